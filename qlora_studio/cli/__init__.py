@@ -1,0 +1,1 @@
+"""The command line: the same jobs and run folders as the window."""

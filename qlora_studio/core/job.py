@@ -1,0 +1,74 @@
+"""What a worker is asked to do, once: the content of a job folder's `job.json`. Every job speaks the same protocol.
+
+A run folder without a `job.json` is a training job: `run.toml` says everything.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from qlora_studio.core.run_config import RunConfig
+
+
+class _Job(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainJob(_Job):
+    """Train the run of this folder, from its newest safe checkpoint where there is one."""
+
+    kind: Literal["train"] = "train"
+
+
+class ExportJob(_Job):
+    """Write a run's adapter in other shapes. `checkpoint` is final, best, last or a step."""
+
+    kind: Literal["export"] = "export"
+    run_dir: str
+    formats: list[str] = ["safetensors"]
+    checkpoint: str = "final"
+    base: Literal["original", "nf4"] = "original"
+    out_dir: str = ""
+
+
+class ChatJob(_Job):
+    """Load a run's model and answer `Ask` commands until `Stop`."""
+
+    kind: Literal["chat"] = "chat"
+    run_dir: str
+    checkpoint: str = "final"
+
+
+class DataJob(_Job):
+    """Read, check, render and tokenize the dataset of a config, report, and answer `ShowRows` until `Stop`."""
+
+    kind: Literal["data"] = "data"
+    config: RunConfig
+    rows: list[int | str] = []
+    stay: bool = False
+
+
+class DownloadJob(_Job):
+    """Fetch a model from the hub into the hub's own cache."""
+
+    kind: Literal["download"] = "download"
+    source: str
+    revision: str = ""
+
+
+class EstimateJob(_Job):
+    """Trace the memory of a config without a card. `gpu` is a name of the catalogue, or empty."""
+
+    kind: Literal["estimate"] = "estimate"
+    config: RunConfig
+    gpu: str = ""
+
+
+Job = TrainJob | ExportJob | ChatJob | DataJob | DownloadJob | EstimateJob
+
+_ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
+
+
+def parse_job(text: str | bytes) -> Job:
+    """Return the job of a `job.json`. Raises ValueError where it is not one."""
+    return _ADAPTER.validate_json(text)

@@ -1,0 +1,77 @@
+"""A field of the run config, with everything that a form, a tooltip, `run.toml` and the command line need to agree."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, Field
+from pydantic.fields import FieldInfo
+
+
+def setting(
+    default: Any = ...,
+    *,
+    title: str,
+    help: str,
+    unit: str = "",
+    advanced: bool = False,
+    choices: dict[str, str] | None = None,
+    **bounds: Any,
+) -> Any:
+    """Return a pydantic field that carries its title, help, unit and bounds (`ge`, `le`, `gt`, `lt`).
+
+    `choices` gives the words for the values of a Literal; `default_factory` replaces `default` where it is mutable.
+    """
+    extra: dict[str, Any] = {"unit": unit, "advanced": advanced, "choices": choices or {}}
+    if "default_factory" in bounds:
+        return Field(title=title, description=help, json_schema_extra=extra, **bounds)
+    return Field(default, title=title, description=help, json_schema_extra=extra, **bounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingInfo:
+    """What a form shows of one field. `minimum` and `maximum` are None where there is no bound."""
+
+    section: str
+    name: str
+    kind: type
+    title: str
+    help: str
+    unit: str
+    advanced: bool
+    default: Any
+    choices: dict[str, str]
+    minimum: float | None
+    maximum: float | None
+
+    @property
+    def path(self) -> str:
+        """The field's name in `--set section.field=value`."""
+        return f"{self.section}.{self.name}" if self.section else self.name
+
+
+def settings_of(section: str, model: type[BaseModel]) -> tuple[SettingInfo, ...]:
+    """Return the settings of one section of the run config, in the order they were written."""
+    return tuple(_info(section, name, field) for name, field in model.model_fields.items())
+
+
+def _info(section: str, name: str, field: FieldInfo) -> SettingInfo:
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    words: Any = extra.get("choices") or {}
+    is_choice = get_origin(field.annotation) is Literal
+    values = get_args(field.annotation) if is_choice else ()
+    bounds = {
+        key: getattr(item, key) for item in field.metadata for key in ("ge", "gt", "le", "lt") if hasattr(item, key)
+    }
+    return SettingInfo(
+        section=section,
+        name=name,
+        kind=str if is_choice else (get_origin(field.annotation) or field.annotation or str),
+        title=field.title or name,
+        help=field.description or "",
+        unit=str(extra.get("unit", "")),
+        advanced=bool(extra.get("advanced", False)),
+        default=field.get_default(call_default_factory=True),
+        choices={str(value): words.get(value, str(value)) for value in values},
+        minimum=bounds.get("ge", bounds.get("gt")),
+        maximum=bounds.get("le", bounds.get("lt")),
+    )

@@ -1,0 +1,68 @@
+"""An append-only file of one JSON object a line: how events leave a worker and how commands reach it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from qlora_studio.core.message import Message
+
+
+class MessageLogWriter:
+    """Appends messages. Each line is one write to an O_APPEND descriptor, so that lines of two writers never mix."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        end_torn_line(path)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+
+    def append(self, message: Message, *, sync: bool = False) -> None:
+        """Write one line; with `sync`, return only when it is on the disk."""
+        data = message.to_line().encode()
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+        if sync:
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> "MessageLogWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class MessageLogReader:
+    """Reads complete lines as they come. A half line is kept until its newline arrives."""
+
+    def __init__(self, path: Path, *, from_end: bool = False) -> None:
+        self._path = path
+        self._offset = path.stat().st_size if from_end and path.exists() else 0
+        self._rest = b""
+
+    def new_lines(self, limit: int = 1 << 24) -> Iterator[bytes]:
+        """Yield the lines that were completed since the last call, reading at most `limit` bytes."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read(limit)
+        except FileNotFoundError:
+            return
+        self._offset += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        yield from (line for line in lines if line.strip())
+
+
+def end_torn_line(path: Path) -> None:
+    """Close a half-written last line, left by a killed writer, with a newline: readers skip it, the next line is whole."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")

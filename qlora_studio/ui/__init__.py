@@ -1,0 +1,1 @@
+"""The window. Never imports the engine."""

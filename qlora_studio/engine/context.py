@@ -1,0 +1,68 @@
+"""What a job has to work with: its folder, a way to tell facts, and the commands that arrive meanwhile."""
+
+import time
+
+from qlora_studio.core.commands import Command, Stop, parse_command
+from qlora_studio.core.events import Event, PhaseChanged, Progressed, Warned
+from qlora_studio.storage.message_log import MessageLogReader, MessageLogWriter
+from qlora_studio.storage.run_folder import RunFolder
+
+_PROGRESS_INTERVAL = 0.1  # seconds between two Progressed of the same thing
+
+
+class JobStopped(Exception):
+    """The user asked the job to end; `save` as in the Stop command."""
+
+    def __init__(self, save: bool = False) -> None:
+        super().__init__("stopped by the user")
+        self.save = save
+
+
+class JobContext:
+    """A job's view of its folder. One thread only."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._events = MessageLogWriter(folder.events_path)
+        self._commands = MessageLogReader(folder.commands_path, from_end=True)
+        self._stop: Stop | None = None
+        self._last_progress = ("", 0.0)
+
+    def emit(self, event: Event) -> None:
+        """Append an event."""
+        self._events.append(event)
+
+    def phase(self, name: str) -> None:
+        """Tell what the worker turns to now."""
+        self.emit(PhaseChanged(phase=name))
+
+    def progress(self, what: str, done: int, total: int, unit: str = "") -> None:
+        """Tell how far something is; too frequent calls are dropped, first and last never."""
+        now = time.monotonic()
+        name, last = self._last_progress
+        if name == what and 0 < done < total and now - last < _PROGRESS_INTERVAL:
+            return
+        self._last_progress = (what, now)
+        self.emit(Progressed(what=what, done=done, total=total, unit=unit))
+
+    def warn(self, kind: str, message: str) -> None:
+        """Tell the user something that stops nothing."""
+        self.emit(Warned(kind=kind, message=message))
+
+    def commands(self) -> list[Command]:
+        """Return the commands that came since the last call; a Stop is remembered."""
+        found = [command for line in self._commands.new_lines() if (command := parse_command(line)) is not None]
+        for command in found:
+            if isinstance(command, Stop):
+                self._stop = command
+        return found
+
+    def raise_if_stopped(self) -> None:
+        """Raise JobStopped where the user asked for the end; other commands that came are dropped."""
+        self.commands()
+        if self._stop is not None:
+            raise JobStopped(self._stop.save)
+
+    def close(self) -> None:
+        """Close the event log."""
+        self._events.close()

@@ -1,5 +1,6 @@
 """What a job has to work with: its folder, a way to tell facts, and the commands that arrive meanwhile."""
 
+import os
 import time
 
 from qlora_studio.core.commands import Command, Stop, parse_command
@@ -24,7 +25,7 @@ class JobContext:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self._events = MessageLogWriter(folder.events_path)
-        self._commands = MessageLogReader(folder.commands_path, from_end=True)
+        self._commands = MessageLogReader(folder.commands_path, offset=_commands_from(folder))
         self._stop: Stop | None = None
         self._last_progress = ("", 0.0)
 
@@ -57,6 +58,10 @@ class JobContext:
                 self._stop = command
         return found
 
+    def stop_requested(self) -> bool:
+        """Whether a Stop has come, by the last look at the commands."""
+        return self._stop is not None
+
     def raise_if_stopped(self) -> None:
         """Raise JobStopped where the user asked for the end; other commands that came are dropped."""
         self.commands()
@@ -66,3 +71,13 @@ class JobContext:
     def close(self) -> None:
         """Close the event log."""
         self._events.close()
+
+
+def _commands_from(folder: RunFolder) -> int:
+    """Return where the commands for this worker begin: after those of an earlier session, which it must not obey."""
+    told = os.environ.get("QLORA_STUDIO_COMMANDS_FROM", "")
+    if told.isdigit():
+        return int(told)
+    if folder.job_path.exists():  # a job has one session
+        return 0
+    return folder.commands_path.stat().st_size if folder.commands_path.exists() else 0

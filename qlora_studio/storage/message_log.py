@@ -40,9 +40,9 @@ class MessageLogWriter:
 class MessageLogReader:
     """Reads complete lines as they come. A half line is kept until its newline arrives."""
 
-    def __init__(self, path: Path, *, from_end: bool = False) -> None:
+    def __init__(self, path: Path, *, offset: int = 0) -> None:
         self._path = path
-        self._offset = path.stat().st_size if from_end and path.exists() else 0
+        self._offset = offset
         self._rest = b""
 
     def new_lines(self, limit: int = 1 << 24) -> Iterator[bytes]:
@@ -59,7 +59,7 @@ class MessageLogReader:
 
 
 def end_torn_line(path: Path) -> None:
-    """Close a half-written last line, left by a killed writer, with a newline: readers skip it, the next line is whole."""
+    """End a half-written last line, left by a killed writer: readers skip it, the next line is whole."""
     if not path.exists() or path.stat().st_size == 0:
         return
     with path.open("rb+") as file:

@@ -154,7 +154,7 @@ def run_folders(runs: Path) -> list[RunFolder]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`, durable: a reader, or a crash, sees the old bytes or the new ones. Raises StudioError."""
+    """Replace `path` durably: a reader, or a crash, sees the old bytes or the new ones. Raises StudioError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

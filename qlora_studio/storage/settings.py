@@ -44,7 +44,7 @@ def save_settings(settings: Settings) -> None:
 
 
 def data_path() -> Path:
-    """Return the folder of runs and models. `QLORA_STUDIO_HOME` replaces it, and the cache's, for tests and portable use."""
+    """Return the folder of runs. `QLORA_STUDIO_HOME` replaces it, and the cache's, for tests and portable use."""
     home = os.environ.get("QLORA_STUDIO_HOME")
     return Path(home) if home else Path(platformdirs.user_data_dir(_APP, appauthor=False))
 

@@ -1,0 +1,35 @@
+"""The hub's progress bars as `Progressed` events, and the user's Stop as their end."""
+
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from qlora_studio.engine.context import JobContext
+
+
+def progress_bar(context: JobContext | None) -> type[Any]:
+    """Return a tqdm class that tells the bytes of all files together to the context."""
+
+    class ContextBar(tqdm):  # type: ignore[misc,type-arg]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("name", None)
+            super().__init__(*args, **{**kwargs, "disable": False, "file": _Nowhere()})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            changed: bool | None = super().update(n)
+            if context is not None and self.unit == "B":
+                context.raise_if_stopped()
+                context.progress("download", int(self.n), int(self.total or 0), "bytes")
+            return changed
+
+    return ContextBar
+
+
+class _Nowhere:
+    """A terminal that is not there."""
+
+    def write(self, text: str) -> None:
+        """Drop `text`."""
+
+    def flush(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,65 @@
+"""What went wrong, in words: an exception of any library as a `Failed` with a kind, one sentence and advice."""
+
+import errno
+import re
+import traceback
+
+from qlora_studio.core.events import Failed
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|cuda_error_out_of_memory|cublas_status_alloc_failed|cudnn_status_alloc_failed|"
+    r"failed to allocate|can't allocate memory|cannot allocate memory|cudaerrormemoryallocation",
+    re.IGNORECASE,
+)
+_CARD_LOST = re.compile(
+    r"unspecified launch failure|illegal memory access|device-side assert|gpu is lost|fallen off the bus|"
+    r"cuda error: unknown error|ecc error|driver shutting down|no cuda-capable device|misaligned address",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the card (or the machine) had no memory left, in any of the libraries' spellings."""
+    return type(error).__name__ in ("OutOfMemoryError", "MemoryError") or bool(_OUT_OF_MEMORY.search(str(error)))
+
+
+def is_card_lost(error: BaseException) -> bool:
+    """Whether the card's context is broken for this process: nothing may be saved from it any more."""
+    return bool(_CARD_LOST.search(str(error)))
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a write failed for want of space, by disk, quota or limit."""
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return (isinstance(error, OSError) and error.errno in codes) or "No space left on device" in str(error)
+
+
+def failure_of(error: BaseException) -> Failed:
+    """Return the `Failed` that tells of an exception nobody expected."""
+    kind, message, advice = _words(error)
+    return Failed(kind=kind, message=message, advice=advice, detail="".join(traceback.format_exception(error)))
+
+
+def _words(error: BaseException) -> tuple[str, str, str]:
+    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    if is_out_of_memory(error):
+        return (
+            "out_of_memory",
+            "There was not enough memory on the card.",
+            "Take a smaller batch or max length (Fit to my GPU proposes one), or close other programs on the card.",
+        )
+    if is_card_lost(error):
+        return (
+            "card_lost",
+            f"The graphics card stopped answering: {first_line}",
+            "Resume from the last safe checkpoint. If it happens again, restart the computer and check heat and power.",
+        )
+    if is_disk_full(error):
+        return "disk_full", "The disk is full.", "Free some space, then press Resume: the last safe checkpoint is kept."
+    if isinstance(error, PermissionError):
+        return "not_writable", f"No permission: {first_line}", "Choose a folder that you may write to."
+    return (
+        "error",
+        f"{type(error).__name__}: {first_line}",
+        "The details and worker.log in the run's folder say more; a run can be resumed from its last safe checkpoint.",
+    )

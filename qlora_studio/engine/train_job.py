@@ -1,0 +1,180 @@
+"""The training job, from top to bottom: base, data, adapters, training, adapter saved, merged and exported."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
+
+from qlora_studio.core.commands import Pause
+from qlora_studio.core.events import AdapterSaved, Finished, Paused, Resumed, SampleGenerated, TrainingStarted
+from qlora_studio.core.job import TrainJob
+from qlora_studio.core.problem import InvalidRunConfig, StudioError
+from qlora_studio.core.run_config import RunConfig
+from qlora_studio.core.run_config_text import problems_before_start
+from qlora_studio.engine import adapted_model
+from qlora_studio.engine.base_model import base_folder, tokenizer_of
+from qlora_studio.engine.context import JobContext, JobStopped
+from qlora_studio.engine.device import Device, choose_device
+from qlora_studio.engine.generation import answer
+from qlora_studio.engine.prepared_data import PreparedData, prepare_datasets
+from qlora_studio.engine.saved_adapter import save_final_adapter
+from qlora_studio.engine.trainer import StudioTrainer
+from qlora_studio.engine.training import build_trainer
+from qlora_studio.storage.checkpoint_folder import Checkpoint, CheckpointFolder
+from qlora_studio.storage.fingerprint import differences, fingerprint_folder
+
+
+def run(job: TrainJob, context: JobContext) -> Finished | Paused:
+    """Train the run of the context's folder; go on from its newest safe checkpoint where there is one."""
+    config = context.folder.config()
+    if problems := problems_before_start(config):
+        raise InvalidRunConfig(problems)
+    base = base_folder(config.model.source, config.model.revision, context)
+    tokenizer = tokenizer_of(base)
+    data = _prepare_data(config, tokenizer, context)
+    device = choose_device(config, context)
+    facts = {"base": fingerprint_folder(base), "data": data.fingerprint}
+    checkpoint = _newest_safe_checkpoint(context, facts)
+    trainer = _load(base, tokenizer, data, config, device, context, facts)
+    _train(trainer, checkpoint, config, tokenizer, context)
+    return _end(trainer, base, tokenizer, facts, config, context)
+
+
+def _prepare_data(config: RunConfig, tokenizer: PreTrainedTokenizerBase, context: JobContext) -> PreparedData:
+    context.phase("preparing_data")
+    data = prepare_datasets(config, tokenizer, context)
+    context.emit(data.facts)
+    context.raise_if_stopped()
+    return data
+
+
+def _newest_safe_checkpoint(context: JobContext, facts: dict[str, Any]) -> Checkpoint | None:
+    """Return where to go on from. Raises StudioError where base or data are no longer what the run began with."""
+    folder = CheckpointFolder(context.folder.checkpoints_path)
+    checkpoint = folder.newest_safe(
+        lambda path, why: context.warn("damaged_checkpoint", f"{why}. It is set aside as {path.name}.")
+    )
+    for name in ("base", "data"):
+        if checkpoint and (changed := differences(checkpoint.facts.get(name, {}), facts[name])):
+            raise StudioError(
+                f"The {'base model' if name == 'base' else 'dataset'} is not what this run began with: {changed[0]}.",
+                kind="fingerprint_mismatch",
+                advice="Put the original back, or start a new run.",
+                detail="\n".join(changed),
+            )
+    return checkpoint
+
+
+def _load(
+    base: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    data: PreparedData,
+    config: RunConfig,
+    device: Device,
+    context: JobContext,
+    facts: dict[str, Any],
+) -> StudioTrainer:
+    context.phase("loading_model")
+    set_seed(config.training.seed)
+    model = adapted_model.attach_adapters(adapted_model.load_base(base, config, device), config)
+    trainer = build_trainer(
+        model=model,
+        tokenizer=tokenizer,
+        training=data.training,
+        evaluation=data.evaluation,
+        config=config,
+        device=device,
+        context=context,
+        checkpoint_facts=facts,
+    )
+    context.emit(adapted_model.facts_of(trainer.model, config, device))
+    context.raise_if_stopped()
+    return trainer
+
+
+def _train(
+    trainer: StudioTrainer,
+    checkpoint: Checkpoint | None,
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    context: JobContext,
+) -> None:
+    """Measure, train, measure. A resumed run was measured before it began."""
+    step = checkpoint.step if checkpoint else 0
+    if checkpoint:
+        context.emit(Resumed(step=step, checkpoint=checkpoint.path.name))
+    trainer.add_callback(_Samples(config, tokenizer, trainer, context))
+    if not checkpoint and trainer.eval_dataset is not None:
+        trainer.evaluate()
+    context.emit(TrainingStarted(step=step, total_steps=_total_steps(trainer, config)))
+    context.phase("training")
+    trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+
+
+def _total_steps(trainer: StudioTrainer, config: RunConfig) -> int:
+    if config.training.max_steps:
+        return config.training.max_steps
+    per_epoch = math.ceil(len(trainer.get_train_dataloader()) / config.training.gradient_accumulation)
+    return math.ceil(per_epoch * config.training.epochs)
+
+
+def _end(
+    trainer: StudioTrainer,
+    base: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: dict[str, Any],
+    config: RunConfig,
+    context: JobContext,
+) -> Finished | Paused:
+    """Keep what was learned, as the user asked: paused, stopped with or without saving, or completed and exported."""
+    ending = trainer.conductor.ending
+    step = trainer.state.global_step
+    if isinstance(ending, Pause):
+        return Paused(step=step, checkpoint=f"checkpoint-{step}")
+    if ending is not None and not ending.save:
+        raise JobStopped
+    if trainer.eval_dataset is not None and (trainer.last_evaluation is None or trainer.last_evaluation.step != step):
+        trainer.evaluate()
+    context.phase("saving")
+    save_final_adapter(trainer.model, tokenizer, base, facts["base"], config, context)
+    context.emit(AdapterSaved(path=str(context.folder.adapter_path), step=step))
+    result = {
+        "steps": step,
+        "adapter_dir": str(context.folder.adapter_path),
+        "status": "stopped" if ending else "completed",
+    }
+    if ending is None and config.export.merge:
+        result |= _export(trainer, config, context)
+    return Finished(status="stopped" if ending else "completed", facts=result)
+
+
+def _export(trainer: StudioTrainer, config: RunConfig, context: JobContext) -> dict[str, Any]:
+    """Free the model, then merge and export from the files, as the Export page would."""
+    from qlora_studio.engine.export import export_run
+
+    trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
+    trainer.accelerator.free_memory()
+    adapted_model.release_memory()
+    context.phase("exporting")
+    exports = export_run(context.folder, formats=config.export.formats, context=context)
+    return {"exports": {event.format: event.path for event in exports}}
+
+
+class _Samples(TrainerCallback):
+    """Answers the sample prompts after each evaluation."""
+
+    def __init__(
+        self, config: RunConfig, tokenizer: PreTrainedTokenizerBase, trainer: StudioTrainer, context: JobContext
+    ) -> None:
+        self._prompts = config.evaluation.prompts
+        self._tokenizer = tokenizer
+        self._trainer = trainer
+        self._context = context
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Answer each prompt greedily."""
+        for prompt in self._prompts:
+            messages = [{"role": "user", "content": prompt}]
+            text = answer(self._trainer.model, self._tokenizer, messages, max_new_tokens=96)
+            self._context.emit(SampleGenerated(step=state.global_step, prompt=prompt, answer=text))

@@ -1,0 +1,207 @@
+"""trl's SFTTrainer, made to tell what it does, to save durably, and to stop before a NaN reaches the weights."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl import SFTTrainer
+
+from qlora_studio.core.events import Evaluated, StepDone
+from qlora_studio.core.problem import StudioError
+from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.device import Device, memory_of
+from qlora_studio.engine.fault import is_out_of_memory
+
+
+class NonFiniteLoss(StudioError):
+    """A loss or gradient was NaN or infinite; no optimizer step was taken."""
+
+
+class StudioTrainer(SFTTrainer):
+    """An SFTTrainer with a context to tell facts to.
+
+    `save_checkpoint(trainer)` makes a checkpoint safe; everything else is the plain trainer's own.
+    """
+
+    def __init__(self, *, context: JobContext, device: Device, save_checkpoint: Any, **kwargs: Any) -> None:
+        self.context = context
+        self.studio_device = device
+        self._durable_save = save_checkpoint
+        self._pace = _Pace()
+        self._rows: list[int] = []
+        self._loss_is_finite = True
+        self.last_evaluation: Evaluated | None = None
+        super().__init__(**kwargs)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Forward and backward of one batch; remembers its rows and whether its loss was finite."""
+        rows = inputs.pop("rows", None)
+        self._rows += rows.tolist() if rows is not None else []
+        self._pace.add(
+            int(inputs["attention_mask"].sum()) if "attention_mask" in inputs else inputs["input_ids"].numel()
+        )
+        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
+        self._loss_is_finite &= bool(torch.isfinite(loss))
+        return loss
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """Clip, and stop here rather than step where loss or gradients are not finite.
+
+        A gradient scaler (fp16) finds and skips infinite gradients by itself.
+        """
+        norm = super()._clip_grad_norm(model)
+        finite = self._loss_is_finite and (self.accelerator.scaler is not None or math.isfinite(float(norm)))
+        rows, self._rows, self._loss_is_finite = self._rows, [], True
+        if not finite:
+            raise _non_finite(self.state.global_step + 1, rows)
+        return norm
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Evaluate one batch, without its row numbers."""
+        inputs.pop("rows", None)
+        return super().prediction_step(model, inputs, *args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Tell of an optimizer step."""
+        super().log(logs, start_time)
+        if "loss" in logs:
+            self._tell_step(logs)
+
+    def _tell_step(self, logs: dict[str, float]) -> None:
+        seconds, tokens = self._pace.take()
+        left = self.state.max_steps - self.state.global_step
+        self.context.emit(
+            StepDone(
+                step=self.state.global_step,
+                total_steps=self.state.max_steps,
+                epoch=float(self.state.epoch or 0.0),
+                loss=_finite(logs["loss"]),
+                learning_rate=float(logs["learning_rate"]),
+                gradient_norm=_finite(logs.get("grad_norm")),
+                tokens=tokens,
+                tokens_per_second=tokens / seconds if seconds else 0.0,
+                seconds=seconds,
+                eta_seconds=left * self._pace.seconds_per_step,
+                **memory_of(self.studio_device),
+            )
+        )
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Return and tell the held-out loss, the exact mean over all trained tokens.
+
+        (The plain trainer averages batch means, so that a short batch counts as much as a long one.) Where the card has
+        no memory for it, the evaluation is skipped, told, and training goes on.
+        """
+        self.context.phase("evaluating")
+        started = time.monotonic()
+        try:
+            loss = self._held_out_loss()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            torch.cuda.empty_cache()
+            self.context.warn(
+                "evaluation_skipped", "There was no memory for this evaluation; it was skipped, training goes on."
+            )
+            loss = math.nan
+        self._pace.pause(time.monotonic() - started)
+        event = Evaluated(
+            step=self.state.global_step,
+            loss=_finite(loss),
+            perplexity=_finite(math.exp(min(loss, 700.0))),
+            seconds=time.monotonic() - started,
+        )
+        self.last_evaluation = event
+        self.context.emit(event)
+        self.context.phase("training")
+        metrics = {"eval_loss": loss}
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _held_out_loss(self) -> float:
+        was_training = self.model.training
+        self.model.eval()
+        total, tokens = 0.0, 0
+        batches = self.get_eval_dataloader()
+        try:
+            for index, batch in enumerate(batches):
+                batch.pop("rows", None)
+                inputs = self._prepare_inputs(batch)
+                with torch.no_grad(), self.compute_loss_context_manager():
+                    total += float(self.compute_loss(self.model, inputs, num_items_in_batch=1))
+                tokens += int((inputs["labels"][:, 1:] != -100).sum())
+                self.context.progress("evaluate", index + 1, len(batches), "batches")
+        finally:
+            self._metrics["eval"].clear()
+            self.model.train(was_training)
+        return total / tokens if tokens else math.nan
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Make a checkpoint safe. The plain trainer's is neither atomic nor synced, and rotates by file times."""
+        started = time.monotonic()
+        self.store_flos()
+        self._durable_save(self)
+        self._pace.pause(time.monotonic() - started)
+
+    def write_state(self, folder: Path) -> None:
+        """Write everything that a resume needs: adapter, optimizer, schedule, scaler, random states, trainer state."""
+        write_adapter(self.model, folder)
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_scaler(str(folder))
+        self._save_rng_state(str(folder))
+        for callback in [*self.callback_handler.callbacks, self.control]:
+            if hasattr(callback, "state") and callable(callback.state):
+                self.state.stateful_callbacks[type(callback).__name__] = callback.state()
+        self.state.save_to_json(str(folder / "trainer_state.json"))
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if "row" not in self._signature_columns:
+            self._signature_columns = [*self._signature_columns, "row"]
+
+
+def write_adapter(model: Any, folder: Path) -> None:
+    """Write the adapter in PEFT's format, without the card that peft adds: it would hold this computer's paths."""
+    model.save_pretrained(str(folder), safe_serialization=True)
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+class _Pace:
+    """Tokens and seconds of the current step, and a running mean of the seconds a step takes; pauses are left out."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._tokens = 0
+        self.seconds_per_step = 0.0
+
+    def add(self, tokens: int) -> None:
+        self._tokens += tokens
+
+    def pause(self, seconds: float) -> None:
+        self._since += seconds
+
+    def restart(self) -> None:
+        self._since = time.monotonic()
+
+    def take(self) -> tuple[float, int]:
+        now = time.monotonic()
+        seconds, self._since = max(now - self._since, 1e-9), now
+        tokens, self._tokens = self._tokens, 0
+        self.seconds_per_step = seconds if not self.seconds_per_step else 0.9 * self.seconds_per_step + 0.1 * seconds
+        return seconds, tokens
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _non_finite(step: int, rows: list[int]) -> NonFiniteLoss:
+    named = ", ".join(str(row + 1) for row in sorted(set(rows))[:20])
+    return NonFiniteLoss(
+        f"At step {step} the loss became infinite or not a number. No optimizer step was taken with it.",
+        kind="non_finite_loss",
+        advice="Resume from the last safe checkpoint with a lower learning rate (half is a good start), and look at "
+        f"these rows of the dataset: {named or 'not known'}.",
+    )

@@ -1,0 +1,86 @@
+"""The entry of every worker: take the folder's lock, do its job, and end with exactly one terminal event."""
+
+import faulthandler
+import os
+import sys
+import traceback
+from importlib import import_module
+
+from filelock import Timeout
+
+from qlora_studio import __version__
+from qlora_studio.core.events import Failed, Finished, TerminalEvent, WorkerStarted
+from qlora_studio.core.exit_code import ExitCode, exit_code_for
+from qlora_studio.core.job import Job
+from qlora_studio.core.problem import StudioError
+from qlora_studio.engine.context import JobContext, JobStopped
+from qlora_studio.engine.fault import failure_of
+from qlora_studio.storage.run_folder import RunFolder
+
+# Read by the libraries when they are imported, so set before any of them is. trl would otherwise tell the hub of every
+# trainer that is made; transformers would ask on a terminal that is not there.
+_ENVIRONMENT = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "BITSANDBYTES_NOWELCOME": "1",
+    "TRANSFORMERS_VERBOSITY": "warning",
+    "WANDB_DISABLED": "true",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+}
+
+
+def work(path: str) -> int:
+    """Do the job of the folder at `path`; return the exit code."""
+    os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
+    if sys.platform == "linux":  # WORKAROUND: elsewhere torch only warns that it cannot
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    faulthandler.enable()
+    folder = RunFolder(path)
+    if not folder.path.is_dir():
+        print(f"There is no folder {path}.", file=sys.stderr)
+        return ExitCode.RUN_NOT_FOUND
+    try:
+        with folder.lock().acquire(blocking=False):
+            return _work_locked(folder)
+    except Timeout:
+        print(f"Another worker is at work in {path}.", file=sys.stderr)
+        return ExitCode.RUN_BUSY
+    except OSError as error:
+        print(f"Cannot work in {path}: {error}.", file=sys.stderr)
+        return ExitCode.NOT_WRITABLE
+
+
+def _work_locked(folder: RunFolder) -> int:
+    context = JobContext(folder)
+    try:
+        ending, code = _outcome(folder, context)
+        context.emit(ending)
+        return code
+    finally:
+        context.close()
+
+
+def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int]:
+    """Run the job and return how it ended. The one place where every failure becomes a value."""
+    try:
+        job = folder.job()
+        context.emit(WorkerStarted(job=job.kind, studio=__version__, pid=os.getpid()))
+        context.phase("loading_libraries")
+        return _run(job, context), ExitCode.OK
+    except JobStopped:
+        return Finished(status="stopped"), ExitCode.OK
+    except StudioError as error:
+        detail = error.detail or traceback.format_exc()
+        failed = Failed(kind=error.kind, message=error.message, advice=error.advice, detail=detail)
+        return failed, exit_code_for(error.kind)
+    except Exception as error:  # noqa: BLE001  the worker's entry: whatever it was, it becomes a Failed
+        traceback.print_exc()
+        failed = failure_of(error)
+        return failed, exit_code_for(failed.kind)
+
+
+def _run(job: Job, context: JobContext) -> TerminalEvent:
+    module = import_module(f"qlora_studio.engine.{job.kind}_job")
+    ending: TerminalEvent = module.run(job, context)
+    return ending

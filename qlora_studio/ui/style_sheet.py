@@ -1,0 +1,146 @@
+"""The style sheet of both themes: one template over the theme's tokens, on a grid of 8 pixels."""
+
+from string import Template
+
+from qlora_studio.storage.resources import resource
+
+_TEMPLATE = Template("""
+* { outline: none; }
+QWidget { color: $text; }
+QMainWindow, QDialog, QWidget[surface="background"] { background: $background; }
+QWidget[surface="panel"], QStackedWidget[surface="panel"] { background: $panel; }
+QWidget[surface="clear"], QScrollArea, QScrollArea > QWidget { background: transparent; border: none; }
+QToolTip { background: $panel; color: $text; border: 1px solid $control_line; padding: 6px 8px; }
+
+QLabel { background: transparent; }
+QLabel[role="brand"] { font-size: 14px; font-weight: 700; }
+QLabel[role="heading"] { font-size: 19px; font-weight: 600; }
+QLabel[role="subtitle"] { color: $muted; }
+QLabel[role="title"] { font-weight: 600; }
+QLabel[role="strong"] { font-weight: 600; }
+QLabel[role="number"] { font-size: 18px; font-weight: 600; }
+QLabel[role="muted"] { color: $muted; }
+QLabel[role="caption"] { color: $muted; font-size: 12px; }
+QLabel[role="small"] { font-size: 12px; }
+QLabel[tone="ok"] { color: $ok; }
+QLabel[tone="warn"] { color: $warn; }
+QLabel[tone="bad"] { color: $bad; }
+QLabel[tone="accent"] { color: $accent; }
+QLabel[tone="muted"] { color: $muted; }
+
+QFrame[card="true"] { background: $panel; border: 1px solid $line; border-radius: 8px; }
+QFrame[card="plain"] { background: $panel; border: none; }
+QFrame[notice="info"] { background: $selection; border: 1px solid $line; border-radius: 8px; }
+QFrame[notice="warn"] { background: $warn_surface; border: 1px solid $warn; border-radius: 8px; }
+QFrame[notice="bad"] { background: $bad_surface; border: 1px solid $bad; border-radius: 8px; }
+QFrame[rule="true"] { background: $line; border: none; min-height: 1px; max-height: 1px; }
+
+QLabel[chip] { border: 1px solid $line; border-radius: 9px; padding: 0 8px; min-height: 18px;
+  font-size: 12px; color: $muted; }
+QLabel[chip="ok"] { color: $ok; }
+QLabel[chip="warn"] { color: $warn; border-color: $warn; }
+QLabel[chip="bad"] { color: $bad; border-color: $bad; }
+QLabel[chip="accent"] { color: $accent; border-color: $accent; }
+
+QPushButton { background: $panel; color: $text; border: 1px solid $control_line; border-radius: 6px;
+  padding: 0 14px; min-height: 30px; font-weight: 500; }
+QPushButton:hover { background: $hover; }
+QPushButton:pressed { background: $line; }
+QPushButton:focus { border: 2px solid $accent; padding: 0 13px; min-height: 28px; }
+QPushButton:disabled { color: $muted; background: transparent; border-color: $line; }
+QPushButton[kind="primary"] { background: $accent; color: $accent_text; border-color: $accent; }
+QPushButton[kind="primary"]:hover { background: $accent_hover; border-color: $accent_hover; }
+QPushButton[kind="primary"]:focus { border: 2px solid $text; }
+QPushButton[kind="primary"]:disabled { background: $track; color: $muted; border-color: $track; }
+QPushButton[kind="danger"] { color: $bad; border-color: $bad; }
+QPushButton[kind="small"] { min-height: 26px; padding: 0 10px; font-size: 12px; }
+QPushButton[kind="small"]:focus { min-height: 24px; padding: 0 9px; }
+QPushButton[kind="quiet"] { background: transparent; border: 1px solid transparent; color: $muted;
+  padding: 0 6px; min-height: 24px; font-size: 12px; font-weight: 400; }
+QPushButton[kind="quiet"]:hover { color: $text; background: $hover; }
+QPushButton[kind="quiet"]:checked { color: $accent; }
+QPushButton[kind="quiet"]:focus { border: 1px solid $accent; }
+QPushButton[kind="pill"] { background: transparent; border: 1px solid $line; border-radius: 12px; color: $muted;
+  padding: 0 10px; min-height: 22px; font-size: 12px; font-weight: 400; }
+QPushButton[kind="pill"]:hover { background: $hover; color: $text; }
+QPushButton[kind="pill"]:checked { color: $accent; border-color: $accent; background: $selection; }
+QPushButton[kind="pill"]:focus { border: 1px solid $accent; }
+QPushButton[kind="pill"]:disabled { color: $muted; background: transparent; }
+QPushButton::menu-indicator { image: url($icons/chevron-down-$name.svg); width: 12px; height: 12px;
+  subcontrol-origin: padding; subcontrol-position: center right; right: 8px; }
+
+QLineEdit, QPlainTextEdit, QTextEdit, QAbstractSpinBox, QComboBox { background: $field; color: $text;
+  border: 1px solid $control_line; border-radius: 6px; padding: 0 8px; min-height: 30px;
+  selection-background-color: $accent; selection-color: $accent_text; }
+QPlainTextEdit, QTextEdit { padding: 6px 8px; }
+QLineEdit:focus, QPlainTextEdit:focus, QTextEdit:focus, QAbstractSpinBox:focus, QComboBox:focus {
+  border: 2px solid $accent; padding-left: 7px; padding-right: 7px; min-height: 28px; }
+QPlainTextEdit:focus, QTextEdit:focus { padding: 5px 7px; }
+QLineEdit[invalid="true"], QAbstractSpinBox[invalid="true"], QComboBox[invalid="true"] { border-color: $bad; }
+QLineEdit:disabled, QAbstractSpinBox:disabled, QComboBox:disabled { color: $muted; background: $background; }
+QPlainTextEdit[quiet="true"], QTextEdit[quiet="true"] { border: none; background: transparent; padding: 0; }
+QAbstractSpinBox QLineEdit, QComboBox QLineEdit { border: none; background: transparent; padding: 0 0 0 6px; min-height: 0; }
+QAbstractSpinBox { padding: 0 20px 0 0; }
+QAbstractSpinBox:focus { padding: 0 19px 0 0; }
+QAbstractSpinBox::up-button, QAbstractSpinBox::down-button { border: none; background: transparent; width: 20px; }
+QAbstractSpinBox::up-button { subcontrol-position: top right; }
+QAbstractSpinBox::down-button { subcontrol-position: bottom right; }
+QAbstractSpinBox::up-arrow { image: url($icons/chevron-up-$name.svg); width: 10px; height: 10px; }
+QAbstractSpinBox::down-arrow { image: url($icons/chevron-down-$name.svg); width: 10px; height: 10px; }
+QComboBox::drop-down { border: none; width: 24px; }
+QComboBox::down-arrow { image: url($icons/chevron-down-$name.svg); width: 12px; height: 12px; }
+QComboBox QAbstractItemView { background: $panel; border: 1px solid $control_line; padding: 4px;
+  selection-background-color: $selection; selection-color: $text; }
+QComboBox QAbstractItemView::item { min-height: 28px; padding: 0 8px; }
+
+QCheckBox, QRadioButton { spacing: 8px; background: transparent; min-height: 24px; }
+QCheckBox::indicator, QRadioButton::indicator { width: 16px; height: 16px; border: 1px solid $control_line;
+  background: $field; }
+QCheckBox::indicator { border-radius: 4px; }
+QRadioButton::indicator { border-radius: 9px; }
+QCheckBox::indicator:hover, QRadioButton::indicator:hover { border-color: $accent; }
+QCheckBox::indicator:checked { background: $accent; border-color: $accent; image: url($icons/check-$name.svg); }
+QRadioButton::indicator:checked { background: $accent; border-color: $accent; image: url($icons/dot-$name.svg); }
+QCheckBox:focus, QRadioButton:focus { color: $accent; }
+QCheckBox::indicator:focus, QRadioButton::indicator:focus { border: 2px solid $accent; width: 14px; height: 14px; }
+QCheckBox:disabled, QRadioButton:disabled { color: $muted; }
+
+QTableView, QTreeView, QListView { background: transparent; border: none; gridline-color: $line;
+  selection-background-color: $selection; selection-color: $text; alternate-background-color: transparent; }
+QTableView::item, QTreeView::item, QListView::item { border-bottom: 1px solid $line; padding: 0 8px; }
+QTableView::item:selected, QTreeView::item:selected, QListView::item:selected { background: $selection; color: $text; }
+QHeaderView, QHeaderView::section { background: transparent; color: $muted; border: none; }
+QHeaderView::section { border-bottom: 1px solid $line; padding: 6px 11px; font-weight: 400; }
+QTableCornerButton::section { background: transparent; border: none; }
+
+QScrollBar:vertical { background: transparent; width: 10px; margin: 0; }
+QScrollBar:horizontal { background: transparent; height: 10px; margin: 0; }
+QScrollBar::handle { background: $control_line; border-radius: 2px; margin: 3px; }
+QScrollBar::handle:vertical { min-height: 32px; }
+QScrollBar::handle:horizontal { min-width: 32px; }
+QScrollBar::handle:hover { background: $muted; }
+QScrollBar::add-line, QScrollBar::sub-line { width: 0; height: 0; }
+QScrollBar::add-page, QScrollBar::sub-page { background: transparent; }
+
+QMenu { background: $panel; border: 1px solid $control_line; padding: 4px; }
+QMenu::item { padding: 6px 24px 6px 12px; border-radius: 4px; }
+QMenu::item:selected { background: $selection; color: $text; }
+QMenu::item:disabled { color: $muted; }
+QMenu::separator { height: 1px; background: $line; margin: 4px 8px; }
+QSplitter::handle { background: transparent; }
+QProgressBar { background: $track; border: none; border-radius: 3px; max-height: 6px; min-height: 6px; }
+QProgressBar::chunk { background: $accent; border-radius: 3px; }
+QSlider::groove:horizontal { background: $track; height: 4px; border-radius: 2px; }
+QSlider::sub-page:horizontal { background: $accent; border-radius: 2px; }
+QSlider::handle:horizontal { background: $accent; width: 14px; height: 14px; margin: -5px 0; border-radius: 7px; }
+QTabBar::tab { background: transparent; color: $muted; padding: 6px 2px; margin-right: 16px; border: none;
+  border-bottom: 2px solid transparent; }
+QTabBar::tab:selected { color: $text; border-bottom-color: $accent; }
+QTabBar::tab:focus { color: $accent; }
+QTabWidget::pane { border: none; }
+""")
+
+
+def style_sheet(tokens: dict[str, str]) -> str:
+    """Return the style sheet for a theme's tokens."""
+    return _TEMPLATE.substitute(tokens, icons=resource("icons").as_posix())

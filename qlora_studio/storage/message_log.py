@@ -45,6 +45,11 @@ class MessageLogReader:
         self._offset = offset
         self._rest = b""
 
+    @property
+    def position(self) -> int:
+        """How far the file was read, in bytes; a half line counts."""
+        return self._offset
+
     def new_lines(self, limit: int = 1 << 24) -> Iterator[bytes]:
         """Yield the lines that were completed since the last call, reading at most `limit` bytes."""
         try:

@@ -1,0 +1,53 @@
+"""What was measured of a graphics card at one moment. Sizes are bytes; every metric may be missing."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class GpuProcess:
+    """A program that holds memory of the card; Windows does not tell how much."""
+
+    pid: int
+    name: str
+    used_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuSample:
+    """One card at one moment; `available` is False where there is none, and `reason` says why in words.
+
+    `used_bytes` leaves out what the driver keeps for itself (`reserved_bytes`): total = used + reserved + free.
+    """
+
+    available: bool
+    reason: str = ""
+    time: float = 0.0
+    index: int | None = None
+    uuid: str = ""
+    name: str = ""
+    driver: str | None = None
+    total_bytes: int | None = None
+    used_bytes: int | None = None
+    reserved_bytes: int | None = None
+    free_bytes: int | None = None
+    worker_bytes: int | None = None
+    other_bytes: int | None = None
+    others: tuple[GpuProcess, ...] = ()
+    utilisation_percent: int | None = None
+    temperature_celsius: int | None = None
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
+    clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+    throttling: tuple[str, ...] | None = None
+    compute_capability: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class GpuCard:
+    """A card of this machine, as the user chooses among them."""
+
+    index: int
+    uuid: str
+    name: str
+    total_bytes: int | None

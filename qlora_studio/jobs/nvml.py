@@ -1,0 +1,160 @@
+"""NVIDIA's management library through pynvml: cards and samples. Any call may fail and any metric may be missing."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+import psutil
+import pynvml
+
+from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample
+
+_THROTTLING = {
+    pynvml.nvmlClocksEventReasonSwPowerCap: "power limit",
+    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power brake",
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: "heat",
+    pynvml.nvmlClocksEventReasonHwThermalSlowdown: "heat (hardware)",
+    pynvml.nvmlClocksEventReasonHwSlowdown: "hardware slowdown",
+}
+_ABSENT = {
+    "NVMLError_LibraryNotFound": "No NVIDIA driver is installed.",
+    "NVMLError_DriverNotLoaded": "The NVIDIA driver is installed and not loaded. Restart the computer.",
+    "NVMLError_LibRmVersionMismatch": "The NVIDIA driver was updated while running. Restart the computer.",
+    "NVMLError_NoPermission": "No permission to ask the NVIDIA driver.",
+}
+
+
+class Nvml:
+    """An open session with the library; use it from one thread."""
+
+    def __init__(self) -> None:
+        pynvml.nvmlInit()
+
+    def close(self) -> None:
+        """End the session."""
+        _quietly(pynvml.nvmlShutdown)
+
+    def cards(self) -> tuple[GpuCard, ...]:
+        """Return the cards of this machine."""
+        count = _quietly(pynvml.nvmlDeviceGetCount) or 0
+        handles = [(index, _quietly(pynvml.nvmlDeviceGetHandleByIndex, index)) for index in range(count)]
+        return tuple(self._card(index, handle) for index, handle in handles if handle is not None)
+
+    def sample(self, uuid: str = "", worker_pid: int | None = None) -> GpuSample:
+        """Return what is measured of the card with this UUID, or of the first one."""
+        cards = self.cards()
+        card = next((card for card in cards if card.uuid == uuid), cards[0] if cards else None)
+        if card is None:
+            return GpuSample(available=False, reason="No NVIDIA card is installed.", time=time.time())
+        handle = _quietly(pynvml.nvmlDeviceGetHandleByIndex, card.index)
+        if handle is None:
+            return GpuSample(available=False, reason=f"{card.name} does not answer.", time=time.time())
+        return _sample(card, handle, worker_pid)
+
+    def _card(self, index: int, handle: Any) -> GpuCard:
+        memory = _quietly(pynvml.nvmlDeviceGetMemoryInfo, handle)
+        uuid = _text(_quietly(pynvml.nvmlDeviceGetUUID, handle))
+        name = _text(_quietly(pynvml.nvmlDeviceGetName, handle)) or f"NVIDIA card {index}"
+        return GpuCard(index=index, uuid=uuid, name=name, total_bytes=int(memory.total) if memory else None)
+
+
+def absence_in_words(error: pynvml.NVMLError) -> str:
+    """Return why no card can be asked."""
+    return _ABSENT.get(type(error).__name__, f"The NVIDIA driver does not answer: {error}.")
+
+
+def _sample(card: GpuCard, handle: Any, worker_pid: int | None) -> GpuSample:
+    memory = _memory(handle)
+    used = memory["used_bytes"]
+    worker, others = _processes(handle, worker_pid)
+    power = _quietly(pynvml.nvmlDeviceGetPowerUsage, handle)
+    limit = _quietly(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+    utilisation = _quietly(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    capability = _quietly(pynvml.nvmlDeviceGetCudaComputeCapability, handle)
+    return GpuSample(
+        available=True,
+        time=time.time(),
+        index=card.index,
+        uuid=card.uuid,
+        name=card.name,
+        driver=_text(_quietly(pynvml.nvmlSystemGetDriverVersion)) or None,
+        **memory,
+        worker_bytes=worker,
+        other_bytes=None if used is None else max(0, used - (worker or 0)),
+        others=others,
+        utilisation_percent=int(utilisation.gpu) if utilisation else None,
+        temperature_celsius=_quietly(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+        power_watts=None if power is None else power / 1000,
+        power_limit_watts=None if limit is None else limit / 1000,
+        clock_mhz=_quietly(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+        memory_clock_mhz=_quietly(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
+        throttling=_throttling(handle),
+        compute_capability=(capability[0], capability[1]) if capability else None,
+    )
+
+
+class _Memory(TypedDict):
+    total_bytes: int | None
+    used_bytes: int | None
+    reserved_bytes: int | None
+    free_bytes: int | None
+
+
+def _memory(handle: Any) -> _Memory:
+    """Version 2 of the call tells the driver's own part apart; version 1 counts it as used."""
+    second = _quietly(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
+    memory = second or _quietly(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    return {
+        "total_bytes": int(memory.total) if memory else None,
+        "used_bytes": int(memory.used) if memory else None,
+        "reserved_bytes": int(second.reserved) if second else None,
+        "free_bytes": int(memory.free) if memory else None,
+    }
+
+
+def _processes(handle: Any, worker_pid: int | None) -> tuple[int | None, tuple[GpuProcess, ...]]:
+    """Return what our worker (with its children) holds, and the other programs, the largest first."""
+    found: dict[int, int | None] = {}
+    for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
+        for process in _quietly(ask, handle) or ():
+            found[int(process.pid)] = (
+                process.usedGpuMemory if process.usedGpuMemory is None else int(process.usedGpuMemory)
+            )
+    ours = _family(worker_pid) if worker_pid else set()
+    mine = [size for pid, size in found.items() if pid in ours and size is not None]
+    others = [GpuProcess(pid, _program(pid), size) for pid, size in found.items() if pid not in ours]
+    others.sort(key=lambda process: -(process.used_bytes or 0))
+    return (sum(mine) if mine else None), tuple(others)
+
+
+def _family(pid: int) -> set[int]:
+    try:
+        return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
+    except psutil.Error:
+        return {pid}
+
+
+def _program(pid: int) -> str:
+    try:
+        return str(psutil.Process(pid).name())
+    except psutil.Error:
+        return f"process {pid}"
+
+
+def _throttling(handle: Any) -> tuple[str, ...] | None:
+    bits = _quietly(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
+    if bits is None:
+        bits = _quietly(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)
+    return None if bits is None else tuple(words for bit, words in _THROTTLING.items() if bits & bit)
+
+
+def _quietly(ask: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what the library answers, or None where it does not: old drivers, old cards, laptops asleep."""
+    try:
+        return ask(*arguments)
+    except (pynvml.NVMLError, UnicodeDecodeError, ValueError):
+        return None
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")

@@ -1,0 +1,117 @@
+"""Reads a run's events from the start and goes on as they come: for the window, `watch` and tests alike."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+from qlora_studio.core.events import Event, Failed, Finished, Paused, WorkerStarted, parse_event
+from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.jobs.worker_process import WorkerProcess
+from qlora_studio.storage.message_log import MessageLogReader
+from qlora_studio.storage.run_folder import RunFolder
+
+Batch = tuple[Event, ...]
+
+_POLL_SECONDS = 0.03
+_LOCK_SECONDS = 0.5  # between two looks at the lock, where no process tells whether the worker lives
+_STARTUP_SECONDS = 10.0  # a worker that somebody else started takes its lock within this
+_CHUNK = 1 << 18  # bytes of one read: about a thousand events
+_LOG_TAIL = 8000  # bytes of worker.log that go into the details of a failure
+_KINDS: dict[int, str] = {
+    ExitCode.RUN_BUSY: "run_busy",
+    ExitCode.NOT_WRITABLE: "not_writable",
+    ExitCode.RUN_NOT_FOUND: "run_not_found",
+}
+
+
+class RunFollower:
+    """Follows one run or job. With its `process` it knows at once when the worker dies, and how."""
+
+    def __init__(self, folder: RunFolder, process: WorkerProcess | None = None, *, from_start: bool = True) -> None:
+        self._folder = folder
+        self._process = process
+        size = folder.events_path.stat().st_size if folder.events_path.exists() else 0
+        self._past = process.events_offset if process else 0  # bytes that belong to earlier sessions
+        offset = 0 if from_start else (self._past if process else size)
+        self._reader = MessageLogReader(folder.events_path, offset=offset)
+        self._ended = False
+        self._seen = size > 0
+        self._next_look = 0.0
+        self._patience = time.monotonic() + _STARTUP_SECONDS
+
+    def batches(self, stop: threading.Event | None = None) -> Iterator[Batch]:
+        """Yield the events in order, in batches, until the living session ends or `stop` is set.
+
+        A worker that died without a word is told as a `Failed` of kind `worker_died`, which stands in no file.
+        """
+        stop = stop or threading.Event()
+        yield from self._earlier_sessions(stop)
+        while not stop.is_set():
+            dead = self._worker_is_dead()  # asked before reading: what it wrote last is then surely read
+            position = self._reader.position
+            batch = self._next_batch(_CHUNK)
+            if batch:
+                yield batch
+            elif self._reader.position > position:
+                continue
+            elif self._ended and (self._process is not None or dead):
+                return
+            elif dead:
+                yield (self._death(),)
+                return
+            else:
+                stop.wait(_POLL_SECONDS)
+
+    def _earlier_sessions(self, stop: threading.Event) -> Iterator[Batch]:
+        """Yield what was told before our worker was started; no end in there is the end of it."""
+        while self._reader.position < self._past and not stop.is_set():
+            if batch := self._next_batch(min(self._past - self._reader.position, _CHUNK)):
+                yield batch
+        self._ended = self._ended and self._process is None
+
+    def _next_batch(self, limit: int) -> Batch:
+        batch = tuple(event for line in self._reader.new_lines(limit) if (event := parse_event(line)) is not None)
+        for event in batch:
+            if isinstance(event, WorkerStarted):
+                self._ended = False
+            elif isinstance(event, Finished | Failed | Paused):
+                self._ended = True
+        self._seen = self._seen or bool(batch)
+        return batch
+
+    def _worker_is_dead(self) -> bool:
+        if self._process is not None:
+            return self._process.poll() is not None
+        return self._lock_is_free()
+
+    def _lock_is_free(self) -> bool:
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + _LOCK_SECONDS
+        if self._folder.is_busy():
+            self._seen = True
+            return False
+        return self._seen or now > self._patience
+
+    def _death(self) -> Failed:
+        code = self._process.poll() if self._process else None
+        how = self._process.ending_text() if self._process else "the worker is gone and did not say how it ended"
+        return Failed(
+            kind="worker_died" if code is None else _KINDS.get(code, "worker_died"),
+            message=f"{how[0].upper()}{how[1:]}.",
+            advice="A run can be resumed from its last safe checkpoint; worker.log in its folder says more.",
+            detail=log_tail(self._folder),
+        )
+
+
+def log_tail(folder: RunFolder, size: int = _LOG_TAIL) -> str:
+    """Return the end of `worker.log`, whole lines, or nothing where there is none."""
+    try:
+        with folder.log_path.open("rb") as file:
+            end = file.seek(0, 2)
+            file.seek(max(0, end - size))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return text if end <= size else text.partition("\n")[2]

@@ -1,0 +1,156 @@
+"""One worker: a child process in a session of its own, that outlives whoever started it. Asked, ended, killed here."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from qlora_studio.core.commands import Stop
+from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.problem import StudioError
+from qlora_studio.storage.run_folder import RunFolder
+
+_ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+_POLL_SECONDS = 0.02
+
+_SIGNALS = {
+    "SIGKILL": "most often the system did that for want of memory, or somebody ended it by hand",
+    "SIGTERM": "somebody asked it to end, or the computer was shutting down",
+    "SIGINT": "it was interrupted from the keyboard",
+    "SIGHUP": "the session it belonged to was closed",
+    "SIGSEGV": "a library or a driver broke; worker.log has its last words",
+    "SIGBUS": "a file was cut short under it, or memory failed",
+    "SIGILL": "a library uses instructions that this processor does not have",
+    "SIGFPE": "a library divided by zero",
+    "SIGABRT": "a library gave up; worker.log has its last words",
+    "SIGXFSZ": "a file grew beyond the limit that is set for it",
+}
+_CODES: dict[int, str] = {
+    ExitCode.RUN_BUSY: "another worker is at work in its folder",
+    ExitCode.NOT_WRITABLE: "it may not write to its folder",
+    ExitCode.RUN_NOT_FOUND: "its folder is gone",
+    ExitCode.INTERRUPTED: "it was interrupted from the keyboard",
+}
+
+
+class WorkerProcess:
+    """A worker that was started here. Dropping this object does not end the worker."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], folder: RunFolder, *, events_offset: int = 0) -> None:
+        self.folder = folder
+        self.events_offset = events_offset  # bytes of events.jsonl that belong to earlier sessions
+        self.pid = popen.pid
+        self._popen = popen
+
+    def __del__(self) -> None:
+        if self._popen.poll() is None:
+            self._popen.returncode = 0  # else Python warns of a child that nobody waited for
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal, or None while the worker lives."""
+        return self._popen.poll()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end, `timeout` seconds at most; return what `poll` returns."""
+        try:
+            return self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def ask_stop(self, *, save: bool = True) -> None:
+        """Ask the worker to end its work well, with its adapter saved where `save` says so."""
+        self.folder.send(Stop(save=save))
+
+    def terminate(self) -> None:
+        """End the worker and its children now; what was not saved is lost."""
+        self._signal(getattr(signal, "SIGTERM", None))
+
+    def kill(self) -> None:
+        """End them without asking: the only thing that helps against a call that does not return."""
+        self._signal(getattr(signal, "SIGKILL", None))
+
+    def ending_text(self) -> str:
+        """Return how the worker ended, in words; nothing while it lives."""
+        code = self.poll()
+        return "" if code is None else ending_in_words(code)
+
+    def _signal(self, number: signal.Signals | None) -> None:
+        if self.poll() is not None:
+            return
+        if sys.platform == "win32" or number is None:
+            self._popen.kill()
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+
+def start_worker(folder: RunFolder) -> WorkerProcess:
+    """Start the worker of a run or job folder. Raises StudioError where one is at work already, or none can start."""
+    if folder.is_busy():
+        raise StudioError(
+            f"A worker is at work in {folder.path}.",
+            kind="run_busy",
+            advice="Watch that one, or stop it first.",
+        )
+    offset = _size(folder.events_path)
+    try:
+        with folder.log_path.open("ab") as log:
+            popen = subprocess.Popen(
+                # -P keeps the folder's own files from being taken for Python modules.
+                [sys.executable, "-P", "-m", "qlora_studio", "worker", str(folder.path.resolve())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=folder.path,
+                env={**os.environ, **_ENVIRONMENT, "QLORA_STUDIO_COMMANDS_FROM": str(_size(folder.commands_path))},
+                start_new_session=sys.platform != "win32",
+                creationflags=_creation_flags(),
+            )
+    except FileNotFoundError as error:
+        raise StudioError(f"There is no folder {folder.path}.", kind="run_not_found") from error
+    except OSError as error:
+        raise StudioError(
+            f"No worker can be started in {folder.path}: {error.strerror or error}.",
+            kind="not_writable",
+            advice="Choose another folder, or give yourself permission to write there.",
+        ) from error
+    return WorkerProcess(popen, folder, events_offset=offset)
+
+
+def ending_in_words(code: int) -> str:
+    """Return what an exit code, or a signal as a negative number, says."""
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        why = _SIGNALS.get(name)
+        return f"the worker was ended by {name}" + (f": {why}" if why else "")
+    if code == 0:
+        return "the worker ended without saying how"
+    why = _CODES.get(code)
+    return f"the worker ended with exit code {code}" + (f": {why}" if why else "")
+
+
+def wait_until_free(folder: RunFolder, timeout: float) -> bool:
+    """Wait until no worker holds the folder, `timeout` seconds at most; return whether it is free."""
+    deadline = time.monotonic() + timeout
+    while folder.is_busy():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _creation_flags() -> int:
+    """On Windows: a group of its own, and no console, so that closing the window's console leaves the worker alone."""
+    if sys.platform != "win32":
+        return 0
+    return subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

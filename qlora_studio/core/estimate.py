@@ -1,0 +1,103 @@
+"""What an estimate of graphics memory is: a number with its error, and what it is made of. Sizes are bytes."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+COMPONENT_LABELS = {
+    "weights": "Weights",
+    "adapter": "Adapter",
+    "optimizer": "Optimizer",
+    "activations": "Activations",
+    "logits": "Logits",
+    "context": "CUDA context",
+}
+PHASE_LABELS = {
+    "load": "Loading",
+    "forward": "Forward",
+    "backward": "Backward",
+    "optimizer": "Optimizer step",
+    "evaluation": "Evaluation",
+    "save": "Saving",
+}
+Level = Literal["instant", "traced", "probed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A part of the total, by kind. The components of an estimate add up to its `total_bytes`."""
+
+    key: str
+    label: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PhasePeak:
+    """The most that is allocated at once during a phase."""
+
+    key: str
+    label: str
+    allocated_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """How much graphics memory a run takes at its worst moment.
+
+    `allocated` is what torch's allocator counts, `reserved` what it holds from the driver, `managed` the optimizer's
+    paged memory, which torch does not count and NVML does; `total` is what NVML shows of the process: reserved, managed
+    and the CUDA context. `error_share` is the error to expect, of the total.
+    """
+
+    components: tuple[Component, ...]
+    allocated_bytes: int
+    reserved_bytes: int
+    managed_bytes: int
+    context_bytes: int
+    total_bytes: int
+    error_share: float
+    level: Level
+    peak_phase: str
+    phases: tuple[PhasePeak, ...]
+    notes: tuple[str, ...] = ()
+
+    def component(self, key: str) -> int:
+        """Return the bytes of one component, 0 where there is none."""
+        return sum(component.bytes for component in self.components if component.key == key)
+
+    def to_report(self) -> dict[str, Any]:
+        """Return the estimate as plain JSON, for `--json` and for a `Reported` event."""
+        return {
+            "level": self.level,
+            "total_bytes": self.total_bytes,
+            "error_share": self.error_share,
+            "allocated_bytes": self.allocated_bytes,
+            "reserved_bytes": self.reserved_bytes,
+            "managed_bytes": self.managed_bytes,
+            "context_bytes": self.context_bytes,
+            "peak_phase": self.peak_phase,
+            "components": {component.key: component.bytes for component in self.components},
+            "phases": {phase.key: phase.allocated_bytes for phase in self.phases},
+            "notes": list(self.notes),
+        }
+
+
+def estimate_from_report(report: dict[str, Any]) -> Estimate:
+    """Return the estimate that `to_report` wrote. Raises KeyError where the report is none."""
+    plain = {key: value for key, value in report.items() if key not in ("components", "phases", "notes")}
+    return Estimate(
+        **plain,
+        components=make_components(report["components"]),
+        phases=make_phases(report["phases"]),
+        notes=tuple(report["notes"]),
+    )
+
+
+def make_components(sizes: dict[str, int]) -> tuple[Component, ...]:
+    """Return the components of `sizes` by key, in the order of the stacked bar."""
+    return tuple(Component(key, label, sizes[key]) for key, label in COMPONENT_LABELS.items() if key in sizes)
+
+
+def make_phases(peaks: dict[str, int]) -> tuple[PhasePeak, ...]:
+    """Return the peaks by phase, in the order in which phases come."""
+    return tuple(PhasePeak(key, label, peaks[key]) for key, label in PHASE_LABELS.items() if key in peaks)

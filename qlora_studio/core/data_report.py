@@ -1,0 +1,206 @@
+"""What a data job tells of a dataset: rows, checks, lengths, and single rows as they are trained, token by token.
+
+`DataReport` travels as `Reported(kind="dataset")`, the rows of a `ShowRows` as `Reported(kind="rows")` in the shape of
+`RowsReport`. `check_json` and `preview_json` are what the command line prints.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Level = Literal["ok", "warning", "error"]
+Verdict = Literal["ok", "repaired", "rejected"]
+Part = Literal["", "training", "evaluation", "left_out"]
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class TokenPiece(_Report):
+    """A token of a row. `string` is its piece of the rendered text; the strings of a row put together are the text.
+
+    Where one character takes several tokens the first has it and the others have "". `token` is its name in the
+    vocabulary. `packed` marks a token of a neighbour in the same packed sequence.
+    """
+
+    id: int
+    string: str
+    token: str = ""
+    trained: bool = False
+    special: bool = False
+    cut: bool = False
+    packed: bool = False
+
+
+class RowPreview(_Report):
+    """A row as it is trained. `number` counts from 0, `line` from 1; a rejected row has no text and no tokens.
+
+    `problem` says why a row that was read well cannot be trained: its template fails, or nothing in it is trained.
+    """
+
+    number: int
+    line: int
+    verdict: Verdict
+    reason: str = ""
+    raw: str = ""
+    text: str = ""
+    tokens: tuple[TokenPiece, ...] = ()
+    part: Part = ""
+    problem: str = ""
+
+    @property
+    def kept(self) -> int:
+        """Tokens that are not cut off."""
+        return sum(not piece.cut for piece in self.tokens)
+
+    @property
+    def trained(self) -> int:
+        """Tokens that the loss is taken on."""
+        return sum(piece.trained for piece in self.tokens)
+
+
+class RowsReport(_Report):
+    """The answer to a `ShowRows`, or to the rows asked for with the job itself (request 0)."""
+
+    request: int = 0
+    rows: tuple[RowPreview, ...] = ()
+
+
+class Check(_Report):
+    """One check in one sentence. `level` is ok where it passed; an error keeps the run from starting."""
+
+    name: str
+    title: str
+    passed: bool
+    message: str
+    level: Level = "ok"
+
+
+class Rejection(_Report):
+    """A row that could not be read, or could not be trained: where it is and why. `offset` is in bytes."""
+
+    number: int
+    line: int
+    offset: int
+    reason: str
+
+
+class RowCounts(_Report):
+    """Every input row, counted once by verdict. The last four count among the rows that were read."""
+
+    total: int = 0
+    ok: int = 0
+    repaired: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    untrainable: int = 0
+    training: int = 0
+    evaluation: int = 0
+
+
+class RowSummary(_Report):
+    """A line of the table of rows. `tokens` is None for a rejected row."""
+
+    number: int
+    line: int
+    verdict: Verdict
+    reason: str = ""
+    words: str = ""
+    tokens: int | None = None
+    trained: int | None = None
+    part: Part = ""
+
+
+class LengthStatistics(_Report):
+    """Lengths in tokens of all rows that can be trained, before they are cut at `max_length`.
+
+    Bin i of the histogram holds the rows of `edges[i]` up to, not including, `edges[i + 1]` tokens. `rows_beyond[i]`
+    and `trained_beyond[i]` are the rows that would be cut, and the answer tokens that would be lost, at a max length of
+    `edges[i]`: what a dragged line needs. `quantiles` and `keeps` go by percent: half of the rows have at most
+    `quantiles["50"]` tokens; a max length of `keeps["99"]` keeps 99 % of the answer tokens.
+    """
+
+    rows: int
+    max_length: int
+    longest: int
+    shortest: int
+    total_tokens: int
+    trained_tokens: int
+    edges: tuple[int, ...]
+    counts: tuple[int, ...]
+    rows_beyond: tuple[int, ...]
+    trained_beyond: tuple[int, ...]
+    quantiles: dict[str, int]
+    keeps: dict[str, int]
+    cut_rows: int
+    lost_tokens: int
+    lost_share: float
+    tokens_per_epoch: int
+    steps_per_epoch: int
+    padding_share: float
+    packed_padding_share: float
+    row_tokens: int
+
+    @property
+    def trained_share(self) -> float:
+        """Trained tokens of all tokens."""
+        return self.trained_tokens / self.total_tokens if self.total_tokens else 0.0
+
+
+class DataReport(_Report):
+    """A dataset as a run would train on it. `supported` is whether exactly the answers can be trained, `mask` how.
+
+    `refused` holds the sentence that the run would be refused with, or is empty. `verdicts_path` is a JSON Lines file
+    with every row that is not ok.
+    """
+
+    path: str
+    model: str = ""
+    format: str = ""
+    evidence: dict[str, int] = {}
+    columns: tuple[str, ...] = ()
+    encoding: str = ""
+    size_bytes: int = 0
+    rows: RowCounts = RowCounts()
+    rejections: tuple[Rejection, ...] = ()
+    listing: tuple[RowSummary, ...] = ()
+    supported: bool = True
+    reason: str = ""
+    mask: str = ""
+    template: str = ""
+    checks: tuple[Check, ...] = ()
+    lengths: LengthStatistics | None = None
+    refused: str = ""
+    seconds: float = 0.0
+    verdicts_path: str = ""
+
+
+def check_json(report: DataReport) -> dict[str, Any]:
+    """Return what `check-data --json` prints."""
+    return {
+        "path": report.path,
+        "model": report.model,
+        "format": report.format,
+        "evidence": report.evidence,
+        "columns": list(report.columns),
+        "rows": report.rows.model_dump(),
+        "rejections": [item.model_dump() for item in report.rejections],
+        "supported": report.supported,
+        "reason": report.reason,
+        "mask": report.mask,
+        "checks": [check.model_dump() for check in report.checks],
+        "lengths": report.lengths.model_dump() if report.lengths else None,
+        "refused": report.refused,
+        "seconds": report.seconds,
+    }
+
+
+def preview_json(report: DataReport, rows: RowsReport) -> dict[str, Any]:
+    """Return what `preview --json` prints: whether the answers can be told exactly, and the rows token by token."""
+    return {
+        "supported": report.supported,
+        "reason": report.reason,
+        "mask": report.mask,
+        "rows": [row.model_dump() for row in rows.rows],
+    }

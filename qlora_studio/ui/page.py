@@ -11,6 +11,12 @@ A page is a `Page` subclass in its own module (`model_page.py` / `ModelPage`). I
 `ui/app.py` alone creates the pages, connects `changed` signals of stores to `render_…` and `…_requested`
 signals to what fulfils them. `on_shown` is called each time the page comes to the front: the place to build what is
 slow (a plot).
+
+What pages get and whom their wishes reach: `draft_store.DraftStore` is the run config being edited (`set_value(path,
+value)`); `run_store.RunStore` holds state and history of a run or of any job; `training_thread.JobThread` starts and
+follows a worker; `background.Background` makes slow calls beside the event loop. Pages that need such an object live
+from signals all the same: `app.py` stands between.
+
 Make every text with `plain_text.Label`; use `widgets` and `fields`; give every input an accessible name.
 """
 

@@ -79,9 +79,9 @@ QPlainTextEdit:focus, QTextEdit:focus { padding: 5px 7px; }
 QLineEdit[invalid="true"], QAbstractSpinBox[invalid="true"], QComboBox[invalid="true"] { border-color: $bad; }
 QLineEdit:disabled, QAbstractSpinBox:disabled, QComboBox:disabled { color: $muted; background: $background; }
 QPlainTextEdit[quiet="true"], QTextEdit[quiet="true"] { border: none; background: transparent; padding: 0; }
-QAbstractSpinBox QLineEdit, QComboBox QLineEdit { border: none; background: transparent; padding: 0 0 0 6px; min-height: 0; }
-QAbstractSpinBox { padding: 0 20px 0 0; }
-QAbstractSpinBox:focus { padding: 0 19px 0 0; }
+QAbstractSpinBox QLineEdit, QComboBox QLineEdit { border: none; background: transparent; padding: 0; min-height: 0; }
+QAbstractSpinBox { padding: 0 20px 0 0; max-height: 30px; }
+QAbstractSpinBox:focus { padding: 0 19px 0 0; max-height: 28px; }
 QAbstractSpinBox::up-button, QAbstractSpinBox::down-button { border: none; background: transparent; width: 20px; }
 QAbstractSpinBox::up-button { subcontrol-position: top right; }
 QAbstractSpinBox::down-button { subcontrol-position: bottom right; }

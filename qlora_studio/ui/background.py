@@ -1,0 +1,64 @@
+"""Slow calls of the window (a model's files, the list of runs) beside its event loop; only the newest answer counts."""
+
+from collections.abc import Callable
+from typing import Any
+
+from PySide6.QtCore import QObject, QRunnable, QThreadPool, Signal
+
+from qlora_studio.core.problem import StudioError
+
+
+class Background(QObject):
+    """Runs one kind of call. `ask` again before the answer: the older answer is dropped.
+
+    Signals:
+        answered: what the call returned.
+        failed: the StudioError, or an OSError as one, that it raised.
+    """
+
+    answered = Signal(object)
+    failed = Signal(object)
+    _done = Signal(int, object, object)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._newest = 0
+        self._done.connect(self._on_call_done)
+
+    def ask(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """Call in another thread; the answer arrives as a signal in this one."""
+        self._newest += 1
+        QThreadPool.globalInstance().start(_Call(self._newest, call, arguments, self._done.emit))
+
+    def forget(self) -> None:
+        """Drop the answer that is still on its way."""
+        self._newest += 1
+
+    def _on_call_done(self, number: int, result: Any, error: StudioError | None) -> None:
+        if number != self._newest:
+            return
+        if error is None:
+            self.answered.emit(result)
+        else:
+            self.failed.emit(error)
+
+
+class _Call(QRunnable):
+    def __init__(
+        self, number: int, call: Callable[..., Any], arguments: tuple[Any, ...], tell: Callable[..., None]
+    ) -> None:
+        super().__init__()
+        self._number, self._call, self._arguments, self._tell = number, call, arguments, tell
+
+    def run(self) -> None:
+        result, error = None, None
+        try:
+            result = self._call(*self._arguments)
+        except StudioError as problem:
+            error = problem
+        except OSError as problem:
+            error = StudioError(str(problem), kind="not_readable")
+        try:
+            self._tell(self._number, result, error)
+        except RuntimeError:  # the window closed meanwhile and took the receiver with it
+            return

@@ -10,6 +10,7 @@ from trl import SFTTrainer
 
 from qlora_studio.core.events import Evaluated, StepDone
 from qlora_studio.core.problem import StudioError
+from qlora_studio.engine.adapted_model import cast_adapters
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.device import Device, memory_of
 from qlora_studio.engine.fault import is_out_of_memory
@@ -144,6 +145,15 @@ class StudioTrainer(SFTTrainer):
         self.store_flos()
         self._durable_save(self)
         self._pace.pause(time.monotonic() - started)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the adapter, and give it back its dtype.
+
+        WORKAROUND peft 0.21: `load_adapter` casts bf16 adapters to fp32, so that a resumed run would train in another
+        precision than an undisturbed one.
+        """
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        cast_adapters(self.model, self.studio_device.adapter_dtype)
 
     def write_state(self, folder: Path) -> None:
         """Write everything that a resume needs: adapter, optimizer, schedule, scaler, random states, trainer state."""

@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from qlora_studio.core.commands import Stop
 from qlora_studio.core.exit_code import ExitCode
 from qlora_studio.core.problem import StudioError
 from qlora_studio.storage.run_folder import RunFolder
+
+# -P keeps the files of the folder it works in from being taken for Python modules.
+WORKER = (sys.executable, "-P", "-m", "qlora_studio", "worker")
 
 _ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 _POLL_SECONDS = 0.02
@@ -87,7 +91,7 @@ class WorkerProcess:
             os.killpg(self.pid, number)
 
 
-def start_worker(folder: RunFolder) -> WorkerProcess:
+def start_worker(folder: RunFolder, program: Sequence[str] = WORKER) -> WorkerProcess:
     """Start the worker of a run or job folder. Raises StudioError where one is at work already, or none can start."""
     if folder.is_busy():
         raise StudioError(
@@ -99,8 +103,7 @@ def start_worker(folder: RunFolder) -> WorkerProcess:
     try:
         with folder.log_path.open("ab") as log:
             popen = subprocess.Popen(
-                # -P keeps the folder's own files from being taken for Python modules.
-                [sys.executable, "-P", "-m", "qlora_studio", "worker", str(folder.path.resolve())],
+                [*program, str(folder.path.resolve())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

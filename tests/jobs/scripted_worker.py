@@ -1,0 +1,95 @@
+"""A worker that speaks the protocol and does as it is told: `scripted_worker.py SCRIPT FOLDER`.
+
+A script is words separated by commas: start, steps:N, phase:NAME, garbage, half, finish, fail, pause, say:TEXT,
+wait_for_stop, wait, signal:NAME, exit:CODE, long:BYTES, child.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from qlora_studio.core.commands import Stop, parse_command
+from qlora_studio.core.events import (
+    Failed,
+    Finished,
+    Paused,
+    PhaseChanged,
+    Reported,
+    StepDone,
+    WorkerStarted,
+)
+from qlora_studio.storage.message_log import MessageLogReader, MessageLogWriter
+from qlora_studio.storage.run_folder import RunFolder
+
+
+def main(script: str, path: str) -> int:
+    folder = RunFolder(path)
+    if "no_lock" in script.split(","):
+        return play(script, folder)
+    with folder.lock().acquire(timeout=5):
+        return play(script, folder)
+
+
+def play(script: str, folder: RunFolder) -> int:
+    code = 0
+    with MessageLogWriter(folder.events_path) as log:
+        for word in script.split(","):
+            name, _, value = word.partition(":")
+            match name:
+                case "start":
+                    log.append(WorkerStarted(job="train", studio="test", pid=os.getpid()))
+                case "steps":
+                    for step in range(1, int(value) + 1):
+                        log.append(StepDone(step=step, total_steps=int(value), epoch=0, loss=1 / step, learning_rate=0))
+                case "phase":
+                    log.append(PhaseChanged(phase=value))
+                case "long":
+                    log.append(Reported(kind="long", report={"text": "x" * int(value)}))
+                case "garbage":
+                    write(folder, b'{"type": "from_a_later_version"}\n\xff\xfe\x00 no json\n[1, 2]\n\n' * 100)
+                case "half":
+                    write(folder, b'{"type": "step_done", "step": 1')
+                case "finish":
+                    log.append(Finished())
+                case "fail":
+                    log.append(Failed(kind="data_refused", message="The dataset is refused."))
+                case "pause":
+                    log.append(Paused(step=3, checkpoint="checkpoint-3"))
+                case "say":
+                    print(value, flush=True)
+                case "wait_for_stop":
+                    log.append(PhaseChanged(phase="saving" if wait_for_stop(folder).save else "stopping"))
+                case "wait":
+                    time.sleep(600)
+                case "child":
+                    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+                    log.append(PhaseChanged(phase=f"child {child.pid}"))
+                case "signal":
+                    os.kill(os.getpid(), signal.Signals[value])
+                    time.sleep(5)
+                case "exit":
+                    code = int(value)
+    return code
+
+
+def write(folder: RunFolder, data: bytes) -> None:
+    with folder.events_path.open("ab") as file:
+        file.write(data)
+
+
+def wait_for_stop(folder: RunFolder) -> Stop:
+    reader = MessageLogReader(folder.commands_path, offset=int(os.environ["QLORA_STUDIO_COMMANDS_FROM"]))
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for line in reader.new_lines():
+            command = parse_command(line)
+            if isinstance(command, Stop):
+                return command
+        time.sleep(0.01)
+    raise TimeoutError("nobody asked to stop")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))

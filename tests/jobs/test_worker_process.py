@@ -1,0 +1,163 @@
+"""A worker is a process of its own: started, asked, ended, killed, and its ending told in words."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import chain
+
+import psutil
+import pytest
+
+from qlora_studio.core.commands import Stop
+from qlora_studio.core.events import Failed, PhaseChanged, WorkerStarted
+from qlora_studio.core.problem import StudioError
+from qlora_studio.jobs.run_follower import RunFollower
+from qlora_studio.jobs.worker_process import WorkerProcess, ending_in_words, start_worker, wait_until_free
+from qlora_studio.storage.run_folder import RunFolder
+
+Play = Callable[[str], WorkerProcess]
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+
+def until_phase(folder: RunFolder, name: str) -> str:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for event in folder.events():
+            if isinstance(event, PhaseChanged) and event.phase.startswith(name):
+                return event.phase
+        time.sleep(0.01)
+    raise AssertionError(f"{name} never came; worker.log says: {folder.log_path.read_text()}")
+
+
+def test_a_worker_asked_to_stop_ends_well(play: Play, folder: RunFolder) -> None:
+    process = play("start,phase:training,wait_for_stop,finish")
+    until_phase(folder, "training")
+
+    process.ask_stop(save=True)
+
+    assert process.wait(30) == 0
+    until_phase(folder, "saving")
+
+
+def test_a_command_sent_right_after_the_launch_is_not_lost(play: Play, folder: RunFolder) -> None:
+    process = play("start,wait_for_stop,finish")
+    process.ask_stop(save=False)
+
+    assert process.wait(30) == 0
+    until_phase(folder, "stopping")
+
+
+def test_a_worker_does_not_obey_what_an_earlier_session_was_asked(play: Play, folder: RunFolder) -> None:
+    folder.send(Stop(save=False))
+    process = play("start,phase:training,wait_for_stop,finish")
+    process.ask_stop(save=True)
+
+    assert process.wait(30) == 0
+    until_phase(folder, "saving")
+
+
+def test_a_second_worker_in_the_same_folder_is_refused(play: Play, folder: RunFolder) -> None:
+    play("start,phase:training,wait")
+    until_phase(folder, "training")
+
+    with pytest.raises(StudioError) as caught:
+        play("start,finish")
+
+    assert caught.value.kind == "run_busy"
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: RunFolder) -> None:
+    with pytest.raises(StudioError) as caught:
+        start_worker(RunFolder(tmp_path / "gone"))
+
+    assert caught.value.kind == "run_not_found"
+
+
+@posix_only
+def test_killing_a_worker_ends_its_children_too(play: Play, folder: RunFolder) -> None:
+    process = play("start,child,phase:training,wait")
+    child = psutil.Process(int(until_phase(folder, "child").split()[1]))
+
+    process.kill()
+
+    assert process.wait(30) == -signal.SIGKILL
+    assert psutil.wait_procs([child], timeout=10)[1] == []
+
+
+def test_the_lock_is_free_after_the_worker_was_killed(play: Play, folder: RunFolder) -> None:
+    process = play("start,phase:training,wait")
+    until_phase(folder, "training")
+    assert folder.is_busy()
+
+    process.kill()
+    process.wait(30)
+
+    assert wait_until_free(folder, 10)
+
+
+@posix_only
+def test_a_worker_lives_in_a_session_of_its_own(play: Play, folder: RunFolder) -> None:
+    process = play("start,phase:training,wait")
+    until_phase(folder, "training")
+
+    assert os.getsid(process.pid) == process.pid != os.getsid(0)
+
+
+@posix_only
+def test_a_worker_outlives_whoever_started_it(folder: RunFolder, lasting_processes: set[int]) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from qlora_studio.jobs.worker_process import start_worker\n"
+        "from qlora_studio.storage.run_folder import RunFolder\n"
+        "script = [sys.executable, sys.argv[1], 'start,phase:training,wait_for_stop,finish']\n"
+        "start_worker(RunFolder(sys.argv[2]), script)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    script = os.path.join(os.path.dirname(__file__), "scripted_worker.py")  # noqa: PTH118, PTH120
+    parent = subprocess.run([sys.executable, "-c", program, script, str(folder.path)], check=False)
+    assert parent.returncode == -signal.SIGKILL
+
+    until_phase(folder, "training")
+    folder.send(Stop())
+    events = list(chain.from_iterable(RunFollower(folder).batches()))
+
+    assert isinstance(events[0], WorkerStarted)
+    assert events[-1].type == "finished"
+
+
+def test_what_a_worker_prints_is_kept(play: Play, folder: RunFolder) -> None:
+    folder.log_path.write_text("from the first session\n")
+    play("say:from the second session").wait(30)
+
+    assert folder.log_path.read_text() == "from the first session\nfrom the second session\n"
+
+
+def test_the_real_worker_starts_in_the_folder(folder: RunFolder) -> None:
+    folder.job_path.write_text("not a job")
+
+    process = start_worker(folder)
+    events = list(chain.from_iterable(RunFollower(folder, process).batches()))
+
+    assert isinstance(events[-1], Failed)
+    assert process.wait(30) not in (0, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (-signal.SIGTERM, "ended by SIGTERM: somebody asked it to end"),
+        (-63, "ended by signal 63"),
+        (0, "without saying how"),
+        (26, "another worker is at work"),
+        (77, "exit code 77"),
+    ],
+)
+def test_an_ending_is_told_in_words(code: int, words: str) -> None:
+    if words == "ended by signal 63" and sys.platform == "win32":
+        pytest.skip("Windows has no such signals")
+
+    assert words in ending_in_words(code)

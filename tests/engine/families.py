@@ -1,0 +1,97 @@
+"""Tiny random models of many families, and adapters for them, made by the libraries themselves."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+_SHAPE = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    **_IDS,
+}
+
+FAMILIES: dict[str, Callable[..., PreTrainedConfig]] = {
+    "llama": lambda **more: LlamaConfig(**{**_SHAPE, "tie_word_embeddings": False, **more}),
+    "llama_tied": lambda **more: LlamaConfig(**{**_SHAPE, "tie_word_embeddings": True, **more}),
+    "mistral": lambda **more: MistralConfig(**{**_SHAPE, "head_dim": 16, **more}),
+    "qwen2": lambda **more: Qwen2Config(**{**_SHAPE, "tie_word_embeddings": True, **more}),
+    "qwen3": lambda **more: Qwen3Config(**{**_SHAPE, "head_dim": 32, **more}),
+    "gemma2": lambda **more: Gemma2Config(**{**_SHAPE, "head_dim": 16, "query_pre_attn_scalar": 16, **more}),
+    "gemma3": lambda **more: Gemma3TextConfig(**{**_SHAPE, "head_dim": 16, "query_pre_attn_scalar": 16, **more}),
+    "phi3": lambda **more: Phi3Config(**{**_SHAPE, **more}),
+    "gpt2": lambda **more: GPT2Config(n_embd=64, n_layer=2, n_head=4, n_positions=256, **{**_IDS, **more}),
+}
+
+
+def make_base(
+    folder: Path,
+    family: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    shard: str = "5GB",
+    vocab_size: int = 320,
+    **more: Any,
+) -> Path:
+    """Save a random model of a family and return its folder. Norms and biases are random too, not ones and zeros."""
+    torch.manual_seed(7)
+    model = AutoModelForCausalLM.from_config(FAMILIES[family](vocab_size=vocab_size, **more)).to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(folder, max_shard_size=shard)
+    return folder
+
+
+def make_adapter(folder: Path, base: Path, *, edit: Callable[[PeftModel], None] | None = None, **lora: Any) -> Path:
+    """Save an adapter with random, non-zero weights for a base and return its folder."""
+    torch.manual_seed(11)
+    settings: dict[str, Any] = {"r": 4, "lora_alpha": 6, "target_modules": "all-linear", "init_lora_weights": False}
+    model = get_peft_model(load(base), LoraConfig(task_type="CAUSAL_LM", **{**settings, **lora}))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                noise = torch.randn_like(parameter)
+                parameter.copy_(parameter * (1 + 0.1 * noise) if "magnitude" in name else parameter + 0.02 * noise)
+    if edit:
+        edit(model)
+    model.save_pretrained(folder)
+    return folder
+
+
+def load(folder: Path) -> Any:
+    """Load a plain model in its own dtype."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False).eval()
+
+
+def live(base: Path, adapter: Path) -> Any:
+    """Load a base with its adapter, unmerged."""
+    return PeftModel.from_pretrained(load(base), adapter).eval()
+
+
+def logits(model: Any, vocab_size: int = 320) -> torch.Tensor:
+    """Return the logits of a fixed sequence: shape (1, 24, vocabulary), fp32."""
+    ids = torch.arange(3, 27).reshape(1, -1) * 7 % vocab_size
+    with torch.no_grad():
+        out: torch.Tensor = model(input_ids=ids).logits
+    return out.float()

@@ -1,0 +1,160 @@
+"""The panel at the right of every page: what a run will take above what is taken now, on one scale; how the card is."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Signal
+from PySide6.QtGui import QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
+
+from qlora_studio.core.estimate import Estimate
+from qlora_studio.jobs.gpu_sample import GpuSample
+from qlora_studio.jobs.process_memory import ProcessMemory
+from qlora_studio.ui.gpu_parts import Advice, Gauges, Legend, MemoryBar
+from qlora_studio.ui.gpu_view import (
+    BarView,
+    Fit,
+    available_bytes,
+    card_bar,
+    card_title,
+    estimate_bar,
+    fit_of,
+    machine_bar,
+    measured_text,
+)
+from qlora_studio.ui.plain_text import ElidedLabel, Label
+from qlora_studio.ui.theme import active_theme
+from qlora_studio.ui.widgets import Rule, column
+
+WIDTH = 316
+
+
+class GpuPanel(QWidget):
+    """Shows an estimate, samples of the card, or the machine's memory where there is no card.
+
+    Signals:
+        setting_requested: the user takes a lever: the path of a setting and its value.
+    """
+
+    setting_requested = Signal(str, object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFixedWidth(WIDTH)
+        self.setAccessibleName("Graphics card")
+        self._estimate: Estimate | None = None
+        self._sample: GpuSample | None = None
+        self._assumed: tuple[str, int] | None = None
+        self._name = ElidedLabel("Graphics card", "title")
+        self._facts = Label("Looking for a card …", "caption", wrap=True)
+        self._estimate_bar = MemoryBar("Estimate")
+        self._now_bar = MemoryBar("Now")
+        self._legend = Legend()
+        self._measured = Label("", "caption", wrap=True)
+        self._gauges = Gauges()
+        self.advice = Advice()
+        self.advice.setting_requested.connect(self.setting_requested)
+        self._build()
+        self.render_estimate(None, "Choose a model to see what it takes.")
+
+    def render_estimate(self, estimate: Estimate | None, note: str = "") -> None:
+        """Show an estimate, or why there is none."""
+        self._estimate = estimate
+        self._estimate_bar.note.setText("" if estimate else note)
+        self._estimate_bar.note.setVisible(estimate is None)
+        self._legend.show_estimate(estimate)
+        self._render_bars()
+
+    def render_assumed(self, name: str, total_bytes: int) -> None:
+        """Measure estimates against a card that is not here; an empty name ends that."""
+        self._assumed = (name, total_bytes) if name else None
+        self._render_bars()
+
+    def render_samples(self, samples: Sequence[GpuSample], memories: Sequence[ProcessMemory]) -> None:
+        """Show the newest sample and the history; without a card, the machine's memory."""
+        self._sample = samples[-1] if samples else None
+        if self._sample is not None:
+            name, facts = card_title(self._sample)
+            self._name.setText(name)
+            self._facts.setText(facts)
+        if self._sample is not None and self._sample.available:
+            self._now_bar.show_bar(card_bar(self._sample))
+            self._gauges.show_card(samples)
+        elif memories:
+            self._now_bar.show_bar(machine_bar(memories[-1]))
+            self._gauges.show_machine(memories)
+        self._render_bars()
+
+    def render_measured(self, measured_bytes: int) -> None:
+        """Show the most that this run took so far beside its estimate; 0 shows nothing."""
+        shown = bool(measured_bytes and self._estimate)
+        if measured_bytes and self._estimate:
+            text, tone = measured_text(self._estimate, measured_bytes)
+            self._measured.setText(text)
+            self._measured.set_tone(tone)
+        self._measured.setVisible(shown)
+
+    def fit(self) -> Fit:
+        """Return what the chip says."""
+        if self._estimate is None:
+            return Fit.UNKNOWN
+        return fit_of(self._estimate, self._available())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Paint the surface and the line at its left edge."""
+        theme, painter = active_theme(), QPainter(self)
+        painter.fillRect(self.rect(), theme.color("panel"))
+        painter.fillRect(0, 0, 1, self.height(), theme.color("line"))
+        painter.end()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave out the history where the window is low."""
+        super().resizeEvent(event)
+        self._gauges.set_compact(event.size().height() < 720)
+
+    def _render_bars(self) -> None:
+        estimate, fit = self._estimate, self.fit()
+        self._estimate_bar.setVisible(True)
+        if estimate is None:
+            self._estimate_bar.show_bar(BarView("Estimate for this run", "", "", (), 1))
+        else:
+            scale = self._scale() or round(estimate.total_bytes * 1.25)
+            self._estimate_bar.show_bar(estimate_bar(estimate, scale))
+        words = f"{fit.value} {self._assumed[0]}" if self._assumed and fit != Fit.UNKNOWN else fit.value
+        self._estimate_bar.chip.show_word(words, fit.tone)
+        self._estimate_bar.chip.setVisible(bool(fit.value))
+
+    def _scale(self) -> int | None:
+        if self._assumed is not None:
+            return self._assumed[1]
+        return self._sample.total_bytes if self._sample is not None and self._sample.available else None
+
+    def _available(self) -> int | None:
+        if self._assumed is not None:
+            return self._assumed[1]
+        return available_bytes(self._sample) if self._sample is not None else None
+
+    def _build(self) -> None:
+        content = QWidget()
+        content.setProperty("surface", "clear")
+        box = column(content, margins=(16, 20, 16, 16), spacing=0)
+        for part, gap in (
+            (self._name, 2),
+            (self._facts, 16),
+            (self._estimate_bar, 14),
+            (self._now_bar, 12),
+            (self._legend, 12),
+            (Rule(), 12),
+            (self._measured, 12),
+            (self._gauges, 0),
+        ):
+            box.addWidget(part)
+            box.addSpacing(gap)
+        box.addStretch(1)
+        box.addSpacing(12)
+        box.addWidget(self.advice)
+        self._measured.hide()
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setWidget(content)
+        column(self, margins=(1, 0, 0, 0)).addWidget(scroll)

@@ -1,0 +1,87 @@
+"""The card's and the machine's last two minutes, sampled by a thread outside Qt and kept in the window's thread."""
+
+import threading
+from collections import deque
+
+from PySide6.QtCore import QObject, Signal
+
+from qlora_studio.jobs.gpu_monitor import GpuMonitor, GpuSample
+from qlora_studio.jobs.process_memory import ProcessMemory, sample_memory
+
+HISTORY = 120
+
+
+class GpuStore(QObject):
+    """Keeps samples and tells of each.
+
+    Signals:
+        changed: there is a newer sample.
+    """
+
+    changed = Signal()
+    _sampled = Signal(object, object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.samples: deque[GpuSample] = deque(maxlen=HISTORY)
+        self.memories: deque[ProcessMemory] = deque(maxlen=HISTORY)
+        self.measured_bytes = 0
+        self._monitor: GpuMonitor | None = None
+        self._worker_pid: int | None = None
+        self._meter: threading.Thread | None = None
+        self._ending = threading.Event()
+        self._sampled.connect(self.add)
+
+    @property
+    def sample(self) -> GpuSample | None:
+        """The newest sample of the card, None before the first."""
+        return self.samples[-1] if self.samples else None
+
+    @property
+    def memory(self) -> ProcessMemory | None:
+        """The newest sample of the machine's memory."""
+        return self.memories[-1] if self.memories else None
+
+    def start(self, uuid: str = "") -> None:
+        """Begin to sample, once a second."""
+        self._monitor = GpuMonitor(self._on_monitor_sample, uuid=uuid, worker_pid=self._worker_pid)
+        self._monitor.start()
+        self._meter = threading.Thread(target=self._measure_memory, name="memory-meter", daemon=True)
+        self._meter.start()
+
+    def choose(self, uuid: str) -> None:
+        """Watch another card."""
+        if self._monitor is not None:
+            self._monitor.uuid = uuid
+
+    def watch_worker(self, pid: int | None) -> None:
+        """Tell this process's memory apart from other programs'."""
+        if pid != self._worker_pid:
+            self._worker_pid, self.measured_bytes = pid, 0
+            if self._monitor is not None:
+                self._monitor.worker_pid = pid
+
+    def add(self, sample: GpuSample | None = None, memory: ProcessMemory | None = None) -> None:
+        """Keep a sample and tell of it."""
+        if sample is not None:
+            self.samples.append(sample)
+            self.measured_bytes = max(self.measured_bytes, sample.worker_bytes or 0)
+        if memory is not None:
+            self.memories.append(memory)
+        self.changed.emit()
+
+    def stop(self) -> None:
+        """End the sampling."""
+        self._ending.set()
+        if self._monitor is not None:
+            self._monitor.stop()
+        if self._meter is not None:
+            self._meter.join(2.0)
+
+    def _on_monitor_sample(self, sample: GpuSample) -> None:
+        self._sampled.emit(sample, None)  # in the monitor's thread; Qt carries it over
+
+    def _measure_memory(self) -> None:
+        while not self._ending.is_set():
+            self._sampled.emit(None, sample_memory(self._worker_pid))
+            self._ending.wait(1.0)

@@ -1,0 +1,71 @@
+"""Full fine-tuning, LoRA and QLoRA side by side for one model: the table of the QLoRA article, computed."""
+
+from dataclasses import dataclass, replace
+
+from qlora_studio.core.estimate import Estimate
+from qlora_studio.core.estimator import estimate_setup
+from qlora_studio.core.memory_setup import MemorySetup
+from qlora_studio.core.model_shape import ModelShape, shape_from_config
+
+# What the article prints, in GB: full fine-tuning, LoRA in 16 bit, QLoRA.
+ARTICLE_GB = {"7B": (112, 16, 10), "13B": (208, 30, 16), "33B": (528, 75, 24), "70B": (1100, 160, 48)}
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One way to fine-tune a model, and what it takes."""
+
+    key: str
+    label: str
+    estimate: Estimate
+
+
+def compare_methods(
+    shape: ModelShape, *, rank: int = 16, batch: int = 1, row_tokens: int = 512, context_bytes: int | None = None
+) -> tuple[MethodRow, ...]:
+    """Return what full fine-tuning, LoRA and QLoRA of a model take, each with checkpointing and short rows.
+
+    Full fine-tuning is the usual mixed precision: weights, gradients and both AdamW moments in fp32, 16 bytes a
+    parameter. LoRA keeps the frozen base in 16 bit, QLoRA in NF4 with double quantization and a paged optimizer.
+    """
+    common = MemorySetup(
+        rank=rank, targets=shape.targets("auto"), batch=batch, row_tokens=row_tokens,
+        attention="eager" if shape.eager_only else "flash",
+    )  # fmt: skip
+    setups = {
+        ("full", "Full fine-tuning"): replace(
+            common, method="full", quantization="none", weight_bytes=4, optimizer="adamw_torch_fused", rank=0
+        ),
+        ("lora", "LoRA, 16-bit base"): replace(common, quantization="none", optimizer="adamw_torch_fused"),
+        ("qlora", "QLoRA, 4-bit base"): common,
+    }
+    return tuple(
+        MethodRow(key, label, estimate_setup(shape, setup, context_bytes=context_bytes))
+        for (key, label), setup in setups.items()
+    )
+
+
+def article_shapes() -> dict[str, ModelShape]:
+    """Return the Llama models of the article's sizes."""
+    return {size: shape_from_config(_llama(*numbers)) for size, numbers in _ARTICLE_MODELS.items()}
+
+
+_ARTICLE_MODELS = {  # hidden, layers, heads, key/value heads, intermediate
+    "7B": (4096, 32, 32, 32, 11008),
+    "13B": (5120, 40, 40, 40, 13824),
+    "33B": (6656, 60, 52, 52, 17920),
+    "70B": (8192, 80, 64, 8, 28672),
+}
+
+
+def _llama(hidden: int, layers: int, heads: int, kv_heads: int, intermediate: int) -> dict[str, object]:
+    return {
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "intermediate_size": intermediate,
+        "vocab_size": 32000,
+        "max_position_embeddings": 4096,
+    }

@@ -20,6 +20,12 @@ class Stop(Message):
     save: bool = True
 
 
+class Resume(Message):
+    """Go on: what the worker waits for, free disk space, has been seen to."""
+
+    type: Literal["resume"] = "resume"
+
+
 class SaveCheckpoint(Message):
     """Make the work so far safe now."""
 
@@ -53,7 +59,7 @@ class ShowRows(Message):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-Command = Pause | Stop | SaveCheckpoint | EvaluateNow | Ask | ShowRows
+Command = Pause | Resume | Stop | SaveCheckpoint | EvaluateNow | Ask | ShowRows
 
 _ADAPTER: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="type")])
 

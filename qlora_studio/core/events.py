@@ -150,6 +150,36 @@ class Resumed(Message):
     checkpoint: str
 
 
+class Probed(Message):
+    """One real step on the longest rows was tried before the run, and undone. Memory is the card's, by torch's count."""
+
+    type: Literal["probed"] = "probed"
+    rows: int
+    tokens: int
+    allocated_bytes: int
+    reserved_bytes: int
+    seconds: float
+
+
+class Recovering(Message):
+    """A fault that the run can get over: a new process goes on from the last safe checkpoint, with this batch size."""
+
+    type: Literal["recovering"] = "recovering"
+    kind: str
+    message: str
+    step: int
+    batch_size: int
+    gradient_accumulation: int
+
+
+class StoppedEarly(Message):
+    """The held-out loss did not get better for so many evaluations: training ends here."""
+
+    type: Literal["stopped_early"] = "stopped_early"
+    step: int
+    evaluations: int
+
+
 class TextGenerated(Message):
     """A piece of an answer in a chat, streamed. `variant` is base, tuned, merged …; `done` marks the last piece."""
 
@@ -219,6 +249,9 @@ Event = (
     | AdapterSaved
     | Exported
     | Resumed
+    | Probed
+    | Recovering
+    | StoppedEarly
     | TextGenerated
     | Reported
     | Warned

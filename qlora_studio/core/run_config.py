@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from qlora_studio.core.setting import SettingInfo, setting, settings_of
 
+RUN_CONFIG_VERSION = 1
+
 
 class Section(BaseModel):
     """A section of `run.toml`."""
@@ -190,6 +192,14 @@ class EvaluationSection(Section):
     every_steps: int = setting(
         100, title="Evaluate every", help="0 measures only before and after.", unit="steps", ge=0
     )
+    patience: int = setting(
+        0,
+        title="Stop early after",
+        help="Ends training when the held-out loss has not improved in so many evaluations; 0 never does.",
+        unit="evaluations",
+        ge=0,
+        advanced=True,
+    )
     prompts: list[str] = setting(
         title="Sample prompts", help="Answered at each evaluation, to be read.", advanced=True, default_factory=list
     )
@@ -226,6 +236,7 @@ class ExportSection(Section):
 class RunConfig(Section):
     """The complete description of a run."""
 
+    version: int = setting(RUN_CONFIG_VERSION, title="Version", help="Of this file's format.", ge=1, advanced=True)
     name: str = setting("my-run", title="Name", help="Of the run and its folder.")
     model: ModelSection = ModelSection()
     quantization: QuantizationSection = QuantizationSection()

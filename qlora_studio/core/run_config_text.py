@@ -9,8 +9,8 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from qlora_studio.core.problem import InvalidRunConfig, Problem
-from qlora_studio.core.run_config import SECTIONS, RunConfig, all_settings
+from qlora_studio.core.problem import InvalidRunConfig, Problem, StudioError
+from qlora_studio.core.run_config import RUN_CONFIG_VERSION, SECTIONS, RunConfig, all_settings
 
 _WORDS = {
     "greater_than_equal": "must be at least {ge}",
@@ -49,6 +49,12 @@ def from_toml(text: str) -> RunConfig:
 
 def from_mapping(data: dict[str, Any], overrides: Iterable[str] = ()) -> RunConfig:
     """Return the config of nested dictionaries, after `section.field=value` overrides. Raises InvalidRunConfig."""
+    if isinstance(data.get("version", 1), int) and data.get("version", 1) > RUN_CONFIG_VERSION:
+        raise StudioError(
+            "This run was made by a newer QLoRA Studio.",
+            kind="newer_version",
+            advice="Update QLoRA Studio to open it; nothing in it was touched.",
+        )
     merged = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
     problems = [problem for text in overrides if (problem := _apply_override(merged, text))]
     try:

@@ -17,6 +17,8 @@ class Phase(StrEnum):
     EVALUATING = "evaluating"
     SAVING = "saving"
     EXPORTING = "exporting"
+    WAITING = "waiting"
+    RECOVERING = "recovering"
     PAUSED = "paused"
     STOPPED = "stopped"
     FINISHED = "finished"
@@ -35,6 +37,7 @@ _PHASES = {
     "merging": Phase.EXPORTING,
     "exporting": Phase.EXPORTING,
     "verifying": Phase.EXPORTING,
+    "waiting_for_space": Phase.WAITING,
 }
 
 
@@ -63,6 +66,9 @@ class RunState:
     reports: tuple[ev.Reported, ...] = ()
     warnings: tuple[ev.Warned, ...] = ()
     resumptions: tuple[int, ...] = ()
+    recoveries: tuple[ev.Recovering, ...] = ()
+    probe: ev.Probed | None = None
+    stopped_early: ev.StoppedEarly | None = None
     failure: ev.Failed | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -112,6 +118,12 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
             return replace(state, exports=(*state.exports, event))
         case ev.Resumed():
             return replace(state, step=event.step, resumptions=(*state.resumptions, event.step))
+        case ev.Recovering():
+            return replace(state, phase=Phase.RECOVERING, activity=event.kind, recoveries=(*state.recoveries, event))
+        case ev.Probed():
+            return replace(state, probe=event)
+        case ev.StoppedEarly():
+            return replace(state, stopped_early=event)
         case ev.Reported():
             return replace(state, reports=(*state.reports, event))
         case ev.Warned():

@@ -1,6 +1,7 @@
 """A chat with a run's model: base and tuned from one set of weights, streamed, until the user stops it."""
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -50,9 +51,7 @@ def _answer(ask: Ask, model: Any, tokenizer: PreTrainedTokenizerBase, context: J
                 max_new_tokens=ask.max_new_tokens,
                 temperature=ask.temperature,
                 seed=ask.seed,
-                on_text=lambda piece, variant=variant: context.emit(
-                    TextGenerated(request=ask.request, variant=variant, text=piece)
-                ),
+                on_text=_teller(ask.request, variant, context),
                 stopped=stopped,
             )
         tokens = len(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -60,3 +59,7 @@ def _answer(ask: Ask, model: Any, tokenizer: PreTrainedTokenizerBase, context: J
         context.emit(
             TextGenerated(request=ask.request, variant=variant, text="", done=True, tokens=tokens, seconds=seconds)
         )
+
+
+def _teller(request: int, variant: str, context: JobContext) -> Callable[[str], None]:
+    return lambda text: context.emit(TextGenerated(request=request, variant=variant, text=text))

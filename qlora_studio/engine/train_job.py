@@ -4,10 +4,19 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from qlora_studio.core.commands import Pause
-from qlora_studio.core.events import AdapterSaved, Finished, Paused, Resumed, SampleGenerated, TrainingStarted
+from qlora_studio.core.events import (
+    AdapterSaved,
+    Evaluated,
+    Finished,
+    Paused,
+    Resumed,
+    SampleGenerated,
+    TrainingStarted,
+)
 from qlora_studio.core.job import TrainJob
 from qlora_studio.core.problem import InvalidRunConfig, StudioError
 from qlora_studio.core.run_config import RunConfig
@@ -16,11 +25,14 @@ from qlora_studio.engine import adapted_model
 from qlora_studio.engine.base_model import base_folder, tokenizer_of
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.device import Device, choose_device
+from qlora_studio.engine.disk_space import require_space
 from qlora_studio.engine.generation import answer
 from qlora_studio.engine.prepared_data import PreparedData, prepare_datasets
+from qlora_studio.engine.probe import probe
+from qlora_studio.engine.recovery import batch_plan, with_plan
 from qlora_studio.engine.saved_adapter import save_final_adapter
 from qlora_studio.engine.trainer import StudioTrainer
-from qlora_studio.engine.training import build_trainer
+from qlora_studio.engine.training import build_trainer, expected_checkpoint_bytes
 from qlora_studio.storage.checkpoint_folder import Checkpoint, CheckpointFolder
 from qlora_studio.storage.fingerprint import differences, fingerprint_folder
 
@@ -33,6 +45,7 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     base = base_folder(config.model.source, config.model.revision, context)
     tokenizer = tokenizer_of(base)
     data = _prepare_data(config, tokenizer, context)
+    config = with_plan(config, batch_plan(config, context.folder.state()))
     device = choose_device(config, context)
     facts = {"base": fingerprint_folder(base), "data": data.fingerprint}
     checkpoint = _newest_safe_checkpoint(context, facts)
@@ -89,6 +102,8 @@ def _load(
         checkpoint_facts=facts,
     )
     context.emit(adapted_model.facts_of(trainer.model, config, device))
+    checkpoints = (config.checkpoint.keep + 2) * expected_checkpoint_bytes(trainer.model)
+    require_space(context.folder.path, checkpoints, "Keeping this run's checkpoints")
     context.raise_if_stopped()
     return trainer
 
@@ -104,7 +119,12 @@ def _train(
     step = checkpoint.step if checkpoint else 0
     if checkpoint:
         context.emit(Resumed(step=step, checkpoint=checkpoint.path.name))
+        earlier = [event for event in context.folder.events() if isinstance(event, Evaluated) and event.step <= step]
+        trainer.conductor.remember(earlier)
     trainer.add_callback(_Samples(config, tokenizer, trainer, context))
+    if torch.cuda.is_available():
+        context.phase("probing")
+        context.emit(probe(trainer))
     if not checkpoint and trainer.eval_dataset is not None:
         trainer.evaluate()
     context.emit(TrainingStarted(step=step, total_steps=_total_steps(trainer, config)))

@@ -10,6 +10,7 @@ from trl import SFTTrainer
 
 from qlora_studio.core.events import Evaluated, StepDone
 from qlora_studio.core.problem import StudioError
+from qlora_studio.engine import fault_injection
 from qlora_studio.engine.adapted_model import cast_adapters
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.device import Device, memory_of
@@ -43,7 +44,10 @@ class StudioTrainer(SFTTrainer):
         self._pace.add(
             int(inputs["attention_mask"].sum()) if "attention_mask" in inputs else inputs["input_ids"].numel()
         )
+        step, batch_size = self.state.global_step + 1, self.args.per_device_train_batch_size
+        fault_injection.before_step(step, batch_size)
         loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
+        loss = fault_injection.after_loss(loss, step, batch_size)
         self._loss_is_finite &= bool(torch.isfinite(loss))
         return loss
 
@@ -98,6 +102,7 @@ class StudioTrainer(SFTTrainer):
         self.context.phase("evaluating")
         started = time.monotonic()
         try:
+            fault_injection.before_evaluation(self.state.global_step, self.args.per_device_train_batch_size)
             loss = self._held_out_loss()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -118,7 +123,7 @@ class StudioTrainer(SFTTrainer):
         self.context.emit(event)
         self.context.phase("training")
         metrics = {"eval_loss": loss}
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _held_out_loss(self) -> float:
@@ -161,15 +166,13 @@ class StudioTrainer(SFTTrainer):
         self._save_optimizer_and_scheduler(str(folder))
         self._save_scaler(str(folder))
         self._save_rng_state(str(folder))
-        for callback in [*self.callback_handler.callbacks, self.control]:
-            if hasattr(callback, "state") and callable(callback.state):
-                self.state.stateful_callbacks[type(callback).__name__] = callback.state()
         self.state.save_to_json(str(folder / "trainer_state.json"))
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if "row" not in self._signature_columns:
-            self._signature_columns = [*self._signature_columns, "row"]
+        columns: list[str] = self._signature_columns
+        if "row" not in columns:
+            columns.append("row")
 
 
 def write_adapter(model: Any, folder: Path) -> None:

@@ -2,18 +2,20 @@
 
 import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig
 
 from qlora_studio.core.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
-from qlora_studio.core.events import CheckpointSaved
+from qlora_studio.core.events import CheckpointSaved, Evaluated, StoppedEarly
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine.adapted_model import cast_adapters
 from qlora_studio.engine.collator import collator
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.device import Device
+from qlora_studio.engine.disk_space import retried_when_full
 from qlora_studio.engine.trainer import StudioTrainer
 from qlora_studio.storage.checkpoint_folder import CheckpointFolder
 
@@ -95,6 +97,7 @@ class Conductor(TrainerCallback):
         self._saved_at = time.monotonic()
         self.ending: Pause | Stop | None = None
         self._best_loss = math.inf
+        self._worse = 0
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Obey between two batches of a step only to a stop that saves nothing."""
@@ -121,10 +124,24 @@ class Conductor(TrainerCallback):
     ) -> Any:
         """Make the best so far safe, so that it can be exported."""
         loss = (metrics or {}).get("eval_loss", math.nan)
+        patience = self._config.evaluation.patience
         if loss < self._best_loss:
-            self._best_loss = loss
+            self._best_loss, self._worse = loss, 0
             control.should_save |= state.global_step > 0
+        elif not math.isnan(loss):
+            self._worse += 1
+        if patience and self._worse >= patience:
+            self._context.emit(StoppedEarly(step=state.global_step, evaluations=self._worse))
+            control.should_save = control.should_training_stop = True
         return control
+
+    def remember(self, evaluations: Iterable[Evaluated]) -> None:
+        """Take the evaluations of earlier sessions into account, for the best and for stopping early."""
+        for event in evaluations:
+            if event.loss is not None and event.loss < self._best_loss:
+                self._best_loss, self._worse = event.loss, 0
+            else:
+                self._worse += 1
 
     def _read_commands(self, control: Any) -> None:
         for command in self._context.commands():
@@ -144,6 +161,12 @@ class Conductor(TrainerCallback):
         return by_time or _is_due(checkpoint.every_steps, step)
 
 
+def expected_checkpoint_bytes(model: Any) -> int:
+    """Return about what a checkpoint weighs: the adapter, and two optimizer states of up to fp32 for it."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return sum(parameter.nbytes + 8 * parameter.numel() for parameter in trained) + (1 << 20)
+
+
 def _is_due(every: int, step: int) -> bool:
     return bool(every) and step % every == 0
 
@@ -156,7 +179,11 @@ def _save(trainer: StudioTrainer, config: RunConfig, context: JobContext, facts:
     last = trainer.last_evaluation
     loss = last.loss if last is not None and last.step == step else None
     folder = CheckpointFolder(context.folder.checkpoints_path)
-    saved = folder.save(step, trainer.write_state, {**facts, "evaluation_loss": loss})
+    saved = retried_when_full(
+        lambda: folder.save(step, trainer.write_state, {**facts, "evaluation_loss": loss}),
+        lambda: expected_checkpoint_bytes(trainer.model),
+        context,
+    )
     seconds = time.monotonic() - started
     context.emit(
         CheckpointSaved(

@@ -7,14 +7,16 @@ import traceback
 from importlib import import_module
 
 from filelock import Timeout
+from wakepy import keep
 
 from qlora_studio import __version__
-from qlora_studio.core.events import Failed, Finished, TerminalEvent, WorkerStarted
+from qlora_studio.core.events import Failed, Finished, Recovering, TerminalEvent, WorkerStarted
 from qlora_studio.core.exit_code import ExitCode, exit_code_for
 from qlora_studio.core.job import Job
 from qlora_studio.core.problem import StudioError
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.fault import failure_of
+from qlora_studio.engine.recovery import recovery_from, start_again
 from qlora_studio.storage.run_folder import RunFolder
 
 # Read by the libraries when they are imported, so set before any of them is. trl would otherwise tell the hub of every
@@ -30,6 +32,9 @@ _ENVIRONMENT = {
 }
 
 
+_AGAIN = -1
+
+
 def work(path: str) -> int:
     """Do the job of the folder at `path`; return the exit code."""
     os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
@@ -42,7 +47,10 @@ def work(path: str) -> int:
         return ExitCode.RUN_NOT_FOUND
     try:
         with folder.lock().acquire(blocking=False):
-            return _work_locked(folder)
+            code = _work_locked(folder)
+        if code == _AGAIN:
+            start_again(path)
+        return code
     except Timeout:
         print(f"Another worker is at work in {path}.", file=sys.stderr)
         return ExitCode.RUN_BUSY
@@ -55,8 +63,9 @@ def _work_locked(folder: RunFolder) -> int:
     context = JobContext(folder)
     try:
         ending, code = _outcome(folder, context)
-        context.emit(ending)
-        return code
+        recovering = _recovery(ending, folder) if isinstance(ending, Failed) else None
+        context.emit(recovering or ending)
+        return _AGAIN if recovering else code
     finally:
         context.close()
 
@@ -80,7 +89,18 @@ def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int
         return failed, exit_code_for(failed.kind)
 
 
+def _recovery(failed: Failed, folder: RunFolder) -> Recovering | None:
+    if folder.job_path.exists():  # a job is small: it is simply tried again
+        return None
+    return recovery_from(failed, folder.config(), folder.state())
+
+
 def _run(job: Job, context: JobContext) -> TerminalEvent:
     module = import_module(f"qlora_studio.engine.{job.kind}_job")
-    ending: TerminalEvent = module.run(job, context)
+    with keep.running(on_fail="pass") as awake:
+        if not awake.active:
+            context.warn(
+                "may_sleep", "This computer cannot be kept awake from here: switch its sleep off for long runs."
+            )
+        ending: TerminalEvent = module.run(job, context)
     return ending

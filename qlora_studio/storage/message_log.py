@@ -1,5 +1,6 @@
 """An append-only file of one JSON object a line: how events leave a worker and how commands reach it."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,18 +10,26 @@ from qlora_studio.core.message import Message
 
 
 class MessageLogWriter:
-    """Appends messages. Each line is one write to an O_APPEND descriptor, so that lines of two writers never mix."""
+    """Appends messages. Each line is one write to an O_APPEND descriptor, so that lines of two writers never mix.
+
+    On a full disk nothing is lost: what could not be written is kept and goes first at the next append.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         end_torn_line(path)
+        self._pending = b""
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
 
     def append(self, message: Message, *, sync: bool = False) -> None:
         """Write one line; with `sync`, return only when it is on the disk."""
-        data = message.to_line().encode()
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        self._pending += message.to_line().encode()
+        try:
+            while self._pending:
+                self._pending = self._pending[os.write(self._descriptor, self._pending) :]
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
         if sync:
             os.fsync(self._descriptor)
 

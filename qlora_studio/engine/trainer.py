@@ -37,6 +37,11 @@ class StudioTrainer(SFTTrainer):
         self.last_evaluation: Evaluated | None = None
         super().__init__(**kwargs)
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train; the clock of the first step starts here."""
+        self._pace.restart()
+        return super().train(*args, **kwargs)
+
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward of one batch; remembers its rows and whether its loss was finite."""
         rows = inputs.pop("rows", None)
@@ -99,20 +104,22 @@ class StudioTrainer(SFTTrainer):
         (The plain trainer averages batch means, so that a short batch counts as much as a long one.) Where the card has
         no memory for it, the evaluation is skipped, told, and training goes on.
         """
-        self.context.phase("evaluating")
         started = time.monotonic()
+        self.context.phase("evaluating")
         try:
             fault_injection.before_evaluation(self.state.global_step, self.args.per_device_train_batch_size)
-            loss = self._held_out_loss()
+            metrics = self._evaluated(self._held_out_loss(), started)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
-            self.context.warn(
-                "evaluation_skipped", "There was no memory for this evaluation; it was skipped, training goes on."
-            )
-            loss = math.nan
+            self.context.warn("evaluation_skipped", "An evaluation found no memory and was skipped; training goes on.")
+            metrics = {"eval_loss": math.nan}
+        self.context.phase("training")
         self._pace.pause(time.monotonic() - started)
+        return metrics
+
+    def _evaluated(self, loss: float, started: float) -> dict[str, float]:
         event = Evaluated(
             step=self.state.global_step,
             loss=_finite(loss),
@@ -121,7 +128,6 @@ class StudioTrainer(SFTTrainer):
         )
         self.last_evaluation = event
         self.context.emit(event)
-        self.context.phase("training")
         metrics = {"eval_loss": loss}
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

@@ -10,9 +10,9 @@ from filelock import Timeout
 from wakepy import keep
 
 from qlora_studio import __version__
-from qlora_studio.core.events import Failed, Finished, Recovering, TerminalEvent, WorkerStarted
+from qlora_studio.core.events import Failed, Finished, Recovering, Reported, TerminalEvent, WorkerStarted
 from qlora_studio.core.exit_code import ExitCode, exit_code_for
-from qlora_studio.core.job import Job
+from qlora_studio.core.job import Job, TrainJob
 from qlora_studio.core.problem import StudioError
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.fault import failure_of
@@ -98,9 +98,7 @@ def _recovery(failed: Failed, folder: RunFolder) -> Recovering | None:
 def _run(job: Job, context: JobContext) -> TerminalEvent:
     module = import_module(f"qlora_studio.engine.{job.kind}_job")
     with keep.running(on_fail="pass") as awake:
-        if not awake.active:
-            context.warn(
-                "may_sleep", "This computer cannot be kept awake from here: switch its sleep off for long runs."
-            )
+        if isinstance(job, TrainJob):
+            context.emit(Reported(kind="awake", report={"active": bool(awake.active)}))
         ending: TerminalEvent = module.run(job, context)
     return ending

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from qlora_studio.core.events import Event, Failed, Finished, Paused, WorkerStarted, parse_event
+from qlora_studio.core.events import Event, Failed, Finished, Paused, Recovering, WorkerStarted, parse_event
 from qlora_studio.core.exit_code import ExitCode
 from qlora_studio.jobs.worker_process import WorkerProcess
 from qlora_studio.storage.message_log import MessageLogReader
@@ -36,6 +36,7 @@ class RunFollower:
         self._reader = MessageLogReader(folder.events_path, offset=offset)
         self._ended = False
         self._seen = size > 0
+        self._replaced = False  # by a fresh process, which may still be on its way
         self._next_look = 0.0
         self._patience = time.monotonic() + _STARTUP_SECONDS
 
@@ -56,6 +57,8 @@ class RunFollower:
                 continue
             elif self._ended and (self._process is not None or dead):
                 return
+            elif dead and self._replaced and self._process is not None:  # Windows cannot replace a process in place
+                self._process = None
             elif dead:
                 yield (self._death(),)
                 return
@@ -73,10 +76,13 @@ class RunFollower:
         batch = tuple(event for line in self._reader.new_lines(limit) if (event := parse_event(line)) is not None)
         for event in batch:
             if isinstance(event, WorkerStarted):
-                self._ended = False
+                self._ended = self._replaced = False
+            elif isinstance(event, Recovering):
+                self._replaced = True
+                self._patience = time.monotonic() + _STARTUP_SECONDS
             elif isinstance(event, Finished | Failed | Paused):
                 self._ended = True
-        self._seen = self._seen or bool(batch)
+        self._seen = (self._seen or bool(batch)) and not self._replaced
         return batch
 
     def _worker_is_dead(self) -> bool:
@@ -90,7 +96,7 @@ class RunFollower:
             return False
         self._next_look = now + _LOCK_SECONDS
         if self._folder.is_busy():
-            self._seen = True
+            self._seen = not self._replaced
             return False
         return self._seen or now > self._patience
 

@@ -1,0 +1,129 @@
+"""`chat`: prompts to a run's model, base and tuned, answered as they are written."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from qlora_studio.cli.console import Console
+from qlora_studio.cli.job_session import JobSession, checked
+from qlora_studio.cli.train_command import existing_run
+from qlora_studio.core.commands import Ask, Stop
+from qlora_studio.core.events import Event, TextGenerated
+from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.job import ChatJob
+from qlora_studio.core.problem import StudioError
+from qlora_studio.jobs.job_folders import new_job_folder
+from qlora_studio.storage.run_folder import RunFolder
+
+
+def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """Add `chat`."""
+    chat = commands.add_parser(
+        "chat",
+        parents=[shared],
+        help="ask a run's model",
+        description="Ask a run's model. Without --prompt, every line of the input is a prompt.",
+    )
+    chat.add_argument("run_dir", metavar="RUN_DIR", help="the run's folder")
+    chat.add_argument("--prompt", help="what to ask")
+    chat.add_argument("--system", default="", help="a system message before the prompt")
+    chat.add_argument("--variant", choices=["tuned", "base", "both"], default="tuned", help="which model answers")
+    chat.add_argument("--checkpoint", default="final", help="final, best, last or a step (default: final)")
+    chat.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer (default: 256)")
+    chat.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 always takes the likeliest word")
+    chat.add_argument("--seed", type=int, default=42, help="of the choice of words, with a temperature")
+    chat.set_defaults(run=chat_run)
+
+
+def chat_run(arguments: argparse.Namespace, console: Console) -> int:
+    """Answer one prompt, or each line of the input."""
+    folder = existing_run(arguments.run_dir)
+    variants = ["base", "tuned"] if arguments.variant == "both" else [arguments.variant]
+    prompts = [arguments.prompt] if arguments.prompt is not None else list(_lines())
+    if not prompts:
+        raise StudioError("There is nothing to ask.", kind="usage", advice='Give --prompt "…", or lines on stdin.')
+    conversation = _Conversation(prompts, variants, arguments, console)
+    job = ChatJob(run_dir=str(folder.path.resolve()), checkpoint=arguments.checkpoint)
+    conversation.hold(new_job_folder(job, folder))
+    answers = conversation.answers
+    console.report({"prompt": prompts[0], "answers": answers[0], "conversations": _told(prompts, answers)})
+    return ExitCode.OK
+
+
+def answers_of(
+    folder: RunFolder, prompt: str, console: Console, *, variants: list[str], max_new_tokens: int = 256
+) -> dict[str, str]:
+    """Return what each variant of a run's model answers to a prompt. Raises StudioError where the worker fails."""
+    settings = argparse.Namespace(system="", max_new_tokens=max_new_tokens, temperature=0.0, seed=42)
+    conversation = _Conversation([prompt], variants, settings, console, aloud=False)
+    conversation.hold(new_job_folder(ChatJob(run_dir=str(folder.path.resolve())), folder))
+    return conversation.answers[0]
+
+
+class _Conversation:
+    """Asks every prompt of one worker and collects the answers."""
+
+    def __init__(
+        self,
+        prompts: list[str],
+        variants: list[str],
+        settings: argparse.Namespace,
+        console: Console,
+        *,
+        aloud: bool = True,
+    ) -> None:
+        self.answers: list[dict[str, str]] = [dict.fromkeys(variants, "") for _ in prompts]
+        self._prompts = prompts
+        self._variants = variants
+        self._settings = settings
+        self._console = console
+        self._aloud = aloud
+        self._open = len(prompts) * len(variants)
+
+    def hold(self, folder: RunFolder) -> None:
+        """Start the worker, ask, and end it after the last answer."""
+        session = JobSession(folder, self._console)
+        for number, prompt in enumerate(self._prompts):
+            folder.send(self._ask(number, prompt))
+        checked(session.follow(lambda event: self._take(event, folder)))
+        if self._open:
+            raise StudioError("The chat ended before the answer did.", kind="interrupted")
+
+    def _ask(self, number: int, prompt: str) -> Ask:
+        system = [{"role": "system", "content": self._settings.system}] if self._settings.system else []
+        return Ask(
+            request=number,
+            messages=[*system, {"role": "user", "content": prompt}],
+            variants=self._variants,
+            max_new_tokens=self._settings.max_new_tokens,
+            temperature=self._settings.temperature,
+            seed=self._settings.seed,
+        )
+
+    def _take(self, event: Event, folder: RunFolder) -> None:
+        if not isinstance(event, TextGenerated):
+            return
+        answers = self.answers[event.request]
+        if self._aloud:
+            self._speak(event, is_first=not answers[event.variant])
+        answers[event.variant] += event.text
+        if event.done:
+            self._open -= 1
+            if not self._open:
+                folder.send(Stop())
+
+    def _speak(self, event: TextGenerated, *, is_first: bool) -> None:
+        if is_first and not event.done and len(self._variants) > 1:
+            self._console.result(f"[{event.variant}] ", end="")
+        self._console.result(event.text, end="\n" if event.done else "")
+
+
+def _lines() -> Iterator[str]:
+    if sys.stdin.isatty():
+        print("Type your prompts, a line each; Ctrl-D ends.", file=sys.stderr)
+    yield from (line.strip() for line in sys.stdin if line.strip())
+
+
+def _told(prompts: list[str], answers: list[dict[str, str]]) -> list[dict[str, Any]]:
+    return [{"prompt": prompt, "answers": answer} for prompt, answer in zip(prompts, answers, strict=True)]

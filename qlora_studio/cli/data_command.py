@@ -1,0 +1,102 @@
+"""`preview` and `check-data`: what would be trained, token by token, and what is wrong with a dataset."""
+
+import argparse
+from typing import Any
+
+from qlora_studio.cli.console import Console
+from qlora_studio.cli.job_session import run_job
+from qlora_studio.cli.run_source import add_run_source, run_config
+from qlora_studio.core.data_report import DataReport, RowPreview, RowsReport, check_json, preview_json
+from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.job import DataJob
+from qlora_studio.core.problem import InvalidRunConfig, Problem, StudioError
+from qlora_studio.core.run_config import RunConfig
+
+
+def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """Add `preview` and `check-data`."""
+    preview = commands.add_parser(
+        "preview",
+        parents=[shared],
+        help="show rows exactly as they would be trained",
+        description="Show rows as they would be trained: the rendered text, and which of it is trained. "
+        "Built by the code that trains.",
+    )
+    add_run_source(preview)
+    preview.add_argument("--rows", type=int, default=3, metavar="N", help="how many rows (default: 3)")
+    preview.set_defaults(run=preview_rows)
+    check = commands.add_parser(
+        "check-data",
+        parents=[shared],
+        help="check a dataset, row by row",
+        description="Read every row of a dataset, say which ones are rejected and why, and check what would be "
+        "trained. Ends with exit code 24 where a run would be refused.",
+    )
+    check.add_argument("file", metavar="FILE", help="a dataset file, or the name of one on the hub")
+    check.add_argument("--model", metavar="M", help="check against this model's template and tokenizer")
+    check.add_argument("--set", action="append", default=[], dest="overrides", metavar="SECTION.FIELD=VALUE")
+    check.set_defaults(run=check_data, run_file=None, preset=None)
+
+
+def preview_rows(arguments: argparse.Namespace, console: Console) -> int:
+    """Print rows with what is trained in brackets."""
+    config = run_config(arguments)
+    if not config.model.source:
+        raise InvalidRunConfig((Problem("model.source", "Choose a base model with --model."),))
+    report, rows = _inspect(config, list(range(max(0, arguments.rows))), console)
+    console.report(preview_json(report, rows))
+    if not report.supported:
+        console.result(f"The answers cannot be told exactly: {report.reason}")
+    for row in rows.rows:
+        console.result(_row_text(row))
+    return ExitCode.OK
+
+
+def check_data(arguments: argparse.Namespace, console: Console) -> int:
+    """Print counts, rejections and checks."""
+    arguments.data = arguments.file
+    report, _ = _inspect(run_config(arguments), [], console)
+    console.report(check_json(report))
+    console.result(_check_text(report))
+    if report.refused:
+        console.say(f"A run would be refused: {report.refused}")
+        return ExitCode.DATA_REFUSED
+    return ExitCode.OK
+
+
+def _inspect(config: RunConfig, rows: list[int | str], console: Console) -> tuple[DataReport, RowsReport]:
+    if not config.data.path:
+        raise InvalidRunConfig((Problem("data.path", "Choose a dataset with --data."),))
+    state = run_job(DataJob(config=config, rows=rows), console)
+    reports = {report.kind: report.report for report in state.reports}
+    if "dataset" not in reports:
+        raise StudioError("The worker told nothing of the dataset.", kind="error")
+    return DataReport.model_validate(reports["dataset"]), RowsReport.model_validate(reports.get("rows", {}))
+
+
+def _row_text(row: RowPreview) -> str:
+    head = f"── row {row.number + 1}, line {row.line}: {row.verdict}"
+    if row.reason or row.problem:
+        return f"{head}: {row.reason or row.problem}\n{row.raw}"
+    text, inside = "", False
+    for piece in row.tokens:
+        if piece.trained != inside:
+            text += "⟦" if piece.trained else "⟧"
+            inside = piece.trained
+        text += piece.string
+    text += "⟧" if inside else ""
+    return f"{head}, {len(row.tokens)} tokens, {row.trained} trained ⟦so⟧\n{text}"
+
+
+def _check_text(report: DataReport) -> str:
+    rows = report.rows
+    lines = [
+        f"{report.path}: {report.format or 'no format'}, {rows.total:,} rows, {rows.ok:,} ok, "
+        f"{rows.repaired:,} repaired, {rows.rejected:,} rejected"
+    ]
+    lines += [f"  line {item.line}, byte {item.offset}: {item.reason}" for item in report.rejections[:20]]
+    lines += [f"  {'ok  ' if check.passed else 'FAIL'} {check.title}: {check.message}" for check in report.checks]
+    if report.lengths:
+        half, most = report.lengths.quantiles.get("50"), report.lengths.longest
+        lines.append(f"  lengths: half of the rows have at most {half} tokens, the longest {most:,}")
+    return "\n".join(lines)

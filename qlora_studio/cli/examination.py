@@ -1,0 +1,214 @@
+"""The doctor's questions, each answered by asking the thing itself: the driver, a fresh interpreter, the disk."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from qlora_studio.core.problem import StudioError
+from qlora_studio.core.quantity import GIB, bytes_text
+from qlora_studio.jobs.gpu_monitor import GpuSample, sample_gpu
+from qlora_studio.jobs.process_memory import sample_memory
+from qlora_studio.storage.model_files import starter_path
+from qlora_studio.storage.settings import load_settings
+
+_LEAST_FREE_DISK = 20 * GIB
+_LEAST_MEMORY = 8 * GIB
+_OLDEST_CAPABILITY = (7, 5)
+_PROBE_SECONDS = 180.0
+_TORCH_INDEX = "https://pytorch.org/get-started/locally/"
+
+# Runs in a fresh interpreter: this process must stay light, and a library that crashes must not take it along.
+_TORCH_PROBE = """
+import json, torch
+cuda = torch.cuda.is_available()
+facts = {"version": torch.__version__, "cuda_build": torch.version.cuda, "hip": torch.version.hip, "available": cuda}
+if cuda:
+    facts["capability"] = torch.cuda.get_device_capability()
+    facts["built_for"] = torch.cuda.get_arch_list()
+print(json.dumps(facts))
+"""
+_BITSANDBYTES_PROBE = """
+import json, torch, bitsandbytes
+device = "cuda" if torch.cuda.is_available() else "cpu"
+weights = torch.randn(64, 64, device=device)
+packed, state = bitsandbytes.functional.quantize_4bit(weights, quant_type="nf4")
+error = (bitsandbytes.functional.dequantize_4bit(packed, state) - weights).abs().mean().item()
+print(json.dumps({"version": bitsandbytes.__version__, "device": device, "error": error}))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer. An error keeps training from working; a warning is good to know."""
+
+    name: str
+    level: Literal["ok", "warning", "error"]
+    message: str
+    advice: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Yield the findings, one by one as they are made: PyTorch's take some seconds."""
+    sample = sample_gpu()
+    yield python_finding()
+    yield driver_finding(sample)
+    if sample.available:
+        yield card_finding(sample)
+    yield torch_finding(_ask(_TORCH_PROBE), has_card=sample.available)
+    yield bitsandbytes_finding(_ask(_BITSANDBYTES_PROBE))
+    yield memory_finding()
+    yield disk_finding(load_settings().runs_path)
+    yield starter_finding()
+
+
+def python_finding() -> Finding:
+    """Answer: which Python is this, and does this Qt go with it?"""
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    try:
+        qt = version("PySide6-Essentials")
+    except PackageNotFoundError:
+        return Finding("Python", "warning", f"{python}, without Qt: there is no window.", "Install qlora-studio again.")
+    if qt == "6.12.0" and sys.version_info[:2] < (3, 12):
+        return Finding(
+            "Python",
+            "error",
+            f"{python} with PySide6 {qt}, which makes the window crash.",
+            "Install another version: pip install 'PySide6-Essentials!=6.12.0'",
+        )
+    return Finding("Python", "ok", f"{python}, PySide6 {qt}")
+
+
+def driver_finding(sample: GpuSample) -> Finding:
+    """Answer: is there an NVIDIA driver?"""
+    if sample.available:
+        return Finding("Driver", "ok", f"NVIDIA {sample.driver or 'of unknown version'}")
+    return Finding(
+        "Driver",
+        "warning",
+        f"{sample.reason} Training runs on the processor: fit for small models only.",
+        "For larger models use a computer with an NVIDIA card of 8 GB or more and its newest driver.",
+    )
+
+
+def card_finding(sample: GpuSample) -> Finding:
+    """Answer: which card, how much of it is free, and is it new enough?"""
+    memory = f"{bytes_text(sample.free_bytes or 0)} of {bytes_text(sample.total_bytes or 0)} free"
+    capability = sample.compute_capability
+    if capability is not None and capability < _OLDEST_CAPABILITY:
+        return Finding(
+            "Card", "error", f"{sample.name}, {memory}, is too old.", "A card of the RTX 20 series or newer is needed."
+        )
+    if capability is not None and capability < (8, 0):
+        return Finding("Card", "ok", f"{sample.name}, {memory}. It has no bf16: fp16 is used.")
+    return Finding("Card", "ok", f"{sample.name}, {memory}")
+
+
+def torch_finding(facts: dict[str, Any], *, has_card: bool) -> Finding:
+    """Answer: is PyTorch there, and is it the build for this card?"""
+    if "failure" in facts:
+        return Finding("PyTorch", "error", f"It cannot be loaded: {facts['failure']}", "Install it again.")
+    build = facts["version"]
+    if facts["cuda_build"] is None and has_card:
+        return Finding(
+            "PyTorch",
+            "error",
+            f"{build}: CPU-only PyTorch is installed, so the card is not used.",
+            f"Install the CUDA build: {_TORCH_INDEX}",
+        )
+    if facts["cuda_build"] is None:
+        return Finding("PyTorch", "ok", f"{build}, for the processor alone")
+    if has_card and not facts["available"]:
+        return Finding(
+            "PyTorch",
+            "error",
+            f"{build} was made for CUDA {facts['cuda_build']}, and the driver is too old for it.",
+            "Install NVIDIA's newest driver and restart the computer.",
+        )
+    if has_card and not _is_built_for(facts):
+        return Finding(
+            "PyTorch", "error", f"{build} was not built for this card.", f"Install the newest build: {_TORCH_INDEX}"
+        )
+    return Finding("PyTorch", "ok", f"{build}, CUDA {facts['cuda_build']}")
+
+
+def bitsandbytes_finding(facts: dict[str, Any]) -> Finding:
+    """Answer: can weights be put into 4 bits, here and now?"""
+    if "failure" in facts:
+        return Finding(
+            "bitsandbytes", "error", f"4-bit weights do not work: {facts['failure']}", "Install bitsandbytes again."
+        )
+    return Finding("bitsandbytes", "ok", f"{facts['version']}, 4-bit tried on the {facts['device']}")
+
+
+def memory_finding() -> Finding:
+    """Answer: is there enough memory?"""
+    memory = sample_memory()
+    text = f"{bytes_text(memory.machine_available_bytes)} of {bytes_text(memory.machine_total_bytes)} free"
+    if memory.machine_available_bytes < _LEAST_MEMORY:
+        return Finding("Memory", "warning", text, "Close other programs before you load a model of 7B or more.")
+    return Finding("Memory", "ok", text)
+
+
+def disk_finding(runs: Path) -> Finding:
+    """Answer: can runs be written, and is there space for them?"""
+    place = next(path for path in (runs, *runs.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    text = f"{bytes_text(free)} free for runs in {runs}"
+    try:
+        probe = place / ".qlora-studio-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return Finding(
+            "Disk",
+            "error",
+            f"Runs cannot be written to {runs}: {error.strerror}.",
+            "Choose another folder in Settings.",
+        )
+    if free < _LEAST_FREE_DISK:
+        return Finding("Disk", "warning", text, "A merged 8B model alone takes 16 GB; free some space for such a run.")
+    return Finding("Disk", "ok", text)
+
+
+def starter_finding() -> Finding:
+    """Answer: is the starter model there?"""
+    try:
+        return Finding("Starter model", "ok", starter_path().name)
+    except StudioError as error:
+        return Finding("Starter model", "warning", error.message, error.advice)
+
+
+def _is_built_for(facts: dict[str, Any]) -> bool:
+    """Kernels of a major version run on its later minor ones; PTX of an older one can be compiled for a newer card."""
+    major, minor = facts["capability"]
+    for name in facts["built_for"]:
+        kind, _, digits = str(name).partition("_")
+        number = int("".join(character for character in digits if character.isdigit()) or 0)
+        same = number // 10 == major and number % 10 <= minor
+        if (kind == "sm" and same) or (kind == "compute" and number <= major * 10 + minor):
+            return True
+    return not facts["built_for"]
+
+
+def _ask(program: str) -> dict[str, Any]:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_PROBE_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return {"failure": f"no answer within {_PROBE_SECONDS:.0f} seconds."}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode == 0 and lines:
+        answer: dict[str, Any] = json.loads(lines[-1])
+        return answer
+    return {"failure": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}

@@ -1,0 +1,82 @@
+"""`qlora-studio …`: reads the command, runs it, and turns whatever went wrong into one sentence and an exit code."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from qlora_studio import __version__
+from qlora_studio.cli.console import Console
+from qlora_studio.cli.display import require_display
+from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.problem import StudioError
+
+OpenWindow = Callable[[bool], int]
+SelfTest = Callable[[bool], int]
+
+_MODULES = ("demo", "train", "watch", "export", "chat", "data", "memory", "download", "doctor")
+_DESCRIPTION = """\
+Fine-tune a language model on one graphics card with QLoRA.
+
+Without a command the window opens. Everything that the window does can be done here too: the same jobs, the same run
+folders. Ask a command what it can do with --help."""
+_EPILOG = """\
+examples:
+  qlora-studio                                             open the window
+  qlora-studio demo                                        train the starter model and compare before and after
+  qlora-studio train --model Qwen/Qwen3-8B --data chats.jsonl
+  qlora-studio train run.toml --set training.epochs=3
+  qlora-studio chat RUN_DIR --prompt "Hello"
+  qlora-studio doctor                                      is everything there that training needs?
+
+Exit codes and the JSON of --json are described in docs/COMMANDS.md."""
+
+
+def run(argv: Sequence[str], *, open_window: OpenWindow, self_test: SelfTest) -> int:
+    """Run a command line and return its exit code. The window comes from outside: this package knows no Qt."""
+    arguments = _parser().parse_args(argv)
+    console = Console(json=arguments.json, details=arguments.details, quiet=arguments.quiet)
+    arguments.open_window = open_window
+    try:
+        if arguments.self_test:
+            return self_test(arguments.json)
+        if arguments.command is None:
+            require_display()
+            return open_window(False)
+        return int(arguments.run(arguments, console))
+    except StudioError as error:
+        return console.fail(error)
+    except KeyboardInterrupt:
+        return console.fail(StudioError("Interrupted.", kind="interrupted"))
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.stderr.close()
+        return ExitCode.OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    add_shared_options(shared, default=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(
+        prog="qlora-studio",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_shared_options(parser, default=False)
+    parser.add_argument("--version", action="version", version=f"qlora-studio {__version__}")
+    parser.add_argument("--self-test", action="store_true", help="open every page of the window once, report, and end")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name in _MODULES:
+        import_module(f"qlora_studio.cli.{name}_command").add_commands(commands, shared)
+    return parser
+
+
+def add_shared_options(parser: argparse.ArgumentParser, default: object) -> None:
+    """Add the options that every command has."""
+    parser.add_argument(
+        "--json", action="store_true", default=default, help="report as one JSON object, the last line on stdout"
+    )
+    parser.add_argument(
+        "--details", action="store_true", default=default, help="show the details of an error, such as a traceback"
+    )
+    parser.add_argument("--quiet", action="store_true", default=default, help="show no progress")

@@ -1,0 +1,174 @@
+"""`estimate` and `fit`: what a run takes of a graphics card, and what would make it fit."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.cli.console import Console
+from qlora_studio.cli.job_session import run_job
+from qlora_studio.cli.run_source import add_run_source, run_config
+from qlora_studio.core.estimate import Estimate, estimate_from_report
+from qlora_studio.core.estimator import estimate
+from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.fit import Fit, Verdict, fit_to_gpu, judge, largest
+from qlora_studio.core.gpu_catalogue import GPUS, find_gpu
+from qlora_studio.core.job import EstimateJob
+from qlora_studio.core.lever import levers
+from qlora_studio.core.model_shape import ModelShape
+from qlora_studio.core.problem import InvalidRunConfig, Problem, StudioError
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.run_config import RunConfig
+from qlora_studio.core.run_config_text import to_toml
+from qlora_studio.jobs.gpu_monitor import sample_gpu
+from qlora_studio.storage.model_files import locate_model, model_facts
+from qlora_studio.storage.run_folder import write_atomically
+
+_FLAGS = {
+    "batch": ("training.batch_size", "rows on the card at once"),
+    "accumulation": ("training.gradient_accumulation", "batches per optimizer step"),
+    "length": ("training.max_length", "longest row, in tokens"),
+    "rank": ("lora.rank", "LoRA rank"),
+    "optimizer": ("training.optimizer", "auto, paged_adamw_32bit or paged_adamw_8bit"),
+    "quantization": ("quantization.method", "nf4, fp4 or none"),
+    "checkpointing": ("training.gradient_checkpointing", "auto, on or off"),
+}
+
+
+def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """Add `estimate` and `fit`."""
+    estimating = commands.add_parser(
+        "estimate",
+        parents=[shared],
+        help="how much graphics memory a run takes",
+        description="Say how much graphics memory a run takes, before it is started. Nothing is loaded.",
+    )
+    _add_options(estimating)
+    estimating.add_argument(
+        "--level",
+        choices=["instant", "traced"],
+        default="instant",
+        help="by formula at once, or by tracing the real code for some seconds (default: instant)",
+    )
+    estimating.set_defaults(run=estimate_run)
+    fitting = commands.add_parser(
+        "fit",
+        parents=[shared],
+        help="change a run so that it fits a card",
+        description="Propose settings that fit a card. The effective batch stays what it is.",
+    )
+    _add_options(fitting)
+    fitting.add_argument("--write", metavar="FILE", help="write the settings that fit as a run file")
+    fitting.set_defaults(run=fit_run)
+
+
+def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
+    """Print the estimate and, with a card, whether it fits."""
+    config, shape = _config_and_shape(arguments)
+    result = _traced(config, arguments, console) if arguments.level == "traced" else estimate(config, shape)
+    card = _card(arguments.gpu)
+    fit = judge(result, card[1]) if card else None
+    console.report({**result.to_report(), "gpu": _card_json(card, fit)})
+    console.result(_estimate_text(result))
+    if card and fit:
+        console.result(_fit_text(card[0], fit))
+        if fit.verdict is not Verdict.FITS:
+            for lever in levers(config, shape)[:3]:
+                console.result(f"  {lever.text}")
+    return ExitCode.OK
+
+
+def fit_run(arguments: argparse.Namespace, console: Console) -> int:
+    """Print what to change; exit code 32 where nothing makes it fit."""
+    config, shape = _config_and_shape(arguments)
+    card = _card(arguments.gpu)
+    if card is None:
+        raise StudioError(
+            "There is no NVIDIA card here to fit to.", kind="does_not_fit", advice='Name one, such as --gpu "RTX 4090".'
+        )
+    proposal = fit_to_gpu(config, shape, card[1])
+    most = {knob: largest(knob, proposal.config, shape, card[1]) for knob in ("batch", "length", "rank")}
+    console.report(
+        {
+            "changes": proposal.changes,
+            "estimate": proposal.estimate.to_report(),
+            "gpu": _card_json(card, proposal.fit),
+            "largest": most,
+        }
+    )
+    for name, value in proposal.changes.items():
+        console.result(f"{name} = {value}")
+    console.result(_fit_text(card[0], proposal.fit))
+    console.result(
+        f"Largest that fits, one at a time: batch {most['batch']}, length {most['length']:,}, rank {most['rank']}"
+    )
+    if arguments.write:
+        write_atomically(Path(arguments.write), to_toml(proposal.config).encode())
+    return ExitCode.OK if proposal.fit.verdict is Verdict.FITS else ExitCode.DOES_NOT_FIT
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_run_source(parser)
+    for flag, (path, words) in _FLAGS.items():
+        parser.add_argument(f"--{flag}", metavar=flag[0].upper(), help=f"{words} ({path})")
+    parser.add_argument("--gpu", metavar="NAME", help="judge for this card, such as 'RTX 4090' (default: the one here)")
+
+
+def _config_and_shape(arguments: argparse.Namespace) -> tuple[RunConfig, ModelShape]:
+    values = {path: getattr(arguments, flag) for flag, (path, _) in _FLAGS.items()}
+    arguments.overrides = [f"{path}={value}" for path, value in values.items() if value] + arguments.overrides
+    config = run_config(arguments)
+    if not config.model.source:
+        raise InvalidRunConfig((Problem("model.source", "Choose a base model with --model."),))
+    shape = model_facts(locate_model(config.model.source, config.model.revision)).shape
+    if shape is None:
+        raise StudioError(
+            f"The files of {config.model.source} do not say how the model is built.", kind="model_refused"
+        )
+    return config, shape
+
+
+def _traced(config: RunConfig, arguments: argparse.Namespace, console: Console) -> Estimate:
+    state = run_job(EstimateJob(config=config, gpu=arguments.gpu or ""), console)
+    found = [report.report for report in state.reports if report.kind == "estimate"]
+    if not found:
+        raise StudioError("The worker told no estimate.", kind="error")
+    return estimate_from_report(found[-1])
+
+
+def _card(name: str | None) -> tuple[str, int] | None:
+    """Return the name and the free bytes of a card of the catalogue, or of the one here; None where there is none."""
+    if name:
+        spec = find_gpu(name)
+        if spec is None:
+            names = ", ".join(gpu.name for gpu in GPUS)
+            raise StudioError(
+                f"No single card is called {name!r}.", kind="invalid_config", advice=f"Known are: {names}."
+            )
+        return spec.name, spec.free_bytes
+    sample = sample_gpu()
+    return (sample.name, sample.free_bytes) if sample.free_bytes is not None else None
+
+
+def _card_json(card: tuple[str, int] | None, fit: Fit | None) -> dict[str, Any] | None:
+    if card is None or fit is None:
+        return None
+    return {
+        "name": card[0],
+        "free_bytes": fit.free_bytes,
+        "needed_bytes": fit.needed_bytes,
+        "spare_bytes": fit.spare_bytes,
+        "verdict": str(fit.verdict),
+    }
+
+
+def _estimate_text(result: Estimate) -> str:
+    sign = "≈ " if result.level == "instant" else ""
+    lines = [f"{sign}{bytes_text(result.total_bytes)} (± {result.error_share:.0%}), the most while {result.peak_phase}"]
+    lines += [f"  {part.label:14} {bytes_text(part.bytes):>10}" for part in result.components]
+    return "\n".join([*lines, *(f"  {note}" for note in result.notes)])
+
+
+def _fit_text(name: str, fit: Fit) -> str:
+    words = {Verdict.FITS: "fits", Verdict.TIGHT: "is tight", Verdict.NO: "does not fit"}[fit.verdict]
+    spare = f"{bytes_text(abs(fit.spare_bytes))} {'to spare' if fit.spare_bytes >= 0 else 'missing'}"
+    return f"{name}: {words}, {bytes_text(fit.free_bytes)} free, {spare}"

@@ -1,0 +1,143 @@
+"""A job's progress on stderr: one line that moves on a terminal, else a line now and then."""
+
+import shutil
+import sys
+import time
+from types import TracebackType
+
+from qlora_studio.cli.console import Console
+from qlora_studio.core import events as ev
+from qlora_studio.core.quantity import bytes_text, count_text, duration_text
+from qlora_studio.core.run_state import RunState
+
+PHASES = {
+    "loading_libraries": "Loading libraries",
+    "downloading": "Downloading",
+    "converting_model": "Converting the model",
+    "preparing_data": "Preparing the data",
+    "loading_model": "Loading the model",
+    "training": "Training",
+    "evaluating": "Measuring held-out rows",
+    "saving": "Saving",
+    "merging": "Merging",
+    "exporting": "Exporting",
+    "verifying": "Verifying",
+    "ready": "Ready",
+    "waiting_for_space": "Waiting for free disk space",
+}
+_BAR_CELLS = 24
+_REDRAW_SECONDS = 0.1
+_LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Shows states and events as they come. Use it as a context, so that the terminal's line is left clean."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = console.shows_progress
+        self._drawn = 0.0
+        self._phase = ""
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._wipe()
+
+    def note(self, text: str) -> None:
+        """Print a line above the moving one."""
+        self._wipe()
+        self._console.say(text)
+
+    def tell(self, event: ev.Event) -> None:
+        """Print what should stay to be read."""
+        if text := event_text(event):
+            self.note(text)
+
+    def show(self, state: RunState) -> None:
+        """Draw where the job stands, not too often."""
+        now = time.monotonic()
+        changed = state.activity != self._phase
+        if state.phase.is_over or not (
+            changed or now - self._drawn > (_REDRAW_SECONDS if self._live else _LINE_SECONDS)
+        ):
+            return
+        self._phase, self._drawn = state.activity, now
+        text = progress_text(state)
+        if self._live:
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r\x1b[K{text[:width]}", end="", file=sys.stderr, flush=True)
+        elif not changed or state.activity not in ("training", "evaluating", "saving"):
+            self._console.say(text)
+
+    def _wipe(self) -> None:
+        if self._live and self._phase:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def progress_text(state: RunState) -> str:
+    """Return where a job stands, in one line."""
+    title = PHASES.get(state.activity, state.activity.replace("_", " ").capitalize())
+    if state.activity == "training" and state.total_steps:
+        return f"{title}  {bar(state.step, state.total_steps)}  {_training_facts(state)}"
+    if state.progress is None:
+        return title
+    done, total, unit = state.progress.done, state.progress.total, state.progress.unit
+    amount = _amount(done, unit) + (f" of {_amount(total, unit)}" if total else "")
+    return f"{title}  {bar(done, total)}  {amount}" if total else f"{title}  {amount}"
+
+
+def bar(done: int, total: int) -> str:
+    """Return a bar of fixed width."""
+    filled = round(_BAR_CELLS * min(done, total) / total) if total else 0
+    return "█" * filled + "░" * (_BAR_CELLS - filled)
+
+
+def event_text(event: ev.Event) -> str:
+    """Return the line for an event that should stay to be read, or nothing."""
+    match event:
+        case ev.ModelLoaded():
+            return (
+                f"Model: {event.architecture}, {count_text(event.parameters)} parameters, "
+                f"{count_text(event.trainable)} trainable, {event.quantization} on {event.device}"
+            )
+        case ev.DatasetPrepared():
+            rejected = f", {event.rejected_rows:,} rejected" if event.rejected_rows else ""
+            return (
+                f"Data: {event.training_rows:,} rows to train on, {event.evaluation_rows:,} held out{rejected}, "
+                f"{count_text(event.trained_tokens)} of {count_text(event.tokens)} tokens trained"
+            )
+        case ev.Evaluated():
+            return f"Step {event.step}: held-out loss {_number(event.loss)}, perplexity {_number(event.perplexity)}"
+        case ev.CheckpointSaved():
+            return f"Step {event.step}: {event.name} is safe ({bytes_text(event.size_bytes)})"
+        case ev.Resumed():
+            return f"Going on from {event.checkpoint}"
+        case ev.Recovering():
+            return event.message
+        case ev.Exported():
+            return f"Exported {event.format}: {event.path} ({bytes_text(event.size_bytes)})"
+        case ev.Warned():
+            return f"Note: {event.message}"
+        case _:
+            return ""
+
+
+def _training_facts(state: RunState) -> str:
+    parts = [f"{state.step}/{state.total_steps}"]
+    if (last := state.last_step) is not None:
+        parts += [f"loss {_number(last.loss)}", f"{last.tokens_per_second:,.0f} tokens/s"]
+        if last.eta_seconds is not None:
+            parts.append(f"{duration_text(last.eta_seconds)} left")
+    return "  ".join(parts)
+
+
+def _amount(count: int, unit: str) -> str:
+    return bytes_text(count) if unit in ("bytes", "B") else f"{count:,} {unit}".rstrip()
+
+
+def _number(value: float | None) -> str:
+    return "not a number" if value is None else f"{value:.4g}"

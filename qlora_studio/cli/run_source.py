@@ -1,0 +1,99 @@
+"""Which run config a command means: a run file or a preset, then --model and --data, then --set."""
+
+import argparse
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.core.problem import InvalidRunConfig, Problem, StudioError
+from qlora_studio.core.recommendation import with_recommendations
+from qlora_studio.core.run_config import RunConfig
+from qlora_studio.core.run_config_text import from_mapping
+from qlora_studio.storage.model_files import locate_model, model_facts
+from qlora_studio.storage.presets import preset_names, preset_text, with_resources
+
+
+def add_run_source(parser: argparse.ArgumentParser) -> None:
+    """Add what names a run config: RUN.toml, --preset, --model, --data, --set."""
+    parser.add_argument("run_file", nargs="?", metavar="RUN.toml", help="a run file; without one, the defaults")
+    parser.add_argument("--preset", choices=preset_names(), help="begin with the settings of a preset")
+    parser.add_argument("--model", metavar="M", help="hub id, folder, .gguf file, or `starter`")
+    parser.add_argument("--data", metavar="FILE", help="a dataset file, or the name of one on the hub")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="SECTION.FIELD=VALUE",
+        help="change one setting, such as training.epochs=3; may be given again",
+    )
+
+
+def run_config(arguments: argparse.Namespace, *, more: tuple[str, ...] = ()) -> RunConfig:
+    """Return the config that the arguments name, paths made absolute. Raises StudioError with every problem.
+
+    Without a run file, rank and learning rate are those recommended for the model's size; --set overrules them.
+    """
+    data, base = _mapping(arguments)
+    named = [*_named(arguments), *more]
+    config = from_mapping(data, named)
+    if not arguments.run_file and not arguments.preset:
+        data = _recommended(config).model_dump()
+    config = with_resources(from_mapping(data, [*named, *arguments.overrides]))
+    return _with_absolute_paths(config, base)
+
+
+def _mapping(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
+    """Return the settings to begin with, and the folder that paths in them may be relative to."""
+    if arguments.run_file and arguments.preset:
+        raise StudioError("Give a run file or a preset, not both.", kind="invalid_config")
+    if arguments.preset:
+        return tomllib.loads(preset_text(arguments.preset)), Path.cwd()
+    if not arguments.run_file:
+        return {}, Path.cwd()
+    path = Path(arguments.run_file)
+    path = path / "run.toml" if path.is_dir() else path
+    try:
+        return tomllib.loads(path.read_text("utf-8")), path.resolve().parent
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidRunConfig((Problem("", f"{path} is not valid TOML: {error}."),)) from error
+    except UnicodeDecodeError as error:
+        raise InvalidRunConfig((Problem("", f"{path} is not a text file in UTF-8."),)) from error
+    except OSError as error:
+        raise StudioError(
+            f"The run file {path} cannot be read: {error.strerror}.",
+            kind="run_not_found",
+            advice="Name a run.toml, or leave it out and give --model and --data.",
+        ) from error
+
+
+def _named(arguments: argparse.Namespace) -> list[str]:
+    pairs = {"model.source": arguments.model, "data.path": arguments.data}
+    return [f"{name}={value}" for name, value in pairs.items() if value]
+
+
+def _recommended(config: RunConfig) -> RunConfig:
+    if not config.model.source:
+        return config
+    location = locate_model(config.model.source, config.model.revision)
+    parameters = model_facts(location).parameters if location.path else 0
+    return with_recommendations(config, parameters) if parameters else config
+
+
+def _with_absolute_paths(config: RunConfig, base: Path) -> RunConfig:
+    """A run must be repeatable from its own folder, so what lies on this computer is named in full."""
+    model = config.model.model_copy(update={"source": _absolute(config.model.source, base)})
+    data = config.data.model_copy(
+        update={
+            "path": _absolute(config.data.path, base),
+            "evaluation_path": _absolute(config.data.evaluation_path, base),
+        }
+    )
+    return config.model_copy(update={"model": model, "data": data})
+
+
+def _absolute(name: str, base: Path) -> str:
+    for path in (Path(name).expanduser(), base / name):
+        if name and name != "starter" and path.exists():
+            return str(path.resolve())
+    return name

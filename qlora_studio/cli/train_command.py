@@ -1,0 +1,140 @@
+"""`train` and `resume`: a run from its config, or from where it stopped, followed to its end."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.cli.console import Console
+from qlora_studio.cli.job_session import JobSession, error_of, resume_command
+from qlora_studio.cli.run_source import add_run_source, run_config
+from qlora_studio.core.events import Event, StepDone
+from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.problem import InvalidRunConfig, StudioError
+from qlora_studio.core.quantity import duration_text
+from qlora_studio.core.run_config import RunConfig
+from qlora_studio.core.run_config_text import problems_before_start
+from qlora_studio.core.run_state import Phase, RunState
+from qlora_studio.storage.model_files import locate_model
+from qlora_studio.storage.run_folder import RunFolder, create_run_folder
+from qlora_studio.storage.settings import load_settings
+
+
+def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """Add `train` and `resume`."""
+    train = commands.add_parser(
+        "train",
+        parents=[shared],
+        help="train a run",
+        description="Train a run: from a run file, from a preset, or with the defaults and --model and --data. "
+        "Ctrl-C saves what was learned so far and ends; a second Ctrl-C ends at once.",
+    )
+    add_run_source(train)
+    train.add_argument("--runs", metavar="DIR", help="folder to create the run's folder in")
+    train.set_defaults(run=train_run)
+    resume = commands.add_parser(
+        "resume",
+        parents=[shared],
+        help="go on with a run that was paused, stopped or lost its worker",
+        description="Go on with a run from its newest checkpoint that is proven whole.",
+    )
+    resume.add_argument("run_dir", metavar="RUN_DIR", help="the run's folder")
+    resume.set_defaults(run=resume_run)
+
+
+def train_run(arguments: argparse.Namespace, console: Console) -> int:
+    """Create a run's folder and train in it."""
+    folder = new_run(run_config(arguments), runs_path(arguments.runs))
+    console.say(f"Run: {folder.path}")
+    return train_in(folder, console)
+
+
+def resume_run(arguments: argparse.Namespace, console: Console) -> int:
+    """Go on in a run's folder."""
+    folder = existing_run(arguments.run_dir)
+    if folder.state().phase is Phase.FINISHED:
+        raise StudioError(
+            f"{folder.path.name} is complete: there is nothing left to train.",
+            kind="already_finished",
+            advice="Export it, chat with it, or begin a new run with more epochs.",
+        )
+    return train_in(folder, console)
+
+
+def train_in(folder: RunFolder, console: Console) -> int:
+    """Train in a run's folder, report, and return the exit code."""
+    state, summary, interrupted = train_to_end(folder, console)
+    if state.failure is not None:
+        return console.fail(error_of(state.failure), **summary)
+    console.report(summary)
+    console.result(_words(summary, folder))
+    return ExitCode.INTERRUPTED if interrupted else ExitCode.OK
+
+
+def train_to_end(folder: RunFolder, console: Console) -> tuple[RunState, dict[str, Any], bool]:
+    """Train in a run's folder; return its last state, the summary, and whether Ctrl-C was pressed."""
+    losses: dict[int, float] = {}
+
+    def note_loss(event: Event) -> None:
+        if isinstance(event, StepDone) and event.loss is not None:
+            losses[event.step] = event.loss
+
+    session = JobSession(folder, console)
+    state = session.follow(note_loss)
+    return state, summary_of(folder, state, losses, session.seconds), bool(session.interrupted)
+
+
+def summary_of(folder: RunFolder, state: RunState, losses: dict[int, float], seconds: float) -> dict[str, Any]:
+    """Return what `--json` prints of a run. `train_loss` is the mean over its steps."""
+    merged = [export.path for export in state.exports if export.format == "safetensors"]
+    return {
+        "run_dir": str(folder.path.resolve()),
+        "status": "completed" if state.phase is Phase.FINISHED else str(state.phase),
+        "steps": state.step,
+        "train_loss": sum(losses.values()) / len(losses) if losses else None,
+        "eval_loss": state.evaluation.loss if state.evaluation else None,
+        "eval_loss_before": state.first_evaluation.loss if state.first_evaluation else None,
+        "adapter_dir": state.adapter_path or None,
+        "merged_dir": merged[-1] if merged else None,
+        "seconds": round(seconds, 3),
+    }
+
+
+def new_run(config: RunConfig, runs: Path) -> RunFolder:
+    """Create the folder of a run that can be started. Raises StudioError with everything that keeps it from that."""
+    if problems := problems_before_start(config):
+        raise InvalidRunConfig(problems)
+    locate_model(config.model.source, config.model.revision)
+    return create_run_folder(runs, config)
+
+
+def existing_run(path: str) -> RunFolder:
+    """Return the run in a folder. Raises StudioError where there is none."""
+    folder = RunFolder(Path(path).expanduser())
+    if not folder.config_path.is_file():
+        raise StudioError(
+            f"{path} is not a run: it has no run.toml.",
+            kind="run_not_found",
+            advice="`qlora-studio runs` lists the runs with their folders.",
+        )
+    return folder
+
+
+def runs_path(named: str | None) -> Path:
+    """Return the folder of runs: the one named, or that of the settings."""
+    return Path(named).expanduser() if named else load_settings().runs_path
+
+
+def _words(summary: dict[str, Any], folder: RunFolder) -> str:
+    before, after = summary["eval_loss_before"], summary["eval_loss"]
+    ways = {"completed": "Trained", "paused": "Paused after", "stopped": "Stopped after"}
+    way = ways.get(summary["status"], summary["status"])
+    lines = [f"{way} {summary['steps']} steps in {duration_text(summary['seconds'])}."]
+    if before is not None and after is not None:
+        lines.append(f"Held-out loss: {before:.4f} before, {after:.4f} after.")
+    if summary["adapter_dir"]:
+        lines.append(f"Adapter: {summary['adapter_dir']}")
+    if summary["merged_dir"]:
+        lines.append(f"Merged model: {summary['merged_dir']}")
+    if summary["status"] == "paused":
+        lines.append(f"Go on with: {resume_command(folder)}")
+    return "\n".join(lines)

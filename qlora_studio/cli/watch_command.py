@@ -1,0 +1,94 @@
+"""`watch` and `runs`: look at runs without touching them."""
+
+import argparse
+import time
+from typing import Any
+
+from qlora_studio.cli.console import Console
+from qlora_studio.cli.job_session import follow
+from qlora_studio.cli.progress import Progress
+from qlora_studio.cli.train_command import existing_run, runs_path, summary_of
+from qlora_studio.core.events import Event, StepDone
+from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.run_state import Phase, RunState
+from qlora_studio.jobs.run_follower import RunFollower
+from qlora_studio.storage.run_folder import RunFolder, run_folders
+
+
+def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """Add `watch` and `runs`."""
+    watch = commands.add_parser(
+        "watch",
+        parents=[shared],
+        help="watch a run that trains elsewhere, or read an old one",
+        description="Show a run from its beginning and go on until it ends. Ctrl-C leaves; the run goes on.",
+    )
+    watch.add_argument("run_dir", metavar="RUN_DIR", help="the run's folder")
+    watch.set_defaults(run=watch_run)
+    runs = commands.add_parser(
+        "runs", parents=[shared], help="list the runs", description="List the runs, the newest first."
+    )
+    runs.add_argument("--runs", metavar="DIR", help="the folder of runs (default: that of the settings)")
+    runs.set_defaults(run=list_runs)
+
+
+def watch_run(arguments: argparse.Namespace, console: Console) -> int:
+    """Follow a run to its end without being part of it."""
+    folder = existing_run(arguments.run_dir)
+    losses: dict[int, float] = {}
+
+    def note_loss(event: Event) -> None:
+        if isinstance(event, StepDone) and event.loss is not None:
+            losses[event.step] = event.loss
+
+    with Progress(console) as progress:
+        state = follow(RunFollower(folder), progress, note_loss)
+    seconds = state.last_event - state.started if state.started else 0.0
+    summary = summary_of(folder, state, losses, seconds)
+    if state.failure is not None:
+        summary["error"] = {"kind": state.failure.kind, "message": state.failure.message}
+    console.report(summary)
+    console.result(f"{folder.path.name}: {_words(state, busy=False)}")
+    return ExitCode.OK
+
+
+def list_runs(arguments: argparse.Namespace, console: Console) -> int:
+    """Print a line a run."""
+    found = [_facts(folder) for folder in run_folders(runs_path(arguments.runs))]
+    console.report({"runs": found})
+    width = max((len(run["name"]) for run in found), default=0)
+    for run in found:
+        loss = "" if run["eval_loss"] is None else f"held-out loss {run['eval_loss']:.4f}"
+        console.result(f"{run['name']:{width}}  {run['words']:34}  {loss:22}  {run['run_dir']}")
+    if not found:
+        console.result(f"There are no runs in {runs_path(arguments.runs)}.")
+    return ExitCode.OK
+
+
+def _facts(folder: RunFolder) -> dict[str, Any]:
+    state, busy = folder.state(), folder.is_busy()
+    return {
+        "name": folder.path.name,
+        "run_dir": str(folder.path.resolve()),
+        "status": _status(state, busy),
+        "words": _words(state, busy),
+        "steps": state.step,
+        "total_steps": state.total_steps,
+        "eval_loss": state.evaluation.loss if state.evaluation else None,
+        "adapter_dir": state.adapter_path or None,
+        "last_event": state.last_event,
+    }
+
+
+def _status(state: RunState, busy: bool) -> str:
+    """Return the phase; a run that should be at work and has no worker was lost."""
+    if not state.phase.is_over and not busy:
+        return "lost"
+    return "completed" if state.phase is Phase.FINISHED else str(state.phase)
+
+
+def _words(state: RunState, busy: bool) -> str:
+    status = _status(state, busy)
+    steps = f", step {state.step} of {state.total_steps}" if state.total_steps else ""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.last_event)) if state.last_event else ""
+    return f"{status}{steps}  {when}".rstrip()

@@ -18,9 +18,8 @@ from qlora_studio.core.events import (
     TrainingStarted,
 )
 from qlora_studio.core.job import TrainJob
-from qlora_studio.core.problem import InvalidRunConfig, StudioError
+from qlora_studio.core.problem import StudioError
 from qlora_studio.core.run_config import RunConfig
-from qlora_studio.core.run_config_text import problems_before_start
 from qlora_studio.engine import adapted_model
 from qlora_studio.engine.base_model import base_folder, tokenizer_of
 from qlora_studio.engine.context import JobContext, JobStopped
@@ -40,8 +39,6 @@ from qlora_studio.storage.fingerprint import differences, fingerprint_folder
 def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     """Train the run of the context's folder; go on from its newest safe checkpoint where there is one."""
     config = context.folder.config()
-    if problems := problems_before_start(config):
-        raise InvalidRunConfig(problems)
     base = base_folder(config.model.source, config.model.revision, context)
     tokenizer = tokenizer_of(base)
     data = _prepare_data(config, tokenizer, context)

@@ -16,6 +16,7 @@ from qlora_studio.core.job import Job, TrainJob
 from qlora_studio.core.problem import StudioError
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.fault import failure_of
+from qlora_studio.engine.preflight import preflight
 from qlora_studio.engine.recovery import recovery_from, start_again
 from qlora_studio.storage.run_folder import RunFolder
 
@@ -75,6 +76,7 @@ def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int
     try:
         job = folder.job()
         context.emit(WorkerStarted(job=job.kind, studio=__version__, pid=os.getpid()))
+        preflight(job, folder)
         context.phase("loading_libraries")
         return _run(job, context), ExitCode.OK
     except JobStopped:

@@ -1,0 +1,26 @@
+"""What can be known to be wrong before the libraries are loaded: told within a second, not after ten."""
+
+from pathlib import Path
+
+from qlora_studio.core.job import Job, TrainJob
+from qlora_studio.core.problem import InvalidRunConfig, StudioError
+from qlora_studio.core.run_config_text import problems_before_start
+from qlora_studio.storage.model_files import locate_model
+from qlora_studio.storage.run_folder import RunFolder
+
+
+def preflight(job: Job, folder: RunFolder) -> None:
+    """Raise StudioError where a training job cannot succeed: a setting, the model's place, the dataset's place."""
+    if not isinstance(job, TrainJob):
+        return
+    config = folder.config()
+    if problems := problems_before_start(config):
+        raise InvalidRunConfig(problems)
+    locate_model(config.model.source, config.model.revision)
+    for path in filter(None, (config.data.path, config.data.evaluation_path)):
+        if Path(path).is_absolute() and not Path(path).exists():
+            raise StudioError(
+                f"There is no dataset at {path}.",
+                kind="data_not_found",
+                advice="It may have been moved or renamed: choose it again.",
+            )

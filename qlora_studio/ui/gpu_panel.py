@@ -25,8 +25,6 @@ from qlora_studio.ui.plain_text import ElidedLabel, Label
 from qlora_studio.ui.theme import active_theme
 from qlora_studio.ui.widgets import Rule, column
 
-WIDTH = 316
-
 
 class GpuPanel(QWidget):
     """Shows an estimate, samples of the card, or the machine's memory where there is no card.
@@ -39,7 +37,6 @@ class GpuPanel(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFixedWidth(WIDTH)
         self.setAccessibleName("Graphics card")
         self._estimate: Estimate | None = None
         self._sample: GpuSample | None = None

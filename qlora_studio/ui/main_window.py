@@ -1,7 +1,7 @@
 """The one window: the rail, the open page, the GPU panel and the status line. It holds widgets and no truth."""
 
 from PySide6.QtCore import QRect, Signal
-from PySide6.QtGui import QCloseEvent, QGuiApplication
+from PySide6.QtGui import QCloseEvent, QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import QMainWindow, QStackedWidget, QWidget
 
 from qlora_studio.ui.page import Page
@@ -13,6 +13,9 @@ STEPS = ("model", "data", "training", "run", "export")
 LAST = "settings"
 SIZE = (1440, 900)
 SMALLEST = (1024, 640)
+NARROW = 1200
+RAIL_WIDTHS = (184, 152)  # usual, narrow
+PANEL_WIDTHS = (316, 272)
 
 
 class MainWindow(QMainWindow):
@@ -73,6 +76,13 @@ class MainWindow(QMainWindow):
     def resize_for(self, screen: QRect) -> None:
         """Take the usual size, or what the screen has."""
         self.resize(min(SIZE[0], max(SMALLEST[0], screen.width())), min(SIZE[1], max(SMALLEST[1], screen.height())))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave the page more room in a narrow window."""
+        super().resizeEvent(event)
+        narrow = event.size().width() < NARROW
+        self.rail.setFixedWidth(RAIL_WIDTHS[narrow])
+        self.gpu_panel.setFixedWidth(PANEL_WIDTHS[narrow])
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Ask before closing; whoever listens to `close_requested` decides."""

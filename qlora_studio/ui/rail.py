@@ -10,7 +10,6 @@ from qlora_studio.ui.plain_text import Label, set_tooltip
 from qlora_studio.ui.theme import Theme, active_theme, sans_font
 from qlora_studio.ui.widgets import Rule, column
 
-WIDTH = 184
 _BADGE = 18.0
 
 
@@ -47,7 +46,7 @@ class RailButton(QAbstractButton):
 
     def sizeHint(self) -> QSize:
         """Return the size of an entry."""
-        return QSize(WIDTH - 20, 36)
+        return QSize(132, 36)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint the surface, the badge and the word."""
@@ -104,7 +103,6 @@ class Rail(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFixedWidth(WIDTH)
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self.setProperty("surface", "panel")
         self._buttons: dict[str, RailButton] = {}

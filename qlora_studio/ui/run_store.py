@@ -2,7 +2,7 @@
 
 from PySide6.QtCore import QObject, Signal
 
-from qlora_studio.core.events import Event
+from qlora_studio.core.events import CheckpointSaved, Event
 from qlora_studio.core.metric_history import MetricHistory
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_state import RunState, reduce
@@ -26,11 +26,13 @@ class RunStore(QObject):
         self.config: RunConfig | None = None
         self.state = RunState()
         self.history = MetricHistory()
+        self.checkpoints: tuple[int, ...] = ()
 
     def open(self, folder: RunFolder | None, config: RunConfig | None = None) -> None:
         """Begin anew with another folder, before its events come."""
         self.folder, self.config = folder, config
         self.state, self.history = RunState(), MetricHistory()
+        self.checkpoints = ()
         self.changed.emit()
 
     def apply(self, events: tuple[Event, ...]) -> None:
@@ -38,5 +40,7 @@ class RunStore(QObject):
         for event in events:
             self.state = reduce(self.state, event)
             self.history.apply(event)
+            if isinstance(event, CheckpointSaved):
+                self.checkpoints = (*self.checkpoints, event.step)
         self.events_applied.emit(events)
         self.changed.emit()

@@ -3,6 +3,7 @@
 Colours of data are Okabe-Ito's, lightened for the dark theme. Text colours meet WCAG AA (4.5 : 1) on every surface.
 """
 
+import functools
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -153,13 +154,12 @@ def chosen_theme(choice: Literal["system", "light", "dark"]) -> Theme:
 
 def sans_font(pixels: int = BASE_PIXELS, weight: QFont.Weight = QFont.Weight.Normal) -> QFont:
     """Return the window's font: Inter where it is installed, else the desktop's own."""
-    system = QFontDatabase.systemFont(QFontDatabase.SystemFont.GeneralFont).families()
-    return _font([SANS[0], *system, *SANS[1:]], pixels, weight, QFont.StyleHint.SansSerif)
+    return _font(_installed_sans(), pixels, weight, QFont.StyleHint.SansSerif)
 
 
 def mono_font(pixels: int = BASE_PIXELS) -> QFont:
     """Return a font of fixed width, for tokens, paths and logs."""
-    return _font(list(MONO), pixels, QFont.Weight.Normal, QFont.StyleHint.Monospace)
+    return _font(_installed_mono(), pixels, QFont.Weight.Normal, QFont.StyleHint.Monospace)
 
 
 def contrast(one: str, other: str) -> float:
@@ -175,10 +175,25 @@ def c_locale() -> QLocale:
     return locale
 
 
-def _font(families: list[str], pixels: int, weight: QFont.Weight, hint: QFont.StyleHint) -> QFont:
-    installed = set(QFontDatabase.families())
+@functools.cache
+def _installed_sans() -> tuple[str, ...]:
+    system = QFontDatabase.systemFont(QFontDatabase.SystemFont.GeneralFont).families()
+    return _installed((SANS[0], *system, *SANS[1:]))
+
+
+@functools.cache
+def _installed_mono() -> tuple[str, ...]:
+    return _installed(MONO)
+
+
+def _installed(families: tuple[str, ...]) -> tuple[str, ...]:
+    known = set(QFontDatabase.families())
+    return tuple(name for name in dict.fromkeys(families) if name in known) or families
+
+
+def _font(families: tuple[str, ...], pixels: int, weight: QFont.Weight, hint: QFont.StyleHint) -> QFont:
     font = QFont()
-    font.setFamilies([name for name in dict.fromkeys(families) if name in installed] or families)
+    font.setFamilies(families)
     font.setStyleHint(hint)
     font.setPixelSize(pixels)
     font.setWeight(weight)

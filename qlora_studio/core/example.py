@@ -1,0 +1,59 @@
+"""One thing to learn from, in the one shape that everything behind the reader knows: a conversation, or raw text."""
+
+import json
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+_UPPER = bytes(range(ord("A"), ord("Z") + 1))
+_LOWER_TABLE = bytes.maketrans(_UPPER, _UPPER.lower())
+_NOT_ALPHANUMERIC = bytes(code for code in range(128) if not chr(code).isalnum())
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A conversation in `messages`, or raw text in `text`; never both.
+
+    Every message has `role` (system, user, assistant, tool) and `content`, a str. It may have `name`, `tool_call_id`,
+    `reasoning_content`, `thinking` (str) and `tool_calls`, a list of
+    `{"type": "function", "function": {"name": str, "arguments": dict}}`. `tools` are the JSON schemas of the functions
+    that the conversation may call.
+    """
+
+    messages: tuple[dict[str, Any], ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+    text: str | None = None
+
+    def key(self) -> bytes:
+        """Return 16 bytes that are equal for equal examples, in every process and on every machine."""
+        digest = blake2b(digest_size=16)
+        for part in self._parts():
+            encoded = part.encode()
+            digest.update(b"%d:" % len(encoded))
+            digest.update(encoded)
+        return digest.digest()
+
+    def near_key(self) -> bytes:
+        """Return 16 bytes that are equal where only letter case, white space or ASCII punctuation differ."""
+        digest = blake2b(digest_size=16)
+        for part in self._parts():
+            if part.isascii():
+                digest.update(part.encode().translate(_LOWER_TABLE, _NOT_ALPHANUMERIC))
+            else:
+                digest.update("".join(part.casefold().split()).encode().translate(None, _NOT_ALPHANUMERIC))
+            digest.update(b"\x00")
+        return digest.digest()
+
+    def _parts(self) -> list[str]:
+        if self.text is not None:
+            return ["text", self.text]
+        parts: list[str] = []
+        for message in self.messages:
+            parts.append(message["role"])
+            parts.append(message["content"])
+            if len(message) > 2:
+                more = {name: value for name, value in message.items() if name not in ("role", "content")}
+                parts.append(json.dumps(more, sort_keys=True))
+        if self.tools:
+            parts.append(json.dumps(self.tools, sort_keys=True))
+        return parts

@@ -1,0 +1,67 @@
+"""Which reader of rows a file needs."""
+
+from collections.abc import Iterator
+
+from qlora_studio.core.problem import StudioError
+from qlora_studio.storage.dataset_encoding import TextEncoding
+from qlora_studio.storage.dataset_file import CONTAINER_NAMES, DatasetFile
+from qlora_studio.storage.dataset_stream import DatasetStream, Meter
+from qlora_studio.storage.record import ROW_LIMIT, Record
+from qlora_studio.storage.record_array import array_records
+from qlora_studio.storage.record_arrow import arrow_records
+from qlora_studio.storage.record_csv import csv_records
+from qlora_studio.storage.record_lines import json_line_records, lines, text_records
+
+_ARRAY_NAME = "JSON array"
+_HEAD_LIMIT = 1 << 16
+
+
+def records_of(
+    file: DatasetFile,
+    encoding: str,
+    meter: Meter,
+    *,
+    block_size: int,
+    limit: int = ROW_LIMIT,
+    with_raw: bool = True,
+) -> Iterator[Record]:
+    """Return the records of a file. They raise StudioError where it cannot be read on."""
+    if file.container in ("parquet", "arrow"):
+        return arrow_records(file, meter, with_raw=with_raw)
+    stream = DatasetStream(file, TextEncoding(encoding), meter, block_size=block_size)
+    if file.container == "text":
+        return text_records(stream, limit=limit)
+    if file.container in ("csv", "tsv"):
+        return csv_records(stream, delimiter="\t" if file.container == "tsv" else "", limit=limit)
+    return array_records(stream, limit=limit) if _is_array(file, encoding) else json_line_records(stream, limit=limit)
+
+
+def container_name(file: DatasetFile, encoding: str) -> str:
+    """Return what a file is, in words. JSON is told by its first sign: an array, or a row per line."""
+    if file.container in ("json", "jsonl"):
+        name = _ARRAY_NAME if _is_array(file, encoding) else CONTAINER_NAMES["jsonl"]
+    else:
+        name = CONTAINER_NAMES[file.container]
+    return f"{name}, {file.compression}" if file.compression else name
+
+
+def _is_array(file: DatasetFile, encoding: str) -> bool:
+    """Whether a JSON file is one array. Raises StudioError where it is one object over several lines."""
+    head = _first_line(file, encoding)
+    if head.startswith("["):
+        return True
+    if file.container == "json" and head.startswith("{") and not head.endswith("}") and len(head) < _HEAD_LIMIT:
+        raise StudioError(
+            f"{file.path.name} is one JSON object, not a list of rows.",
+            kind="data_refused",
+            advice="Save the rows as an array, [ … ], or as JSON Lines: an object per line.",
+        )
+    return False
+
+
+def _first_line(file: DatasetFile, encoding: str) -> str:
+    stream = DatasetStream(file, TextEncoding(encoding), Meter(file.size_bytes), block_size=_HEAD_LIMIT)
+    for _, _, data, _ in lines(stream, _HEAD_LIMIT):
+        if line := data[:_HEAD_LIMIT].decode("utf-8", "replace").strip(" \t\r\n"):
+            return line
+    return ""

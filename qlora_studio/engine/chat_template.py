@@ -1,0 +1,115 @@
+"""Chat templates, rendered as transformers renders them, with nothing heavy imported: this runs in the sandbox's child.
+
+tests/engine/test_rendering.py holds this equal to `tokenizer.apply_chat_template` for every template that is installed.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+# Stand around what a template marks as generated; private use characters, taken out again before anybody sees them.
+SPAN_START, SPAN_END = "\U000f0002", "\U000f0003"
+_MARKERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+
+Message = Mapping[str, Any]
+
+
+class ChatTemplate:
+    """A chat template with the variables that it sees besides the messages."""
+
+    def __init__(self, source: str, variables: Mapping[str, Any], now: datetime) -> None:
+        self.has_markers = _MARKERS.search(source) is not None
+        self._variables = dict(variables)
+        self._plain = _environment("", "", now).from_string(source)
+        self._marked = _environment(SPAN_START, SPAN_END, now).from_string(source) if self.has_markers else self._plain
+
+    def render(
+        self, messages: Sequence[Message], tools: Sequence[Any] | None = None, *, generation_prompt: bool = False
+    ) -> str:
+        """Return the text of a conversation. Raises jinja2's TemplateError, or whatever the template provokes."""
+        return self._render(self._plain, messages, tools, generation_prompt)
+
+    def render_marked(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> str:
+        """Return the text with SPAN_START and SPAN_END around what the template says is generated."""
+        return self._render(self._marked, messages, tools, False)
+
+    def _render(
+        self,
+        template: jinja2.Template,
+        messages: Sequence[Message],
+        tools: Sequence[Any] | None,
+        generation_prompt: bool,
+    ) -> str:
+        return template.render(
+            messages=[_as_transformers_gives_it(message) for message in messages],
+            tools=list(tools) if tools else None,
+            documents=None,
+            add_generation_prompt=generation_prompt,
+            **self._variables,
+        )
+
+
+def _as_transformers_gives_it(message: Message) -> dict[str, Any]:
+    """Drop what is None, and give the reasoning under each name that templates read."""
+    plain = {key: value for key, value in message.items() if value is not None}
+    reasoning = next((plain[key] for key in _REASONING if key in plain), None)
+    return plain if reasoning is None else {"thinking": reasoning, **plain, "reasoning_content": reasoning}
+
+
+class _Generation(Extension):
+    """Understands `{% generation %}`: leaves its body as it is, between the environment's two span texts."""
+
+    tags = {"generation"}  # noqa: RUF012  as jinja2 declares it
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_spanned"), [], [], body).set_lineno(line)
+
+    def _spanned(self, caller: Any) -> str:
+        span: Any = self.environment.globals["_span"]
+        start, end = span
+        return f"{start}{caller()}{end}"
+
+
+class _Dict:
+    """`dict` without a way to reach the class."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        """Return `dict.fromkeys`."""
+        return dict.fromkeys(*args, **kwargs)
+
+
+def _environment(start: str, end: str, now: datetime) -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["_span"] = (start, end)
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = now.strftime
+    environment.globals["dict"] = _Dict()
+    return environment
+
+
+def _tojson(
+    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+) -> str:
+    """Replace jinja2's own filter, which escapes for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise(message: str) -> None:
+    raise jinja2.TemplateError(message)

@@ -1,0 +1,209 @@
+"""Examples as the text that is trained, by the model's own chat template, with the spans of the answers.
+
+Preview and training both come through here.
+"""
+
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from qlora_studio.core.example import Example
+from qlora_studio.engine.template_sandbox import Conversation, TemplateSandbox
+
+# For a base model that has no template of its own: plain words, or ChatML where the vocabulary has its two tokens.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ {'system': 'System', 'user': 'User', 'assistant': 'Assistant', 'tool': 'Tool'}[message['role']] }}: "
+    "{{ message['content'] }}{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+CHATML_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>{{ '\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_BOS = "{{ bos_token }}"
+HOW_WORDS = {
+    "markers": "the template's own generation markers",
+    "twin": "generation markers of the same template from trl",
+    "turns": "rendered turn by turn and verified",
+    "contents": "marks around each content, rendered again and verified",
+    "all": "the full text",
+    "text": "plain text, trained in full",
+}
+_TWIN_SUFFIX = "_training"
+_RESERVED = re.compile(r"reserved|unused|extra_id|\[control_|<SPECIAL_", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedRow:
+    """The text of an example with the spans, in characters, that are trained; or `error`, and no text.
+
+    `hidden` is the error that the template renders it and does not show its answers.
+    """
+
+    text: str = ""
+    spans: tuple[tuple[int, int], ...] = ()
+    how: str = ""
+    ended: bool = True
+    added: str = ""
+    error: str = ""
+    hidden: bool = False
+
+
+class RowRenderer:
+    """Renders batches of examples. A context manager: it holds a child process."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, loss_on: Literal["assistant", "all"], now: datetime):
+        self.template_name = _give_template(tokenizer)
+        self._whole = loss_on == "all"
+        self._frame = _text_frame(tokenizer)
+        templates = tokenizer.chat_template
+        named = dict(templates) if isinstance(templates, dict) else {"default": templates}
+        self._default = str(named.get("default") or next(iter(named.values())))
+        self._for_tools = str(named.get("tool_use") or self._default)
+        self._tokenizer, self._now = tokenizer, now
+        self._sandboxes: dict[str, TemplateSandbox] = {}
+        self._pending: list[tuple[str, list[int]]] = []
+        self._batch: list[RenderedRow | None] = []
+
+    def __enter__(self) -> "RowRenderer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with ExitStack() as stack:
+            for sandbox in self._sandboxes.values():
+                stack.callback(sandbox.close)
+
+    def render(self, examples: Sequence[Example]) -> list[RenderedRow]:
+        """Return a row for each example, in order."""
+        self.submit(examples)
+        return self.collect()
+
+    def submit(self, examples: Sequence[Example]) -> None:
+        """Begin to render a batch in the child, while the caller does something else."""
+        self._batch = [self._text_row(example) if example.text is not None else None for example in examples]
+        self._pending = []
+        for template in (self._default, self._for_tools):
+            indices = [
+                index
+                for index, example in enumerate(examples)
+                if example.text is None and self._template_for(example) == template
+            ]
+            if indices and (template, indices) not in self._pending:
+                rows: list[Conversation] = [(examples[i].messages, examples[i].tools or None) for i in indices]
+                self._sandbox(template).submit(rows, whole=self._whole)
+                self._pending.append((template, indices))
+
+    def collect(self) -> list[RenderedRow]:
+        """Return the batch that was submitted."""
+        for template, indices in self._pending:
+            for index, reply in zip(indices, self._sandbox(template).collect(), strict=True):
+                self._batch[index] = _row(reply)
+        rows, self._batch, self._pending = [row for row in self._batch if row is not None], [], []
+        return rows
+
+    def _template_for(self, example: Example) -> str:
+        return self._for_tools if example.tools else self._default
+
+    def _text_row(self, example: Example) -> RenderedRow:
+        start, end = self._frame
+        text = example.text or ""
+        text = ("" if text.startswith(start) else start) + text + ("" if text.endswith(end) else end)
+        return RenderedRow(text, ((0, len(text)),), "text", ended=bool(end))
+
+    def _sandbox(self, template: str) -> TemplateSandbox:
+        if template not in self._sandboxes:
+            self._sandboxes[template] = TemplateSandbox(
+                template,
+                twin=known_twin(template),
+                variables=_variables(self._tokenizer),
+                control_tokens=[token for token in control_tokens(self._tokenizer) if not _RESERVED.search(token)],
+                end_token=str(self._tokenizer.eos_token or ""),
+                now=self._now,
+            )
+        return self._sandboxes[template]
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return the added tokens that steer the model: the special ones and those in brackets."""
+    added: dict[int, Any] = tokenizer.added_tokens_decoder
+    return [
+        token.content
+        for token in added.values()
+        if token.special or (token.content[:1] in "<[" and token.content[-1:] in ">]")
+    ]
+
+
+class ControlTokens:
+    """Finds control tokens that somebody typed: they become real ones, and may end a turn in its middle."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        tokens = sorted(control_tokens(tokenizer), key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, tokens)) or "(?!)")
+
+    def stand_in(self, example: Example) -> bool:
+        """Whether one stands in what is not the model's own to say."""
+        if example.text is not None:
+            return self._pattern.search(example.text) is not None
+        return any(
+            message["role"] != "assistant" and self._pattern.search(str(message.get("content") or "")) is not None
+            for message in example.messages
+        )
+
+
+@cache
+def known_twin(template: str) -> str:
+    """Return trl's version of a template it knows, with generation markers in it, or ""."""
+    spec = find_spec("trl")
+    if spec is None or spec.origin is None:
+        return ""
+    folder = Path(spec.origin).parent / "chat_templates"
+    for twin in sorted(folder.glob(f"*{_TWIN_SUFFIX}.jinja")):
+        known = twin.with_name(twin.name.replace(_TWIN_SUFFIX, ""))
+        if known.is_file() and known.read_text("utf-8") == template:
+            return twin.read_text("utf-8")
+    return ""
+
+
+def _give_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """See to it that the tokenizer has a template, and return its name: model, ChatML or plain.
+
+    A fallback becomes the tokenizer's own, so that it is saved with the adapter and used wherever it is served.
+    """
+    if tokenizer.chat_template:
+        bare = str(tokenizer.chat_template).removeprefix(_BOS)
+        return {CHATML_TEMPLATE: "ChatML", PLAIN_TEMPLATE: "plain"}.get(bare, "model")
+    vocabulary = tokenizer.get_vocab()
+    has_chatml = "<|im_start|>" in vocabulary and "<|im_end|>" in vocabulary
+    begin = _BOS if _text_frame(tokenizer)[0] else ""
+    tokenizer.chat_template = begin + (CHATML_TEMPLATE if has_chatml else PLAIN_TEMPLATE)
+    return "ChatML" if has_chatml else "plain"
+
+
+def _text_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """Return what stands before and after a plain text: BOS where the tokenizer writes one, and EOS."""
+    ids = list(tokenizer("a")["input_ids"])
+    bos = tokenizer.bos_token_id
+    start = str(tokenizer.bos_token) if bos is not None and ids[:1] == [bos] else ""
+    return start, str(tokenizer.eos_token or "")
+
+
+def _variables(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """Return the variables that transformers hands to a template."""
+    special: dict[str, Any] = tokenizer.special_tokens_map
+    return {name: str(value) for name, value in special.items() if isinstance(value, str)}
+
+
+def _row(reply: dict[str, Any]) -> RenderedRow:
+    if "error" in reply:
+        return RenderedRow(error=str(reply["error"]), hidden=bool(reply.get("hidden")))
+    spans = tuple((int(start), int(end)) for start, end in reply["spans"])
+    return RenderedRow(reply["text"], spans, reply["how"], bool(reply["ended"]), reply["added"])

@@ -7,17 +7,17 @@ from PySide6.QtGui import QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
 
 from qlora_studio.core.estimate import Estimate
+from qlora_studio.core.fit import Fit, judge
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.gpu_parts import Advice, Gauges, Legend, MemoryBar
 from qlora_studio.ui.gpu_view import (
+    FIT_WORDS,
     BarView,
-    Fit,
     available_bytes,
     card_bar,
     card_title,
     estimate_bar,
-    fit_of,
     machine_bar,
     measured_text,
 )
@@ -30,10 +30,10 @@ class GpuPanel(QWidget):
     """Shows an estimate, samples of the card, or the machine's memory where there is no card.
 
     Signals:
-        setting_requested: the user takes a lever: the path of a setting and its value.
+        change_requested: the user takes a lever: new values by `section.field`.
     """
 
-    setting_requested = Signal(str, object)
+    change_requested = Signal(dict)
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class GpuPanel(QWidget):
         self._measured = Label("", "caption", wrap=True)
         self._gauges = Gauges()
         self.advice = Advice()
-        self.advice.setting_requested.connect(self.setting_requested)
+        self.advice.change_requested.connect(self.change_requested)
         self._build()
         self.render_estimate(None, "Choose a model to see what it takes.")
 
@@ -90,11 +90,10 @@ class GpuPanel(QWidget):
             self._measured.set_tone(tone)
         self._measured.setVisible(shown)
 
-    def fit(self) -> Fit:
-        """Return what the chip says."""
-        if self._estimate is None:
-            return Fit.UNKNOWN
-        return fit_of(self._estimate, self._available())
+    def fit(self) -> Fit | None:
+        """Return what the chip says; None where there is no estimate, or no card to judge it by."""
+        available = self._available()
+        return judge(self._estimate, available) if self._estimate is not None and available else None
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint the surface and the line at its left edge."""
@@ -115,10 +114,11 @@ class GpuPanel(QWidget):
             self._estimate_bar.show_bar(BarView("Estimate for this run", "", "", (), 1))
         else:
             scale = self._scale() or round(estimate.total_bytes * 1.25)
-            self._estimate_bar.show_bar(estimate_bar(estimate, scale))
-        words = f"{fit.value} {self._assumed[0]}" if self._assumed and fit != Fit.UNKNOWN else fit.value
-        self._estimate_bar.chip.show_word(words, fit.tone)
-        self._estimate_bar.chip.setVisible(bool(fit.value))
+            on = f"Estimate on {self._assumed[0]}" if self._assumed else "Estimate for this run"
+            self._estimate_bar.show_bar(estimate_bar(estimate, scale, on))
+        if fit is not None:
+            self._estimate_bar.chip.show_word(*FIT_WORDS[fit.verdict])
+        self._estimate_bar.chip.setVisible(fit is not None)
 
     def _scale(self) -> int | None:
         if self._assumed is not None:

@@ -1,6 +1,7 @@
 """The parts of the GPU panel: a bar with its words, the legend, the history, and advice."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
@@ -151,29 +152,37 @@ class Gauges(QWidget):
 class Advice(Card):
     """What to change so that a run fits, or what the free memory is good for; hidden where there is nothing to say."""
 
-    setting_requested = Signal(str, object)
+    change_requested = Signal(dict)
 
     def __init__(self) -> None:
         super().__init__(" ")
         self._text = Label("", "caption", wrap=True)
-        self._buttons = column(spacing=6)
+        self._levers = column(spacing=6)
         self.add(self._text)
-        self.body.addLayout(self._buttons)
+        self.body.addLayout(self._levers)
         self.hide()
 
-    def show_advice(self, title: str, text: str, levers: Sequence[tuple[str, str, object]] = ()) -> None:
-        """Show a title, a text, and levers: words, the path of a setting and its value. An empty title hides it."""
+    def show_advice(self, title: str, text: str, levers: Sequence[tuple[str, dict[str, Any]]] = ()) -> None:
+        """Show a title, a text, and levers: words, and new values by `section.field`. An empty title hides it."""
         self.title_label.setText(title)
         self._text.setText(text)
         self._text.setVisible(bool(text))
-        while (item := self._buttons.takeAt(0)) is not None:
+        while (item := self._levers.takeAt(0)) is not None:
             if (old := item.widget()) is not None:
                 old.deleteLater()
-        for words, path, value in levers:
-            button = Button(words, "small")
-            button.clicked.connect(lambda _=False, p=path, v=value: self.setting_requested.emit(p, v))
-            self._buttons.addWidget(button)
+        for words, change in levers:
+            self._levers.addWidget(self._lever(words, change))
         self.setVisible(bool(title))
+
+    def _lever(self, words: str, change: dict[str, Any]) -> QWidget:
+        line = QWidget()
+        box = row(line, spacing=8)
+        button = Button("Use", "small", tip=words)
+        button.setAccessibleName(f"Use: {words}")
+        button.clicked.connect(lambda: self.change_requested.emit(change))
+        box.addWidget(Label(words, "small", wrap=True), 1)
+        box.addWidget(button)
+        return line
 
 
 def _percent(value: int | None) -> str:

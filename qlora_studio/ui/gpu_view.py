@@ -1,9 +1,9 @@
 """What the GPU panel says, as values: parts of bars, words, and whether a run fits. Pure; sizes are bytes."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from qlora_studio.core.estimate import Estimate
+from qlora_studio.core.fit import Verdict
 from qlora_studio.core.quantity import GIB, MIB, bytes_text
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
@@ -19,18 +19,7 @@ _TOKENS = {
 }
 
 
-class Fit(StrEnum):
-    """Whether an estimate fits a card, with its error counted."""
-
-    FITS = "fits"
-    TIGHT = "tight"
-    NO = "does not fit"
-    UNKNOWN = ""
-
-    @property
-    def tone(self) -> str:
-        """The colour of the word."""
-        return {Fit.FITS: "ok", Fit.TIGHT: "warn", Fit.NO: "bad", Fit.UNKNOWN: "plain"}[self]
+FIT_WORDS = {Verdict.FITS: ("fits", "ok"), Verdict.TIGHT: ("tight", "warn"), Verdict.NO: ("does not fit", "bad")}
 
 
 @dataclass(frozen=True)
@@ -51,15 +40,6 @@ class BarView:
         return f"{self.title}: {self.value} {self.after}. {parts}"
 
 
-def fit_of(estimate: Estimate, available_bytes: int | None) -> Fit:
-    """Return whether the estimate fits into what a run can have; tight where only the estimate's error decides."""
-    if not available_bytes:
-        return Fit.UNKNOWN
-    if estimate.total_bytes * (1 + estimate.error_share) <= available_bytes:
-        return Fit.FITS
-    return Fit.TIGHT if estimate.total_bytes <= available_bytes else Fit.NO
-
-
 def available_bytes(sample: GpuSample) -> int | None:
     """Return what a run can have of a card: everything that the driver and other programs do not hold."""
     if not sample.available or sample.total_bytes is None:
@@ -67,12 +47,12 @@ def available_bytes(sample: GpuSample) -> int | None:
     return sample.total_bytes - (sample.reserved_bytes or 0) - (sample.other_bytes or 0)
 
 
-def estimate_bar(estimate: Estimate, total: int) -> BarView:
+def estimate_bar(estimate: Estimate, total: int, title: str = "Estimate for this run") -> BarView:
     """Return the bar of an estimate on a scale from 0 to `total`."""
     parts = tuple(
         Part(component.label, component.bytes, _TOKENS.get(component.key, "other")) for component in estimate.components
     )
-    return BarView("Estimate for this run", bytes_text(estimate.total_bytes), "", parts, total)
+    return BarView(title, bytes_text(estimate.total_bytes), "", parts, total)
 
 
 def card_bar(sample: GpuSample) -> BarView:

@@ -80,7 +80,7 @@ class MetricPlot(pg.PlotWidget):  # type: ignore[misc]
 
     def sizeHint(self) -> QSize:
         """Return a height that leaves room for the cards below."""
-        return QSize(480, 260)
+        return QSize(480, 236)
 
     def leaveEvent(self, event: object) -> None:
         """Tell that the pointer left."""
@@ -167,7 +167,7 @@ class _Axis(pg.AxisItem):  # type: ignore[misc]
         self.enableAutoSIPrefix(False)
         self.setStyle(tickLength=0, tickTextOffset=8, maxTickLevel=0, autoExpandTextSpace=side == "left")
         if side == "left":
-            self.setWidth(52)
+            self.setWidth(44)
 
     def tickSpacing(self, minimum: float, maximum: float, size: float) -> list[tuple[float, float]]:
         """Return one level of ticks, about 48 pixels apart, 96 below the plot, at 1, 2 or 5 times a power of ten."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from qlora_studio.ui.loss_plot import MetricPlot, PlotData
 
 REDRAW_MILLISECONDS = 100
-PLOT_HEIGHT = 250
+PLOT_HEIGHT = 236
 _SMOOTHINGS = (0.0, 0.6, 0.9, 0.95, 0.99)
 _MAX_EPOCH_LINES = 20
 
@@ -51,6 +51,7 @@ METRICS = (
     Metric("tokens_per_second", "Throughput", "other", unit="tokens/s"),
     Metric("process_bytes", "Memory", "context", unit="GiB", scale=float(1 << 30), smooth=False),
 )
+_LOSS_MARKS = (("line", "weights", "train"), ("dash", "logits", "evaluation"), ("triangle", "ok", "checkpoint"))
 _COLUMNS = (
     Column("step", lambda r: f"{r[0]:,}", right=True),
     Column("train loss", lambda r: _text(r[1]), right=True),
@@ -206,15 +207,9 @@ class PlotCard(Card):
 
     def _render_legend(self) -> None:
         metric = self._metric
-        if metric.key == "loss":
-            marks = (
-                ("line", metric.token, "train"),
-                ("dash", "logits", "evaluation"),
-                ("triangle", "ok", "checkpoint"),
-            )
-        else:
-            marks = (("line", metric.token, f"{metric.title.lower()}{f' in {metric.unit}' if metric.unit else ''}"),)
-        self._legend.show_marks(marks)
+        unit = f" in {metric.unit}" if metric.unit else ""
+        plain = (("line", metric.token, metric.title.lower() + unit),)
+        self._legend.show_marks(_LOSS_MARKS if metric.key == "loss" else plain)
         self._legend.show()
         self._log_button.setVisible(self._metric.key == "loss")
         self._smoothing_button.setVisible(self._metric.smooth)

@@ -23,6 +23,7 @@ _ACTIVITIES = {
     "exporting": "Exporting",
     "merging": "Merging",
     "verifying": "Verifying",
+    "waiting_for_space": "Waiting for disk space",
 }
 _PHASES = {
     Phase.NEW: "Not started",
@@ -32,12 +33,22 @@ _PHASES = {
     Phase.EVALUATING: "Evaluating",
     Phase.SAVING: "Saving",
     Phase.EXPORTING: "Exporting",
+    Phase.WAITING: "Waiting for disk space",
+    Phase.RECOVERING: "Recovering",
     Phase.PAUSED: "Paused",
     Phase.STOPPED: "Stopped",
     Phase.FINISHED: "Finished",
     Phase.FAILED: "Failed",
 }
-_TONES = {Phase.FAILED: "bad", Phase.FINISHED: "ok", Phase.PAUSED: "warn", Phase.STOPPED: "muted", Phase.NEW: "muted"}
+_TONES = {
+    Phase.WAITING: "warn",
+    Phase.RECOVERING: "warn",
+    Phase.FAILED: "bad",
+    Phase.FINISHED: "ok",
+    Phase.PAUSED: "warn",
+    Phase.STOPPED: "muted",
+    Phase.NEW: "muted",
+}
 _RECENT = 50
 
 

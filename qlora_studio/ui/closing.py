@@ -1,0 +1,51 @@
+"""The question that closing the window asks while something runs."""
+
+from enum import Enum, auto
+
+from PySide6.QtWidgets import QMessageBox, QWidget
+
+from qlora_studio.ui.plain_text import message_box
+
+
+class Closing(Enum):
+    """What the user wants of the runs when the window closes."""
+
+    KEEP = auto()
+    STOP_AND_SAVE = auto()
+    CANCEL = auto()
+
+
+def ask_closing(parent: QWidget, names: tuple[str, ...]) -> Closing:
+    """Ask what becomes of what runs."""
+    one = len(names) == 1
+    what = f"{names[0]} is still at work." if one else f"{len(names)} runs are still at work."
+    more = (
+        "It goes on without the window, and the next start shows it again."
+        if one
+        else ("They go on without the window, and the next start shows them again.")
+    )
+    box = message_box(parent, "Close QLoRA Studio", what, more)
+    keep = box.addButton("Keep training", QMessageBox.ButtonRole.AcceptRole)
+    stop = box.addButton("Stop and save", QMessageBox.ButtonRole.DestructiveRole)
+    cancel = box.addButton("Cancel", QMessageBox.ButtonRole.RejectRole)
+    box.setDefaultButton(keep)
+    box.setEscapeButton(cancel)
+    box.exec()
+    if box.clickedButton() is keep:
+        return Closing.KEEP
+    return Closing.STOP_AND_SAVE if box.clickedButton() is stop else Closing.CANCEL
+
+
+def ask_stop_unsaved(parent: QWidget, name: str) -> bool:
+    """Ask whether what a run learned since its last checkpoint may be thrown away."""
+    box = message_box(
+        parent,
+        "Stop without saving",
+        f"Stop {name} without saving?",
+        "What it learned since its last checkpoint is lost. Checkpoints stay, and the run can be resumed from them.",
+    )
+    stop = box.addButton("Stop without saving", QMessageBox.ButtonRole.DestructiveRole)
+    cancel = box.addButton("Cancel", QMessageBox.ButtonRole.RejectRole)
+    box.setDefaultButton(cancel)
+    box.exec()
+    return box.clickedButton() is stop

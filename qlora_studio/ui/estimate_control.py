@@ -1,0 +1,104 @@
+"""Keeps the estimate true to the draft: reads the model's files beside the event loop, then computes."""
+
+from typing import NamedTuple
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from qlora_studio.core.estimate import Estimate
+from qlora_studio.core.estimator import estimate
+from qlora_studio.core.problem import StudioError
+from qlora_studio.core.run_config import RunConfig
+from qlora_studio.storage.model_files import ModelFacts, ModelLocation, locate_model, model_facts
+from qlora_studio.ui.background import Background
+
+_SETTLE_MILLISECONDS = 60
+
+
+class FoundModel(NamedTuple):
+    """A model and what its files say; no facts where it is not on this machine."""
+
+    location: ModelLocation
+    facts: ModelFacts | None
+
+
+class EstimateControl(QObject):
+    """Looks up the draft's model and estimates the draft.
+
+    Signals:
+        model_found: a FoundModel.
+        model_missing: a StudioError: there is no such model, or it is refused.
+        estimated: the Estimate of the draft, or None, and why there is none.
+    """
+
+    model_found = Signal(object)
+    model_missing = Signal(object)
+    estimated = Signal(object, str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: FoundModel | None = None
+        self.estimate: Estimate | None = None
+        self.row_tokens: int | None = None
+        self._config = RunConfig()
+        self._asked: tuple[str, str] | None = None
+        self._look_up = Background(self)
+        self._look_up.answered.connect(self._on_look_up_answered)
+        self._look_up.failed.connect(self._on_look_up_failed)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_SETTLE_MILLISECONDS)
+        self._timer.timeout.connect(self._compute)
+
+    def take_config(self, config: RunConfig) -> None:
+        """Estimate another draft; look its model up where that is another one."""
+        self._config = config
+        source = (config.model.source, config.model.revision)
+        if source != self._asked:
+            self.look_again()
+        else:
+            self._timer.start()
+
+    def take_longest_row(self, tokens: int | None) -> None:
+        """Estimate with the longest row of the data, None where it is not known."""
+        if tokens != self.row_tokens:
+            self.row_tokens = tokens
+            self._timer.start()
+
+    def look_again(self) -> None:
+        """Read the model's files again: a download may have ended."""
+        source, revision = self._asked = (self._config.model.source, self._config.model.revision)
+        self.found = None
+        if source:
+            self._look_up.ask(_find, source, revision)
+        else:
+            self._look_up.forget()
+            self._tell(None, "Choose a model to see what it takes.")
+
+    def _on_look_up_answered(self, found: FoundModel) -> None:
+        self.found = found
+        self.model_found.emit(found)
+        self._compute()
+
+    def _on_look_up_failed(self, error: StudioError) -> None:
+        self.model_missing.emit(error)
+        self._tell(None, error.message)
+
+    def _compute(self) -> None:
+        if self.found is None:
+            return
+        facts = self.found.facts
+        if facts is None:
+            self._tell(None, "Download the model to see what it takes.")
+        elif facts.shape is None:
+            self._tell(None, f"There is no formula for {facts.architecture} yet.")
+        else:
+            self._tell(estimate(self._config, facts.shape, row_tokens=self.row_tokens), "")
+
+    def _tell(self, result: Estimate | None, why_not: str) -> None:
+        self.estimate = result
+        self.estimated.emit(result, why_not)
+
+
+def _find(source: str, revision: str) -> FoundModel:
+    location = locate_model(source, revision)
+    return FoundModel(location, model_facts(location) if location.path is not None else None)

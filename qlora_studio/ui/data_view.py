@@ -1,0 +1,97 @@
+"""What the Data page says, as values. Pure."""
+
+from qlora_studio.core.data_report import DataReport, LengthStatistics, RowPreview, RowSummary
+from qlora_studio.core.quantity import bytes_text, count_text, duration_text
+from qlora_studio.core.run_state import RunState
+
+FORMAT_WORDS = {
+    "messages": "chat messages",
+    "sharegpt": "ShareGPT conversations",
+    "alpaca": "Alpaca instructions",
+    "prompt_completion": "prompt and completion",
+    "question_answer": "two columns",
+    "text": "plain text",
+    "": "a format that is not known",
+}
+VERDICT_TONES = {"ok": "ok", "repaired": "warn", "rejected": "bad"}
+PART_WORDS = {"": "", "training": "trained", "evaluation": "held out", "left_out": "left out"}
+_PROGRESS_WORDS = {
+    "loading_libraries": "Starting",
+    "reading": "Reading rows",
+    "preparing_data": "Preparing the rows",
+    "tokenizing": "Turning rows into tokens",
+    "rendering": "Rendering rows",
+    "checking": "Checking",
+    "loading_tokenizer": "Loading the tokenizer",
+    "loading_model": "Preparing the model's files",
+    "ready": "Ready",
+}
+
+
+def data_title(path: str) -> str:
+    """Return a dataset's name for headings."""
+    return path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] if path else "No dataset yet"
+
+
+def data_summary(report: DataReport) -> str:
+    """Return the line below the heading: rows, format with its evidence, size, time."""
+    parts = [f"{report.rows.total:,} rows", format_text(report)]
+    parts += [f"{report.rows.evaluation:,} held out"] if report.rows.evaluation else []
+    parts += [bytes_text(report.size_bytes)] if report.size_bytes else []
+    parts += [f"read in {duration_text(report.seconds)}"] if report.seconds >= 1 else []
+    return " · ".join(parts)
+
+
+def format_text(report: DataReport) -> str:
+    """Return the format, and in how many rows it was found."""
+    words, found = FORMAT_WORDS.get(report.format, report.format), report.evidence.get(report.format, 0)
+    if not report.format:
+        return words
+    if found >= report.rows.total:
+        return f"{words}, found in all rows"
+    return f"{words}, found in {found:,} rows" if found else words
+
+
+def lengths_text(lengths: LengthStatistics) -> str:
+    """Return what the histogram says, in a line."""
+    parts = [f"median {lengths.quantiles['50']:,}"] if "50" in lengths.quantiles else []
+    parts += [f"95 % under {lengths.quantiles['95']:,}"] if "95" in lengths.quantiles else []
+    parts.append(f"{lengths.padding_share:.0%} padding, {lengths.packed_padding_share:.0%} with packing")
+    return " · ".join(parts)
+
+
+def tokens_text(lengths: LengthStatistics) -> str:
+    """Return how many tokens there are, and how many of them teach."""
+    return (
+        f"{count_text(lengths.total_tokens)} tokens, {lengths.trained_share:.0%} of them trained · "
+        f"{lengths.steps_per_epoch:,} steps per epoch"
+    )
+
+
+def row_text(row: RowPreview) -> str:
+    """Return a row's size in tokens."""
+    if not row.tokens:
+        return ""
+    share = row.trained / len(row.tokens)
+    cut = len(row.tokens) - row.kept
+    lost = f", {cut:,} cut off" if cut else ""
+    return f"{len(row.tokens):,} tokens, {row.trained:,} trained ({share:.0%}){lost}"
+
+
+def verdict_text(row: RowSummary) -> str:
+    """Return a row's verdict, and why."""
+    reason = f"{row.verdict}: {row.reason}" if row.reason else row.verdict
+    return row.reason if row.verdict == "rejected" and row.reason else reason
+
+
+def progress_text(state: RunState) -> tuple[str, float | None]:
+    """Return what a data job does, and its share where that is known."""
+    progress = state.progress
+    what = progress.what if progress and progress.what else state.activity
+    words = _PROGRESS_WORDS.get(what, what.replace("_", " ").capitalize() or "Starting")
+    if progress is None or not progress.total:
+        return f"{words} …", None
+    if progress.unit == "bytes":
+        return f"{words}: {bytes_text(progress.done)} of {bytes_text(progress.total)}", progress.done / progress.total
+    unit = f" {progress.unit}" if progress.unit else ""
+    return f"{words}: {progress.done:,} of {progress.total:,}{unit}", progress.done / progress.total

@@ -1,0 +1,82 @@
+"""Where the pieces of a row of tokens stand when they are set in lines. Pure geometry; lengths are pixels."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from qlora_studio.core.data_report import TokenPiece
+from qlora_studio.ui.visible_text import Run, visible_runs
+
+LINE = 24
+PAD, GAP = 3, 1
+_SHARED = Run("·", unseen=True)  # a token that has only a part of the character before it
+_LINE_END = 18  # kept free for the mark of a line's end
+_LONGEST = 400  # characters of one token that are shown in one go
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A stretch of a token on a line."""
+
+    token: int
+    line: int
+    left: float
+    width: float
+    run: Run
+    indent: float  # of the text, from the left edge
+
+
+class TokenLayout:
+    """Tokens set in lines of a width. `measure` returns the width of a text."""
+
+    def __init__(self, tokens: Sequence[TokenPiece], width: float, measure: Callable[[str], float]) -> None:
+        self.placed: list[Placed] = []
+        self._width, self._measure = max(width - _LINE_END, 80.0), measure
+        self._line, self._left = 0, 0.0
+        for index, token in enumerate(tokens):
+            self._set(index, token)
+        self.lines = self._line + (1 if self._left else 0)
+        self._lines = [piece.line for piece in self.placed]
+
+    def between(self, first: int, last: int) -> Sequence[Placed]:
+        """Return what stands on these lines, both included."""
+        start = bisect_right(self._lines, first - 1)
+        return self.placed[start : bisect_right(self._lines, last)]
+
+    def at(self, x: float, y: float) -> int | None:
+        """Return the index of the token at a point."""
+        line = int(y // LINE)
+        found = [piece for piece in self.between(line, line) if piece.left <= x < piece.left + piece.width + GAP]
+        return found[0].token if found else None
+
+    def line_of(self, token: int) -> int:
+        """Return the line on which a token begins."""
+        return next((piece.line for piece in self.placed if piece.token == token), 0)
+
+    def _set(self, index: int, token: TokenPiece) -> None:
+        runs = visible_runs(token.string[:_LONGEST]) if token.string else [_SHARED]
+        whole = sum(self._measure(run.text) for run in runs if not run.ends_line) + 2 * PAD
+        if self._left and self._left + whole > self._width:
+            self._break()
+        for place, run in enumerate(runs):
+            for part in self._fitting(run):
+                indent = PAD if place == 0 else 0.0
+                width = self._measure(part.text) + indent + (PAD if place == len(runs) - 1 else 0)
+                if self._left and self._left + width > self._width and not part.ends_line:
+                    self._break()
+                self.placed.append(Placed(index, self._line, self._left, width, part, indent))
+                self._left += width
+                if part.ends_line:
+                    self._break()
+        self._left += GAP if self._left else 0
+
+    def _fitting(self, run: Run) -> list[Run]:
+        """A stretch that is wider than a line is cut into several."""
+        if self._measure(run.text) + 2 * PAD <= self._width:
+            return [run]
+        per_line = max(1, int(len(run.text) * (self._width - 2 * PAD) / self._measure(run.text)) - 1)
+        return [Run(run.text[at : at + per_line]) for at in range(0, len(run.text), per_line)]
+
+    def _break(self) -> None:
+        self._line += 1
+        self._left = 0.0

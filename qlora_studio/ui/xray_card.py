@@ -1,0 +1,136 @@
+"""The X-ray: one row as it is trained, token by token, with its record and its rendered text."""
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QPlainTextEdit, QWidget
+
+from qlora_studio.core.data_report import DataReport, RowPreview, TokenPiece
+from qlora_studio.ui.data_view import PART_WORDS, row_text
+from qlora_studio.ui.fields import SpinBox
+from qlora_studio.ui.plain_text import ElidedLabel, Label
+from qlora_studio.ui.side_by_side import SideBySide
+from qlora_studio.ui.theme import mono_font
+from qlora_studio.ui.token_view import PieceSample, TokenView
+from qlora_studio.ui.widgets import Button, Card, column, row
+
+_PICKS = {"longest": "longest", "shortest": "shortest", "random": "random"}
+_SAMPLES = {
+    "trained": TokenPiece(id=0, string="", trained=True),
+    "context": TokenPiece(id=0, string=""),
+    "special": TokenPiece(id=0, string="", special=True),
+    "cut off": TokenPiece(id=0, string="", cut=True),
+    "neighbour": TokenPiece(id=0, string="", packed=True),
+}
+
+
+class XrayCard(Card):
+    """Shows a row.
+
+    Signals:
+        row_requested: show another: longest, shortest, random, or a row's number from 0.
+    """
+
+    row_requested = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__("What will be trained")
+        self.picks = {name: Button(words, "pill", checkable=True) for name, words in _PICKS.items()}
+        self.rejected = Button("first rejected", "pill", checkable=True)
+        self.number = SpinBox(1, 1)
+        self.number.setPrefix("row ")
+        self.number.setFixedWidth(104)
+        self.number.setAccessibleName("Row number")
+        self.tokens = TokenView()
+        self._problem = Label("", wrap=True, selectable=True)
+        self._problem.set_tone("bad")
+        self._raw, self._text = _reading_field("Record as it is in the file"), _reading_field("Rendered text")
+        self._pointed, self._size = ElidedLabel(" ", "caption"), Label("", "caption")
+        self.more = Button("Record and text", "quiet", checkable=True)
+        self._neighbour = PieceSample("neighbour", _SAMPLES["neighbour"])
+        self._first_rejected: int | None = None
+        self._build()
+        self._connect()
+
+    def show_report(self, report: DataReport | None) -> None:
+        """Adapt the buttons to a dataset."""
+        rejections = report.rejections if report else ()
+        self._first_rejected = rejections[0].number if rejections else None
+        self.rejected.setVisible(self._first_rejected is not None)
+        self.number.setMaximum(max(1, report.rows.total if report else 1))
+        self.number.setEnabled(bool(report and report.rows.total))
+
+    def show_row(self, row: RowPreview) -> None:
+        """Show a row."""
+        self.number.blockSignals(True)
+        self.number.setMaximum(max(self.number.maximum(), row.number + 1))
+        self.number.setValue(row.number + 1)
+        self.number.blockSignals(False)
+        self.tokens.show_tokens(row.tokens)
+        self.tokens.setVisible(bool(row.tokens))
+        self._neighbour.setVisible(any(piece.packed for piece in row.tokens))
+        self._legend.setVisible(bool(row.tokens))
+        self._size.setText(" · ".join(part for part in (row_text(row), PART_WORDS[row.part]) if part))
+        self._problem.setText(_problem_text(row))
+        self._problem.setVisible(bool(self._problem.text()))
+        self._raw.setPlainText(row.raw)
+        self._text.setPlainText(row.text)
+        if not row.tokens:
+            self.more.setChecked(True)
+
+    def _build(self) -> None:
+        self.add_header(*self.picks.values(), self.rejected, self.number)
+        self.add(self._problem, self.tokens)
+        self._legend = QWidget()
+        legend = row(self._legend, spacing=6)
+        for name, piece in _SAMPLES.items():
+            sample = self._neighbour if name == "neighbour" else PieceSample(name, piece)
+            legend.addWidget(sample)
+        foot = row(spacing=12)
+        foot.addWidget(self._legend)
+        foot.addWidget(self._pointed, 1)
+        foot.addWidget(self._size)
+        foot.addWidget(self.more)
+        self.body.addLayout(foot)
+        self._reading = SideBySide(_titled("Record", self._raw), _titled("Rendered", self._text), breakpoint=560)
+        self.add(self._reading)
+        self._reading.hide()
+        self._problem.hide()
+        self.rejected.hide()
+
+    def _connect(self) -> None:
+        for name, button in self.picks.items():
+            button.clicked.connect(lambda _checked=False, name=name: self._ask(name, self.picks[name]))
+        self.rejected.clicked.connect(lambda: self._ask(self._first_rejected, self.rejected))
+        self.number.valueChanged.connect(lambda value: self._ask(value - 1, None))
+        self.more.toggled.connect(self._reading.setVisible)
+        self.tokens.pointed.connect(lambda text: self._pointed.setText(text or " "))
+
+    def _ask(self, row: object, button: Button | None) -> None:
+        for other in (*self.picks.values(), self.rejected):
+            other.setChecked(other is button)
+        self.row_requested.emit(row)
+
+
+def _problem_text(row: RowPreview) -> str:
+    where = f"Line {row.line:,}"
+    if row.verdict == "rejected":
+        return f"{where} is rejected: {row.reason}."
+    if row.problem:
+        return f"{where} cannot be trained: {row.problem}."
+    return f"{where} was repaired: {row.reason}." if row.verdict == "repaired" else ""
+
+
+def _reading_field(name: str) -> QPlainTextEdit:
+    field = QPlainTextEdit()
+    field.setReadOnly(True)
+    field.setFont(mono_font(12))
+    field.setFixedHeight(150)
+    field.setAccessibleName(name)
+    return field
+
+
+def _titled(title: str, field: QWidget) -> QWidget:
+    whole = QWidget()
+    box = column(whole, spacing=4)
+    box.addWidget(Label(title, "caption"))
+    box.addWidget(field)
+    return whole

@@ -20,6 +20,7 @@ from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_config_text import to_toml
 from qlora_studio.jobs.gpu_monitor import sample_gpu
+from qlora_studio.storage.model_catalogue import find_in_catalogue
 from qlora_studio.storage.model_files import locate_model, model_facts
 from qlora_studio.storage.run_folder import write_atomically
 
@@ -119,12 +120,18 @@ def _config_and_shape(arguments: argparse.Namespace) -> tuple[RunConfig, ModelSh
     config = run_config(arguments)
     if not config.model.source:
         raise InvalidRunConfig((Problem("model.source", "Choose a base model with --model."),))
-    shape = model_facts(locate_model(config.model.source, config.model.revision)).shape
+    return config, _shape(config.model.source, config.model.revision)
+
+
+def _shape(source: str, revision: str) -> ModelShape:
+    """Return how a model is built, by its files or, where it is not downloaded, by the catalogue."""
+    location = locate_model(source, revision)
+    if location.path is None and (known := find_in_catalogue(source)):
+        return known.shape
+    shape = model_facts(location).shape
     if shape is None:
-        raise StudioError(
-            f"The files of {config.model.source} do not say how the model is built.", kind="model_refused"
-        )
-    return config, shape
+        raise StudioError(f"The files of {source} do not say how the model is built.", kind="model_refused")
+    return shape
 
 
 def _traced(config: RunConfig, arguments: argparse.Namespace, console: Console) -> Estimate:

@@ -9,6 +9,7 @@ from qlora_studio.core.problem import InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.recommendation import with_recommendations
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_config_text import from_mapping
+from qlora_studio.storage.model_catalogue import find_in_catalogue
 from qlora_studio.storage.model_files import locate_model, model_facts
 from qlora_studio.storage.presets import preset_names, preset_text, with_resources
 
@@ -75,9 +76,17 @@ def _named(arguments: argparse.Namespace) -> list[str]:
 def _recommended(config: RunConfig) -> RunConfig:
     if not config.model.source:
         return config
-    location = locate_model(config.model.source, config.model.revision)
-    parameters = model_facts(location).parameters if location.path else 0
+    parameters = _parameters(config.model.source, config.model.revision)
     return with_recommendations(config, parameters) if parameters else config
+
+
+def _parameters(source: str, revision: str) -> int:
+    """Return the size of a model on this computer or in the catalogue, or 0."""
+    location = locate_model(source, revision)
+    if location.path:
+        return model_facts(location).parameters
+    known = find_in_catalogue(source)
+    return known.parameters if known else 0
 
 
 def _with_absolute_paths(config: RunConfig, base: Path) -> RunConfig:

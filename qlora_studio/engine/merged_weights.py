@@ -14,6 +14,7 @@ from qlora_studio.engine.safetensors_file import CODES, DTYPES, SafetensorsFile,
 
 _BLOCK = 8 << 20  # bytes of a tensor as stored; twice to four times as much while it is merged
 _STORES_TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt")
+_TIED_BY_DEFAULT = ("gemma", "gpt2", "cohere")
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
 
@@ -147,13 +148,25 @@ class MergedWeights:
             raise _mismatch(f"It changes {name}, which this base does not have.")
         return found[0]
 
+    @property
+    def is_tied(self) -> bool:
+        """Whether the result's head is its embedding."""
+        return self._base_is_tied and bool(self.config.get("tie_word_embeddings", True))
+
+    @property
+    def _base_is_tied(self) -> bool:
+        if "lm_head.weight" not in self.base.places:
+            return True
+        by_default = str(self.config.get("model_type")).startswith(_TIED_BY_DEFAULT)
+        return bool(self.config.get("tie_word_embeddings", by_default))
+
     def _with_ties(self, changes: dict[str, Change], delta: AdapterDelta) -> dict[str, Change]:
         """Untie embedding and head where the adapter changes one of them alone, or the two apart.
 
         A tied head is the embedding itself: merged naively, an update meant for one changes both.
         """
         embedding = next((name for name in self.base.places if name.endswith(_EMBEDDINGS)), None)
-        if embedding is None or not self.is_tied:
+        if embedding is None or not self._base_is_tied:
             return changes
         touched = {"lm_head.weight", embedding} & set(changes)
         only_rows = all(changes[name].low_rank is None and changes[name].replacement is None for name in touched)
@@ -169,12 +182,6 @@ class MergedWeights:
             if "lm_head.weight" not in self.base.places:
                 changes.setdefault("lm_head.weight", Change())
         return changes
-
-    @property
-    def is_tied(self) -> bool:
-        """Whether the head is the embedding."""
-        default = "lm_head.weight" not in self.base.places
-        return bool(self.config.get("tie_word_embeddings", default)) or default
 
     def _add_untied(self, changes: dict[str, Change], dtype: torch.dtype | None) -> None:
         """Add the head that has now become a tensor of its own, right after its embedding."""
@@ -220,10 +227,10 @@ def _fitted(stored: StoredTensor, change: Change) -> tuple[Change, tuple[int, ..
     """Return the change as it fits the tensor as stored, and the result's shape. Raises StudioError."""
     shape = stored.shape
     if change.replacement is not None:
-        if change.low_rank is not None and tuple(change.replacement.shape) == shape:
+        replaced = tuple(change.replacement.shape)
+        if change.low_rank is not None and replaced == shape:
             change = replace(change, replacement=None)  # the frozen base below an update, kept by peft: same as ours
-        else:
-            shape = tuple(change.replacement.shape)
+        shape = replaced
     if change.replacement is not None and (
         len(shape) != len(stored.shape) or (len(shape) == 2 and shape[1] != stored.shape[1])
     ):

@@ -1,5 +1,6 @@
 """Tiny random models of many families, and adapters for them, made by the libraries themselves."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from transformers import (
     Qwen3Config,
 )
 
+VOCABULARY = 320
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 _IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
 _SHAPE = {
     "hidden_size": 64,
@@ -49,7 +55,7 @@ def make_base(
     *,
     dtype: torch.dtype = torch.float32,
     shard: str = "5GB",
-    vocab_size: int = 320,
+    vocab_size: int = VOCABULARY,
     **more: Any,
 ) -> Path:
     """Save a random model of a family and return its folder. Norms and biases are random too, not ones and zeros."""
@@ -79,6 +85,33 @@ def make_adapter(folder: Path, base: Path, *, edit: Callable[[PeftModel], None] 
     return folder
 
 
+def make_tokenizer(folder: Path) -> Path:
+    """Save a byte-level tokenizer of 300-odd tokens with control tokens and a chat template."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import GPT2Tokenizer
+
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet)
+    trained.train_from_iterator(
+        ["the quick brown fox jumps over the lazy dog. " * 3, "hello there, how are you?"], trainer
+    )
+    merges = json.loads(trained.to_str())["model"]["merges"]
+    tokenizer = GPT2Tokenizer(
+        vocab=trained.get_vocab(),
+        merges=[tuple(merge) for merge in merges],
+        eos_token="<|im_end|>",
+        bos_token="<|im_start|>",
+        unk_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def load(folder: Path) -> Any:
     """Load a plain model in its own dtype."""
     return AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False).eval()
@@ -89,7 +122,7 @@ def live(base: Path, adapter: Path) -> Any:
     return PeftModel.from_pretrained(load(base), adapter).eval()
 
 
-def logits(model: Any, vocab_size: int = 320) -> torch.Tensor:
+def logits(model: Any, vocab_size: int = VOCABULARY) -> torch.Tensor:
     """Return the logits of a fixed sequence: shape (1, 24, vocabulary), fp32."""
     ids = torch.arange(3, 27).reshape(1, -1) * 7 % vocab_size
     with torch.no_grad():

@@ -24,7 +24,7 @@ from qlora_studio.engine import adapted_model
 from qlora_studio.engine.base_model import base_folder, tokenizer_of
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.device import Device, choose_device
-from qlora_studio.engine.disk_space import require_space
+from qlora_studio.engine.disk_space import keep_reserve, require_space
 from qlora_studio.engine.generation import answer
 from qlora_studio.engine.prepared_data import PreparedData, prepare_datasets
 from qlora_studio.engine.probe import probe
@@ -101,6 +101,7 @@ def _load(
     context.emit(adapted_model.facts_of(trainer.model, config, device))
     checkpoints = (config.checkpoint.keep + 2) * expected_checkpoint_bytes(trainer.model)
     require_space(context.folder.path, checkpoints, "Keeping this run's checkpoints")
+    keep_reserve(context.folder.path)
     context.raise_if_stopped()
     return trainer
 

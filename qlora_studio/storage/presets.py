@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 from qlora_studio.core.run_config import RunConfig
@@ -25,7 +26,7 @@ class Preset:
 def presets() -> tuple[Preset, ...]:
     """Return the presets, the starter project first."""
     found = [_preset(path) for path in _folder().glob("*.toml")]
-    return tuple(sorted(found, key=lambda preset: (preset.name != "starter", preset.config.lora.rank, preset.name)))
+    return tuple(sorted(found, key=lambda preset: (preset.name != "starter", _size(preset.name), preset.name)))
 
 
 def load_preset(name: str) -> RunConfig:
@@ -57,6 +58,12 @@ def _preset(path: Path) -> Preset:
     lines = path.read_text("utf-8").splitlines()
     comment = [line.lstrip("# ") for line in lines[: next(i for i, line in enumerate(lines) if line[:1] != "#")]]
     return Preset(name=path.stem, title=comment[0], description=" ".join(comment[1:]), config=load_preset(path.stem))
+
+
+def _size(name: str) -> int:
+    """The presets are named by the size of the model, in billions."""
+    digits = "".join(takewhile(str.isdigit, name))
+    return int(digits) if digits else 0
 
 
 def _folder() -> Path:

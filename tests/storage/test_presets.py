@@ -1,0 +1,52 @@
+"""The presets can be loaded, ask for nothing that is a mistake, and fit the cards that they are named after."""
+
+import re
+
+import pytest
+
+from qlora_studio.core.estimator import estimate
+from qlora_studio.core.fit import Verdict, judge
+from qlora_studio.core.gpu_catalogue import GPUS
+from qlora_studio.core.recommendation import recommended_learning_rate
+from qlora_studio.core.run_config_text import problems_before_start
+from qlora_studio.storage.model_catalogue import find_in_catalogue
+from qlora_studio.storage.presets import Preset, load_preset, preset_names, presets
+
+FOR_A_CARD = [preset for preset in presets() if preset.name != "starter"]
+
+
+def test_the_starter_project_comes_first_then_the_smallest_model() -> None:
+    assert [preset.name for preset in presets()][:3] == ["starter", "4b-8gb", "8b-12gb"]
+    assert {preset.name for preset in presets()} == set(preset_names())
+
+
+def test_every_preset_has_a_title_and_a_description() -> None:
+    assert all(preset.title and preset.description.endswith(".") for preset in presets())
+
+
+def test_the_starter_project_can_be_started_as_it_is() -> None:
+    config = load_preset("starter")
+
+    assert problems_before_start(config) == ()
+    assert config.model.source == "starter"
+
+
+@pytest.mark.parametrize("preset", FOR_A_CARD, ids=lambda preset: preset.name)
+def test_a_preset_fits_every_card_of_the_size_it_is_named_after(preset: Preset) -> None:
+    model = find_in_catalogue(preset.config.model.source)
+    size = re.search(r"(\d+)gb", preset.name)
+    assert model is not None and size is not None
+    cards = [gpu for gpu in GPUS if gpu.name.endswith(f" {size[1]} GB") and gpu.compute >= 7.5]
+    assert cards
+
+    for card in cards:
+        assert judge(estimate(preset.config, model.shape), card.free_bytes).verdict is Verdict.FITS, card.name
+
+
+@pytest.mark.parametrize("preset", FOR_A_CARD, ids=lambda preset: preset.name)
+def test_a_presets_learning_rate_is_the_recommended_one(preset: Preset) -> None:
+    model = find_in_catalogue(preset.config.model.source)
+
+    assert model is not None
+    assert preset.config.training.learning_rate == recommended_learning_rate(model.parameters)
+    assert preset.config.effective_batch == 16

@@ -87,13 +87,14 @@ class Rejection(_Report):
 
 
 class RowCounts(_Report):
-    """Every input row, counted once by verdict. The last four count among the rows that were read."""
+    """Every input row, counted once by verdict. The others count among the rows that were read."""
 
     total: int = 0
     ok: int = 0
     repaired: int = 0
     rejected: int = 0
     duplicates: int = 0
+    near_duplicates: int = 0
     untrainable: int = 0
     training: int = 0
     evaluation: int = 0
@@ -152,7 +153,7 @@ class DataReport(_Report):
     """A dataset as a run would train on it. `supported` is whether exactly the answers can be trained, `mask` how.
 
     `refused` holds the sentence that the run would be refused with, or is empty. `verdicts_path` is a JSON Lines file
-    with every row that is not ok.
+    with every row that is not ok. The first report of a job is not `complete`: rows are read, and not yet tokenized.
     """
 
     path: str
@@ -172,6 +173,7 @@ class DataReport(_Report):
     checks: tuple[Check, ...] = ()
     lengths: LengthStatistics | None = None
     refused: str = ""
+    complete: bool = True
     seconds: float = 0.0
     verdicts_path: str = ""
 

@@ -12,7 +12,7 @@ Pure text; runs in the sandbox's child.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from jinja2 import TemplateError
 from qlora_studio.engine.chat_template import SPAN_END, SPAN_START, ChatTemplate, Message
 
 Span = tuple[int, int]
+_REFUSALS = (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
 _PROBE = ({"role": "user", "content": "Ping?"}, {"role": "assistant", "content": "Pong."})
 
 
@@ -28,7 +29,8 @@ _PROBE = ({"role": "user", "content": "Ping?"}, {"role": "assistant", "content":
 class Answers:
     """A rendered conversation with the spans, in characters, that are trained; `how` names the way they were found.
 
-    `ended` is whether every answer ends with a control token; `added` is the end token that the template left out.
+    `ended` is whether every answer ends with a control token; `added` is the end token that the template left out;
+    `prompted` whether the text up to the last answer is what the model is given when it is asked for that answer.
     """
 
     text: str
@@ -36,10 +38,19 @@ class Answers:
     how: str
     ended: bool = True
     added: str = ""
+    prompted: bool = True
 
 
 class MaskUnavailable(ValueError):
-    """The template does not show where the answers of this conversation are."""
+    """The template does not show where the answers of this conversation are; `text` is the conversation."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("the template does not show where its answers begin and end")
+        self.text = text
+
+
+class NoAnswer(ValueError):
+    """There is nothing in this conversation for a model to say."""
 
 
 class AnswerFinder:
@@ -61,21 +72,33 @@ class AnswerFinder:
         """Return the conversation with all of its text trained."""
         text = self._template.render(messages, tools)
         added = "" if text.rstrip().endswith(self._tokens) else self._end_token
-        return Answers(text + added, ((0, len(text + added)),), "all", added=added)
+        ended = added != "" or text.rstrip().endswith(self._tokens)
+        prompted = self._is_prompted(text, messages, tools)
+        return Answers(text + added, ((0, len(text + added)),), "all", ended, added, prompted)
 
     def answers(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> Answers:
-        """Return the conversation with its answers. Raises MaskUnavailable."""
+        """Return the conversation with its answers. Raises NoAnswer or MaskUnavailable."""
         if not any(message["role"] == "assistant" for message in messages):
-            raise MaskUnavailable("there is no answer in this conversation")
+            raise NoAnswer("there is no answer in this conversation")
         text = self._template.render(messages, tools)
         for find in (self._by_markers, self._by_twin, self._by_turns, self._by_contents):
             try:
                 found = find(text, messages, tools)
-            except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError):
+            except _REFUSALS:
                 continue  # this way of asking is not one that the template takes
             if found is not None:
-                return self._closed(*found)
-        raise MaskUnavailable("the template does not show where its answers begin and end")
+                prompted = found[2] == "turns" or self._is_prompted(text, messages, tools)
+                return replace(self._closed(*found), prompted=prompted)
+        raise MaskUnavailable(text)
+
+    def _is_prompted(self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> bool:
+        turns = _assistant_turns(messages)
+        if not turns:
+            return True
+        try:
+            return text.startswith(self._template.render(messages[: turns[-1]], tools, generation_prompt=True))
+        except _REFUSALS:
+            return False
 
     def _by_markers(
         self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None
@@ -184,7 +207,7 @@ class AnswerFinder:
         try:
             without = self._template.render(_PROBE[:1])
             prompt = self._template.render(_PROBE[:1], generation_prompt=True)
-        except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError):
+        except _REFUSALS:
             return ""
         return prompt[len(without) :] if prompt.startswith(without) else ""
 

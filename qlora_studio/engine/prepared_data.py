@@ -27,14 +27,13 @@ from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.rendering import HOW_WORDS, ControlTokens, RowRenderer
 from qlora_studio.engine.row_file import RowFile, divide
 from qlora_studio.engine.row_tally import PARTS, RowTally
-from qlora_studio.engine.tokenized_rows import BATCH_ROWS, TokenizedRow, tokenize_stream
+from qlora_studio.engine.tokenized_rows import BATCH_ROWS, TokenizedRow, problem_of, tokenize_stream
 from qlora_studio.storage.dataset_reader import DatasetReader, ReadRow, open_dataset
 from qlora_studio.storage.fingerprint import fingerprint_file
 from qlora_studio.storage.settings import cache_path
 
+_LAYOUT = 2  # changes when the same input gives other rows
 _KEPT = 10  # prepared datasets in the cache
-_NO_TRAINED_TOKEN = "no token of it would be trained"
-_BEYOND = "its answer begins beyond the max length"
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def prepare(
     config: RunConfig,
     tokenizer: PreTrainedTokenizerBase,
     context: JobContext,
-    between: Callable[[], None],
+    between: Callable[[], object],
     reader: DatasetReader | None = None,
 ) -> PreparedData:
     """Return the datasets, from the cache where they are in it, whether or not a run would take them.
@@ -148,7 +147,7 @@ class _Preparation:
         tokenizer: PreTrainedTokenizerBase,
         renderer: RowRenderer,
         context: JobContext,
-        between: Callable[[], None],
+        between: Callable[[], object],
         folder: Path,
     ) -> None:
         self._config, self._tokenizer, self._renderer = config, tokenizer, renderer
@@ -212,6 +211,7 @@ class _Preparation:
                     verdicts.write(_verdict_line(row.number, row.line, row.offset, str(row.verdict), row.reason))
                 if row.example is None:
                     tally.refuse(row.number, row.line, row.offset, row.reason)
+                    tally.list_row(number=row.number, line=row.line, verdict="rejected", reason=row.reason)
                 else:
                     yield row
 
@@ -223,12 +223,22 @@ class _Preparation:
         for row, tokens in zip(rows, tokenized, strict=True):
             assert row.example is not None
             tally.control_rows += self._control.stand_in(row.example)
-            error = self._problem(tokens)
+            error = problem_of(tokens, self._max_length)
             if error:
                 tally.hidden += tokens.rendered.hidden
                 tally.refuse(row.number, row.line, row.offset, error, count=error)
-            if tokens.ids:
+            if tokens.ids and not tokens.rendered.error:
                 tally.add(row.number, row.line, tokens, self._max_length, self._tokenizer.bos_token_id)
+            tally.list_row(
+                number=row.number,
+                line=row.line,
+                verdict=str(row.verdict),
+                reason=error or row.reason,
+                words=_first_words(row.example),
+                tokens=len(tokens.ids) or None,
+                trained=tokens.trained(self._max_length) if tokens.ids else None,
+                part="left_out" if error else "",
+            )
             if not error:
                 good.append((row.example, row.number, tokens))
         length = self._max_length
@@ -236,13 +246,6 @@ class _Preparation:
             [row.ids[:length] for *_, row in good], [row.labels[:length] for *_, row in good], [n for _, n, _ in good]
         )
         return [example.key() for example, *_ in good]
-
-    def _problem(self, row: TokenizedRow) -> str:
-        if row.rendered.error or not row.ids:
-            return row.rendered.error or "its text is empty"
-        if row.trained(self._max_length):
-            return ""
-        return _BEYOND if row.trained() else _NO_TRAINED_TOKEN
 
 
 def _batches(rows: Iterator[ReadRow]) -> Iterator[tuple[list[ReadRow], list[Example]]]:
@@ -258,6 +261,12 @@ def _batches(rows: Iterator[ReadRow]) -> Iterator[tuple[list[ReadRow], list[Exam
 
 def _verdict_line(number: int, line: int, offset: int, verdict: str, reason: str) -> str:
     return json.dumps({"number": number, "line": line, "offset": offset, "verdict": verdict, "reason": reason}) + "\n"
+
+
+def _first_words(example: Example) -> str:
+    spoken = [message for message in example.messages if message["role"] != "system"]
+    text = example.text if example.text is not None else str(spoken[0]["content"]) if spoken else ""
+    return " ".join(text[:400].split())[:120]
 
 
 def _parts(tally: RowTally, flags: Sequence[bool]) -> Any:
@@ -305,7 +314,7 @@ def _key(
     """Return a hash of all that decides the rows."""
     template = str(tokenizer.chat_template)
     parts = {
-        "studio": __version__,
+        "studio": [__version__, _LAYOUT],
         "files": [_files(reader) for reader in readers if reader],
         "data": config.data.model_dump(exclude={"path", "evaluation_path", "bad_rows"}),
         "training": [config.training.max_length, config.training.loss_on],

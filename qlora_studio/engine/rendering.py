@@ -44,9 +44,9 @@ _RESERVED = re.compile(r"reserved|unused|extra_id|\[control_|<SPECIAL_", re.IGNO
 
 @dataclass(frozen=True, slots=True)
 class RenderedRow:
-    """The text of an example with the spans, in characters, that are trained; or `error`, and no text.
+    """The text of an example with the spans, in characters, that are trained; or `error`.
 
-    `hidden` is the error that the template renders it and does not show its answers.
+    `hidden` is the error that the template renders it and does not show its answers; then there is a text as well.
     """
 
     text: str = ""
@@ -54,6 +54,7 @@ class RenderedRow:
     how: str = ""
     ended: bool = True
     added: str = ""
+    prompted: bool = True
     error: str = ""
     hidden: bool = False
 
@@ -173,14 +174,19 @@ def known_twin(template: str) -> str:
     return ""
 
 
+def template_name(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return whose chat template a tokenizer has: model, or that of a fallback, ChatML or plain."""
+    bare = str(tokenizer.chat_template).removeprefix(_BOS)
+    return {CHATML_TEMPLATE: "ChatML", PLAIN_TEMPLATE: "plain"}.get(bare, "model")
+
+
 def _give_template(tokenizer: PreTrainedTokenizerBase) -> str:
     """See to it that the tokenizer has a template, and return its name: model, ChatML or plain.
 
     A fallback becomes the tokenizer's own, so that it is saved with the adapter and used wherever it is served.
     """
     if tokenizer.chat_template:
-        bare = str(tokenizer.chat_template).removeprefix(_BOS)
-        return {CHATML_TEMPLATE: "ChatML", PLAIN_TEMPLATE: "plain"}.get(bare, "model")
+        return template_name(tokenizer)
     vocabulary = tokenizer.get_vocab()
     has_chatml = "<|im_start|>" in vocabulary and "<|im_end|>" in vocabulary
     begin = _BOS if _text_frame(tokenizer)[0] else ""
@@ -204,6 +210,8 @@ def _variables(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
 
 def _row(reply: dict[str, Any]) -> RenderedRow:
     if "error" in reply:
-        return RenderedRow(error=str(reply["error"]), hidden=bool(reply.get("hidden")))
+        hidden = bool(reply.get("hidden"))
+        return RenderedRow(text=str(reply.get("text", "")), error=str(reply["error"]), hidden=hidden)
     spans = tuple((int(start), int(end)) for start, end in reply["spans"])
-    return RenderedRow(reply["text"], spans, reply["how"], bool(reply["ended"]), reply["added"])
+    ended, prompted = bool(reply["ended"]), bool(reply["prompted"])
+    return RenderedRow(reply["text"], spans, reply["how"], ended, reply["added"], prompted)

@@ -14,6 +14,7 @@ from qlora_studio.engine.tokenized_rows import TokenizedRow
 PARTS = ("training", "evaluation", "left_out")
 _COLUMNS = ("number", "line", "tokens", "trained", "kept")
 _KEPT_PROBLEMS = 200
+_KEPT_LISTING = 500
 
 
 @dataclass
@@ -21,6 +22,7 @@ class RowTally:
     """Counts, and for each row that was read: its number, line, tokens, trained tokens, and trained tokens kept.
 
     All tokens are counted before the row is cut at the max length, but `kept`. `part` is an index into PARTS.
+    `trained_at` holds the changes, from one position in a row to the next, of the number of rows trained there.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -33,6 +35,9 @@ class RowTally:
     open_ends: int = 0
     added_ends: int = 0
     hidden: int = 0
+    unprompted: int = 0
+    listing: list[dict[str, Any]] = field(default_factory=list)
+    trained_at: Counter[int] = field(default_factory=Counter)
     columns: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in _COLUMNS})
     part: Any = None
 
@@ -51,7 +56,23 @@ class RowTally:
         self.how[row.rendered.how] += 1
         self.open_ends += not row.rendered.ended
         self.added_ends += bool(row.rendered.added)
+        self.unprompted += not row.rendered.prompted
+        for first, last in row.runs:  # a token later than `first` is one more trained, later than `last` one less
+            self.trained_at[first] += 1
+            self.trained_at[last] -= 1
         self.double_bos += bos is not None and row.ids[:2] == [bos, bos]
+
+    def list_row(self, **row: Any) -> None:
+        """Keep a line for the table of rows, of the first rows."""
+        if len(self.listing) < _KEPT_LISTING:
+            self.listing.append(row)
+
+    def trained_by_position(self) -> Any:
+        """Return how many rows have a trained token at each position, as int64."""
+        changes = numpy.zeros(max(self.trained_at, default=0) + 1, dtype=numpy.int64)
+        for position, change in self.trained_at.items():
+            changes[position] += change
+        return numpy.cumsum(changes)
 
     def column(self, name: str) -> Any:
         """Return a column as int64, one value for each row that was rendered."""
@@ -73,7 +94,8 @@ class RowTally:
     def load(cls, folder: Path) -> "RowTally":
         """Read what `save` wrote. Raises OSError, ValueError or KeyError where it is not whole."""
         counts: Mapping[str, Any] = json.loads((folder / "tally.json").read_text("utf-8"))
+        trained_at = Counter({int(position): change for position, change in counts["trained_at"].items()})
         counters = {name: Counter(counts[name]) for name in ("verdicts", "how", "errors")}
         with numpy.load(folder / "rows.npz") as arrays:
             columns = {name: arrays[name].tolist() for name in _COLUMNS}
-            return cls(**{**counts, **counters, "columns": columns, "part": arrays["part"]})
+            return cls(**{**counts, **counters, "trained_at": trained_at, "columns": columns, "part": arrays["part"]})

@@ -5,7 +5,7 @@ for ever or filling the memory. So it is rendered here: the memory is limited by
 
 A JSON object a line, in and out. First `{"template": …, "twin": …, "variables": …, "control_tokens": […], "end_token":
 …, "now": …}`, answered by `{}` or `{"error": …}`; then batches `{"whole": bool, "rows": [[messages, tools], …]}`,
-answered by `{"rows": [{"text", "spans", "how", "ended", "added"} | {"error": …}, …]}`.
+answered by `{"rows": [{"text", "spans", "how", "ended", "added", "prompted"} | {"error": …}, …]}`.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from qlora_studio.engine.chat_template import ChatTemplate
-from qlora_studio.engine.loss_mask import AnswerFinder, MaskUnavailable
+from qlora_studio.engine.loss_mask import AnswerFinder, MaskUnavailable, NoAnswer
 
 _MEMORY_LIMIT = 1 << 30  # bytes of address space
 _ORPHAN_SECONDS = 120  # the parent ends a child that takes long; this is for one whose parent is gone
@@ -57,7 +57,9 @@ def _row(finder: AnswerFinder, whole: bool, messages: Any, tools: Any) -> dict[s
     try:
         return asdict((finder.whole if whole else finder.answers)(messages, tools))
     except MaskUnavailable as error:
-        return {"error": str(error), "hidden": True}
+        return {"error": str(error), "hidden": True, "text": error.text}
+    except NoAnswer as error:
+        return {"error": str(error)}
     except Exception as error:  # noqa: BLE001  whatever a stranger's program does becomes its row's error
         return {"error": _words(error)}
 

@@ -18,17 +18,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TokenizedRow:
-    """A row before it is cut: `ids` and `labels` of equal length, `offsets` each token's characters in the text."""
+    """A row before it is cut: `ids` and `labels` of equal length, `offsets` each token's characters in the text.
+
+    `runs` are the trained tokens, from and up to. The first token of a row is never trained: nothing predicts it.
+    """
 
     rendered: RenderedRow
     ids: list[int]
     labels: list[int]
     offsets: list[tuple[int, int]]
+    runs: list[tuple[int, int]]
 
     def trained(self, length: int | None = None) -> int:
-        """Return how many of the first `length` tokens are trained. The first is never: nothing predicts it."""
-        labels = self.labels[1:length]
-        return len(labels) - labels.count(IGNORED)
+        """Return how many tokens are trained, or how many of the first `length`."""
+        limit = len(self.ids) if length is None else length
+        return sum(max(0, min(last, limit) - first) for first, last in self.runs)
 
 
 def tokenize(rows: Sequence[RenderedRow], tokenizer: PreTrainedTokenizerBase) -> list[TokenizedRow]:
@@ -38,7 +42,7 @@ def tokenize(rows: Sequence[RenderedRow], tokenizer: PreTrainedTokenizerBase) ->
     """
     good = [row for row in rows if row.text]
     encoded = iter(_encode([row.text for row in good], tokenizer))
-    return [_tokenized(row, *next(encoded)) if row.text else TokenizedRow(row, [], [], []) for row in rows]
+    return [_tokenized(row, *next(encoded)) if row.text else TokenizedRow(row, [], [], [], []) for row in rows]
 
 
 def tokenize_stream(
@@ -53,6 +57,15 @@ def tokenize_stream(
         waiting = what, renderer.collect()
     if waiting is not None:
         yield waiting[0], tokenize(waiting[1], tokenizer)
+
+
+def problem_of(row: TokenizedRow, max_length: int) -> str:
+    """Return why a row that was read well cannot be trained, or ""."""
+    if row.rendered.error or not row.ids:
+        return row.rendered.error or "its text is empty"
+    if row.trained(max_length):
+        return ""
+    return "its answer begins beyond the max length" if row.trained() else "no token of it would be trained"
 
 
 def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[tuple[list[int], list[tuple[int, int]]]]:
@@ -73,10 +86,15 @@ def _tokenized(row: RenderedRow, ids: list[int], offsets: list[tuple[int, int]])
     """Label every token that has a character in a trained span."""
     labels = [IGNORED] * len(ids)
     starts = [start for start, _ in offsets]
+    runs: list[tuple[int, int]] = []
+    done = 1
     for span_start, span_end in row.spans:
         first = bisect_left(starts, span_start)
         while first and offsets[first - 1][1] > span_start:
             first -= 1
-        last = bisect_left(starts, span_end)
-        labels[first:last] = ids[first:last]
-    return TokenizedRow(row, ids, labels, offsets)
+        first, last = max(first, done), bisect_left(starts, span_end)
+        if first < last:
+            labels[first:last] = ids[first:last]
+            runs.append((first, last))
+            done = last
+    return TokenizedRow(row, ids, labels, offsets, runs)

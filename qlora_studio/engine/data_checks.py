@@ -1,0 +1,214 @@
+"""The checks of a dataset before a run: each one sentence, green or not."""
+
+from collections.abc import Iterator
+
+import numpy
+from transformers import PreTrainedTokenizerBase
+
+from qlora_studio.core.data_report import Check, Level
+from qlora_studio.core.run_config import RunConfig
+from qlora_studio.engine.collator import collator
+from qlora_studio.engine.prepared_data import PreparedData
+from qlora_studio.engine.rendering import HOW_WORDS
+from qlora_studio.engine.row_tally import RowTally
+from qlora_studio.engine.tokenized_rows import IGNORED
+
+_FEW_TRAINED = 0.01
+
+
+def checks_of(
+    data: PreparedData, config: RunConfig, tokenizer: PreTrainedTokenizerBase, template_name: str
+) -> tuple[Check, ...]:
+    """Return every check of prepared rows, in the order in which they are read."""
+    return tuple(_checks(data, config, tokenizer, template_name))
+
+
+def _checks(
+    data: PreparedData, config: RunConfig, tokenizer: PreTrainedTokenizerBase, template_name: str
+) -> Iterator[Check]:
+    tally = data.tally
+    yield _rows_read(tally, config)
+    if set(tally.how) - {"text"} or tally.hidden:
+        yield _template(template_name)
+        yield _mask(tally, config)
+        yield _prompt(tally)
+    yield _trained_share(tally)
+    yield _end_of_turn(tally, tokenizer)
+    yield _bos(tally)
+    yield _padding(data, tokenizer)
+    yield _truncation(tally, config)
+    yield _untrainable(tally, config)
+    yield _control(tally)
+    yield _duplicates(tally)
+
+
+def _check(name: str, title: str, passed: bool, good: str, bad: str, level: Level = "warning") -> Check:
+    return Check(
+        name=name, title=title, passed=passed, message=good if passed else bad, level="ok" if passed else level
+    )
+
+
+def _rows_read(tally: RowTally, config: RunConfig) -> Check:
+    rejected, total = tally.verdicts["rejected"], sum(tally.verdicts.values())
+    stops = config.data.bad_rows == "stop" or rejected == total
+    return _check(
+        "rows_read",
+        "Every row was read",
+        total > 0 and rejected == 0,
+        f"All {total:,} rows were read.",
+        f"{rejected:,} of {total:,} rows were rejected{'' if stops else ' and are left out'}.",
+        "error" if stops else "warning",
+    )
+
+
+def _template(name: str) -> Check:
+    return _check(
+        "template_present",
+        "The model has a chat template",
+        name == "model",
+        "The model's own chat template is used.",
+        f"The model has no chat template. A {name} one is used, and saved with the adapter.",
+    )
+
+
+def _mask(tally: RowTally, config: RunConfig) -> Check:
+    title = "The answers are found exactly"
+    if config.training.loss_on == "all":
+        return _check("answers_found", title, True, "Not needed: the full text is trained, as you chose.", "")
+    ways = [HOW_WORDS[how] for how, _ in tally.how.most_common() if how != "text"]
+    chats = sum(tally.how.values()) - tally.how["text"]
+    return _check(
+        "answers_found",
+        title,
+        tally.hidden == 0,
+        f"In all {chats:,} conversations: {', or '.join(ways)}.",
+        f"The template does not show where the answers begin and end in {tally.hidden:,} conversations. They can be "
+        "trained only with their full text.",
+        "error" if not chats or config.data.bad_rows == "stop" else "warning",
+    )
+
+
+def _prompt(tally: RowTally) -> Check:
+    return _check(
+        "same_prompt",
+        "The template renders the same while chatting as while training",
+        tally.unprompted == 0,
+        "Up to the last answer, each row is what the model is given when it is asked.",
+        f"In {tally.unprompted:,} rows the text before the last answer differs from what the model is given when it is "
+        "asked for it.",
+    )
+
+
+def _trained_share(tally: RowTally) -> Check:
+    tokens, trained = int(tally.column("tokens").sum()), int(tally.column("trained").sum())
+    share = trained / tokens if tokens else 0.0
+    words = f"{share:.1%} of the tokens are trained ({trained:,} of {tokens:,})"
+    return _check(
+        "trained_share",
+        "Enough of the text is trained",
+        share >= _FEW_TRAINED,
+        f"{words}.",
+        f"{words}: very few." if trained else "No token is trained.",
+        "warning" if trained else "error",
+    )
+
+
+def _end_of_turn(tally: RowTally, tokenizer: PreTrainedTokenizerBase) -> Check:
+    rows = len(tally.columns["number"])
+    added = f" The template leaves the last turn open: {tokenizer.eos_token} is put there." if tally.added_ends else ""
+    return _check(
+        "end_of_turn_trained",
+        "Every answer ends with a trained end-of-turn token",
+        tally.open_ends == 0,
+        f"In {rows:,} of {rows:,} rows.{added}",
+        f"In {tally.open_ends:,} of {rows:,} rows an answer ends without one: the model may not learn to stop.",
+    )
+
+
+def _bos(tally: RowTally) -> Check:
+    return _check(
+        "single_bos",
+        "One begin-of-text token at most",
+        tally.double_bos == 0,
+        "No row begins with two of them.",
+        f"{tally.double_bos:,} rows begin with two of them.",
+    )
+
+
+def _padding(data: PreparedData, tokenizer: PreTrainedTokenizerBase) -> Check:
+    """Put a short and a long row into a batch, as the trainer does, and look at the labels."""
+    shared = tokenizer.pad_token_id == tokenizer.eos_token_id
+    return _check(
+        "padding_not_trained",
+        "Padding is not trained, and hides no trained token",
+        _padding_is_harmless(data, tokenizer),
+        "Padding has a token of its own."
+        if not shared
+        else "Padding uses the end-of-text token, and is told from a real one by its place.",
+        "Padding would change what is trained.",
+        "error",
+    )
+
+
+def _padding_is_harmless(data: PreparedData, tokenizer: PreTrainedTokenizerBase) -> bool:
+    if not len(data.training):
+        return True
+    tokens = data.tally.column("tokens")[numpy.asarray(data.tally.part) == 0]
+    rows = [data.training[int(tokens.argmin())], data.training[int(tokens.argmax())]]
+    longest = max(len(row["labels"]) for row in rows)
+    batch = collator(tokenizer)(rows)
+    wanted = [row["labels"] + [IGNORED] * (longest - len(row["labels"])) for row in rows]
+    return bool(batch["labels"].tolist() == wanted)
+
+
+def _truncation(tally: RowTally, config: RunConfig) -> Check:
+    trained, kept = tally.column("trained"), tally.column("kept")
+    lost, total, rows = int((trained - kept).sum()), int(trained.sum()), int((kept < trained).sum())
+    limit = config.training.max_length
+    return _check(
+        "nothing_cut",
+        "No answer is cut off",
+        lost == 0,
+        f"Every answer fits into {limit:,} tokens.",
+        f"{rows:,} {'answer loses its' if rows == 1 else 'answers lose their'} end at {limit:,} tokens: "
+        f"{lost:,} answer tokens, {lost / max(1, total):.1%}. A max length of {_needed(tally):,} keeps all.",
+    )
+
+
+def _needed(tally: RowTally) -> int:
+    return int(tally.trained_by_position().nonzero()[0].max(initial=0)) + 1
+
+
+def _untrainable(tally: RowTally, config: RunConfig) -> Check:
+    left = int((tally.column("kept") > 0).sum())
+    reasons = "; ".join(f"{count:,}: {reason}" for reason, count in tally.errors.most_common(3))
+    return _check(
+        "rows_trainable",
+        "Every row has something to train",
+        tally.untrainable == 0 and left > 0,
+        f"All {left:,} rows do.",
+        f"{tally.untrainable:,} rows have nothing and are left out ({reasons})."
+        if left
+        else f"No row does ({reasons}).",
+        "error" if not left or config.data.bad_rows == "stop" else "warning",
+    )
+
+
+def _control(tally: RowTally) -> Check:
+    return _check(
+        "no_control_tokens_in_text",
+        "Nobody typed control tokens",
+        tally.control_rows == 0,
+        "No prompt holds one.",
+        f"{tally.control_rows:,} rows hold control tokens inside of a prompt: the model takes them for real ones.",
+    )
+
+
+def _duplicates(tally: RowTally) -> Check:
+    return _check(
+        "no_duplicates",
+        "No row comes twice",
+        tally.duplicates == 0,
+        "All rows are different.",
+        f"{tally.duplicates:,} rows repeat an earlier one. They are kept on the same side of the split.",
+    )

@@ -109,6 +109,19 @@ def layer_bytes_per_token(shape: ModelShape, setup: MemorySetup) -> int:
     return _Saved(shape, setup).per_token
 
 
+def state_sizes(elements: int, element_bytes: int, optimizer: str) -> tuple[list[int], list[int]]:
+    """Return the buffers that AdamW keeps for one tensor: ordinary ones, and those in managed memory."""
+    if optimizer.startswith("adamw_torch"):
+        step = [4] if "fused" in optimizer else []  # a counter on the card
+        return [*step, element_bytes * elements, element_bytes * elements], []
+    moments, scales = 2 * [4 * elements], []
+    if "8bit" in optimizer and elements >= _SMALLEST_8BIT:
+        moments, scales = 2 * [elements], 2 * [4 * -(-elements // _OPTIMIZER_BLOCK)]
+    if optimizer.startswith("paged") and elements >= _PAGED_FROM:
+        return scales, moments
+    return [*moments, *scales], []
+
+
 class _Saved:
     """What autograd saves, in one layer and between layers."""
 
@@ -226,17 +239,9 @@ def _optimizer_state(tensors: dict[int, int], element_bytes: int, optimizer: str
     """Return the bytes of the optimizer's state as torch counts it, and those in managed memory."""
     ordinary = managed = 0
     for elements, count in tensors.items():
-        if optimizer.startswith("adamw_torch"):
-            ordinary += count * 2 * _round(element_bytes * elements)
-            continue
-        eight_bit = "8bit" in optimizer and elements >= _SMALLEST_8BIT
-        size = _round((1 if eight_bit else 4) * elements)
-        if eight_bit:
-            ordinary += count * 2 * _round(4 * -(-elements // _OPTIMIZER_BLOCK))
-        if optimizer.startswith("paged") and elements >= _PAGED_FROM:
-            managed += count * 2 * size
-        else:
-            ordinary += count * 2 * size
+        counted, paged = state_sizes(elements, element_bytes, optimizer)
+        ordinary += count * sum(map(_round, counted))
+        managed += count * sum(map(_round, paged))
     return ordinary, managed
 
 

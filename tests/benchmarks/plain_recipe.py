@@ -1,0 +1,58 @@
+"""A step with Hugging Face's plain loss in a bare loop: how the published measurements on a Tesla T4 were made.
+
+fp16, `torch.optim.AdamW` in fp32, `prepare_model_for_kbit_training` on a 4-bit base, no mixed precision, no mask, full
+logits, and the model's output still alive while the optimizer steps.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from qlora_studio.core.memory_setup import MemorySetup
+from qlora_studio.engine.allocator_model import CachingAllocator
+from qlora_studio.engine.cuda_on_meta import cuda_on_meta
+from qlora_studio.engine.memory_trace import MemoryTrace
+from qlora_studio.engine.meta_model import build_meta_model, replay_load
+
+_STEPS = 3
+
+
+@dataclass(frozen=True)
+class PlainTrace:
+    """Peaks by phase and what was reserved, in bytes."""
+
+    peaks: dict[str, int]
+    reserved: int
+
+    @property
+    def allocated(self) -> int:
+        """The most allocated in any phase of a step."""
+        return max(self.peaks[phase] for phase in ("forward", "backward", "optimizer"))
+
+
+def trace_plain_loop(config: Any, setup: MemorySetup, dtype: torch.dtype) -> PlainTrace:
+    """Return what loading a model and three steps of the loop would take on a card."""
+    allocator = CachingAllocator()
+    trace = MemoryTrace(allocator)
+    model = build_meta_model(config, setup, dtype)
+    replay_load(trace, model, setup, dtype, empty_cache=False)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, foreach=True)
+    batch = torch.empty(setup.batch, setup.row_tokens, dtype=torch.long, device="meta")
+    trace.track(batch)
+    with cuda_on_meta(setup, autocast=None, triton=True), trace:
+        for step in range(_STEPS):
+            optimizer.zero_grad(set_to_none=True)
+            trace.enter_phase("forward")
+            if step == 0:
+                trace.hold(setup.workspace_bytes, "activations")
+            out = model(input_ids=batch, labels=batch)
+            trace.enter_phase("backward")
+            if step == 0:
+                trace.hold(setup.workspace_bytes, "activations")
+            out.loss.backward()
+            trace.enter_phase("optimizer")
+            optimizer.step()
+            if step < _STEPS - 1:
+                del out
+    return PlainTrace({phase: peak.allocated for phase, peak in trace.peaks.items()}, allocator.peak_reserved)

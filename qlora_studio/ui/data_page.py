@@ -72,7 +72,7 @@ class DataPage(Page):
 
     def render_job(self, state: RunState | None) -> None:
         """Show what the data job does, or how it failed."""
-        busy = state is not None and not state.phase.is_over and state.activity != "ready" and self._report is None
+        busy = state is not None and not state.phase.is_over and state.activity != "ready" and not self._is_complete()
         self._progress_card.setVisible(busy)
         if state is None:
             return
@@ -97,7 +97,7 @@ class DataPage(Page):
             self.change.setChecked(False)
             self.mapping.show_columns(report.columns, self._config)
             self.reading.setChecked(not report.format or self.reading.isChecked())
-            self._progress_card.hide()
+            self._progress_card.setVisible(not report.complete and self._progress_card.isVisibleTo(self))
         self._arrange()
 
     def render_rows(self, report: RowsReport) -> None:
@@ -109,14 +109,19 @@ class DataPage(Page):
         """Return the checks that are shown."""
         return self._report.checks if self._report else ()
 
+    def _is_complete(self) -> bool:
+        """Whether rows are read and tokenized."""
+        return self._report is not None and self._report.complete
+
     def _arrange(self) -> None:
         report, path = self._report, self._config.data.path
         self.set_heading(data_title(path), data_summary(report) if report else self._without_report())
-        self.continue_button.setEnabled(report is not None and not report.refused)
+        self.continue_button.setEnabled(report is not None and self._is_complete() and not report.refused)
         self.change.setVisible(bool(path))
         self.source.setVisible(not path or self.change.isChecked())
-        for part in (self.xray, self._middle, self.rows):
-            part.setVisible(report is not None)
+        for part in (self.xray, self._middle):
+            part.setVisible(self._is_complete())
+        self.rows.setVisible(report is not None)
         self.mapping.setVisible(report is not None and self.reading.isChecked())
 
     def _without_report(self) -> str:

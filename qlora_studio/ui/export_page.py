@@ -1,0 +1,246 @@
+"""The page that turns a trained run into files to use: what, where, one button, and the proof that they are right."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QWidget
+
+from qlora_studio.core.export_format import parse_format
+from qlora_studio.core.job import ExportJob
+from qlora_studio.core.problem import StudioError
+from qlora_studio.core.run_state import RunState
+from qlora_studio.ui.bars import ProgressLine
+from qlora_studio.ui.check_list import CheckList
+from qlora_studio.ui.export_result import ExportResult, results_of
+from qlora_studio.ui.export_view import RunChoice, export_progress, kind_choices, space_text, verification_checks
+from qlora_studio.ui.fields import ComboBox, PathField
+from qlora_studio.ui.format_line import FormatLine
+from qlora_studio.ui.page import GUTTER, Page
+from qlora_studio.ui.plain_text import Label
+from qlora_studio.ui.side_by_side import SideBySide
+from qlora_studio.ui.widgets import Button, Card, PrimaryButton, Rule, column, row
+
+_BASES = {"original": "Original 16-bit weights", "nf4": "The 4-bit weights of the training"}
+_CHECKPOINTS = {"final": "Final adapter", "best": "Best by evaluation loss", "last": "Last checkpoint"}
+
+
+class ExportPage(Page):
+    """Choose a run and formats; export; see the result.
+
+    Signals:
+        run_requested: look at another run; its folder.
+        export_requested: do this ExportJob.
+        stop_requested: stop the export.
+        folder_requested: open a folder.
+        training_requested: go and train something first.
+    """
+
+    name = "export"
+    title = "Export"
+
+    run_requested = Signal(str)
+    export_requested = Signal(object)
+    stop_requested = Signal()
+    folder_requested = Signal(str)
+    training_requested = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._runs: dict[str, RunChoice] = {}
+        self._results: list[ExportResult] = []
+        self._state: RunState | None = None
+        self.export_button = PrimaryButton("Merge && export")
+        self.add_action(self.export_button)
+        self.run = ComboBox()
+        self.run.setAccessibleName("Run")
+        self.checkpoint, self.base = ComboBox(_CHECKPOINTS), ComboBox(_BASES)
+        self.lines = {kind: FormatLine(formats) for kind, formats in kind_choices().items()}
+        self.lines["safetensors"].wanted.setChecked(True)
+        self.place = PathField("The run's own folder, under exports", folder=True, caption="Where to")
+        self.place.line.setAccessibleName("Folder to export to")
+        self.stop = Button("Stop", "small")
+        self.checks = CheckList("Verification")
+        self._build()
+        self._connect()
+        self.render_runs((), "")
+        self.render_job(None)
+
+    def render_runs(self, runs: Sequence[RunChoice], chosen: str) -> None:
+        """Show the runs that can be exported, and the one that is chosen."""
+        self._runs = {run.path: run for run in runs}
+        self.run.set_choices({run.path: run.name for run in runs})
+        self.run.set_value(chosen if chosen in self._runs else next(iter(self._runs), ""))
+        self._empty.setVisible(not runs)
+        self._options.setVisible(bool(runs))
+        self._show_run()
+
+    def render_job(self, state: RunState | None) -> None:
+        """Show how far an export is, and what it left."""
+        self._state = state
+        busy = state is not None and state.last_event > 0 and not state.phase.is_over
+        self._progress_card.setVisible(busy)
+        if busy and state is not None:
+            words, share = export_progress(state)
+            self._progress.setText(words)
+            self._progress_line.show_share(share)
+        if state is not None and state.failure is not None:
+            self.notice.show_message(state.failure.message, state.failure.advice, state.failure.detail)
+        self._render_results(state)
+        self._render_verification(state)
+        self._update()
+
+    def chosen_run(self) -> RunChoice | None:
+        """Return the run that would be exported."""
+        return self._runs.get(self.run.value())
+
+    def job(self) -> ExportJob | None:
+        """Return what the user asks for, None where nothing is chosen."""
+        run = self.chosen_run()
+        formats = [item.text for line in self.lines.values() if (item := line.chosen())]
+        if run is None or not formats:
+            return None
+        return ExportJob(
+            run_dir=run.path,
+            formats=formats,
+            checkpoint=self.checkpoint.value() or "final",
+            base="nf4" if self.base.value() == "nf4" else "original",
+            out_dir=self.place.text(),
+        )
+
+    def _render_results(self, state: RunState | None) -> None:
+        exports = state.exports if state else ()
+        paths = {item.path for item in exports}
+        for card in [card for card in self._results if card.exported.path not in paths]:
+            self._results.remove(card)
+            card.deleteLater()
+        run = self.chosen_run() or RunChoice(path="", name="my-model")
+        for exported in results_of(exports, self._results):
+            card = ExportResult(exported, _title(exported.format), run)
+            card.folder_requested.connect(self.folder_requested)
+            self._results.append(card)
+            self._results_box.addWidget(card)
+
+    def _render_verification(self, state: RunState | None) -> None:
+        reports = [item.report for item in state.reports if item.kind == "verification"] if state else []
+        checks = tuple(check for report in reports for check in verification_checks(report))
+        failed = [check for check in checks if check.level == "error"]
+        self._verification.setVisible(bool(checks))
+        self.checks.show_checks(checks)
+        words = f"{len(checks) - len(failed)} of {len(checks)} hold"
+        self._verdict.setText(words)
+        self._verdict.set_tone("bad" if failed else "ok")
+        for card, report in zip(self._results, reports, strict=False):
+            verified = bool(report.get("verified", not failed))
+            card.show_verified("verified" if verified else "not right", "ok" if verified else "bad")
+
+    def _show_run(self) -> None:
+        run = self.chosen_run()
+        choices = dict(_CHECKPOINTS)
+        for step in run.checkpoints if run else ():
+            choices[step] = f"Checkpoint {step}"
+        before = self.checkpoint.value()
+        self.checkpoint.set_choices(choices)
+        self.checkpoint.set_value(before if before in choices else "final")
+        for line in self.lines.values():
+            line.show_run(run)
+        self._update()
+
+    def _update(self) -> None:
+        run, job = self.chosen_run(), self.job()
+        subtitle = f"{run.name} · {run.base}" if run and run.base else (run.name if run else "Nothing to export yet")
+        self.set_heading("Export", subtitle)
+        wanted = [item for line in self.lines.values() if (item := line.chosen())]
+        needed = sum(item.size(run.parameters, run.adapter_bytes) for item in wanted) if run else 0
+        words, tone = space_text(self.place.text() or (run.exports_dir if run else "."), needed)
+        self._space.setText(words)
+        self._space.set_tone(tone)
+        busy = self._progress_card.isVisibleTo(self)
+        self.export_button.setEnabled(job is not None and not busy)
+        self.export_button.setText("Merge && export" if any(item.is_merged for item in wanted) else "Export")
+
+    def _build(self) -> None:
+        self._empty = self._make_empty()
+        self._options = QWidget()
+        box = column(self._options, spacing=GUTTER)
+        box.addWidget(SideBySide(self._what(), self._from_and_to(), shares=(7, 5)))
+        self._progress_card = self._make_progress()
+        self._verification = Card("Verified")
+        self._verdict = Label("", "muted")
+        self._verification.add_header(self._verdict)
+        self._verification.add(self.checks)
+        self._results_box = column(spacing=GUTTER)
+        for part in (self._empty, self._options, self._progress_card):
+            self.body.addWidget(part)
+        self.body.addLayout(self._results_box)
+        self.body.addWidget(self._verification)
+        self.body.addStretch(1)
+
+    def _what(self) -> Card:
+        card = Card("What")
+        card.body.setSpacing(0)
+        for number, line in enumerate(self.lines.values()):
+            if number:
+                card.add(Rule())
+            card.add(line)
+        card.body.addStretch(1)
+        return card
+
+    def _from_and_to(self) -> Card:
+        card = Card("From and to")
+        self._space = Label("", "caption", wrap=True)
+        help = "The original weights were the better base wherever it was measured; the choice is kept with the export."
+        fields = (("Run", self.run), ("Checkpoint", self.checkpoint), ("Merged into", self.base), ("Where", self.place))
+        for title, field in fields:
+            label = Label(title, "muted")
+            label.setBuddy(field)
+            field.setAccessibleName(title)
+            card.add(label, field)
+            if field is self.base:
+                card.add(Label(help, "caption", wrap=True))
+        card.add(self._space)
+        card.body.addStretch(1)
+        return card
+
+    def _make_progress(self) -> Card:
+        card = Card("Exporting")
+        self._progress, self._progress_line = Label("", "muted"), ProgressLine("Progress", 4000)
+        line = row(spacing=12)
+        line.addWidget(self._progress, 1)
+        line.addWidget(self.stop)
+        card.body.addLayout(line)
+        card.add(self._progress_line, Label("Nothing half-made is left if it is stopped.", "caption"))
+        return card
+
+    def _make_empty(self) -> Card:
+        card = Card("No trained run yet")
+        text = "When a run has ended, or was stopped and saved, its adapter can be merged into the base model here."
+        self.go_training = Button("Go to Training")
+        card.add(Label(text, "muted", wrap=True), self.go_training)
+        return card
+
+    def _connect(self) -> None:
+        self.run.chosen.connect(self._on_run_chosen)
+        self.base.chosen.connect(lambda _value: self._update())
+        self.place.edited.connect(lambda _text: self._update())
+        for line in self.lines.values():
+            line.changed.connect(self._update)
+        self.stop.clicked.connect(self.stop_requested)
+        self.export_button.clicked.connect(self._on_export_clicked)
+        self.go_training.clicked.connect(self.training_requested)
+
+    def _on_run_chosen(self, path: str) -> None:
+        self._show_run()
+        self.run_requested.emit(path)
+
+    def _on_export_clicked(self) -> None:
+        self.clear_error()
+        job = self.job()
+        if job is not None:
+            self.export_requested.emit(job)
+
+
+def _title(text: str) -> str:
+    try:
+        return parse_format(text).title
+    except StudioError:
+        return text

@@ -1,0 +1,117 @@
+"""What the Export page says, as values. Sizes are bytes."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.core.events import Exported
+from qlora_studio.core.export_format import PRECISIONS, ExportFormat, all_formats, parse_format
+from qlora_studio.core.problem import StudioError
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.run_state import RunState
+from qlora_studio.core.serving import ServingCommand, serving_commands
+
+_PHASES = {
+    "loading_libraries": "Starting",
+    "checking_base": "Checking that the base is the one of the training",
+    "merging": "Merging",
+    "exporting": "Writing",
+    "converting": "Converting to GGUF",
+    "quantizing": "Quantizing",
+    "verifying": "Verifying what was written",
+    "loading_model": "Preparing the base model",
+}
+_LEVELS = {True: "ok", False: "error"}
+
+
+@dataclass(frozen=True)
+class ReportedCheck:
+    """A check of a verification report, as a line of a list."""
+
+    title: str
+    message: str
+    level: str
+
+
+@dataclass(frozen=True)
+class RunChoice:
+    """A run that can be exported: its folder, name, and what its base and adapter weigh."""
+
+    path: str
+    name: str
+    parameters: int = 0
+    adapter_bytes: int = 0
+    checkpoints: tuple[str, ...] = ()
+    exports_dir: str = ""
+    ready: bool = True
+    base: str = ""
+    rank: int = 16
+
+
+def kind_choices() -> dict[str, tuple[ExportFormat, ...]]:
+    """Return the formats by kind, in the order of the page."""
+    found: dict[str, tuple[ExportFormat, ...]] = {}
+    for item in all_formats():
+        found[item.kind] = (*found.get(item.kind, ()), item)
+    return found
+
+
+def precision_words(item: ExportFormat) -> str:
+    """Return a precision for a combo box."""
+    precision = PRECISIONS.get(item.precision)
+    bits = f", {precision.bits:g} bit" if precision else ""
+    return f"{item.precision}{bits}{' (needs llama.cpp)' if item.tool else ''}"
+
+
+def size_text(item: ExportFormat, run: RunChoice | None) -> str:
+    """Return about how large an export will be."""
+    size = item.size(run.parameters, run.adapter_bytes) if run else 0
+    return f"about {bytes_text(size)}" if size else ""
+
+
+def space_text(folder: str, needed: int) -> tuple[str, str]:
+    """Return how much is needed and free at a place, and a tone."""
+    place = next((path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists()), Path.cwd())
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        return f"The free space there is not known: {error.strerror}.", "warn"
+    words = (
+        f"{bytes_text(needed)} needed, {bytes_text(free)} free there" if needed else f"{bytes_text(free)} free there"
+    )
+    return words, "bad" if needed > free else ""
+
+
+def export_progress(state: RunState) -> tuple[str, float | None]:
+    """Return what an export does, and its share where that is known."""
+    progress = state.progress
+    words = _PHASES.get(state.activity, state.activity.replace("_", " ").capitalize() or "Starting")
+    if progress is None or not progress.total:
+        return f"{words} …", None
+    if progress.unit == "bytes":
+        return f"{words}: {bytes_text(progress.done)} of {bytes_text(progress.total)}", progress.done / progress.total
+    unit = f" {progress.unit}" if progress.unit else ""
+    return f"{words}: {progress.done:,} of {progress.total:,}{unit}", progress.done / progress.total
+
+
+def commands_for(exported: Exported, run: RunChoice) -> tuple[ServingCommand, ...]:
+    """Return what to type to use an export."""
+    try:
+        shape = parse_format(exported.format)
+    except StudioError:
+        return ()
+    folder = Path(exported.path)
+    file = str(exported.facts.get("file", "")) or next((path.name for path in sorted(folder.glob("*.gguf"))), "")
+    name = str(exported.facts.get("name", "")) or run.name
+    return serving_commands(shape, folder, file=file, name=name, base=run.base, rank=run.rank)
+
+
+def verification_checks(report: dict[str, Any]) -> tuple[ReportedCheck, ...]:
+    """Return the checks of a `Reported(kind="verification")`."""
+    found = []
+    for check in report.get("checks", ()):
+        level = str(check.get("level") or _LEVELS.get(check.get("passed"), ""))
+        title = str(check.get("title") or check.get("name", "")).replace("_", " ")
+        found.append(ReportedCheck(title[:1].upper() + title[1:], str(check.get("message", "")), level))
+    return tuple(found)

@@ -1,0 +1,133 @@
+"""What the Runs page says of each run, as values."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qlora_studio.core.problem import StudioError
+from qlora_studio.core.quantity import duration_text
+from qlora_studio.core.run_state import Phase, RunState
+from qlora_studio.storage.checkpoint_folder import CheckpointFolder
+from qlora_studio.storage.run_folder import RunFolder, run_folders
+from qlora_studio.ui.model_view import model_title
+
+_WORDS = {
+    Phase.NEW: "not started",
+    Phase.FINISHED: "finished",
+    Phase.STOPPED: "stopped and saved",
+    Phase.PAUSED: "paused",
+    Phase.FAILED: "failed",
+    Phase.WAITING: "waiting for disk space",
+}
+_TONES = {"finished": "ok", "failed": "bad", "broken off": "warn", "paused": "warn", "not readable": "bad"}
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run in the list. `resumable` is whether it can go on; `broken` whether it ended without a word."""
+
+    path: str
+    name: str
+    model: str = ""
+    state: str = ""
+    step: int = 0
+    total_steps: int = 0
+    evaluation_loss: float | None = None
+    when: float = 0.0
+    busy: bool = False
+    broken: bool = False
+    resumable: bool = False
+    has_adapter: bool = False
+    safe_step: int | None = None
+    problem: str = ""
+
+    @property
+    def tone(self) -> str:
+        """The colour of the state."""
+        return "accent" if self.busy else _TONES.get(self.state, "muted")
+
+    @property
+    def steps(self) -> str:
+        """The steps taken, of how many."""
+        return f"{self.step:,} of {self.total_steps:,}" if self.total_steps else "–"
+
+    @property
+    def loss(self) -> str:
+        """The newest evaluation loss."""
+        return "–" if self.evaluation_loss is None else f"{self.evaluation_loss:.3f}"
+
+
+def read_runs(runs: Path, known: dict[str, tuple[tuple[int, int], RunLine]]) -> list[RunLine]:
+    """Return all runs, newest first. `known` keeps what was read of files that did not change since."""
+    return [_line(folder, known) for folder in run_folders(runs)]
+
+
+def when_text(when: float, now: float | None = None) -> str:
+    """Return today 14:05, or a date."""
+    if not when:
+        return "–"
+    moment, today = time.localtime(when), time.localtime(now if now is not None else time.time())
+    same_day = moment[:3] == today[:3]
+    return time.strftime("today %H:%M" if same_day else "%Y-%m-%d %H:%M", moment)
+
+
+def recovery_text(line: RunLine) -> str:
+    """Return what happened to a run that broke off, and what is safe."""
+    at = f" at step {line.step:,}" if line.step else ""
+    if line.safe_step is None:
+        return f"{line.name} broke off{at}; it has no checkpoint yet, and begins again from the start."
+    return f"{line.name} broke off{at}. Its checkpoint of step {line.safe_step:,} is safe."
+
+
+def duration_since(when: float) -> str:
+    """Return how long ago a moment was."""
+    return f"{duration_text(time.time() - when)} ago"
+
+
+def _line(folder: RunFolder, known: dict[str, tuple[tuple[int, int], RunLine]]) -> RunLine:
+    path = str(folder.path)
+    stamp = _stamp(folder)
+    if path not in known or known[path][0] != stamp:
+        known[path] = (stamp, _read(folder))
+    line = known[path][1]
+    busy = folder.is_busy()
+    broken = not busy and not line.problem and line.state == "at work"
+    state = "broken off" if broken else line.state
+    open_end = state in ("broken off", "paused", "failed", "stopped and saved", "not started")
+    return replace(line, busy=busy, broken=broken, state=state, resumable=not busy and not line.problem and open_end)
+
+
+def _stamp(folder: RunFolder) -> tuple[int, int]:
+    try:
+        stat = folder.events_path.stat()
+    except OSError:
+        return (0, 0)
+    return (stat.st_size, stat.st_mtime_ns)
+
+
+def _read(folder: RunFolder) -> RunLine:
+    path = str(folder.path)
+    try:
+        config = folder.config()
+        state = folder.state()
+    except StudioError as error:
+        return RunLine(path, folder.path.name, state="not readable", problem=error.message)
+    except OSError as error:
+        return RunLine(path, folder.path.name, state="not readable", problem=str(error))
+    newest = CheckpointFolder(folder.checkpoints_path).all()
+    return RunLine(
+        path=path,
+        name=config.name,
+        model=model_title(config.model.source),
+        state=_WORDS.get(state.phase, "at work"),
+        step=state.step,
+        total_steps=state.total_steps,
+        evaluation_loss=state.evaluation.loss if state.evaluation else None,
+        when=state.last_event or folder.config_path.stat().st_mtime,
+        has_adapter=_has_adapter(folder, state),
+        safe_step=int(newest[0].name.rsplit("-", 1)[-1]) if newest else None,
+    )
+
+
+def _has_adapter(folder: RunFolder, state: RunState) -> bool:
+    return bool(state.adapter_path) or (folder.adapter_path / "adapter_config.json").exists()

@@ -1,0 +1,169 @@
+"""The page of the settings: a form out of the run config's own fields, what follows from them, and Start."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QLineEdit, QWidget
+
+from qlora_studio.core.data_report import DataReport
+from qlora_studio.core.problem import InvalidRunConfig, Problem
+from qlora_studio.core.run_config import RunConfig, all_settings
+from qlora_studio.ui.data_view import data_title
+from qlora_studio.ui.model_view import model_title
+from qlora_studio.ui.page import GUTTER, Page
+from qlora_studio.ui.plain_text import Label, set_tooltip
+from qlora_studio.ui.settings_form import SettingsForm
+from qlora_studio.ui.side_by_side import SideBySide
+from qlora_studio.ui.tiles import TileGrid
+from qlora_studio.ui.training_view import tiles
+from qlora_studio.ui.widgets import Button, Card, PrimaryButton, StatTile, column, row
+
+_ELSEWHERE = ("data.path", "data.format", "data.mapping", "data.encoding", "export.formats")  # on other pages
+_LEFT = {"lora": "What is learned", "quantization": "The base on the card", "data": "What is held out"}
+_RIGHT = {
+    "training": "How it is learned",
+    "evaluation": "Measuring on the way",
+    "checkpoint": "Keeping the work safe",
+    "export": "At the end",
+}
+
+
+@dataclass(frozen=True)
+class PresetLine:
+    """A preset as a button."""
+
+    name: str
+    title: str
+    description: str
+
+
+class TrainingPage(Page):
+    """Shows the draft as a form.
+
+    Signals:
+        setting_requested: a setting by its path, and its value.
+        preset_requested: take a preset by its name.
+        start_requested: start the draft as a run.
+    """
+
+    name = "training"
+    title = "Training"
+
+    setting_requested = Signal(str, object)
+    preset_requested = Signal(str)
+    start_requested = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._config = RunConfig()
+        self._report: DataReport | None = None
+        self.start_button = PrimaryButton("Start training")
+        self.add_action(self.start_button)
+        self.form = SettingsForm()
+        self.run_name = QLineEdit()
+        self.run_name.setAccessibleName("Name of the run")
+        self.run_name.setMaxLength(80)
+        self.run_name.setFixedWidth(240)
+        self.presets: dict[str, Button] = {}
+        self._preset_row = row(spacing=8)
+        self._tiles = tuple(StatTile(tile.title) for tile in tiles(self._config, None))
+        self._build()
+        self.form.changed.connect(self.setting_requested)
+        self.run_name.editingFinished.connect(self._on_name_edited)
+        self.start_button.clicked.connect(self._on_start_clicked)
+        self.render_config(self._config)
+
+    def render_config(self, config: RunConfig) -> None:
+        """Show the draft."""
+        self._config = config
+        self.form.render_config(config)
+        if self.run_name.text() != config.name:
+            self.run_name.setText(config.name)
+        model, data = config.model.source, config.data.path
+        parts = [model_title(model) if model else "no model yet", data_title(data) if data else "no dataset yet"]
+        self.set_heading("Training", " · ".join(parts))
+        self._render_tiles()
+
+    def render_dataset(self, report: DataReport | None) -> None:
+        """Take the number of rows for the steps; None where the data was not looked through."""
+        self._report = report
+        self._render_tiles()
+
+    def render_presets(self, presets: Sequence[PresetLine]) -> None:
+        """Show the presets as buttons."""
+        for button in self.presets.values():
+            button.deleteLater()
+        self.presets = {}
+        for preset in presets:
+            button = self.presets[preset.name] = Button(preset.title, "pill")
+            set_tooltip(button, preset.description)
+            button.clicked.connect(lambda _checked=False, name=preset.name: self._on_preset_clicked(name))
+            self._preset_row.insertWidget(self._preset_row.count() - 1, button)
+        self._preset_card_row.setVisible(bool(self.presets))
+
+    def render_problems(self, problems: Sequence[Problem]) -> None:
+        """Show every problem at its field, and those without a field here on top."""
+        elsewhere = self.form.render_problems(problems)
+        if elsewhere:
+            self.show_error(InvalidRunConfig(elsewhere))
+            lines = "\n".join(problem.message for problem in elsewhere)
+            self.notice.show_message(lines, "Then start again." if len(elsewhere) > 1 else "")
+        elif not problems:
+            self.clear_error()
+
+    def render_busy(self, busy: bool) -> None:
+        """Say on the button whether a run is at work already."""
+        self.start_button.setText("Start beside the other" if busy else "Start training")
+
+    def _on_start_clicked(self) -> None:
+        self.clear_error()
+        refused = self.form.refused()
+        if refused:
+            titles = {info.path: info.title for info in all_settings()}
+            words = "\n".join(f"{titles.get(item.field, item.field)}: {item.message}" for item in refused)
+            self.notice.show_message("Some settings are not right yet.", words)
+            return
+        self.start_requested.emit()
+
+    def _on_preset_clicked(self, name: str) -> None:
+        self.form.forget_refused()
+        self.clear_error()
+        self.preset_requested.emit(name)
+
+    def _on_name_edited(self) -> None:
+        if self.run_name.text().strip() != self._config.name:
+            self.setting_requested.emit("name", self.run_name.text().strip())
+
+    def _render_tiles(self) -> None:
+        for tile, view in zip(self._tiles, tiles(self._config, self._report), strict=True):
+            tile.show_value(view.value, view.note, view.tone)
+
+    def _build(self) -> None:
+        card = Card()
+        line = row(spacing=12)
+        label = Label("Name of the run", "muted")
+        label.setBuddy(self.run_name)
+        line.addWidget(label)
+        line.addWidget(self.run_name)
+        line.addStretch(1)
+        card.body.addLayout(line)
+        self._preset_card_row = QWidget()
+        self._preset_row = row(self._preset_card_row, spacing=8)
+        self._preset_row.addWidget(Label("Begin with", "muted"))
+        self._preset_row.addStretch(1)
+        self._preset_card_row.hide()
+        card.add(self._preset_card_row)
+        self.body.addWidget(card)
+        self.body.addWidget(TileGrid(self._tiles, columns=(5, 3), least=128))
+        self.body.addWidget(SideBySide(self._column(_LEFT), self._column(_RIGHT), breakpoint=640))
+        self.body.addStretch(1)
+
+    def _column(self, sections: dict[str, str]) -> QWidget:
+        whole = QWidget()
+        box = column(whole, spacing=GUTTER)
+        for name, title in sections.items():
+            infos = [info for info in all_settings() if info.section == name and info.path not in _ELSEWHERE]
+            box.addWidget(self.form.add_section(title, infos))
+        box.addStretch(1)
+        return whole

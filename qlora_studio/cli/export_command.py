@@ -8,7 +8,8 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.cli.train_command import existing_run
 from qlora_studio.core.exit_code import ExitCode
-from qlora_studio.core.job import ExportJob
+from qlora_studio.core.job import ExportJob, VerifyJob
+from qlora_studio.core.problem import StudioError
 from qlora_studio.core.quantity import bytes_text, duration_text
 from qlora_studio.core.run_state import RunState
 
@@ -34,6 +35,15 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--to", default="safetensors", metavar="FORMATS", help="safetensors, gguf:q8_0, ollama, adapter; with commas"
     )
     export.set_defaults(run=export_run)
+    verify = commands.add_parser(
+        "verify",
+        parents=[shared],
+        help="prove that an export is right",
+        description="Load an export in a fresh process and compare it with the run it came from: files, numbers, "
+        "template, answers. Ends with exit code 31 where a check fails.",
+    )
+    verify.add_argument("path", metavar="DIR", help="the export's folder")
+    verify.set_defaults(run=verify_export)
 
 
 def merge_run(arguments: argparse.Namespace, console: Console) -> int:
@@ -46,6 +56,21 @@ def export_run(arguments: argparse.Namespace, console: Console) -> int:
     return _export(arguments, [word.strip() for word in arguments.to.split(",") if word.strip()], console)
 
 
+def verify_export(arguments: argparse.Namespace, console: Console) -> int:
+    """Check an export, and say which of the checks it passed."""
+    path = Path(arguments.path).expanduser()
+    if not path.is_dir():
+        raise StudioError(f"There is no folder {path}.", kind="run_not_found", advice="Name the folder of an export.")
+    state = run_job(VerifyJob(path=str(path.resolve())), console)
+    report = next((item.report for item in state.reports if item.kind == "verification"), {})
+    checks = report.get("checks", [])
+    verified = bool(checks) and all(check["passed"] for check in checks)
+    console.report({"out_dir": str(path.resolve()), "verified": verified, **report})
+    for check in checks:
+        console.result(f"{'ok  ' if check['passed'] else 'FAIL'}  {check['name']}: {check.get('message', '')}")
+    return ExitCode.OK if verified else ExitCode.NOT_VERIFIED
+
+
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="RUN_DIR", help="the run's folder")
     parser.add_argument("--checkpoint", default="final", help="final, best, last or a step (default: final)")
@@ -55,6 +80,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default="original",
         help="merge into the original weights, or into their 4-bit round trip (default: original)",
     )
+    parser.add_argument("--force", action="store_true", help="merge even if the base is not the one of training")
     parser.add_argument("--out", metavar="DIR", default="", help="folder to write (default: inside the run's folder)")
 
 
@@ -65,6 +91,7 @@ def _export(arguments: argparse.Namespace, formats: list[str], console: Console)
         formats=formats,
         checkpoint=arguments.checkpoint,
         base=arguments.base,
+        force=arguments.force,
         out_dir=str(Path(arguments.out).expanduser().resolve()) if arguments.out else "",
     )
     state = run_job(job, console, parent=folder)

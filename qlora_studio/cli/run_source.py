@@ -30,18 +30,17 @@ def add_run_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_config(arguments: argparse.Namespace, *, more: tuple[str, ...] = ()) -> RunConfig:
+def run_config(arguments: argparse.Namespace) -> RunConfig:
     """Return the config that the arguments name, paths made absolute. Raises StudioError with every problem.
 
     Without a run file, rank and learning rate are those recommended for the model's size; --set overrules them.
     """
     data, base = _mapping(arguments)
-    named = [*_named(arguments), *more]
-    config = from_mapping(data, named)
+    changes = [*_named(arguments), *arguments.overrides]
+    config = from_mapping(data, changes)
     if not arguments.run_file and not arguments.preset:
-        data = _recommended(config).model_dump()
-    config = with_resources(from_mapping(data, [*named, *arguments.overrides]))
-    return _with_absolute_paths(config, base)
+        config = from_mapping(_recommended(config).model_dump(), changes)
+    return _with_absolute_paths(with_resources(config), base)
 
 
 def _mapping(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:

@@ -29,6 +29,19 @@ class ExportJob(_Job):
     checkpoint: str = "final"
     base: Literal["original", "nf4"] = "original"
     out_dir: str = ""
+    force: bool = False
+
+
+class VerifyJob(_Job):
+    """Check an export in a fresh process: reported as `verification`, and written beside what was checked.
+
+    `run_dir` is found from the path where it is empty. `bases` also measures which base is better to merge into.
+    """
+
+    kind: Literal["verify"] = "verify"
+    path: str
+    run_dir: str = ""
+    bases: bool = False
 
 
 class ChatJob(_Job):
@@ -64,7 +77,7 @@ class EstimateJob(_Job):
     gpu: str = ""
 
 
-Job = TrainJob | ExportJob | ChatJob | DataJob | DownloadJob | EstimateJob
+Job = TrainJob | ExportJob | VerifyJob | ChatJob | DataJob | DownloadJob | EstimateJob
 
 _ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 

@@ -1,0 +1,108 @@
+"""Whatever goes wrong is told in a sentence with advice, and by an exit code of its own; never by a traceback."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from qlora_studio.core.exit_code import ExitCode
+from tests.cli.conftest import Outcome
+
+Studio = Callable[..., Outcome]
+
+
+def assert_told(outcome: Outcome, code: ExitCode, words: str) -> None:
+    assert outcome.code == code, outcome.err
+    assert words in outcome.err
+    assert "Traceback" not in outcome.err
+    assert outcome.out == ""
+
+
+def test_a_missing_model_is_told(studio: Studio, chats: Path) -> None:
+    outcome = studio("train", "--model", "no/such/model", "--data", str(chats))
+
+    assert_told(outcome, ExitCode.MODEL_NOT_FOUND, "There is no model at 'no/such/model'.")
+
+
+def test_a_missing_dataset_is_told(studio: Studio, starter_gguf: Path) -> None:
+    outcome = studio("train", "--model", "starter", "--data", "nowhere.jsonl")
+
+    assert_told(outcome, ExitCode.DATA_NOT_FOUND, "nowhere.jsonl")
+
+
+def test_nothing_is_created_for_a_run_that_cannot_start(studio: Studio, studio_home: Path) -> None:
+    studio("train", "--model", "starter", "--data", "nowhere.jsonl")
+
+    assert not (studio_home / "runs").exists()
+
+
+def test_every_wrong_setting_is_named_at_once(studio: Studio, tmp_path: Path) -> None:
+    run_file = tmp_path / "run.toml"
+    run_file.write_text('[training]\nepochs = -1\nbatchsize = 2\n[lora]\nrank = "many"\n')
+
+    outcome = studio("train", str(run_file), "--set", "lora.dropout=2")
+
+    assert_told(outcome, ExitCode.INVALID_CONFIG, "training.epochs: must be more than 0")
+    assert "did you mean training.batch_size?" in outcome.err
+    assert "lora.rank" in outcome.err
+    assert "lora.dropout" in outcome.err
+
+
+def test_a_run_without_model_and_data_names_both(studio: Studio) -> None:
+    outcome = studio("train")
+
+    assert_told(outcome, ExitCode.INVALID_CONFIG, "model.source: Choose a base model.")
+    assert "data.path: Choose a dataset." in outcome.err
+
+
+@pytest.mark.parametrize("text", ["not toml at all", "[model\n", "\x00"])
+def test_a_run_file_that_is_no_toml_is_told(studio: Studio, tmp_path: Path, text: str) -> None:
+    run_file = tmp_path / "run.toml"
+    run_file.write_text(text)
+
+    assert_told(studio("train", str(run_file)), ExitCode.INVALID_CONFIG, "is not valid TOML")
+
+
+def test_a_missing_run_file_is_told(studio: Studio) -> None:
+    assert_told(studio("train", "nowhere.toml"), ExitCode.RUN_NOT_FOUND, "nowhere.toml cannot be read")
+
+
+def test_a_place_that_cannot_be_written_is_told(studio: Studio, chats: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    outcome = studio("train", "--model", "starter", "--data", str(chats), "--runs", str(tmp_path / "file" / "runs"))
+
+    assert_told(outcome, ExitCode.NOT_WRITABLE, "Cannot write to")
+
+
+@pytest.mark.parametrize("command", [["resume"], ["watch"], ["merge"], ["export"], ["chat", "--prompt", "x"]])
+def test_a_folder_that_is_no_run_is_told(studio: Studio, tmp_path: Path, command: list[str]) -> None:
+    assert_told(studio(*command, str(tmp_path)), ExitCode.RUN_NOT_FOUND, "is not a run")
+
+
+def test_wrong_usage_is_told(studio: Studio) -> None:
+    assert_told(studio("train", "--nonsense"), ExitCode.USAGE, "--nonsense")
+
+
+def test_without_a_display_no_window_is_tried(studio: Studio, no_display: None) -> None:
+    assert_told(studio(), ExitCode.NO_DISPLAY, "There is no display")
+
+
+def test_an_unknown_card_is_told_with_those_that_are_known(studio: Studio, starter_gguf: Path) -> None:
+    outcome = studio("estimate", "--model", "starter", "--gpu", "Voodoo 2")
+
+    assert_told(outcome, ExitCode.INVALID_CONFIG, "Voodoo 2")
+    assert "RTX 4090" in outcome.err
+
+
+def test_with_json_the_error_is_the_one_object_on_stdout(studio: Studio) -> None:
+    outcome = studio("train", "--json")
+
+    error = outcome.report["error"]
+    assert error["kind"] == "invalid_config"
+    assert "model.source" in error["message"]
+
+
+def test_json_may_stand_before_the_command(studio: Studio) -> None:
+    assert json.loads(studio("--json", "runs").out) == {"runs": []}

@@ -1,0 +1,84 @@
+"""The doctor's advice for computers that are not like this one: each answer is made from facts, so facts are given."""
+
+from pathlib import Path
+
+import pytest
+
+from qlora_studio.cli.examination import (
+    bitsandbytes_finding,
+    card_finding,
+    disk_finding,
+    driver_finding,
+    torch_finding,
+)
+from qlora_studio.jobs.gpu_monitor import GpuSample
+
+CPU_BUILD = {"version": "2.13.0+cpu", "cuda_build": None, "hip": None, "available": False}
+CUDA_BUILD = {"version": "2.13.0", "cuda_build": "13.0", "hip": None, "available": True}
+
+
+def card(capability: tuple[int, int]) -> GpuSample:
+    return GpuSample(
+        available=True, name="Card", total_bytes=8 << 30, free_bytes=7 << 30, compute_capability=capability
+    )
+
+
+def test_a_card_with_a_cpu_only_pytorch_is_a_problem_said_in_plain_words() -> None:
+    finding = torch_finding(CPU_BUILD, has_card=True)
+
+    assert finding.level == "error"
+    assert "CPU-only PyTorch is installed" in finding.message
+    assert "CUDA build" in finding.advice
+
+
+def test_a_cpu_only_pytorch_is_right_without_a_card() -> None:
+    assert torch_finding(CPU_BUILD, has_card=False).level == "ok"
+
+
+def test_a_driver_too_old_for_pytorch_is_a_problem() -> None:
+    finding = torch_finding({**CUDA_BUILD, "available": False}, has_card=True)
+
+    assert finding.level == "error"
+    assert "driver is too old" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("capability", "built_for", "level"),
+    [
+        ((8, 9), ["sm_80", "sm_86", "sm_90"], "ok"),
+        ((9, 0), ["sm_80", "sm_90a"], "ok"),
+        ((12, 0), ["sm_80", "sm_90"], "error"),
+        ((12, 0), ["sm_80", "compute_90"], "ok"),
+        ((7, 0), ["sm_75", "sm_80"], "error"),
+    ],
+)
+def test_a_build_without_kernels_for_the_card_is_a_problem(
+    capability: tuple[int, int], built_for: list[str], level: str
+) -> None:
+    facts = {**CUDA_BUILD, "capability": list(capability), "built_for": built_for}
+
+    assert torch_finding(facts, has_card=True).level == level
+
+
+def test_libraries_that_cannot_be_loaded_are_problems_with_their_own_words() -> None:
+    failure = {"failure": "ImportError: libcudart.so.13 is missing"}
+
+    assert "libcudart.so.13" in torch_finding(failure, has_card=True).message
+    assert bitsandbytes_finding(failure).level == "error"
+
+
+def test_a_computer_without_a_card_is_told_what_it_is_good_for() -> None:
+    finding = driver_finding(GpuSample(available=False, reason="No NVIDIA driver is installed."))
+
+    assert finding.level == "warning"
+    assert "small models" in finding.message
+
+
+@pytest.mark.parametrize(("capability", "level"), [((6, 1), "error"), ((7, 5), "ok"), ((8, 6), "ok")])
+def test_a_card_is_judged_by_its_age(capability: tuple[int, int], level: str) -> None:
+    assert card_finding(card(capability)).level == level
+
+
+def test_runs_that_cannot_be_written_are_a_problem(tmp_path: Path) -> None:
+    assert disk_finding(Path("/proc/runs")).level == "error"
+    assert disk_finding(tmp_path / "runs").level in ("ok", "warning")

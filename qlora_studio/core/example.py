@@ -7,7 +7,7 @@ from typing import Any
 
 _UPPER = bytes(range(ord("A"), ord("Z") + 1))
 _LOWER_TABLE = bytes.maketrans(_UPPER, _UPPER.lower())
-_NOT_ALPHANUMERIC = bytes(code for code in range(128) if not chr(code).isalnum())
+_NOT_ALPHANUMERIC = bytes(code for code in range(1, 128) if not chr(code).isalnum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +26,16 @@ class Example:
 
     def key(self) -> bytes:
         """Return 16 bytes that are equal for equal examples, in every process and on every machine."""
-        digest = blake2b(digest_size=16)
-        for part in self._parts():
-            encoded = part.encode()
-            digest.update(b"%d:" % len(encoded))
-            digest.update(encoded)
-        return digest.digest()
+        return blake2b("".join([f"{len(part)}:{part}" for part in self._parts()]).encode(), digest_size=16).digest()
 
     def near_key(self) -> bytes:
-        """Return 16 bytes that are equal where only letter case, white space or ASCII punctuation differ."""
-        digest = blake2b(digest_size=16)
-        for part in self._parts():
-            if part.isascii():
-                digest.update(part.encode().translate(_LOWER_TABLE, _NOT_ALPHANUMERIC))
-            else:
-                digest.update("".join(part.casefold().split()).encode().translate(None, _NOT_ALPHANUMERIC))
-            digest.update(b"\x00")
-        return digest.digest()
+        """Return 16 bytes that are equal where only letter case, ASCII white space or ASCII punctuation differ."""
+        text = "\x00".join(self._parts())
+        if text.isascii():
+            plain = text.encode().translate(_LOWER_TABLE, _NOT_ALPHANUMERIC)
+        else:
+            plain = text.casefold().encode().translate(None, _NOT_ALPHANUMERIC)
+        return blake2b(plain, digest_size=16).digest()
 
     def _parts(self) -> list[str]:
         if self.text is not None:

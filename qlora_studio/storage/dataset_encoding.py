@@ -72,6 +72,17 @@ def preview(data: bytes, encoding: str) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
+def readings(data: bytes) -> dict[str, str]:
+    """Return what each encoding reads in the first bytes of a file, to be shown side by side."""
+    return {
+        "utf-8": preview(data.removeprefix(codecs.BOM_UTF8), "utf-8"),
+        "utf-16": preview(
+            data, "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-16-le"
+        ),
+        "cp1252": preview(data, "cp1252"),
+    }
+
+
 def _decoder(name: str, codec: str) -> codecs.IncrementalDecoder:
     if name == "cp1252":
         return codecs.getincrementaldecoder("cp1252")("surrogateescape")

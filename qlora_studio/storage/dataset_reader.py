@@ -5,7 +5,7 @@ that looks like another is rejected, and the reason names its format. Rows of se
 and offset are within the file.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
 from qlora_studio.core.dataset_format import (
@@ -20,8 +20,9 @@ from qlora_studio.core.dataset_format import (
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.row_verdict import ReadRow, RowRefused, Verdict
 from qlora_studio.core.run_config import DataSection
+from qlora_studio.storage.dataset_encoding import TextEncoding, readings
 from qlora_studio.storage.dataset_file import DatasetFile, locate_files
-from qlora_studio.storage.dataset_stream import BLOCK_SIZE, Meter
+from qlora_studio.storage.dataset_stream import BLOCK_SIZE, DatasetStream, Meter
 from qlora_studio.storage.dataset_survey import (
     KEPT_REJECTIONS,
     ColumnTally,
@@ -92,7 +93,7 @@ class DatasetReader:
         """Read everything once and return what it is. Raises StudioError as `rows` does."""
         meter = Meter(self.total_bytes, progress, cancelled)
         evidence: Counter[str] = Counter()
-        tallies: dict[str, FormatTally] = {}
+        tallies: defaultdict[str, FormatTally] = defaultdict(FormatTally)
         columns = ColumnTally()
         for number, (file, record) in enumerate(self._records(meter)):
             looks = ""
@@ -101,9 +102,16 @@ class DatasetReader:
                 looks = self._forced or detected
                 columns.add(record.value)
             row = _read_row(number, file, record, self._fault_of(record, looks, looks), looks, self._data.mapping)
-            tallies.setdefault(looks, FormatTally()).add(row)
+            tallies[looks].add(row)
         self._format = self._forced or majority(evidence)
         return self._surveyed(self._format, evidence, tallies, columns)
+
+    def encoding_readings(self, size: int = 2000) -> dict[str, str]:
+        """Return what UTF-8, UTF-16 and Windows-1252 read in the first bytes; nothing where the files are no text."""
+        file = self.files[0]
+        if file.container in ("parquet", "arrow"):
+            return {}
+        return readings(DatasetStream(file, TextEncoding("utf-8"), Meter(file.size_bytes)).first_bytes(size))
 
     def _records(self, meter: Meter, *, with_raw: bool = True) -> Iterator[tuple[DatasetFile, Record]]:
         for file in self.files:

@@ -13,6 +13,7 @@ BLOCK_SIZE = 1 << 20
 # A Zstandard block of 4 bytes can say 128 KiB: so much input can become at most 32 MiB.
 _ZSTD_INPUT = 1 << 10
 _HEAD_SIZE = 4096
+_PROGRESS_STEP = 1 << 18
 
 
 class Meter:
@@ -25,14 +26,15 @@ class Meter:
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
         self._total = total
-        self._done = 0
+        self._done = self._told = 0
         self._progress = progress
         self._cancelled = cancelled
 
     def advance(self, size: int) -> None:
         """Count `size` more bytes. Raises StudioError of kind interrupted where the reading is cancelled."""
         self._done += size
-        if self._progress is not None:
+        if self._progress is not None and (self._done - self._told >= _PROGRESS_STEP or self._done >= self._total):
+            self._told = self._done
             self._progress(self._done, self._total)
         if self._cancelled is not None and self._cancelled():
             raise StudioError("Reading the dataset was cancelled.", kind="interrupted")
@@ -59,6 +61,10 @@ class DatasetStream:
                 break
         self.encoding.inspect(b"".join(seen)[:_HEAD_SIZE], self.file.path.name)
         yield from self.encoding.transcoded(_without_head(chain(seen, blocks), self.encoding.bom_size))
+
+    def first_bytes(self, size: int) -> bytes:
+        """Return the first bytes, decompressed, as they are. Raises StudioError."""
+        return next(self._decompressed(), b"")[:size]
 
     def _decompressed(self) -> Iterator[bytes]:
         try:

@@ -37,7 +37,7 @@ class DatasetSurvey:
     `evidence` says how many rows look like each format; the empty name counts those that look like none. Where `mixed`,
     rows of more than one format stand there, and those that are not of `format` are rejected. `repairs` and `reasons`
     say how often; numbers and names in their words are replaced by `…`. Exact duplicates equal an earlier row; near
-    duplicates equal one when letter case, white space and ASCII punctuation are ignored, and are no exact ones.
+    duplicates equal one when letter case and ASCII white space and punctuation are ignored, and are no exact ones.
     """
 
     path: str

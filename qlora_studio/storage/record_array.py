@@ -130,7 +130,7 @@ class _Text:
         raw = ""
         while True:
             passed = self.skip(len(self.text) - self.at)
-            raw = raw or passed[:RAW_LIMIT]
+            raw += passed[: max(0, RAW_LIMIT - len(raw))]
             if self.ended:
                 return raw
             self.more()

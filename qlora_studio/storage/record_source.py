@@ -10,10 +10,11 @@ from qlora_studio.storage.record import ROW_LIMIT, Record
 from qlora_studio.storage.record_array import array_records
 from qlora_studio.storage.record_arrow import arrow_records
 from qlora_studio.storage.record_csv import csv_records
-from qlora_studio.storage.record_lines import json_line_records, lines, text_records
+from qlora_studio.storage.record_json import raw_decode
+from qlora_studio.storage.record_lines import json_line_records, text_records
 
 _ARRAY_NAME = "JSON array"
-_HEAD_LIMIT = 1 << 16
+_HEAD_SIZE = 1 << 16
 
 
 def records_of(
@@ -47,10 +48,11 @@ def container_name(file: DatasetFile, encoding: str) -> str:
 
 def _is_array(file: DatasetFile, encoding: str) -> bool:
     """Whether a JSON file is one array. Raises StudioError where it is one object over several lines."""
-    head = _first_line(file, encoding)
-    if head.startswith("["):
-        return True
-    if file.container == "json" and head.startswith("{") and not head.endswith("}") and len(head) < _HEAD_LIMIT:
+    first, rest = _beginning(file, encoding)
+    if first.startswith("["):
+        # The first row of JSON Lines may be a list by mistake: then it is whole, and other rows follow.
+        return file.container == "json" or not rest or not _is_whole(first)
+    if file.container == "json" and first.startswith("{") and rest and not first.endswith("}"):
         raise StudioError(
             f"{file.path.name} is one JSON object, not a list of rows.",
             kind="data_refused",
@@ -59,9 +61,20 @@ def _is_array(file: DatasetFile, encoding: str) -> bool:
     return False
 
 
-def _first_line(file: DatasetFile, encoding: str) -> str:
-    stream = DatasetStream(file, TextEncoding(encoding), Meter(file.size_bytes), block_size=_HEAD_LIMIT)
-    for _, _, data, _ in lines(stream, _HEAD_LIMIT):
-        if line := data[:_HEAD_LIMIT].decode("utf-8", "replace").strip(" \t\r\n"):
-            return line
-    return ""
+def _beginning(file: DatasetFile, encoding: str) -> tuple[str, str]:
+    """Return the first line that is not blank, and what follows it, both as far as the first bytes reach."""
+    head = b""
+    for block in DatasetStream(file, TextEncoding(encoding), Meter(0), block_size=_HEAD_SIZE).blocks():
+        head = (head + block).lstrip(b" \t\r\n")
+        if len(head) >= _HEAD_SIZE:
+            break
+    first, _, rest = head.decode("utf-8", "replace").partition("\n")
+    return first.rstrip(), rest.strip()
+
+
+def _is_whole(line: str) -> bool:
+    try:
+        raw_decode(line)
+    except (ValueError, RecursionError):
+        return False
+    return True

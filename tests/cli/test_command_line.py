@@ -15,22 +15,6 @@ COMMANDS = [
     *("demo", "train", "resume", "watch", "runs", "merge", "export", "verify", "chat"),
     *("preview", "check-data", "estimate", "fit", "download", "doctor"),
 ]
-    "demo",
-    "train",
-    "resume",
-    "watch",
-    "runs",
-    "merge",
-    "export",
-    "verify",
-    "chat",
-    "preview",
-    "check-data",
-    "estimate",
-    "fit",
-    "download",
-    "doctor",
-]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

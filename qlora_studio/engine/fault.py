@@ -17,6 +17,10 @@ _CARD_LOST = re.compile(
     re.IGNORECASE,
 )
 
+_DISK_FULL = re.compile(
+    r"no space left on device|file too large|disk quota exceeded|PytorchStreamWriter failed writing", re.IGNORECASE
+)
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the card (or the machine) had no memory left, in any of the libraries' spellings."""
@@ -29,9 +33,9 @@ def is_card_lost(error: BaseException) -> bool:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether a write failed for want of space, by disk, quota or limit."""
+    """Whether a write failed for want of space, by disk, quota or limit; safetensors and torch say it in words."""
     codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return (isinstance(error, OSError) and error.errno in codes) or "No space left on device" in str(error)
+    return (isinstance(error, OSError) and error.errno in codes) or bool(_DISK_FULL.search(str(error)))
 
 
 def failure_of(error: BaseException) -> Failed:

@@ -108,7 +108,9 @@ class StudioTrainer(SFTTrainer):
         self.context.phase("evaluating")
         try:
             fault_injection.before_evaluation(self.state.global_step, self.args.per_device_train_batch_size)
-            metrics = self._evaluated(self._held_out_loss(), started)
+            with torch.random.fork_rng():  # an evaluation more or less must not change what is trained
+                loss = self._held_out_loss()
+            metrics = self._evaluated(loss, started)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -12,12 +12,31 @@ def main() -> int:
         from qlora_studio.engine.worker import work
 
         return work(sys.argv[2])
+    if not sys.argv[1:]:
+        return _open_at_once()
     from qlora_studio.cli.main import run
 
     return run(sys.argv[1:], open_window=_open_window, self_test=_test_window)
 
 
+def _open_at_once() -> int:
+    """Open the window without loading the commands: it shows a quarter of a second sooner."""
+    from qlora_studio.cli.display import require_display
+    from qlora_studio.core.problem import StudioError
+
+    try:
+        require_display()
+        return _open_window(False)
+    except StudioError as error:
+        from qlora_studio.cli.console import Console
+
+        return Console(json=False, details=False, quiet=False).fail(error)
+
+
 def _open_window(demo: bool) -> int:
+    from qlora_studio.ui.qt_check import require_qt
+
+    require_qt()
     from qlora_studio.ui import app
 
     return app.main(demo=demo)

@@ -10,18 +10,21 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from qlora_studio.core.commands import Command
 from qlora_studio.core.events import Event, parse_event
 from qlora_studio.core.job import Job, TrainJob, parse_job
-from qlora_studio.core.metric_history import MetricHistory
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_config_text import from_toml, to_toml
 from qlora_studio.core.run_state import RunState, reduce
 from qlora_studio.storage.message_log import MessageLogReader, MessageLogWriter
+
+if TYPE_CHECKING:
+    from qlora_studio.core.metric_history import MetricHistory
 
 
 class RunFolder:
@@ -94,8 +97,11 @@ class RunFolder:
             state = reduce(state, event)
         return state
 
-    def replay(self) -> tuple[RunState, MetricHistory]:
+    def replay(self) -> "tuple[RunState, MetricHistory]":
         """Return the state and the metric series of the events so far."""
+        # Here, because it takes numpy, and the window's first paint does not wait for that.
+        from qlora_studio.core.metric_history import MetricHistory
+
         state, history = RunState(), MetricHistory()
         for event in self.events():
             state = reduce(state, event)

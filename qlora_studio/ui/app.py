@@ -1,0 +1,213 @@
+"""Builds the program and connects everybody: the only place that knows stores, pages and jobs alike.
+
+The window is shown with the first page alone. After the first paint another thread imports the rest, and the other
+pages are made one at a time, so that the window answers meanwhile; then the card and the runs at work follow. What each
+page is connected to stands in `wiring` and the modules that it names.
+"""
+
+import contextlib
+import functools
+import importlib
+import locale
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QEvent, QObject, QTimer, Signal
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QApplication
+
+from qlora_studio.core.problem import StudioError
+from qlora_studio.storage.settings import load_settings
+from qlora_studio.ui.background import Background
+from qlora_studio.ui.closing import Closing, ask_closing
+from qlora_studio.ui.gpu_panel import GpuPanel
+from qlora_studio.ui.main_window import MainWindow
+from qlora_studio.ui.model_page import ModelPage
+from qlora_studio.ui.page import Page
+from qlora_studio.ui.theme import apply_theme, chosen_theme
+
+if TYPE_CHECKING:
+    from qlora_studio.ui.studio import Studio
+
+
+def main(*, demo: bool = False) -> int:
+    """Open the window and return when it is closed; with `demo`, start the starter project in it."""
+    app = new_application()
+    app_window = AppWindow(demo=demo)
+    app_window.show()
+    return int(app.exec())
+
+
+def new_application() -> QApplication:
+    """Return the application, dressed, with numbers as `run.toml` writes them."""
+    app = QApplication(sys.argv[:1])
+    app.setApplicationName("qlora-studio")
+    app.setApplicationDisplayName("QLoRA Studio")
+    app.setDesktopFileName("qlora-studio")
+    app.setQuitOnLastWindowClosed(True)
+    locale.setlocale(locale.LC_NUMERIC, "C")  # a decimal comma has broken tokenizers
+    with contextlib.suppress(ValueError):  # not in the main thread: a test
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return app
+
+
+class AppWindow(QObject):
+    """The window with everything behind it.
+
+    Signals:
+        painted: the window was painted for the first time.
+        completed: all pages are there and connected.
+    """
+
+    painted = Signal()
+    completed = Signal()
+
+    def __init__(self, *, demo: bool = False) -> None:
+        super().__init__()
+        self.studio: Studio | None = None
+        self._settings = load_settings()
+        self._demo = demo
+        self._closing = False
+        self._ticks: QTimer | None = None
+        apply_theme(_app(), chosen_theme(self._settings.theme))
+        self.panel = GpuPanel()
+        self.window = MainWindow(self.panel)
+        self.model_page = ModelPage()
+        self.window.add_page(self.model_page)
+        self.window.show_page("model")
+        self._import = Background(self)
+        self._import.answered.connect(self._on_import_answered)
+        self._first_paint = _FirstPaint(self.window, self._on_first_paint)
+        self.window.close_requested.connect(self._on_close_requested)
+        sys.excepthook = self._on_unexpected_error
+
+    def show(self) -> None:
+        """Show the window; the rest follows after its first paint."""
+        self.window.show()
+
+    def show_error(self, error: StudioError) -> None:
+        """Show an error on the page that is open."""
+        self.window.current_page().show_error(error)
+
+    def end(self) -> None:
+        """Leave what is at work to itself and stop every thread."""
+        sys.excepthook = sys.__excepthook__
+        if self._ticks is not None:
+            self._ticks.stop()
+        if self.studio is not None:
+            self.studio.end()
+
+    def _on_first_paint(self) -> None:
+        self.painted.emit()
+        self._import.ask(importlib.import_module, "qlora_studio.ui.wiring")
+
+    def _on_import_answered(self, _module: object) -> None:
+        from qlora_studio.ui.studio import Studio
+        from qlora_studio.ui.wiring import PAGES, wire_pages
+
+        studio = self.studio = Studio(self._settings)
+        steps: list[Callable[[], None]] = [functools.partial(self._add_page, page) for page in PAGES]
+        steps += [lambda: wire_pages(studio, self.window, self.panel, self.model_page), lambda: self._begin(studio)]
+        _in_turn(steps)
+
+    def _add_page(self, new_page: Callable[[], Page]) -> None:
+        self.window.add_page(new_page())
+
+    def _begin(self, studio: "Studio") -> None:
+        self._ticks = QTimer(self)
+        self._ticks.setInterval(1000)
+        self._ticks.timeout.connect(self._render_status)
+        self._ticks.start()
+        studio.failed.connect(self.show_error)
+        studio.runs.worked.connect(self._render_status)
+        studio.runs.changed.connect(self._render_status)
+        studio.settings_changed.connect(lambda settings: apply_theme(_app(), chosen_theme(settings.theme)))
+        QGuiApplication.styleHints().colorSchemeChanged.connect(self._on_color_scheme_changed)
+        studio.begin()
+        if self._demo:
+            self._start_demo(studio)
+        self.completed.emit()
+
+    def _start_demo(self, studio: "Studio") -> None:
+        from qlora_studio.storage.presets import load_preset
+
+        studio.draft.replace(load_preset("starter"))
+        if studio.start_draft():
+            self.window.show_page("run")
+
+    def _render_status(self) -> None:
+        if self.studio is None:
+            return
+        self.window.status_line.render_status(self.studio.status())
+        if self._closing and not self.studio.names_at_work():
+            self._close()
+
+    def _on_color_scheme_changed(self) -> None:
+        if self.studio is not None and self.studio.settings.theme == "system":
+            apply_theme(_app(), chosen_theme("system"))
+
+    def _on_close_requested(self) -> None:
+        names = self.studio.names_at_work() if self.studio is not None else ()
+        choice = ask_closing(self.window, names) if names else Closing.KEEP
+        if choice == Closing.KEEP:
+            self._close()
+        elif choice == Closing.STOP_AND_SAVE:
+            self._stop_and_close()
+
+    def _stop_and_close(self) -> None:
+        self._closing = True
+        if self.studio is not None:
+            self.studio.stop_work()
+
+    def _close(self) -> None:
+        self._closing = False
+        self.end()
+        self.window.close_now()
+
+    def _on_unexpected_error(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        """The window's top level: an error of our own is shown and reported, and the window lives on."""
+        sys.__excepthook__(kind, error, trace)
+        detail = "".join(traceback.format_exception(kind, error, trace))
+        self.show_error(
+            StudioError(
+                "Something went wrong in the window. Runs are not touched by it.",
+                kind="internal",
+                advice="Please report this with the details.",
+                detail=detail,
+            )
+        )
+
+
+class _FirstPaint(QObject):
+    """Calls back once, after the window was painted for the first time."""
+
+    def __init__(self, window: MainWindow, callback: Callable[[], None]) -> None:
+        super().__init__(window)
+        self._callback = callback
+        window.rail.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Wait for the paint event."""
+        if event.type() == QEvent.Type.Paint:
+            watched.removeEventFilter(self)
+            QTimer.singleShot(0, self._callback)
+        return False
+
+
+def _in_turn(steps: list[Callable[[], None]]) -> None:
+    """Take one step a turn of the event loop."""
+    if steps:
+        steps[0]()
+        QTimer.singleShot(0, lambda: _in_turn(steps[1:]))
+
+
+def _app() -> QApplication:
+    app = QApplication.instance()
+    assert isinstance(app, QApplication)
+    return app

@@ -1,0 +1,57 @@
+"""Connects the GPU panel to the estimate, the card, and the settings that it can change."""
+
+from PySide6.QtCore import QObject
+
+from qlora_studio.core.estimate import Estimate
+from qlora_studio.core.fit import Verdict
+from qlora_studio.core.gpu_catalogue import GPUS
+from qlora_studio.core.lever import levers
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.ui.gpu_panel import GpuPanel
+from qlora_studio.ui.studio import Studio
+
+_MOST_LEVERS = 4
+
+
+class PanelWiring(QObject):
+    """The panel with the estimate and the card behind it."""
+
+    def __init__(self, studio: Studio, panel: GpuPanel) -> None:
+        super().__init__(panel)
+        self._studio, self._panel = studio, panel
+        studio.estimates.estimated.connect(self._on_estimated)
+        studio.gpu.changed.connect(self._on_gpu_changed)
+        studio.settings_changed.connect(lambda _settings: self._render_assumed())
+        panel.change_requested.connect(studio.draft.set_values)
+        self._render_assumed()
+
+    def _on_estimated(self, result: Estimate | None, why_not: str) -> None:
+        self._panel.render_estimate(result, why_not)
+        self._render_advice()
+
+    def _on_gpu_changed(self) -> None:
+        gpu = self._studio.gpu
+        before = self._panel.fit()
+        self._panel.render_samples(gpu.samples, gpu.memories)
+        self._panel.render_measured(gpu.measured_bytes)
+        after = self._panel.fit()
+        if (before and before.verdict) != (after and after.verdict):
+            self._render_advice()
+
+    def _render_assumed(self) -> None:
+        name = self._studio.settings.assumed_gpu
+        spec = next((spec for spec in GPUS if spec.name == name), None)
+        self._panel.render_assumed(name if spec else "", spec.total_bytes if spec else 0)
+        self._render_advice()
+
+    def _render_advice(self) -> None:
+        fit, found = self._panel.fit(), self._studio.estimates.found
+        shape = found.facts.shape if found is not None and found.facts is not None else None
+        if fit is None or shape is None or fit.verdict == Verdict.FITS:
+            self._panel.advice.show_advice("", "")
+            return
+        offered = levers(self._studio.draft.config, shape, row_tokens=self._studio.estimates.row_tokens)[:_MOST_LEVERS]
+        missing = bytes_text(max(0, -fit.spare_bytes))
+        title = "A tight fit" if fit.verdict == Verdict.TIGHT else f"{missing} too much"
+        text = "Each of these makes it smaller:" if offered else "Choose a smaller model."
+        self._panel.advice.show_advice(title, text, [(lever.text, lever.change) for lever in offered])

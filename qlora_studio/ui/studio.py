@@ -1,0 +1,123 @@
+"""The program behind the window: settings, draft, runs, jobs, card. `app.py` connects it to the pages."""
+
+import time
+from pathlib import Path
+
+from PySide6.QtCore import QObject, Signal
+
+from qlora_studio.core.commands import Stop
+from qlora_studio.core.problem import StudioError
+from qlora_studio.storage.run_folder import RunFolder, run_folders
+from qlora_studio.storage.settings import Settings, cache_path, save_settings
+from qlora_studio.ui.background import Background
+from qlora_studio.ui.draft_store import DraftStore
+from qlora_studio.ui.estimate_control import EstimateControl
+from qlora_studio.ui.gpu_store import GpuStore
+from qlora_studio.ui.job_control import JobControl
+from qlora_studio.ui.run_control import RunControl
+from qlora_studio.ui.status_line import Status
+from qlora_studio.ui.status_view import job_status, run_status
+
+
+class Studio(QObject):
+    """Everything that is not a widget, and nothing that trains.
+
+    Signals:
+        failed: something that was asked could not be done; carries a StudioError.
+        settings_changed: the user's settings are others now.
+    """
+
+    failed = Signal(object)
+    settings_changed = Signal(object)
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.draft = DraftStore()
+        self.runs = RunControl()
+        self.estimates = EstimateControl()
+        self.gpu = GpuStore()
+        self.data, self.export, self.chat, self.download = JobControl(), JobControl(), JobControl(), JobControl()
+        self._search = Background(self)
+        self._search.answered.connect(self._on_search_answered)
+        for part in (self.runs, self.data, self.export, self.chat, self.download):
+            part.failed.connect(self.failed)
+        self.draft.changed.connect(self.estimates.take_config)
+        self.runs.worked.connect(self._watch_worker)
+
+    @property
+    def jobs_path(self) -> Path:
+        """Where jobs without a run of their own work."""
+        return cache_path() / "jobs"
+
+    def begin(self) -> None:
+        """Sample the card, take up the draft of last time, and find the runs that are at work."""
+        self.gpu.start(self.settings.gpu_uuid)
+        last = {"model.source": self.settings.last_model, "data.path": self.settings.last_data}
+        self.draft.set_values({path: value for path, value in last.items() if value})
+        self._search.ask(_busy_runs, self.settings.runs_path)
+
+    def start_draft(self) -> bool:
+        """Start the draft as a run; return whether that went well."""
+        config = self.draft.config
+        if not self.runs.start(config, self.settings.runs_path):
+            return False
+        self.change_settings(last_model=config.model.source, last_data=config.data.path)
+        return True
+
+    def change_settings(self, **values: object) -> None:
+        """Change and save settings."""
+        self.settings = Settings.model_validate(self.settings.model_dump() | values)
+        try:
+            save_settings(self.settings)
+        except StudioError as error:
+            self.failed.emit(error)
+        self.settings_changed.emit(self.settings)
+
+    def status(self) -> Status:
+        """Return what the bottom line says now."""
+        working = self.runs.at_work()
+        shown = self.runs.shown
+        if working or shown is None:
+            session = shown if shown in working else (working[0] if working else None)
+        else:
+            session = shown
+        if not working:
+            for what, job in (("Exporting", self.export), ("Downloading", self.download)):
+                if job.is_at_work():
+                    return job_status(what, "", job.store.state)
+        if session is None:
+            return Status()
+        return run_status(session.store.state, session.store.config, time.time(), others=max(0, len(working) - 1))
+
+    def names_at_work(self) -> tuple[str, ...]:
+        """Return what a closing window leaves at work."""
+        names = [session.store.config.name for session in self.runs.at_work() if session.store.config]
+        names += ["An export"] if self.export.is_at_work() else []
+        return tuple(names)
+
+    def end(self) -> None:
+        """Leave the runs to themselves, end the small jobs and the sampling."""
+        self.runs.leave_all()
+        for job in (self.data, self.chat, self.download):
+            job.end()
+        self.export.leave()
+        self.gpu.stop()
+
+    def stop_work(self) -> None:
+        """Ask everything at work to save and end."""
+        self.runs.stop_all()
+        if self.export.is_at_work():
+            self.export.send(Stop(save=True))
+
+    def _watch_worker(self) -> None:
+        working = self.runs.at_work()
+        self.gpu.watch_worker(working[0].store.state.pid or None if working else None)
+
+    def _on_search_answered(self, folders: list[RunFolder]) -> None:
+        for folder in reversed(folders):
+            self.runs.open(folder)
+
+
+def _busy_runs(runs: Path) -> list[RunFolder]:
+    return [folder for folder in run_folders(runs) if folder.is_busy()]

@@ -24,9 +24,13 @@ Message = Mapping[str, Any]
 
 
 class ChatTemplate:
-    """A chat template with the variables that it sees besides the messages."""
+    """A chat template with the variables that it sees besides the messages.
+
+    Where `in_parts`, contents are handed over as `[{"type": "text", "text": …}]`, as templates of vision models want.
+    """
 
     def __init__(self, source: str, variables: Mapping[str, Any], now: datetime) -> None:
+        self.in_parts = False
         self.has_markers = _MARKERS.search(source) is not None
         self._variables = dict(variables)
         self._plain = _environment("", "", now).from_string(source)
@@ -50,19 +54,20 @@ class ChatTemplate:
         generation_prompt: bool,
     ) -> str:
         return template.render(
-            messages=[_as_transformers_gives_it(message) for message in messages],
+            messages=[self._handed_over(message) for message in messages],
             tools=list(tools) if tools else None,
             documents=None,
             add_generation_prompt=generation_prompt,
             **self._variables,
         )
 
-
-def _as_transformers_gives_it(message: Message) -> dict[str, Any]:
-    """Drop what is None, and give the reasoning under each name that templates read."""
-    plain = {key: value for key, value in message.items() if value is not None}
-    reasoning = next((plain[key] for key in _REASONING if key in plain), None)
-    return plain if reasoning is None else {"thinking": reasoning, **plain, "reasoning_content": reasoning}
+    def _handed_over(self, message: Message) -> dict[str, Any]:
+        """Drop what is None, and give the reasoning under each name that templates read, as transformers does."""
+        plain = {key: value for key, value in message.items() if value is not None}
+        if self.in_parts and isinstance(plain.get("content"), str):
+            plain["content"] = [{"type": "text", "text": plain["content"]}]
+        reasoning = next((plain[key] for key in _REASONING if key in plain), None)
+        return plain if reasoning is None else {"thinking": reasoning, **plain, "reasoning_content": reasoning}
 
 
 class _Generation(Extension):

@@ -16,12 +16,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from jinja2 import TemplateError
-
 from qlora_studio.engine.chat_template import SPAN_END, SPAN_START, ChatTemplate, Message
+from qlora_studio.engine.template_shape import REFUSALS, TemplateShape
 
 Span = tuple[int, int]
-_REFUSALS = (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
 _PROBE = ({"role": "user", "content": "Ping?"}, {"role": "assistant", "content": "Pong."})
 
 
@@ -66,11 +64,14 @@ class AnswerFinder:
         self._token = re.compile(pattern)
         self._token_ahead = re.compile(rf"\s*(?:{pattern})")
         self._end_token = end_token
+        self._shape = TemplateShape(template)
+        if twin is not None:
+            twin.in_parts = template.in_parts
         self._prompt = self._generation_prompt()
 
     def whole(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> Answers:
         """Return the conversation with all of its text trained."""
-        text = self._template.render(messages, tools)
+        messages, text = self._shape.rendered(messages, tools)
         added = "" if text.rstrip().endswith(self._tokens) else self._end_token
         ended = added != "" or text.rstrip().endswith(self._tokens)
         prompted = self._is_prompted(text, messages, tools)
@@ -80,11 +81,11 @@ class AnswerFinder:
         """Return the conversation with its answers. Raises NoAnswer or MaskUnavailable."""
         if not any(message["role"] == "assistant" for message in messages):
             raise NoAnswer("there is no answer in this conversation")
-        text = self._template.render(messages, tools)
+        messages, text = self._shape.rendered(messages, tools)
         for find in (self._by_markers, self._by_twin, self._by_turns, self._by_contents):
             try:
                 found = find(text, messages, tools)
-            except _REFUSALS:
+            except REFUSALS:
                 continue  # this way of asking is not one that the template takes
             if found is not None:
                 prompted = found[2] == "turns" or self._is_prompted(text, messages, tools)
@@ -97,7 +98,7 @@ class AnswerFinder:
             return True
         try:
             return text.startswith(self._template.render(messages[: turns[-1]], tools, generation_prompt=True))
-        except _REFUSALS:
+        except REFUSALS:
             return False
 
     def _by_markers(
@@ -178,12 +179,22 @@ class AnswerFinder:
     def _closed(self, text: str, spans: list[Span], how: str) -> Answers:
         """Let each answer reach to its end-of-turn token, included; add one where the last has none."""
         added = ""
+        spans = self._without_prompt(text, _joined(spans))
         if text[spans[-1][1] :].strip() == "" and not text.rstrip().endswith(self._tokens):
             text, added = text + self._end_token, self._end_token
             spans[-1] = (spans[-1][0], len(text))
         ends = [self._end_of_answer(text, start, end, how) for start, end in spans]
-        closed = tuple((start, end) for (start, _), (end, _) in zip(spans, ends, strict=True))
-        return Answers(text, closed, how, ended=all(ended for _, ended in ends), added=added)
+        closed = _joined([(start, end) for (start, _), (end, _) in zip(spans, ends, strict=True)])
+        return Answers(text, tuple(closed), how, ended=all(ended for _, ended in ends), added=added)
+
+    def _without_prompt(self, text: str, spans: list[Span]) -> list[Span]:
+        """Let answers begin behind the generation prompt: some markers take in its end, or all of it."""
+        found = []
+        for start, end in spans:
+            prompt = text.find(self._prompt, max(0, start - len(self._prompt)), end) if self._prompt else -1
+            behind = prompt + len(self._prompt)
+            found.append((behind, end) if 0 <= prompt <= start < behind else (start, end))
+        return found
 
     def _end_of_answer(self, text: str, start: int, end: int, how: str) -> tuple[int, bool]:
         """Return where an answer ends, end-of-turn token included, and whether there is such a token."""
@@ -207,7 +218,7 @@ class AnswerFinder:
         try:
             without = self._template.render(_PROBE[:1])
             prompt = self._template.render(_PROBE[:1], generation_prompt=True)
-        except _REFUSALS:
+        except REFUSALS:
             return ""
         return prompt[len(without) :] if prompt.startswith(without) else ""
 
@@ -247,12 +258,25 @@ class _ContentMarks:
         if not isinstance(content, str) or not content.strip():
             return message
         core = content.strip()
-        lead, trail = content[: content.index(core)], content[content.index(core) + len(core) :]
+        if message["role"] == "assistant":  # reasoning in the content goes a way of its own, if it is kept at all
+            core = core.rpartition("</think>")[2].strip() or core
+        lead, trail = content[: content.rindex(core)], content[content.rindex(core) + len(core) :]
         return {**message, "content": f"{lead}{nonce}A{index}Z{core}{nonce}B{index}Z{trail}"}
 
 
 def _assistant_turns(messages: Sequence[Message]) -> list[int]:
     return [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+
+
+def _joined(spans: list[Span]) -> list[Span]:
+    """Return spans that touch as one."""
+    joined: list[Span] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
 
 
 def _unmarked(marked: str) -> tuple[str, list[Span]]:

@@ -19,6 +19,7 @@ from jinja2 import TemplateError
 
 from qlora_studio.engine.chat_template import ChatTemplate
 from qlora_studio.engine.loss_mask import AnswerFinder, MaskUnavailable, NoAnswer
+from qlora_studio.engine.template_shape import LeftOut
 
 _MEMORY_LIMIT = 1 << 30  # bytes of address space
 _ORPHAN_SECONDS = 120  # the parent ends a child that takes long; this is for one whose parent is gone
@@ -58,7 +59,7 @@ def _row(finder: AnswerFinder, whole: bool, messages: Any, tools: Any) -> dict[s
         return asdict((finder.whole if whole else finder.answers)(messages, tools))
     except MaskUnavailable as error:
         return {"error": str(error), "hidden": True, "text": error.text}
-    except NoAnswer as error:
+    except (NoAnswer, LeftOut) as error:
         return {"error": str(error)}
     except Exception as error:  # noqa: BLE001  whatever a stranger's program does becomes its row's error
         return {"error": _words(error)}

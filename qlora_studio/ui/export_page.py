@@ -10,9 +10,9 @@ from qlora_studio.core.job import ExportJob
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.run_state import RunState
 from qlora_studio.ui.bars import ProgressLine
-from qlora_studio.ui.check_list import CheckList
-from qlora_studio.ui.export_result import ExportResult, results_of
-from qlora_studio.ui.export_view import RunChoice, export_progress, kind_choices, space_text, verification_checks
+from qlora_studio.ui.export_list import PastExport
+from qlora_studio.ui.export_result import ExportResult
+from qlora_studio.ui.export_view import RunChoice, export_progress, kind_choices, space_text
 from qlora_studio.ui.fields import ComboBox, PathField
 from qlora_studio.ui.format_line import FormatLine
 from qlora_studio.ui.page import GUTTER, Page
@@ -48,7 +48,6 @@ class ExportPage(Page):
         super().__init__()
         self._runs: dict[str, RunChoice] = {}
         self._results: list[ExportResult] = []
-        self._state: RunState | None = None
         self.export_button = PrimaryButton("Merge && export")
         self.add_action(self.export_button)
         self.run = ComboBox()
@@ -59,7 +58,6 @@ class ExportPage(Page):
         self.place = PathField("The run's own folder, under exports", folder=True, caption="Where to")
         self.place.line.setAccessibleName("Folder to export to")
         self.stop = Button("Stop", "small")
-        self.checks = CheckList("Verification")
         self._build()
         self._connect()
         self.render_runs((), "")
@@ -75,8 +73,7 @@ class ExportPage(Page):
         self._show_run()
 
     def render_job(self, state: RunState | None) -> None:
-        """Show how far an export is, and what it left."""
-        self._state = state
+        """Show how far an export is."""
         busy = state is not None and state.last_event > 0 and not state.phase.is_over
         self._progress_card.setVisible(busy)
         if busy and state is not None:
@@ -85,8 +82,6 @@ class ExportPage(Page):
             self._progress_line.show_share(share)
         if state is not None and state.failure is not None:
             self.notice.show_message(state.failure.message, state.failure.advice, state.failure.detail)
-        self._render_results(state)
-        self._render_verification(state)
         self._update()
 
     def chosen_run(self) -> RunChoice | None:
@@ -107,31 +102,28 @@ class ExportPage(Page):
             out_dir=self.place.text(),
         )
 
-    def _render_results(self, state: RunState | None) -> None:
-        exports = state.exports if state else ()
-        paths = {item.path for item in exports}
+    def render_results(self, exports: Sequence[PastExport]) -> None:
+        """Show what exports left, newest first, each with its verification."""
+        paths = {item.exported.path for item in exports}
         for card in [card for card in self._results if card.exported.path not in paths]:
             self._results.remove(card)
             card.deleteLater()
+        shown = {card.exported.path: card for card in self._results}
         run = self.chosen_run() or RunChoice(path="", name="my-model")
-        for exported in results_of(exports, self._results):
-            card = ExportResult(exported, _title(exported.format), run)
-            card.folder_requested.connect(self.folder_requested)
-            self._results.append(card)
-            self._results_box.addWidget(card)
+        for place, past in enumerate(exports):
+            card = shown.get(past.exported.path) or self._new_result(past, run, place)
+            card.show_report(past.report)
 
-    def _render_verification(self, state: RunState | None) -> None:
-        reports = [item.report for item in state.reports if item.kind == "verification"] if state else []
-        checks = tuple(check for report in reports for check in verification_checks(report))
-        failed = [check for check in checks if check.level == "error"]
-        self._verification.setVisible(bool(checks))
-        self.checks.show_checks(checks)
-        words = f"{len(checks) - len(failed)} of {len(checks)} hold"
-        self._verdict.setText(words)
-        self._verdict.set_tone("bad" if failed else "ok")
-        for card, report in zip(self._results, reports, strict=False):
-            verified = bool(report.get("verified", not failed))
-            card.show_verified("verified" if verified else "not right", "ok" if verified else "bad")
+    def _new_result(self, past: PastExport, run: RunChoice, place: int) -> ExportResult:
+        card = ExportResult(past.exported, _title(past.exported.format), run)
+        card.folder_requested.connect(self.folder_requested)
+        self._results.insert(place, card)
+        self._results_box.insertWidget(place, card)
+        return card
+
+    def results(self) -> tuple[ExportResult, ...]:
+        """Return the cards of the exports that are shown."""
+        return tuple(self._results)
 
     def _show_run(self) -> None:
         run = self.chosen_run()
@@ -164,15 +156,10 @@ class ExportPage(Page):
         box = column(self._options, spacing=GUTTER)
         box.addWidget(SideBySide(self._what(), self._from_and_to(), shares=(7, 5)))
         self._progress_card = self._make_progress()
-        self._verification = Card("Verified")
-        self._verdict = Label("", "muted")
-        self._verification.add_header(self._verdict)
-        self._verification.add(self.checks)
         self._results_box = column(spacing=GUTTER)
         for part in (self._empty, self._options, self._progress_card):
             self.body.addWidget(part)
         self.body.addLayout(self._results_box)
-        self.body.addWidget(self._verification)
         self.body.addStretch(1)
 
     def _what(self) -> Card:

@@ -1,16 +1,18 @@
 """What an export left: the folder, how to serve it, and whether it was found to be right."""
 
-from collections.abc import Sequence
+from typing import Any
 
 from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QWidget
 
 from qlora_studio.core.events import Exported
 from qlora_studio.core.quantity import bytes_text, duration_text
+from qlora_studio.ui.check_list import CheckList
 from qlora_studio.ui.copy_block import CopyBlock
-from qlora_studio.ui.export_view import RunChoice, commands_for
+from qlora_studio.ui.export_view import RunChoice, commands_for, verification_checks
 from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.theme import mono_font
-from qlora_studio.ui.widgets import Button, Card, Chip, Rule
+from qlora_studio.ui.widgets import Button, Card, Chip, Rule, column
 
 
 class ExportResult(Card):
@@ -38,16 +40,25 @@ class ExportResult(Card):
             self.add(Rule() if number == 0 else _gap(), CopyBlock(command.program, command.text))
             if command.note:
                 self.add(Label(command.note, "caption", wrap=True))
+        self.checks, self._verdict = CheckList("Verification"), Label("", "title")
+        self._verified = QWidget()
+        box = column(self._verified, margins=(0, 6, 0, 0), spacing=4)
+        for part in (Rule(), self._verdict, self.checks):
+            box.addWidget(part)
+        self.add(self._verified)
+        self.show_report({})
 
-    def show_verified(self, word: str, tone: str) -> None:
-        """Say what the verification found."""
-        self.chip.show_word(word, tone)
-
-
-def results_of(exports: Sequence[Exported], shown: Sequence[ExportResult]) -> tuple[Exported, ...]:
-    """Return the exports that have no card yet."""
-    known = {card.exported.path for card in shown}
-    return tuple(item for item in exports if item.path not in known)
+    def show_report(self, report: dict[str, Any]) -> None:
+        """Show what the verification found; an empty report says that there was none."""
+        checks = verification_checks(report)
+        failed = sum(check.level == "error" for check in checks)
+        right = bool(checks) and bool(report.get("verified", not failed))
+        self.checks.show_checks(checks)
+        self._verified.setVisible(bool(checks))
+        self._verdict.setText(f"Verified: {len(checks) - failed} of {len(checks)} hold" if checks else "")
+        self._verdict.set_tone("ok" if right else "bad")
+        words = ("verified", "ok") if right else (("not right", "bad") if checks else ("not verified", "plain"))
+        self.chip.show_word(*words)
 
 
 def _facts(exported: Exported) -> str:

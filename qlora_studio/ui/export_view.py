@@ -11,6 +11,8 @@ from qlora_studio.core.problem import StudioError
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run_state import RunState
 from qlora_studio.core.serving import ServingCommand, serving_commands
+from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.ui.runs_view import RunLine
 
 _PHASES = {
     "loading_libraries": "Starting",
@@ -44,9 +46,22 @@ class RunChoice:
     adapter_bytes: int = 0
     checkpoints: tuple[str, ...] = ()
     exports_dir: str = ""
-    ready: bool = True
     base: str = ""
     rank: int = 16
+
+
+def choice_of(line: RunLine) -> RunChoice:
+    """Return a run of the list as one to export, or to talk to."""
+    return RunChoice(
+        path=line.path,
+        name=line.name,
+        parameters=line.parameters,
+        adapter_bytes=line.adapter_bytes,
+        checkpoints=tuple(str(step) for step in line.checkpoints),
+        exports_dir=str(RunFolder(line.path).exports_path),
+        base=line.model,
+        rank=line.rank,
+    )
 
 
 def kind_choices() -> dict[str, tuple[ExportFormat, ...]]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qlora_studio.core.problem import StudioError
-from qlora_studio.core.quantity import duration_text
 from qlora_studio.core.run_state import Phase, RunState
 from qlora_studio.storage.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.run_folder import RunFolder, run_folders
+from qlora_studio.ui.export_list import PastExport, past_exports
 from qlora_studio.ui.model_view import model_title
 
 _WORDS = {
@@ -40,6 +40,11 @@ class RunLine:
     has_adapter: bool = False
     safe_step: int | None = None
     problem: str = ""
+    parameters: int = 0
+    adapter_bytes: int = 0
+    checkpoints: tuple[int, ...] = ()
+    rank: int = 16
+    exports: tuple[PastExport, ...] = ()
 
     @property
     def tone(self) -> str:
@@ -79,11 +84,6 @@ def recovery_text(line: RunLine) -> str:
     return f"{line.name} broke off{at}. Its checkpoint of step {line.safe_step:,} is safe."
 
 
-def duration_since(when: float) -> str:
-    """Return how long ago a moment was."""
-    return f"{duration_text(time.time() - when)} ago"
-
-
 def _line(folder: RunFolder, known: dict[str, tuple[tuple[int, int], RunLine]]) -> RunLine:
     path = str(folder.path)
     stamp = _stamp(folder)
@@ -98,11 +98,15 @@ def _line(folder: RunFolder, known: dict[str, tuple[tuple[int, int], RunLine]]) 
 
 
 def _stamp(folder: RunFolder) -> tuple[int, int]:
-    try:
-        stat = folder.events_path.stat()
-    except OSError:
-        return (0, 0)
-    return (stat.st_size, stat.st_mtime_ns)
+    """What changes when a run goes on, or is exported or verified."""
+    size, newest = 0, 0
+    for path in (folder.events_path, folder.exports_path, *folder.exports_path.glob("*")):
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        size, newest = size + stat.st_size, max(newest, stat.st_mtime_ns)
+    return (size, newest)
 
 
 def _read(folder: RunFolder) -> RunLine:
@@ -114,7 +118,7 @@ def _read(folder: RunFolder) -> RunLine:
         return RunLine(path, folder.path.name, state="not readable", problem=error.message)
     except OSError as error:
         return RunLine(path, folder.path.name, state="not readable", problem=str(error))
-    newest = CheckpointFolder(folder.checkpoints_path).all()
+    checkpoints = tuple(int(item.name.rsplit("-", 1)[-1]) for item in CheckpointFolder(folder.checkpoints_path).all())
     return RunLine(
         path=path,
         name=config.name,
@@ -125,7 +129,12 @@ def _read(folder: RunFolder) -> RunLine:
         evaluation_loss=state.evaluation.loss if state.evaluation else None,
         when=state.last_event or folder.config_path.stat().st_mtime,
         has_adapter=_has_adapter(folder, state),
-        safe_step=int(newest[0].name.rsplit("-", 1)[-1]) if newest else None,
+        safe_step=checkpoints[0] if checkpoints else None,
+        parameters=state.model.parameters if state.model else 0,
+        adapter_bytes=sum(item.stat().st_size for item in folder.adapter_path.glob("*.safetensors")),
+        checkpoints=checkpoints,
+        rank=config.lora.rank,
+        exports=past_exports(folder.exports_path),
     )
 
 

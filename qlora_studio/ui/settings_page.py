@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from PySide6.QtCore import Signal
+from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QWidget
 
 from qlora_studio.storage.settings import Settings
-from qlora_studio.ui.copy_block import CopyBlock
 from qlora_studio.ui.fact_grid import FactGrid
 from qlora_studio.ui.fields import ComboBox, PathField
 from qlora_studio.ui.page import Page
@@ -40,10 +40,11 @@ class SettingsPage(Page):
         self.set_heading("Settings", "Chosen once, for all runs")
         self.theme = ComboBox(_THEMES)
         self.runs_dir = PathField("Where runs are kept", folder=True, caption="Folder of runs")
-        self.open_runs = Button("Show it", "small")
+        self.open_runs = Button("Show the runs", "small")
         self.assumed = ComboBox({"": "The card of this machine"})
         self.gpu = ComboBox({"": "The first"})
         self.versions, self.folders = FactGrid(), FactGrid()
+        self._for_report = ""
         self._build()
         self._connect()
 
@@ -66,7 +67,7 @@ class SettingsPage(Page):
         """Show versions, and where things are kept."""
         self.versions.show_facts(versions)
         self.folders.show_facts(folders)
-        self._report.show_text("For a bug report", "\n".join(f"{word}: {value}" for word, value in versions))
+        self._for_report = "\n".join(f"{word}: {value}" for word, value in versions)
 
     def _build(self) -> None:
         self.body.addWidget(SideBySide(self._choices(), self._about()))
@@ -95,12 +96,15 @@ class SettingsPage(Page):
 
     def _about(self) -> Card:
         card = Card("About")
-        self._report = CopyBlock()
-        card.add(self.versions, Rule(), self.folders, Rule(), Label(_PRIVACY, "muted", wrap=True))
+        self.copy_button = Button("Copy", "quiet", tip="Copy the versions for a bug report")
+        card.add_header(self.copy_button)
+        card.add(self.versions, Rule(), self.folders, self.open_runs, Rule(), Label(_PRIVACY, "muted", wrap=True))
         card.body.addStretch(1)
         return card
 
     def _connect(self) -> None:
+        self.copy_button.clicked.connect(lambda: QGuiApplication.clipboard().setText(self._for_report))
+        self.open_runs.clicked.connect(lambda: self.folder_requested.emit(self.runs_dir.text()))
         self.theme.chosen.connect(lambda value: self.settings_requested.emit({"theme": value}))
         self.runs_dir.edited.connect(lambda value: self.settings_requested.emit({"runs_dir": value}))
         self.assumed.chosen.connect(lambda value: self.settings_requested.emit({"assumed_gpu": value}))

@@ -10,14 +10,15 @@ from qlora_studio.core.data_report import DataReport
 from qlora_studio.core.problem import InvalidRunConfig, Problem
 from qlora_studio.core.run_config import RunConfig, all_settings
 from qlora_studio.ui.data_view import data_title
+from qlora_studio.ui.fields import ComboBox
 from qlora_studio.ui.model_view import model_title
 from qlora_studio.ui.page import GUTTER, Page
-from qlora_studio.ui.plain_text import Label, set_tooltip
+from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.settings_form import SettingsForm
 from qlora_studio.ui.side_by_side import SideBySide
 from qlora_studio.ui.tiles import TileGrid
 from qlora_studio.ui.training_view import tiles
-from qlora_studio.ui.widgets import Button, Card, PrimaryButton, StatTile, column, row
+from qlora_studio.ui.widgets import Card, PrimaryButton, StatTile, column, row
 
 _ELSEWHERE = ("data.path", "data.format", "data.mapping", "data.encoding", "export.formats")  # on other pages
 _LEFT = {"lora": "What is learned", "quantization": "The base on the card", "data": "What is held out"}
@@ -65,11 +66,14 @@ class TrainingPage(Page):
         self.run_name.setAccessibleName("Name of the run")
         self.run_name.setMaxLength(80)
         self.run_name.setFixedWidth(240)
-        self.presets: dict[str, Button] = {}
-        self._preset_row = row(spacing=8)
+        self.presets = ComboBox()
+        self.presets.setAccessibleName("Preset")
+        self.presets.setMinimumWidth(200)
+        self._preset_words: dict[str, str] = {}
         self._tiles = tuple(StatTile(tile.title) for tile in tiles(self._config, None))
         self._build()
         self.form.changed.connect(self.setting_requested)
+        self.presets.chosen.connect(self._on_preset_chosen)
         self.run_name.editingFinished.connect(self._on_name_edited)
         self.start_button.clicked.connect(self._on_start_clicked)
         self.render_config(self._config)
@@ -91,16 +95,10 @@ class TrainingPage(Page):
         self._render_tiles()
 
     def render_presets(self, presets: Sequence[PresetLine]) -> None:
-        """Show the presets as buttons."""
-        for button in self.presets.values():
-            button.deleteLater()
-        self.presets = {}
-        for preset in presets:
-            button = self.presets[preset.name] = Button(preset.title, "pill")
-            set_tooltip(button, preset.description)
-            button.clicked.connect(lambda _checked=False, name=preset.name: self._on_preset_clicked(name))
-            self._preset_row.insertWidget(self._preset_row.count() - 1, button)
-        self._preset_card_row.setVisible(bool(self.presets))
+        """Offer presets to begin with."""
+        self._preset_words = {preset.name: preset.description for preset in presets}
+        self.presets.set_choices({"": "Begin with a preset …", **{preset.name: preset.title for preset in presets}})
+        self.presets.setVisible(bool(presets))
 
     def render_problems(self, problems: Sequence[Problem]) -> None:
         """Show every problem at its field, and those without a field here on top."""
@@ -126,7 +124,11 @@ class TrainingPage(Page):
             return
         self.start_requested.emit()
 
-    def _on_preset_clicked(self, name: str) -> None:
+    def _on_preset_chosen(self, name: str) -> None:
+        self._preset_note.setText(self._preset_words.get(name, ""))
+        self._preset_note.setVisible(bool(name))
+        if not name:
+            return
         self.form.forget_refused()
         self.clear_error()
         self.preset_requested.emit(name)
@@ -147,13 +149,11 @@ class TrainingPage(Page):
         line.addWidget(label)
         line.addWidget(self.run_name)
         line.addStretch(1)
+        line.addWidget(self.presets)
         card.body.addLayout(line)
-        self._preset_card_row = QWidget()
-        self._preset_row = row(self._preset_card_row, spacing=8)
-        self._preset_row.addWidget(Label("Begin with", "muted"))
-        self._preset_row.addStretch(1)
-        self._preset_card_row.hide()
-        card.add(self._preset_card_row)
+        self._preset_note = Label("", "caption", wrap=True)
+        self._preset_note.hide()
+        card.add(self._preset_note)
         self.body.addWidget(card)
         self.body.addWidget(TileGrid(self._tiles, columns=(5, 3), least=128))
         self.body.addWidget(SideBySide(self._column(_LEFT), self._column(_RIGHT), breakpoint=640))

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from qlora_studio.ui.chat_page import ChatPage
 from qlora_studio.ui.data_page import DataPage
 from qlora_studio.ui.data_wiring import DataWiring
+from qlora_studio.ui.export_page import ExportPage
 from qlora_studio.ui.gpu_panel import GpuPanel
 from qlora_studio.ui.main_window import MainWindow
 from qlora_studio.ui.model_page import ModelPage
@@ -13,34 +15,16 @@ from qlora_studio.ui.page import Page
 from qlora_studio.ui.panel_wiring import PanelWiring
 from qlora_studio.ui.run_page import RunPage
 from qlora_studio.ui.run_wiring import RunWiring
+from qlora_studio.ui.runs_list import RunsList
+from qlora_studio.ui.runs_page import RunsPage
+from qlora_studio.ui.runs_wiring import ChatWiring, ExportWiring, RunsWiring
+from qlora_studio.ui.settings_page import SettingsPage
+from qlora_studio.ui.settings_wiring import SettingsWiring
 from qlora_studio.ui.studio import Studio
+from qlora_studio.ui.training_page import TrainingPage
+from qlora_studio.ui.training_wiring import TrainingWiring
 
 P = TypeVar("P", bound=Page)
-
-
-class _Empty(Page):
-    def __init__(self) -> None:
-        super().__init__()
-
-
-class TrainingPage(_Empty):
-    name, title = "training", "Training"
-
-
-class ExportPage(_Empty):
-    name, title = "export", "Export"
-
-
-class ChatPage(_Empty):
-    name, title = "chat", "Chat"
-
-
-class RunsPage(_Empty):
-    name, title = "runs", "Runs"
-
-
-class SettingsPage(_Empty):
-    name, title = "settings", "Settings"
 
 
 # In the order of the rail, after the Model page.
@@ -61,6 +45,24 @@ def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel, model_page: 
     ModelWiring(studio, window, model_page)
     DataWiring(studio, window, _page(window, DataPage))
     RunWiring(studio, window, _page(window, RunPage))
+    TrainingWiring(studio, window, _page(window, TrainingPage))
+    SettingsWiring(studio, window, _page(window, SettingsPage))
+    _wire_runs(studio, window)
+
+
+def _wire_runs(studio: Studio, window: MainWindow) -> None:
+    """Connect the pages of what was trained: they share one list of runs."""
+    runs, runs_page = RunsList(studio), _page(window, RunsPage)
+    export = ExportWiring(studio, window, _page(window, ExportPage), runs)
+    chat = ChatWiring(studio, window, _page(window, ChatPage), runs)
+    RunsWiring(studio, window, runs_page, runs)
+    for signal, wiring, name in (
+        (runs_page.export_requested, export, "export"),
+        (runs_page.chat_requested, chat, "chat"),
+    ):
+        signal.connect(wiring.choose)
+        signal.connect(lambda _path, name=name: window.show_page(name))
+    runs.refresh()
 
 
 def _page(window: MainWindow, kind: type[P]) -> P:

@@ -1,10 +1,12 @@
 """The instant estimate: how much graphics memory a run will take, in well under a millisecond, while a slider moves."""
 
 from qlora_studio.core.estimate import Estimate, make_components, make_phases
-from qlora_studio.core.memory_formula import Peak, Resident, peaks, resident
+from qlora_studio.core.gpu_catalogue import GpuSpec
+from qlora_studio.core.memory_formula import Peak, peaks
 from qlora_studio.core.memory_setup import MemorySetup, setup_for
 from qlora_studio.core.model_shape import ModelShape
 from qlora_studio.core.quantity import MIB, bytes_text
+from qlora_studio.core.resident_memory import Resident, resident
 from qlora_studio.core.run_config import RunConfig
 
 INSTANT_ERROR_SHARE = 0.06
@@ -13,13 +15,20 @@ _CACHE_SHARE, _CACHE_BYTES = 0.03, 24 * MIB  # what the allocator holds and does
 
 
 def estimate(
-    config: RunConfig, shape: ModelShape, *, row_tokens: int | None = None, context_bytes: int | None = None
+    config: RunConfig,
+    shape: ModelShape,
+    *,
+    row_tokens: int | None = None,
+    context_bytes: int | None = None,
+    gpu: GpuSpec | None = None,
 ) -> Estimate:
     """Return the instant estimate of a run on a model of this shape.
 
     `row_tokens` is the longest row of the data where that is known; without it rows are as long as `max_length`.
+    `gpu` says which kernels and which 16-bit format there are; without it, those of a recent card.
     """
-    return estimate_setup(shape, setup_for(config, shape, row_tokens=row_tokens), context_bytes=context_bytes)
+    setup = setup_for(config, shape, row_tokens=row_tokens, gpu=gpu)
+    return estimate_setup(shape, setup, context_bytes=context_bytes)
 
 
 def estimate_setup(shape: ModelShape, setup: MemorySetup, *, context_bytes: int | None = None) -> Estimate:

@@ -3,11 +3,12 @@
 Totals are as nvidia-smi shows them, which is less than the name says; `compute` is NVIDIA's compute capability.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from qlora_studio.core.quantity import MIB
 
-_WORKSPACE, _HOPPER_WORKSPACE = 8_519_680, 33_554_432  # bytes; cuBLAS, one a thread
+WORKSPACE_BYTES, _HOPPER_WORKSPACE_BYTES = 8_519_680, 33_554_432  # cuBLAS, one a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class GpuSpec:
     @property
     def workspace_bytes(self) -> int:
         """The size of one of cuBLAS's two workspaces."""
-        return _HOPPER_WORKSPACE if self.compute == 9.0 else _WORKSPACE
+        return _HOPPER_WORKSPACE_BYTES if self.compute == 9.0 else WORKSPACE_BYTES
 
     @property
     def free_bytes(self) -> int:
@@ -85,12 +86,27 @@ GPUS: tuple[GpuSpec, ...] = (
 
 
 def find_gpu(name: str) -> GpuSpec | None:
-    """Return the card of this name; its size may be left out where the name alone is clear."""
+    """Return the card of this name, as people or NVIDIA's driver write it; the smallest where the size is left open."""
     wanted = _plain(name)
-    found = [gpu for gpu in GPUS if wanted and wanted in (_plain(gpu.name), _plain(gpu.name.rsplit(" ", 2)[0]))]
-    if not found:
-        found = [gpu for gpu in GPUS if wanted and wanted in _plain(gpu.name)]
-    return found[0] if len(found) == 1 or (found and _plain(found[0].name) == wanted) else None
+    if not wanted:
+        return None
+    tests: tuple[Callable[[GpuSpec], bool], ...] = (
+        lambda gpu: _plain(gpu.name) == wanted,
+        lambda gpu: _plain(_model(gpu)) == wanted,
+        lambda gpu: all(part in wanted for part in (_plain(_model(gpu)), _plain(gpu.name.split()[-2]))),
+        lambda gpu: _plain(_model(gpu)) in wanted,
+        lambda gpu: wanted in _plain(gpu.name),
+    )
+    for test in tests:
+        if found := [gpu for gpu in GPUS if test(gpu)]:
+            longest = max(len(_model(gpu)) for gpu in found)
+            return min((gpu for gpu in found if len(_model(gpu)) == longest), key=lambda gpu: gpu.total_bytes)
+    return None
+
+
+def _model(gpu: GpuSpec) -> str:
+    """Return a card's name without its size."""
+    return gpu.name.rsplit(" ", 2)[0]
 
 
 def _plain(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The closed formula of a training step's memory: what is resident, what each phase adds. Sizes are bytes.
+"""The closed formula of a training step's memory: what each phase adds to what is resident. Sizes are bytes.
 
 One decoder layer saves a fixed number of bytes a token for its backward pass; with checkpointing only one layer at a
 time does, and every layer keeps its input. The engine's tracer runs the real code, and tests hold this to it.
@@ -6,33 +6,14 @@ time does, and every layer keeps its input. The engine's tracer runs the real co
 
 from dataclasses import dataclass
 
-from qlora_studio.core.layer_shape import LayerShape, Linear
+from qlora_studio.core.layer_memory import LayerMemory
 from qlora_studio.core.memory_setup import MemorySetup
 from qlora_studio.core.model_shape import ModelShape
+from qlora_studio.core.resident_memory import Resident, resident
 
-_BLOCK = 512  # the allocator's unit
-_QUANT_BLOCK, _NESTED_BLOCK = 64, 256
-_HEAD_TILE_TOKENS, _HEAD_TILE_WORDS = 4096, 32_768  # trl.kernels.chunked_logprob
-_PAGED_FROM = 100_000  # elements: smaller tensors are never paged
-_OPTIMIZER_BLOCK = 256
-_SMALLEST_8BIT = 4096  # elements: smaller tensors keep 32-bit state
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resident:
-    """What lies on the card between two steps. `gradients` come and go with each optimizer step."""
-
-    weights: int
-    adapter: int
-    gradients: int
-    optimizer: int
-    managed: int
-    workspace: int
-
-    @property
-    def total(self) -> int:
-        """All but the gradients and the managed memory."""
-        return self.weights + self.adapter + self.optimizer + self.workspace
+HEAD_TILE_TOKENS, HEAD_TILE_WORDS = 4096, 32_768  # trl.kernels.chunked_logprob
+_HEAD_STATISTICS = 28  # bytes a scored token
+_PLAIN_LOGITS_FORWARD, _PLAIN_LOGITS_BACKWARD = 10, 12  # bytes a logit: 16-bit, fp32, log-softmax, gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,210 +21,88 @@ class Peak:
     """The most that is allocated at one moment of a phase, and of what kinds that is beside the resident."""
 
     phase: str
-    gradients: int
-    activations: int
-    logits: int
+    gradients: int = 0
+    activations: int = 0
+    logits: int = 0
 
-    def allocated(self, resident: Resident) -> int:
+    def allocated(self, held: Resident) -> int:
         """Bytes allocated at that moment."""
-        return resident.total + self.gradients + self.activations + self.logits
-
-
-def resident(shape: ModelShape, setup: MemorySetup) -> Resident:
-    """Return what lies on the card between two steps."""
-    if setup.method == "full":
-        trained, trained_bytes, adapter = shape.parameters, setup.weight_bytes, 0
-        state, managed = _optimizer_state({shape.parameters: 1}, trained_bytes, setup.optimizer)
-    else:
-        trained = shape.adapter_parameters(setup.rank, setup.targets, dora=setup.dora)
-        trained_bytes = setup.adapter_bytes
-        adapter = trained * trained_bytes
-        state, managed = _optimizer_state(_adapter_tensors(shape, setup), trained_bytes, setup.optimizer)
-    return Resident(
-        weights=weights_bytes(shape, setup),
-        adapter=adapter,
-        gradients=trained * trained_bytes,
-        optimizer=state,
-        managed=managed,
-        workspace=2 * setup.workspace_bytes + 3 * 8 * setup.tokens,
-    )
-
-
-def weights_bytes(shape: ModelShape, setup: MemorySetup) -> int:
-    """Return the size of the frozen base on the card."""
-    kept_bytes = 4 if setup.upcast else setup.weight_bytes
-    if setup.quantization == "none":
-        return shape.parameters * setup.weight_bytes
-    linears = sum(
-        layer.count * _quantized_bytes(linear, setup.double) for layer in shape.layer_shapes for linear in layer.linears
-    )
-    return linears + shape.kept_parameters * kept_bytes
+        return held.total + self.gradients + self.activations + self.logits
 
 
 def peaks(shape: ModelShape, setup: MemorySetup) -> tuple[Peak, ...]:
     """Return the peak of each phase of a step."""
     held = resident(shape, setup)
-    saved = _Saved(shape, setup)
-    carried = held.gradients if setup.accumulation > 1 else 0
-    kept = saved.kept_by_layers()
-    logits = _logits_bytes(shape, setup)
-    last_layer = _backward_bytes(shape, setup, saved)
-    first_layer_gradients = held.gradients * (shape.layers - 1) // max(1, shape.layers)
-    early = saved.inputs_of_layer + last_layer
-    late = kept + last_layer
-    backward = max(
-        Peak(phase="backward", gradients=carried, activations=late, logits=0),
-        Peak(phase="backward", gradients=max(carried, first_layer_gradients), activations=early, logits=0),
-        key=lambda peak: peak.allocated(held),
-    )
-    at_head = saved.before_head()
-    return (
-        Peak(phase="forward", gradients=carried, activations=at_head, logits=logits),
-        backward,
-        Peak(phase="optimizer", gradients=held.gradients, activations=0, logits=0),
-    )
+    step = _Step(shape, setup, held)
+    backward = max((step.head_backward(), step.last_layer(), step.first_layer()), key=lambda peak: peak.allocated(held))
+    return step.forward(), backward, Peak(phase="optimizer", gradients=held.gradients)
 
 
 def layer_bytes_per_token(shape: ModelShape, setup: MemorySetup) -> int:
     """Return what one decoder layer saves for its backward pass, a token."""
-    return _Saved(shape, setup).per_token
+    return LayerMemory(shape, setup).per_token
 
 
-def state_sizes(elements: int, element_bytes: int, optimizer: str) -> tuple[list[int], list[int]]:
-    """Return the buffers that AdamW keeps for one tensor: ordinary ones, and those in managed memory."""
-    if optimizer.startswith("adamw_torch"):
-        step = [4] if "fused" in optimizer else []  # a counter on the card
-        return [*step, element_bytes * elements, element_bytes * elements], []
-    moments, scales = 2 * [4 * elements], []
-    if "8bit" in optimizer and elements >= _SMALLEST_8BIT:
-        moments, scales = 2 * [elements], 2 * [4 * -(-elements // _OPTIMIZER_BLOCK)]
-    if optimizer.startswith("paged") and elements >= _PAGED_FROM:
-        return scales, moments
-    return [*moments, *scales], []
+class _Step:
+    """The moments of a step at which memory can be at its highest."""
 
+    def __init__(self, shape: ModelShape, setup: MemorySetup, held: Resident) -> None:
+        self._shape, self._setup, self._held = shape, setup, held
+        self._layer = LayerMemory(shape, setup)
+        self._carried = held.gradients if setup.accumulation > 1 else 0
+        rotary = 2 * setup.compute_bytes * shape.head_dim * setup.row_tokens
+        mask = setup.batch * setup.row_tokens**2 if setup.masked else 0
+        self._shared = rotary + mask * (setup.compute_bytes if setup.attention == "eager" else 1)
 
-class _Saved:
-    """What autograd saves, in one layer and between layers."""
+    def forward(self) -> Peak:
+        """The head has scored the last tile."""
+        return Peak(
+            phase="forward", gradients=self._carried, activations=self._before_head(), logits=self._logits_forward()
+        )
 
-    def __init__(self, shape: ModelShape, setup: MemorySetup) -> None:
-        self._shape, self._setup = shape, setup
-        self.layer = _widest(shape)
-        self.per_token = self._norms() + self._attention() + self._mlp() + self._adapters()
-        self.inputs_of_layer = setup.compute_bytes * shape.hidden_size * setup.tokens
-        self.rotary = 2 * setup.compute_bytes * shape.head_dim * setup.row_tokens
-        self.mask = setup.batch * setup.row_tokens**2 if setup.masked else 0
+    def head_backward(self) -> Peak:
+        """The head's gradient is being gathered."""
+        return Peak(
+            phase="backward", gradients=self._carried, activations=self._before_head(), logits=self._logits_backward()
+        )
 
-    def kept_by_layers(self) -> int:
-        """Bytes held for all layers while the last one runs backward, without that layer's own."""
-        layers, tokens = self._shape.layers, self._setup.tokens
-        shared = self.rotary + self.mask
-        if self._setup.checkpointing:
-            return shared + layers * self.inputs_of_layer
-        return shared + (layers - 1) * self.per_token * tokens
+    def last_layer(self) -> Peak:
+        """The last layer runs backward, while all others still hold what they saved."""
+        others = self._shape.layers - 1
+        kept = self._layer.input * (others + 1) if self._setup.checkpointing else self._layer.saved() * others
+        return Peak(phase="backward", gradients=self._carried, activations=self._shared + kept + self._layer.backward())
 
-    def before_head(self) -> int:
-        """Bytes held when the head begins: every layer's, and the final norm's."""
-        hidden, tokens = self._shape.hidden_size, self._setup.tokens
-        size = self._setup.compute_bytes
-        norm = (4 * hidden + 4 + size * hidden) * tokens
-        shared = self.rotary + self.mask + norm
-        if self._setup.checkpointing:
-            return shared + (self._shape.layers + 1) * self.inputs_of_layer
-        return shared + self._shape.layers * self.per_token * tokens
+    def first_layer(self) -> Peak:
+        """The first layer runs backward, and all gradients but its own are there."""
+        layers = max(1, self._shape.layers)
+        gradients = max(self._carried, self._held.gradients * (layers - 1) // layers)
+        activations = self._shared + self._layer.input + self._layer.backward()
+        return Peak(phase="backward", gradients=gradients, activations=activations)
 
-    def _norms(self) -> int:
-        hidden, size = self._shape.hidden_size, self._setup.compute_bytes
-        one = {"rms": 4 * hidden + 4, "layer": size * hidden + 8, "none": size * hidden + 8}[self._shape.norm]
-        shape = self._shape
-        query = 0
-        if shape.query_norm:
-            lanes = (shape.heads + shape.kv_heads) if shape.query_norm == "head" else 2
-            query = 4 * (shape.heads + shape.kv_heads) * shape.head_dim + 4 * lanes
-        return shape.norms * one + query
+    def _before_head(self) -> int:
+        shape, setup = self._shape, self._setup
+        layers = self._layer.input if setup.checkpointing else self._layer.saved()
+        last_norm = (4 * shape.hidden_size + 4) * setup.tokens
+        out = self._layer.input if setup.loss == "fused" else 0
+        return self._shared + shape.layers * layers + last_norm + out
 
-    def _attention(self) -> int:
-        shape, size = self._shape, self._setup.compute_bytes
-        query, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-        expanded = keys if self._setup.attention == "flash" else query
-        if self._setup.attention == "eager":
-            scores = shape.heads * self._setup.row_tokens * (4 + size)
-            return size * (query + 2 * expanded) + size * query + scores
-        return size * (2 * query + 2 * expanded) + 4 * shape.heads
+    def _scored(self) -> int:
+        return int(self._setup.tokens * self._setup.trained_share)
 
-    def _mlp(self) -> int:
-        shape, size = self._shape, self._setup.compute_bytes
-        width = shape.experts_per_token * shape.expert_width if self.layer.experts else shape.intermediate_size
-        routed = size * shape.hidden_size * shape.experts_per_token if self.layer.experts else 0
-        return routed + size * width * (3 if shape.gated else 1)
+    def _tile(self) -> int:
+        tokens, words = min(self._scored(), HEAD_TILE_TOKENS), min(HEAD_TILE_WORDS, self._shape.vocabulary)
+        return self._setup.compute_bytes * tokens * words
 
-    def _adapters(self) -> int:
-        setup = self._setup
-        targeted = [linear for linear in self.layer.linears if linear.name in setup.targets]
-        if setup.method == "full":
-            return sum({linear.role: setup.compute_bytes * linear.inputs for linear in self.layer.linears}.values())
-        down = setup.adapter_bytes * setup.rank * len(targeted)
-        if setup.dropout > 0:
-            return down + sum((setup.adapter_bytes + 1) * linear.inputs for linear in targeted)
-        inputs = {linear.role: setup.compute_bytes * linear.inputs for linear in targeted}
-        if setup.attention != "eager":
-            inputs.pop("attention_out", None)  # shares the attention's output
-        return down + sum(inputs.values())
+    def _logits_forward(self) -> int:
+        if self._setup.loss == "plain":
+            return _PLAIN_LOGITS_FORWARD * self._shape.vocabulary * self._setup.tokens
+        hidden = self._layer.residual * self._shape.hidden_size
+        return self._scored() * (hidden + _HEAD_STATISTICS) + self._tile()
 
-
-def _backward_bytes(shape: ModelShape, setup: MemorySetup, saved: _Saved) -> int:
-    tokens, size = setup.tokens, setup.compute_bytes
-    width = max((linear.inputs for linear in saved.layer.linears if linear.role == "mlp_out"), default=0)
-    last = next((linear for linear in saved.layer.linears if linear.role == "mlp_out"), None)
-    targeted = last is not None and last.name in setup.targets
-    freed = (size + (1 if setup.dropout > 0 else 0)) * width * tokens if targeted else 0
-    unpacked = size * width * shape.hidden_size if setup.quantization != "none" else 0
-    through_last = (2 if targeted else 1) * size * width * tokens + unpacked
-    through_gate = (3 if shape.gated else 2) * size * width * tokens
-    return saved.per_token * tokens - freed + size * shape.hidden_size * tokens + max(through_last, through_gate)
-
-
-def _logits_bytes(shape: ModelShape, setup: MemorySetup) -> int:
-    hidden, size = shape.hidden_size, setup.compute_bytes
-    if setup.loss == "plain":
-        return (size + 4 + 4 + 4) * shape.vocabulary * setup.tokens
-    trained = int(setup.tokens * setup.trained_share)
-    tile = size * min(trained, _HEAD_TILE_TOKENS) * min(_HEAD_TILE_WORDS, shape.vocabulary)
-    return trained * (size * hidden + 28 + 4 * hidden) + max(tile, size * hidden * trained)
-
-
-def _widest(shape: ModelShape) -> LayerShape:
-    return max(shape.layer_shapes, key=lambda layer: layer.quantizable + layer.experts)
-
-
-def _quantized_bytes(linear: Linear, double: bool) -> int:
-    blocks = -(-linear.parameters // _QUANT_BLOCK)
-    packed = _round(-(-linear.parameters // 2)) + _BLOCK  # and the code's 16 values
-    if not double:
-        return packed + _round(4 * blocks)
-    return packed + _round(blocks) + _round(4 * -(-blocks // _NESTED_BLOCK)) + _BLOCK  # and the offset
-
-
-def _adapter_tensors(shape: ModelShape, setup: MemorySetup) -> dict[int, int]:
-    """Return how many tensors there are of each number of elements."""
-    tensors: dict[int, int] = {}
-    for layer in shape.layer_shapes:
-        for linear in layer.linears:
-            if linear.name in setup.targets:
-                sizes = [setup.rank * linear.inputs, setup.rank * linear.outputs]
-                for size in [*sizes, linear.outputs] if setup.dora else sizes:
-                    tensors[size] = tensors.get(size, 0) + layer.count
-    return tensors
-
-
-def _optimizer_state(tensors: dict[int, int], element_bytes: int, optimizer: str) -> tuple[int, int]:
-    """Return the bytes of the optimizer's state as torch counts it, and those in managed memory."""
-    ordinary = managed = 0
-    for elements, count in tensors.items():
-        counted, paged = state_sizes(elements, element_bytes, optimizer)
-        ordinary += count * sum(map(_round, counted))
-        managed += count * sum(map(_round, paged))
-    return ordinary, managed
-
-
-def _round(size: int) -> int:
-    return max(_BLOCK, -(-size // _BLOCK) * _BLOCK)
+    def _logits_backward(self) -> int:
+        if self._setup.loss == "plain":
+            return _PLAIN_LOGITS_BACKWARD * self._shape.vocabulary * self._setup.tokens
+        hidden = self._layer.residual * self._shape.hidden_size
+        gradient = 4 * self._shape.hidden_size
+        gathered = max(self._tile(), hidden * self._scored())
+        return self._scored() * (hidden + gradient + _HEAD_STATISTICS) + gathered

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from qlora_studio.core.gpu_catalogue import WORKSPACE_BYTES, GpuSpec
 from qlora_studio.core.model_shape import ModelShape
 from qlora_studio.core.run_config import RunConfig
 
 Attention = Literal["flash", "efficient", "eager"]
 Method = Literal["lora", "full"]
-CHECKPOINTING_BY_DEFAULT = True
 AUTO_OPTIMIZER = "paged_adamw_32bit"
+_FLASH_FROM = 8.0  # compute capability
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class MemorySetup:
     masked: bool = False
     loss: Literal["fused", "plain"] = "fused"
     upcast: bool = False
-    workspace_bytes: int = 8_519_680
+    workspace_bytes: int = WORKSPACE_BYTES
 
     @property
     def tokens(self) -> int:
@@ -49,32 +50,53 @@ class MemorySetup:
         return self.batch * self.row_tokens
 
 
-def setup_for(config: RunConfig, shape: ModelShape, *, row_tokens: int | None = None) -> MemorySetup:
-    """Return the setup of a run. `row_tokens` is the longest row of the data where it is known."""
-    training, quantization, lora = config.training, config.quantization, config.lora
-    longest = training.max_length if row_tokens is None or training.packing else min(row_tokens, training.max_length)
+def setup_for(
+    config: RunConfig, shape: ModelShape, *, row_tokens: int | None = None, gpu: GpuSpec | None = None
+) -> MemorySetup:
+    """Return the setup of a run: on a card of this kind, or on a recent one where none is named.
+
+    `row_tokens` is the longest row of the data where that is known. Rows of a batch are padded to the longest, packed
+    ones are laid end to end; both need a mask, which the flash kernel does not take.
+    """
+    training, lora = config.training, config.lora
+    longest = training.max_length if row_tokens is None else min(row_tokens, training.max_length)
+    batch, row = (training.batch_size, longest)
+    if training.packing:
+        batch, row = 1, training.batch_size * training.max_length
+    dtype = compute_dtype_of(config, gpu)
+    size = 4 if dtype == "float32" else 2
     masked = training.packing or training.batch_size > 1
-    compute_bytes = 4 if quantization.compute_dtype == "float32" else 2
     return MemorySetup(
-        quantization=quantization.method,
-        double=quantization.double,
-        weight_bytes=compute_bytes,
-        compute_bytes=compute_bytes,
+        quantization=config.quantization.method,
+        double=config.quantization.double,
+        weight_bytes=size,
+        compute_bytes=size,
         rank=lora.rank,
         targets=shape.targets(lora.target_modules),
         dropout=lora.dropout,
         dora=lora.dora,
-        adapter_bytes=compute_bytes,
+        adapter_bytes=2 if dtype == "bfloat16" else 4,
         optimizer=AUTO_OPTIMIZER if training.optimizer == "auto" else training.optimizer,
-        checkpointing=checkpointing_is_on(config),
+        checkpointing=training.gradient_checkpointing != "off",
         accumulation=training.gradient_accumulation,
-        batch=training.batch_size,
-        row_tokens=max(1, longest),
-        attention="eager" if shape.eager_only else "efficient" if masked else "flash",
+        batch=batch,
+        row_tokens=max(1, row),
+        attention=_attention(shape, masked, gpu),
         masked=masked,
+        workspace_bytes=gpu.workspace_bytes if gpu else WORKSPACE_BYTES,
     )
 
 
-def checkpointing_is_on(config: RunConfig) -> bool:
-    """Whether activations are computed twice instead of kept; `auto` is on."""
-    return config.training.gradient_checkpointing != "off"
+def compute_dtype_of(config: RunConfig, gpu: GpuSpec | None) -> str:
+    """Return the compute dtype: what the config says, or the best that the card has."""
+    wish: str = config.quantization.compute_dtype
+    if wish == "auto":
+        return "bfloat16" if gpu is None or gpu.bf16 else "float16"
+    return wish
+
+
+def _attention(shape: ModelShape, masked: bool, gpu: GpuSpec | None) -> Attention:
+    if shape.eager_only:
+        return "eager"
+    has_flash = gpu is None or gpu.compute >= _FLASH_FROM
+    return "flash" if has_flash and not masked else "efficient"

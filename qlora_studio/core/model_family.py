@@ -44,6 +44,7 @@ _GEMMA2 = Family(
     o_bias="attention_bias",
     norms=4,
     tied=True,
+    eager_only=True,
     defaults={"head_dim": 256, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 256000},
 )
 

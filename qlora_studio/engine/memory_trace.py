@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from qlora_studio.core.memory_formula import HEAD_TILE_TOKENS, HEAD_TILE_WORDS
 from qlora_studio.engine.allocator_model import Block, CachingAllocator
 from qlora_studio.engine.cuda_scratch import indexed_by_mask, scratch_after, scratch_during
 
@@ -48,7 +49,7 @@ class MemoryTrace(TorchDispatchMode):
         key = storage._cdata
         if key in self._live or not storage.nbytes():
             return
-        kind = kind or ("logits" if self._vocabulary and self._vocabulary in tensor.shape else self.kind)
+        kind = kind or ("logits" if self._is_logits(tensor.shape) else self.kind)
         self._live[key] = (self._allocate(storage.nbytes(), kind), kind)
         weakref.finalize(storage, self._release, key)
 
@@ -101,6 +102,12 @@ class MemoryTrace(TorchDispatchMode):
         elif isinstance(out, (tuple, list)):
             for item in out:
                 self._track_all(item)
+
+    def _is_logits(self, shape: torch.Size) -> bool:
+        if not self._vocabulary or not shape:
+            return False
+        is_tile = len(shape) == 2 and shape[1] == HEAD_TILE_WORDS and shape[0] <= HEAD_TILE_TOKENS
+        return is_tile or shape[-1] == self._vocabulary
 
     def _allocate(self, size: int, kind: str) -> Block:
         block = self.allocator.allocate(size)

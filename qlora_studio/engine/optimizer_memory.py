@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from qlora_studio.core.memory_formula import state_sizes
+from qlora_studio.core.resident_memory import state_sizes
 from qlora_studio.engine.memory_trace import MemoryTrace
 
 

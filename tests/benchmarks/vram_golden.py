@@ -1,7 +1,7 @@
 """Traces published runs and prints how far off each is:  python tests/benchmarks/vram_golden.py FILE.csv
 
-Rows are those of the fitcheck archive (MIT, by Anassbzdd): a Tesla T4, fp16, adapters on q, k, v and o. The columns used
-are model, batch, seq, attention (eager, or eff for SDPA's memory-efficient kernel), quant (nf4 or none), rank,
+Rows are those of the fitcheck archive (MIT, by Anassbzdd): a Tesla T4, fp16, adapters on q, k, v and o. The columns
+used are model, batch, seq, attention (eager, or eff for SDPA's memory-efficient kernel), quant (nf4 or none), rank,
 peak_alloc_mib and peak_reserved_mib. The last line is one JSON object with the errors over all rows.
 """
 

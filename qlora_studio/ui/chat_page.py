@@ -14,6 +14,7 @@ from qlora_studio.ui.fields import CheckBox, ComboBox, NumberBox, SpinBox
 from qlora_studio.ui.page import Page
 from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.prompt_field import PromptField
+from qlora_studio.ui.tiles import TileGrid
 from qlora_studio.ui.widgets import Button, Card, PrimaryButton, column, row
 
 _CHECKPOINTS = {"final": "Final adapter", "best": "Best checkpoint", "last": "Last checkpoint"}
@@ -163,23 +164,24 @@ class ChatPage(Page):
         self.seed.setValue(42)
         self.longest.setValue(256)
         fields = (
-            ("Run", self.run, 3),
-            ("Checkpoint", self.checkpoint, 2),
-            ("Temperature", self.temperature, 1),
-            ("Seed", self.seed, 1),
-            ("At most", self.longest, 1),
+            ("Run", self.run),
+            ("Checkpoint", self.checkpoint),
+            ("Temperature", self.temperature),
+            ("Seed", self.seed),
+            ("At most", self.longest),
         )
-        line = row(spacing=12)
-        for title, field, share in fields:
-            part = column(spacing=3)
+        parts = []
+        for title, field in fields:
+            part = QWidget()
+            box = column(part, spacing=3)
             label = Label(title, "caption")
             label.setBuddy(field)
             field.setAccessibleName(title)
             field.setMinimumWidth(72)
-            part.addWidget(label)
-            part.addWidget(field)
-            line.addLayout(part, share)
-        card.body.addLayout(line)
+            box.addWidget(label)
+            box.addWidget(field)
+            parts.append(part)
+        card.add(TileGrid(parts, columns=(5, 3), least=104, spacing=12))
         return card
 
     def _make_talk(self) -> Card:

@@ -141,8 +141,8 @@ class DataPage(Page):
         self._progress_card = self._make_progress_card()
         for part in (self.source, self._progress_card, self.mapping, self.xray, self._middle):
             self.body.addWidget(part)
-        self.body.addWidget(self.rows, 1)
-        self.body.addStretch()
+        self.body.addWidget(self.rows, 1000)
+        self.body.addStretch(1)
 
     def _make_progress_card(self) -> Card:
         card = Card("Looking through every row")

@@ -14,7 +14,7 @@ FORMAT_WORDS = {
     "": "a format that is not known",
 }
 VERDICT_TONES = {"ok": "ok", "repaired": "warn", "rejected": "bad"}
-PART_WORDS = {"": "", "training": "trained", "evaluation": "held out", "left_out": "left out"}
+PART_WORDS = {"": "", "training": "in training", "evaluation": "held out", "left_out": "left out"}
 _PROGRESS_WORDS = {
     "loading_libraries": "Starting",
     "reading": "Reading rows",

@@ -31,10 +31,10 @@ class ExportResult(Card):
         self.open_button = Button("Open folder", "small")
         self.open_button.clicked.connect(lambda: self.folder_requested.emit(exported.path))
         self.header.insertWidget(1, self.chip)
-        self.add_header(Label(_facts(exported), "caption"), self.open_button)
+        self.add_header(self.open_button)
         path = Label(exported.path, wrap=True, selectable=True)
         path.setFont(mono_font(12))
-        self.add(path)
+        self.add(path, Label(_facts(exported), "caption", wrap=True))
         commands = commands_for(exported, run)
         for number, command in enumerate(commands):
             self.add(Rule() if number == 0 else _gap(), CopyBlock(command.program, command.text))

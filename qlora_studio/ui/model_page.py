@@ -102,9 +102,8 @@ class ModelPage(Page):
         """Show the catalogue, judged for a card; `card` is its name, empty where there is none."""
         self._lines = tuple(lines)
         self._show_lines()
-        self._card.setText(
-            f"with the settings of this run, on {card}" if card else "choose a card in Settings to judge them"
-        )
+        on = f"Judged with the settings of this run, on {card}." if card else "Choose a card in Settings to judge them."
+        self._card.setText(on)
 
     def _render_facts(self) -> None:
         facts, config = self._facts, self._config
@@ -150,18 +149,19 @@ class ModelPage(Page):
 
     def _catalogue(self) -> Card:
         card = Card("Models that people start from")
-        self._card = Label("", "caption")
+        self._card = Label("", "caption", wrap=True)
         self.search = QLineEdit()
         self.search.setPlaceholderText("Filter")
         self.search.setAccessibleName("Filter the models")
-        self.search.setFixedWidth(140)
-        card.add_header(self._card, self.search)
+        self.search.setMinimumWidth(72)
+        self.search.setMaximumWidth(150)
+        card.add_header(self.search)
         self.use_selected = Button("Use it", "small", tip="Choose the selected model")
         self.use_selected.setEnabled(False)
         card.add_header(self.use_selected)
         self.table = Table(self.catalogue, name="Models")
         self.table.setMinimumHeight(260)
-        card.add(self.table)
+        card.add(self._card, self.table)
         return card
 
     def _connect(self) -> None:

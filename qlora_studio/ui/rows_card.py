@@ -5,10 +5,11 @@ from PySide6.QtWidgets import QButtonGroup, QFileDialog, QLineEdit
 
 from qlora_studio.core.data_report import DataReport, RowSummary
 from qlora_studio.ui.data_view import PART_WORDS, VERDICT_TONES, verdict_text
+from qlora_studio.ui.flow_row import FlowRow
 from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.table import Column, Table, TableModel
 from qlora_studio.ui.visible_text import visible_text
-from qlora_studio.ui.widgets import Button, Card
+from qlora_studio.ui.widgets import Button, Card, row
 
 _COLUMNS = (
     Column("Row", lambda row: f"{row.number + 1:,}", right=True, tip=lambda row: f"line {row.line:,}"),
@@ -40,18 +41,23 @@ class RowsCard(Card):
         self.search = QLineEdit()
         self.search.setPlaceholderText("Filter")
         self.search.setAccessibleName("Filter the rows")
-        self.search.setFixedWidth(150)
+        self.search.setMinimumWidth(72)
+        self.search.setMaximumWidth(150)
         self.save = Button("Save report…", "quiet", tip="Write every row that is not ok, with its place and reason")
         self.model = TableModel(_COLUMNS)
         self.table = Table(self.model, name="Rows")
         self.table.setMinimumHeight(220)
         self.table.horizontalHeader().setMaximumSectionSize(_WIDEST * 3)
         self._note = Label("", "caption")
-        for place, pill in enumerate(self.pills.values(), 1):
+        for pill in self.pills.values():
             self._group.addButton(pill)
-            self.header.insertWidget(place, pill)
-        self.add_header(self._note, self.save, self.search)
+        self.header.insertWidget(1, FlowRow(*self.pills.values()))
+        self.add_header(self.search)
         self.add(self.table)
+        foot = row()
+        foot.addWidget(self._note, 1)
+        foot.addWidget(self.save)
+        self.body.addLayout(foot)
         self.pills["all"].setChecked(True)
         self._group.buttonClicked.connect(lambda _button: self._show_rows())
         self.search.textChanged.connect(self._show_rows)
@@ -76,7 +82,8 @@ class RowsCard(Card):
         shown = [row for row in listing if _fits(row, verdict, words)]
         self.model.set_rows(tuple(shown))
         total = self._report.rows.total if self._report else 0
-        self._note.setText(f"{len(listing):,} of {total:,} listed" if len(listing) < total else "")
+        partial = self._report is not None and self._report.complete and len(listing) < total
+        self._note.setText(f"{len(listing):,} of {total:,} rows are listed" if partial else "")
 
     def _on_current_changed(self, current: object) -> None:
         line = current.row()  # type: ignore[attr-defined]

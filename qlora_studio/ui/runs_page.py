@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QLineEdit
 
+from qlora_studio.ui.flow_row import FlowRow
 from qlora_studio.ui.page import Page
 from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.runs_view import RunLine, recovery_text, when_text
@@ -58,7 +59,8 @@ class RunsPage(Page):
         self.search = QLineEdit()
         self.search.setPlaceholderText("Filter")
         self.search.setAccessibleName("Filter the runs")
-        self.search.setFixedWidth(150)
+        self.search.setMinimumWidth(72)
+        self.search.setMaximumWidth(150)
         self.model = TableModel(_COLUMNS)
         self.table = Table(self.model, name="Runs")
         self.recovery = Notice("warn")
@@ -129,8 +131,7 @@ class RunsPage(Page):
         buttons = (self.resume_button, self.chat_button, self.export_button, self.draft_button, self.folder_button)
         for button in buttons:
             button.setProperty("kind", "small")
-            tools.addWidget(button)
-        tools.addStretch(1)
+        tools.addWidget(FlowRow(*buttons), 1)
         tools.addWidget(self.search)
         self._card.body.addLayout(tools)
         self.table.setMinimumHeight(240)

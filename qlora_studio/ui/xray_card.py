@@ -6,6 +6,7 @@ from PySide6.QtWidgets import QPlainTextEdit, QWidget
 from qlora_studio.core.data_report import DataReport, RowPreview, TokenPiece
 from qlora_studio.ui.data_view import PART_WORDS, row_text
 from qlora_studio.ui.fields import SpinBox
+from qlora_studio.ui.flow_row import FlowRow
 from qlora_studio.ui.plain_text import ElidedLabel, Label
 from qlora_studio.ui.side_by_side import SideBySide
 from qlora_studio.ui.theme import mono_font
@@ -77,7 +78,7 @@ class XrayCard(Card):
             self.more.setChecked(True)
 
     def _build(self) -> None:
-        self.add_header(*self.picks.values(), self.rejected, self.number)
+        self.add_header(FlowRow(*self.picks.values(), self.rejected, self.number))
         self.add(self._problem, self.tokens)
         self._legend = QWidget()
         legend = row(self._legend, spacing=6)
@@ -86,10 +87,13 @@ class XrayCard(Card):
             legend.addWidget(sample)
         foot = row(spacing=12)
         foot.addWidget(self._legend)
-        foot.addWidget(self._pointed, 1)
-        foot.addWidget(self._size)
+        foot.addStretch(1)
         foot.addWidget(self.more)
+        facts = row(spacing=18)
+        facts.addWidget(self._size)
+        facts.addWidget(self._pointed, 1)
         self.body.addLayout(foot)
+        self.body.addLayout(facts)
         self._reading = SideBySide(_titled("Record", self._raw), _titled("Rendered", self._text), breakpoint=560)
         self.add(self._reading)
         self._reading.hide()

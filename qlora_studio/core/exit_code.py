@@ -28,6 +28,7 @@ class ExitCode(IntEnum):
 
 
 _BY_KIND = {
+    "usage": ExitCode.USAGE,
     "invalid_config": ExitCode.INVALID_CONFIG,
     "model_not_found": ExitCode.MODEL_NOT_FOUND,
     "model_refused": ExitCode.MODEL_NOT_FOUND,

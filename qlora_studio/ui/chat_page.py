@@ -14,6 +14,7 @@ from qlora_studio.ui.fields import CheckBox, ComboBox, NumberBox, SpinBox
 from qlora_studio.ui.page import Page
 from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.prompt_field import PromptField
+from qlora_studio.ui.scrolled_content import ScrolledContent
 from qlora_studio.ui.tiles import TileGrid
 from qlora_studio.ui.widgets import Button, Card, PrimaryButton, column, row
 
@@ -189,8 +190,7 @@ class ChatPage(Page):
         self._area = QScrollArea()
         self._area.setWidgetResizable(True)
         self._area.setFrameShape(QFrame.Shape.NoFrame)
-        content = QWidget()
-        content.setProperty("surface", "clear")
+        content = ScrolledContent()
         self._transcript = column(content, margins=(0, 0, 6, 0), spacing=10)
         hint = "Both answers come from one set of weights: with the adapter, and without. Same prompt, same seed."
         self._hint = Label(hint, "muted", wrap=True)

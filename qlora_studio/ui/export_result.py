@@ -55,10 +55,12 @@ class ExportResult(Card):
         right = bool(checks) and bool(report.get("verified", not failed))
         self.checks.show_checks(checks)
         self._verified.setVisible(bool(checks))
-        self._verdict.setText(f"Verified: {len(checks) - failed} of {len(checks)} hold" if checks else "")
+        words = "all hold" if not failed else f"{failed} of {len(checks)} do not hold"
+        self._verdict.setText(f"Verification: {words}" if checks else "")
         self._verdict.set_tone("ok" if right else "bad")
-        words = ("verified", "ok") if right else (("not right", "bad") if checks else ("not verified", "plain"))
-        self.chip.show_word(*words)
+        self.chip.show_word(
+            *(("verified", "ok") if right else ("not right", "bad") if checks else ("not verified", "plain"))
+        )
 
 
 def _facts(exported: Exported) -> str:

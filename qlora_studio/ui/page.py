@@ -23,6 +23,7 @@ Make every text with `plain_text.Label`; use `widgets` and `fields`; give every 
 from PySide6.QtWidgets import QFrame, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from qlora_studio.ui.plain_text import ElidedLabel
+from qlora_studio.ui.scrolled_content import ScrolledContent
 from qlora_studio.ui.widgets import ErrorNotice, column, row
 
 MARGIN = 20
@@ -68,8 +69,7 @@ class Page(QWidget):
         """Called each time the page comes to the front."""
 
     def _scrolled(self) -> QVBoxLayout:
-        content = QWidget()
-        content.setProperty("surface", "clear")
+        content = ScrolledContent()
         outer = column(content, margins=(MARGIN, MARGIN, MARGIN, MARGIN), spacing=GUTTER)
         outer.addLayout(self._head())
         outer.addWidget(self.notice)

@@ -1,0 +1,74 @@
+"""What tests of the window share: an application without a screen, a pump for its events, Qt's warnings as failures."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+os.environ["QT_QPA_PLATFORM"] = "offscreen"
+
+from PySide6.QtCore import QMessageLogContext, QtMsgType, qInstallMessageHandler
+from PySide6.QtWidgets import QApplication
+
+from qlora_studio.ui.theme import LIGHT, apply_theme
+
+WaitUntil = Callable[[Callable[[], object]], None]
+_HARMLESS = ("This plugin does not support propagateSizeHints",)
+
+
+@pytest.fixture(scope="session")
+def qapp() -> QApplication:
+    """The one application."""
+    app = QApplication.instance()
+    if not isinstance(app, QApplication):
+        app = QApplication(["tests"])
+    apply_theme(app, LIGHT)
+    return app
+
+
+@pytest.fixture(autouse=True)
+def _warnings_of_qt_fail(qapp: QApplication) -> Iterator[None]:
+    """A test during which Qt complains fails."""
+    said: list[str] = []
+
+    def note(kind: QtMsgType, _context: QMessageLogContext, text: str) -> None:
+        if kind not in (QtMsgType.QtDebugMsg, QtMsgType.QtInfoMsg) and not text.startswith(_HARMLESS):
+            said.append(text)
+
+    before = qInstallMessageHandler(note)
+    yield
+    qapp.processEvents()
+    qInstallMessageHandler(before)
+    assert not said, said
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left_behind() -> Iterator[None]:
+    """A test that leaves a thread of Python running fails."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 5
+    while (left := _lasting(before)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left, left
+
+
+@pytest.fixture
+def wait_until(qapp: QApplication) -> WaitUntil:
+    """Pump events until something holds; a test that waits half a minute fails."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            qapp.processEvents()
+            time.sleep(0.002)
+
+    return wait
+
+
+def _lasting(before: set[threading.Thread]) -> set[threading.Thread]:
+    """Threads of Qt's own pool show up as dummies and belong to Qt."""
+    return {t for t in threading.enumerate() if t not in before and not isinstance(t, threading._DummyThread)}

@@ -8,7 +8,7 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.cli.train_command import existing_run
 from qlora_studio.core.exit_code import ExitCode
-from qlora_studio.core.job import ExportJob, VerifyJob
+from qlora_studio.core.job import ExportJob, MergeJob, VerifyJob
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.quantity import bytes_text, duration_text
 from qlora_studio.core.run_state import RunState
@@ -20,9 +20,12 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         "merge",
         parents=[shared],
         help="merge a run's adapter into its 16-bit base",
-        description="Merge a run's adapter into its base and write safetensors that transformers, vLLM and TGI load.",
+        description="Merge a run's adapter into its base and write safetensors that transformers, vLLM and TGI load; "
+        "then prove them. With --base-model and --adapter, merge an adapter made elsewhere.",
     )
-    _add_options(merge)
+    _add_options(merge, needs_run=False)
+    merge.add_argument("--base-model", metavar="M", help="base of an adapter made elsewhere: folder, hub id or .gguf")
+    merge.add_argument("--adapter", metavar="DIR", help="folder of an adapter made elsewhere")
     merge.set_defaults(run=merge_run)
     export = commands.add_parser(
         "export",
@@ -43,11 +46,21 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         "template, answers. Ends with exit code 31 where a check fails.",
     )
     verify.add_argument("path", metavar="DIR", help="the export's folder")
+    verify.add_argument(
+        "--run", dest="run_dir", metavar="RUN_DIR", help="the run it came from (default: it is looked for)"
+    )
+    verify.add_argument(
+        "--bases", action="store_true", help="also compare merging into the original and the 4-bit base"
+    )
     verify.set_defaults(run=verify_export)
 
 
 def merge_run(arguments: argparse.Namespace, console: Console) -> int:
-    """Merge into 16-bit safetensors."""
+    """Merge into 16-bit safetensors: a run's adapter, or one made elsewhere."""
+    if arguments.base_model or arguments.adapter:
+        return _merge_foreign(arguments, console)
+    if not arguments.run_dir:
+        raise StudioError("Name a run's folder, or give --base-model and --adapter.", kind="usage")
     return _export(arguments, ["safetensors"], console)
 
 
@@ -61,18 +74,17 @@ def verify_export(arguments: argparse.Namespace, console: Console) -> int:
     path = Path(arguments.path).expanduser()
     if not path.is_dir():
         raise StudioError(f"There is no folder {path}.", kind="run_not_found", advice="Name the folder of an export.")
-    state = run_job(VerifyJob(path=str(path.resolve())), console)
+    run_dir = str(existing_run(arguments.run_dir).path.resolve()) if arguments.run_dir else ""
+    state = run_job(VerifyJob(path=str(path.resolve()), run_dir=run_dir, bases=arguments.bases), console)
     report = next((item.report for item in state.reports if item.kind == "verification"), {})
-    checks = report.get("checks", [])
-    verified = bool(checks) and all(check["passed"] for check in checks)
-    console.report({"out_dir": str(path.resolve()), "verified": verified, **report})
-    for check in checks:
-        console.result(f"{'ok  ' if check['passed'] else 'FAIL'}  {check['name']}: {check.get('message', '')}")
-    return ExitCode.OK if verified else ExitCode.NOT_VERIFIED
+    console.report({**report, **state.facts})
+    for check in state.facts["checks"]:
+        console.result(_check_text(check))
+    return ExitCode.OK if state.facts["verified"] else ExitCode.NOT_VERIFIED
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="the run's folder")
+def _add_options(parser: argparse.ArgumentParser, *, needs_run: bool = True) -> None:
+    parser.add_argument("run_dir", metavar="RUN_DIR", nargs=None if needs_run else "?", help="the run's folder")
     parser.add_argument("--checkpoint", default="final", help="final, best, last or a step (default: final)")
     parser.add_argument(
         "--base",
@@ -92,18 +104,34 @@ def _export(arguments: argparse.Namespace, formats: list[str], console: Console)
         checkpoint=arguments.checkpoint,
         base=arguments.base,
         force=arguments.force,
-        out_dir=str(Path(arguments.out).expanduser().resolve()) if arguments.out else "",
+        out_dir=_absolute(arguments.out) if arguments.out else "",
     )
-    state = run_job(job, console, parent=folder)
-    report = _report(state)
+    report = _report(run_job(job, console, parent=folder))
     console.report(report)
-    for item in report["exports"]:
-        console.result(f"{item['format']}: {item['path']} ({bytes_text(item['size_bytes'])})")
-    console.result(f"Done in {duration_text(report['seconds'])}.")
+    for check in report.get("checks", []):
+        console.result(_check_text(check))
+    _tell(report, console)
+    return ExitCode.OK if report["verified"] else ExitCode.NOT_VERIFIED
+
+
+def _merge_foreign(arguments: argparse.Namespace, console: Console) -> int:
+    if not (arguments.base_model and arguments.adapter and arguments.out) or arguments.run_dir:
+        raise StudioError("Give --base-model, --adapter and --out together, and no run.", kind="usage")
+    source = _absolute(arguments.base_model) if Path(arguments.base_model).exists() else arguments.base_model
+    job = MergeJob(
+        base_model=source,
+        adapter=_absolute(arguments.adapter),
+        out_dir=_absolute(arguments.out),
+        force=arguments.force,
+    )
+    report = _report(run_job(job, console))
+    console.report(report)
+    _tell(report, console)
     return ExitCode.OK
 
 
 def _report(state: RunState) -> dict[str, Any]:
+    """Return what `--json` prints. An adapter made elsewhere has no run to be verified against."""
     exports = [
         {"format": event.format, "path": event.path, "size_bytes": event.size_bytes, **event.facts}
         for event in state.exports
@@ -111,6 +139,22 @@ def _report(state: RunState) -> dict[str, Any]:
     return {
         "out_dir": exports[0]["path"] if exports else None,
         "seconds": round(state.last_event - state.started, 3),
+        "verified": None,
+        "checks": [],
         **state.facts,
         "exports": exports,
     }
+
+
+def _tell(report: dict[str, Any], console: Console) -> None:
+    for item in report["exports"]:
+        console.result(f"{item['format']}: {item['path']} ({bytes_text(item['size_bytes'])})")
+    console.result(f"Done in {duration_text(report['seconds'])}.")
+
+
+def _check_text(check: dict[str, Any]) -> str:
+    return f"{'ok  ' if check['passed'] else 'FAIL'}  {check['name']}: {check.get('message', '')}"
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())

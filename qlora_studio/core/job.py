@@ -35,13 +35,25 @@ class ExportJob(_Job):
 class VerifyJob(_Job):
     """Check an export in a fresh process: reported as `verification`, and written beside what was checked.
 
-    `run_dir` is found from the path where it is empty. `bases` also measures which base is better to merge into.
+    `more` are other exports of the same run. `run_dir` is found from the path where it is empty. `bases` also measures
+    which base is better to merge into.
     """
 
     kind: Literal["verify"] = "verify"
     path: str
+    more: list[str] = []
     run_dir: str = ""
     bases: bool = False
+
+
+class MergeJob(_Job):
+    """Merge an adapter made elsewhere into a base, without a run. `out_dir` must not exist."""
+
+    kind: Literal["merge"] = "merge"
+    base_model: str
+    adapter: str
+    out_dir: str
+    force: bool = False
 
 
 class ChatJob(_Job):
@@ -77,7 +89,7 @@ class EstimateJob(_Job):
     gpu: str = ""
 
 
-Job = TrainJob | ExportJob | VerifyJob | ChatJob | DataJob | DownloadJob | EstimateJob
+Job = TrainJob | ExportJob | VerifyJob | MergeJob | ChatJob | DataJob | DownloadJob | EstimateJob
 
 _ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 

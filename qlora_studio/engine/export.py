@@ -121,6 +121,7 @@ def _export(source: ExportSource, shape: ExportFormat, place: Path, context: Job
             "base": public_name(source.config.model.source),
             "base_weights": source.weights,
             "checkpoint": source.checkpoint,
+            "run": source.run.path.resolve().name,
             "base_fingerprint": fingerprint.fingerprint_folder(source.base),
             **facts,
         }

@@ -2,7 +2,7 @@
 
 import json
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from qlora_studio import __version__
@@ -74,7 +74,9 @@ def _write_card(source: "ExportSource", shape: ExportFormat, folder: Path, place
         (folder / "loss.svg").write_text(picture, encoding="utf-8")
     rank = source.config.lora.rank
     base = public_name(source.config.model.source)
-    commands = serving_commands(shape, Path(place.name), file=file, name=source.name, base=base, rank=rank)
+    commands = serving_commands(
+        shape, PurePosixPath("/path/to") / place.name, file=file, name=source.name, base=base, rank=rank
+    )
     usage = tuple((command.program, command.text) for command in commands)
     card = model_card(source.config, _card_facts(source, shape, usage), has_curve=bool(picture))
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -39,7 +39,7 @@ def template_shape(tokenizer: Any) -> TemplateShape | None:
     """
     if not tokenizer.chat_template:
         return None
-    bos = tokenizer.bos_token or ""
+    bos = _bos_added_by_itself(tokenizer)
     user = _rendered(tokenizer, [("user", _MARK)])
     answered = _rendered(tokenizer, [("user", _MARK), ("assistant", _MARK)])
     again = _rendered(tokenizer, [("user", _MARK), ("assistant", _MARK), ("user", _MARK)])
@@ -56,6 +56,12 @@ def template_shape(tokenizer: Any) -> TemplateShape | None:
     system = _system_shape(tokenizer, later_user, bos)
     shape = TemplateShape(system, later_user, assistant, opened[len(user) :], preamble)
     return shape if _is_right(tokenizer, shape, bos) else None
+
+
+def _bos_added_by_itself(tokenizer: Any) -> str:
+    """The beginning token where the tokenizer, and so llama.cpp, writes it: the template must not write it again."""
+    ids = tokenizer("a").input_ids
+    return str(tokenizer.bos_token) if tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id else ""
 
 
 def _is_right(tokenizer: Any, shape: TemplateShape, bos: str) -> bool:

@@ -1,0 +1,55 @@
+"""A verification's report as a page for people."""
+
+from typing import Any
+
+_LOSSES = {
+    "base": "Base model",
+    "adapter": "With the adapter, as trained",
+    "adapter on 16 bit": "With the adapter, on the original weights",
+    "merged": "This export",
+    "gguf": "This export (GGUF)",
+}
+
+
+def verification_page(report: dict[str, Any]) -> str:
+    """Return the page in Markdown."""
+    verdict = "Every check passed." if report["verified"] else "Not every check passed."
+    lines = [f"# Verification: {report['format']}", "", verdict, "", "| Check | | |", "| --- | --- | --- |"]
+    lines += [
+        f"| {check['name']} | {'ok' if check['passed'] else 'FAILED'} | {_cell(check['message'])} |"
+        for check in report["checks"]
+    ]
+    losses = {name: value for name, value in report["losses"].items() if value is not None}
+    if losses:
+        lines += ["", f"## Held-out loss, {report.get('tokens', 0):,} tokens", "", "| | Loss |", "| --- | --- |"]
+        lines += [f"| {_LOSSES.get(name, name)} | {value:.4f} |" for name, value in losses.items()]
+    if bases := report.get("bases"):
+        lines += ["", "## Which base to merge into", "", "| Merged into | Loss | Divergence |", "| --- | --- | --- |"]
+        lines += [
+            f"| {row['base']} | {_number(row['loss'])} | {_number(row['divergence'])} |" for row in bases["bases"]
+        ]
+        lines += ["", f"Better here: {bases['recommended']}."]
+    if report["answers"]:
+        lines += ["", "## Answers", ""]
+    for answer in report["answers"]:
+        lines += [f"**{_cell(answer['prompt'])}**", "", *_quote("adapter", answer["adapter"])]
+        lines += [] if answer["same"] else _quote("export", answer["export"])
+        lines += ["The same.", ""] if answer["same"] else [""]
+    versions = ", ".join(f"{name} {number}" for name, number in report.get("versions", {}).items())
+    return "\n".join([*lines, "", versions, ""])
+
+
+def _cell(text: str) -> str:
+    """Text that came from a model or a file, as it is: no markup."""
+    plain = " ".join(str(text).split())
+    for mark in "\\|<>`*_[]":
+        plain = plain.replace(mark, f"\\{mark}")
+    return plain
+
+
+def _quote(who: str, text: str) -> list[str]:
+    return [f"{who}:", "", *(f"    {line}" for line in str(text).splitlines() or [""]), ""]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

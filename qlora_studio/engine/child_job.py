@@ -1,0 +1,65 @@
+"""A job in a fresh process of its own, from within another one: what it tells is told again here."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from qlora_studio.core.commands import Stop
+from qlora_studio.core.events import Event, Failed, Finished, Paused, Reported, TerminalEvent, Warned, parse_event
+from qlora_studio.core.job import Job
+from qlora_studio.engine.context import JobContext, JobStopped
+from qlora_studio.storage.message_log import MessageLogReader
+from qlora_studio.storage.run_folder import RunFolder, create_job_folder
+
+_POLL_SECONDS = 0.1
+_PATIENCE = 20.0  # seconds between asking a child to stop and killing it
+
+
+def run_child(job: Job, jobs: Path, context: JobContext) -> tuple[TerminalEvent, list[Reported]]:
+    """Do a job in a folder under `jobs`; return its ending and reports. A Stop ends it and raises JobStopped."""
+    folder = create_job_folder(jobs, job)
+    with folder.log_path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "qlora_studio", "worker", str(folder.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        events = _follow(process, folder, context)
+    finally:
+        process.kill()
+        process.wait()
+    ending = next((event for event in reversed(events) if isinstance(event, Finished | Failed | Paused)), None)
+    if ending is None:
+        ending = Failed(kind="worker_died", message=f"The process ended with {process.returncode}.")
+    return ending, [event for event in events if isinstance(event, Reported)]
+
+
+def _follow(process: "subprocess.Popen[bytes]", folder: RunFolder, context: JobContext) -> list[Event]:
+    reader = MessageLogReader(folder.events_path)
+    events: list[Event] = []
+    while True:
+        is_over = process.poll() is not None
+        for line in reader.new_lines():
+            if (event := parse_event(line)) is not None:
+                events.append(event)
+                if isinstance(event, Reported | Warned):
+                    context.emit(event)
+        if is_over:
+            return events
+        _stop_with(process, folder, context)
+        time.sleep(_POLL_SECONDS)
+
+
+def _stop_with(process: "subprocess.Popen[bytes]", folder: RunFolder, context: JobContext) -> None:
+    try:
+        context.raise_if_stopped()
+    except JobStopped:
+        folder.send(Stop(save=False))
+        try:
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise

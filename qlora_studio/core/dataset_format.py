@@ -28,8 +28,8 @@ FORMATS = {
 UNKNOWN = ""
 MAPPING_KEYS = ("prompt", "completion", "system", "text")
 CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
-QUESTION_COLUMNS = ("question", "query", "prompt", "input")
-ANSWER_COLUMNS = ("answer", "response", "output", "completion", "target")
+QUESTION_COLUMNS = ("question", "query", "prompt", "input", "Question")
+ANSWER_COLUMNS = ("answer", "response", "output", "completion", "target", "Answer")
 SYSTEM_COLUMNS = ("system", "system_prompt")
 # A pair in one row means two columns only where nothing else could be meant: `input` and `output`, say, need no guess.
 _KNOWN_PAIRS = tuple(

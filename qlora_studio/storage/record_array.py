@@ -158,7 +158,9 @@ def _scanned(text: _Text, limit: int) -> tuple[Any, int]:
     while True:
         try:
             value, end = raw_decode(text.text, text.at)
-            if end < len(text.text) or text.ended:
+            # A bare number may go on: of `0.5`, `0.` would pass as 0.
+            behind = 1 if text.text[text.at] in '{["' else _SLACK
+            if end + behind <= len(text.text) or text.ended:
                 return value, end
         except json.JSONDecodeError as error:
             whole = error.pos < len(text.text) - _SLACK and not error.msg.startswith("Unterminated string")

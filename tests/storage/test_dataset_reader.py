@@ -89,6 +89,14 @@ def test_the_array_reader_goes_on_behind_a_broken_element(write: Write) -> None:
     assert "something follows the end" in rows[6].reason
 
 
+def test_a_bare_number_in_an_array_is_one_row_wherever_a_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_bytes(b"[0.25, -1e5, 12]")
+    for block_size in (1, 2, 3, 5, 100):
+        rows = list(open_dataset(DataSection(path=str(path)), block_size=block_size).rows())
+        assert [row.raw for row in rows] == ["0.25", "-1e5", "12"]
+
+
 def test_an_array_without_its_end_says_so(write: Write) -> None:
     rows = list(write("rows.json", b'[{"text": "a"}, {"text": "b"}').rows())
     assert texts(rows) == ["a", "b", None]

@@ -174,6 +174,14 @@ def known_twin(template: str) -> str:
     return ""
 
 
+def template_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the chat template for conversations without tools; a tokenizer that has none is given a fallback."""
+    _give_template(tokenizer)
+    templates: Any = tokenizer.chat_template
+    named = dict(templates) if isinstance(templates, dict) else {"default": templates}
+    return str(named.get("default") or next(iter(named.values())))
+
+
 def template_name(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return whose chat template a tokenizer has: model, or that of a fallback, ChatML or plain."""
     bare = str(tokenizer.chat_template).removeprefix(_BOS)

@@ -1,13 +1,12 @@
 """A conversation as it stands in a dataset, as messages of one shape; every change is named, or it is refused."""
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
+from qlora_studio.core.row_value import Repairs, kind_of, parsed_json, shown
 from qlora_studio.core.row_verdict import RowRefused
+from qlora_studio.core.tool_call import calls_of_text, tool_calls
 
 Message = dict[str, Any]
-Repairs = dict[str, None]  # an ordered set of what was changed, in words
 
 CHAT_ROLES = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 SHAREGPT_ROLES = {
@@ -78,59 +77,6 @@ def checked_order(messages: list[Message], repairs: Repairs) -> tuple[Message, .
     return tuple(messages[:last_answer])
 
 
-def text_of(value: Any, what: str) -> str:
-    """Return a text that is not empty. Raises RowRefused naming `what`."""
-    if not isinstance(value, str):
-        raise RowRefused(f"{what} {kind_of(value)}, not text")
-    if not value or value.isspace():
-        raise RowRefused(f"{what} is empty")
-    return value
-
-
-def kind_of(value: Any) -> str:
-    """Return what a JSON value is, in words: 'is null', 'is a number (12)'."""
-    if value is None:
-        return "is null"
-    if isinstance(value, bool):
-        return f"is {str(value).lower()}"
-    if isinstance(value, int | float):
-        return f"is a number ({shown(value)})"
-    if isinstance(value, str):
-        return "is text"
-    if isinstance(value, list):
-        return "is a list"
-    return "is an object" if isinstance(value, Mapping) else f"is a {type(value).__name__}"
-
-
-def shown(value: Any) -> str:
-    """Return a value for a sentence, short."""
-    try:
-        text = str(value)
-    except ValueError:  # an int of more digits than Python writes
-        return "…"
-    return text if len(text) <= 40 else text[:40] + "…"
-
-
-def parsed_json(text: str, what: str) -> Any:
-    """Return what JSON text within a row says. Raises RowRefused."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RowRefused(f"{what} is text, but not JSON") from error
-
-
-def tool_schemas(value: Any, repairs: Repairs) -> tuple[dict[str, Any], ...]:
-    """Return the tools of a row. Raises RowRefused."""
-    if value is None or value == "":
-        return ()
-    if isinstance(value, str):
-        value = parsed_json(value, "tools")
-        repairs["read tools from JSON text"] = None
-    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise RowRefused("tools is not a list of objects")
-    return tuple(value)
-
-
 def _messages(turns: Any, role_key: str, text_key: str, roles: dict[str, str], repairs: Repairs) -> list[Message]:
     if isinstance(turns, str):
         turns = parsed_json(turns, "the conversation")
@@ -164,10 +110,10 @@ def _unusual_message(
     name = _named_role(turn, role_key, what)
     role = _role(name, what, roles, repairs)
     if name in _CALLING_ROLES and not turn.get("tool_calls"):
-        return {"role": role, "content": "", "tool_calls": _calls_of_text(turn.get(text_key), what)}
+        return {"role": role, "content": "", "tool_calls": calls_of_text(turn.get(text_key), what)}
     if turn.get("weight") == 0 and role == "assistant":
         raise RowRefused(f"{what} has weight 0: a turn that is not to be learned cannot be marked so here")
-    calls = _tool_calls(turn, what, repairs)
+    calls = tool_calls(turn, what, repairs)
     message: Message = {"role": role, "content": _content(turn, text_key, what, role, bool(calls), repairs)}
     if role == "system" and _is_blank(message["content"]):
         repairs["left out an empty system message"] = None
@@ -235,37 +181,3 @@ def _joined_parts(parts: list[Any], what: str, repairs: Repairs) -> str:
             )
     repairs["joined the text parts of a message"] = None
     return "".join(texts)
-
-
-def _tool_calls(turn: dict[str, Any], what: str, repairs: Repairs) -> list[dict[str, Any]]:
-    calls = turn.get("tool_calls")
-    if calls is None and isinstance(turn.get("function_call"), dict):
-        repairs["read function_call as tool_calls"] = None
-        calls = [{"function": turn["function_call"]}]
-    if calls is None or calls == []:
-        return []
-    if not isinstance(calls, list):
-        raise RowRefused(f"{what}: tool_calls {kind_of(calls)}, not a list")
-    return [_tool_call(call, what, repairs) for call in calls]
-
-
-def _tool_call(call: Any, what: str, repairs: Repairs) -> dict[str, Any]:
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise RowRefused(f"{what} has a tool call without a function's name")
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        arguments = parsed_json(arguments, f"{what}: the arguments of a tool call") if arguments.strip() else {}
-        repairs["read the arguments of a tool call from JSON text"] = None
-    if arguments is None:
-        arguments = {}
-    if not isinstance(arguments, dict):
-        raise RowRefused(f"{what}: the arguments of a tool call are not an object")
-    known = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
-    return {"type": "function", **known, "function": {"name": function["name"], "arguments": arguments}}
-
-
-def _calls_of_text(value: Any, what: str) -> list[dict[str, Any]]:
-    calls = parsed_json(value, what) if isinstance(value, str) else value
-    calls = calls if isinstance(calls, list) else [calls]
-    return [_tool_call(call, what, {}) for call in calls]

@@ -3,19 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from qlora_studio.core.conversation import (
-    Message,
-    Repairs,
-    chat_messages,
-    checked_order,
-    kind_of,
-    sharegpt_messages,
-    shown,
-    text_of,
-    tool_schemas,
-)
+from qlora_studio.core.conversation import Message, chat_messages, checked_order, sharegpt_messages
 from qlora_studio.core.example import Example
+from qlora_studio.core.row_value import Repairs, kind_of, shown, text_of
 from qlora_studio.core.row_verdict import RowRefused
+from qlora_studio.core.tool_call import tool_schemas
 
 FORMATS = {
     "messages": "chat messages (role, content)",

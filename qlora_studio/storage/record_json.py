@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any, NoReturn
 
-from qlora_studio.core.conversation import kind_of
+from qlora_studio.core.row_value import kind_of
 from qlora_studio.storage.record import RAW_LIMIT, Record
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")

@@ -77,6 +77,7 @@ def count_loaded(path: str, container: str) -> int:
     """Load with `datasets`, into an empty cache, and look at every row once, as a trainer's map would."""
     import datasets
 
+    datasets.disable_progress_bars()
     kind = "json" if container == "jsonl" else container
     with tempfile.TemporaryDirectory() as cache:
         loaded = datasets.load_dataset(kind, data_files=path, split="train", cache_dir=cache)

@@ -85,7 +85,7 @@ SHARDS = st.sampled_from(
     ]
 ) | st.binary(min_size=1, max_size=6)
 
-quick = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 
 
 @pytest.fixture(scope="module")

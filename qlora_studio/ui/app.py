@@ -39,7 +39,9 @@ def main(*, demo: bool = False) -> int:
     app = new_application()
     app_window = AppWindow(demo=demo)
     app_window.show()
-    return int(app.exec())
+    code = int(app.exec())
+    app_window.destroy()
+    return code
 
 
 def new_application() -> QApplication:
@@ -100,6 +102,13 @@ class AppWindow(QObject):
             self._ticks.stop()
         if self.studio is not None:
             self.studio.end()
+
+    def destroy(self) -> None:
+        """End, and delete the widgets while Python still knows them: its own order of deletion crashes in plots."""
+        self.end()
+        self.window.close_now()
+        self.window.deleteLater()
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
     def _on_first_paint(self) -> None:
         self.painted.emit()

@@ -3,8 +3,10 @@
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -14,6 +16,8 @@ from qlora_studio.ui.qt_check import require_qt
 
 if TYPE_CHECKING:
     from PySide6.QtWidgets import QApplication
+
+    from qlora_studio.ui.app import AppWindow
 
 HEAVY = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "accelerate")
 _WAIT_SECONDS = 30.0
@@ -59,11 +63,9 @@ def _visit_pages() -> dict[str, Any]:
         app.processEvents()
         if window.window.grab().isNull():
             errors.append(f"The page {name} cannot be drawn.")
-    run_page = window.window.pages["run"]
-    window.window.show_page("run")
-    _pump(app, lambda: "pyqtgraph" in sys.modules or not run_page.isVisible())
-    window.end()
-    window.window.close_now()
+    if not _plot_is_drawn(window, lambda done: _pump(app, done)):
+        errors.append("The curves of a run cannot be drawn.")
+    window.destroy()
     qInstallMessageHandler(None)
     return {
         "first_paint_seconds": round(completed[0] - psutil.Process().create_time(), 3),
@@ -71,6 +73,23 @@ def _visit_pages() -> dict[str, Any]:
         "heavy_modules": [name for name in HEAVY if name in sys.modules],
         "errors": errors,
     }
+
+
+def _plot_is_drawn(window: "AppWindow", pump: Callable[[Callable[[], bool]], None]) -> bool:
+    """Replay a run that was not trained and wait for its curves."""
+    from qlora_studio.core.events import Finished
+    from qlora_studio.ui.illustration import write_illustrative_run
+    from qlora_studio.ui.run_page import RunPage
+
+    page, studio = window.window.pages["run"], window.studio
+    assert isinstance(page, RunPage)
+    assert studio is not None
+    with tempfile.TemporaryDirectory() as place:
+        studio.runs.open(write_illustrative_run(Path(place) / "run", steps=60, ending=Finished()))
+        window.window.show_page("run")
+        pump(lambda: page.plots.is_plot_ready() and len(page.plots.smoothed_loss()) == 60)
+        studio.runs.leave_all()
+    return page.plots.is_plot_ready()
 
 
 def _pump(app: "QApplication", done: Callable[[], bool]) -> None:

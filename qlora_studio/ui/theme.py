@@ -132,6 +132,8 @@ def apply_theme(app: QApplication, theme: Theme) -> None:
     """Dress the whole program: Fusion, the palette, the style sheet and the fonts."""
     if app.style().objectName().lower() != "fusion" and app.property(_PROPERTY) is None:
         app.setStyle(QStyleFactory.create("Fusion"))
+    if app.property(_PROPERTY) == theme.name:
+        return  # to dress again what is dressed costs a tenth of a second
     app.setProperty(_PROPERTY, theme.name)
     app.setFont(sans_font())
     app.setPalette(_palette(theme))

@@ -9,7 +9,7 @@ import pytest
 
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
 
-from PySide6.QtCore import QMessageLogContext, QtMsgType, qInstallMessageHandler
+from PySide6.QtCore import QEvent, QMessageLogContext, QtMsgType, qInstallMessageHandler
 from PySide6.QtWidgets import QApplication
 
 from qlora_studio.ui.theme import LIGHT, apply_theme
@@ -39,6 +39,10 @@ def _warnings_of_qt_fail(qapp: QApplication) -> Iterator[None]:
 
     before = qInstallMessageHandler(note)
     yield
+    for widget in QApplication.topLevelWidgets():
+        if widget.parent() is None:  # a popup of a combo box is its own window, and its parent's to delete
+            widget.deleteLater()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     qapp.processEvents()
     qInstallMessageHandler(before)
     assert not said, said

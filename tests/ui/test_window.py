@@ -33,9 +33,7 @@ def app_window(qapp: QApplication, wait_until: WaitUntil) -> Iterator[AppWindow]
     app_window.show()
     wait_until(lambda: done)
     yield app_window
-    app_window.end()
-    app_window.window.close_now()
-    app_window.deleteLater()
+    app_window.destroy()
 
 
 def run_page(app_window: AppWindow) -> RunPage:
@@ -119,8 +117,7 @@ def test_the_window_takes_the_theme_of_the_settings_file(qapp: QApplication, wai
     save_settings(Settings(theme="dark"))
     app_window = AppWindow()
     assert active_theme() is DARK
-    app_window.end()
-    app_window.window.close_now()
+    app_window.destroy()
 
 
 @pytest.mark.parametrize("size", [(1440, 900), (1024, 640)])

@@ -1,0 +1,190 @@
+"""The whole job in the window, from a model on disk to a verified merge and an answer, by mouse and keyboard alone."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PySide6.QtWidgets import QApplication, QLabel
+
+from qlora_studio.storage.run_folder import run_folders
+from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.plain_text import Label
+from qlora_studio.ui.plot_card import PlotCard
+from qlora_studio.ui.table import Table
+from qlora_studio.ui.token_view import TokenView
+from tests.engine.training_run import write_rows
+from tests.ui.window_driver import Person
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the window looks in a test, and where its pictures go, if anywhere."""
+
+    theme: str = "light"
+    size: tuple[int, int] = (1440, 900)
+    pictures: str = os.environ.get("QLORA_STUDIO_TEST_PICTURES", "")
+
+
+@pytest.fixture
+def person(qapp: QApplication) -> Iterator[Person]:
+    """A person in front of the window, as `qlora-studio` opens it."""
+    app_window = AppWindow()
+    done: list[bool] = []
+    app_window.completed.connect(lambda: done.append(True))
+    app_window.show()
+    person = Person(app_window)
+    person.wait(lambda: done, "the pages")
+    yield person
+    person.pulse.end()
+    app_window.end()
+    app_window.window.close_now()
+    app_window.deleteLater()
+
+
+def test_the_whole_job_is_done_by_mouse_and_keyboard(
+    person: Person, tiny_llama: Path, tmp_path: Path, studio_home: Path
+) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", 200)
+    choose_folder_model(person, tiny_llama)
+    choose_data(person, data)
+    look_at_tokens(person)
+    set_up_training(person, "window-job", steps="400", batch="1", max_length="64")
+    watch_and_stop(person)
+    merge_and_export(person)
+    ask(person, "What is 2 + 2?")
+    find_in_runs(person, "window-job")
+    (folder,) = run_folders(studio_home / "runs")
+    assert folder.adapter_path.is_dir()
+    print(person.pulse.text())
+
+
+def choose_folder_model(person: Person, folder: Path) -> None:
+    """Name a model by the path of its folder."""
+    person.pulse.stage = "Model"
+    person.click("Folder")
+    person.write("Model folder", str(folder))
+    person.wait(lambda: person.sees("Continue to Data"), "the model's facts")
+    assert person.reads("Llama")
+    picture(person, "model")
+    person.click("Continue to Data")
+
+
+def choose_data(person: Person, data: Path) -> None:
+    """Name a dataset by its path and wait until every row was looked through."""
+    person.pulse.stage = "Data"
+    assert person.window.current_page().title == "Data"
+    person.write("Path or hub name", str(data))
+    person.wait(lambda: person.sees("Stop"), "the reading of the dataset")
+    picture(person, "reading")
+    person.wait(lambda: person.sees("Continue to Training"), "the rows")
+
+
+def look_at_tokens(person: Person) -> None:
+    """Look at the longest row, token by token: some are trained, and not all."""
+    person.pulse.stage = "X-ray"
+    view = person.find("Tokens of the row", TokenView)
+    first = view.tokens()
+    person.click("shortest")
+    person.wait(lambda: view.tokens() != first, "the shortest row")
+    shortest = len(view.tokens())
+    person.click("longest")
+    person.wait(lambda: len(view.tokens()) > shortest, "the longest row")
+    assert {piece.trained for piece in view.tokens()} == {True, False}
+    picture(person, "xray")
+    person.click("Continue to Training")
+
+
+def set_up_training(person: Person, name: str, *, steps: str, batch: str, max_length: str) -> None:
+    """Fill in the form and start."""
+    person.pulse.stage = "Training"
+    person.write("Name of the run", name)
+    person.click("Advanced settings of How it is learned")
+    person.write("Steps", steps)
+    person.write("Max length", max_length)
+    person.write("Per-device batch size", batch)
+    person.write("Gradient accumulation", "1")
+    person.write("Evaluate every", "0")
+    person.tick("Merge at the end", False)
+    picture(person, "training")
+    person.click("Start training")
+    person.wait(lambda: person.window.current_page().title == "Run", "the Run page", 10)
+
+
+def watch_and_stop(person: Person) -> None:
+    """Watch the curve grow while the worker trains, then stop and save."""
+    person.pulse.stage = "Run"
+    plots = person.window.current_page().findChild(PlotCard)
+    assert plots is not None
+    person.wait(lambda: plots.is_plot_ready(), "the plot")
+    picture(person, "run-begin")
+    seen: list[int] = []
+
+    def grows() -> bool:
+        points = len(plots.smoothed_loss())
+        if not seen or points > seen[-1]:
+            seen.append(points)
+        return len(seen) > 3 and points >= 5
+
+    person.wait(grows, "points on the curve, one after another")
+    picture(person, "run")
+    person.click("Stop and save")
+    person.wait(lambda: person.sees("Continue to Export"), "the end of the run")
+    assert person.notice() is None
+    picture(person, "run-end")
+    person.click("Continue to Export")
+
+
+def merge_and_export(person: Person) -> None:
+    """Merge with one click, and read that the result was verified."""
+    person.pulse.stage = "Export"
+    person.wait(lambda: person.sees("Merge & export"), "the run on the Export page")
+    person.click("Merge & export")
+    person.wait(lambda: person.sees("Stop"), "the export's progress")
+    picture(person, "exporting")
+    person.wait(lambda: word(person, "verified") or person.notice(), "the word 'verified'")
+    assert person.notice() is None, person.texts()
+    assert person.reads("Verification: all hold")
+    picture(person, "export")
+
+
+def ask(person: Person, prompt: str) -> None:
+    """Ask base and tuned model one thing."""
+    person.pulse.stage = "Chat"
+    person.go_to("Chat")
+    person.wait(lambda: person.sees("Send"), "the Chat page")
+    person.write("At most", "12")
+    person.write("Prompt", prompt)
+    tuned, base = (person.find(f"Answer of the {name} model", Label) for name in ("tuned", "base"))
+    person.wait(lambda: person.reads("12 tokens") and person.sees("Send"), "the answers")
+    assert len(tuned.text()) > 1 and len(base.text()) > 1
+    assert person.reads(prompt)
+    picture(person, "chat")
+
+
+def find_in_runs(person: Person, name: str) -> None:
+    """See the run in the list, and open it again from there."""
+    person.pulse.stage = "Runs"
+    person.go_to("Runs")
+    table = person.find("Runs", Table)
+    person.wait(lambda: table.model().rowCount() == 1, "the list of runs")
+    assert table.model().index(0, 0).data() == name
+    picture(person, "runs")
+    person.click("Open")
+    assert person.window.current_page().title == "Run"
+    person.wait(lambda: person.reads(name), "the run")
+
+
+def word(person: Person, text: str) -> bool:
+    """Whether a label says exactly this."""
+    return text in [label.text() for label in person.window.current_page().findChildren(QLabel) if label.isVisible()]
+
+
+def picture(person: Person, name: str) -> None:
+    """Take a picture where the environment asks for pictures: for people, to look at."""
+    place = os.environ.get("QLORA_STUDIO_TEST_PICTURES", "")
+    if place:
+        with person.pulse.resting():
+            Path(place).mkdir(parents=True, exist_ok=True)
+            person.window.grab().save(str(Path(place) / f"{name}.png"))

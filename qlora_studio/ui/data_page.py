@@ -72,7 +72,7 @@ class DataPage(Page):
 
     def render_job(self, state: RunState | None) -> None:
         """Show what the data job does, or how it failed."""
-        busy = state is not None and not state.phase.is_over and state.activity != "ready" and not self._is_complete()
+        busy = state is not None and state.last_event > 0 and not state.phase.is_over and state.activity != "ready"
         self._progress_card.setVisible(busy)
         if state is None:
             return
@@ -97,7 +97,6 @@ class DataPage(Page):
             self.change.setChecked(False)
             self.mapping.show_columns(report.columns, self._config)
             self.reading.setChecked(not report.format or self.reading.isChecked())
-            self._progress_card.setVisible(not report.complete and self._progress_card.isVisibleTo(self))
         self._arrange()
 
     def render_rows(self, report: RowsReport) -> None:

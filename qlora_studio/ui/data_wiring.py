@@ -71,9 +71,11 @@ class DataWiring(QObject):
         wanted = _what_matters(config)
         if self._window.current_page() is not self._page or not config.data.path or wanted == self._read_for:
             return
-        self._read_for, self._report = wanted, None
+        same_rows = self._read_for is not None and self._read_for[:2] == wanted[:2]
+        self._read_for, self._report = wanted, self._report if same_rows else None
         self._page.clear_error()
-        self._page.render_report(None)
+        if not same_rows:
+            self._page.render_report(None)
         self._job.start(self._studio.jobs_path, DataJob(config=config, rows=_FIRST_ROWS, stay=True))
 
     def _on_events_applied(self, events: tuple[Event, ...]) -> None:
@@ -84,6 +86,8 @@ class DataWiring(QObject):
                 self._page.render_rows(RowsReport.model_validate(event.report))
 
     def _show(self, report: DataReport) -> None:
+        if self._report is not None and not report.complete:
+            return  # the same rows are looked through again: what is shown stays until everything is known
         self._report = report
         self._page.render_report(report)
         self._window.set_step("data", StepState.PROBLEM if report.refused else StepState.DONE)

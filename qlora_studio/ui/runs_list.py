@@ -3,7 +3,7 @@
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from qlora_studio.ui.background import Background
-from qlora_studio.ui.runs_view import RunLine, read_runs
+from qlora_studio.ui.runs_view import KnownRun, RunLine, read_runs
 from qlora_studio.ui.studio import Studio
 
 _SETTLE_MILLISECONDS = 700
@@ -22,9 +22,10 @@ class RunsList(QObject):
         super().__init__(studio)
         self.lines: tuple[RunLine, ...] = ()
         self._studio = studio
-        self._known: dict[str, tuple[tuple[int, int], RunLine]] = {}
+        self._known: dict[str, KnownRun] = {}
         self._reader = Background(self)
         self._reader.answered.connect(self._on_reader_answered)
+        self._reader.failed.connect(studio.failed)
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
         self._settle.setInterval(_SETTLE_MILLISECONDS)

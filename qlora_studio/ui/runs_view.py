@@ -4,9 +4,11 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from qlora_studio.core.events import parse_event
 from qlora_studio.core.problem import StudioError
-from qlora_studio.core.run_state import Phase, RunState
+from qlora_studio.core.run_state import Phase, RunState, reduce
 from qlora_studio.storage.checkpoint_folder import CheckpointFolder
+from qlora_studio.storage.message_log import MessageLogReader
 from qlora_studio.storage.run_folder import RunFolder, run_folders
 from qlora_studio.ui.export_list import PastExport, past_exports
 from qlora_studio.ui.model_view import model_title
@@ -62,9 +64,39 @@ class RunLine:
         return "–" if self.evaluation_loss is None else f"{self.evaluation_loss:.3f}"
 
 
-def read_runs(runs: Path, known: dict[str, tuple[tuple[int, int], RunLine]]) -> list[RunLine]:
-    """Return all runs, newest first. `known` keeps what was read of files that did not change since."""
-    return [_line(folder, known) for folder in run_folders(runs)]
+class KnownRun:
+    """What was read of a run so far: its events are read on from where the last look ended."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.line = RunLine(str(folder.path), folder.path.name)
+        self.stamp = (-1, 0)
+        self._folder = folder
+        self._log = MessageLogReader(folder.events_path)
+        self._state = RunState()
+
+    def look(self) -> RunLine:
+        """Return the run as it is now."""
+        stamp = _stamp(self._folder)
+        if stamp != self.stamp:
+            self.stamp, self.line = stamp, self._read()
+        return _judged(self.line, busy=self._folder.is_busy())
+
+    def _read(self) -> RunLine:
+        try:
+            while lines := list(self._log.new_lines()):
+                for event in map(parse_event, lines):
+                    self._state = self._state if event is None else reduce(self._state, event)
+            return _line(self._folder, self._state)
+        except StudioError as error:
+            return replace(self.line, state="not readable", problem=error.message)
+        except OSError as error:
+            return replace(self.line, state="not readable", problem=str(error))
+
+
+def read_runs(runs: Path, known: dict[str, KnownRun]) -> list[RunLine]:
+    """Return all runs, newest first. `known` keeps what was read, so that a second look reads only what is new."""
+    folders = run_folders(runs)
+    return [known.setdefault(str(folder.path), KnownRun(folder)).look() for folder in folders]
 
 
 def when_text(when: float, now: float | None = None) -> str:
@@ -84,17 +116,14 @@ def recovery_text(line: RunLine) -> str:
     return f"{line.name} broke off{at}. Its checkpoint of step {line.safe_step:,} is safe."
 
 
-def _line(folder: RunFolder, known: dict[str, tuple[tuple[int, int], RunLine]]) -> RunLine:
-    path = str(folder.path)
-    stamp = _stamp(folder)
-    if path not in known or known[path][0] != stamp:
-        known[path] = (stamp, _read(folder))
-    line = known[path][1]
-    busy = folder.is_busy()
-    broken = not busy and not line.problem and line.state == "at work"
+def _judged(line: RunLine, *, busy: bool) -> RunLine:
+    """A run that has not ended and has no worker broke off."""
+    if line.problem:
+        return line
+    broken = not busy and line.state == "at work"
     state = "broken off" if broken else line.state
     open_end = state in ("broken off", "paused", "failed", "stopped and saved", "not started")
-    return replace(line, busy=busy, broken=broken, state=state, resumable=not busy and not line.problem and open_end)
+    return replace(line, busy=busy, broken=broken, state=state, resumable=not busy and open_end)
 
 
 def _stamp(folder: RunFolder) -> tuple[int, int]:
@@ -109,18 +138,11 @@ def _stamp(folder: RunFolder) -> tuple[int, int]:
     return (size, newest)
 
 
-def _read(folder: RunFolder) -> RunLine:
-    path = str(folder.path)
-    try:
-        config = folder.config()
-        state = folder.state()
-    except StudioError as error:
-        return RunLine(path, folder.path.name, state="not readable", problem=error.message)
-    except OSError as error:
-        return RunLine(path, folder.path.name, state="not readable", problem=str(error))
+def _line(folder: RunFolder, state: RunState) -> RunLine:
+    config = folder.config()
     checkpoints = tuple(int(item.name.rsplit("-", 1)[-1]) for item in CheckpointFolder(folder.checkpoints_path).all())
     return RunLine(
-        path=path,
+        path=str(folder.path),
         name=config.name,
         model=model_title(config.model.source),
         state=_WORDS.get(state.phase, "at work"),

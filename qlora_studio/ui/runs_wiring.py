@@ -60,6 +60,7 @@ class ExportWiring(QObject):
         self._studio, self._window, self._page, self._runs, self._job = studio, window, page, runs, studio.export
         self._chosen = ""
         self._over = True
+        self._news: tuple[str, int, bool] | None = None
         runs.changed.connect(self._render)
         window.page_shown.connect(lambda name: runs.refresh() if name == page.name else None)
         studio.runs.changed.connect(self._on_shown_run_changed)
@@ -93,9 +94,15 @@ class ExportWiring(QObject):
         return tuple(PastExport(exported, report) for exported, report in zip(state.exports, padded, strict=False))
 
     def _on_shown_run_changed(self) -> None:
+        """Offer a run that has just been trained, once; and list its exports as they come."""
         session = self._studio.runs.shown
-        if session is not None and session.store.state.adapter_path and self._chosen != str(session.folder.path):
-            self._chosen = str(session.folder.path)
+        if session is None or not session.store.state.adapter_path:
+            return
+        path, state = str(session.folder.path), session.store.state
+        news = (path, len(state.exports), state.phase.is_over)
+        if news != self._news:
+            self._chosen = path if not self._news or self._news[0] != path else self._chosen
+            self._news = news
             self._runs.refresh_soon()
 
     def _on_export_requested(self, job: ExportJob) -> None:

@@ -118,6 +118,9 @@ class TokenView(QAbstractScrollArea):
             painter.setPen(QPen(theme.color("accent"), 1.5))
             painter.drawRoundedRect(area.adjusted(0.5, 0.5, -0.5, 0.5), 3, 3)
         painter.setPen(_ink(theme, token, piece))
+        if piece.run.unseen and len(piece.run.text) > 1:
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.drawRoundedRect(area.adjusted(piece.indent - 1, 3, -1, -3), 3, 3)
         text = area.adjusted(piece.indent, -1, 4, 0)
         flags = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft | Qt.TextFlag.TextSingleLine
         painter.drawText(text, flags, piece.run.text)

@@ -15,7 +15,7 @@ from qlora_studio.storage.settings import Settings
 from qlora_studio.ui.about import folders, versions
 from qlora_studio.ui.illustration import write_illustrative_run
 from qlora_studio.ui.runs_page import RunsPage
-from qlora_studio.ui.runs_view import RunLine, read_runs, recovery_text, when_text
+from qlora_studio.ui.runs_view import KnownRun, RunLine, read_runs, recovery_text, when_text
 from qlora_studio.ui.settings_page import SettingsPage
 
 LEFT = Qt.MouseButton.LeftButton
@@ -119,11 +119,11 @@ def test_a_run_whose_worker_lives_is_at_work(tmp_path: Path) -> None:
 
 def test_a_run_is_read_again_only_when_its_events_changed(tmp_path: Path) -> None:
     folder = RunFolder(write_illustrative_run(tmp_path / "1-run", steps=5).path)
-    known: dict[str, tuple[tuple[int, int], RunLine]] = {}
+    known: dict[str, KnownRun] = {}
     first = read_runs(tmp_path, known)[0]
-    kept = known[first.path]
-    read_runs(tmp_path, known)
-    assert known[first.path] is kept
+    line = known[first.path].line
+    assert read_runs(tmp_path, known) == [first]
+    assert known[first.path].line is line
     with MessageLogWriter(folder.events_path) as log:
         log.append(WorkerStarted(job="train", studio="0", pid=1))
         log.append(Finished())

@@ -34,6 +34,8 @@ TOLERANCES: dict[str, tuple[float, float]] = {
 }
 # A greedy answer may turn elsewhere where two tokens are about as likely: by how much one may lead, by precision.
 _MARGINS = {"fp32": 0.01, "bf16": 0.1, "fp16": 0.1, "f16": 0.1, "q8_0": 0.2}
+_LARGEST_SHARE = 0.25  # of the adapter's own effect
+_NO_EFFECT = 1e-7  # nats a token: an adapter that was hardly trained
 _PROMPTS = ("Hello! Who are you?", "Write one sentence about the sea.", "What is 17 + 25?")
 _ANSWER_TOKENS = 24
 _TRICKY = [
@@ -190,7 +192,10 @@ def compare_models(subject: Subject, rows: Rows, references: "References", found
         name: loss,
     }
     other = measurement.distributions(model, references.sequences)
-    _check_divergence(subject, measurement.divergence(reference.log_probabilities, other), found)
+    divergence = measurement.divergence(reference.log_probabilities, other)
+    _check_divergence(subject, divergence, found)
+    effect = measurement.divergence(reference.log_probabilities, references.base_log_probabilities)
+    _check_adapter(subject, divergence, effect, found)
     _check_loss(subject, loss, reference.loss, found)
     _check_answers(subject, model, references, reference.answers, found)
 
@@ -217,6 +222,7 @@ class References:
     trained: Reference
     plain: Reference
     base_loss: float | None
+    base_log_probabilities: torch.Tensor
     live: torch.Tensor | None
 
 
@@ -240,10 +246,11 @@ def measure_references(subject: Subject, rows: Rows, context: JobContext) -> Ref
     plain = measured(model)
     with model.disable_adapter():
         base_loss = measurement.loss_of(model, rows)
+        base_log_probabilities = measurement.distributions(model, sequences)
     del model
     release_memory()
     context.raise_if_stopped()
-    return References(prompts, sequences, stops, trained, plain, base_loss, live)
+    return References(prompts, sequences, stops, trained, plain, base_loss, base_log_probabilities, live)
 
 
 def _check_divergence(subject: Subject, value: float, found: Verification) -> None:
@@ -251,6 +258,19 @@ def _check_divergence(subject: Subject, value: float, found: Verification) -> No
     text = f"{value:.2g} nats a token from the live adapter; at most {limit:g} for {subject.precision}."
     found.facts["divergence"] = value
     found.add("logits", value <= limit, text)
+
+
+def _check_adapter(subject: Subject, divergence: float, effect: float, found: Verification) -> None:
+    """What was learned is in it: the export is much nearer to the adapter than the base is.
+
+    A small adapter and a forgotten one would both pass a fixed limit. Coarse quantizations may err by more than a small
+    adapter does; their loss and answers say what they are worth.
+    """
+    if subject.precision not in _MARGINS:
+        return
+    passed = divergence <= effect * _LARGEST_SHARE or effect < _NO_EFFECT
+    text = f"The adapter moves the base by {effect:.2g} nats a token; the export is {divergence:.2g} from there."
+    found.add("adapter", passed, text)
 
 
 def _check_loss(subject: Subject, loss: float | None, expected: float | None, found: Verification) -> None:

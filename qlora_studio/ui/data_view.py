@@ -55,7 +55,7 @@ def format_text(report: DataReport) -> str:
 def lengths_text(lengths: LengthStatistics) -> str:
     """Return what the histogram says, in a line."""
     parts = [f"median {lengths.quantiles['50']:,}"] if "50" in lengths.quantiles else []
-    parts += [f"95 % under {lengths.quantiles['95']:,}"] if "95" in lengths.quantiles else []
+    parts += [f"95% under {lengths.quantiles['95']:,}"] if "95" in lengths.quantiles else []
     parts.append(f"{lengths.padding_share:.0%} padding, {lengths.packed_padding_share:.0%} with packing")
     return " · ".join(parts)
 

@@ -63,17 +63,31 @@ class _FlowLayout(QLayout):
         )
 
     def _place(self, rect: QRect, *, move: bool) -> int:
-        """Set the items in lines; return the height of all."""
-        left, top, line = rect.x(), rect.y(), 0
+        """Set the items in lines, each in the middle of its line; return the height of all."""
+        lines = self._lines(rect.width())
+        heights = [max(item.sizeHint().height() for item in line) for line in lines]
+        height = sum(heights) + self._gap * max(0, len(lines) - 1)
+        top = rect.y() + max(0, rect.height() - height) // 2
+        for line, line_height in zip(lines if move else [], heights, strict=False):
+            left = rect.x()
+            for item in line:
+                size = item.sizeHint()
+                item.setGeometry(QRect(QPoint(left, top + (line_height - size.height()) // 2), size))
+                left += size.width() + self._gap
+            top += line_height + self._gap
+        return height
+
+    def _lines(self, width: int) -> list[list[QLayoutItem]]:
+        lines: list[list[QLayoutItem]] = []
+        left = 0
         for item in self._shown():
-            size = item.sizeHint()
-            if left > rect.x() and left + size.width() > rect.right() + 1:
-                left, top, line = rect.x(), top + line + self._gap, 0
-            line = max(line, size.height())
-            if move:
-                item.setGeometry(QRect(QPoint(left, top), size))
-            left += size.width() + self._gap
-        return top + line - rect.y()
+            size = item.sizeHint().width()
+            if not lines or left + size > width:
+                lines.append([])
+                left = 0
+            lines[-1].append(item)
+            left += size + self._gap
+        return lines
 
     def _shown(self) -> list[QLayoutItem]:
         return [item for item in self._items if not item.isEmpty()]

@@ -41,6 +41,8 @@ class FormatLine(QWidget):
         side = column(spacing=6)
         side.addWidget(self._size)
         side.addWidget(self.precision)
+        if len(formats) > 1:
+            side.addStretch(1)
         box.addLayout(side)
         self.wanted.toggled.connect(lambda _checked: self._on_changed())
         self.precision.chosen.connect(lambda _value: self._on_changed())

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from PySide6.QtCore import Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QLineEdit
 
 from qlora_studio.ui.flow_row import FlowRow
@@ -13,13 +14,14 @@ from qlora_studio.ui.table import Column, Table, TableModel
 from qlora_studio.ui.widgets import Button, Card, Notice, PrimaryButton, row
 
 _COLUMNS = (
-    Column("Name", lambda line: line.name, stretch=True, tip=lambda line: line.path),
+    Column("Name", lambda line: line.name, stretch=True, tip=lambda line: f"{line.model}\n{line.path}"),
     Column("Model", lambda line: line.model),
     Column("State", lambda line: line.state, tone=lambda line: line.tone, tip=lambda line: line.problem or line.state),
     Column("Steps", lambda line: line.steps, right=True),
     Column("Eval loss", lambda line: line.loss, right=True),
     Column("When", lambda line: when_text(line.when)),
 )
+_NARROW = 700
 
 
 class RunsPage(Page):
@@ -90,6 +92,11 @@ class RunsPage(Page):
         rows = self.table.selectionModel().selectedRows()
         line: RunLine | None = self.model.row(rows[0].row()) if rows else None
         return line
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave the model out where the window is narrow: the name is beside it, and the tooltip tells the rest."""
+        super().resizeEvent(event)
+        self.table.setColumnHidden(1, event.size().width() < _NARROW)
 
     def on_shown(self) -> None:
         """Look again whenever the page comes to the front."""

@@ -99,7 +99,7 @@ class TrainingPage(Page):
     def render_presets(self, presets: Sequence[PresetLine]) -> None:
         """Offer presets to begin with."""
         self._preset_words = {preset.name: preset.description for preset in presets}
-        self.presets.set_choices({"": "Begin with a preset …", **{preset.name: preset.title for preset in presets}})
+        self.presets.set_choices({"": "Presets …", **{preset.name: preset.title for preset in presets}})
         self.presets.setVisible(bool(presets))
 
     def render_problems(self, problems: Sequence[Problem]) -> None:

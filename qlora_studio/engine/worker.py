@@ -33,6 +33,7 @@ _ENVIRONMENT = {
 }
 
 
+_LOCK_SECONDS = 1.0  # whoever looks whether a worker lives holds the lock for a moment
 _AGAIN = -1
 
 
@@ -47,7 +48,7 @@ def work(path: str) -> int:
         print(f"There is no folder {path}.", file=sys.stderr)
         return ExitCode.RUN_NOT_FOUND
     try:
-        with folder.lock().acquire(blocking=False):
+        with folder.lock().acquire(timeout=_LOCK_SECONDS, poll_interval=0.02):
             code = _work_locked(folder)
         if code == _AGAIN:
             start_again(path)

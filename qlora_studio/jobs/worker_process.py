@@ -19,6 +19,7 @@ WORKER = (sys.executable, "-P", "-m", "qlora_studio", "worker")
 
 _ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 _POLL_SECONDS = 0.02
+_LOOK_SECONDS = 0.2  # whoever looks whether a worker lives holds the lock for a moment
 
 _SIGNALS = {
     "SIGKILL": "most often the system did that for want of memory, or somebody ended it by hand",
@@ -93,7 +94,7 @@ class WorkerProcess:
 
 def start_worker(folder: RunFolder, program: Sequence[str] = WORKER) -> WorkerProcess:
     """Start the worker of a run or job folder. Raises StudioError where one is at work already, or none can start."""
-    if folder.is_busy():
+    if not wait_until_free(folder, _LOOK_SECONDS):
         raise StudioError(
             f"A worker is at work in {folder.path}.",
             kind="run_busy",

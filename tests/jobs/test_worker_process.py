@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from itertools import chain
@@ -134,6 +135,30 @@ def test_what_a_worker_prints_is_kept(play: Play, folder: RunFolder) -> None:
     play("say:from the second session").wait(30)
 
     assert folder.log_path.read_text() == "from the first session\nfrom the second session\n"
+
+
+def test_looking_whether_a_worker_lives_never_keeps_one_from_starting(folder: RunFolder) -> None:
+    folder.job_path.write_text("not a job")
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            folder.is_busy()
+
+    lookers = [threading.Thread(target=look) for _ in range(2)]
+    for looker in lookers:
+        looker.start()
+    try:
+        processes = []
+        for _ in range(3):
+            processes.append(start_worker(folder))
+            processes[-1].wait(60)
+    finally:
+        stop.set()
+        for looker in lookers:
+            looker.join()
+
+    assert [process.poll() for process in processes] == [1, 1, 1]
 
 
 def test_the_real_worker_starts_in_the_folder(folder: RunFolder) -> None:

@@ -153,7 +153,8 @@ class DataReport(_Report):
     """A dataset as a run would train on it. `supported` is whether exactly the answers can be trained, `mask` how.
 
     `refused` holds the sentence that the run would be refused with, or is empty. `verdicts_path` is a JSON Lines file
-    with every row that is not ok. The first report of a job is not `complete`: rows are read, and not yet tokenized.
+    with every row that is not ok. The first reports of a job are not `complete`: rows are read and not yet
+    tokenized (there are no lengths), then a check is still to come.
     """
 
     path: str

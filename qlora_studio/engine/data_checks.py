@@ -7,7 +7,6 @@ from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.data_report import Check, Level
 from qlora_studio.core.run_config import RunConfig
-from qlora_studio.engine.collator import collator
 from qlora_studio.engine.prepared_data import PreparedData
 from qlora_studio.engine.rendering import HOW_WORDS
 from qlora_studio.engine.row_tally import RowTally
@@ -17,10 +16,19 @@ _FEW_TRAINED = 0.01
 
 
 def checks_of(
-    data: PreparedData, config: RunConfig, tokenizer: PreTrainedTokenizerBase, template_name: str
+    data: PreparedData,
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    template_name: str,
+    *,
+    with_trainer: bool = True,
 ) -> tuple[Check, ...]:
-    """Return every check of prepared rows, in the order in which they are read."""
-    return tuple(_checks(data, config, tokenizer, template_name))
+    """Return every check of prepared rows, in the order in which they are read.
+
+    The last needs the trainer's collator, and trl takes seconds to import; it can be left for later.
+    """
+    checks = tuple(_checks(data, config, tokenizer, template_name))
+    return (*checks, _padding(data, tokenizer)) if with_trainer else checks
 
 
 def _checks(
@@ -35,7 +43,6 @@ def _checks(
     yield _trained_share(tally)
     yield _end_of_turn(tally, tokenizer)
     yield _bos(tally)
-    yield _padding(data, tokenizer)
     yield _truncation(tally, config)
     yield _untrainable(tally, config)
     yield _control(tally)
@@ -151,6 +158,8 @@ def _padding(data: PreparedData, tokenizer: PreTrainedTokenizerBase) -> Check:
 
 
 def _padding_is_harmless(data: PreparedData, tokenizer: PreTrainedTokenizerBase) -> bool:
+    from qlora_studio.engine.collator import collator
+
     if not len(data.training):
         return True
     tokens = data.tally.column("tokens")[numpy.asarray(data.tally.part) == 0]

@@ -86,13 +86,14 @@ def _tokenized(
     tokenizer = load_tokenizer(config.model.source, config.model.revision, context)
     context.phase("preparing_data")
     data = prepare(config, tokenizer, context, lambda: _look_on(context, waiting), reader)
-    report = full_report(read, data, config, tokenizer, read.seconds + time.monotonic() - started)
-    context.emit(Reported(kind="dataset", report=report.model_dump()))
-    context.phase("ready")
     with ShownRows(config, tokenizer, data, reader, context) as rows:
-        while waiting:
-            rows.show(waiting.pop(0))
-            _look_on(context, waiting)
+        for complete in (False, True):
+            seconds = read.seconds + time.monotonic() - started
+            report = full_report(read, data, config, tokenizer, seconds, complete=complete)
+            context.emit(Reported(kind="dataset", report=report.model_dump()))
+            while not _look_on(context, waiting) and waiting:
+                rows.show(waiting.pop(0))
+        context.phase("ready")
         while job.stay and not _look(context, waiting):
             if waiting:
                 rows.show(waiting.pop(0))

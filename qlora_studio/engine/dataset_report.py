@@ -1,11 +1,11 @@
 """The report of a dataset as it would be trained."""
 
 from collections import Counter
-from typing import Any, cast
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from qlora_studio.core.data_report import DataReport, Part, RowSummary
+from qlora_studio.core.data_report import DataReport, RowSummary
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine.data_checks import checks_of
 from qlora_studio.engine.length_statistics import length_statistics
@@ -15,9 +15,15 @@ from qlora_studio.engine.row_tally import PARTS, RowTally
 
 
 def full_report(
-    read: DataReport, data: PreparedData, config: RunConfig, tokenizer: PreTrainedTokenizerBase, seconds: float
+    read: DataReport,
+    data: PreparedData,
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    seconds: float,
+    *,
+    complete: bool,
 ) -> DataReport:
-    """Return the report with everything that the tokens tell."""
+    """Return the report with everything that the tokens tell; without what takes the trainer where not `complete`."""
     tally = data.tally
     name = template_name(tokenizer)
     reason = refusal(tally, config)
@@ -35,10 +41,10 @@ def full_report(
         "reason": _unsupported(tally),
         "mask": data.facts.mask,
         "template": name,
-        "checks": checks_of(data, config, tokenizer, name),
+        "checks": checks_of(data, config, tokenizer, name, with_trainer=complete),
         "lengths": length_statistics(tally, config),
         "refused": reason.message if reason else "",
-        "complete": True,
+        "complete": complete,
         "seconds": seconds,
         "verdicts_path": str(data.folder / "verdicts.jsonl"),
     }
@@ -47,12 +53,10 @@ def full_report(
 
 def _listing(read: DataReport, tally: RowTally) -> tuple[RowSummary, ...]:
     """Return the first rows of the file with their tokens, and the first rejected ones, wherever they stand."""
-    part_of = dict(zip(tally.columns["number"], tally.part.tolist(), strict=True))
     rows = {row.number: row for row in read.listing}
     for line in tally.listing:
         if line["number"] not in rows:
-            part = PARTS[part_of[line["number"]]] if line["number"] in part_of else "left_out"
-            rows[line["number"]] = RowSummary(**{**line, "part": cast(Part, part)})
+            rows[line["number"]] = RowSummary(**{**line, "part": tally.part_of(line["number"])})
     return tuple(rows[number] for number in sorted(rows))
 
 

@@ -1,6 +1,8 @@
 """What is counted of a dataset's rows while they are tokenized: the source of its checks and lengths."""
 
 import json
+from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,9 +11,10 @@ from typing import Any
 
 import numpy
 
+from qlora_studio.core.data_report import Part
 from qlora_studio.engine.tokenized_rows import TokenizedRow
 
-PARTS = ("training", "evaluation", "left_out")
+PARTS: tuple[Part, ...] = ("training", "evaluation", "left_out")
 _COLUMNS = ("number", "line", "tokens", "trained", "kept")
 _KEPT_PROBLEMS = 200
 _KEPT_LISTING = 500
@@ -38,7 +41,7 @@ class RowTally:
     unprompted: int = 0
     listing: list[dict[str, Any]] = field(default_factory=list)
     trained_at: Counter[int] = field(default_factory=Counter)
-    columns: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in _COLUMNS})
+    columns: "dict[str, array[int]]" = field(default_factory=lambda: {name: array("q") for name in _COLUMNS})
     part: Any = None
 
     def refuse(self, number: int, line: int, offset: int, reason: str, *, count: str | None = None) -> None:
@@ -76,7 +79,14 @@ class RowTally:
 
     def column(self, name: str) -> Any:
         """Return a column as int64, one value for each row that was rendered."""
-        return numpy.asarray(self.columns[name], dtype=numpy.int64)
+        return numpy.array(self.columns[name], dtype=numpy.int64)
+
+    def part_of(self, number: int) -> Part:
+        """Return which part the row of a number belongs to."""
+        numbers = self.columns["number"]
+        index = bisect_left(numbers, number)
+        found = index < len(numbers) and numbers[index] == number
+        return PARTS[int(self.part[index])] if found else "left_out"
 
     @property
     def untrainable(self) -> int:
@@ -97,5 +107,5 @@ class RowTally:
         trained_at = Counter({int(position): change for position, change in counts["trained_at"].items()})
         counters = {name: Counter(counts[name]) for name in ("verdicts", "how", "errors")}
         with numpy.load(folder / "rows.npz") as arrays:
-            columns = {name: arrays[name].tolist() for name in _COLUMNS}
+            columns = {name: array("q", arrays[name].tobytes()) for name in _COLUMNS}
             return cls(**{**counts, **counters, "trained_at": trained_at, "columns": columns, "part": arrays["part"]})

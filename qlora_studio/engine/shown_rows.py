@@ -2,13 +2,12 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 import numpy
 from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.commands import ShowRows
-from qlora_studio.core.data_report import Part, RowPreview, RowsReport
+from qlora_studio.core.data_report import RowPreview, RowsReport
 from qlora_studio.core.events import Reported
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.run_config import RunConfig
@@ -16,7 +15,6 @@ from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.prepared_data import PreparedData, rendering_date
 from qlora_studio.engine.rendering import RowRenderer
 from qlora_studio.engine.row_preview import RowPreviewer
-from qlora_studio.engine.row_tally import PARTS
 from qlora_studio.storage.dataset_reader import DatasetReader, ReadRow
 
 _KEPT_BYTES = 32 << 20  # a dataset of up to this size stays in memory while rows are shown
@@ -36,9 +34,6 @@ class ShownRows:
     ) -> None:
         self._config, self._tokenizer, self._reader, self._context = config, tokenizer, reader, context
         self._tally = data.tally
-        part = numpy.asarray(data.tally.part)
-        self._index = {number: index for index, number in enumerate(data.tally.columns["number"])}
-        self._part = part
         self._kept: list[ReadRow] | None = None
         self._renderers: dict[str, RowRenderer] = {}
 
@@ -67,7 +62,7 @@ class ShownRows:
         found = {row.number: row for row in self._read(set(numbers))}
         rows = [found[number] for number in numbers if number in found]
         previewer = RowPreviewer(self._renderer(config), self._tokenizer, config.training.max_length)
-        return tuple(previewer.previews(rows, [self._part_of(row.number) for row in rows]))
+        return tuple(previewer.previews(rows, [self._tally.part_of(row.number) for row in rows]))
 
     def _numbers(self, command: ShowRows) -> Iterator[int]:
         """Return the rows' numbers, of words too: longest, shortest, random, first, rejected."""
@@ -89,10 +84,6 @@ class ShownRows:
                 yield numbers[int(usable[0])]
             elif row == "random":
                 yield numbers[int(random.Random(command.request).choice(usable))]
-
-    def _part_of(self, number: int) -> Part:
-        index = self._index.get(number)
-        return "left_out" if index is None else cast(Part, PARTS[int(self._part[index])])
 
     def _read(self, numbers: set[int]) -> Sequence[ReadRow]:
         if self._reader.total_bytes > _KEPT_BYTES:

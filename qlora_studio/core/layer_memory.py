@@ -8,8 +8,13 @@ from qlora_studio.core.layer_shape import LayerShape, Linear
 from qlora_studio.core.memory_setup import MemorySetup
 from qlora_studio.core.model_shape import ModelShape
 
-_SCORE_BACKWARD = 16  # eager attention: scores, their gradients in fp32, and the product that softmax's backward makes
+# Eager attention, bytes a score: what is saved, and what the backward pass of softmax holds at its worst
+_SCORE_SAVED, _SCORE_BACKWARD = 6, 16
+_SINK_SCORE_SAVED, _SINK_SCORE_BACKWARD = 4, 8  # with attention sinks softmax runs in 16 bit
+_SOFTCAP_SCORE = 2
 _DORA_COPIES = 7  # of the weight: unpacked, merged, multiplied out from the adapters, and their gradients
+_PYTHON_GELU = 4  # copies that gelu_new keeps, which is written in Python
+_EXPERT_COPIES = 6  # bytes for each number of a routed token's input while experts run backward
 
 
 class LayerMemory:
@@ -19,7 +24,8 @@ class LayerMemory:
         self._shape, self._setup = shape, setup
         self._layer = widest(shape)
         self._size = setup.compute_bytes
-        self.residual = 4 if setup.upcast or setup.dora or setup.weight_bytes == 4 else self._size
+        raised = setup.upcast or setup.dora or setup.weight_bytes == 4 or shape.norm == "layer"
+        self.residual = 4 if raised else self._size
         self.per_token = self._norms() + self._attention() + self._mlp() + self._adapters()
         self.input = self.residual * shape.hidden_size * setup.tokens
 
@@ -41,21 +47,21 @@ class LayerMemory:
         unpacked = self._size * width * self._shape.hidden_size if self._setup.quantization != "none" else 0
         through_last = (2 if targeted else 1) * residual * width * tokens + unpacked
         through_gate = (3 if self._shape.gated else 2) * residual * width * tokens
-        return self.saved() - freed + self.input + max(through_last, through_gate) + self._dora_scratch()
+        scratch = max(through_last, through_gate) + self._dora_scratch() + self._expert_scratch()
+        return self.saved() - freed + self.input + scratch
 
     def _eager_backward(self) -> int:
         shape, tokens = self._shape, self._setup.tokens
         query, hidden = shape.heads * shape.head_dim, shape.hidden_size
-        scores = _SCORE_BACKWARD * shape.heads * self._setup.row_tokens
+        each = _SINK_SCORE_BACKWARD if shape.sinks else _SCORE_BACKWARD
+        scores = (each + self._softcap()) * shape.heads * self._setup.row_tokens
         return tokens * (scores + 4 * hidden + self._size * (5 * query + 2 * hidden))
 
     def _norms(self) -> int:
-        shape, size = self._shape, self._size
-        one = {
-            "rms": 4 * shape.hidden_size + 4,
-            "layer": size * shape.hidden_size + 8,
-            "none": size * shape.hidden_size + 8,
-        }
+        shape = self._shape
+        own = self.residual * shape.hidden_size + 8
+        float_copy = 4 * shape.hidden_size + 4
+        one = {"rms": float_copy, "plain": 2 * float_copy, "layer": own, "none": own}
         if not shape.query_norm:
             return shape.norms * one[shape.norm]
         lanes = (shape.heads + shape.kv_heads) if shape.query_norm == "head" else 2
@@ -66,16 +72,18 @@ class LayerMemory:
         shape, size = self._shape, self._size
         query, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
         expanded = keys if self._setup.attention == "flash" else query
+        fused = size * (query + keys) if any(linear.name == "qkv_proj" for linear in self._layer.linears) else 0
         if self._setup.attention == "eager":
-            return size * (2 * query + 2 * expanded) + shape.heads * self._setup.row_tokens * (4 + size)
-        return size * (2 * query + 2 * expanded) + 4 * shape.heads
+            return size * (2 * query + 2 * expanded) + shape.heads * self._setup.row_tokens * self._score_saved()
+        return size * (2 * query + 2 * expanded) + 4 * shape.heads + fused
 
     def _mlp(self) -> int:
         shape = self._shape
         experts = shape.experts_per_token if self._layer.experts else 0
         width = experts * shape.expert_width if experts else shape.intermediate_size
         routed = self._size * shape.hidden_size * experts
-        return routed + self.residual * width * (3 if shape.gated else 1)
+        copies = _PYTHON_GELU if shape.activation == "gelu_new" else 1
+        return routed + self.residual * width * (copies + (2 if shape.gated else 0))
 
     def _adapters(self) -> int:
         setup, size = self._setup, self._size
@@ -103,6 +111,17 @@ class LayerMemory:
         if not self._setup.masked or self._setup.attention == "eager":
             return 0
         return self._size * self._setup.batch * self._setup.row_tokens**2
+
+    def _score_saved(self) -> int:
+        return (_SINK_SCORE_SAVED if self._shape.sinks else _SCORE_SAVED) + self._softcap()
+
+    def _softcap(self) -> int:
+        return _SOFTCAP_SCORE if self._shape.softcap else 0
+
+    def _expert_scratch(self) -> int:
+        if not self._layer.experts:
+            return 0
+        return _EXPERT_COPIES * self._shape.hidden_size * self._shape.experts_per_token * self._setup.tokens
 
     def _dora_scratch(self) -> int:
         """What the norm of a merged weight takes: the identity it multiplies out, and copies of the weight."""

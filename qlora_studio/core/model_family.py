@@ -28,6 +28,8 @@ class Family:
     mlp_names: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
     extra_kept: int = 0  # lone parameters of a layer: xIELU's two, for example
     sinks: bool = False
+    softcap: bool = False
+    activation: str = ""
     experts: bool = False
     expert_width_key: str = "intermediate_size"
     expert_bias: bool = False
@@ -45,6 +47,7 @@ _GEMMA2 = Family(
     norms=4,
     tied=True,
     eager_only=True,
+    softcap=True,
     defaults={"head_dim": 256, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 256000},
 )
 
@@ -76,6 +79,7 @@ FAMILIES: dict[str, Family] = {
         norm="layer",
         norms=1,
         gated=False,
+        activation="gelu_new",
         attention_names=("q_proj", "k_proj", "v_proj", "dense"),
         mlp_names=("fc1", "fc2"),
     ),

@@ -32,12 +32,15 @@ class ModelShape:
     outer_kept: int  # embeddings, final norm, positions, and the head where it is not tied
     gated: bool = True
     norms: int = 2  # of the hidden size, in a layer
-    norm: Literal["rms", "layer", "none"] = "rms"
+    norm: Literal["rms", "layer", "plain", "none"] = "rms"
     query_norm: Literal["", "head", "full"] = ""
     experts: int = 0
     experts_per_token: int = 0
     expert_width: int = 0
     eager_only: bool = False  # attention sinks or soft-capping: SDPA's kernels cannot be used
+    sinks: bool = False
+    softcap: bool = False
+    activation: str = "silu"
     exact: bool = True
 
     @property
@@ -128,11 +131,14 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
         outer_kept=vocabulary * hidden + head + norm + (vocabulary if family.head_bias else 0),
         gated=family.gated,
         norms=family.norms,
-        norm="rms" if family.norm == "rms" else "none" if family.norm == "none" else "layer",
+        norm="plain" if family.norm == "layer_plain" else family.norm,
         query_norm=query_norm(read, family),
         experts=read.experts(),
         experts_per_token=read.number("num_experts_per_tok") if family.experts else 0,
         expert_width=read.number(family.expert_width_key) if family.experts else 0,
         eager_only=family.eager_only,
+        sinks=family.sinks,
+        softcap=family.softcap,
+        activation=str(text.get("hidden_act") or text.get("hidden_activation") or family.activation or "silu"),
         exact=name in FAMILIES,
     )

@@ -12,7 +12,7 @@ _SMALL_SEGMENT = 2 << 20
 _LARGE_SEGMENT = 20 << 20  # for blocks below 10 MiB, and a page of an expandable segment
 _OWN_SEGMENT_FROM = 10 << 20
 _SEGMENT_ROUNDING = 2 << 20
-_ADDRESS_SPACE = 1 << 50  # more than any segment grows
+_ADDRESS_SPACE = _LARGE_SEGMENT << 26  # more than any segment grows; whole pages
 
 
 @dataclass(eq=False, slots=True)

@@ -26,12 +26,12 @@ def build_meta_model(config: Any, setup: MemorySetup, dtype: torch.dtype) -> Any
     if setup.quantization != "none":
         _quantize(model, setup, dtype)
         if setup.upcast:
-            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=setup.checkpointing)
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     model.config.use_cache = False
     if setup.method == "lora":
         model = _adapt(model, setup)
     if setup.checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     if setup.method == "lora":
         model.enable_input_require_grads()
     model.train()

@@ -57,7 +57,8 @@ screenshots: setup
 	$(BIN)/python -m qlora_studio.ui.screenshots docs/screenshots
 
 bench: setup
-	@for program in tests/benchmarks/bench_*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+	$(BIN)/python tests/benchmarks/reading.py
+	$(BIN)/python -m tests.benchmarks.merging
 
 constraints: setup
 	@{ head -1 $(CONSTRAINTS); $(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+[a-z0-9.]+$$//'; } > $(CONSTRAINTS).new

@@ -1,7 +1,7 @@
 """A worker that speaks the protocol and does as it is told: `scripted_worker.py SCRIPT FOLDER`.
 
-A script is words separated by commas: start, steps:N, phase:NAME, garbage, half, finish, fail, pause, say:TEXT,
-wait_for_stop, wait, signal:NAME, exit:CODE, long:BYTES, child.
+A script is words separated by commas: start, steps:N, phase:NAME, garbage, half, finish, fail, pause, recover,
+say:TEXT, wait_for_stop, wait, signal:NAME, exit:CODE, long:BYTES, child.
 """
 
 import os
@@ -16,6 +16,7 @@ from qlora_studio.core.events import (
     Finished,
     Paused,
     PhaseChanged,
+    Recovering,
     Reported,
     StepDone,
     WorkerStarted,
@@ -57,6 +58,10 @@ def play(script: str, folder: RunFolder) -> int:
                     log.append(Failed(kind="data_refused", message="The dataset is refused."))
                 case "pause":
                     log.append(Paused(step=3, checkpoint="checkpoint-3"))
+                case "recover":
+                    log.append(
+                        Recovering(kind="card_lost", message="Again.", step=1, batch_size=2, gradient_accumulation=8)
+                    )
                 case "say":
                     print(value, flush=True)
                 case "wait_for_stop":

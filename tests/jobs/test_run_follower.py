@@ -141,6 +141,35 @@ def test_a_death_is_noticed_without_the_process(play: Play, folder: RunFolder) -
     assert seen[-1].kind == "worker_died"
 
 
+@pytest.mark.parametrize("knows_the_process", [True, False])
+def test_a_worker_that_replaces_itself_by_a_fresh_process_is_followed_there(
+    play: Play, folder: RunFolder, knows_the_process: bool
+) -> None:
+    process = play("start,recover")
+    batches = RunFollower(folder, process if knows_the_process else None).batches()
+    seen = list(next(batches))
+    while seen[-1].type != "recovering":
+        seen += next(batches)
+    process.wait(30)
+    play("start,steps:2,finish")
+    seen += chain.from_iterable(batches)
+
+    assert [event.type for event in seen if not isinstance(event, StepDone)] == [
+        "worker_started",
+        "recovering",
+        "worker_started",
+        "finished",
+    ]
+
+
+def test_a_fresh_process_that_never_comes_is_given_up(
+    play: Play, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_follower, "_STARTUP_SECONDS", 0.2)
+
+    assert [event.type for event in follow(folder, play("start,recover"))][-2:] == ["recovering", "failed"]
+
+
 def test_an_old_run_is_replayed_to_its_end(play: Play, folder: RunFolder) -> None:
     play("start,steps:5,finish").wait(30)
 

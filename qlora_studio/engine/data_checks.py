@@ -40,6 +40,8 @@ def _checks(
         yield _template(template_name)
         yield _mask(tally, config)
         yield _prompt(tally)
+        if tally.folded:
+            yield _folded(tally)
     yield _trained_share(tally)
     yield _end_of_turn(tally, tokenizer)
     yield _bos(tally)
@@ -103,6 +105,16 @@ def _prompt(tally: RowTally) -> Check:
         "Up to the last answer, each row is what the model is given when it is asked.",
         f"In {tally.unprompted:,} rows the text before the last answer differs from what the model is given when it is "
         "asked for it.",
+    )
+
+
+def _folded(tally: RowTally) -> Check:
+    return _check(
+        "system_prompt_taken",
+        "The template takes a system prompt",
+        False,
+        "",
+        f"It does not: in {tally.folded:,} rows the system prompt is put in front of the first question.",
     )
 
 

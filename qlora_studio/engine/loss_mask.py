@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from qlora_studio.engine.chat_template import SPAN_END, SPAN_START, ChatTemplate, Message
+from qlora_studio.engine.content_marks import ContentMarks
 from qlora_studio.engine.template_shape import REFUSALS, TemplateShape
 
 Span = tuple[int, int]
@@ -28,7 +29,8 @@ class Answers:
     """A rendered conversation with the spans, in characters, that are trained; `how` names the way they were found.
 
     `ended` is whether every answer ends with a control token; `added` is the end token that the template left out;
-    `prompted` whether the text up to the last answer is what the model is given when it is asked for that answer.
+    `prompted` whether the text up to the last answer is what the model is given when it is asked for that answer;
+    `folded` whether the system prompt stands in front of the first question, in a template without system turns.
     """
 
     text: str
@@ -37,6 +39,7 @@ class Answers:
     ended: bool = True
     added: str = ""
     prompted: bool = True
+    folded: bool = False
 
 
 class MaskUnavailable(ValueError):
@@ -71,25 +74,27 @@ class AnswerFinder:
 
     def whole(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> Answers:
         """Return the conversation with all of its text trained."""
+        folded = self._shape.folds(messages)
         messages, text = self._shape.rendered(messages, tools)
         added = "" if text.rstrip().endswith(self._tokens) else self._end_token
         ended = added != "" or text.rstrip().endswith(self._tokens)
         prompted = self._is_prompted(text, messages, tools)
-        return Answers(text + added, ((0, len(text + added)),), "all", ended, added, prompted)
+        return Answers(text + added, ((0, len(text + added)),), "all", ended, added, prompted, folded)
 
     def answers(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> Answers:
         """Return the conversation with its answers. Raises NoAnswer or MaskUnavailable."""
         if not any(message["role"] == "assistant" for message in messages):
             raise NoAnswer("there is no answer in this conversation")
+        folded = self._shape.folds(messages)
         messages, text = self._shape.rendered(messages, tools)
         for find in (self._by_markers, self._by_twin, self._by_turns, self._by_contents):
             try:
                 found = find(text, messages, tools)
             except REFUSALS:
                 continue  # this way of asking is not one that the template takes
-            if found is not None:
+            if found is not None and _covers(*found[:2], messages):
                 prompted = found[2] == "turns" or self._is_prompted(text, messages, tools)
-                return replace(self._closed(*found), prompted=prompted)
+                return replace(self._closed(*found), prompted=prompted, folded=folded)
         raise MaskUnavailable(text)
 
     def _is_prompted(self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> bool:
@@ -137,7 +142,7 @@ class AnswerFinder:
     def _by_contents(
         self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None
     ) -> tuple[str, list[Span], str] | None:
-        marks = _ContentMarks(messages)
+        marks = ContentMarks(messages)
         positions = marks.positions(self._template.render(marks.messages, tools), text)
         if positions is None:
             return None
@@ -223,45 +228,11 @@ class AnswerFinder:
         return prompt[len(without) :] if prompt.startswith(without) else ""
 
 
-class _ContentMarks:
-    """Messages whose contents carry a mark at each end, inside of the white space that templates trim."""
-
-    def __init__(self, messages: Sequence[Message]) -> None:
-        nonce = "Qx7c1e"
-        while any(nonce in str(message.get("content")) for message in messages):
-            nonce += "9"
-        self._mark = re.compile(rf"{nonce}([AB])(\d+)Z")
-        self.messages = [self._marked(message, nonce, index) for index, message in enumerate(messages)]
-
-    def positions(self, marked: str, text: str) -> dict[int, tuple[int | None, int]] | None:
-        """Return where each content stands in `text`, or None where the marks changed more than themselves."""
-        pieces: list[str] = []
-        found: dict[str, dict[int, int]] = {"A": {}, "B": {}}
-        done = length = 0
-        for match in self._mark.finditer(marked):
-            pieces.append(marked[done : match.start()])
-            length += len(pieces[-1])
-            done = match.end()
-            index = int(match.group(2))
-            if index in found[match.group(1)]:
-                return None  # rendered twice: which one is the answer?
-            found[match.group(1)][index] = length
-        pieces.append(marked[done:])
-        if "".join(pieces) != text:
-            return None
-        # A template that splits the content (at </think>) may lose the first mark: the answer's header tells its start.
-        return {index: (found["A"].get(index), end) for index, end in found["B"].items()}
-
-    @staticmethod
-    def _marked(message: Message, nonce: str, index: int) -> Message:
-        content = message.get("content")
-        if not isinstance(content, str) or not content.strip():
-            return message
-        core = content.strip()
-        if message["role"] == "assistant":  # reasoning in the content goes a way of its own, if it is kept at all
-            core = core.rpartition("</think>")[2].strip() or core
-        lead, trail = content[: content.rindex(core)], content[content.rindex(core) + len(core) :]
-        return {**message, "content": f"{lead}{nonce}A{index}Z{core}{nonce}B{index}Z{trail}"}
+def _covers(text: str, spans: list[Span], messages: Sequence[Message]) -> bool:
+    """Whether every answer lies in a span; its reasoning may have been dropped by the template."""
+    trained = "\0".join(text[start:end] for start, end in spans)
+    answers = (str(messages[index].get("content") or "") for index in _assistant_turns(messages))
+    return all(answer.rpartition("</think>")[2].strip() in trained for answer in answers)
 
 
 def _assistant_turns(messages: Sequence[Message]) -> list[int]:

@@ -55,6 +55,7 @@ class RenderedRow:
     ended: bool = True
     added: str = ""
     prompted: bool = True
+    folded: bool = False
     error: str = ""
     hidden: bool = False
 
@@ -222,4 +223,4 @@ def _row(reply: dict[str, Any]) -> RenderedRow:
         return RenderedRow(text=str(reply.get("text", "")), error=str(reply["error"]), hidden=hidden)
     spans = tuple((int(start), int(end)) for start, end in reply["spans"])
     ended, prompted = bool(reply["ended"]), bool(reply["prompted"])
-    return RenderedRow(reply["text"], spans, reply["how"], ended, reply["added"], prompted)
+    return RenderedRow(reply["text"], spans, reply["how"], ended, reply["added"], prompted, bool(reply["folded"]))

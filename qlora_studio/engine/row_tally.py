@@ -39,6 +39,7 @@ class RowTally:
     added_ends: int = 0
     hidden: int = 0
     unprompted: int = 0
+    folded: int = 0
     listing: list[dict[str, Any]] = field(default_factory=list)
     trained_at: Counter[int] = field(default_factory=Counter)
     columns: "dict[str, array[int]]" = field(default_factory=lambda: {name: array("q") for name in _COLUMNS})
@@ -59,6 +60,7 @@ class RowTally:
         self.how[row.rendered.how] += 1
         self.open_ends += not row.rendered.ended
         self.added_ends += bool(row.rendered.added)
+        self.folded += row.rendered.folded
         self.unprompted += not row.rendered.prompted
         for first, last in row.runs:  # a token later than `first` is one more trained, later than `last` one less
             self.trained_at[first] += 1

@@ -5,7 +5,7 @@ for ever or filling the memory. So it is rendered here: the memory is limited by
 
 A JSON object a line, in and out. First `{"template": …, "twin": …, "variables": …, "control_tokens": […], "end_token":
 …, "now": …}`, answered by `{}` or `{"error": …}`; then batches `{"whole": bool, "rows": [[messages, tools], …]}`,
-answered by `{"rows": [{"text", "spans", "how", "ended", "added", "prompted"} | {"error": …}, …]}`.
+answered by `{"rows": [{"text", "spans", "how", "ended", "added", "prompted", "folded"} | {"error": …}, …]}`.
 """
 
 import json

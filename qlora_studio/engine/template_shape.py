@@ -24,6 +24,10 @@ class TemplateShape:
         template.in_parts = not self._takes(_PROBE) and self._takes_parts()
         self._folds_system = self._takes(_PROBE) and not self._takes((_SYSTEM, *_PROBE))
 
+    def folds(self, messages: Sequence[Message]) -> bool:
+        """Whether the system prompt of these messages is put in front of the first question."""
+        return self._folds_system and _with_system_folded(messages) is not messages
+
     def rendered(
         self, messages: Sequence[Message], tools: Sequence[Any] | None = None
     ) -> tuple[Sequence[Message], str]:

@@ -1,0 +1,63 @@
+"""Where prepared datasets are kept: folders in the cache, each named by a hash of all that decides its content."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from qlora_studio import __version__
+from qlora_studio.core.run_config import RunConfig
+from qlora_studio.storage.dataset_reader import DatasetReader
+from qlora_studio.storage.fingerprint import fingerprint_file
+from qlora_studio.storage.settings import cache_path
+
+_LAYOUT = 4  # changes when the same input gives other rows
+_KEPT = 10  # prepared datasets in the cache
+
+
+def store_path() -> Path:
+    """Return the folder of prepared datasets."""
+    return cache_path() / "datasets"
+
+
+def key_of(
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    now: datetime,
+    readers: Sequence[DatasetReader | None],
+) -> str:
+    """Return a hash of all that decides the rows."""
+    template = str(tokenizer.chat_template)
+    parts = {
+        "studio": [__version__, _LAYOUT],
+        "files": [_files(reader) for reader in readers if reader],
+        "data": config.data.model_dump(exclude={"path", "evaluation_path", "bad_rows"}),
+        "training": [config.training.max_length, config.training.loss_on],
+        "template": template,
+        "special": {name: str(value) for name, value in tokenizer.special_tokens_map.items()},
+        "tokenizer": sha256(_tokenizer_text(tokenizer).encode()).hexdigest(),
+        "date": now.date().isoformat() if "strftime_now" in template else "",
+    }
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _files(reader: DatasetReader) -> list[list[Any]]:
+    return [[file.path.name, fingerprint_file(file.path)] for file in reader.files]
+
+
+def _tokenizer_text(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return str(backend.to_str()) if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+
+
+def let_go_of_oldest() -> None:
+    """Delete all but the newest."""
+    store = store_path()
+    folders = [path for path in store.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    for path in sorted(folders, key=lambda item: item.stat().st_mtime, reverse=True)[_KEPT:]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -18,9 +18,10 @@ from qlora_studio.core.problem import StudioError
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.traced_step import TracedStep, TraceOptions, trace_step
-from qlora_studio.storage.gguf_header import read_gguf_header
+from qlora_studio.storage.gguf_header import gguf_config, read_gguf_header
 from qlora_studio.storage.model_catalogue import find_in_catalogue
-from qlora_studio.storage.model_files import gguf_config, locate_model, read_config
+from qlora_studio.storage.model_files import locate_model
+from qlora_studio.storage.model_folder import read_config
 
 TRACED_ERROR_SHARE = 0.05
 

@@ -49,6 +49,29 @@ def read_gguf_header(path: Path) -> GgufHeader:
         ) from error
 
 
+def gguf_config(header: GgufHeader) -> dict[str, Any]:
+    """Return the `config.json` that a GGUF file's metadata amounts to."""
+    names = {"gemma3": "gemma3_text", "qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe", "gpt-oss": "gpt_oss"}
+    architecture = str(header.value("general.architecture", ""))
+    tokens = header.value("tokenizer.ggml.tokens")
+    config = {
+        "model_type": names.get(architecture, architecture),
+        "hidden_size": header.value("{arch}.embedding_length"),
+        "num_hidden_layers": header.value("{arch}.block_count"),
+        "num_attention_heads": header.value("{arch}.attention.head_count"),
+        "num_key_value_heads": header.value("{arch}.attention.head_count_kv"),
+        "head_dim": header.value("{arch}.attention.key_length"),
+        "intermediate_size": header.value("{arch}.feed_forward_length"),
+        "max_position_embeddings": header.value("{arch}.context_length"),
+        "num_experts": header.value("{arch}.expert_count"),
+        "num_experts_per_tok": header.value("{arch}.expert_used_count"),
+        "moe_intermediate_size": header.value("{arch}.expert_feed_forward_length"),
+        "vocab_size": header.value("{arch}.vocab_size") or (len(tokens) if isinstance(tokens, list) else tokens),
+        "tie_word_embeddings": "output.weight" not in header.tensors,
+    }
+    return {key: value for key, value in config.items() if value is not None}
+
+
 def _header(file: BinaryIO) -> GgufHeader:
     if file.read(4) != b"GGUF":
         raise ValueError("no GGUF signature")

@@ -29,7 +29,6 @@ class FormatLine(QWidget):
         self.precision = ComboBox({text: precision_words(item) for text, item in self._formats.items()})
         self.precision.setFixedWidth(_WIDTH)
         self.precision.setAccessibleName(f"Precision of {plain.title}")
-        self.precision.setVisible(len(formats) > 1)
         self._help, self._size = Label("", "caption", wrap=True), Label("", "muted")
         self._size.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         box = row(self, margins=(0, 8, 0, 8), spacing=12)
@@ -44,6 +43,7 @@ class FormatLine(QWidget):
         if len(formats) > 1:
             side.addStretch(1)
         box.addLayout(side)
+        self.precision.setVisible(len(formats) > 1)
         self.wanted.toggled.connect(lambda _checked: self._on_changed())
         self.precision.chosen.connect(lambda _value: self._on_changed())
         self.show_run(None)

@@ -36,8 +36,8 @@ class SettingsSection(Card):
         self.fold = Button(f"Advanced ({len(advanced)})", "quiet", checkable=True)
         self.fold.setAccessibleName(f"Advanced settings of {title}")
         self.fold.toggled.connect(self._advanced.setVisible)
-        self.fold.setVisible(bool(advanced))
         self.add_header(self.fold)
+        self.fold.setVisible(bool(advanced))
         self.add(self._advanced)
         self.body.addStretch(1)
         for line in self.lines.values():

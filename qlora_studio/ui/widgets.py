@@ -44,10 +44,10 @@ class Card(QFrame):
         self.title_label = Label(title, "title")
         self.header.addWidget(self.title_label)
         self.header.addStretch(1)
-        self.title_label.setVisible(bool(title))
         self.body = QVBoxLayout()
         self.body.setSpacing(GAP)
         outer.addLayout(self.header)
+        self.title_label.setVisible(bool(title))  # not before it has a parent: it would be a window for a moment
         outer.addLayout(self.body, 1)
 
     def add_header(self, *widgets: QWidget) -> None:

@@ -75,9 +75,9 @@ class JobContext:
 
 def _commands_from(folder: RunFolder) -> int:
     """Return where the commands for this worker begin: after those of an earlier session, which it must not obey."""
+    if folder.job_path.exists():  # a job has one session, and what is asked before its worker starts counts
+        return 0
     told = os.environ.get("QLORA_STUDIO_COMMANDS_FROM", "")
     if told.isdigit():
         return int(told)
-    if folder.job_path.exists():  # a job has one session
-        return 0
     return folder.commands_path.stat().st_size if folder.commands_path.exists() else 0

@@ -11,7 +11,7 @@ from qlora_studio.core.problem import StudioError
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run_state import RunState
 from qlora_studio.core.serving import ServingCommand, serving_commands
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.run_folder import RunFolder, folder_name
 from qlora_studio.ui.runs_view import RunLine
 
 _PHASES = {
@@ -118,7 +118,7 @@ def commands_for(exported: Exported, run: RunChoice) -> tuple[ServingCommand, ..
         return ()
     folder = Path(exported.path)
     file = str(exported.facts.get("file", "")) or next((path.name for path in sorted(folder.glob("*.gguf"))), "")
-    name = str(exported.facts.get("name", "")) or run.name
+    name = str(exported.facts.get("name", "")) or folder_name(run.name)
     return serving_commands(shape, folder, file=file, name=name, base=run.base, rank=run.rank)
 
 

@@ -1,0 +1,38 @@
+"""Which commands a worker obeys: a job all that were asked of it, a training run those of its own session."""
+
+from pathlib import Path
+
+import pytest
+
+from qlora_studio.core.commands import Ask, Pause
+from qlora_studio.core.job import ChatJob
+from qlora_studio.core.run_config import RunConfig
+from qlora_studio.engine.context import JobContext
+from qlora_studio.storage.run_folder import RunFolder
+
+
+def size(folder: RunFolder) -> str:
+    return str(folder.commands_path.stat().st_size)
+
+
+def test_a_job_obeys_what_was_asked_before_its_worker_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_job(ChatJob(run_dir="run"))
+    ask = Ask(request=1, messages=[{"role": "user", "content": "Hi"}])
+    folder.send(ask)
+    monkeypatch.setenv("QLORA_STUDIO_COMMANDS_FROM", size(folder))
+    context = JobContext(folder)
+    assert [command.type for command in context.commands()] == ["ask"]
+    context.close()
+
+
+def test_a_run_that_is_resumed_does_not_obey_the_pause_of_its_last_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_config(RunConfig())
+    folder.send(Pause())
+    monkeypatch.setenv("QLORA_STUDIO_COMMANDS_FROM", size(folder))
+    context = JobContext(folder)
+    assert context.commands() == []
+    context.close()

@@ -90,8 +90,7 @@ class _Step:
         return int(self._setup.tokens * self._setup.trained_share)
 
     def _tile(self) -> int:
-        tokens, words = min(self._scored(), HEAD_TILE_TOKENS), min(HEAD_TILE_WORDS, self._shape.vocabulary)
-        return self._setup.compute_bytes * tokens * words
+        return self._setup.compute_bytes * min(self._scored(), HEAD_TILE_TOKENS) * HEAD_TILE_WORDS
 
     def _logits_forward(self) -> int:
         if self._setup.loss == "plain":

@@ -30,6 +30,7 @@ _ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "warning",
     "WANDB_DISABLED": "true",
     "TRL_EXPERIMENTAL_SILENCE": "1",
+    "OMP_WAIT_POLICY": "passive",  # threads that spin while they wait take the cores from the window and each other
 }
 
 

@@ -1,7 +1,9 @@
 """One reading of a dataset: rendered, tokenized, cut, split and written, with a tally of everything on the way."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from qlora_studio.engine.row_file import RowFile, divide
 from qlora_studio.engine.row_tally import PARTS, RowTally
 from qlora_studio.engine.tokenized_rows import BATCH_ROWS, TokenizedRow, problem_of, tokenize_stream
 from qlora_studio.storage.dataset_reader import DatasetReader, ReadRow
+
+_PARALLEL = "TOKENIZERS_PARALLELISM"
 
 
 class Preparation:
@@ -75,9 +79,10 @@ class Preparation:
     def _tokenize_into(self, file: RowFile, reader: DatasetReader, what: str) -> tuple[RowTally, list[bytes]]:
         tally, keys = RowTally(), list[bytes]()
         batches = _batches(self._read(reader, tally, what))
-        for rows, tokenized in tokenize_stream(batches, self._renderer, self._tokenizer):
-            keys += self._take(rows, tokenized, tally, file)
-            self._between()
+        with _all_cores():
+            for rows, tokenized in tokenize_stream(batches, self._renderer, self._tokenizer):
+                keys += self._take(rows, tokenized, tally, file)
+                self._between()
         return tally, keys
 
     def _cancelled(self) -> bool:
@@ -132,6 +137,20 @@ class Preparation:
             [row.ids[:length] for *_, row in good], [row.labels[:length] for *_, row in good], [n for _, n, _ in good]
         )
         return [example.key() for example, *_ in good]
+
+
+@contextmanager
+def _all_cores() -> Iterator[None]:
+    """Let the tokenizer use every core. Elsewhere it may not: it warns when a process that did so is forked."""
+    before = os.environ.get(_PARALLEL)
+    os.environ[_PARALLEL] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_PARALLEL]
+        else:
+            os.environ[_PARALLEL] = before
 
 
 def _batches(rows: Iterator[ReadRow]) -> Iterator[tuple[list[ReadRow], list[Example]]]:

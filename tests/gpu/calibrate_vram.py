@@ -111,7 +111,6 @@ def _store(rows: list[dict[str, Any]]) -> None:
         "card": _card_name(),
         "libraries": libraries,
         "rows": rows,
-        "plans": [asdict(p) for p in _in_order(False)],
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"vram-{_card_name().lower().replace(' ', '-')}-{time.strftime('%Y%m%d')}.json"

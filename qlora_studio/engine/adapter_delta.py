@@ -65,7 +65,7 @@ class LowRank:
         """Return rows start.. of the tensor, fp32, with the update. `rows` is used up."""
         stop = start + rows.shape[0]
         delta = (self.b @ self.a[:, start:stop]).T if self.transposed else self.b[start:stop] @ self.a
-        merged = rows.add_(delta.mul_(self.scale))
+        merged = rows.add_(delta if self.scale == 1.0 else delta.mul_(self.scale))
         if self.magnitude is None:
             return merged
         if self.transposed:

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from qlora_studio.engine.merged_weights import BaseRounding, MergedTensor, Merge
 from qlora_studio.engine.safetensors_file import INDEX, SafetensorsFile, encode_header
 from qlora_studio.storage.export_folder import StagedExport, require_free_place, require_space, staged_export
 
-_COPY_BLOCK = 8 << 20  # bytes
+_COPY_BLOCK = 4 << 20  # bytes
 Progress = Callable[[int, int], None]
 
 
@@ -72,12 +73,12 @@ def write_merged(
     """Write config, index and shards of merged weights into a staged export."""
     began = time.monotonic()
     done, total = 0, weights.size
-    with torch.inference_mode():
+    with torch.inference_mode(), _one_thread():
         for name, tensors in weights.shards.items():
             source = next(file for file in weights.base.files if file.path.name == name)
             with _HashingWriter(staged.path / name) as writer:
                 writer.write(_header(source, tensors))
-                for block in (block for tensor in tensors for block in _bytes_of(weights, tensor)):
+                for block in _ahead(block for tensor in tensors for block in _bytes_of(weights, tensor)):
                     if cancelled():
                         raise JobStopped
                     writer.write(block)
@@ -138,16 +139,18 @@ def peak_rss() -> int:
 
 
 class _HashingWriter:
-    """Writes a file and hashes it meanwhile, in a second thread: both let the interpreter go."""
+    """Writes a file, and hashes it meanwhile in a second thread: both let the interpreter go."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("xb")
+        self._file = path.open("xb", buffering=0)
         self._hash = hashlib.sha256()
         self._hasher = ThreadPoolExecutor(max_workers=1)
 
     def write(self, data: bytes | memoryview) -> None:
         hashed = self._hasher.submit(self._hash.update, data)
-        self._file.write(data)
+        rest = memoryview(data)
+        while len(rest):
+            rest = rest[self._file.write(rest) :]
         hashed.result()
 
     @property
@@ -164,6 +167,33 @@ class _HashingWriter:
         self._file.close()
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread. Blocks are small, and on a busy machine threads that wait for each other cost far more
+    than they gain; reading, hashing and writing have threads of their own.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _ahead(blocks: Iterator[memoryview]) -> Iterator[memoryview]:
+    """Yield blocks, the next one being read and merged while the last one is hashed and written."""
+    with ThreadPoolExecutor(max_workers=1, initializer=torch.set_num_threads, initargs=(1,)) as maker:
+        coming = maker.submit(_next, blocks)
+        while (block := coming.result()) is not None:
+            coming = maker.submit(_next, blocks)
+            yield block
+
+
+def _next(blocks: Iterator[memoryview]) -> memoryview | None:
+    with torch.inference_mode():
+        return next(blocks, None)
+
+
 def _header(source: SafetensorsFile, tensors: list[MergedTensor]) -> bytes:
     planned = [(tensor.name, tensor.dtype, tensor.shape, tensor.size) for tensor in tensors]
     stored = [(tensor.name, tensor.dtype, tensor.shape, tensor.size) for tensor in source.tensors]
@@ -177,11 +207,12 @@ def _bytes_of(weights: MergedWeights, tensor: MergedTensor) -> Iterator[memoryvi
         for block in weights.blocks(tensor):
             yield memoryview(block.reshape(-1).view(torch.uint8).numpy())
         return
-    buffer = memoryview(bytearray(min(_COPY_BLOCK, tensor.size)))
+    buffers = [memoryview(bytearray(min(_COPY_BLOCK, tensor.size))) for _ in range(3)]  # two may be in use elsewhere
     with tensor.file.path.open("rb", buffering=0) as file:
         file.seek(len(tensor.file.header) + tensor.source.offset)
         left = tensor.size
         while left:
+            buffers.append(buffer := buffers.pop(0))
             count = file.readinto(buffer[: min(left, len(buffer))])
             if not count:
                 raise OSError(f"{tensor.file.path.name} ends too early")

@@ -1,6 +1,7 @@
 """A base and an adapter as one set of weights that exists nowhere: a tensor is made, by rows, when it is asked for."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from qlora_studio.core.problem import StudioError
 from qlora_studio.engine.adapter_delta import AdapterDelta, Change, load_adapter
 from qlora_studio.engine.safetensors_file import CODES, DTYPES, SafetensorsFile, StoredTensor, WeightsFolder
 
-_BLOCK = 8 << 20  # bytes of a tensor as stored; twice to four times as much while it is merged
+_BLOCK = 4 << 20  # bytes of a tensor as stored; twice to four times as much while it is merged
 _STORES_TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt")
 _TIED_BY_DEFAULT = ("gemma", "gpt2", "cohere")
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
@@ -254,13 +255,18 @@ def _finished(tensor: MergedTensor, block: torch.Tensor, start: int) -> torch.Te
         merged = block.to(dtype)
     else:
         merged = tensor.change.apply(block.to(torch.float32, copy=block.dtype == torch.float32), start).to(dtype)
-    if (tensor.change is not None or dtype != block.dtype) and not bool(torch.isfinite(merged).all()):
+    if (tensor.change is not None or dtype != block.dtype) and not _is_finite(merged):
         raise StudioError(
             f"{tensor.name} would hold numbers that are not finite.",
             kind="damaged",
             advice="The adapter is broken (a NaN in training?), or the weights do not fit into fp16: choose bf16.",
         )
     return merged.contiguous()
+
+
+def _is_finite(block: torch.Tensor) -> bool:
+    """Whether every number is finite: one pass, nothing allocated. A NaN is its own minimum and maximum."""
+    return not block.numel() or all(math.isfinite(value.item()) for value in block.aminmax())
 
 
 def _mismatch(why: str) -> StudioError:

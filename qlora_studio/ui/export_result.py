@@ -9,7 +9,8 @@ from qlora_studio.core.events import Exported
 from qlora_studio.core.quantity import bytes_text, duration_text
 from qlora_studio.ui.check_list import CheckList
 from qlora_studio.ui.copy_block import CopyBlock
-from qlora_studio.ui.export_view import RunChoice, commands_for, verification_checks
+from qlora_studio.ui.export_view import RunChoice, commands_for, measured_losses, verification_checks
+from qlora_studio.ui.fact_grid import FactGrid
 from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.theme import mono_font
 from qlora_studio.ui.widgets import Button, Card, Chip, Rule, column
@@ -43,7 +44,8 @@ class ExportResult(Card):
         self.checks, self._verdict = CheckList("Verification"), Label("", "title")
         self._verified = QWidget()
         box = column(self._verified, margins=(0, 6, 0, 0), spacing=4)
-        for part in (Rule(), self._verdict, self.checks):
+        self.losses, self._losses_title = FactGrid(), Label("Loss on the held-out rows", "title")
+        for part in (Rule(), self._verdict, self.checks, self._losses_title, self.losses):
             box.addWidget(part)
         self.add(self._verified)
         self.show_report({})
@@ -54,6 +56,9 @@ class ExportResult(Card):
         failed = sum(check.level == "error" for check in checks)
         right = bool(checks) and bool(report.get("verified", not failed))
         self.checks.show_checks(checks)
+        losses = measured_losses(report)
+        self.losses.show_facts(losses)
+        self._losses_title.setVisible(bool(losses))
         self._verified.setVisible(bool(checks))
         words = "all hold" if not failed else f"{failed} of {len(checks)} do not hold"
         self._verdict.setText(f"Verification: {words}" if checks else "")

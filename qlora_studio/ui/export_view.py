@@ -24,6 +24,13 @@ _PHASES = {
     "verifying": "Verifying what was written",
     "loading_model": "Preparing the base model",
 }
+_SUBJECTS = {
+    "base": "Base model",
+    "adapter": "With the adapter, as trained",
+    "adapter on 16 bit": "With the adapter, on the original weights",
+    "merged": "This export",
+    "gguf": "This export (GGUF)",
+}
 _LEVELS = {True: "ok", False: "error"}
 
 
@@ -120,6 +127,14 @@ def commands_for(exported: Exported, run: RunChoice) -> tuple[ServingCommand, ..
     file = str(exported.facts.get("file", "")) or next((path.name for path in sorted(folder.glob("*.gguf"))), "")
     name = str(exported.facts.get("name", "")) or folder_name(run.name)
     return serving_commands(shape, folder, file=file, name=name, base=run.base, rank=run.rank)
+
+
+def measured_losses(report: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return what a verification measured on the held-out rows: whose loss, and how large it is."""
+    losses = [(_SUBJECTS.get(name, name), value) for name, value in report.get("losses", {}).items()]
+    bases = report.get("bases") or {}
+    losses += [(f"Merged into {item.get('base')}", item.get("loss")) for item in bases.get("bases", ())]
+    return tuple((words, f"{value:.4f}") for words, value in losses if isinstance(value, float))
 
 
 def verification_checks(report: dict[str, Any]) -> tuple[ReportedCheck, ...]:

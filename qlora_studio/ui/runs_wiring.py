@@ -89,9 +89,8 @@ class ExportWiring(QObject):
         if not isinstance(job, ExportJob) or run is None or job.run_dir != run.path or not job.out_dir:
             return ()
         state = self._job.store.state
-        reports = [item.report for item in state.reports if item.kind == "verification"]
-        padded = [*reports, *({} for _ in state.exports)]
-        return tuple(PastExport(exported, report) for exported, report in zip(state.exports, padded, strict=False))
+        reports = {str(item.report.get("path")): item.report for item in state.reports if item.kind == "verification"}
+        return tuple(PastExport(exported, reports.get(exported.path, {})) for exported in state.exports)
 
     def _on_shown_run_changed(self) -> None:
         """Offer a run that has just been trained, once; and list its exports as they come."""

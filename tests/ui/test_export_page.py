@@ -134,6 +134,7 @@ def test_a_finished_export_shows_folder_commands_and_verification(page: ExportPa
     QTest.mouseClick(first.open_button, LEFT)
     assert asked == ["/models/a b"]
     assert "Same ids" in texts(page)
+    assert first.losses.facts() == (("Base model", "2.5000"), ("With the adapter, as trained", "1.2500"))
 
 
 def test_a_result_that_is_shown_stays_when_another_comes(page: ExportPage) -> None:
@@ -169,4 +170,5 @@ def test_a_check_without_a_level_has_one_by_whether_it_passed() -> None:
 def past(path: str, *, verified: bool = True) -> PastExport:
     exported = Exported(format="safetensors", path=path, size_bytes=269_000_000)
     checks = [{"name": "ids", "title": "Same ids", "passed": verified, "message": "3 conversations"}]
-    return PastExport(exported, {"verified": verified, "checks": checks})
+    losses = {"base": 2.5, "adapter": 1.25, "gguf": None}
+    return PastExport(exported, {"verified": verified, "checks": checks, "losses": losses})

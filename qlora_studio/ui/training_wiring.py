@@ -28,6 +28,7 @@ class TrainingWiring(QObject):
         page.setting_requested.connect(studio.draft.set_value)
         page.preset_requested.connect(self._on_preset_requested)
         page.start_requested.connect(self._on_start_requested)
+        page.queue_requested.connect(self._on_queue_requested)
         page.render_presets([PresetLine(item.name, item.title, item.description) for item in presets()])
         page.render_config(studio.draft.config)
 
@@ -44,19 +45,28 @@ class TrainingWiring(QObject):
                 self._page.render_dataset(self._report if self._report.complete else None)
 
     def _on_preset_requested(self, name: str) -> None:
-        """Take a preset; what it leaves open stays as it is."""
+        """Take a preset. One with a dataset of its own is a whole project; else model, data and name stay as chosen."""
         draft, preset = self._studio.draft.config, load_preset(name)
-        model = preset.model if preset.model.source else draft.model
-        data = preset.data if preset.data.path else draft.data
-        self._studio.draft.replace(preset.model_copy(update={"model": model, "data": data}))
+        kept: dict[str, object] = {}
+        if not preset.data.path:
+            kept = {"data": draft.data, "name": draft.name}
+            kept |= {"model": draft.model} if draft.model.source else {}
+        self._studio.draft.replace(preset.model_copy(update=kept))
 
     def _on_start_requested(self) -> None:
+        if self._is_ready() and self._studio.start_draft():
+            self._window.show_page("run")
+
+    def _on_queue_requested(self) -> None:
+        if self._is_ready() and self._studio.queue_draft():
+            self._window.show_page("runs")
+
+    def _is_ready(self) -> bool:
         config = self._studio.draft.config
         problems = [*problems_before_start(config), *self._refusals(config)]
         self._page.render_problems(problems)
         self._window.set_step("training", StepState.PROBLEM if problems else StepState.DONE)
-        if not problems and self._studio.start_draft():
-            self._window.show_page("run")
+        return not problems
 
     def _refusals(self, config: RunConfig) -> list[Problem]:
         """What the files and rows have shown to be wrong already."""

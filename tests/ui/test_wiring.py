@@ -1,0 +1,130 @@
+"""The pages in the window: what one of them asks for arrives at the draft, at the runs, and at the other pages."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QLabel
+
+from qlora_studio.core.events import AdapterSaved, Finished
+from qlora_studio.storage.message_log import MessageLogWriter
+from qlora_studio.storage.settings import load_settings
+from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.illustration import write_illustrative_run
+from qlora_studio.ui.page import Page
+from qlora_studio.ui.theme import DARK, LIGHT, active_theme, apply_theme
+
+WaitUntil = Callable[[Callable[[], object]], None]
+LEFT = Qt.MouseButton.LeftButton
+
+
+@pytest.fixture
+def runs(studio_home: Path) -> Path:
+    """A folder of runs: one that is trained, one that broke off."""
+    trained = write_illustrative_run(studio_home / "runs" / "1-trained", steps=790)
+    with MessageLogWriter(trained.events_path) as log:
+        log.append(AdapterSaved(path="adapter", step=790))
+        log.append(Finished())
+    write_illustrative_run(studio_home / "runs" / "2-broken", steps=120)
+    return studio_home / "runs"
+
+
+@pytest.fixture
+def app_window(qapp: QApplication, runs: Path, wait_until: WaitUntil) -> Iterator[AppWindow]:
+    app_window = AppWindow()
+    done: list[bool] = []
+    app_window.completed.connect(lambda: done.append(True))
+    app_window.show()
+    wait_until(lambda: done)
+    yield app_window
+    app_window.end()
+    app_window.window.close_now()
+    app_window.deleteLater()
+    apply_theme(qapp, LIGHT)
+
+
+def show(app_window: AppWindow, name: str) -> Page:
+    app_window.window.show_page(name)
+    return app_window.window.pages[name]
+
+
+def texts(page: Page) -> str:
+    return "\n".join(label.text() for label in page.findChildren(QLabel) if label.isVisibleTo(page))
+
+
+def test_start_without_model_and_data_says_both_and_starts_nothing(app_window: AppWindow) -> None:
+    page = show(app_window, "training")
+    QTest.mouseClick(page.start_button, LEFT)  # type: ignore[attr-defined]
+    assert "Choose a base model." in texts(page)
+    assert "Choose a dataset." in texts(page)
+    assert app_window.window.current_page() is page
+    assert app_window.studio.runs.shown is None
+
+
+def test_the_starter_model_is_chosen_by_one_click_and_the_next_page_by_another(
+    app_window: AppWindow, wait_until: WaitUntil
+) -> None:
+    page = show(app_window, "model")
+    QTest.mouseClick(page.source.use_starter, LEFT)  # type: ignore[attr-defined]
+    wait_until(lambda: page.continue_button.isEnabled())  # type: ignore[attr-defined]
+    assert "134.5 M parameters" in texts(page)
+    QTest.mouseClick(page.continue_button, LEFT)  # type: ignore[attr-defined]
+    assert app_window.window.current_page().name == "data"
+
+
+def test_a_setting_changed_in_the_form_reaches_the_draft_and_a_wrong_one_does_not(app_window: AppWindow) -> None:
+    page = show(app_window, "training")
+    form = page.form  # type: ignore[attr-defined]
+    QTest.keyClick(form.line("lora.rank").field, Qt.Key.Key_Up)
+    assert app_window.studio.draft.config.lora.rank == 17
+    rate = form.line("training.learning_rate").field
+    rate.selectAll()
+    QTest.keyClicks(rate, "7")
+    QTest.keyClick(rate, Qt.Key.Key_Return)
+    assert app_window.studio.draft.config.training.learning_rate == 2e-4
+    assert "Must be at most 1" in texts(page)
+
+
+def test_a_preset_keeps_the_model_that_was_chosen_where_it_leaves_it_open(app_window: AppWindow) -> None:
+    page = show(app_window, "training")
+    app_window.studio.draft.set_value("model.source", "maker/model")
+    app_window.studio.draft.set_value("data.path", "rows.jsonl")
+    page.preset_requested.emit("8b-12gb")  # type: ignore[attr-defined]
+    config = app_window.studio.draft.config
+    assert (config.model.source, config.data.path) == ("maker/model", "rows.jsonl")
+    page.preset_requested.emit("starter")  # type: ignore[attr-defined]
+    assert app_window.studio.draft.config.model.source == "starter"
+
+
+def test_runs_on_disk_are_listed_opened_and_made_the_draft(app_window: AppWindow, wait_until: WaitUntil) -> None:
+    page = show(app_window, "runs")
+    wait_until(lambda: page.model.rowCount() == 2)  # type: ignore[attr-defined]
+    assert "broke off at step 120" in texts(page)
+    QTest.mouseClick(page.draft_button, LEFT)  # type: ignore[attr-defined]
+    assert app_window.studio.draft.config.name == "support-bot"
+    page = show(app_window, "runs")
+    QTest.mouseClick(page.open_button, LEFT)  # type: ignore[attr-defined]
+    assert app_window.window.current_page().name == "run"
+    wait_until(lambda: app_window.studio.runs.shown and app_window.studio.runs.shown.store.state.step == 120)
+
+
+@pytest.mark.parametrize("name", ["export", "chat"])
+def test_a_trained_run_goes_from_the_list_to_the_page_that_uses_it(
+    app_window: AppWindow, wait_until: WaitUntil, name: str, runs: Path
+) -> None:
+    page = show(app_window, "runs")
+    wait_until(lambda: page.model.rowCount() == 2)  # type: ignore[attr-defined]
+    page.table.selectRow(1)  # type: ignore[attr-defined]
+    QTest.mouseClick(getattr(page, f"{name}_button"), LEFT)
+    goal = app_window.window.current_page()
+    assert goal.name == name
+    assert goal.run.value() == str(runs / "1-trained")  # type: ignore[attr-defined]
+
+
+def test_the_theme_changes_at_once_and_is_kept(app_window: AppWindow) -> None:
+    page = show(app_window, "settings")
+    page.settings_requested.emit({"theme": "dark"})  # type: ignore[attr-defined]
+    assert active_theme() is DARK
+    assert load_settings().theme == "dark"

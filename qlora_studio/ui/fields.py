@@ -175,4 +175,4 @@ def _prepare(box: QAbstractSpinBox) -> None:
     box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     box.setLocale(c_locale())
     box.setKeyboardTracking(False)
-    box.lineEdit().setTextMargins(6, 0, 0, 0)
+    box.lineEdit().setTextMargins(8, 0, 0, 0)

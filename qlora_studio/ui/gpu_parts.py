@@ -12,7 +12,7 @@ from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.bars import Sparkline, StackedBar, Swatch
 from qlora_studio.ui.gpu_view import BarView, legend_text
-from qlora_studio.ui.plain_text import Label
+from qlora_studio.ui.plain_text import ElidedLabel, Label
 from qlora_studio.ui.widgets import Button, Card, Chip, column, row
 
 
@@ -21,7 +21,7 @@ class MemoryBar(QWidget):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self._title = Label("", "caption")
+        self._title = ElidedLabel("", "caption")
         self._value = Label("", "strong")
         self._after = Label("", "caption")
         self.chip = Chip()
@@ -29,8 +29,7 @@ class MemoryBar(QWidget):
         self.note = Label("", "caption", wrap=True)
         box = column(self, spacing=5)
         head = row(spacing=7)
-        head.addWidget(self._title)
-        head.addStretch(1)
+        head.addWidget(self._title, 1)
         for part in (self._value, self._after, self.chip):
             head.addWidget(part)
         box.addLayout(head)

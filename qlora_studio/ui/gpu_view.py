@@ -82,13 +82,13 @@ def machine_bar(memory: ProcessMemory) -> BarView:
         if size
     )
     note = " · ".join(f"{part.label} {_gib(part.value)}" for part in parts)
-    return BarView("Memory of this machine", bytes_text(used), f"used of {_gib(total)}", parts, total, note)
+    return BarView("This machine", bytes_text(used), f"used of {_gib(total)}", parts, total, note)
 
 
 def card_title(sample: GpuSample) -> tuple[str, str]:
     """Return the card's name and a line about it; without a card, what is missing and why."""
     if not sample.available:
-        return "No NVIDIA card", sample.reason
+        return "No NVIDIA card", f"{sample.reason} Runs are trained on the processor.".strip()
     facts = [bytes_text(sample.total_bytes)] if sample.total_bytes else []
     facts += [f"driver {sample.driver}"] if sample.driver else []
     facts += [f"GPU {sample.index}"] if sample.index is not None else []

@@ -5,6 +5,7 @@ The figures are made from a formula and a fixed seed; nothing shown from it is a
 
 import math
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from qlora_studio.storage.run_folder import RunFolder
 
 STEPS = 790
 _EPOCH_STEPS = 395
-_BEGIN = 1_790_000_000.0
+_PREPARING_SECONDS = 15.0
 _STEP_SECONDS = 5.6
 _PROMPT = "My parcel is late, what now?"
 _ANSWERS = {
@@ -37,7 +38,7 @@ def illustrative_config() -> RunConfig:
 
 
 def write_illustrative_run(path: Path, *, steps: int = 412, ending: ev.TerminalEvent | None = None) -> RunFolder:
-    """Write a run folder whose worker took `steps` steps; `ending` ends its session."""
+    """Write a run folder whose worker took `steps` steps until now; `ending` ends its session."""
     folder = RunFolder(path)
     folder.write_config(illustrative_config())
     with MessageLogWriter(folder.events_path) as log:
@@ -49,31 +50,35 @@ def write_illustrative_run(path: Path, *, steps: int = 412, ending: ev.TerminalE
 
 
 def illustrative_events(steps: int) -> Iterator[ev.Event]:
-    """Yield what the worker of such a run would tell, up to a step."""
+    """Yield what the worker of such a run would have told until now, when it took its last step."""
+    begin = time.time() - _PREPARING_SECONDS - steps * _STEP_SECONDS
+    for seconds, event in _timed_events(steps):
+        yield event.model_copy(update={"time": begin + seconds})
+
+
+def _timed_events(steps: int) -> Iterator[tuple[float, ev.Event]]:
+    """Yield the events with the seconds since the worker's start."""
     dice = random.Random(42)
-    yield ev.WorkerStarted(job="train", studio="0.1.0", pid=0, time=_BEGIN)
+    yield 0, ev.WorkerStarted(job="train", studio="0.1.0", pid=0)
     for number, phase in enumerate(("loading_libraries", "preparing_data", "loading_model")):
-        yield ev.PhaseChanged(phase=phase, time=_BEGIN + 4 * number)
-    yield _dataset()
-    yield _model()
-    yield _evaluation(0)
-    yield ev.SampleGenerated(step=0, prompt=_PROMPT, answer=_ANSWERS[0], time=_BEGIN + 14)
-    yield ev.TrainingStarted(step=0, total_steps=STEPS, time=_BEGIN + 15)
+        yield 4 * number, ev.PhaseChanged(phase=phase)
+    yield 8, _dataset()
+    yield 12, _model()
+    yield 13, _evaluation(0)
+    yield 14, ev.SampleGenerated(step=0, prompt=_PROMPT, answer=_ANSWERS[0])
+    yield _PREPARING_SECONDS, ev.TrainingStarted(step=0, total_steps=STEPS)
     for step in range(1, steps + 1):
-        yield _step(step, dice)
+        now = _PREPARING_SECONDS + step * _STEP_SECONDS
+        yield now, _step(step, dice)
         if step % 100 == 0:
-            yield _evaluation(step)
+            yield now, _evaluation(step)
             if step in _ANSWERS:
-                yield ev.SampleGenerated(step=step, prompt=_PROMPT, answer=_ANSWERS[step], time=_at(step))
-            yield _checkpoint(step)
+                yield now, ev.SampleGenerated(step=step, prompt=_PROMPT, answer=_ANSWERS[step])
+            yield now, _checkpoint(step)
 
 
 def _loss(step: int) -> float:
     return 0.86 + 1.34 * math.exp(-step / 75)
-
-
-def _at(step: int) -> float:
-    return _BEGIN + 15 + step * _STEP_SECONDS
 
 
 def _step(step: int, dice: random.Random) -> ev.StepDone:
@@ -90,19 +95,16 @@ def _step(step: int, dice: random.Random) -> ev.StepDone:
         seconds=_STEP_SECONDS,
         eta_seconds=(STEPS - step) * _STEP_SECONDS,
         process_bytes=1_450_000_000 + 40_000 * step,
-        time=_at(step),
     )
 
 
 def _evaluation(step: int) -> ev.Evaluated:
     loss = _loss(step) + 0.09 - 0.02 * math.exp(-step / 200)
-    return ev.Evaluated(step=step, loss=loss, perplexity=math.exp(loss), seconds=8.0, time=_at(step))
+    return ev.Evaluated(step=step, loss=loss, perplexity=math.exp(loss), seconds=8.0)
 
 
 def _checkpoint(step: int) -> ev.CheckpointSaved:
-    return ev.CheckpointSaved(
-        step=step, name=f"checkpoint-{step}", size_bytes=58_000_000, seconds=0.4, time=_at(step) + 1
-    )
+    return ev.CheckpointSaved(step=step, name=f"checkpoint-{step}", size_bytes=58_000_000, seconds=0.4)
 
 
 def _dataset() -> ev.DatasetPrepared:
@@ -114,7 +116,6 @@ def _dataset() -> ev.DatasetPrepared:
         trained_tokens=1_777_000,
         longest=2048,
         mask="assistant",
-        time=_BEGIN + 8,
     )
 
 
@@ -129,5 +130,4 @@ def _model() -> ev.ModelLoaded:
         optimizer="paged_adamw_32bit",
         device="cpu",
         target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        time=_BEGIN + 12,
     )

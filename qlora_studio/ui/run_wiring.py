@@ -35,6 +35,7 @@ class RunWiring(QObject):
             return
         self._page.render_run(session.store)
         state = session.store.state
+        self._window.set_step("training", StepState.DONE)
         done = StepState.DONE if state.phase == Phase.FINISHED or state.adapter_path else StepState.TODO
         self._window.set_step("run", StepState.PROBLEM if state.phase == Phase.FAILED else done)
         self._window.set_step("export", StepState.DONE if state.exports else StepState.TODO)

@@ -6,7 +6,9 @@ illustrations (see `illustration`), and so is the card of the pictures named `ru
 
 import math
 import os
+import platform
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -69,10 +71,8 @@ def _prepare(app: "QApplication", window: "AppWindow") -> None:
     assert studio is not None
     studio.draft.replace(load_preset("starter"))
     window.window.show_page("data")
-    state = studio.data.store
-    _pump(
-        app, lambda: state.state.failure is not None or (bool(page.shown_checks()) and state.state.activity == "ready")
-    )
+    store = studio.data.store
+    _pump(app, lambda: store.state.failure is not None or store.state.activity == "ready")
     _pump(app, lambda: studio.runs.shown is not None and studio.runs.shown.store.state.step > 400)
 
 
@@ -95,8 +95,31 @@ def _pictures(app: "QApplication", window: "AppWindow", place: Path) -> Iterator
 def _picture(app: "QApplication", window: "AppWindow", path: Path) -> str:
     until = time.monotonic() + _SETTLE_SECONDS
     _pump(app, lambda: time.monotonic() > until)
+    _hide_this_machine(window)
+    app.processEvents()
     window.window.grab().save(str(path))
     return path.name
+
+
+def _hide_this_machine(window: "AppWindow") -> None:
+    """Write usual places for the paths and the system of the machine that makes the pictures."""
+    from PySide6.QtWidgets import QLineEdit, QWidget
+
+    from qlora_studio.ui.plain_text import ElidedLabel, Label
+
+    names = {
+        os.environ["QLORA_STUDIO_HOME"]: "~/.local/share/qlora-studio",
+        sysconfig.get_path("purelib"): "~/qlora-studio/.venv/lib/python3/site-packages",
+        f" {platform.release()}": "",
+    }
+    for part in window.window.current_page().findChildren(QWidget):
+        if not isinstance(part, Label | QLineEdit):
+            continue
+        text = shown = part.whole_text() if isinstance(part, ElidedLabel) else part.text()
+        for name, usual in names.items():
+            shown = shown.replace(name, usual)
+        if shown != text:
+            part.setText(shown)
 
 
 def _show_card(window: "AppWindow") -> None:

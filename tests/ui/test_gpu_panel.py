@@ -82,8 +82,8 @@ def test_without_a_card_the_panel_says_why_and_shows_the_machines_memory(qapp: Q
     panel.render_estimate(estimate_of(10.0))
     texts = shown_texts(panel)
     assert "No NVIDIA card" in texts
-    assert "No NVIDIA driver is installed." in texts
-    assert "Memory of this machine" in texts
+    assert "No NVIDIA driver is installed. Runs are trained on the processor." in texts
+    assert "This machine" in texts
     assert "this run 2.0 · other programs 10.0" in texts
     assert panel.fit() is None
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QEvent, QObject, Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QApplication, QWidget
+from PySide6.QtWidgets import QAbstractButton, QApplication, QScrollArea, QWidget
 
 from qlora_studio.core.events import Failed, Finished
 from qlora_studio.storage.run_folder import RunFolder
@@ -130,6 +130,9 @@ def test_no_page_is_wider_than_the_window(app_window: AppWindow, size: tuple[int
         assert window.width() == size[0], name
         bar = window.current_page()._scroll.horizontalScrollBar()
         assert bar.maximum() == 0, f"{name} is {bar.maximum()} pixels too wide"
+    panel = app_window.panel.findChild(QScrollArea)
+    assert isinstance(panel, QScrollArea)
+    assert panel.widget().minimumSizeHint().width() <= panel.viewport().width()
 
 
 def test_the_self_test_visits_every_page_without_the_heavy_libraries(studio_home: Path) -> None:
@@ -165,6 +168,34 @@ window.show()
 app.exec()
 """
     )
+
+
+def test_no_part_of_the_window_shows_as_a_window_of_its_own_while_it_is_built(
+    qapp: QApplication, wait_until: WaitUntil
+) -> None:
+    spy = TopLevelSpy()
+    qapp.installEventFilter(spy)
+    app_window = AppWindow()
+    done: list[bool] = []
+    app_window.completed.connect(lambda: done.append(True))
+    app_window.show()
+    wait_until(lambda: done)
+    qapp.removeEventFilter(spy)
+    app_window.destroy()
+    assert spy.seen == ["MainWindow"]
+
+
+class TopLevelSpy(QObject):
+    """Notes every window that shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Show and isinstance(watched, QWidget) and watched.isWindow():
+            self.seen.append(type(watched).__name__)
+        return False
 
 
 def test_a_window_at_rest_has_no_widget_without_a_parent(app_window: AppWindow) -> None:

@@ -80,7 +80,7 @@ def _around(text: str) -> TurnShape:
 
 def stop_texts(tokenizer: Any, shape: TemplateShape | None) -> list[str]:
     """Return the texts that end an answer: the end token, and a control token that the template ends a turn with."""
-    special = set(tokenizer.all_special_tokens)
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     ends = [tokenizer.eos_token or ""]
     if shape is not None:
         ends += [token for token in special if token and shape.assistant.suffix.strip().startswith(token)]

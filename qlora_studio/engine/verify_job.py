@@ -9,7 +9,9 @@ from qlora_studio.core.job import VerifyJob
 from qlora_studio.core.verification_page import verification_page
 from qlora_studio.engine.base_comparison import compare_bases
 from qlora_studio.engine.context import JobContext
-from qlora_studio.engine.verification import Verification, Verifier, check_files, subject_of
+from qlora_studio.engine.export_subject import subject_of
+from qlora_studio.engine.verification import Verifier, check_files
+from qlora_studio.engine.verification_report import Verification
 from qlora_studio.storage.export_folder import VERIFICATION_FILES, read_manifest
 from qlora_studio.storage.run_folder import RunFolder, write_atomically
 from qlora_studio.storage.settings import load_settings

@@ -6,16 +6,15 @@ Refused are models that bring their own code or pickled weights: loading them wo
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from qlora_studio.core.model_shape import ModelShape, shape_from_config
 from qlora_studio.core.problem import StudioError
+from qlora_studio.core.tensor_shape import shape_from_tensors
 from qlora_studio.storage.gguf_header import gguf_config, read_gguf_header
 from qlora_studio.storage.model_folder import chat_template, folder_tensors, licence, read_config
-from qlora_studio.storage.safetensors_header import TensorEntry
 
 STARTER = "starter"
 STARTER_TITLE = "SmolLM2-135M-Instruct"
@@ -95,10 +94,12 @@ def _folder_facts(folder: Path) -> ModelFacts:
     config = read_config(folder)
     shape = shape_from_config(config)
     tensors = folder_tensors(folder)
+    if not shape.exact:
+        shape = shape_from_tensors(shape, {name: tensor.shape for name, tensor in tensors.items()})
     largest = max(tensors.values(), key=lambda tensor: tensor.count, default=None)
     return ModelFacts(
         architecture=shape.family or shape.architecture,
-        parameters=shape.parameters if shape.exact else _counted(tensors, shape),
+        parameters=shape.parameters,
         layers=shape.layers,
         hidden_size=shape.hidden_size,
         context_length=shape.context_length,
@@ -109,10 +110,6 @@ def _folder_facts(folder: Path) -> ModelFacts:
         weights_bytes=sum(tensor.end - tensor.start for tensor in tensors.values()),
         stored_dtype=largest.dtype if largest else "",
     )
-
-
-def _counted(tensors: Mapping[str, TensorEntry], shape: ModelShape) -> int:
-    return sum(tensor.count for name, tensor in tensors.items() if not (shape.tied and name == "lm_head.weight"))
 
 
 def _gguf_facts(path: Path) -> ModelFacts:

@@ -11,6 +11,7 @@ from transformers.quantizers.base import get_keys_to_not_convert
 
 from qlora_studio.core.model_family import FAMILIES
 from qlora_studio.core.model_shape import shape_from_config
+from qlora_studio.core.tensor_shape import shape_from_tensors
 
 _CANNOT_BE_BUILT = {"ministral"}  # transformers 5.23's own default config of it is broken
 _LAYERS = 4
@@ -61,6 +62,19 @@ def test_counts_equal_those_of_the_model_that_transformers_builds(family: str, v
     config = _config(family, **changes)
     shape = shape_from_config(config.to_dict())
     assert (shape.parameters, shape.quantizable_parameters) == _counts(config)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "phi", "starcoder2", "gemma2", "gpt_neox", "stablelm", "olmo2"])
+def test_counts_of_an_unknown_family_follow_from_its_tensors(family: str) -> None:
+    config = _config(family)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    tensors = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    unknown = shape_from_config(config.to_dict() | {"model_type": "never_seen"})
+    assert not unknown.exact
+    found = shape_from_tensors(unknown, tensors)
+    assert (found.parameters, found.quantizable_parameters) == _counts(config)
+    assert found.linear_names() == shape_from_config(config.to_dict()).linear_names()
 
 
 def test_more_than_twelve_families_are_known() -> None:

@@ -1,4 +1,4 @@
-"""Does an export compute what the adapter computes? Loss, distributions and greedy answers, beside the adapter's own."""
+"""Does an export compute what the adapter computes? Loss, distributions and greedy answers, beside the adapter's."""
 
 from dataclasses import dataclass
 from typing import Any

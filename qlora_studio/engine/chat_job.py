@@ -27,7 +27,7 @@ def run(job: ChatJob, context: JobContext) -> Finished:
     model, tokenizer = load_tuned(folder, device, job.checkpoint, context)
     context.phase("ready")
     waiting: list[Ask] = []
-    while not context.stop_requested():
+    while not (context.stop_requested() or context.is_orphaned()):
         waiting += [command for command in context.commands() if isinstance(command, Ask)]
         if waiting:
             _answer(waiting.pop(0), model, tokenizer, context, waiting)

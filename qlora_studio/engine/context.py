@@ -3,6 +3,8 @@
 import os
 import time
 
+import psutil
+
 from qlora_studio.core.commands import Command, Stop, parse_command
 from qlora_studio.core.events import Event, PhaseChanged, Progressed, Warned
 from qlora_studio.storage.message_log import MessageLogReader, MessageLogWriter
@@ -27,6 +29,7 @@ class JobContext:
         self._events = MessageLogWriter(folder.events_path)
         self._commands = MessageLogReader(folder.commands_path, offset=_commands_from(folder))
         self._stop: Stop | None = None
+        self._parent = os.getppid()
         self._last_progress = ("", 0.0)
 
     def emit(self, event: Event) -> None:
@@ -61,6 +64,10 @@ class JobContext:
     def stop_requested(self) -> bool:
         """Whether a Stop has come, by the last look at the commands."""
         return self._stop is not None
+
+    def is_orphaned(self) -> bool:
+        """Whether whoever started this worker is gone: a run goes on then, a chat has nobody to talk to."""
+        return os.getppid() != self._parent or not psutil.pid_exists(self._parent)
 
     def raise_if_stopped(self) -> None:
         """Raise JobStopped where the user asked for the end; other commands that came are dropped."""

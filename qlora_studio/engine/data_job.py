@@ -105,7 +105,7 @@ def _tokenized(
 def _look(context: JobContext, waiting: list[ShowRows]) -> bool:
     """Keep the rows asked for; return whether the job is to stop."""
     waiting += [command for command in context.commands() if isinstance(command, ShowRows)]
-    return context.stop_requested()
+    return context.stop_requested() or context.is_orphaned()
 
 
 def _look_on(context: JobContext, waiting: list[ShowRows]) -> bool:

@@ -36,16 +36,32 @@ def ask_closing(parent: QWidget, names: tuple[str, ...]) -> Closing:
     return Closing.STOP_AND_SAVE if box.clickedButton() is stop else Closing.CANCEL
 
 
+def ask_end_worker(parent: QWidget, name: str) -> bool:
+    """Ask whether a worker that may not answer is to be ended from outside."""
+    return _ask(
+        parent,
+        "End the worker",
+        f"End the worker of {name} now?",
+        "For a worker that does not answer. It is told to end, and killed after five seconds. Checkpoints stay.",
+        "End it",
+    )
+
+
 def ask_stop_unsaved(parent: QWidget, name: str) -> bool:
     """Ask whether what a run learned since its last checkpoint may be thrown away."""
-    box = message_box(
+    return _ask(
         parent,
         "Stop without saving",
         f"Stop {name} without saving?",
         "What it learned since its last checkpoint is lost. Checkpoints stay, and the run can be resumed from them.",
+        "Stop without saving",
     )
-    stop = box.addButton("Stop without saving", QMessageBox.ButtonRole.DestructiveRole)
+
+
+def _ask(parent: QWidget, title: str, question: str, more: str, yes: str) -> bool:
+    box = message_box(parent, title, question, more)
+    accept = box.addButton(yes, QMessageBox.ButtonRole.DestructiveRole)
     cancel = box.addButton("Cancel", QMessageBox.ButtonRole.RejectRole)
     box.setDefaultButton(cancel)
     box.exec()
-    return box.clickedButton() is stop
+    return box.clickedButton() is accept

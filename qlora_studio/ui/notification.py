@@ -1,6 +1,11 @@
 """Tells the user that something has ended while they looked elsewhere."""
 
+from PySide6.QtCore import QObject
 from PySide6.QtWidgets import QApplication, QSystemTrayIcon, QWidget
+
+from qlora_studio.ui.run_control import RunSession
+from qlora_studio.ui.run_view import phase_text
+from qlora_studio.ui.studio import Studio
 
 _SECONDS = 10
 
@@ -23,3 +28,22 @@ class Notifier:
             self._tray = QSystemTrayIcon(self._window.windowIcon(), self._window)
         self._tray.show()
         self._tray.showMessage(title, text, self._window.windowIcon(), _SECONDS * 1000)
+
+
+class EndingNotifier(QObject):
+    """Tells when a run has ended, and when the queue is done."""
+
+    def __init__(self, studio: Studio, window: QWidget) -> None:
+        super().__init__(window)
+        self._studio = studio
+        self._notifier = Notifier(window)
+        self._working: tuple[RunSession, ...] = ()
+        studio.runs.worked.connect(self._on_runs_worked)
+        studio.queue.ended.connect(lambda text: self._notifier.tell("QLoRA Studio", text))
+
+    def _on_runs_worked(self) -> None:
+        working = self._studio.runs.at_work()
+        for session in self._working:
+            if session not in working and session.store.config is not None:
+                self._notifier.tell(session.store.config.name, phase_text(session.store.state))
+        self._working = working

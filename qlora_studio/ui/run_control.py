@@ -4,11 +4,13 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
-from qlora_studio.core.commands import Command, Stop
+from qlora_studio.core.commands import Command, Resume, Stop
 from qlora_studio.core.problem import InvalidRunConfig, StudioError
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_config_text import problems_before_start
+from qlora_studio.jobs.worker_ending import end_worker
 from qlora_studio.storage.run_folder import RunFolder, create_run_folder
+from qlora_studio.ui.background import Background
 from qlora_studio.ui.run_store import RunStore
 from qlora_studio.ui.training_thread import TrainingThread
 
@@ -63,6 +65,7 @@ class RunControl(QObject):
     def __init__(self) -> None:
         super().__init__()
         self._sessions: dict[Path, RunSession] = {}
+        self._ending = Background(self)
         self.shown: RunSession | None = None
 
     def start(self, config: RunConfig, runs: Path) -> bool:
@@ -102,6 +105,18 @@ class RunControl(QObject):
         """Ask something of the shown run's worker."""
         if self.shown is not None:
             self._send(self.shown, command)
+
+    def end_now(self) -> None:
+        """End the shown run's worker without its help; its checkpoints stay."""
+        if self.shown is not None and self.shown.store.state.pid:
+            self._ending.ask(end_worker, self.shown.folder, self.shown.store.state.pid)
+
+    def go_on(self) -> None:
+        """Go on with the shown run: tell a worker that waits for space, or start one from the newest checkpoint."""
+        if self.shown is not None and self.shown.is_at_work():
+            self.send(Resume())
+        else:
+            self.resume()
 
     def stop_all(self) -> None:
         """Ask every worker to save and end."""

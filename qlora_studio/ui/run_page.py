@@ -27,6 +27,7 @@ class RunPage(Page):
     Signals:
         pause_requested, resume_requested, checkpoint_requested, evaluation_requested, folder_requested.
         stop_requested: with True, what was learned is saved as the final adapter.
+        kill_requested: the worker does not answer, and is to be ended.
         page_requested: the name of the page to go to.
     """
 
@@ -34,6 +35,7 @@ class RunPage(Page):
     title = "Run"
     pause_requested = Signal()
     stop_requested = Signal(bool)
+    kill_requested = Signal()
     resume_requested = Signal()
     checkpoint_requested = Signal()
     evaluation_requested = Signal()
@@ -106,7 +108,7 @@ class RunPage(Page):
         phase = state.phase
         running = not phase.is_over
         training = phase in (Phase.TRAINING, Phase.EVALUATING)
-        resumable = phase in (Phase.PAUSED, Phase.STOPPED, Phase.FAILED) and self._store is not None
+        resumable = phase in (Phase.WAITING, Phase.PAUSED, Phase.STOPPED, Phase.FAILED) and self._store is not None
         self._pause.setVisible(training)
         self._stop.setVisible(running)
         self._stop.setText("Stop and save" if training else "Stop")
@@ -116,6 +118,7 @@ class RunPage(Page):
         for action in self._while_training:
             action.setEnabled(training)
         self._stop_unsaved.setEnabled(running)
+        self._end_worker.setEnabled(running)
 
     def _render_failure(self, state: RunState) -> None:
         failure = state.failure
@@ -138,6 +141,7 @@ class RunPage(Page):
         menu.addAction("Open the run's folder", self.folder_requested.emit)
         menu.addSeparator()
         self._stop_unsaved = menu.addAction("Stop without saving …", lambda: self.stop_requested.emit(False))
+        self._end_worker = menu.addAction("End the worker now …", self.kill_requested.emit)
         self._more.setMenu(menu)
         self._more.setProperty("menu", "true")
         self._pause = Button("Pause", tip="Make the work safe and free the card; resume later")

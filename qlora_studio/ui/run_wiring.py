@@ -5,7 +5,7 @@ from PySide6.QtGui import QDesktopServices
 
 from qlora_studio.core.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
 from qlora_studio.core.run_state import Phase
-from qlora_studio.ui.closing import ask_stop_unsaved
+from qlora_studio.ui.closing import ask_end_worker, ask_stop_unsaved
 from qlora_studio.ui.main_window import MainWindow
 from qlora_studio.ui.rail import StepState
 from qlora_studio.ui.run_page import RunPage
@@ -22,8 +22,9 @@ class RunWiring(QObject):
         page.pause_requested.connect(lambda: self._runs.send(Pause()))
         page.checkpoint_requested.connect(lambda: self._runs.send(SaveCheckpoint()))
         page.evaluation_requested.connect(lambda: self._runs.send(EvaluateNow()))
-        page.resume_requested.connect(self._runs.resume)
+        page.resume_requested.connect(self._runs.go_on)
         page.stop_requested.connect(self._on_stop_requested)
+        page.kill_requested.connect(self._on_kill_requested)
         page.folder_requested.connect(self._on_folder_requested)
         page.page_requested.connect(window.show_page)
         window.status_line.clicked.connect(self._on_status_clicked)
@@ -46,6 +47,11 @@ class RunWiring(QObject):
             return
         if save or ask_stop_unsaved(self._window, session.store.config.name):
             self._runs.send(Stop(save=save))
+
+    def _on_kill_requested(self) -> None:
+        session = self._runs.shown
+        if session is not None and session.store.config and ask_end_worker(self._window, session.store.config.name):
+            self._runs.end_now()
 
     def _on_folder_requested(self) -> None:
         if self._runs.shown is not None:

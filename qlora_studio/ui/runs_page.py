@@ -16,7 +16,7 @@ from qlora_studio.ui.widgets import Button, Card, Notice, PrimaryButton, row
 _COLUMNS = (
     Column("Name", lambda line: line.name, stretch=True, tip=lambda line: f"{line.model}\n{line.path}"),
     Column("Model", lambda line: line.model),
-    Column("State", lambda line: line.state, tone=lambda line: line.tone, tip=lambda line: line.problem or line.state),
+    Column("State", lambda line: line.words, tone=lambda line: line.tone, tip=lambda line: line.problem or line.state),
     Column("Steps", lambda line: line.steps, right=True),
     Column("Eval loss", lambda line: line.loss, right=True),
     Column("When", lambda line: when_text(line.when)),
@@ -30,6 +30,7 @@ class RunsPage(Page):
     Signals:
         open_requested: show a run; its folder.
         resume_requested: go on with it.
+        queue_requested: put it into the queue, or take it out.
         export_requested: export it.
         chat_requested: talk to it.
         draft_requested: make its settings the draft.
@@ -43,6 +44,7 @@ class RunsPage(Page):
 
     open_requested = Signal(str)
     resume_requested = Signal(str)
+    queue_requested = Signal(str)
     export_requested = Signal(str)
     chat_requested = Signal(str)
     draft_requested = Signal(str)
@@ -55,6 +57,7 @@ class RunsPage(Page):
         self._lines: tuple[RunLine, ...] = ()
         self.open_button = PrimaryButton("Open")
         self.resume_button, self.chat_button, self.export_button = Button("Resume"), Button("Chat"), Button("Export")
+        self.queue_button = Button("Add to queue", tip="It goes on by itself when its turn has come")
         self.draft_button = Button("Use its settings", tip="Take model, data and settings of the run for a new one")
         self.folder_button = Button("Show folder")
         self.add_action(self.open_button)
@@ -104,7 +107,7 @@ class RunsPage(Page):
 
     def _show_lines(self) -> None:
         words = self.search.text().lower().split()
-        texts = ((line, f"{line.name} {line.model} {line.state}".lower()) for line in self._lines)
+        texts = ((line, f"{line.name} {line.model} {line.words}".lower()) for line in self._lines)
         self.model.set_rows(tuple(line for line, text in texts if all(word in text for word in words)))
 
     def _show_recovery(self) -> None:
@@ -124,6 +127,8 @@ class RunsPage(Page):
             button.setEnabled(readable)
         self.folder_button.setEnabled(line is not None)
         self.resume_button.setEnabled(bool(line and line.resumable))
+        self.queue_button.setEnabled(bool(line and (line.resumable or line.queued)))
+        self.queue_button.setText("Take out of the queue" if line and line.queued else "Add to queue")
         for button in (self.chat_button, self.export_button):
             button.setEnabled(bool(line and line.has_adapter))
 
@@ -135,7 +140,8 @@ class RunsPage(Page):
         self.recovery.add_action(self.recover)
         self._card = Card()
         tools = row(spacing=8)
-        buttons = (self.resume_button, self.chat_button, self.export_button, self.draft_button, self.folder_button)
+        going = (self.resume_button, self.queue_button)
+        buttons = (*going, self.chat_button, self.export_button, self.draft_button, self.folder_button)
         for button in buttons:
             button.setProperty("kind", "small")
         tools.addWidget(FlowRow(*buttons), 1)
@@ -152,6 +158,7 @@ class RunsPage(Page):
         for button, signal in (
             (self.open_button, self.open_requested),
             (self.resume_button, self.resume_requested),
+            (self.queue_button, self.queue_requested),
             (self.chat_button, self.chat_requested),
             (self.export_button, self.export_requested),
             (self.draft_button, self.draft_requested),

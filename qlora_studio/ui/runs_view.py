@@ -1,6 +1,7 @@
 """What the Runs page says of each run, as values."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,6 +48,12 @@ class RunLine:
     checkpoints: tuple[int, ...] = ()
     rank: int = 16
     exports: tuple[PastExport, ...] = ()
+    queued: int = 0
+
+    @property
+    def words(self) -> str:
+        """The state, or the place in the queue."""
+        return f"in the queue, no. {self.queued}" if self.queued else self.state
 
     @property
     def tone(self) -> str:
@@ -97,6 +104,12 @@ def read_runs(runs: Path, known: dict[str, KnownRun]) -> list[RunLine]:
     """Return all runs, newest first. `known` keeps what was read, so that a second look reads only what is new."""
     folders = run_folders(runs)
     return [known.setdefault(str(folder.path), KnownRun(folder)).look() for folder in folders]
+
+
+def with_queue(lines: Sequence[RunLine], waiting: Sequence[str]) -> tuple[RunLine, ...]:
+    """Return the runs with their places in the queue, from 1."""
+    places = {path: index + 1 for index, path in enumerate(waiting)}
+    return tuple(replace(line, queued=places.get(str(Path(line.path).resolve()), 0)) for line in lines)
 
 
 def when_text(when: float, now: float | None = None) -> str:

@@ -15,6 +15,7 @@ from qlora_studio.ui.export_view import choice_of
 from qlora_studio.ui.main_window import MainWindow
 from qlora_studio.ui.runs_list import RunsList
 from qlora_studio.ui.runs_page import RunsPage
+from qlora_studio.ui.runs_view import with_queue
 from qlora_studio.ui.studio import Studio
 
 
@@ -25,7 +26,10 @@ class RunsWiring(QObject):
         super().__init__(window)
         self._studio, self._window, self._page, self._runs = studio, window, page, runs
         self.chosen = ""
-        runs.changed.connect(lambda: page.render_runs(runs.lines, str(studio.settings.runs_path)))
+        runs.changed.connect(self._render)
+        studio.queue.changed.connect(self._render)
+        studio.queue.changed.connect(runs.refresh_soon)
+        page.queue_requested.connect(self._on_queue_requested)
         studio.runs.worked.connect(self._on_runs_worked)
         page.refresh_requested.connect(runs.refresh)
         page.open_requested.connect(lambda path: self._open(path, start_it=False))
@@ -33,6 +37,18 @@ class RunsWiring(QObject):
         page.draft_requested.connect(self._on_draft_requested)
         page.folder_requested.connect(show_folder)
         page.training_requested.connect(lambda: window.show_page("training"))
+
+    def _render(self) -> None:
+        lines = with_queue(self._runs.lines, self._studio.queue.waiting())
+        self._page.render_runs(lines, str(self._studio.settings.runs_path))
+
+    def _on_queue_requested(self, path: str) -> None:
+        queue = self._studio.queue
+        folder = RunFolder(path)
+        if str(folder.path.resolve()) in queue.waiting():
+            queue.remove(folder)
+        else:
+            queue.add(folder)
 
     def _on_runs_worked(self) -> None:
         if self._window.current_page() is self._page:

@@ -7,13 +7,14 @@ from PySide6.QtCore import QObject, Signal
 
 from qlora_studio.core.commands import Stop
 from qlora_studio.core.problem import StudioError
-from qlora_studio.storage.run_folder import RunFolder, run_folders
+from qlora_studio.storage.run_folder import RunFolder, create_run_folder, run_folders
 from qlora_studio.storage.settings import Settings, cache_path, save_settings
 from qlora_studio.ui.background import Background
 from qlora_studio.ui.draft_store import DraftStore
 from qlora_studio.ui.estimate_control import EstimateControl
 from qlora_studio.ui.gpu_store import GpuStore
 from qlora_studio.ui.job_control import JobControl
+from qlora_studio.ui.queue_control import QueueControl
 from qlora_studio.ui.run_control import RunControl
 from qlora_studio.ui.status_line import Status
 from qlora_studio.ui.status_view import job_status, run_status
@@ -38,6 +39,9 @@ class Studio(QObject):
         self.estimates = EstimateControl()
         self.gpu = GpuStore()
         self.data, self.export, self.chat, self.download = JobControl(), JobControl(), JobControl(), JobControl()
+        self.queue = QueueControl(settings.runs_path, self._free_bytes, lambda: not self.runs.at_work())
+        self.queue.started.connect(lambda folder: self.runs.open(folder))
+        self.queue.failed.connect(self.failed)
         self._search = Background(self)
         self._search.answered.connect(self._on_search_answered)
         for part in (self.runs, self.data, self.export, self.chat, self.download):
@@ -56,6 +60,7 @@ class Studio(QObject):
         last = {"model.source": self.settings.last_model, "data.path": self.settings.last_data}
         self.draft.set_values({path: value for path, value in last.items() if value})
         self._search.ask(_busy_runs, self.settings.runs_path)
+        self.queue.begin()
 
     def start_draft(self) -> bool:
         """Start the draft as a run; return whether that went well."""
@@ -64,6 +69,13 @@ class Studio(QObject):
             return False
         self.change_settings(last_model=config.model.source, last_data=config.data.path)
         return True
+
+    def queue_draft(self) -> bool:
+        """Put the draft into the queue as a run of its own; return whether that went well."""
+        estimate = self.estimates.estimate
+        needed = estimate.total_bytes if estimate is not None else 0
+        config, runs = self.draft.config, self.settings.runs_path
+        return self.queue.add_new(lambda: create_run_folder(runs, config), needed) is not None
 
     def change_settings(self, **values: object) -> None:
         """Change and save settings."""
@@ -98,6 +110,7 @@ class Studio(QObject):
 
     def end(self) -> None:
         """Leave the runs to themselves, end the small jobs and the sampling."""
+        self.queue.end()
         self.runs.leave_all()
         for job in (self.data, self.chat, self.download):
             job.end()
@@ -109,6 +122,10 @@ class Studio(QObject):
         self.runs.stop_all()
         if self.export.is_at_work():
             self.export.send(Stop(save=True))
+
+    def _free_bytes(self) -> int | None:
+        sample = self.gpu.sample
+        return sample.free_bytes if sample is not None and sample.available else None
 
     def _watch_worker(self) -> None:
         working = self.runs.at_work()

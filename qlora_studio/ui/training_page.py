@@ -18,7 +18,7 @@ from qlora_studio.ui.settings_form import SettingsForm
 from qlora_studio.ui.side_by_side import SideBySide
 from qlora_studio.ui.tiles import TileGrid
 from qlora_studio.ui.training_view import tiles
-from qlora_studio.ui.widgets import Card, PrimaryButton, StatTile, column, row
+from qlora_studio.ui.widgets import Button, Card, PrimaryButton, StatTile, column, row
 
 _ELSEWHERE = ("data.path", "data.format", "data.mapping", "data.encoding", "export.formats")  # on other pages
 _LEFT = {"lora": "What is learned", "quantization": "The base on the card", "data": "What is held out"}
@@ -54,11 +54,14 @@ class TrainingPage(Page):
     setting_requested = Signal(str, object)
     preset_requested = Signal(str)
     start_requested = Signal()
+    queue_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self._config = RunConfig()
         self._report: DataReport | None = None
+        self.queue_button = Button("Add to queue", tip="It starts by itself when the runs before it have ended")
+        self.add_action(self.queue_button)
         self.start_button = PrimaryButton("Start training")
         self.add_action(self.start_button)
         self.form = SettingsForm()
@@ -78,6 +81,7 @@ class TrainingPage(Page):
         self.presets.chosen.connect(self._on_preset_chosen)
         self.run_name.editingFinished.connect(self._on_name_edited)
         self.start_button.clicked.connect(self._on_start_clicked)
+        self.queue_button.clicked.connect(self.queue_requested)
         self.render_config(self._config)
 
     def render_config(self, config: RunConfig) -> None:

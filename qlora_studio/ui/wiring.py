@@ -11,6 +11,7 @@ from qlora_studio.ui.gpu_panel import GpuPanel
 from qlora_studio.ui.main_window import MainWindow
 from qlora_studio.ui.model_page import ModelPage
 from qlora_studio.ui.model_wiring import ModelWiring
+from qlora_studio.ui.notification import EndingNotifier
 from qlora_studio.ui.page import Page
 from qlora_studio.ui.panel_wiring import PanelWiring
 from qlora_studio.ui.run_page import RunPage
@@ -47,6 +48,7 @@ def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel, model_page: 
     RunWiring(studio, window, _page(window, RunPage))
     TrainingWiring(studio, window, _page(window, TrainingPage))
     SettingsWiring(studio, window, _page(window, SettingsPage))
+    EndingNotifier(studio, window)
     _wire_runs(studio, window)
 
 

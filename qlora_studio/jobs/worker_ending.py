@@ -1,0 +1,61 @@
+"""Ending a worker that does not answer: terminate first, kill what is left. For workers that others started, too."""
+
+import contextlib
+import time
+
+import psutil
+
+from qlora_studio.storage.run_folder import RunFolder
+
+_POLL_SECONDS = 0.05
+
+
+def end_worker(folder: RunFolder, pid: int, grace_seconds: float = 5.0) -> bool:
+    """End the worker of a folder and its children; return whether it is gone. Never touches another program's process.
+
+    A terminated worker has `grace_seconds`; one that hangs in a driver's call, or is frozen, is killed after them.
+    """
+    workers = _family(folder, pid)
+    for process in workers:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    for process in _alive_after(workers, grace_seconds):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    return _is_free(folder, grace_seconds)
+
+
+def _family(folder: RunFolder, pid: int) -> list[psutil.Process]:
+    """Return the worker's process and its children, or nothing where the pid belongs to somebody else by now."""
+    try:
+        worker = psutil.Process(pid)
+        words = worker.cmdline()
+        if not any("worker" in word for word in words) or words[-1] != str(folder.path.resolve()):
+            return []
+        return [worker, *worker.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _alive_after(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Return those that still live. Only looks: waiting would take the exit code from whoever started the worker."""
+    deadline = time.monotonic() + seconds
+    while (alive := [process for process in processes if _lives(process)]) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return alive
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _is_free(folder: RunFolder, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while folder.is_busy():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True

@@ -105,6 +105,13 @@ class PlotCard(Card):
         """Return whether the plot has been built and drawn."""
         return self._plot is not None and not self._dirty
 
+    def close_plot(self) -> None:
+        """Take the plot apart. WORKAROUND: a scene of pyqtgraph that the mouse was over crashes when Qt destroys it."""
+        plot, self._plot = self._plot, None
+        self._timer.stop()
+        if plot is not None:
+            plot.close()
+
     def show_metric(self, key: str) -> None:
         """Show another metric."""
         self._metric = next(metric for metric in METRICS if metric.key == key)

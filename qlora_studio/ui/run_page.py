@@ -94,6 +94,10 @@ class RunPage(Page):
         self._clock.start()
         self._on_clock_timeout()
 
+    def on_closing(self) -> None:
+        """Take the plot apart."""
+        self.plots.close_plot()
+
     def hideEvent(self, event: object) -> None:
         """Rest while another page is in front."""
         super().hideEvent(event)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from qlora_studio.engine.saved_adapter import load_tuned
 from qlora_studio.engine.verification_report import Verification
 
 # Mean KL divergence from the live adapter, in nats a token, and how far the held-out loss may rise, by precision.
-# Measured on SmolLM2: bf16 0.0002, q8_0 0.0007, q4_K_M 0.05.
+# Measured on SmolLM2 after 24 steps, computed in fp32: bf16 0.0007, q8_0 0.0032, q4_K_M 0.087.
 TOLERANCES: dict[str, tuple[float, float]] = {
     "fp32": (0.0001, 0.001),
     "bf16": (0.01, 0.02),

@@ -12,6 +12,7 @@ from qlora_studio.engine.export_companions import PROVENANCE, versions
 from qlora_studio.engine.export_subject import Subject, exported_tokenizer, rendered_ids, stop_ids
 from qlora_studio.engine.measurement import Rows
 from qlora_studio.engine.model_verification import References, compare_models, measure_references
+from qlora_studio.engine.ollama_trial import try_in_ollama
 from qlora_studio.engine.verification_report import Verification
 from qlora_studio.storage.export_folder import damages, read_manifest
 
@@ -48,6 +49,8 @@ class Verifier:
                 self.references = measure_references(subject, self.rows, self._context)
             compare_models(subject, self.rows, self.references, found)
             release_memory()
+        if subject.shape.kind == "ollama" and found.verified and (outcome := try_in_ollama(subject.folder)):
+            found.add("ollama", *outcome)
         found.facts |= {"tokens": self.rows.tokens, "seconds": time.monotonic() - began}
         return found
 

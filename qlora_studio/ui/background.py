@@ -1,11 +1,15 @@
 """Slow calls of the window (a model's files, the list of runs) beside its event loop; only the newest answer counts."""
 
 from collections.abc import Callable
+from functools import cache
+from itertools import count
 from typing import Any
 
 from PySide6.QtCore import QObject, QRunnable, QThreadPool, Signal
 
 from qlora_studio.core.problem import StudioError
+
+_NAMES = count()
 
 
 class Background(QObject):
@@ -18,24 +22,24 @@ class Background(QObject):
 
     answered = Signal(object)
     failed = Signal(object)
-    _done = Signal(int, object, object)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._newest = 0
-        self._done.connect(self._on_call_done)
+        self._name = next(_NAMES)
+        _messenger().done.connect(self._on_call_done)
 
     def ask(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Call in another thread; the answer arrives as a signal in this one."""
         self._newest += 1
-        QThreadPool.globalInstance().start(_Call(self._newest, call, arguments, self._done.emit))
+        QThreadPool.globalInstance().start(_Call((self._name, self._newest), call, arguments))
 
     def forget(self) -> None:
         """Drop the answer that is still on its way."""
         self._newest += 1
 
-    def _on_call_done(self, number: int, result: Any, error: StudioError | None) -> None:
-        if number != self._newest:
+    def _on_call_done(self, number: tuple[int, int], result: Any, error: StudioError | None) -> None:
+        if number != (self._name, self._newest):
             return
         if error is None:
             self.answered.emit(result)
@@ -43,12 +47,18 @@ class Background(QObject):
             self.failed.emit(error)
 
 
+class _Messenger(QObject):
+    """Carries answers into the window's thread. It is never deleted: a call may outlast whoever asked for it, and a
+    thread that emits a signal of an object that is just being deleted brings the process down."""
+
+    done = Signal(object, object, object)
+
+
 class _Call(QRunnable):
-    def __init__(
-        self, number: int, call: Callable[..., Any], arguments: tuple[Any, ...], tell: Callable[..., None]
-    ) -> None:
+    def __init__(self, number: tuple[int, int], call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         super().__init__()
-        self._number, self._call, self._arguments, self._tell = number, call, arguments, tell
+        self._number, self._call, self._arguments = number, call, arguments
+        self._messenger = _messenger()
 
     def run(self) -> None:
         result, error = None, None
@@ -58,7 +68,9 @@ class _Call(QRunnable):
             error = problem
         except OSError as problem:
             error = StudioError(str(problem), kind="not_readable")
-        try:
-            self._tell(self._number, result, error)
-        except RuntimeError:  # the window closed meanwhile and took the receiver with it
-            return
+        self._messenger.done.emit(self._number, result, error)
+
+
+@cache
+def _messenger() -> _Messenger:
+    return _Messenger()

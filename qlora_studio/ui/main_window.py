@@ -1,6 +1,6 @@
 """The one window: the rail, the open page, the GPU panel and the status line. It holds widgets and no truth."""
 
-from PySide6.QtCore import QRect, Signal
+from PySide6.QtCore import QRect, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import QMainWindow, QStackedWidget, QWidget
 
@@ -90,7 +90,7 @@ class MainWindow(QMainWindow):
             super().closeEvent(event)
             return
         event.ignore()
-        self.close_requested.emit()
+        QTimer.singleShot(0, self.close_requested.emit)  # after this event: within it, Qt closes nothing
 
     def _build(self) -> None:
         whole = QWidget()

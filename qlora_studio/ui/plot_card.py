@@ -110,6 +110,7 @@ class PlotCard(Card):
         plot, self._plot = self._plot, None
         self._timer.stop()
         if plot is not None:
+            plot.scene().hoverItems.clear()
             plot.close()
 
     def show_metric(self, key: str) -> None:

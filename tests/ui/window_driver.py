@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from PySide6.QtCore import QElapsedTimer, QObject, QPoint, QPointF, Qt, QTimer
+from PySide6.QtCore import QElapsedTimer, QEvent, QObject, QPoint, QPointF, Qt, QTimer
 from PySide6.QtGui import QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QScrollArea, QWidget
 
 from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.plain_text import ElidedLabel
 from qlora_studio.ui.rail import RailButton
 from qlora_studio.ui.widgets import Notice
 
 W = TypeVar("W", bound=QWidget)
 
-PATIENCE = 240.0  # seconds: far more than any step takes, on a machine that is busy with other things too
+PATIENCE = 90.0  # seconds: far more than any step takes with a tiny model, on a busy machine too
 _NOTCH = 120
 
 
@@ -29,9 +30,26 @@ class Person:
     def __init__(self, app_window: AppWindow) -> None:
         self.app_window = app_window
         self.window = app_window.window
+        self._completed: list[bool] = []
+        app_window.completed.connect(lambda: self._completed.append(True))
+        self.strangers = _Strangers(self.window)
         self.pulse = Pulse(self.window)
+        self.patience = PATIENCE
+
+    def sit_down(self) -> None:
+        """Wait until every page is there, and bring the window to the front."""
+        self.wait(lambda: self._completed, "the pages")
         self.window.activateWindow()
         self.wait(self.window.isActiveWindow, "the window to come to the front")
+
+    def leave(self) -> None:
+        """Close the window; nothing but the window itself may have come up as one."""
+        self.pulse.end()
+        application().removeEventFilter(self.strangers)
+        self.app_window.end()
+        self.window.close_now()
+        self.app_window.deleteLater()
+        assert self.strangers.seen == []
 
     def go_to(self, title: str) -> None:
         """Click an entry of the rail."""
@@ -86,7 +104,8 @@ class Person:
     def texts(self) -> list[str]:
         """Return every text of a label on the open page."""
         labels = self._visible(QLabel, self.window.current_page())
-        return [label.text() for label in labels if label.text().strip()]
+        texts = (label.whole_text() if isinstance(label, ElidedLabel) else label.text() for label in labels)
+        return [text for text in texts if text.strip()]
 
     def reads(self, words: str) -> bool:
         """Whether these words stand in a label of the open page."""
@@ -97,9 +116,9 @@ class Person:
         notice = self.window.current_page().notice
         return notice if notice.isVisible() else None
 
-    def wait(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+    def wait(self, condition: Callable[[], object], what: str, seconds: float | None = None) -> None:
         """Let the window live until something holds; what is waited for in vain fails with what the page says."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + (seconds or self.patience)
         while not condition():
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited in vain for {what}; the page says {self.texts()}")
@@ -117,7 +136,7 @@ class Person:
     def _resting_place(self, widget: QWidget) -> QPoint:
         """Return where the widget's middle is, once a layout that is on its way has been done."""
         places: list[QPoint] = []
-        while len(places) < 4 or len(set((place.x(), place.y()) for place in places[-4:])) > 1:
+        while len(places) < 4 or len({(place.x(), place.y()) for place in places[-4:]}) > 1:
             places.append(widget.mapTo(self.window, widget.rect().center()))
             QTest.qWait(5)
         return places[-1]
@@ -184,6 +203,31 @@ class Pulse(QObject):
         self.worst[self.stage] = max(self.worst.get(self.stage, (0.0, 0.0)), (seconds, work - self._work))
         self._work = work
         self._clock.start()
+
+
+class _Strangers(QObject):
+    """Notes what comes up as a window of its own, if only for a moment: it flashes, and takes the keyboard away."""
+
+    def __init__(self, window: QWidget) -> None:
+        super().__init__(window)
+        self.seen: list[str] = []
+        self._window = window
+        application().installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Note a window that is neither ours nor a menu, a tip or a dialog."""
+        if event.type() == QEvent.Type.Show and isinstance(watched, QWidget) and watched.isWindow():
+            known = (Qt.WindowType.Popup, Qt.WindowType.ToolTip, Qt.WindowType.Dialog)
+            if watched is not self._window and watched.windowType() not in known:
+                self.seen.append(f"{type(watched).__name__} {_name(watched)!r}")
+        return False
+
+
+def application() -> QApplication:
+    """Return the application."""
+    app = QApplication.instance()
+    assert isinstance(app, QApplication)
+    return app
 
 
 def _name(widget: QWidget) -> str:

@@ -1,7 +1,7 @@
 """The facts that a worker tells, in the past tense. `events.jsonl` is a list of these and the only channel out of it.
 
-A worker's session begins with `WorkerStarted` and ends with exactly one of `Finished`, `Failed` or `Paused`; a resumed run
-appends another session to the same file. Sizes are bytes, durations seconds. Numbers that were NaN or infinite are
+A worker's session begins with `WorkerStarted` and ends with exactly one of `Finished`, `Failed` or `Paused`; a resumed
+run appends another session to the same file. Sizes are bytes, durations seconds. Numbers that were NaN or infinite are
 None here, and a `Warned` says so.
 """
 
@@ -75,7 +75,7 @@ class TrainingStarted(Message):
 
 
 class StepDone(Message):
-    """An optimizer step was taken. Memory is the card's by torch's count; `process_bytes` is the worker's resident size."""
+    """An optimizer step was taken. Memory is the card's by torch's count; `process_bytes` is the worker's in RAM."""
 
     type: Literal["step_done"] = "step_done"
     step: int
@@ -151,7 +151,7 @@ class Resumed(Message):
 
 
 class Probed(Message):
-    """One real step on the longest rows was tried before the run, and undone. Memory is the card's, by torch's count."""
+    """One real step on the longest rows was tried before the run, and undone. Memory is by torch's count."""
 
     type: Literal["probed"] = "probed"
     rows: int

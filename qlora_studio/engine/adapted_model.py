@@ -15,9 +15,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from qlora_studio.core.events import ModelLoaded
+from qlora_studio.core.model_shape import shape_from_config
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine.device import Device
+from qlora_studio.storage.model_folder import read_config
 
 
 def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
@@ -32,7 +34,7 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
             quantization_config=quantization(config, device),
             dtype=device.compute_dtype,
             device_map={"": device.name},
-            attn_implementation="sdpa",
+            attn_implementation=attention_of(folder),
             trust_remote_code=False,
             use_safetensors=True,
             local_files_only=True,
@@ -48,6 +50,11 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
     _keep_differentiable(model)
     release_memory()
     return model
+
+
+def attention_of(folder: Path) -> str:
+    """Return the attention that a model can be trained with: SDPA, or eager where it caps or sinks its scores."""
+    return "eager" if shape_from_config(read_config(folder)).eager_only else "sdpa"
 
 
 def _keep_differentiable(model: Any) -> None:

@@ -35,7 +35,7 @@ def save_final_adapter(
     config: RunConfig,
     context: JobContext,
 ) -> None:
-    """Write `adapter/`: the adapter in PEFT's format, the tokenizer, the base's name and fingerprint, the run config."""
+    """Write `adapter/`: adapter in PEFT's format, tokenizer, the base's name and fingerprint, run config."""
     final = context.folder.adapter_path
     staging = final.with_name(".adapter-staging")
     shutil.rmtree(staging, ignore_errors=True)

@@ -170,13 +170,15 @@ def _end(
 def _export(trainer: StudioTrainer, config: RunConfig, context: JobContext) -> dict[str, Any]:
     """Free the model, then merge and export from the files, as the Export page would."""
     from qlora_studio.engine.export import export_run
+    from qlora_studio.engine.export_job import verify_exports
 
     trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
     trainer.accelerator.free_memory()
     adapted_model.release_memory()
     context.phase("exporting")
     exports = export_run(context.folder, formats=config.export.formats, context=context)
-    return {"exports": {event.format: event.path for event in exports}}
+    verified = verify_exports(context.folder, exports, context)
+    return {"exports": {event.format: event.path for event in exports}, "verified": verified["verified"]}
 
 
 class _Samples(TrainerCallback):

@@ -71,7 +71,8 @@ def tensors(path: Path) -> dict[str, bytes]:
     import torch
 
     with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name).contiguous().view(torch.uint8).numpy().tobytes() for name in file.keys()}
+        names = list(file.keys())
+        return {name: file.get_tensor(name).contiguous().view(torch.uint8).numpy().tobytes() for name in names}
 
 
 def final_weights(folder: RunFolder) -> dict[str, bytes]:

@@ -1,6 +1,8 @@
 """Training steps on meta tensors: the model, loss and adapters of a run, with every allocation recorded."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +67,7 @@ def trace_step(
         add_fused_lm_head(base, outputs=("log_probs", "entropy", "is_top1"))
     replay_load(trace, model, setup, options.dtype, empty_cache=options.empty_cache)
     step = _Step(model, trace, setup)
-    with cuda_on_meta(setup, autocast=options.autocast, triton=options.triton), trace:
+    with _collector_begins_anew(), cuda_on_meta(setup, autocast=options.autocast, triton=options.triton), trace:
         for _ in range(options.steps):
             step.run(told)
         if options.evaluate:
@@ -77,6 +79,21 @@ def trace_step(
         reserved=allocator.peak_reserved,
         managed=step.managed,
     )
+
+
+@contextmanager
+def _collector_begins_anew() -> Iterator[None]:
+    """Let Python's collector run as in a fresh process, whatever this one did before.
+
+    When it frees tensors that hang in cycles decides how much the allocator holds back.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.collect()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 class _Step:

@@ -1,0 +1,64 @@
+"""`queue`: runs that wait for their turn; put in, taken out, listed, and worked off one after another."""
+
+import argparse
+import time
+from typing import Any
+
+from qlora_studio.cli.console import Console
+from qlora_studio.cli.train_command import existing_run, runs_path
+from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.jobs.gpu_monitor import sample_gpu
+from qlora_studio.jobs.queue_runner import QueueRunner
+from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.run_queue import RunQueue
+
+_POLL_SECONDS = 2.0
+
+
+def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """Add `queue`."""
+    queue = commands.add_parser(
+        "queue",
+        parents=[shared],
+        help="let runs wait for their turn, and work them off",
+        description="Put runs into the queue, or list it. A window that is open starts them; so does --work.",
+    )
+    queue.add_argument("run_dirs", metavar="RUN_DIR", nargs="*", help="runs to put in, at the end")
+    queue.add_argument("--remove", action="store_true", help="take the runs out instead")
+    queue.add_argument("--work", action="store_true", help="start one run after another until none waits")
+    queue.add_argument("--runs", metavar="DIR", help="the folder of runs (default: that of the settings)")
+    queue.set_defaults(run=run_queue)
+
+
+def run_queue(arguments: argparse.Namespace, console: Console) -> int:
+    """Change the queue, work it off where asked, and say what waits."""
+    queue = RunQueue(runs_path(arguments.runs))
+    for folder in [existing_run(path) for path in arguments.run_dirs]:
+        if arguments.remove:
+            queue.remove(folder)
+        else:
+            queue.add(folder)
+    ended = _work(queue, console) if arguments.work else []
+    waiting = [run.path for run in queue.runs()]
+    console.report({"waiting": waiting, "ended": ended})
+    for place, path in enumerate(waiting, start=1):
+        console.result(f"{place}. {path}")
+    if not waiting:
+        console.result("No run waits.")
+    failed = any(run["status"] == "failed" for run in ended)
+    return ExitCode.ERROR if failed else ExitCode.OK
+
+
+def _work(queue: RunQueue, console: Console) -> list[dict[str, str]]:
+    """Start the runs that wait, one after another; return how each ended. Ctrl-C leaves; a started run goes on."""
+    runner = QueueRunner(queue, lambda: sample_gpu().free_bytes)
+    started: list[RunFolder] = []
+    while queue.runs() or runner.current:
+        process = runner.start_next()
+        if process is not None:
+            started.append(process.folder)
+            console.say(f"Started {process.folder.path.name}.")
+        time.sleep(_POLL_SECONDS)
+    for _, error in runner.failures:
+        console.say(error.message)
+    return [{"run_dir": str(folder.path), "status": str(folder.state().phase)} for folder in started]

@@ -40,6 +40,7 @@ test: setup
 	$(BIN)/python -m pytest -m "not slow and not faults" -n $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: setup
+	-$(BIN)/python -m pip install --quiet --no-deps --only-binary=:all: ik-llama-cpp-python==0.1.5
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-faults: setup

@@ -16,7 +16,6 @@ from qlora_studio.storage.run_folder import RunFolder
 from tests.engine.families import make_base, make_tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
-llama_cpp = pytest.importorskip("ik_llama_cpp", reason="no llama.cpp to load them with")
 PROMPT = "<|im_start|>user\nName three colours, and 2 + 35.<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -33,6 +32,7 @@ def write(base: Path, folder: Path, precision: str, context: JobContext) -> Path
 
 
 def answer_of_llama_cpp(path: Path, prompt: list[int], tokens: int) -> list[int]:
+    llama_cpp = pytest.importorskip("ik_llama_cpp", reason="no llama.cpp to load them with: see make test-slow")
     model: Any = llama_cpp.IkLlama(str(path), n_ctx=256, n_threads=2, flash_attn=False, verbose=False)
     try:
         found: list[int] = model.generate(prompt, max_tokens=tokens, temperature=0.0)
@@ -62,6 +62,7 @@ def test_the_real_model_answers_alike_in_llama_cpp(
     path = write(smollm_folder, tmp_path, precision, context)
     tokenizer = load_gguf_tokenizer(path)
     prompt = tokenizer(PROMPT).input_ids
+    llama_cpp = pytest.importorskip("ik_llama_cpp", reason="no llama.cpp to load them with: see make test-slow")
     model: Any = llama_cpp.IkLlama(str(path), n_ctx=256, n_threads=2, flash_attn=False, verbose=False)
     assert model.tokenize(PROMPT, add_bos=False, special=True) == prompt
     model.close()

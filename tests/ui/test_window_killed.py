@@ -27,7 +27,7 @@ _ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def window_process(xvfb: str, tiny_llama: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A window on a display, in a process of its own, that starts a run of the tiny model."""
-    data = write_rows(tmp_path / "rows.jsonl", 240)
+    data = write_rows(tmp_path / "rows.jsonl", 160)
     save_settings(Settings(last_model=str(tiny_llama), last_data=str(data)))
     environment = {**os.environ, "DISPLAY": xvfb, "QT_QPA_PLATFORM": "xcb"}
     with (tmp_path / "window.log").open("wb") as log:
@@ -78,6 +78,7 @@ def test_a_window_that_is_asked_to_close_closes(open_window: Callable[[], Person
     person.wait(lambda: not person.window.isVisible(), "the window to close", 10)
 
 
+@pytest.mark.timeout(600)
 def test_a_run_survives_its_window_and_the_next_window_shows_all_of_it(
     open_window: Callable[[], Person], window_process: subprocess.Popen[bytes], run: RunFolder
 ) -> None:
@@ -90,8 +91,8 @@ def test_a_run_survives_its_window_and_the_next_window_shows_all_of_it(
     person.click("Run", RailButton)
     plots = person.window.current_page().findChild(PlotCard)
     assert plots is not None
-    person.wait(lambda: len(plots.smoothed_loss()) > at_death, "steps that were taken without a window")
-    person.wait(lambda: person.sees("Continue to Export"), "the end of the run")
+    person.wait(lambda: len(plots.smoothed_loss()) > at_death, "steps that were taken without a window", 120)
+    person.wait(lambda: person.sees("Continue to Export"), "the end of the run", 400)
     state = run.state()
     assert state.phase is Phase.FINISHED
     shown = person.app_window.studio.runs.shown if person.app_window.studio else None

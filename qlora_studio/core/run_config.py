@@ -209,7 +209,7 @@ class CheckpointSection(Section):
     """When the work so far is made safe."""
 
     every_steps: int = setting(
-        0, title="Checkpoint every", help="0 goes by time alone.", unit="steps", ge=0, advanced=True
+        0, title="Also checkpoint every", help="0 goes by time alone.", unit="steps", ge=0, advanced=True
     )
     every_minutes: float = setting(
         10.0, title="Checkpoint every", help="At most so much work can be lost.", unit="minutes", gt=0, le=1440

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QMenu, QSizePolicy, QWidget
 from qlora_studio.core.run_state import Phase, RunState
 from qlora_studio.ui.bars import ProgressLine
 from qlora_studio.ui.page import GUTTER, Page
-from qlora_studio.ui.plain_text import Label
+from qlora_studio.ui.plain_text import Label, set_style_property
 from qlora_studio.ui.plot_card import PlotCard
 from qlora_studio.ui.run_store import RunStore
 from qlora_studio.ui.run_view import findings, phase_text, progress_share, progress_text, subtitle, tiles
@@ -118,6 +118,7 @@ class RunPage(Page):
         self._stop.setText("Stop and save" if training else "Stop")
         self._more.setVisible(self._store is not None)
         self._resume.setVisible(resumable)
+        set_style_property(self._resume, "kind", "" if phase == Phase.STOPPED and state.adapter_path else "primary")
         self._export.setVisible(phase == Phase.FINISHED or (phase == Phase.STOPPED and bool(state.adapter_path)))
         for action in self._while_training:
             action.setEnabled(training)

@@ -249,4 +249,5 @@ def _memory(state: RunState) -> str:
         return ""
     if step.peak_bytes:
         return f"At most {bytes_text(step.peak_bytes)} of the card in use by torch's count."
-    return f"The worker holds {bytes_text(step.process_bytes)}." if step.process_bytes else ""
+    verb = "held" if state.phase.is_over else "holds"
+    return f"The worker {verb} {bytes_text(step.process_bytes)}." if step.process_bytes else ""

@@ -77,11 +77,6 @@ def tooltip(text: str) -> str:
     return f"<p style='white-space:pre-wrap'>{html.escape(text)}</p>" if text else ""
 
 
-def escaped(text: str) -> str:
-    """Return `text` for a place that always renders HTML, such as pyqtgraph's titles and axis labels."""
-    return html.escape(text)
-
-
 def message_box(parent: QWidget | None, title: str, text: str, more: str = "") -> QMessageBox:
     """Return a message box whose texts are shown literally."""
     box = QMessageBox(parent)

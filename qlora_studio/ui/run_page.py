@@ -5,6 +5,7 @@ import time
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QMenu, QSizePolicy, QWidget
 
+from qlora_studio.core.events import Recovering, Warned
 from qlora_studio.core.run_state import Phase, RunState
 from qlora_studio.ui.bars import ProgressLine
 from qlora_studio.ui.page import GUTTER, Page
@@ -230,9 +231,11 @@ class _Findings(Card):
 
 
 def _warnings(state: RunState) -> tuple[str, str, str]:
-    """Return the newest warning, how many there are, and all of them for the fold."""
-    if not state.warnings:
+    """Return the newest warning or recovery, how many there are, and all of them for the fold."""
+    events: list[Warned | Recovering] = [*state.warnings, *state.recoveries]
+    told = sorted(events, key=lambda event: event.time)
+    if not told:
         return "", "", ""
-    texts = list(dict.fromkeys(warning.message for warning in state.warnings))
+    texts = list(dict.fromkeys(event.message for event in told))
     more = f"{len(texts) - 1} more below." if len(texts) > 1 else ""
     return texts[-1], more, "\n".join(texts) if len(texts) > 1 else ""

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.core.events import Failed, Resumed
+from qlora_studio.core.events import Failed, Resumed, StepDone
 from qlora_studio.core.run_state import Phase
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.run_folder import RunFolder
-from tests.engine.training_run import final_weights, make_run, run_to_end
+from tests.engine.training_run import final_weights, follow, make_run, run_to_end
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(7200)]
 
@@ -39,7 +39,9 @@ def test_fifty_kills_at_random_moments_lose_no_checkpoint_and_no_bit(tiny_llama:
     kills, safe, lost = 0, 0, []
     while kills < _KILLS:
         process = start_worker(folder)
-        time.sleep(moments.uniform(0.0, 14.0))  # the moment of the kill, not a wait for something
+        if moments.random() < 0.7:  # most kills in the midst of training, the others while it starts
+            follow(process, lambda event: isinstance(event, StepDone))
+        time.sleep(moments.uniform(0.0, 4.0))  # the moment of the kill, not a wait for something
         if process.poll() is not None:
             break
         process.kill()

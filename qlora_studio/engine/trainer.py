@@ -33,7 +33,7 @@ class StudioTrainer(SFTTrainer):
         self._durable_save = save_checkpoint
         self._pace = _Pace()
         self._rows: list[int] = []
-        self._loss_is_finite = True
+        self._loss_is_finite: torch.Tensor | bool = True
         self.last_evaluation: Evaluated | None = None
         super().__init__(**kwargs)
 
@@ -53,7 +53,9 @@ class StudioTrainer(SFTTrainer):
         fault_injection.before_step(step, batch_size)
         loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
         loss = fault_injection.after_loss(loss, step, batch_size)
-        self._loss_is_finite &= bool(torch.isfinite(loss))
+        self._loss_is_finite = (
+            torch.isfinite(loss) & self._loss_is_finite
+        )  # read once a step: a read waits for the card
         return loss
 
     def _clip_grad_norm(self, model: Any) -> Any:
@@ -62,7 +64,7 @@ class StudioTrainer(SFTTrainer):
         A gradient scaler (fp16) finds and skips infinite gradients by itself.
         """
         norm = super()._clip_grad_norm(model)
-        finite = self._loss_is_finite and (self.accelerator.scaler is not None or math.isfinite(float(norm)))
+        finite = bool(self._loss_is_finite) and (self.accelerator.scaler is not None or math.isfinite(float(norm)))
         rows, self._rows, self._loss_is_finite = self._rows, [], True
         if not finite:
             raise _non_finite(self.state.global_step + 1, rows)
@@ -106,14 +108,8 @@ class StudioTrainer(SFTTrainer):
         """
         started = time.monotonic()
         self.context.phase("evaluating")
-        try:
-            fault_injection.before_evaluation(self.state.global_step, self.args.per_device_train_batch_size)
-            with torch.random.fork_rng():  # an evaluation more or less must not change what is trained
-                loss = self._held_out_loss()
-            metrics = self._evaluated(loss, started)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
+        metrics = self._metrics_or_none(started)
+        if metrics is None:  # only now is nothing of the failed batch held any more
             torch.cuda.empty_cache()
             self.context.warn("evaluation_skipped", "An evaluation found no memory and was skipped; training goes on.")
             metrics = {"eval_loss": math.nan}
@@ -133,6 +129,17 @@ class StudioTrainer(SFTTrainer):
         metrics = {"eval_loss": loss}
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _metrics_or_none(self, started: float) -> dict[str, float] | None:
+        try:
+            fault_injection.before_evaluation(self.state.global_step, self.args.per_device_train_batch_size)
+            with torch.random.fork_rng():  # an evaluation more or less must not change what is trained
+                loss = self._held_out_loss()
+            return self._evaluated(loss, started)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
 
     def _held_out_loss(self) -> float:
         was_training = self.model.training

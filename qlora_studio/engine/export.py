@@ -17,6 +17,7 @@ from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine.base_model import base_folder
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export_companions import write_companions
+from qlora_studio.engine.llama_cpp import require_quantizer
 from qlora_studio.engine.merge import copy_companions, peak_rss, write_merged
 from qlora_studio.engine.merged_weights import MergedWeights
 from qlora_studio.engine.nf4_round_trip import Nf4RoundTrip
@@ -70,6 +71,9 @@ def export_run(
     passes over a base whose fingerprint is not the one of training.
     """
     shapes = [parse_format(text) for text in formats]
+    for shape in shapes:
+        if shape.tool:
+            require_quantizer(shape.precision)
     source = _source(run, checkpoint, base, context, force)
     places = [_place(source, shape, out_dir, alone=len(shapes) == 1) for shape in shapes]
     for place in places:

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from qlora_studio.core.problem import StudioError
-from qlora_studio.engine.adapter_delta import AdapterDelta, LowRank, load_adapter
+from qlora_studio.engine.adapter_change import LowRank
+from qlora_studio.engine.adapter_delta import AdapterDelta, load_adapter
 from qlora_studio.engine.gguf_family import arranged, family_of
 
 
@@ -32,7 +33,7 @@ def write_gguf_adapter(base: Path, adapter: Path, folder: Path, *, name: str) ->
         if place is None:
             raise _refused(f"{tensor} has no place in a GGUF of this family.")
         scaled = _scaled(update, _alpha(updates))
-        writer.add_tensor(f"{place}.lora_a", update.a.float().numpy())
+        writer.add_tensor(f"{place}.lora_a", update.a.whole().numpy())
         writer.add_tensor(f"{place}.lora_b", arranged(tensor, scaled, config, family).contiguous().numpy())
     try:
         writer.write_header_to_file()
@@ -62,7 +63,7 @@ def _alpha(updates: dict[str, LowRank]) -> float:
 def _scaled(update: LowRank, alpha: float) -> torch.Tensor:
     """B, (out, rank), fp32, such that alpha / rank times it is the update: other scales are multiplied in."""
     factor = update.scale / (alpha / update.a.shape[0])
-    return update.b.float() * factor if factor != 1.0 else update.b.float()
+    return update.b.whole() * factor if factor != 1.0 else update.b.whole()
 
 
 def _refused(why: str) -> StudioError:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from importlib.util import find_spec
@@ -12,8 +13,17 @@ from qlora_studio.core.problem import StudioError
 from qlora_studio.engine.context import JobContext
 
 FOLDER_VARIABLE = "QLORA_STUDIO_LLAMA_CPP"
-_PACKAGES = ("ik_llama_cpp", "llama_cpp")
+_BINDINGS = "llama_cpp"  # the package llama-cpp-python: the library, without its programs
+_PACKAGES = ("ik_llama_cpp", _BINDINGS)
 _POLL_SECONDS = 0.1
+_BY_BINDINGS = """
+import ctypes, sys
+import llama_cpp
+source, out, precision = sys.argv[1:]
+parameters = llama_cpp.llama_model_quantize_default_params()
+parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{precision}")
+sys.exit(llama_cpp.llama_model_quantize(source.encode(), out.encode(), ctypes.byref(parameters)))
+"""
 
 
 def find_program(name: str) -> Path | None:
@@ -30,22 +40,35 @@ def find_program(name: str) -> Path | None:
     return None
 
 
-def quantize(source: Path, out: Path, precision: str, context: JobContext) -> None:
-    """Quantize a GGUF file. Raises StudioError where there is no llama-quantize, or where it fails."""
-    program = find_program("llama-quantize")
-    if program is None:
+def find_quantizer() -> list[str] | None:
+    """Return the command that makes k-quants, to be followed by source, target and precision; None without one."""
+    if program := find_program("llama-quantize"):
+        return [str(program)]
+    return [sys.executable, "-c", _BY_BINDINGS] if find_spec(_BINDINGS) else None
+
+
+def require_quantizer(precision: str) -> list[str]:
+    """Return the command that makes k-quants. Raises StudioError where there is none."""
+    command = find_quantizer()
+    if command is None:
         raise StudioError(
             f"{precision} needs the program llama-quantize of llama.cpp, and it was not found.",
             kind="tool_missing",
             advice=f"Install llama.cpp, or name its folder in {FOLDER_VARIABLE}. q8_0 needs no program.",
         )
+    return command
+
+
+def quantize(source: Path, out: Path, precision: str, context: JobContext) -> None:
+    """Quantize a GGUF file. Raises StudioError where there is no llama-quantize, or where it fails."""
+    command = require_quantizer(precision)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [program, source, out, precision.upper()],
+            [*command, source, out, precision.upper()],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "LD_LIBRARY_PATH": _libraries(program)},
+            env={**os.environ, "LD_LIBRARY_PATH": _libraries(Path(command[0]))},
         )
         try:
             while process.poll() is None:

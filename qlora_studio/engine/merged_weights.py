@@ -10,12 +10,14 @@ from typing import Any, Protocol
 import torch
 
 from qlora_studio.core.problem import StudioError
-from qlora_studio.engine.adapter_delta import AdapterDelta, Change, load_adapter
+from qlora_studio.engine.adapter_change import Change, OpenedChange
+from qlora_studio.engine.adapter_delta import AdapterDelta, load_adapter, refused
 from qlora_studio.engine.safetensors_file import CODES, DTYPES, SafetensorsFile, StoredTensor, WeightsFolder
 
 _BLOCK = 4 << 20  # bytes of a tensor as stored; twice to four times as much while it is merged
 _STORES_TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt")
 _TIED_BY_DEFAULT = ("gemma", "gpt2", "cohere")
+_OTHER_HEADS = ("embed_out.weight",)  # GPT-NeoX: in files alone; the model calls it lm_head
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
 
@@ -108,16 +110,17 @@ class MergedWeights:
         if self._rounding is not None and self.rounds(tensor):
             rounded = self._rounding(tensor.name, self.base.tensor(tensor.source.name))
         step = self._rows_at_once(tensor)
+        change = tensor.change.opened() if tensor.change is not None else None
         with tensor.file.path.open("rb") as file:
             for start in range(0, tensor.rows, step):
                 stop = min(start + step, tensor.rows)
                 if rounded is not None:
                     block = rounded[start:stop]
-                elif tensor.change is not None and tensor.change.replacement is not None:
+                elif change is not None and change.replacement is not None:
                     block = torch.empty((stop - start, *tensor.shape[1:]))
                 else:
                     block = tensor.file.read_rows(file, tensor.source, start, stop)
-                yield _finished(tensor, block, start)
+                yield _finished(tensor, change, block, start)
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a whole tensor, merged, in its own dtype."""
@@ -142,9 +145,13 @@ class MergedWeights:
 
     def _stored_name(self, name: str) -> str:
         """Return the base's own name for a tensor of the adapter: files may have more or fewer prefixes than models."""
-        if name in self.base.places or name == "lm_head.weight":
+        if name in self.base.places:
             return name
+        if name == "lm_head.weight":
+            return next((head for head in _OTHER_HEADS if head in self.base.places), name)
         found = [item for item in self.base.places if item.endswith(f".{name}") or name.endswith(f".{item}")]
+        if name.removesuffix(".weight") + ".in_proj_weight" in self.base.places:
+            raise refused(f"{name.removesuffix('.weight')} is a fused attention of torch, which has no such weights.")
         if len(found) != 1:
             raise _mismatch(f"It changes {name}, which this base does not have.")
         return found[0]
@@ -156,6 +163,8 @@ class MergedWeights:
 
     @property
     def _base_is_tied(self) -> bool:
+        if any(head in self.base.places for head in _OTHER_HEADS):
+            return False
         if "lm_head.weight" not in self.base.places:
             return True
         by_default = str(self.config.get("model_type")).startswith(_TIED_BY_DEFAULT)
@@ -228,7 +237,7 @@ def _fitted(stored: StoredTensor, change: Change) -> tuple[Change, tuple[int, ..
     """Return the change as it fits the tensor as stored, and the result's shape. Raises StudioError."""
     shape = stored.shape
     if change.replacement is not None:
-        replaced = tuple(change.replacement.shape)
+        replaced = change.replacement.shape
         if change.low_rank is not None and replaced == shape:
             change = replace(change, replacement=None)  # the frozen base below an update, kept by peft: same as ours
         shape = replaced
@@ -242,20 +251,20 @@ def _fitted(stored: StoredTensor, change: Change) -> tuple[Change, tuple[int, ..
         change = replace(change, low_rank=low_rank)
     if low_rank is not None and low_rank.shape != shape:
         raise _mismatch(f"{stored.name} is {shape} in the base and {low_rank.shape[::-1]} in the adapter.")
-    if change.addend is not None and tuple(change.addend.shape) != shape:
+    if change.addend is not None and change.addend.shape != shape:
         raise _mismatch(f"{stored.name} has another length in the adapter.")
     if change.row_numbers is not None and int(change.row_numbers.max()) >= shape[0]:
         raise _mismatch(f"It retrains tokens that {stored.name} does not have.")
     return change, shape
 
 
-def _finished(tensor: MergedTensor, block: torch.Tensor, start: int) -> torch.Tensor:
+def _finished(tensor: MergedTensor, change: OpenedChange | None, block: torch.Tensor, start: int) -> torch.Tensor:
     dtype = DTYPES[tensor.dtype]
-    if tensor.change is None:
+    if change is None:
         merged = block.to(dtype)
     else:
-        merged = tensor.change.apply(block.to(torch.float32, copy=block.dtype == torch.float32), start).to(dtype)
-    if (tensor.change is not None or dtype != block.dtype) and not _is_finite(merged):
+        merged = change.apply(block.to(torch.float32, copy=block.dtype == torch.float32), start).to(dtype)
+    if (change is not None or dtype != block.dtype) and not _is_finite(merged):
         raise StudioError(
             f"{tensor.name} would hold numbers that are not finite.",
             kind="damaged",

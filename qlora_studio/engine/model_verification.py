@@ -104,6 +104,7 @@ def compare_models(subject: Subject, rows: Rows, references: "References", found
     }
     other = measurement.distributions(model, references.sequences)
     divergence = measurement.divergence(reference.log_probabilities, other)
+    found.facts["divergence_as_trained"] = measurement.divergence(references.trained.log_probabilities, other)
     _check_divergence(subject, divergence, found)
     effect = measurement.divergence(reference.log_probabilities, references.base_log_probabilities)
     _check_adapter(subject, divergence, effect, found)

@@ -32,7 +32,8 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         description="Read every row of a dataset, say which ones are rejected and why, and check what would be "
         "trained. Ends with exit code 24 where a run would be refused.",
     )
-    check.add_argument("file", metavar="FILE", help="a dataset file, or the name of one on the hub")
+    check.add_argument("data", nargs="+", metavar="FILE", help="a dataset: a file, a folder, or owner/name on the hub")
+    check.add_argument("--weights", metavar="W,W…", default="", help="the weight of each FILE, such as 1,0.5")
     check.add_argument("--model", metavar="M", help="check against this model's template and tokenizer")
     check.add_argument("--set", action="append", default=[], dest="overrides", metavar="SECTION.FIELD=VALUE")
     check.set_defaults(run=check_data, run_file=None, preset=None)
@@ -54,7 +55,6 @@ def preview_rows(arguments: argparse.Namespace, console: Console) -> int:
 
 def check_data(arguments: argparse.Namespace, console: Console) -> int:
     """Print counts, rejections and checks."""
-    arguments.data = arguments.file
     report, _ = _inspect(run_config(arguments), [], console)
     console.report(check_json(report))
     console.result(_check_text(report))

@@ -1,7 +1,9 @@
 """Which run config a command means: a run file or a preset, then --model and --data, then --set."""
 
 import argparse
+import json
 import tomllib
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,19 @@ def add_run_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_file", nargs="?", metavar="RUN.toml", help="a run file; without one, the defaults")
     parser.add_argument("--preset", choices=preset_names(), help="begin with the settings of a preset")
     parser.add_argument("--model", metavar="M", help="hub id, folder, .gguf file, or `starter`")
-    parser.add_argument("--data", metavar="FILE", help="a dataset file, or the name of one on the hub")
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a dataset: a file, a folder, or owner/name on the hub; given again, the rows of all are taken together",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="W,W…",
+        default="",
+        help="how often the rows of each --data are seen in an epoch, such as 1,0.5",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -36,7 +50,7 @@ def run_config(arguments: argparse.Namespace) -> RunConfig:
     Without a run file, rank and learning rate are those recommended for the model's size; --set overrules them.
     """
     data, base = _mapping(arguments)
-    changes = [*_named(arguments), *arguments.overrides]
+    changes = [*_named(arguments), *_datasets(arguments), *arguments.overrides]
     config = from_mapping(data, changes)
     if not arguments.run_file and not arguments.preset:
         config = from_mapping(_recommended(config).model_dump(), changes)
@@ -68,8 +82,21 @@ def _mapping(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
 
 
 def _named(arguments: argparse.Namespace) -> list[str]:
-    pairs = {"model.source": arguments.model, "data.path": arguments.data}
-    return [f"{name}={value}" for name, value in pairs.items() if value]
+    return [f"model.source={arguments.model}"] if arguments.model else []
+
+
+def _datasets(arguments: argparse.Namespace) -> list[str]:
+    """Return the settings for the datasets that are named, and for their weights."""
+    weights = [word.strip() for word in arguments.weights.split(",") if word.strip()]
+    if weights and len(weights) != len(arguments.data):
+        words = f"Give as many weights as datasets: {len(arguments.data)}, not {len(weights)}."
+        raise InvalidRunConfig((Problem("data.weight", words),))
+    entries = [
+        {"path": path, **({"weight": weight} if weight else {})}
+        for path, weight in zip_longest(arguments.data, weights)
+    ]
+    first = [f"data.{name}={value}" for name, value in entries[0].items()] if entries else []
+    return first + ([f"data.more={json.dumps(entries[1:])}"] if entries else [])
 
 
 def _recommended(config: RunConfig) -> RunConfig:
@@ -91,12 +118,12 @@ def _parameters(source: str, revision: str) -> int:
 def _with_absolute_paths(config: RunConfig, base: Path) -> RunConfig:
     """A run must be repeatable from its own folder, so what lies on this computer is named in full."""
     model = config.model.model_copy(update={"source": _absolute(config.model.source, base)})
-    data = config.data.model_copy(
-        update={
-            "path": _absolute(config.data.path, base),
-            "evaluation_path": _absolute(config.data.evaluation_path, base),
-        }
-    )
+    paths = {
+        "path": _absolute(config.data.path, base),
+        "evaluation_path": _absolute(config.data.evaluation_path, base),
+        "more": [item.model_copy(update={"path": _absolute(item.path, base)}) for item in config.data.more],
+    }
+    data = config.data.model_copy(update=paths)
     return config.model_copy(update={"model": model, "data": data})
 
 

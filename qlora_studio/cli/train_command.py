@@ -14,7 +14,7 @@ from qlora_studio.core.quantity import duration_text
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_config_text import problems_before_start
 from qlora_studio.core.run_state import Phase, RunState
-from qlora_studio.storage.dataset_file import locate_files
+from qlora_studio.storage.dataset_file import hub_name, locate_dataset
 from qlora_studio.storage.model_files import locate_model
 from qlora_studio.storage.run_folder import RunFolder, create_run_folder
 from qlora_studio.storage.settings import load_settings
@@ -105,8 +105,9 @@ def new_run(config: RunConfig, runs: Path) -> RunFolder:
     if problems := problems_before_start(config):
         raise InvalidRunConfig(problems)
     locate_model(config.model.source, config.model.revision)
-    for path in filter(None, (config.data.path, config.data.evaluation_path)):
-        locate_files(path)
+    for source in (*config.data.sources, *filter(None, [config.data.evaluation])):
+        if not hub_name(source.path):
+            locate_dataset(source)
     return create_run_folder(runs, config)
 
 

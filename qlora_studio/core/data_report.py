@@ -6,11 +6,14 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from qlora_studio.core.source_facts import EvaluationFacts, SourceFacts
 
 Level = Literal["ok", "warning", "error"]
 Verdict = Literal["ok", "repaired", "rejected"]
-Part = Literal["", "training", "evaluation", "left_out"]
+Duplicate = Literal["", "exact", "near"]
+Part = Literal["", "training", "evaluation", "left_out", "duplicate", "not_drawn"]
 
 
 class _Report(BaseModel):
@@ -36,6 +39,8 @@ class TokenPiece(_Report):
 class RowPreview(_Report):
     """A row as it is trained. `number` counts from 0, `line` from 1; a rejected row has no text and no tokens.
 
+    `number` counts through all datasets, `line` within the `file` of one of them, which `dataset` names.
+
     `problem` says why a row that was read well cannot be trained: its template fails, or nothing in it is trained.
     """
 
@@ -48,6 +53,9 @@ class RowPreview(_Report):
     tokens: tuple[TokenPiece, ...] = ()
     part: Part = ""
     problem: str = ""
+    dataset: str = ""
+    file: str = ""
+    duplicate: Duplicate = ""
 
     @property
     def kept(self) -> int:
@@ -84,10 +92,16 @@ class Rejection(_Report):
     line: int
     offset: int
     reason: str
+    dataset: str = ""
+    file: str = ""
 
 
 class RowCounts(_Report):
-    """Every input row, counted once by verdict. The others count among the rows that were read."""
+    """Every input row, counted once by verdict. The others count among the rows that were read.
+
+    `dropped` rows repeat an earlier one, `not_drawn` ones are left out by a weight below 1. `training` and `evaluation`
+    count each row once, `seen` is how many rows an epoch has.
+    """
 
     total: int = 0
     ok: int = 0
@@ -96,12 +110,15 @@ class RowCounts(_Report):
     duplicates: int = 0
     near_duplicates: int = 0
     untrainable: int = 0
+    dropped: int = 0
+    not_drawn: int = 0
     training: int = 0
     evaluation: int = 0
+    seen: int = 0
 
 
 class RowSummary(_Report):
-    """A line of the table of rows. `tokens` is None for a rejected row."""
+    """A line of the table of rows. `tokens` is None for a rejected row; `original` is the row that this one repeats."""
 
     number: int
     line: int
@@ -111,6 +128,39 @@ class RowSummary(_Report):
     tokens: int | None = None
     trained: int | None = None
     part: Part = ""
+    dataset: str = ""
+    duplicate: Duplicate = ""
+    original: int | None = None
+
+
+class SourceReport(SourceFacts):
+    """A dataset of the report, with how it is read. `subsets` are all it has, with their splits.
+
+    `readings` are the first characters as each text encoding reads them; empty where the file is no text.
+    """
+
+    format: str = ""
+    forced: bool = False
+    mixed: bool = False
+    evidence: dict[str, int] = Field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    container: str = ""
+    encoding: str = ""
+    files: int = 0
+    size_bytes: int = 0
+    reasons: dict[str, int] = Field(default_factory=dict)
+    repairs: dict[str, int] = Field(default_factory=dict)
+    subsets: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    readings: dict[str, str] = Field(default_factory=dict)
+
+
+class SourcesReport(_Report):
+    """What is known of the datasets before they are read: `Reported(kind="sources")`.
+
+    Where a subset or split is still to be chosen, the dataset has its `subsets` and no files.
+    """
+
+    sources: tuple[SourceReport, ...] = ()
 
 
 class LengthStatistics(_Report):
@@ -177,6 +227,8 @@ class DataReport(_Report):
     complete: bool = True
     seconds: float = 0.0
     verdicts_path: str = ""
+    sources: tuple[SourceReport, ...] = ()
+    evaluation: EvaluationFacts | None = None
 
 
 def check_json(report: DataReport) -> dict[str, Any]:
@@ -188,6 +240,8 @@ def check_json(report: DataReport) -> dict[str, Any]:
         "evidence": report.evidence,
         "columns": list(report.columns),
         "rows": report.rows.model_dump(),
+        "sources": [source.model_dump(exclude={"readings"}) for source in report.sources],
+        "evaluation": report.evaluation.model_dump() if report.evaluation else None,
         "rejections": [item.model_dump() for item in report.rejections],
         "supported": report.supported,
         "reason": report.reason,

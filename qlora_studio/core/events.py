@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from qlora_studio.core.message import Message, parse_line
+from qlora_studio.core.source_facts import EvaluationFacts, SourceFacts
 
 
 class WorkerStarted(Message):
@@ -54,7 +55,11 @@ class ModelLoaded(Message):
 
 
 class DatasetPrepared(Message):
-    """The rows are rendered, tokenized and split."""
+    """The rows are rendered, tokenized and split.
+
+    `training_rows` counts each row once, `rows_per_epoch` as often as a weight repeats it. `bad_rows` and `duplicates`
+    are what the user chose.
+    """
 
     type: Literal["dataset_prepared"] = "dataset_prepared"
     training_rows: int
@@ -64,6 +69,13 @@ class DatasetPrepared(Message):
     trained_tokens: int
     longest: int
     mask: str = ""
+    rows_per_epoch: int = 0
+    repaired_rows: int = 0
+    dropped_rows: int = 0
+    bad_rows: str = ""
+    duplicates: str = ""
+    sources: list[SourceFacts] = Field(default_factory=list)
+    evaluation: EvaluationFacts | None = None
 
 
 class TrainingStarted(Message):

@@ -34,6 +34,7 @@ _BY_KIND = {
     "model_refused": ExitCode.MODEL_NOT_FOUND,
     "data_not_found": ExitCode.DATA_NOT_FOUND,
     "data_refused": ExitCode.DATA_REFUSED,
+    "data_choice": ExitCode.DATA_REFUSED,
     "not_writable": ExitCode.NOT_WRITABLE,
     "run_not_found": ExitCode.RUN_NOT_FOUND,
     "run_busy": ExitCode.RUN_BUSY,

@@ -46,12 +46,14 @@ def public_config(config: RunConfig) -> RunConfig:
         value = getattr(getattr(config, section), name)
         if value:
             config = config.with_value(path, public_name(value))
-    return config
+    more = [source.model_copy(update={"path": public_name(source.path)}) for source in config.data.more]
+    return config.model_copy(update={"data": config.data.model_copy(update={"more": more})})
 
 
 def model_card(config: RunConfig, facts: CardFacts, *, has_curve: bool) -> str:
     """Return the README.md of an export."""
-    base, data = public_name(config.model.source), public_name(config.data.path)
+    base = public_name(config.model.source)
+    data = " and ".join(public_name(source.path) for source in config.data.sources)
     head = ["---", f"base_model: {_yaml(base)}", "library_name: transformers", "tags:", "- qlora", "- lora"]
     if facts.licence:
         head.append(f"license: {_yaml(facts.licence)}")

@@ -19,7 +19,8 @@ class ReadRow(NamedTuple):
 
     `number` counts rows from 0. `line` (from 1) and `offset` (bytes, in the decompressed file) say where it begins.
     Parquet and Arrow have neither: there `line` is the row within the file, from 1, and `offset` is -1.
-    `reason` is empty where the verdict is ok. `raw` is the row as it stands in the file, cut for display.
+    `reason` is empty where the verdict is ok. `raw` is the row as it stands in the file, cut for display. `source` is
+    the index of its dataset where there are several; `number` then counts through all of them.
     """
 
     number: int
@@ -30,6 +31,7 @@ class ReadRow(NamedTuple):
     example: Example | None
     raw: str
     file: str = ""
+    source: int = 0
 
 
 class RowRefused(Exception):

@@ -52,10 +52,23 @@ class QuantizationSection(Section):
     )
 
 
-class DataSection(Section):
-    """What to learn from, and what to hold out."""
+class DatasetSource(Section):
+    """A dataset, and how its rows are read."""
 
-    path: str = setting("", title="Dataset", help="A JSON Lines, JSON, CSV, TSV, Parquet or text file, or a hub name.")
+    path: str = setting(
+        "", title="Dataset", help="A JSON Lines, JSON, CSV, TSV, Parquet or text file, a folder, or a hub name."
+    )
+    subset: str = setting("", title="Subset", help="Which of several that a dataset on the hub has.", advanced=True)
+    split: str = setting("", title="Split", help="Which of several: train, test …", advanced=True)
+    revision: str = setting("", title="Revision", help="A branch, tag or commit on the hub.", advanced=True)
+    weight: float = setting(
+        1.0,
+        title="Weight",
+        help="How often a row is seen per epoch: 0.5 takes a half of the rows, drawn by the seed; 2 repeats each.",
+        gt=0,
+        le=100,
+        advanced=True,
+    )
     format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "text"] = setting(
         "auto",
         title="Format",
@@ -83,7 +96,30 @@ class DataSection(Section):
         choices={"utf-8": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"},
         advanced=True,
     )
+
+
+class DataSection(DatasetSource):
+    """What to learn from, and what to hold out."""
+
+    more: list[DatasetSource] = setting(
+        title="More datasets",
+        help="Further datasets of the same run, each a table with path, weight, format … of its own.",
+        advanced=True,
+        default_factory=list,
+    )
+    duplicates: Literal["keep", "drop_exact", "drop_near"] = setting(
+        "keep",
+        title="Duplicates",
+        help="Rows that repeat an earlier one. Near ones differ in case, white space or punctuation only.",
+        choices={"keep": "Keep", "drop_exact": "Drop exact ones", "drop_near": "Drop exact and near ones"},
+    )
     evaluation_path: str = setting("", title="Evaluation file", help="Held-out rows of your own.", advanced=True)
+    evaluation_split: str = setting(
+        "",
+        title="Evaluation split",
+        help="The split of the evaluation file; without a file, another split of the dataset.",
+        advanced=True,
+    )
     evaluation_share: float = setting(
         0.1, title="Held-out share", help="Part of the rows kept for evaluation, never trained on.", ge=0.0, le=0.5
     )
@@ -94,7 +130,25 @@ class DataSection(Section):
         choices={"skip": "Leave out and report", "stop": "Refuse to start"},
         advanced=True,
     )
-    seed: int = setting(42, title="Split seed", help="Which rows are held out.", ge=0, advanced=True)
+    seed: int = setting(
+        42, title="Split seed", help="Which rows are held out, and drawn by a weight.", ge=0, advanced=True
+    )
+
+    @property
+    def sources(self) -> tuple[DatasetSource, ...]:
+        """Every dataset of the run, the first one first."""
+        return (self, *self.more)
+
+    @property
+    def evaluation(self) -> DatasetSource | None:
+        """The dataset that the evaluation rows are taken from, read as the first one is; None where it is a share."""
+        if not self.evaluation_path and not self.evaluation_split:
+            return None
+        changes = {"path": self.evaluation_path or self.path, "split": self.evaluation_split, "weight": 1.0}
+        if self.evaluation_path and self.evaluation_path != self.path:
+            changes |= {"subset": "", "revision": ""}
+        own = {name: getattr(self, name) for name in DatasetSource.model_fields}
+        return DatasetSource.model_validate(own | changes)
 
 
 class LoraSection(Section):

@@ -48,7 +48,9 @@ def _checks(
     yield _truncation(tally, config)
     yield _untrainable(tally, config)
     yield _control(tally)
-    yield _duplicates(tally)
+    yield _duplicates(tally, config)
+    if tally.evaluation:
+        yield _evaluation(tally)
 
 
 def _check(name: str, title: str, passed: bool, good: str, bad: str, level: Level = "warning") -> Check:
@@ -174,7 +176,7 @@ def _padding_is_harmless(data: PreparedData, tokenizer: PreTrainedTokenizerBase)
 
     if not len(data.training):
         return True
-    tokens = data.tally.column("tokens")[numpy.asarray(data.tally.part) == 0]
+    tokens = numpy.repeat(data.tally.column("tokens"), data.tally.copies)
     rows = [data.training[int(tokens.argmin())], data.training[int(tokens.argmax())]]
     longest = max(len(row["labels"]) for row in rows)
     batch = collator(tokenizer)(rows)
@@ -225,11 +227,27 @@ def _control(tally: RowTally) -> Check:
     )
 
 
-def _duplicates(tally: RowTally) -> Check:
+def _duplicates(tally: RowTally, config: RunConfig) -> Check:
+    exact, near, choice = tally.duplicates, tally.near_duplicates, config.data.duplicates
+    left = exact * (choice == "keep") + near * (choice != "drop_near")
+    parts = [f"{exact:,} rows repeat an earlier one."] if exact else []
+    parts += [f"{near:,} differ from an earlier one in case, white space or punctuation only."] if near else []
+    parts += [f"{exact + near - left:,} are dropped, as you chose."] if exact + near > left else []
+    parts += [f"{left:,} stay, on the same side of the split as the first."] if left else []
+    words = " ".join(parts) or "All rows are different."
+    return _check("no_duplicates", "No row comes twice", not exact or choice != "keep", words, words)
+
+
+def _evaluation(tally: RowTally) -> Check:
+    own = tally.evaluation
+    bad, both = own["rejected"] + own["untrainable"], own["in_training"]
+    first = "".join(f" The first: {item['reason']} (line {item['line']})." for item in own["problems"][:1])
+    parts = [f"{bad:,} rows cannot be used.{first}"] if bad else []
+    parts += [f"{both:,} rows are left out, because a training row says the same."] if both else []
     return _check(
-        "no_duplicates",
-        "No row comes twice",
-        tally.duplicates == 0,
-        "All rows are different.",
-        f"{tally.duplicates:,} rows repeat an earlier one. They are kept on the same side of the split.",
+        "evaluation_apart",
+        "The evaluation file is read, and apart from the training rows",
+        not bad and not both,
+        f"All {own['used']:,} rows of it are used, and none is in the training data.",
+        f"{own['used']:,} rows are used. {' '.join(parts)}",
     )

@@ -6,16 +6,17 @@ What was read is reported before anything heavy is imported.
 import time
 
 from qlora_studio.core.commands import ShowRows
-from qlora_studio.core.data_report import DataReport, Rejection, RowCounts, RowSummary
+from qlora_studio.core.data_report import DataReport, SourceReport, SourcesReport
 from qlora_studio.core.events import Finished, Reported
 from qlora_studio.core.job import DataJob
-from qlora_studio.core.run_config import RunConfig
+from qlora_studio.core.run_config import DatasetSource, RunConfig
 from qlora_studio.engine.context import JobContext, JobStopped
-from qlora_studio.storage.dataset_reader import DatasetReader, open_dataset
-from qlora_studio.storage.dataset_survey import DatasetSurvey
+from qlora_studio.engine.opened_data import OpenedData, open_data
+from qlora_studio.engine.read_report import read_report, source_reports
+from qlora_studio.storage.dataset_layout import DatasetChoice
+from qlora_studio.storage.dataset_mixture import dataset_name
 
 _POLL_SECONDS = 0.05
-_KEPT_REJECTIONS = 200
 _TOKENIZER = "starter"  # where no model is chosen
 
 
@@ -26,52 +27,41 @@ def run(job: DataJob, context: JobContext) -> Finished:
     config = job.config
     if not config.model.source:
         config = config.with_value("model.source", _TOKENIZER)
-    reader = open_dataset(config.data)
+    opened = _open(config, context, waiting)
     context.phase("reading_data")
-    survey = reader.survey(
+    surveys = opened.training.surveys(
         progress=lambda done, total: context.progress("rows", done, total, "bytes"),
         cancelled=lambda: _look_on(context, waiting),
     )
-    report = read_report(survey, config, time.monotonic() - started)
+    report = read_report(surveys, opened, config, time.monotonic() - started)
     context.emit(Reported(kind="dataset", report=report.model_dump()))
-    return _tokenized(job, config, reader, report, context, waiting)
+    return _tokenized(job, config, opened, report, context, waiting)
 
 
-def read_report(survey: DatasetSurvey, config: RunConfig, seconds: float) -> DataReport:
-    """Return what is known when the rows are read."""
-    first = survey.first_rejections[:_KEPT_REJECTIONS]
-    return DataReport(
-        path=survey.path,
-        model=config.model.source,
-        format=survey.format,
-        evidence=survey.evidence,
-        columns=tuple(survey.columns),
-        encoding=survey.encoding,
-        size_bytes=survey.size_bytes,
-        rows=RowCounts(
-            total=survey.total,
-            ok=survey.ok,
-            repaired=survey.repaired,
-            rejected=survey.rejected,
-            duplicates=survey.exact_duplicates,
-            near_duplicates=survey.near_duplicates,
-        ),
-        rejections=tuple(
-            Rejection(number=row.row, line=row.line, offset=row.offset, reason=row.reason) for row in first
-        ),
-        listing=tuple(
-            RowSummary(number=row.row, line=row.line, verdict="rejected", reason=row.reason, words=row.raw[:120])
-            for row in first
-        ),
-        complete=False,
-        seconds=seconds,
+def _open(config: RunConfig, context: JobContext, waiting: list[ShowRows]) -> OpenedData:
+    """Open the datasets, and tell of them before they are read: also of one that leaves a choice to the user."""
+    try:
+        opened = open_data(config.data, context, lambda: _look_on(context, waiting))
+    except DatasetChoice as choice:
+        reports = [_undecided(source, choice) for source in config.data.sources]
+        context.emit(Reported(kind="sources", report=SourcesReport(sources=tuple(reports)).model_dump()))
+        raise
+    reports = list(source_reports(opened.training))
+    context.emit(Reported(kind="sources", report=SourcesReport(sources=tuple(reports)).model_dump()))
+    return opened
+
+
+def _undecided(source: DatasetSource, choice: DatasetChoice) -> SourceReport:
+    subsets = choice.subsets if source.path == choice.path else {}
+    return SourceReport(
+        name=dataset_name(source.path), path=source.path, subset=source.subset, split=source.split, subsets=subsets
     )
 
 
 def _tokenized(
     job: DataJob,
     config: RunConfig,
-    reader: DatasetReader,
+    opened: OpenedData,
     read: DataReport,
     context: JobContext,
     waiting: list[ShowRows],
@@ -85,8 +75,8 @@ def _tokenized(
 
     tokenizer = load_tokenizer(config.model.source, config.model.revision, context)
     context.phase("preparing_data")
-    data = prepare(config, tokenizer, context, lambda: _look_on(context, waiting), reader)
-    with ShownRows(config, tokenizer, data, reader, context) as rows:
+    data = prepare(config, tokenizer, context, lambda: _look_on(context, waiting), opened)
+    with ShownRows(config, tokenizer, data, opened.training, context) as rows:
         for complete in (False, True):
             seconds = read.seconds + time.monotonic() - started
             report = full_report(read, data, config, tokenizer, seconds, complete=complete)

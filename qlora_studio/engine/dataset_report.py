@@ -1,17 +1,17 @@
 """The report of a dataset as it would be trained."""
 
-from collections import Counter
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from qlora_studio.core.data_report import DataReport, RowSummary
+from qlora_studio.core.data_report import DataReport, RowCounts, RowSummary
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine.data_checks import checks_of
 from qlora_studio.engine.length_statistics import length_statistics
 from qlora_studio.engine.prepared_data import PreparedData, refusal
 from qlora_studio.engine.rendering import template_name
-from qlora_studio.engine.row_tally import PARTS, RowTally
+from qlora_studio.engine.row_tally import RowTally
+from qlora_studio.engine.verdict_file import VERDICTS
 
 
 def full_report(
@@ -24,39 +24,60 @@ def full_report(
     complete: bool,
 ) -> DataReport:
     """Return the report with everything that the tokens tell; without what takes the trainer where not `complete`."""
-    tally = data.tally
+    tally, facts = data.tally, data.facts
     name = template_name(tokenizer)
     reason = refusal(tally, config)
-    counts = Counter(PARTS[part] for part in tally.part.tolist())
     changes: dict[str, Any] = {
-        "rows": read.rows.model_copy(
-            update={
-                "untrainable": tally.untrainable,
-                "training": len(data.training),
-                "evaluation": len(data.evaluation) if data.evaluation is not None else counts["evaluation"],
-            }
+        "rows": _counts(read, data),
+        "sources": tuple(
+            source.model_copy(update=known.model_dump())
+            for source, known in zip(read.sources, facts.sources, strict=True)
         ),
+        "evaluation": facts.evaluation,
         "listing": _listing(read, tally),
         "supported": tally.hidden == 0,
         "reason": _unsupported(tally),
-        "mask": data.facts.mask,
+        "mask": facts.mask,
         "template": name,
         "checks": checks_of(data, config, tokenizer, name, with_trainer=complete),
         "lengths": length_statistics(tally, config),
         "refused": reason.message if reason else "",
         "complete": complete,
         "seconds": seconds,
-        "verdicts_path": str(data.folder / "verdicts.jsonl"),
+        "verdicts_path": str(data.folder / VERDICTS),
     }
     return read.model_copy(update=changes)
 
 
+def _counts(read: DataReport, data: PreparedData) -> RowCounts:
+    """Return all counts. Duplicates are counted over all datasets together, once their rows are known to be usable."""
+    tally, facts = data.tally, data.facts
+    together = {"duplicates": tally.duplicates, "near_duplicates": tally.near_duplicates}
+    changes = {
+        **(together if len(read.sources) > 1 else {}),
+        "untrainable": tally.untrainable,
+        "dropped": facts.dropped_rows,
+        "not_drawn": sum(source.not_drawn for source in facts.sources),
+        "training": facts.training_rows,
+        "evaluation": facts.evaluation_rows,
+        "seen": facts.rows_per_epoch,
+    }
+    return read.rows.model_copy(update=changes)
+
+
 def _listing(read: DataReport, tally: RowTally) -> tuple[RowSummary, ...]:
-    """Return the first rows of the file with their tokens, and the first rejected ones, wherever they stand."""
+    """Return the first rows with their tokens, and the first of each unusual kind, wherever they stand."""
     rows = {row.number: row for row in read.listing}
     for line in tally.listing:
-        if line["number"] not in rows:
-            rows[line["number"]] = RowSummary(**{**line, "part": tally.part_of(line["number"])})
+        number = line["number"]
+        if number not in rows:
+            more = {
+                "part": tally.part_of(number),
+                "dataset": read.sources[line["source"]].name,
+                "duplicate": tally.duplicate_of(number),
+                "original": tally.originals.get(str(number)),
+            }
+            rows[number] = RowSummary(**{**line, **more})
     return tuple(rows[number] for number in sorted(rows))
 
 

@@ -1,5 +1,6 @@
 """The hub's progress bars as `Progressed` events, and the user's Stop as their end."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -7,8 +8,11 @@ from tqdm.auto import tqdm
 from qlora_studio.engine.context import JobContext
 
 
-def progress_bar(context: JobContext | None) -> type[Any]:
-    """Return a tqdm class that tells the bytes of all files together to the context."""
+def progress_bar(context: JobContext | None, between: Callable[[], object] | None = None) -> type[Any]:
+    """Return a tqdm class that tells the bytes of all files together to the context.
+
+    `between` is called now and then, and raises where the user wants the end; else the context looks for a Stop.
+    """
 
     class ContextBar(tqdm):  # type: ignore[misc,type-arg]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -18,7 +22,7 @@ def progress_bar(context: JobContext | None) -> type[Any]:
         def update(self, n: float | None = 1) -> bool | None:
             changed: bool | None = super().update(n)
             if context is not None and self.unit == "B":
-                context.raise_if_stopped()
+                (between or context.raise_if_stopped)()
                 context.progress("download", int(self.n), int(self.total or 0), "bytes")
             return changed
 

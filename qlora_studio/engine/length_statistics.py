@@ -28,7 +28,7 @@ def length_statistics(tally: RowTally, config: RunConfig) -> LengthStatistics | 
     by_position = tally.trained_by_position()
     beyond = trained - numpy.concatenate(([0], numpy.cumsum(by_position)))  # trained tokens at a position or later
     edges = _edges(int(tokens.max()))
-    training = numpy.minimum(tally.column("tokens")[numpy.asarray(tally.part) == 0], limit)
+    training = numpy.repeat(numpy.minimum(tally.column("tokens"), limit), tally.copies)
     batch, accumulation = config.training.batch_size, config.training.gradient_accumulation
     return LengthStatistics(
         rows=int(tokens.size),

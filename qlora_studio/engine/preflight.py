@@ -17,7 +17,7 @@ def preflight(job: Job, folder: RunFolder) -> None:
     if problems := problems_before_start(config):
         raise InvalidRunConfig(problems)
     locate_model(config.model.source, config.model.revision)
-    for path in filter(None, (config.data.path, config.data.evaluation_path)):
+    for path in filter(None, (*(source.path for source in config.data.sources), config.data.evaluation_path)):
         if Path(path).is_absolute() and not Path(path).exists():
             raise StudioError(
                 f"There is no dataset at {path}.",

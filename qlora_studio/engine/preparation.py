@@ -10,18 +10,24 @@ from typing import Any
 import numpy
 from transformers import PreTrainedTokenizerBase
 
-from qlora_studio.core.dataset_split import held_out
+from qlora_studio.core.dataset_split import Keys, RowPlan, first_of, plan_rows, repeated
 from qlora_studio.core.example import Example
 from qlora_studio.core.problem import StudioError
+from qlora_studio.core.row_verdict import ReadRow
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.rendering import ControlTokens, RowRenderer
-from qlora_studio.engine.row_file import RowFile, divide
-from qlora_studio.engine.row_tally import PARTS, RowTally
-from qlora_studio.engine.tokenized_rows import BATCH_ROWS, TokenizedRow, problem_of, tokenize_stream
-from qlora_studio.storage.dataset_reader import DatasetReader, ReadRow
+from qlora_studio.engine.row_file import RowFile, divide, labels_of
+from qlora_studio.engine.row_keys import RowKeys
+from qlora_studio.engine.row_tally import DUPLICATES, PARTS, RowTally
+from qlora_studio.engine.tokenized_rows import BATCH_ROWS, IGNORED, TokenizedRow, problem_of, tokenize_stream
+from qlora_studio.engine.verdict_file import VERDICTS, VerdictFile
+from qlora_studio.storage.dataset_mixture import DatasetMixture
 
 _PARALLEL = "TOKENIZERS_PARALLELISM"
+_KEPT_EVALUATION_PROBLEMS = 50
+_KEPT_REPEATS = 200
+_FIRST_TOKENS = 24
 
 
 class Preparation:
@@ -41,47 +47,73 @@ class Preparation:
         self._control = ControlTokens(tokenizer)
         self._max_length = config.training.max_length
 
-    def run(self, reader: DatasetReader, own_evaluation: DatasetReader | None) -> None:
+    def run(self, data: DatasetMixture, own_evaluation: DatasetMixture | None) -> None:
         """Write everything into the folder."""
-        data = self._config.data
-        tally, keys = self._tokenize(reader, self._folder / "all.arrow")
-        share = 0.0 if own_evaluation else data.evaluation_share
-        flags = held_out(keys, share, data.seed)
+        target = self._folder / "all.arrow"
+        tally, keys = self._tokenize(data, target, "rows")
+        plan = self._plan(tally, keys, 0.0 if own_evaluation else self._config.data.evaluation_share)
         with RowFile(self._folder / "training.arrow") as training, RowFile(self._folder / "evaluation.arrow") as held:
-            divide(self._folder / "all.arrow", flags, training, held)
-        (self._folder / "all.arrow").unlink()
-        tally.part = _parts(tally, flags)
-        evaluation = held.fingerprint()
-        if own_evaluation:
-            evaluation = self._own_evaluation(own_evaluation)
-        tally.duplicates = len(keys) - len(set(keys))
+            divide(target, plan.copies, plan.held_out, training, held)
+            self._note_repeats(data.names, tally, keys, plan, target)
+            if own_evaluation:
+                self._own_evaluation(own_evaluation, keys.near()[plan.copies > 0], tally, held)
+            evaluation = held.fingerprint()
+        target.unlink()
         tally.save(self._folder)
         fingerprint = {"the training rows": training.fingerprint(), "the evaluation rows": evaluation}
         text = json.dumps({"files": fingerprint})
         (self._folder / "fingerprint.json").write_text(text, encoding="utf-8")
 
-    def _own_evaluation(self, reader: DatasetReader) -> str:
-        """Replace the held-out rows with all of another dataset; return their fingerprint."""
-        with RowFile(self._folder / "evaluation.arrow") as file:
-            self._tokenize_into(file, reader, "evaluation rows")
+    def _plan(self, tally: RowTally, keys: RowKeys, share: float) -> RowPlan:
+        """Decide what becomes of each row, and write it into the tally."""
+        data = self._config.data
+        plan = plan_rows(
+            keys.exact(),
+            keys.near(),
+            keys.sources(),
+            weights=[source.weight for source in data.sources],
+            duplicates=data.duplicates,
+            share=share,
+            seed=data.seed,
+        )
+        exact, near = repeated(keys.exact()), repeated(keys.near())
+        tally.part = _of_all(tally, _parts(plan), PARTS.index("left_out"))
+        tally.copies = _of_all(tally, plan.copies, 0)
+        tally.repeats = _of_all(
+            tally, numpy.where(exact, DUPLICATES.index("exact"), near * DUPLICATES.index("near")), 0
+        )
+        return plan
+
+    def _own_evaluation(self, data: DatasetMixture, trained: Keys, tally: RowTally, file: RowFile) -> None:
+        """Take the held-out rows from a dataset of their own, but those that training rows say too."""
+        target = self._folder / "own.arrow"
+        own, keys = self._tokenize(data, target, "evaluation rows")
+        both = numpy.isin(keys.near(), trained)
+        with RowFile(self._folder / "dropped.arrow") as nowhere:
+            divide(target, numpy.zeros(len(both), dtype=int), ~both, nowhere, file)
+        (self._folder / "dropped.arrow").unlink()
+        target.unlink()
+        tally.evaluation = {
+            **{name: own.verdicts[name] for name in ("ok", "repaired", "rejected")},
+            "untrainable": own.untrainable,
+            "in_training": int(both.sum()),
+            "used": file.rows,
+            "problems": own.problems[:_KEPT_EVALUATION_PROBLEMS],
+        }
         if not file.rows:
+            why = " All of them are in the training data, too." if both.any() else ""
             raise StudioError(
-                f"No row of {reader.source} can be used for evaluation.",
+                f"No row of {', '.join(data.names)} can be used for evaluation.{why}",
                 kind="data_refused",
                 advice="Choose another evaluation file.",
             )
-        return file.fingerprint()
 
-    def _tokenize(self, reader: DatasetReader, target: Path) -> tuple[RowTally, list[bytes]]:
-        with RowFile(target) as file:
-            return self._tokenize_into(file, reader, "rows")
-
-    def _tokenize_into(self, file: RowFile, reader: DatasetReader, what: str) -> tuple[RowTally, list[bytes]]:
-        tally, keys = RowTally(), list[bytes]()
-        batches = _batches(self._read(reader, tally, what))
-        with _all_cores():
+    def _tokenize(self, data: DatasetMixture, target: Path, what: str) -> tuple[RowTally, RowKeys]:
+        tally, keys = RowTally(), RowKeys()
+        batches = _batches(self._read(data, tally, what))
+        with RowFile(target) as file, _all_cores():
             for rows, tokenized in tokenize_stream(batches, self._renderer, self._tokenizer):
-                keys += self._take(rows, tokenized, tally, file)
+                self._take(rows, tokenized, tally, file, keys)
                 self._between()
         return tally, keys
 
@@ -89,41 +121,44 @@ class Preparation:
         self._between()
         return False
 
-    def _read(self, reader: DatasetReader, tally: RowTally, what: str) -> Iterator[ReadRow]:
+    def _read(self, data: DatasetMixture, tally: RowTally, what: str) -> Iterator[ReadRow]:
         """Yield the rows that were read well; count and note the others."""
 
         def tell(done: int, total: int) -> None:
             self._context.progress(what, done, total, "bytes")
 
-        with (self._folder / "verdicts.jsonl").open("a", encoding="utf-8") as verdicts:
-            for row in reader.rows(progress=tell, cancelled=self._cancelled, with_raw=False):
-                tally.verdicts[str(row.verdict)] += 1
+        with VerdictFile(self._folder / VERDICTS, data.names, what) as verdicts:
+            for row in data.rows(progress=tell, cancelled=self._cancelled, with_raw=False):
+                tally.read(row.source, str(row.verdict))
                 if row.verdict != "ok":
-                    verdicts.write(_verdict_line(row.number, row.line, row.offset, str(row.verdict), row.reason))
+                    verdicts.add(row)
                 if row.example is None:
-                    tally.refuse(row.number, row.line, row.offset, row.reason)
-                    tally.list_row(number=row.number, line=row.line, verdict="rejected", reason=row.reason)
+                    tally.refuse(row, row.reason)
+                    tally.list_row(row)
                 else:
                     yield row
 
     def _take(
-        self, rows: Sequence[ReadRow], tokenized: Sequence[TokenizedRow], tally: RowTally, file: RowFile
-    ) -> list[bytes]:
-        """Count a batch, write what can be trained of it, cut at the max length, and return its keys."""
-        good: list[tuple[Example, int, TokenizedRow]] = []
+        self,
+        rows: Sequence[ReadRow],
+        tokenized: Sequence[TokenizedRow],
+        tally: RowTally,
+        file: RowFile,
+        keys: RowKeys,
+    ) -> None:
+        """Count a batch, and write what can be trained of it, cut at the max length, with its keys."""
+        good: list[tuple[int, TokenizedRow]] = []
         for row, tokens in zip(rows, tokenized, strict=True):
             assert row.example is not None
             tally.control_rows += self._control.stand_in(row.example)
             error = problem_of(tokens, self._max_length)
             if error:
                 tally.hidden += tokens.rendered.hidden
-                tally.refuse(row.number, row.line, row.offset, error, count=error)
+                tally.refuse(row, error, trainable=False)
             if tokens.ids and not tokens.rendered.error:
-                tally.add(row.number, row.line, tokens, self._max_length, self._tokenizer.bos_token_id)
+                tally.add(row, tokens, self._max_length, self._tokenizer.bos_token_id)
             tally.list_row(
-                number=row.number,
-                line=row.line,
-                verdict=str(row.verdict),
+                row,
                 reason=error or row.reason,
                 words=_first_words(row.example),
                 tokens=len(tokens.ids) or None,
@@ -131,12 +166,28 @@ class Preparation:
                 part="left_out" if error else "",
             )
             if not error:
-                good.append((row.example, row.number, tokens))
+                good.append((row.number, tokens))
+                keys.add(row.example, row.source)
         length = self._max_length
         file.append(
-            [row.ids[:length] for *_, row in good], [row.labels[:length] for *_, row in good], [n for _, n, _ in good]
+            [row.ids[:length] for _, row in good], [row.labels[:length] for _, row in good], [n for n, _ in good]
         )
-        return [example.key() for example, *_ in good]
+
+    def _note_repeats(self, names: Sequence[str], tally: RowTally, keys: RowKeys, plan: RowPlan, target: Path) -> None:
+        """List the first rows that repeat an earlier one, and write those that are dropped to the verdicts."""
+        first = first_of(keys.near())
+        rows = numpy.flatnonzero(tally.column("kept") > 0)  # where in the tally each row that can be trained stands
+        numbers, lines, sources = (tally.column(name)[rows].tolist() for name in ("number", "line", "source"))
+        with VerdictFile(self._folder / VERDICTS, names, "rows") as verdicts:
+            for index in numpy.flatnonzero(plan.repeats).tolist():
+                verdicts.add_dropped(numbers[index], lines[index], sources[index], numbers[first[index]])
+        wanted = numpy.flatnonzero(first != numpy.arange(len(first)))[:_KEPT_REPEATS]
+        tally.originals = {str(numbers[index]): numbers[first[index]] for index in wanted.tolist()}
+        listed = {row["number"] for row in tally.listing}
+        unlisted = [index for index in wanted.tolist() if numbers[index] not in listed]
+        for index, labels in zip(unlisted, labels_of(target, unlisted), strict=True):
+            answer = self._tokenizer.decode([token for token in labels if token != IGNORED][:_FIRST_TOKENS])
+            tally.listing.append(tally.line_at(int(rows[index]), f"… {answer}"))
 
 
 @contextmanager
@@ -164,18 +215,22 @@ def _batches(rows: Iterator[ReadRow]) -> Iterator[tuple[list[ReadRow], list[Exam
         yield batch, [item.example for item in batch if item.example is not None]
 
 
-def _verdict_line(number: int, line: int, offset: int, verdict: str, reason: str) -> str:
-    return json.dumps({"number": number, "line": line, "offset": offset, "verdict": verdict, "reason": reason}) + "\n"
-
-
 def _first_words(example: Example) -> str:
     spoken = [message for message in example.messages if message["role"] != "system"]
     text = example.text if example.text is not None else str(spoken[0]["content"]) if spoken else ""
     return " ".join(text[:400].split())[:120]
 
 
-def _parts(tally: RowTally, flags: Sequence[bool]) -> Any:
-    """Return the part of each row in the tally: of those that can be trained, as `flags` say; the others left out."""
-    parts = numpy.full(len(tally.columns["number"]), PARTS.index("left_out"), dtype=numpy.int8)
-    parts[tally.column("kept") > 0] = numpy.asarray(flags, dtype=numpy.int8)
+def _parts(plan: RowPlan) -> Any:
+    """Return the part of each row that can be trained, as an index into PARTS."""
+    parts = numpy.full(len(plan.copies), PARTS.index("training"), dtype=numpy.int8)
+    for name, flags in (("evaluation", plan.held_out), ("duplicate", plan.repeats), ("not_drawn", plan.not_drawn)):
+        parts[flags] = PARTS.index(name)
     return parts
+
+
+def _of_all(tally: RowTally, values: Any, other: int) -> Any:
+    """Return values of the rows that can be trained as values of all rows in the tally; the rest gets `other`."""
+    whole = numpy.full(len(tally.columns["number"]), other, dtype=numpy.asarray(values).dtype)
+    whole[tally.column("kept") > 0] = values
+    return whole

@@ -12,11 +12,12 @@ from transformers import PreTrainedTokenizerBase
 
 from qlora_studio import __version__
 from qlora_studio.core.run_config import RunConfig
+from qlora_studio.storage.dataset_mixture import DatasetMixture
 from qlora_studio.storage.dataset_reader import DatasetReader
 from qlora_studio.storage.fingerprint import fingerprint_file
 from qlora_studio.storage.settings import cache_path
 
-_LAYOUT = 4  # changes when the same input gives other rows
+_LAYOUT = 5  # changes when the same input gives other rows
 _KEPT = 10  # prepared datasets in the cache
 
 
@@ -29,14 +30,17 @@ def key_of(
     config: RunConfig,
     tokenizer: PreTrainedTokenizerBase,
     now: datetime,
-    readers: Sequence[DatasetReader | None],
+    mixtures: Sequence[DatasetMixture],
 ) -> str:
     """Return a hash of all that decides the rows."""
     template = str(tokenizer.chat_template)
     parts = {
         "studio": [__version__, _LAYOUT],
-        "files": [_files(reader) for reader in readers if reader],
-        "data": config.data.model_dump(exclude={"path", "evaluation_path", "bad_rows"}),
+        "files": [
+            [name, _files(reader)] for data in mixtures for name, reader in zip(data.names, data.readers, strict=True)
+        ],
+        "data": config.data.model_dump(exclude={"path", "evaluation_path", "bad_rows", "more"}),
+        "more": [source.model_dump(exclude={"path"}) for source in config.data.more],
         "training": [config.training.max_length, config.training.loss_on],
         "template": template,
         "special": {name: str(value) for name, value in tokenizer.special_tokens_map.items()},

@@ -12,7 +12,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -20,11 +19,13 @@ from qlora_studio.core.events import DatasetPrepared
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.opened_data import OpenedData, open_data
 from qlora_studio.engine.preparation import Preparation
 from qlora_studio.engine.prepared_cache import key_of, let_go_of_oldest, store_path
-from qlora_studio.engine.rendering import HOW_WORDS, RowRenderer
+from qlora_studio.engine.prepared_facts import facts_of
+from qlora_studio.engine.rendering import RowRenderer
 from qlora_studio.engine.row_tally import RowTally
-from qlora_studio.storage.dataset_reader import DatasetReader, open_dataset
+from qlora_studio.storage.dataset_mixture import dataset_name
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,13 @@ def prepare_datasets(config: RunConfig, tokenizer: PreTrainedTokenizerBase, cont
         context.warn("rows_left_out", f"{data.tally.untrainable} rows are left out: {reasons}.")
     if data.tally.verdicts["rejected"]:
         context.warn("rows_rejected", f"{data.tally.verdicts['rejected']} rows could not be read and are left out.")
+    own = data.facts.evaluation
+    if own and own.rejected + own.untrainable + own.in_training:
+        context.warn(
+            "evaluation_rows_left_out",
+            f"{own.rejected + own.untrainable} evaluation rows cannot be used, and {own.in_training} repeat a training "
+            "row: they are left out.",
+        )
     return data
 
 
@@ -63,14 +71,13 @@ def prepare(
     tokenizer: PreTrainedTokenizerBase,
     context: JobContext,
     between: Callable[[], object],
-    reader: DatasetReader | None = None,
+    opened: OpenedData | None = None,
 ) -> PreparedData:
     """Return the datasets, from the cache where they are in it, whether or not a run would take them.
 
-    `between` is called now and then, and may raise. `reader` is of the config's dataset, where there is one already.
+    `between` is called now and then, and may raise. `opened` are the config's datasets, where they are open already.
     """
-    reader = reader or open_dataset(config.data)
-    evaluation = open_dataset(config.data, path=config.data.evaluation_path) if config.data.evaluation_path else None
+    opened = opened or open_data(config.data, context, between)
     now = rendering_date(context)
     with RowRenderer(tokenizer, loss_on=config.training.loss_on, now=now) as renderer:
         if renderer.template_name != "model":
@@ -79,20 +86,20 @@ def prepare(
                 f"This base model has no chat template. A {renderer.template_name} one is used, and saved with it.",
             )
         store = store_path()
-        folder = store / key_of(config, tokenizer, now, (reader, evaluation))
-        if (found := _opened(folder, config)) is not None:
+        folder = store / key_of(config, tokenizer, now, opened.mixtures())
+        if (found := _opened(folder, config, opened)) is not None:
             return found
         staging = store / f".{os.getpid()}-{folder.name[:16]}"
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         try:
-            Preparation(config, tokenizer, renderer, context, between, staging).run(reader, evaluation)
+            Preparation(config, tokenizer, renderer, context, between, staging).run(opened.training, opened.evaluation)
             shutil.rmtree(folder, ignore_errors=True)  # a damaged one, or none
             staging.rename(folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     let_go_of_oldest()
-    found = _opened(folder, config)
+    found = _opened(folder, config, opened)
     if found is None:
         raise StudioError(
             "The prepared rows in the cache are damaged.", kind="damaged", advice=f"Delete {folder} and try again."
@@ -103,7 +110,9 @@ def prepare(
 def refusal(tally: RowTally, config: RunConfig) -> StudioError | None:
     """Return why a run would refuse these rows, or None."""
     rejected, read = tally.verdicts["rejected"], tally.verdicts["ok"] + tally.verdicts["repaired"]
-    name = Path(config.data.path).name
+    name = " and ".join(dataset_name(source.path) for source in config.data.sources)
+    bad = rejected + tally.untrainable
+    bad += tally.evaluation.get("rejected", 0) + tally.evaluation.get("untrainable", 0)
     first = f" The first: {tally.problems[0]['reason']} (line {tally.problems[0]['line']})." if tally.problems else ""
     if not read:
         return _refused(f"No row of {name} can be read.{first}", "Check the file and its format on the Data page.")
@@ -113,11 +122,11 @@ def refusal(tally: RowTally, config: RunConfig) -> StudioError | None:
             "they alone cannot be trained exactly.",
             'Set "Learn from" to the full text (training.loss_on = "all"), or choose another model.',
         )
-    if not (numpy.asarray(tally.part) == 0).any():
+    if not tally.mine("training").any():
         return _refused(f"No row of {name} can be trained.{first}", "Look at the rows and checks on the Data page.")
-    if config.data.bad_rows == "stop" and rejected + tally.untrainable:
+    if config.data.bad_rows == "stop" and bad:
         return _refused(
-            f"{rejected + tally.untrainable} rows of {name} cannot be used.{first}",
+            f"{bad} rows of {name} cannot be used.{first}",
             "Correct them, or choose to leave bad rows out.",
         )
     return None
@@ -129,7 +138,7 @@ def rendering_date(context: JobContext) -> datetime:
     return datetime.fromtimestamp(first.time) if first else datetime.now()
 
 
-def _opened(folder: Path, config: RunConfig) -> PreparedData | None:
+def _opened(folder: Path, config: RunConfig, opened: OpenedData) -> PreparedData | None:
     """Return what a folder of the cache holds, or None where it is not there or not whole."""
     try:
         tally = RowTally.load(folder)
@@ -139,23 +148,8 @@ def _opened(folder: Path, config: RunConfig) -> PreparedData | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     folder.touch()
-    facts = _facts(tally, config, len(training), len(evaluation))
+    facts = facts_of(tally, config, opened)
     return PreparedData(training, evaluation if len(evaluation) else None, facts, fingerprint, tally, folder)
-
-
-def _facts(tally: RowTally, config: RunConfig, training: int, evaluation: int) -> DatasetPrepared:
-    """Tokens are those of the training rows, after the cut."""
-    mine = numpy.asarray(tally.part) == 0
-    lengths = numpy.minimum(tally.column("tokens")[mine], config.training.max_length)
-    return DatasetPrepared(
-        training_rows=training,
-        evaluation_rows=evaluation,
-        rejected_rows=tally.verdicts["rejected"] + tally.untrainable,
-        tokens=int(lengths.sum()),
-        trained_tokens=int(tally.column("kept")[mine].sum()),
-        longest=int(lengths.max(initial=0)),
-        mask=", ".join(HOW_WORDS[how] for how, _ in tally.how.most_common()),
-    )
 
 
 def _refused(message: str, advice: str) -> StudioError:

@@ -1,9 +1,10 @@
 """Tokenized rows on disk as an Arrow stream that `datasets` maps into memory: `input_ids`, `labels`, `row`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy
 import pyarrow as pa
@@ -51,13 +52,24 @@ class RowFile:
         return sha256(b"".join(digest.digest() for digest in self._hashes)).hexdigest()
 
 
-def divide(source: Path, held_out: Sequence[bool], training: RowFile, evaluation: RowFile) -> None:
-    """Copy each row of `source` to one of two files."""
-    flags = numpy.asarray(held_out, dtype=bool)
+def divide(source: Path, copies: Any, held_out: Any, training: RowFile, evaluation: RowFile) -> None:
+    """Copy each row of `source` to the one file as often as `copies` says, and to the other where it is held out."""
     done = 0
     with pa.memory_map(str(source)) as file, pa.ipc.open_stream(file) as stream:
         for batch in stream:
-            mine = flags[done : done + batch.num_rows]
+            here = slice(done, done + batch.num_rows)
             done += batch.num_rows
-            training.append_batch(batch.filter(pa.array(~mine)))
-            evaluation.append_batch(batch.filter(pa.array(mine)))
+            training.append_batch(batch.take(pa.array(numpy.repeat(numpy.arange(batch.num_rows), copies[here]))))
+            evaluation.append_batch(batch.filter(pa.array(held_out[here])))
+
+
+def labels_of(source: Path, indices: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the labels of some rows of a file; `indices` are sorted."""
+    wanted, done = list(indices), 0
+    with pa.memory_map(str(source)) as file, pa.ipc.open_stream(file) as stream:
+        for batch in stream if wanted else ():
+            while wanted and wanted[0] < done + batch.num_rows:
+                yield batch.column("labels")[wanted.pop(0) - done].as_py()
+            done += batch.num_rows
+            if not wanted:
+                return

@@ -13,7 +13,10 @@ from qlora_studio.storage.dataset_reader import ReadRow
 class RowPreviewer:
     """Shows rows as a renderer, a tokenizer and a max length make them."""
 
-    def __init__(self, renderer: RowRenderer, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    def __init__(
+        self, renderer: RowRenderer, tokenizer: PreTrainedTokenizerBase, max_length: int, names: Sequence[str] = ("",)
+    ) -> None:
+        self._names = names
         self._renderer, self._tokenizer, self._max_length = renderer, tokenizer, max_length
         special = tokenizer.convert_tokens_to_ids(control_tokens(tokenizer))
         self._special = {*tokenizer.all_special_ids, *special}
@@ -38,6 +41,8 @@ class RowPreviewer:
             tokens=self._pieces(tokens) if tokens else (),
             part=part,
             problem=problem_of(tokens, self._max_length) if tokens else "",
+            dataset=self._names[row.source],
+            file=row.file,
         )
 
     def _pieces(self, row: TokenizedRow) -> tuple[TokenPiece, ...]:

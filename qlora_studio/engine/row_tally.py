@@ -11,20 +11,27 @@ from typing import Any
 
 import numpy
 
-from qlora_studio.core.data_report import Part
+from qlora_studio.core.data_report import Duplicate, Part
+from qlora_studio.core.row_verdict import ReadRow
 from qlora_studio.engine.tokenized_rows import TokenizedRow
 
-PARTS: tuple[Part, ...] = ("training", "evaluation", "left_out")
-_COLUMNS = ("number", "line", "tokens", "trained", "kept")
+PARTS: tuple[Part, ...] = ("training", "evaluation", "left_out", "duplicate", "not_drawn")
+DUPLICATES: tuple[Duplicate, ...] = ("", "exact", "near")
+_COLUMNS = ("number", "line", "source", "tokens", "trained", "kept")
+_PLANNED = {"part": numpy.int8, "copies": numpy.int16, "repeats": numpy.int8}
+_COUNTERS = ("verdicts", "how", "errors")
 _KEPT_PROBLEMS = 200
 _KEPT_LISTING = 500
+_KEPT_UNUSUAL = 200
 
 
 @dataclass
 class RowTally:
-    """Counts, and for each row that was read: its number, line, tokens, trained tokens, and trained tokens kept.
+    """Counts, and for each row that was read: its number, line, dataset, tokens, trained tokens, and those kept.
 
-    All tokens are counted before the row is cut at the max length, but `kept`. `part` is an index into PARTS.
+    All tokens are counted before the row is cut at the max length, but `kept`. `part` is an index into PARTS, `copies`
+    how often a training row is seen in an epoch, `repeats` an index into DUPLICATES. `sources` counts the verdicts of
+    each dataset, `evaluation` those of an evaluation file. `originals` has the rows that the first repeats repeat.
     `trained_at` holds the changes, from one position in a row to the next, of the number of rows trained there.
     """
 
@@ -32,7 +39,9 @@ class RowTally:
     how: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     problems: list[dict[str, Any]] = field(default_factory=list)
-    duplicates: int = 0
+    sources: list[dict[str, int]] = field(default_factory=list)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    originals: dict[str, int] = field(default_factory=dict)
     control_rows: int = 0
     double_bos: int = 0
     open_ends: int = 0
@@ -44,17 +53,29 @@ class RowTally:
     trained_at: Counter[int] = field(default_factory=Counter)
     columns: "dict[str, array[int]]" = field(default_factory=lambda: {name: array("q") for name in _COLUMNS})
     part: Any = None
+    copies: Any = None
+    repeats: Any = None
+    _listed: Counter[str] = field(default_factory=Counter)
 
-    def refuse(self, number: int, line: int, offset: int, reason: str, *, count: str | None = None) -> None:
-        """Count a row that is left out, and keep the first of them by place."""
-        if count is not None:
-            self.errors[count] += 1
+    def read(self, source: int, verdict: str) -> None:
+        """Count a row's verdict."""
+        self.verdicts[verdict] += 1
+        while len(self.sources) <= source:
+            self.sources.append({"ok": 0, "repaired": 0, "rejected": 0, "untrainable": 0})
+        self.sources[source][verdict] += 1
+
+    def refuse(self, row: ReadRow, reason: str, *, trainable: bool = True) -> None:
+        """Note a row that is left out, and keep the first of them by place; count it where it was read well."""
+        if not trainable:
+            self.errors[reason] += 1
+            self.sources[row.source]["untrainable"] += 1
         if len(self.problems) < _KEPT_PROBLEMS:
-            self.problems.append({"number": number, "line": line, "offset": offset, "reason": reason})
+            place = {"number": row.number, "source": row.source, "file": row.file, "line": row.line}
+            self.problems.append({**place, "offset": row.offset, "reason": reason})
 
-    def add(self, number: int, line: int, row: TokenizedRow, max_length: int, bos: int | None) -> None:
+    def add(self, read: ReadRow, row: TokenizedRow, max_length: int, bos: int | None) -> None:
         """Count a row that was rendered."""
-        values = (number, line, len(row.ids), row.trained(), row.trained(max_length))
+        values = (read.number, read.line, read.source, len(row.ids), row.trained(), row.trained(max_length))
         for name, value in zip(_COLUMNS, values, strict=True):
             self.columns[name].append(value)
         self.how[row.rendered.how] += 1
@@ -67,10 +88,18 @@ class RowTally:
             self.trained_at[last] -= 1
         self.double_bos += bos is not None and row.ids[:2] == [bos, bos]
 
-    def list_row(self, **row: Any) -> None:
-        """Keep a line for the table of rows, of the first rows."""
-        if len(self.listing) < _KEPT_LISTING:
-            self.listing.append(row)
+    def list_row(self, row: ReadRow, **more: Any) -> None:
+        """Keep a line for the table of rows: of the first rows, and of the first of each unusual verdict."""
+        self._listed[str(row.verdict)] += 1
+        unusual = row.verdict != "ok" and self._listed[str(row.verdict)] <= _KEPT_UNUSUAL
+        if unusual or sum(self._listed.values()) <= _KEPT_LISTING:
+            place = {"number": row.number, "source": row.source, "file": row.file, "line": row.line}
+            self.listing.append({**place, "verdict": str(row.verdict), "reason": row.reason, **more})
+
+    def line_at(self, index: int, words: str) -> dict[str, Any]:
+        """Return the line for the table of rows of a row that was counted, by its place in the columns."""
+        line: dict[str, Any] = {name: self.columns[name][index] for name in ("number", "line", "source", "tokens")}
+        return {**line, "verdict": "ok", "trained": self.columns["kept"][index], "words": words}
 
     def trained_by_position(self) -> Any:
         """Return how many rows have a trained token at each position, as int64."""
@@ -90,6 +119,26 @@ class RowTally:
         found = index < len(numbers) and numbers[index] == number
         return PARTS[int(self.part[index])] if found else "left_out"
 
+    def duplicate_of(self, number: int) -> Duplicate:
+        """Return whether the row of a number repeats an earlier one, exactly or nearly."""
+        index = bisect_left(self.columns["number"], number)
+        found = index < len(self.columns["number"]) and self.columns["number"][index] == number
+        return DUPLICATES[int(self.repeats[index])] if found else ""
+
+    def mine(self, part: Part) -> Any:
+        """Return the flags of the rows of a part."""
+        return numpy.asarray(self.part) == PARTS.index(part)
+
+    @property
+    def duplicates(self) -> int:
+        """Rows that can be trained and equal an earlier one."""
+        return int((self.repeats == DUPLICATES.index("exact")).sum())
+
+    @property
+    def near_duplicates(self) -> int:
+        """Rows that can be trained, and equal an earlier one but for case, white space and punctuation."""
+        return int((self.repeats == DUPLICATES.index("near")).sum())
+
     @property
     def untrainable(self) -> int:
         """Rows that were read and cannot be trained."""
@@ -98,8 +147,10 @@ class RowTally:
     def save(self, folder: Path) -> None:
         """Write the tally into a folder."""
         arrays = {name: self.column(name) for name in _COLUMNS}
-        numpy.savez_compressed(folder / "rows.npz", part=numpy.asarray(self.part, dtype=numpy.int8), **arrays)
-        counts = {name: value for name, value in vars(self).items() if name not in ("columns", "part")}
+        arrays |= {name: numpy.asarray(getattr(self, name), dtype=kind) for name, kind in _PLANNED.items()}
+        numpy.savez_compressed(folder / "rows.npz", **arrays)
+        left_out = ("columns", "_listed", *_PLANNED)
+        counts = {name: value for name, value in vars(self).items() if name not in left_out}
         (folder / "tally.json").write_text(json.dumps(counts), encoding="utf-8")
 
     @classmethod
@@ -107,7 +158,8 @@ class RowTally:
         """Read what `save` wrote. Raises OSError, ValueError or KeyError where it is not whole."""
         counts: Mapping[str, Any] = json.loads((folder / "tally.json").read_text("utf-8"))
         trained_at = Counter({int(position): change for position, change in counts["trained_at"].items()})
-        counters = {name: Counter(counts[name]) for name in ("verdicts", "how", "errors")}
+        counters = {name: Counter(counts[name]) for name in _COUNTERS}
         with numpy.load(folder / "rows.npz") as arrays:
             columns = {name: array("q", arrays[name].tobytes()) for name in _COLUMNS}
-            return cls(**{**counts, **counters, "trained_at": trained_at, "columns": columns, "part": arrays["part"]})
+            planned = {name: arrays[name] for name in _PLANNED}
+            return cls(**{**counts, **counters, **planned, "trained_at": trained_at, "columns": columns})

@@ -10,12 +10,13 @@ from qlora_studio.core.commands import ShowRows
 from qlora_studio.core.data_report import RowPreview, RowsReport
 from qlora_studio.core.events import Reported
 from qlora_studio.core.problem import StudioError
+from qlora_studio.core.row_verdict import ReadRow
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.prepared_data import PreparedData, rendering_date
 from qlora_studio.engine.rendering import RowRenderer
 from qlora_studio.engine.row_preview import RowPreviewer
-from qlora_studio.storage.dataset_reader import DatasetReader, ReadRow
+from qlora_studio.storage.dataset_mixture import DatasetMixture
 
 _KEPT_BYTES = 32 << 20  # a dataset of up to this size stays in memory while rows are shown
 _MOST_ROWS = 200  # in one answer
@@ -29,10 +30,10 @@ class ShownRows:
         config: RunConfig,
         tokenizer: PreTrainedTokenizerBase,
         data: PreparedData,
-        reader: DatasetReader,
+        datasets: DatasetMixture,
         context: JobContext,
     ) -> None:
-        self._config, self._tokenizer, self._reader, self._context = config, tokenizer, reader, context
+        self._config, self._tokenizer, self._datasets, self._context = config, tokenizer, datasets, context
         self._tally = data.tally
         self._kept: list[ReadRow] | None = None
         self._renderers: dict[str, RowRenderer] = {}
@@ -61,8 +62,11 @@ class ShownRows:
         numbers = list(self._numbers(command))[:_MOST_ROWS]
         found = {row.number: row for row in self._read(set(numbers))}
         rows = [found[number] for number in numbers if number in found]
-        previewer = RowPreviewer(self._renderer(config), self._tokenizer, config.training.max_length)
-        return tuple(previewer.previews(rows, [self._tally.part_of(row.number) for row in rows]))
+        previewer = RowPreviewer(
+            self._renderer(config), self._tokenizer, config.training.max_length, self._datasets.names
+        )
+        previews = previewer.previews(rows, [self._tally.part_of(row.number) for row in rows])
+        return tuple(row.model_copy(update={"duplicate": self._tally.duplicate_of(row.number)}) for row in previews)
 
     def _numbers(self, command: ShowRows) -> Iterator[int]:
         """Return the rows' numbers, of words too: longest, shortest, random, first, rejected."""
@@ -86,15 +90,15 @@ class ShownRows:
                 yield numbers[int(random.Random(command.request).choice(usable))]
 
     def _read(self, numbers: set[int]) -> Sequence[ReadRow]:
-        if self._reader.total_bytes > _KEPT_BYTES:
+        if self._datasets.total_bytes > _KEPT_BYTES:
             return list(self._pick(numbers))
         if self._kept is None:
-            self._kept = list(self._reader.rows())
+            self._kept = list(self._datasets.rows())
         return [self._kept[number] for number in numbers if 0 <= number < len(self._kept)]
 
     def _pick(self, numbers: set[int]) -> Iterator[ReadRow]:
         last = max(numbers, default=-1)
-        for row in self._reader.rows() if numbers else ():
+        for row in self._datasets.rows(first=min(numbers)) if numbers else ():
             if row.number in numbers:
                 yield row
             if row.number >= last:

@@ -1,11 +1,16 @@
 """The files of a dataset: found by path, never by pattern; their container and compression told by name."""
 
 import json
+import os
+import re
 import stat
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qlora_studio.core.problem import StudioError
+from qlora_studio.core.run_config import DatasetSource
+from qlora_studio.storage.dataset_layout import DEFAULT, Layout, chosen, declared_configs, layout_of
 
 CONTAINERS = {
     ".jsonl": "jsonl",
@@ -40,8 +45,11 @@ _SIGNATURES = (
     (b"SQLite format 3", "an SQLite database"),
 )
 _EXPECTED_SIGNATURES = {"parquet": b"PAR1", "gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
-# What `datasets` and the hub put beside the data.
-_NOT_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "README.md", "config.json")
+# What `datasets` and the hub put beside the data, and what others do.
+_NOT_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json")
+_NOT_TEXT = re.compile(r"(readme|license|licence|requirements|changelog|contributing)\b.*", re.IGNORECASE)
+_DEEPEST, _MOST_FILES = 4, 10_000
+_HUB_NAME = re.compile(r"(?:https://huggingface\.co/datasets/|hf://datasets/)?([\w-][\w.-]*/[\w-][\w.-]*)/?")
 _SUPPORTED = "JSON Lines, JSON, CSV, TSV, Parquet, Arrow and plain text can be read, also as .gz and .zst."
 
 
@@ -55,34 +63,95 @@ class DatasetFile:
     size_bytes: int
 
 
-def locate_files(source: str) -> tuple[DatasetFile, ...]:
-    """Return the file at a path, or the data files of a folder in the order of their names. Raises StudioError."""
-    if not source.strip():
+@dataclass(frozen=True)
+class LocatedDataset:
+    """The files that a dataset is read from. `subsets` holds all there are with their splits; `commit` is the hub's."""
+
+    files: tuple[DatasetFile, ...]
+    subset: str = ""
+    split: str = ""
+    subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    commit: str = ""
+
+
+def hub_name(path: str) -> str:
+    """Return the owner/name that a path means on the hub, or nothing where it is a file's or a folder's."""
+    found = _HUB_NAME.fullmatch(path.strip())
+    if found is None or _container(Path(found[1]))[0] or Path(path).exists():
+        return ""
+    return found[1]
+
+
+def locate_dataset(source: DatasetSource) -> LocatedDataset:
+    """Return the file at a path, or the data files of a folder. Raises StudioError; DatasetChoice, to be asked."""
+    if not source.path.strip():
         raise _not_found("No dataset is chosen.", "Choose a file of examples.")
     try:
-        path = Path(source).expanduser()
+        path = Path(source.path).expanduser()
         mode = path.stat().st_mode
     except (OSError, ValueError, RuntimeError) as error:
-        raise _cannot_find(source, error) from error
+        raise _cannot_find(source.path, error) from error
     if stat.S_ISDIR(mode):
-        return _files_of_folder(path)
+        try:
+            return located(path, _layout_of_folder(path), source, path.name or str(path))
+        except OSError as error:
+            raise cannot_read(path, error) from error
     if not stat.S_ISREG(mode):
         raise _refused(f"{path} is not a file.", "Choose a file of examples.")
+    return LocatedDataset((_file_at(path),))
+
+
+def located(folder: Path, layout: Layout, source: DatasetSource, name: str, commit: str = "") -> LocatedDataset:
+    """Return the files of the subset and split that a source names. Raises StudioError, or DatasetChoice."""
+    subset, split = chosen(layout, source)
+    files = tuple(_file_at(folder / part) for part in layout[subset][split])
+    containers = {CONTAINER_NAMES[file.container] for file in files}
+    if len(containers) > 1:
+        raise _refused(
+            f"The split {split} of {name} holds {' and '.join(sorted(containers))} side by side.",
+            "Choose one file of it.",
+        )
+    return LocatedDataset(files, subset, split, {key: tuple(splits) for key, splits in layout.items()}, commit)
+
+
+def data_names(names: Sequence[str]) -> dict[str, str]:
+    """Return the names, of all the files of a folder, that are data files, and what each holds in words."""
+    found: dict[str, str] = {}
+    for name in names:
+        path = Path(name)
+        container = _container(path)[0]
+        hidden = any(part.startswith(".") for part in path.parts)
+        if container and not hidden and path.name not in _NOT_DATA and not path.name.startswith("cache-"):
+            found[name] = CONTAINER_NAMES[container]
+    texts = [name for name, kind in found.items() if kind == CONTAINER_NAMES["text"]]
+    for name in texts:
+        if len(texts) < len(found) or _NOT_TEXT.fullmatch(Path(name).name):
+            del found[name]
+    return found
+
+
+def _file_at(path: Path) -> DatasetFile:
     file = _described(path)
     if file is None:
         raise _refused(
             f"The name {path.name} does not say what the file holds.", f"{_SUPPORTED} Rename the file to match."
         )
     _check_signature(file)
-    return (file,)
+    return file
 
 
-def _described(path: Path) -> DatasetFile | None:
+def _container(path: Path) -> tuple[str, str]:
+    """Return container and compression of a name; both are empty where it does not tell."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     compression = COMPRESSIONS.get(suffixes[-1], "") if suffixes else ""
     if compression:
         suffixes.pop()
-    container = CONTAINERS.get(suffixes[-1]) if suffixes else None
+    container = CONTAINERS.get(suffixes[-1], "") if suffixes else ""
+    return container, compression if container else ""
+
+
+def _described(path: Path) -> DatasetFile | None:
+    container, compression = _container(path)
     return DatasetFile(path, container, compression, path.stat().st_size) if container else None
 
 
@@ -108,68 +177,52 @@ def _check_signature(file: DatasetFile) -> None:
             raise _refused(f"{file.path.name} is {words}, in spite of its name.", f"{_SUPPORTED} Rename or convert it.")
 
 
-def _files_of_folder(folder: Path) -> tuple[DatasetFile, ...]:
-    try:
-        files = _saved_files(folder) or _data_files(folder) or _data_files(folder / "data")
-    except OSError as error:
-        raise cannot_read(folder, error) from error
-    if not files:
-        splits = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        if "train" in splits:
-            return _files_of_folder(folder / "train")
-        advice = f"It has the folders {', '.join(splits[:6])}: choose one of them." if splits else _SUPPORTED
-        raise StudioError(f"The folder {folder} holds no data files.", kind="data_not_found", advice=advice)
-    containers = {file.container for file in files}
-    if len(containers) > 1:
-        kinds = " and ".join(sorted(CONTAINER_NAMES[container] for container in containers))
-        raise _refused(f"The folder {folder} holds {kinds} side by side.", "Choose one file of it.")
-    for file in files:
-        _check_signature(file)
-    return files
+def _layout_of_folder(folder: Path) -> Layout:
+    if (folder / "state.json").is_file():
+        return {DEFAULT: {"train": _saved_names(folder)}}
+    splits = [path.name for path in sorted(folder.iterdir()) if (path / "state.json").is_file()]
+    if splits and (folder / "dataset_dict.json").is_file():
+        return {DEFAULT: {name: tuple(f"{name}/{part}" for part in _saved_names(folder / name)) for name in splits}}
+    kinds = data_names(_names_below(folder))
+    if not kinds:
+        folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        advice = f"It has the folders {', '.join(folders[:6])}: choose one of them." if folders else _SUPPORTED
+        raise _not_found(f"The folder {folder} holds no data files.", advice)
+    return layout_of(kinds, declared_configs(folder / "README.md"), kinds)
 
 
-def _saved_files(folder: Path) -> tuple[DatasetFile, ...]:
-    """Return the files of a folder that `save_to_disk` wrote, in its order, or nothing."""
+def _names_below(folder: Path) -> list[str]:
+    """Return the names of the files below a folder, relative, with slashes."""
+    names: list[str] = []
+    for place, folders, files in os.walk(folder):
+        inside = Path(place).relative_to(folder)
+        folders[:] = [name for name in folders if not name.startswith(".")] if len(inside.parts) < _DEEPEST else []
+        names += [(inside / name).as_posix() for name in files]
+        if len(names) > _MOST_FILES:
+            raise _refused(f"The folder {folder} holds more than {_MOST_FILES:,} files.", "Choose a folder within it.")
+    return names
+
+
+def _saved_names(folder: Path) -> tuple[str, ...]:
+    """Return the names of the files of a folder that `save_to_disk` wrote, in its order."""
     state = folder / "state.json"
-    if not state.is_file():
-        return ()
     try:
-        names = [Path(entry["filename"]).name for entry in json.loads(state.read_bytes())["_data_files"]]
+        names = tuple(Path(entry["filename"]).name for entry in json.loads(state.read_bytes())["_data_files"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _refused(f"{state} is damaged: it does not name the data files.", "Save the dataset again.") from error
     missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise StudioError(f"{folder} lacks its file {missing[0]}.", kind="data_not_found", advice="Copy it again.")
-    return tuple(file for name in names if (file := _described(folder / name)) is not None)
-
-
-def _data_files(folder: Path) -> tuple[DatasetFile, ...]:
-    """Return the data files of a folder; of several splits the training one."""
-    if not folder.is_dir():
-        return ()
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    found = [_described(path) for path in paths if path.name not in _NOT_DATA and path.suffix != ".md"]
-    files = [file for file in found if file is not None]
-    training = [file for file in files if file.path.name.startswith("train")]
-    return tuple(training or files)
+    if missing or not names:
+        lacking = f"{folder} lacks its file {missing[0]}." if missing else f"{folder} names no data files."
+        raise _not_found(lacking, "Copy it again.")
+    return names
 
 
 def _cannot_find(source: str, error: Exception) -> StudioError:
     if isinstance(error, PermissionError):
         return cannot_read(Path(source), error)
-    if _looks_like_hub_name(source):
-        return _not_found(
-            f"There is no file or folder {source}; it may be the name of a dataset on the hub.",
-            "Datasets on the hub are not fetched yet: download its Parquet or JSON Lines file and choose that.",
-        )
+    if hub_name(source):
+        return _not_found(f"There is no file or folder {source} here, and it was not fetched from the hub.", "")
     return _not_found(f"There is no file {source}.", "Check the path; patterns such as * are not followed.")
-
-
-def _looks_like_hub_name(source: str) -> bool:
-    owner, slash, name = source.partition("/")
-    return (
-        bool(slash and owner and name) and "/" not in name and not source.startswith((".", "~")) and "\\" not in source
-    )
 
 
 def cannot_read(path: Path, error: OSError) -> StudioError:

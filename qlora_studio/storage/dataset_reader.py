@@ -19,9 +19,9 @@ from qlora_studio.core.dataset_format import (
 )
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.row_verdict import ReadRow, RowRefused, Verdict
-from qlora_studio.core.run_config import DataSection
+from qlora_studio.core.run_config import DatasetSource
 from qlora_studio.storage.dataset_encoding import TextEncoding, readings
-from qlora_studio.storage.dataset_file import DatasetFile, locate_files
+from qlora_studio.storage.dataset_file import DatasetFile, LocatedDataset, locate_dataset
 from qlora_studio.storage.dataset_stream import BLOCK_SIZE, DatasetStream, Meter
 from qlora_studio.storage.dataset_survey import (
     KEPT_REJECTIONS,
@@ -41,36 +41,39 @@ Cancelled = Callable[[], bool]
 
 
 def open_dataset(
-    data: DataSection, *, path: str | None = None, block_size: int = BLOCK_SIZE, row_limit: int = ROW_LIMIT
+    source: DatasetSource,
+    *,
+    found: LocatedDataset | None = None,
+    block_size: int = BLOCK_SIZE,
+    row_limit: int = ROW_LIMIT,
 ) -> "DatasetReader":
-    """Return a reader of the dataset of a config, or of another `path` read the same way (an evaluation file).
+    """Return a reader of a dataset: of its files as `found`, or of those that lie at its path.
 
-    Raises StudioError of kind data_not_found or data_refused. `block_size` is of no account for what is read.
+    Raises StudioError of kind data_not_found, data_refused or data_choice. `block_size` is of no account for what is
+    read.
     """
-    files = locate_files(data.path if path is None else path)
-    return DatasetReader(
-        files, data, source=data.path if path is None else path, block_size=block_size, row_limit=row_limit
-    )
+    return DatasetReader(source, found or locate_dataset(source), block_size=block_size, row_limit=row_limit)
 
 
 class DatasetReader:
     """Reads the rows of a dataset, as often as asked; nothing of it stays in memory."""
 
-    def __init__(
-        self, files: tuple[DatasetFile, ...], data: DataSection, *, source: str, block_size: int, row_limit: int
-    ) -> None:
-        self.files = files
-        self.source = source
-        self._data = data
+    def __init__(self, source: DatasetSource, found: LocatedDataset, *, block_size: int, row_limit: int) -> None:
+        self.source, self.found, self.files = source, found, found.files
         self._block_size = block_size
         self._row_limit = row_limit
-        self._forced = _forced_format(data)
+        self._forced = _forced_format(source)
         self._format = self._forced
 
     @property
     def total_bytes(self) -> int:
         """The size of all files on the disk."""
         return sum(file.size_bytes for file in self.files)
+
+    @property
+    def bytes_to_read(self) -> int:
+        """The total of the progress that `rows` tells: twice the size where the format is still to be detected."""
+        return self.total_bytes * (1 if self._format is not None else 2)
 
     def rows(
         self, *, progress: Progress | None = None, cancelled: Cancelled | None = None, with_raw: bool = True
@@ -80,14 +83,13 @@ class DatasetReader:
         Raises StudioError: data_refused where a file cannot be read on, interrupted where it was cancelled. Where the
         format is neither given nor known from a survey, all rows are looked at for it first, and the bytes count twice.
         """
-        passes = 1 if self._format is not None else 2
-        meter = Meter(self.total_bytes * passes, progress, cancelled)
+        meter = Meter(self.bytes_to_read, progress, cancelled)
         if self._format is None:
             self._format = self._detected(meter)
         form = self._format
         for number, (file, record) in enumerate(self._records(meter, with_raw=with_raw)):
             looks = "" if record.fault else self._forced or detect(record.value)
-            yield _read_row(number, file, record, self._fault_of(record, looks, form), looks, self._data.mapping)
+            yield _read_row(number, file, record, self._fault_of(record, looks, form), looks, self.source.mapping)
 
     def survey(self, *, progress: Progress | None = None, cancelled: Cancelled | None = None) -> DatasetSurvey:
         """Read everything once and return what it is. Raises StudioError as `rows` does."""
@@ -101,7 +103,7 @@ class DatasetReader:
                 evidence[detected := detect(record.value)] += 1
                 looks = self._forced or detected
                 columns.add(record.value)
-            row = _read_row(number, file, record, self._fault_of(record, looks, looks), looks, self._data.mapping)
+            row = _read_row(number, file, record, self._fault_of(record, looks, looks), looks, self.source.mapping)
             tallies[looks].add(row)
         self._format = self._forced or majority(evidence)
         return self._surveyed(self._format, evidence, tallies, columns)
@@ -117,7 +119,7 @@ class DatasetReader:
         for file in self.files:
             records = records_of(
                 file,
-                self._data.encoding,
+                self.source.encoding,
                 meter,
                 block_size=self._block_size,
                 limit=self._row_limit,
@@ -148,10 +150,10 @@ class DatasetReader:
         exact, near = tallies[form].duplicates() if form in tallies else (0, 0)
         rejections = sorted((row for part in parts for row in part.first_rejections), key=lambda row: row.row)
         return DatasetSurvey(
-            path=self.source,
+            path=self.source.path,
             files=tuple(str(file.path) for file in self.files),
-            container=container_name(self.files[0], self._data.encoding),
-            encoding=self._data.encoding,
+            container=container_name(self.files[0], self.source.encoding),
+            encoding=self.source.encoding,
             format=form,
             forced=self._forced is not None,
             mixed=sum(1 for looks in evidence if looks != UNKNOWN) > 1,
@@ -184,7 +186,7 @@ def _read_row(
     return ReadRow(number, line, offset, Verdict.REPAIRED if repairs else Verdict.OK, repairs, example, raw, name)
 
 
-def _forced_format(data: DataSection) -> str | None:
+def _forced_format(data: DatasetSource) -> str | None:
     """Return the format that the config names, itself or by its columns. Raises StudioError for columns of no use."""
     unknown = next((key for key in data.mapping if key not in MAPPING_KEYS), None)
     if unknown is not None:

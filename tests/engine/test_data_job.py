@@ -176,11 +176,11 @@ def test_a_max_length_that_keeps_a_share_of_the_answers_keeps_it() -> None:
     tally = RowTally()
     trained_to = [10, 20, 30, 400]  # each row is trained from its fifth token to its end
     for number, length in enumerate(trained_to):
-        for name, value in zip(tally.columns, (number, number + 1, length, length - 4, length - 4), strict=True):
+        for name, value in zip(tally.columns, (number, number + 1, 0, length, length - 4, length - 4), strict=True):
             tally.columns[name].append(value)
         tally.trained_at[4] += 1
         tally.trained_at[length] -= 1
-    tally.part = numpy.zeros(4, dtype=numpy.int8)
+    tally.part, tally.copies = numpy.zeros(4, dtype=numpy.int8), numpy.ones(4, dtype=numpy.int16)
     found = length_statistics(tally, RunConfig())
     assert found is not None
     assert found.keeps["100"] == 400

@@ -91,33 +91,6 @@ def test_a_saved_dataset_is_read_in_the_order_of_its_state(tmp_path: Path) -> No
     assert caught.value.kind == "data_not_found"
 
 
-def test_of_a_folder_with_splits_the_training_part_is_read(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for name in ("test-00000-of-00001", "train-00001-of-00002", "train-00000-of-00002"):
-        parquet.write_table(table(name), folder / f"{name}.parquet")
-    (tmp_path / "README.md").write_text("---")
-    survey = opened(tmp_path).survey()
-    assert [Path(name).name for name in survey.files] == [
-        "train-00000-of-00002.parquet",
-        "train-00001-of-00002.parquet",
-    ]
-    assert survey.ok == 2
-
-
-def test_a_folder_without_data_or_with_two_kinds_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "validation").mkdir()
-    with pytest.raises(StudioError) as caught:
-        opened(tmp_path)
-    assert caught.value.kind == "data_not_found"
-    assert "validation" in caught.value.advice
-    parquet.write_table(table("a"), tmp_path / "a.parquet")
-    (tmp_path / "b.csv").write_text("text\na\n")
-    with pytest.raises(StudioError) as caught:
-        opened(tmp_path)
-    assert caught.value.kind == "data_refused"
-
-
 def test_an_arrow_file_is_read_as_a_stream_is(tmp_path: Path) -> None:
     path = tmp_path / "rows.arrow"
     with pyarrow.ipc.new_file(path, table("a").schema) as writer:

@@ -263,7 +263,9 @@ def test_reading_tells_its_progress_and_can_be_cancelled(write: Write) -> None:
 
 def test_another_path_is_read_with_the_same_settings(write: Write, tmp_path: Path) -> None:
     write("evaluation.csv", b"a,b\nx,y\n")
-    data = DataSection(path="train.csv", mapping={"prompt": "a", "completion": "b"})
-    rows = list(open_dataset(data, path=str(tmp_path / "evaluation.csv")).rows())
+    own = str(tmp_path / "evaluation.csv")
+    data = DataSection(path="train.csv", mapping={"prompt": "a", "completion": "b"}, evaluation_path=own)
+    assert data.evaluation is not None
+    rows = list(open_dataset(data.evaluation).rows())
     assert rows[0].verdict is Verdict.OK
     assert rows[0].file == "evaluation.csv"

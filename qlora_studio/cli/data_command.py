@@ -6,11 +6,13 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.cli.run_source import add_run_source, run_config
-from qlora_studio.core.data_report import DataReport, RowPreview, RowsReport, check_json, preview_json
+from qlora_studio.core.data_report import DataReport, Neighbour, RowPreview, RowsReport, check_json, preview_json
 from qlora_studio.core.exit_code import ExitCode
 from qlora_studio.core.job import DataJob
 from qlora_studio.core.problem import InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.run_config import RunConfig
+
+_NEIGHBOURS_SHOWN = 12
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -85,7 +87,21 @@ def _row_text(row: RowPreview) -> str:
             inside = piece.trained
         text += piece.string
     text += "⟧" if inside else ""
-    return f"{head}, {len(row.tokens)} tokens, {row.trained} trained ⟦so⟧\n{text}"
+    return f"{head}, {len(row.tokens)} tokens, {row.trained} trained ⟦so⟧{_pack_words(row)}\n{text}"
+
+
+def _pack_words(row: RowPreview) -> str:
+    if row.pack is None:
+        return ""
+    named = ((word, part) for word, part in (("behind", row.pack.before), ("before", row.pack.after)) if part)
+    where = ", ".join(f"{word} {_row_numbers(part)}" for word, part in named) or "alone"
+    return f"\n   in pack {row.pack.number + 1} of {row.pack.packs}, {row.pack.tokens} tokens, {where}"
+
+
+def _row_numbers(rows: tuple[Neighbour, ...]) -> str:
+    shown = " ".join(str(row.number + 1) for row in rows[:_NEIGHBOURS_SHOWN])
+    more = len(rows) - _NEIGHBOURS_SHOWN
+    return f"row{'' if len(rows) == 1 else 's'} {shown}{f' and {more} more' if more > 0 else ''}"
 
 
 def _check_text(report: DataReport) -> str:

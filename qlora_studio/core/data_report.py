@@ -24,7 +24,7 @@ class TokenPiece(_Report):
     """A token of a row. `string` is its piece of the rendered text; the strings of a row put together are the text.
 
     Where one character takes several tokens the first has it and the others have "". `token` is its name in the
-    vocabulary. `packed` marks a token of a neighbour in the same packed sequence.
+    vocabulary. `packed` marks a token of a neighbour in the same pack.
     """
 
     id: int
@@ -36,12 +36,30 @@ class TokenPiece(_Report):
     packed: bool = False
 
 
+class Neighbour(_Report):
+    """Another row of the same pack: its number from 0, and its tokens as they are trained, cut ones left out."""
+
+    number: int
+    tokens: tuple[TokenPiece, ...]
+
+
+class RowPack(_Report):
+    """The pack that a row is trained in: its number from 0 of `packs`, its tokens, and the row's neighbours in it."""
+
+    number: int
+    packs: int
+    tokens: int
+    before: tuple[Neighbour, ...] = ()
+    after: tuple[Neighbour, ...] = ()
+
+
 class RowPreview(_Report):
     """A row as it is trained. `number` counts from 0, `line` from 1; a rejected row has no text and no tokens.
 
     `number` counts through all datasets, `line` within the `file` of one of them, which `dataset` names.
 
     `problem` says why a row that was read well cannot be trained: its template fails, or nothing in it is trained.
+    `tokens` are the row's own; `pack` holds its neighbours where it is trained in a pack.
     """
 
     number: int
@@ -56,6 +74,7 @@ class RowPreview(_Report):
     dataset: str = ""
     file: str = ""
     duplicate: Duplicate = ""
+    pack: RowPack | None = None
 
     @property
     def kept(self) -> int:
@@ -170,6 +189,10 @@ class LengthStatistics(_Report):
     and `trained_beyond[i]` are the rows that would be cut, and the answer tokens that would be lost, at a max length of
     `edges[i]`: what a dragged line needs. `quantiles` and `keeps` go by percent: half of the rows have at most
     `quantiles["50"]` tokens; a max length of `keeps["99"]` keeps 99 % of the answer tokens.
+
+    `packs` is how many sequences the training rows fill when they are packed, `attention_growth` how many times as many
+    pairs of tokens attention then computes. `row_tokens` is the longest sequence that is trained: a pack where
+    `packing`, else a row; so it is with `steps_per_epoch`.
     """
 
     rows: int
@@ -192,6 +215,15 @@ class LengthStatistics(_Report):
     padding_share: float
     packed_padding_share: float
     row_tokens: int
+    packing: bool = False
+    packs: int = 0
+    attention_growth: float = 1.0
+
+    def sequence_tokens(self, *, packing: bool, max_length: int) -> int | None:
+        """Return the longest sequence under other settings, None where these lengths do not tell it."""
+        if packing == self.packing and max_length == self.max_length:
+            return self.row_tokens
+        return None if packing else min(self.longest, max_length)
 
     @property
     def trained_share(self) -> float:

@@ -58,7 +58,7 @@ class DatasetPrepared(Message):
     """The rows are rendered, tokenized and split.
 
     `training_rows` counts each row once, `rows_per_epoch` as often as a weight repeats it. `bad_rows` and `duplicates`
-    are what the user chose.
+    are what the user chose. `packs` is how many sequences the rows of an epoch fill; 0 without packing.
     """
 
     type: Literal["dataset_prepared"] = "dataset_prepared"
@@ -76,6 +76,7 @@ class DatasetPrepared(Message):
     duplicates: str = ""
     sources: list[SourceFacts] = Field(default_factory=list)
     evaluation: EvaluationFacts | None = None
+    packs: int = 0
 
 
 class TrainingStarted(Message):

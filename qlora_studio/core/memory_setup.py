@@ -55,14 +55,11 @@ def setup_for(
 ) -> MemorySetup:
     """Return the setup of a run: on a card of this kind, or on a recent one where none is named.
 
-    `row_tokens` is the longest row of the data where that is known. Rows of a batch are padded to the longest, packed
-    ones are laid end to end; both need a mask, which the flash kernel does not take.
+    `row_tokens` is the longest row of the data, or the longest pack, where that is known. Rows of a batch are padded
+    to the longest, and packs are kept apart within; both need a mask, which the flash kernel does not take.
     """
     training, lora = config.training, config.lora
     longest = training.max_length if row_tokens is None else min(row_tokens, training.max_length)
-    batch, row = (training.batch_size, longest)
-    if training.packing:
-        batch, row = 1, training.batch_size * training.max_length
     dtype = compute_dtype_of(config, gpu)
     size = 4 if dtype == "float32" else 2
     masked = training.packing or training.batch_size > 1
@@ -79,8 +76,8 @@ def setup_for(
         optimizer=AUTO_OPTIMIZER if training.optimizer == "auto" else training.optimizer,
         checkpointing=training.gradient_checkpointing != "off",
         accumulation=training.gradient_accumulation,
-        batch=batch,
-        row_tokens=max(1, row),
+        batch=training.batch_size,
+        row_tokens=max(1, longest),
         attention=_attention(shape, masked, gpu),
         masked=masked,
         workspace_bytes=gpu.workspace_bytes if gpu else WORKSPACE_BYTES,

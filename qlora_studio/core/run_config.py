@@ -213,7 +213,10 @@ class TrainingSection(Section):
         2048, title="Max length", help="Longer rows are cut here.", unit="tokens", ge=16, le=1_048_576
     )
     packing: bool = setting(
-        False, title="Packing", help="Fills each row of a batch with several short ones.", advanced=True
+        False,
+        title="Packing",
+        help="Lays short rows end to end up to the max length: less padding, more work for attention, same learning.",
+        advanced=True,
     )
     loss_on: Literal["assistant", "all"] = setting(
         "assistant",

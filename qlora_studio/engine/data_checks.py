@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator
 
-import numpy
 from transformers import PreTrainedTokenizerBase
 
-from qlora_studio.core.data_report import Check, Level
+from qlora_studio.core.data_report import Check, LengthStatistics, Level
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine.prepared_data import PreparedData
 from qlora_studio.engine.rendering import HOW_WORDS
+from qlora_studio.engine.row_file import row_lengths
 from qlora_studio.engine.row_tally import RowTally
 from qlora_studio.engine.tokenized_rows import IGNORED
 
 _FEW_TRAINED = 0.01
+_SAVED_BY_PACKING = 0.05
 
 
 def checks_of(
@@ -20,6 +21,7 @@ def checks_of(
     config: RunConfig,
     tokenizer: PreTrainedTokenizerBase,
     template_name: str,
+    lengths: LengthStatistics | None,
     *,
     with_trainer: bool = True,
 ) -> tuple[Check, ...]:
@@ -28,6 +30,8 @@ def checks_of(
     The last needs the trainer's collator, and trl takes seconds to import; it can be left for later.
     """
     checks = tuple(_checks(data, config, tokenizer, template_name))
+    if config.training.packing and lengths is not None:
+        checks = (*checks, _packing(data, lengths))
     return (*checks, _padding(data, tokenizer)) if with_trainer else checks
 
 
@@ -176,7 +180,7 @@ def _padding_is_harmless(data: PreparedData, tokenizer: PreTrainedTokenizerBase)
 
     if not len(data.training):
         return True
-    tokens = numpy.repeat(data.tally.column("tokens"), data.tally.copies)
+    tokens = row_lengths(data.training)
     rows = [data.training[int(tokens.argmin())], data.training[int(tokens.argmax())]]
     longest = max(len(row["labels"]) for row in rows)
     batch = collator(tokenizer)(rows)
@@ -224,6 +228,23 @@ def _control(tally: RowTally) -> Check:
         tally.control_rows == 0,
         "No prompt holds one.",
         f"{tally.control_rows:,} rows hold control tokens inside of a prompt: the model takes them for real ones.",
+    )
+
+
+def _packing(data: PreparedData, lengths: LengthStatistics) -> Check:
+    """Packing saves padding, and costs attention: SDPA has no kernel for packs, it masks the neighbours out."""
+    saved = lengths.padding_share - lengths.packed_padding_share
+    cost = (
+        f"Attention takes packs with a mask, without its fastest kernel, and computes {lengths.attention_growth:.1f} "
+        "times as many pairs of tokens."
+    )
+    return _check(
+        "packing_pays",
+        "Packing saves padding",
+        saved >= _SAVED_BY_PACKING,
+        f"{data.facts.rows_per_epoch:,} rows fill {lengths.packs:,} packs: {lengths.packed_padding_share:.0%} padding "
+        f"instead of {lengths.padding_share:.0%}. {cost}",
+        f"Hardly any: {lengths.packed_padding_share:.0%} padding instead of {lengths.padding_share:.0%}. {cost}",
     )
 
 

@@ -27,6 +27,7 @@ def full_report(
     tally, facts = data.tally, data.facts
     name = template_name(tokenizer)
     reason = refusal(tally, config)
+    lengths = length_statistics(tally, config)
     changes: dict[str, Any] = {
         "rows": _counts(read, data),
         "sources": tuple(
@@ -39,8 +40,8 @@ def full_report(
         "reason": _unsupported(tally),
         "mask": facts.mask,
         "template": name,
-        "checks": checks_of(data, config, tokenizer, name, with_trainer=complete),
-        "lengths": length_statistics(tally, config),
+        "checks": checks_of(data, config, tokenizer, name, lengths, with_trainer=complete),
+        "lengths": lengths,
         "refused": reason.message if reason else "",
         "complete": complete,
         "seconds": seconds,

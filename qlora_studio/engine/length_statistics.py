@@ -1,15 +1,13 @@
 """Lengths of rows in tokens, as the window draws them: histogram, what a max length would cost, padding, steps."""
 
 import math
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 import numpy
 
 from qlora_studio.core.data_report import LengthStatistics
 from qlora_studio.core.run_config import RunConfig
+from qlora_studio.engine.packing import pack
 from qlora_studio.engine.row_tally import RowTally
 
 _BINS = 48
@@ -18,7 +16,10 @@ _KEEPS = (95, 99, 100)
 
 
 def length_statistics(tally: RowTally, config: RunConfig) -> LengthStatistics | None:
-    """Return the lengths of the rows that have an answer, cut off or not; None where there is no such row."""
+    """Return the lengths of the rows that have an answer, cut off or not; None where there is no such row.
+
+    What packing comes to is told of the packs that are trained, or would be: they depend on the lengths alone.
+    """
     answered = tally.column("trained") > 0
     tokens = tally.column("tokens")[answered]
     if not tokens.size:
@@ -29,7 +30,10 @@ def length_statistics(tally: RowTally, config: RunConfig) -> LengthStatistics | 
     beyond = trained - numpy.concatenate(([0], numpy.cumsum(by_position)))  # trained tokens at a position or later
     edges = _edges(int(tokens.max()))
     training = numpy.repeat(numpy.minimum(tally.column("tokens"), limit), tally.copies)
+    packing, seed = config.training.packing, config.training.seed
     batch, accumulation = config.training.batch_size, config.training.gradient_accumulation
+    packs = pack(training, limit, seed).lengths
+    sequences = packs if packing else training
     return LengthStatistics(
         rows=int(tokens.size),
         max_length=limit,
@@ -47,10 +51,13 @@ def length_statistics(tally: RowTally, config: RunConfig) -> LengthStatistics | 
         lost_tokens=trained - kept,
         lost_share=(trained - kept) / trained,
         tokens_per_epoch=int(training.sum()),
-        steps_per_epoch=math.ceil(math.ceil(training.size / batch) / accumulation),
-        padding_share=_padding_share(training, batch, config.training.seed),
-        packed_padding_share=_packed_padding_share(Counter(training.tolist()).items(), limit),
-        row_tokens=int(training.max(initial=0)),
+        steps_per_epoch=math.ceil(math.ceil(sequences.size / batch) / accumulation),
+        padding_share=_padding_share(training, batch, seed),
+        packed_padding_share=_padding_share(packs, batch, seed),
+        row_tokens=int(sequences.max(initial=0)),
+        packing=packing,
+        packs=len(packs),
+        attention_growth=_attention_growth(training, packs, batch, seed),
     )
 
 
@@ -68,51 +75,28 @@ def _length_that_keeps(by_position: Any, trained: int, percent: int) -> int:
     return int(numpy.searchsorted(numpy.cumsum(by_position), wanted)) + 1
 
 
-def _padding_share(tokens: Any, batch: int, seed: int) -> float:
-    """Return the share of padding in batches drawn at random, as the trainer draws them."""
-    if not tokens.size:
-        return 0.0
-    drawn = numpy.random.default_rng(seed).permutation(tokens)
+def _on_card(tokens: Any, batch: int, seed: int) -> tuple[Any, Any]:
+    """Return sequences and longest sequence of each batch, drawn at random as the trainer draws them."""
+    drawn = numpy.random.default_rng(seed).permutation(numpy.sort(tokens))
     filled = numpy.concatenate((drawn, numpy.zeros(-len(drawn) % batch, dtype=drawn.dtype))).reshape(-1, batch)
-    last = len(drawn) - batch * (len(filled) - 1)  # the last batch may be smaller
-    sizes = filled.max(axis=1) * numpy.array([batch] * (len(filled) - 1) + [last])
-    return 1.0 - float(tokens.sum()) / float(sizes.sum())
+    sequences = numpy.full(len(filled), batch)
+    sequences[-1:] = len(drawn) - batch * (len(filled) - 1)  # the last batch may be smaller
+    return sequences, filled.max(axis=1, initial=0).astype(numpy.float64)
 
 
-def _packed_padding_share(counts: Iterable[tuple[int, int]], limit: int) -> float:
-    """Return the share of padding when rows are packed best fit, longest first, into sequences of `limit` tokens."""
-    free: Counter[int] = Counter()
-    room: list[int] = []  # the sorted keys of `free` that count
-    total = sequences = 0
-    for length, count in sorted(counts, reverse=True):
-        total += length * count
-        while count:
-            index = bisect_left(room, length)
-            if index == len(room):  # a new sequence takes as many as fit
-                size, found = limit, math.ceil(count / max(1, limit // length))
-                sequences += found
-            else:
-                size, found = room[index], min(free[room[index]], math.ceil(count / max(1, room[index] // length)))
-                free[size] -= found
-                if not free[size]:
-                    del free[size]
-                    room.pop(index)
-            count = _fill(free, room, size, found, length, count)
-    return 1.0 - total / (sequences * limit) if sequences else 0.0
+def _padding_share(tokens: Any, batch: int, seed: int) -> float:
+    """Return the share of padding, where each batch is padded to its longest sequence."""
+    sequences, longest = _on_card(tokens, batch, seed)
+    size = float((sequences * longest).sum())
+    return 1.0 - float(tokens.sum()) / size if size else 0.0
 
 
-def _fill(free: Counter[int], room: list[int], size: int, found: int, length: int, count: int) -> int:
-    """Put up to `count` rows of one length into `found` sequences with `size` free tokens each; return what is left."""
-    each = size // length
-    whole = min(found, count // each)
-    left = count - whole * each
-    parts = [(size - each * length, whole)]
-    if found > whole:  # the last is filled in part
-        parts.append((size - left * length, 1))
-        left = 0
-    for rest, number in parts:
-        if rest and number:
-            if rest not in free:
-                room.insert(bisect_left(room, rest), rest)
-            free[rest] += number
-    return left
+def _attention_growth(rows: Any, packs: Any, batch: int, seed: int) -> float:
+    """Return how many times as many pairs of tokens attention computes in packs as in the padded rows."""
+    padded, packed = (_pairs(part, batch, seed) for part in (rows, packs))
+    return packed / padded if padded else 1.0
+
+
+def _pairs(tokens: Any, batch: int, seed: int) -> float:
+    sequences, longest = _on_card(tokens, batch, seed)
+    return float((sequences * longest**2).sum())

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from qlora_studio.core.problem import StudioError
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.opened_data import OpenedData, open_data
+from qlora_studio.engine.packed_rows import PackIndex, packed_dataset
 from qlora_studio.engine.preparation import Preparation
 from qlora_studio.engine.prepared_cache import key_of, let_go_of_oldest, store_path
 from qlora_studio.engine.prepared_facts import facts_of
@@ -32,6 +33,9 @@ from qlora_studio.storage.dataset_mixture import dataset_name
 class PreparedData:
     """Rows with `input_ids`, `labels` (-100 where not trained) and `row`, the row's number in the file.
 
+    With packing `training` has a pack in place of a row: `row` lists its rows, `seq_lengths` their tokens, and `packs`
+    finds the pack of a row. Evaluation rows are never packed.
+
     `fingerprint` is of the rows' content, in the shape that `storage.fingerprint.differences` compares.
     """
 
@@ -41,6 +45,7 @@ class PreparedData:
     fingerprint: dict[str, Any]
     tally: RowTally
     folder: Path
+    packs: PackIndex | None = None
 
 
 def prepare_datasets(config: RunConfig, tokenizer: PreTrainedTokenizerBase, context: JobContext) -> PreparedData:
@@ -149,7 +154,22 @@ def _opened(folder: Path, config: RunConfig, opened: OpenedData) -> PreparedData
         return None
     folder.touch()
     facts = facts_of(tally, config, opened)
-    return PreparedData(training, evaluation if len(evaluation) else None, facts, fingerprint, tally, folder)
+    data = PreparedData(training, evaluation if len(evaluation) else None, facts, fingerprint, tally, folder)
+    return _packed(data, config) if config.training.packing and len(training) else data
+
+
+def _packed(data: PreparedData, config: RunConfig) -> PreparedData:
+    """Return the data with its training rows in packs. They are made from the rows once, and kept beside them."""
+    limit, seed = config.training.max_length, config.training.seed
+    training, fingerprint = packed_dataset(data.folder / "training.arrow", limit, seed)
+    files = {**data.fingerprint["files"], "the training rows": fingerprint}
+    return replace(
+        data,
+        training=training,
+        facts=data.facts.model_copy(update={"packs": len(training)}),
+        fingerprint={**data.fingerprint, "files": files},
+        packs=PackIndex(training),
+    )
 
 
 def _refused(message: str, advice: str) -> StudioError:

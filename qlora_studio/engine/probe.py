@@ -3,10 +3,13 @@
 import time
 from typing import Any
 
+import numpy
 import torch
 
 from qlora_studio.core.events import Probed
 from qlora_studio.engine.adapted_model import release_memory
+from qlora_studio.engine.collator import take_facts
+from qlora_studio.engine.row_file import row_lengths
 from qlora_studio.engine.trainer import StudioTrainer
 
 
@@ -41,12 +44,11 @@ def probe(trainer: StudioTrainer) -> Probed:
 
 def _longest_batch(trainer: StudioTrainer) -> tuple[dict[str, Any], int, int]:
     """Return the batch of the longest rows, its rows and the tokens of its longest."""
-    lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
-    longest = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    chosen = longest[: trainer.args.per_device_train_batch_size]
+    lengths = row_lengths(trainer.train_dataset)
+    chosen = numpy.argsort(-lengths, kind="stable")[: trainer.args.per_device_train_batch_size].tolist()
     batch = trainer.data_collator([trainer.train_dataset[index] for index in chosen])
-    batch.pop("rows", None)
-    return batch, len(chosen), lengths[chosen[0]]
+    take_facts(batch)
+    return batch, len(chosen), int(lengths[chosen[0]])
 
 
 def _step(trainer: StudioTrainer, batch: dict[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""Tokenized rows on disk as an Arrow stream that `datasets` maps into memory: `input_ids`, `labels`, `row`."""
+"""Tokenized rows on disk as an Arrow stream that `datasets` maps into memory: `input_ids`, `labels`, `row`.
+
+In a file of packs each line is a pack: `row` lists the rows in it, and `seq_lengths` their tokens.
+"""
 
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
@@ -8,19 +11,25 @@ from typing import Any
 
 import numpy
 import pyarrow as pa
+from datasets import Dataset
 
-# The schema is told, never guessed from the data.
-SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32())), ("row", pa.int64())])
+# The schemas are told, never guessed from the data.
+_TOKENS = pa.list_(pa.int32())
+SCHEMA = pa.schema([("input_ids", _TOKENS), ("labels", _TOKENS), ("row", pa.int64())])
+PACKED_SCHEMA = pa.schema(
+    [("input_ids", _TOKENS), ("labels", _TOKENS), ("row", pa.list_(pa.int64())), ("seq_lengths", _TOKENS)]
+)
 
 
 class RowFile:
     """A file that rows are appended to. `fingerprint` is a hash of what was written, however it came in batches."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: pa.Schema = SCHEMA) -> None:
         self.rows = 0
+        self._schema = schema
         self._sink = pa.OSFile(str(path), "wb")
-        self._writer = pa.ipc.new_stream(self._sink, SCHEMA)
-        self._hashes = [sha256() for _ in range(4)]
+        self._writer = pa.ipc.new_stream(self._sink, schema)
+        self._hashes = [sha256() for _ in range(4 if schema is SCHEMA else 6)]
 
     def __enter__(self) -> "RowFile":
         return self
@@ -40,9 +49,7 @@ class RowFile:
         """Append rows as they are read from another such file."""
         if not batch.num_rows:
             return
-        lengths = batch.column("input_ids").value_lengths()
-        values = (batch.column("input_ids").flatten(), batch.column("labels").flatten(), lengths, batch.column("row"))
-        for digest, column in zip(self._hashes, values, strict=True):
+        for digest, column in zip(self._hashes, _contents(batch), strict=True):
             digest.update(numpy.ascontiguousarray(column.to_numpy(zero_copy_only=False)).tobytes())
         self._writer.write_batch(batch)
         self.rows += batch.num_rows
@@ -73,3 +80,19 @@ def labels_of(source: Path, indices: Sequence[int]) -> Iterator[list[int]]:
             done += batch.num_rows
             if not wanted:
                 return
+
+
+def row_lengths(dataset: Dataset) -> Any:
+    """Return the tokens of each row, or of each pack, of an opened file, as int32, without reading the rows."""
+    chunks = dataset.data.column("input_ids").chunks
+    return numpy.concatenate([numpy.zeros(0, numpy.int32), *(chunk.value_lengths().to_numpy() for chunk in chunks)])
+
+
+def _contents(batch: pa.RecordBatch) -> Iterator[pa.Array]:
+    """Yield what a fingerprint is taken of: flat values, which do not depend on how rows came in batches."""
+    ids, rows = batch.column("input_ids"), batch.column("row")
+    yield from (ids.flatten(), batch.column("labels").flatten(), ids.value_lengths())
+    if pa.types.is_list(rows.type):
+        yield from (rows.flatten(), batch.column("seq_lengths").flatten(), rows.value_lengths())
+    else:
+        yield rows

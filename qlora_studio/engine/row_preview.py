@@ -1,10 +1,13 @@
 """Single rows as they are trained, token by token: through the functions that the training goes through."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerBase
 
-from qlora_studio.core.data_report import Part, RowPreview, TokenPiece
+from qlora_studio.core.data_report import Neighbour, Part, RowPack, RowPreview, TokenPiece
+from qlora_studio.engine.packed_rows import PackedRow, PackIndex
 from qlora_studio.engine.rendering import RowRenderer, control_tokens
 from qlora_studio.engine.tokenized_rows import IGNORED, TokenizedRow, problem_of, tokenize
 from qlora_studio.storage.dataset_reader import ReadRow
@@ -14,9 +17,14 @@ class RowPreviewer:
     """Shows rows as a renderer, a tokenizer and a max length make them."""
 
     def __init__(
-        self, renderer: RowRenderer, tokenizer: PreTrainedTokenizerBase, max_length: int, names: Sequence[str] = ("",)
+        self,
+        renderer: RowRenderer,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        names: Sequence[str] = ("",),
+        packs: PackIndex | None = None,
     ) -> None:
-        self._names = names
+        self._names, self._packs = names, packs
         self._renderer, self._tokenizer, self._max_length = renderer, tokenizer, max_length
         special = tokenizer.convert_tokens_to_ids(control_tokens(tokenizer))
         self._special = {*tokenizer.all_special_ids, *special}
@@ -43,7 +51,37 @@ class RowPreviewer:
             problem=problem_of(tokens, self._max_length) if tokens else "",
             dataset=self._names[row.source],
             file=row.file,
+            pack=self._pack(row.number),
         )
+
+    def _pack(self, number: int) -> RowPack | None:
+        """Return the pack of a row, as it stands in the file that is trained from."""
+        index = self._packs.pack_of(number) if self._packs else None
+        if self._packs is None or index is None:
+            return None
+        rows = self._packs.rows(index)
+        at = next(place for place, row in enumerate(rows) if row.number == number)
+        before, after = ([self._neighbour(row) for row in part] for part in (rows[:at], rows[at + 1 :]))
+        tokens = sum(len(row.ids) for row in rows)
+        return RowPack(number=index, packs=len(self._packs), tokens=tokens, before=tuple(before), after=tuple(after))
+
+    def _neighbour(self, row: PackedRow) -> Neighbour:
+        ids = row.ids.tolist()
+        names = self._tokenizer.convert_ids_to_tokens(ids)
+        pieces = [
+            TokenPiece(
+                id=token,
+                string=string,
+                token=str(name),
+                trained=label != IGNORED,
+                special=token in self._special,
+                packed=True,
+            )
+            for token, label, name, string in zip(
+                ids, row.labels.tolist(), names, strings_of(ids, self._tokenizer), strict=True
+            )
+        ]
+        return Neighbour(number=row.number, tokens=tuple(pieces))
 
     def _pieces(self, row: TokenizedRow) -> tuple[TokenPiece, ...]:
         """Return the tokens with their pieces of the text: each character once, at the first token that has it."""
@@ -66,3 +104,18 @@ class RowPreviewer:
             )
             done = end
         return tuple(pieces)
+
+
+def strings_of(ids: Sequence[int], tokenizer: Any) -> list[str]:
+    """Return the text that each token adds. Where one character takes several tokens, the first has it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return [str(tokenizer.decode([token])) for token in ids]
+    stream = DecodeStream(skip_special_tokens=False)
+    strings = [""] * len(ids)
+    first = 0  # of the tokens that make the next piece
+    for index, token in enumerate(ids):
+        piece = stream.step(backend, token)
+        if piece is not None:
+            strings[first], first = piece, index + 1
+    return strings

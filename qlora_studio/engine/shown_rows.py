@@ -34,7 +34,7 @@ class ShownRows:
         context: JobContext,
     ) -> None:
         self._config, self._tokenizer, self._datasets, self._context = config, tokenizer, datasets, context
-        self._tally = data.tally
+        self._tally, self._packs = data.tally, data.packs
         self._kept: list[ReadRow] | None = None
         self._renderers: dict[str, RowRenderer] = {}
 
@@ -62,8 +62,9 @@ class ShownRows:
         numbers = list(self._numbers(command))[:_MOST_ROWS]
         found = {row.number: row for row in self._read(set(numbers))}
         rows = [found[number] for number in numbers if number in found]
+        packs = self._packs if config == self._config else None  # the packs of other settings are not made
         previewer = RowPreviewer(
-            self._renderer(config), self._tokenizer, config.training.max_length, self._datasets.names
+            self._renderer(config), self._tokenizer, config.training.max_length, self._datasets.names, packs
         )
         previews = previewer.previews(rows, [self._tally.part_of(row.number) for row in rows])
         return tuple(row.model_copy(update={"duplicate": self._tally.duplicate_of(row.number)}) for row in previews)

@@ -26,6 +26,7 @@ from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.device import Device, choose_device
 from qlora_studio.engine.disk_space import keep_reserve, require_space
 from qlora_studio.engine.generation import answer
+from qlora_studio.engine.pack_isolation import require_isolation
 from qlora_studio.engine.prepared_data import PreparedData, prepare_datasets
 from qlora_studio.engine.probe import probe
 from qlora_studio.engine.recovery import batch_plan, with_plan
@@ -88,6 +89,8 @@ def _load(
     context.phase("loading_model")
     set_seed(config.training.seed)
     model = adapted_model.attach_adapters(adapted_model.load_base(base, config, device), config)
+    if config.training.packing:
+        require_isolation(model)
     trainer = build_trainer(
         model=model,
         tokenizer=tokenizer,

@@ -12,6 +12,7 @@ from qlora_studio.core.events import Evaluated, StepDone
 from qlora_studio.core.problem import StudioError
 from qlora_studio.engine import fault_injection
 from qlora_studio.engine.adapted_model import cast_adapters
+from qlora_studio.engine.collator import take_facts
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.device import Device, memory_of
 from qlora_studio.engine.fault import is_out_of_memory
@@ -44,11 +45,9 @@ class StudioTrainer(SFTTrainer):
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward of one batch; remembers its rows and whether its loss was finite."""
-        rows = inputs.pop("rows", None)
-        self._rows += rows.tolist() if rows is not None else []
-        self._pace.add(
-            int(inputs["attention_mask"].sum()) if "attention_mask" in inputs else inputs["input_ids"].numel()
-        )
+        rows, tokens = take_facts(inputs)
+        self._rows += rows
+        self._pace.add(tokens)
         step, batch_size = self.state.global_step + 1, self.args.per_device_train_batch_size
         fault_injection.before_step(step, batch_size)
         loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
@@ -72,7 +71,7 @@ class StudioTrainer(SFTTrainer):
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Evaluate one batch, without its row numbers."""
-        inputs.pop("rows", None)
+        take_facts(inputs)
         return super().prediction_step(model, inputs, *args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -148,7 +147,7 @@ class StudioTrainer(SFTTrainer):
         batches = self.get_eval_dataloader()
         try:
             for index, batch in enumerate(batches):
-                batch.pop("rows", None)
+                take_facts(batch)
                 inputs = self._prepare_inputs(batch)
                 with torch.no_grad(), self.compute_loss_context_manager():
                     total += float(self.compute_loss(self.model, inputs, num_items_in_batch=1))

@@ -31,7 +31,7 @@ def build_trainer(
     context: JobContext,
     checkpoint_facts: dict[str, Any],
 ) -> StudioTrainer:
-    """Return a trainer over prepared rows (`input_ids`, `labels`, `row`)."""
+    """Return a trainer over prepared rows or packs (`input_ids`, `labels`, `row`, and `seq_lengths` of packs)."""
     conductor = Conductor(config, context)
     trainer = StudioTrainer(
         context=context,
@@ -42,7 +42,7 @@ def build_trainer(
         train_dataset=training,
         eval_dataset=evaluation,
         processing_class=tokenizer,
-        data_collator=None if config.training.packing else collator(tokenizer),
+        data_collator=collator(tokenizer),
         callbacks=[conductor],
     )
     trainer.conductor = conductor
@@ -65,8 +65,7 @@ def arguments(config: RunConfig, device: Device, output: str) -> SFTConfig:
         warmup_steps=training.warmup_ratio,  # below 1 it is a share of the steps
         max_grad_norm=training.max_grad_norm,
         max_length=training.max_length,
-        packing=training.packing,
-        eval_packing=False if training.packing else None,
+        dataset_kwargs={"skip_prepare_dataset": True},  # rows are cut, masked and packed: the preview's own
         optim=device.optimizer,
         bf16=str(device.compute_dtype) == "torch.bfloat16",
         fp16=str(device.compute_dtype) == "torch.float16",

@@ -1,6 +1,8 @@
 """What the Data page says, as values. Pure."""
 
-from qlora_studio.core.data_report import DataReport, LengthStatistics, RowPreview, RowSummary
+from typing import NamedTuple
+
+from qlora_studio.core.data_report import DataReport, LengthStatistics, RowPreview, RowSummary, TokenPiece
 from qlora_studio.core.quantity import bytes_text, count_text, duration_text
 from qlora_studio.core.run_state import RunState
 
@@ -56,7 +58,10 @@ def lengths_text(lengths: LengthStatistics) -> str:
     """Return what the histogram says, in a line."""
     parts = [f"median {lengths.quantiles['50']:,}"] if "50" in lengths.quantiles else []
     parts += [f"95% under {lengths.quantiles['95']:,}"] if "95" in lengths.quantiles else []
-    parts.append(f"{lengths.padding_share:.0%} padding, {lengths.packed_padding_share:.0%} with packing")
+    if lengths.packing:
+        parts.append(f"{lengths.packed_padding_share:.0%} padding in packs, {lengths.padding_share:.0%} without")
+    else:
+        parts.append(f"{lengths.padding_share:.0%} padding, {lengths.packed_padding_share:.0%} with packing")
     return " · ".join(parts)
 
 
@@ -64,7 +69,8 @@ def tokens_text(lengths: LengthStatistics) -> str:
     """Return how many tokens there are, and how many of them teach."""
     return (
         f"{count_text(lengths.total_tokens)} tokens, {lengths.trained_share:.0%} of them trained · "
-        f"{lengths.steps_per_epoch:,} steps per epoch"
+        f"{count_text(lengths.tokens_per_epoch)} tokens"
+        f"{f' in {lengths.packs:,} packs' if lengths.packing else ''} and {lengths.steps_per_epoch:,} steps per epoch"
     )
 
 
@@ -76,6 +82,36 @@ def row_text(row: RowPreview) -> str:
     cut = len(row.tokens) - row.kept
     lost = f", {cut:,} cut off" if cut else ""
     return f"{len(row.tokens):,} tokens, {row.trained:,} trained ({share:.0%}){lost}"
+
+
+class PackedTokens(NamedTuple):
+    """The tokens of a row amid those of its neighbours, the rows' names by their first token, and the row's own."""
+
+    tokens: tuple[TokenPiece, ...]
+    labels: dict[int, str]
+    first: int
+
+
+def packed_tokens(row: RowPreview) -> PackedTokens:
+    """Return what the X-ray shows of a row: its own tokens, and those of the rows before and after it in its pack."""
+    if row.pack is None:
+        return PackedTokens(row.tokens, {}, 0)
+    before, after = ([(item.number, item.tokens) for item in part] for part in (row.pack.before, row.pack.after))
+    labels: dict[int, str] = {}
+    tokens: list[TokenPiece] = []
+    for number, pieces in (*before, (row.number, row.tokens), *after):
+        labels[len(tokens)] = f"row {number + 1:,}"
+        tokens += pieces
+    return PackedTokens(tuple(tokens), labels, sum(len(pieces) for _, pieces in before))
+
+
+def pack_text(row: RowPreview) -> str:
+    """Return in which pack a row is trained, and how many others with it."""
+    if row.pack is None:
+        return ""
+    others = len(row.pack.before) + len(row.pack.after)
+    with_whom = f"with {others:,} other row{'' if others == 1 else 's'}" if others else "alone"
+    return f"In pack {row.pack.number + 1:,} of {row.pack.packs:,}: {with_whom}, {row.pack.tokens:,} tokens"
 
 
 def verdict_text(row: RowSummary) -> str:

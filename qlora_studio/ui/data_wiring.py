@@ -91,7 +91,7 @@ class DataWiring(QObject):
         self._report = report
         self._page.render_report(report)
         self._window.set_step("data", StepState.PROBLEM if report.refused else StepState.DONE)
-        self._studio.estimates.take_longest_row(report.lengths.row_tokens if report.lengths else None)
+        self._studio.estimates.take_lengths(report.lengths)
 
     def _on_save_requested(self, path: str) -> None:
         """Keep a copy of the verdicts that the job wrote."""

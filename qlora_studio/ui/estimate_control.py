@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from qlora_studio.core.data_report import LengthStatistics
 from qlora_studio.core.estimate import Estimate
 from qlora_studio.core.estimator import estimate
 from qlora_studio.core.problem import StudioError
@@ -38,7 +39,7 @@ class EstimateControl(QObject):
         super().__init__()
         self.found: FoundModel | None = None
         self.estimate: Estimate | None = None
-        self.row_tokens: int | None = None
+        self._lengths: LengthStatistics | None = None
         self._config = RunConfig()
         self._asked: tuple[str, str] | None = None
         self._look_up = Background(self)
@@ -58,11 +59,19 @@ class EstimateControl(QObject):
         else:
             self._timer.start()
 
-    def take_longest_row(self, tokens: int | None) -> None:
-        """Estimate with the longest row of the data, None where it is not known."""
-        if tokens != self.row_tokens:
-            self.row_tokens = tokens
+    def take_lengths(self, lengths: LengthStatistics | None) -> None:
+        """Estimate with the longest row or pack of the data, None where they are not known."""
+        if lengths != self._lengths:
+            self._lengths = lengths
             self._timer.start()
+
+    @property
+    def row_tokens(self) -> int | None:
+        """The longest sequence that the draft would train, None where it is not known."""
+        training = self._config.training
+        if self._lengths is None:
+            return None
+        return self._lengths.sequence_tokens(packing=training.packing, max_length=training.max_length)
 
     def look_again(self) -> None:
         """Read the model's files again: a download may have ended."""

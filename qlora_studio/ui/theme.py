@@ -45,6 +45,7 @@ class Theme:
     bad_surface: str
     warn_surface: str
     trained_surface: str
+    neighbour_surface: str
     weights: str
     adapter: str
     optimizer: str
@@ -84,6 +85,7 @@ LIGHT = Theme(
     bad_surface="#fdf0ee",
     warn_surface="#fdf5e8",
     trained_surface="#c9e8dd",
+    neighbour_surface="#f5e3ee",
     weights="#0072b2",
     adapter="#56b4e9",
     optimizer="#009e73",
@@ -115,6 +117,7 @@ DARK = Theme(
     bad_surface="#33201f",
     warn_surface="#312717",
     trained_surface="#1d4a3d",
+    neighbour_surface="#3a2636",
     weights="#3b94d1",
     adapter="#7cc8f2",
     optimizer="#26b890",

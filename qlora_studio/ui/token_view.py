@@ -1,9 +1,23 @@
-"""A row as the trainer sees it: every token as a piece, trained, context, special or cut off, by colour and by line."""
+"""A row as the trainer sees it: every token as a piece, trained, context, special or cut off, by colour and by line.
 
-from collections.abc import Sequence
+In a pack the neighbours stand around it, each row on lines of its own behind its number.
+"""
 
-from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QFontMetricsF, QHelpEvent, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import (
+    QColor,
+    QFontMetricsF,
+    QHelpEvent,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QWheelEvent,
+)
 from PySide6.QtWidgets import QAbstractScrollArea, QSizePolicy, QToolTip, QWidget
 
 from qlora_studio.core.data_report import TokenPiece
@@ -14,6 +28,7 @@ from qlora_studio.ui.visible_text import visible_text
 
 _LINES_SHOWN = (4, 10)
 _MARGIN = 2
+_SLICE_SECONDS = 0.008  # of setting tokens, between which the window answers
 _STEPS = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_PageUp: -50, Qt.Key.Key_PageDown: 50}
 
 
@@ -34,6 +49,12 @@ class TokenView(QAbstractScrollArea):
         self._widths: dict[str, float] = {}
         self._layout = TokenLayout((), 400, self._measure)
         self._current: int | None = None
+        self._labels: dict[int, str] = {}
+        self._starts: list[int] = []
+        self._wanted: int | None = None  # a token that is to come to the top as soon as it is set
+        self._more = QTimer(self)
+        self._more.setInterval(0)
+        self._more.timeout.connect(self._set_more)
         self.setProperty("surface", "clear")
         self.setFrameShape(QAbstractScrollArea.Shape.NoFrame)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -44,16 +65,20 @@ class TokenView(QAbstractScrollArea):
         self.setAccessibleName("Tokens of the row")
         self._set_again()
 
-    def show_tokens(self, tokens: Sequence[TokenPiece]) -> None:
-        """Show the tokens of a row."""
-        self._tokens = tuple(tokens)
-        self._point_at(None)
-        trained = sum(piece.trained for piece in self._tokens)
+    def show_tokens(
+        self, tokens: Sequence[TokenPiece], labels: Mapping[int, str] | None = None, *, first: int = 0
+    ) -> None:
+        """Show tokens, from `first` on. `labels` names the rows of a pack by the index of their first token."""
+        self._tokens, self._labels = tuple(tokens), dict(labels or {})
+        self._starts = sorted({0, *self._labels})
+        self._current = None
+        self.pointed.emit("")
+        own = [piece for piece in self._tokens if not piece.packed]
         self.setAccessibleDescription(
-            f"{len(self._tokens)} tokens, {trained} trained. Arrow keys read them one by one."
+            f"{len(own)} tokens, {sum(piece.trained for piece in own)} trained. Arrow keys read them one by one."
         )
         self.verticalScrollBar().setValue(0)
-        self._set_again()
+        self._set_again(top=first)
 
     def tokens(self) -> tuple[TokenPiece, ...]:
         """Return what is shown."""
@@ -71,7 +96,7 @@ class TokenView(QAbstractScrollArea):
         """Show a token's id and string on hover."""
         if isinstance(event, QHelpEvent):
             token = self._token_at(event.pos().x(), event.pos().y())
-            text = "" if token is None else describe(self._tokens[token], token)
+            text = "" if token is None else self._described(token)
             QToolTip.showText(event.globalPos(), tooltip(text), self.viewport())
             return True
         if event.type() == QEvent.Type.Leave and not self.hasFocus():
@@ -89,14 +114,20 @@ class TokenView(QAbstractScrollArea):
             super().keyPressEvent(event)
             return
         last = len(self._tokens) - 1
-        start = -1 if self._current is None else self._current
+        start = self._start() - 1 if self._current is None else self._current
         goal = {Qt.Key.Key_Home: 0, Qt.Key.Key_End: last}.get(key, start + _STEPS.get(key, 0))
         self._point_at(min(last, max(0, goal)))
         self._scroll_to_current()
 
     def resizeEvent(self, event: object) -> None:
         """Set the tokens in lines of the new width."""
-        self._set_again()
+        here = self._layout.between(line := self.verticalScrollBar().value() // LINE, line)
+        self._set_again(top=self._wanted if self._wanted is not None or not here else here[0].token)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Scroll, and leave what was to come to the top where it is."""
+        self._wanted = None
+        super().wheelEvent(event)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint the lines that can be seen."""
@@ -112,6 +143,10 @@ class TokenView(QAbstractScrollArea):
     def _paint(self, painter: QPainter, theme: Theme, piece: Placed, top: float) -> None:
         token = self._tokens[piece.token]
         area = QRectF(piece.left, top + 1, piece.width, LINE - 5)
+        if piece.is_label:
+            painter.setPen(theme.color("muted"))
+            painter.drawText(area.adjusted(piece.indent, -1, 0, 0), Qt.AlignmentFlag.AlignVCenter, piece.run.text)
+            return
         paint_piece(painter, theme, area, token)
         if piece.token == self._current:
             painter.setBrush(Qt.BrushStyle.NoBrush)
@@ -131,8 +166,26 @@ class TokenView(QAbstractScrollArea):
             width = self._widths[text] = self._metrics.horizontalAdvance(text)
         return width
 
-    def _set_again(self) -> None:
-        self._layout = TokenLayout(self._tokens, self.viewport().width() - 2, self._measure)
+    def _set_again(self, top: int | None = None) -> None:
+        """Set all tokens in lines, a part of them now and the others while the window answers."""
+        width = self.viewport().width() - 2
+        self._layout = TokenLayout(self._tokens, width, self._measure, self._labels, lazily=True)
+        self._wanted = top
+        self._set_more()
+
+    def _set_more(self) -> None:
+        self._layout.go_on(_SLICE_SECONDS)
+        if self._layout.is_complete:
+            self._more.stop()
+        elif not self._more.isActive():
+            self._more.start()
+        self._fit()
+        if self._wanted is not None and self._wanted < self._layout.done:
+            self.verticalScrollBar().setValue(self._layout.line_of(self._wanted) * LINE)
+            if self._layout.is_complete or self.verticalScrollBar().value() < self.verticalScrollBar().maximum():
+                self._wanted = None
+
+    def _fit(self) -> None:
         least, most = _LINES_SHOWN
         self.setFixedHeight(min(most, max(least, self._layout.lines)) * LINE + 2 * _MARGIN)
         height = self._layout.lines * LINE + 2 * _MARGIN
@@ -147,10 +200,23 @@ class TokenView(QAbstractScrollArea):
     def _point_at(self, token: int | None) -> None:
         if token != self._current:
             self._current = token
-            self.pointed.emit("" if token is None else describe(self._tokens[token], token))
+            self.pointed.emit("" if token is None else self._described(token))
             self.viewport().update()
 
+    def _described(self, token: int) -> str:
+        start = self._starts[bisect_right(self._starts, token) - 1]
+        return describe(self._tokens[token], token - start, self._labels.get(start, ""))
+
+    def _start(self) -> int:
+        """Return the row's own first token."""
+        count = len(self._tokens)
+        return next((index for index in self._starts if index < count and not self._tokens[index].packed), 0)
+
     def _scroll_to_current(self) -> None:
+        if (self._current or 0) >= self._layout.done:
+            self._wanted = self._current
+            return
+        self._wanted = None
         bar, top = self.verticalScrollBar(), self._layout.line_of(self._current or 0) * LINE
         if top < bar.value():
             bar.setValue(top)
@@ -179,15 +245,19 @@ class PieceSample(QWidget):
         painter.end()
 
 
-def describe(piece: TokenPiece, index: int) -> str:
-    """Return a sentence about a token: its place, id, string, and what happens to it."""
+def describe(piece: TokenPiece, index: int, row: str = "") -> str:
+    """Return a sentence about a token: its place in its row, id, string, and what happens to it."""
     name = f", {visible_text(piece.token)} in the vocabulary" if piece.token else ""
     shown = f"“{visible_text(piece.string)}”" if piece.string else "part of the character before"
-    return f"token {index + 1:,} · id {piece.id}{name} · {shown} · {', '.join(_words(piece))}"
+    place = f"token {index + 1:,}{f' of {row}' if row else ''}"
+    return f"{place} · id {piece.id}{name} · {shown} · {', '.join(_words(piece))}"
 
 
 def paint_piece(painter: QPainter, theme: Theme, area: QRectF, piece: TokenPiece) -> None:
-    """Paint the surface of a token and the line under it: solid trained, dotted special, dashed and struck cut off."""
+    """Paint the surface of a token and the line under it: solid trained, dotted special, dashed and struck cut off.
+
+    A neighbour's tokens are of one colour, whatever they are: they are trained as their own row is.
+    """
     surface, line = _surface(theme, piece), _line(theme, piece)
     if surface is not None:
         painter.setPen(Qt.PenStyle.NoPen)
@@ -196,7 +266,7 @@ def paint_piece(painter: QPainter, theme: Theme, area: QRectF, piece: TokenPiece
     if line is not None:
         painter.setPen(line)
         painter.drawLine(area.bottomLeft(), area.bottomRight())
-    if piece.special and piece.trained:
+    if piece.special and piece.trained and not piece.packed:
         painter.setPen(QPen(theme.color("accent"), 1.2, Qt.PenStyle.DotLine))
         painter.drawLine(area.topLeft(), area.topRight())
     if piece.cut:
@@ -206,23 +276,23 @@ def paint_piece(painter: QPainter, theme: Theme, area: QRectF, piece: TokenPiece
 
 
 def _surface(theme: Theme, piece: TokenPiece) -> QColor | None:
+    if piece.packed:
+        return theme.color("neighbour_surface")
     if piece.cut:
         return theme.color("bad_surface")
     if piece.trained:
         return theme.color("trained_surface")
-    if piece.special:
-        return theme.color("selection")
-    return theme.color("hover") if piece.packed else None
+    return theme.color("selection") if piece.special else None
 
 
 def _line(theme: Theme, piece: TokenPiece) -> QPen | None:
+    if piece.packed:
+        return QPen(theme.color("muted"), 1, Qt.PenStyle.DashDotLine)
     if piece.cut:
         return QPen(theme.color("bad"), 1.6, Qt.PenStyle.DashLine)
     if piece.trained:
         return QPen(theme.color("ok"), 1.8)
-    if piece.special:
-        return QPen(theme.color("accent"), 1.6, Qt.PenStyle.DotLine)
-    return QPen(theme.color("muted"), 1, Qt.PenStyle.DashDotLine) if piece.packed else None
+    return QPen(theme.color("accent"), 1.6, Qt.PenStyle.DotLine) if piece.special else None
 
 
 def _ink(theme: Theme, token: TokenPiece, piece: Placed) -> QColor:
@@ -237,5 +307,5 @@ def _words(piece: TokenPiece) -> list[str]:
     if piece.cut:
         return [*words, "cut off by the max length"]
     if piece.packed:
-        return [*words, "of a neighbour in the same packed row"]
+        return [*words, f"neighbour in the same pack, {'trained' if piece.trained else 'context'} there"]
     return [*words, "trained" if piece.trained else "context, not trained"]

@@ -53,7 +53,9 @@ def tiles(config: RunConfig, report: DataReport | None) -> tuple[TileView, ...]:
 def _sequences(config: RunConfig, report: DataReport | None) -> int:
     if report is None:
         return 0
-    if config.training.packing and report.lengths:
+    if config.training.packing and report.lengths and config.training.max_length == report.lengths.max_length:
+        return report.lengths.packs
+    if config.training.packing and report.lengths:  # about
         share = report.rows.training / max(1, report.lengths.rows)
         return math.ceil(report.lengths.tokens_per_epoch * min(1.0, share) / config.training.max_length)
     return report.rows.training

@@ -1,10 +1,10 @@
 """The X-ray: one row as it is trained, token by token, with its record and its rendered text."""
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QPlainTextEdit, QWidget
 
 from qlora_studio.core.data_report import DataReport, RowPreview, TokenPiece
-from qlora_studio.ui.data_view import PART_WORDS, row_text
+from qlora_studio.ui.data_view import PART_WORDS, pack_text, packed_tokens, row_text
 from qlora_studio.ui.fields import SpinBox
 from qlora_studio.ui.flow_row import FlowRow
 from qlora_studio.ui.plain_text import ElidedLabel, Label
@@ -19,7 +19,7 @@ _SAMPLES = {
     "context": TokenPiece(id=0, string=""),
     "special": TokenPiece(id=0, string="", special=True),
     "cut off": TokenPiece(id=0, string="", cut=True),
-    "neighbour": TokenPiece(id=0, string="", packed=True),
+    "packed neighbour": TokenPiece(id=0, string="", packed=True),
 }
 
 
@@ -45,8 +45,9 @@ class XrayCard(Card):
         self._problem.set_tone("bad")
         self._raw, self._text = _reading_field("Record as it is in the file"), _reading_field("Rendered text")
         self._pointed, self._size = ElidedLabel(" ", "caption"), Label("", "caption")
+        self._pack = Label("", "caption", wrap=True)
         self.more = Button("Record and text", "quiet", checkable=True)
-        self._neighbour = PieceSample("neighbour", _SAMPLES["neighbour"])
+        self._neighbour = PieceSample("packed neighbour", _SAMPLES["packed neighbour"])
         self._first_rejected: int | None = None
         self._build()
         self._connect()
@@ -65,11 +66,14 @@ class XrayCard(Card):
         self.number.setMaximum(max(self.number.maximum(), row.number + 1))
         self.number.setValue(row.number + 1)
         self.number.blockSignals(False)
-        self.tokens.show_tokens(row.tokens)
+        shown = packed_tokens(row)
+        self.tokens.show_tokens(shown.tokens, shown.labels, first=shown.first)
         self.tokens.setVisible(bool(row.tokens))
-        self._neighbour.setVisible(any(piece.packed for piece in row.tokens))
+        self._neighbour.setVisible(row.pack is not None)
         self._legend.setVisible(bool(row.tokens))
         self._size.setText(" · ".join(part for part in (row_text(row), PART_WORDS[row.part]) if part))
+        self._pack.setText(pack_text(row))
+        self._pack.setVisible(row.pack is not None)
         self._problem.setText(_problem_text(row))
         self._problem.setVisible(bool(self._problem.text()))
         self._raw.setPlainText(row.raw)
@@ -80,24 +84,22 @@ class XrayCard(Card):
     def _build(self) -> None:
         self.add_header(FlowRow(*self.picks.values(), self.rejected, self.number))
         self.add(self._problem, self.tokens)
-        self._legend = QWidget()
-        legend = row(self._legend, spacing=6)
-        for name, piece in _SAMPLES.items():
-            sample = self._neighbour if name == "neighbour" else PieceSample(name, piece)
-            legend.addWidget(sample)
+        others = [PieceSample(name, piece) for name, piece in _SAMPLES.items() if not piece.packed]
+        self._legend = FlowRow(*others, self._neighbour)
         foot = row(spacing=12)
-        foot.addWidget(self._legend)
-        foot.addStretch(1)
-        foot.addWidget(self.more)
+        foot.addWidget(self._legend, 1)
+        foot.addWidget(self.more, 0, Qt.AlignmentFlag.AlignTop)
         facts = row(spacing=18)
         facts.addWidget(self._size)
         facts.addWidget(self._pointed, 1)
         self.body.addLayout(foot)
         self.body.addLayout(facts)
+        self.add(self._pack)
         self._reading = SideBySide(_titled("Record", self._raw), _titled("Rendered", self._text), breakpoint=560)
         self.add(self._reading)
         self._reading.hide()
         self._problem.hide()
+        self._pack.hide()
         self.rejected.hide()
 
     def _connect(self) -> None:

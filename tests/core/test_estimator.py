@@ -84,7 +84,6 @@ def test_more_of_anything_never_takes_less(shape: ModelShape, name: str) -> None
         ({"training__optimizer": "paged_adamw_8bit"}, {"training__optimizer": "paged_adamw_32bit"}),
         ({"training__gradient_accumulation": 1}, {"training__gradient_accumulation": 2}),
         ({"quantization__compute_dtype": "bfloat16"}, {"quantization__compute_dtype": "float32"}),
-        ({"training__packing": False}, {"training__packing": True}),
     ],
 )
 def test_each_setting_weighs_what_it_should(shape: ModelShape, less: dict[str, Any], more: dict[str, Any]) -> None:
@@ -103,9 +102,12 @@ def test_the_datas_longest_row_counts_where_it_is_shorter(shape: ModelShape) -> 
     assert estimate(RunConfig(), shape, row_tokens=10**6).total_bytes == estimate(RunConfig(), shape).total_bytes
 
 
-def test_packing_fills_rows_however_short_the_data_is(shape: ModelShape) -> None:
-    packed = _with(training__packing=True)
-    assert setup_for(packed, shape, row_tokens=10).row_tokens == 2 * 2048
+def test_packs_are_as_long_as_the_longest_of_them_and_need_a_mask(shape: ModelShape) -> None:
+    packed = _with(training__packing=True, training__batch_size=1)
+    assert setup_for(packed, shape).row_tokens == 2048
+    assert setup_for(packed, shape, row_tokens=1990).row_tokens == 1990
+    assert setup_for(packed, shape).attention == "efficient"
+    assert estimate(packed, shape).total_bytes > estimate(_with(training__batch_size=1), shape).total_bytes
 
 
 def test_an_old_card_computes_in_fp16_without_flash_attention(shape: ModelShape) -> None:

@@ -20,10 +20,11 @@ def test_every_text_colour_reaches_wcag_aa_on_every_surface(theme: Theme, text: 
 def test_texts_on_accents_and_notices_reach_wcag_aa(theme: Theme) -> None:
     assert contrast(theme.accent_text, theme.accent) >= 4.5
     assert contrast(theme.accent_text, theme.accent_hover) >= 4.5
-    for surface in (theme.bad_surface, theme.warn_surface, theme.trained_surface):
+    for surface in (theme.bad_surface, theme.warn_surface, theme.trained_surface, theme.neighbour_surface):
         assert contrast(theme.text, surface) >= 4.5
     assert contrast(theme.muted, theme.bad_surface) >= 4.5
     assert contrast(theme.muted, theme.warn_surface) >= 4.5
+    assert contrast(theme.muted, theme.neighbour_surface) >= 4.5
     assert contrast(theme.muted, theme.track) >= 4.5
 
 

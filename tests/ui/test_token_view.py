@@ -99,7 +99,37 @@ def test_a_row_of_many_tokens_scrolls_and_the_current_one_comes_into_sight(qapp:
     assert view.height() < 300
     assert view.verticalScrollBar().maximum() > 1000
     QTest.keyClick(view, Qt.Key.Key_End)
+    wait_until(qapp, lambda: view.verticalScrollBar().value() > 10_000)
     assert view.verticalScrollBar().value() == view.verticalScrollBar().maximum()
+
+
+def test_a_row_amid_its_pack_begins_at_the_top_and_each_neighbour_has_its_name(qapp: QApplication) -> None:
+    view = TokenView()
+    view.resize(300, 200)
+    before, own, after = (
+        [piece(f" w{number}", packed=packed) for number in range(900)] for packed in (True, False, True)
+    )
+    view.show_tokens([*before, *own, *after], {0: "row 7", 900: "row 3", 1800: "row 9"}, first=900)
+    view.show()
+    wait_until(qapp, lambda: view.verticalScrollBar().value() > 1000)
+    told: list[str] = []
+    view.pointed.connect(told.append)
+    for x in (12, 80):  # the name of the row, and its first tokens
+        QTest.mouseMove(view.viewport(), QPoint(x, 12))
+        qapp.processEvents()
+    assert all("of row 3 · " in text for text in told) and told
+    QTest.keyClick(view, Qt.Key.Key_Home)
+    assert told[-1].startswith("token 1 of row 7 · ")
+    assert "neighbour in the same pack" in told[-1]
+    assert "900 tokens, 0 trained" in view.accessibleDescription()
+
+
+def wait_until(qapp: QApplication, condition: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if condition():
+            return
+        qapp.processEvents()
+    raise AssertionError("waited in vain")
 
 
 def test_kinds_of_tokens_differ_without_colour(qapp: QApplication, both_themes: Callable[[], None]) -> None:

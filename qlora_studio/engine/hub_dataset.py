@@ -8,6 +8,7 @@ import glob
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from huggingface_hub import get_cached_repo_tree, snapshot_download
 from huggingface_hub.errors import (
@@ -35,6 +36,7 @@ from qlora_studio.storage.dataset_layout import (
 
 _CONVERTED = "refs/convert/parquet"
 _README = "README.md"
+_HTTP_ERROR: Any = HfHubHTTPError.__bases__[0]  # of whichever HTTP library the hub's client is made with
 
 
 def fetch(
@@ -119,7 +121,7 @@ class _Fetching:
             raise self._refused(f"has no revision {revision!r}", "Leave the revision empty for the newest.") from error
         except HFValidationError as error:
             raise self._refused("is no name that the hub could have", "It is owner/name.", str(error)) from error
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        except (_HTTP_ERROR, LocalEntryNotFoundError, OSError) as error:
             raise self._refused(
                 "could not be fetched, and is not whole in the cache",
                 "Check the connection and the disk, then try again: it goes on where it stopped.",

@@ -14,7 +14,7 @@ from qlora_studio.core.problem import StudioError
 OpenWindow = Callable[[bool], int]
 SelfTest = Callable[[bool], int]
 
-_MODULES = ("demo", "train", "watch", "queue", "export", "chat", "data", "memory", "download", "doctor")
+_MODULES = ("demo", "train", "watch", "queue", "export", "upload", "chat", "data", "memory", "download", "doctor")
 _DESCRIPTION = """\
 Fine-tune a language model on one graphics card with QLoRA.
 

@@ -24,6 +24,7 @@ class ExitCode(IntEnum):
     DOES_NOT_FIT = 32
     NO_DISPLAY = 33
     DOCTOR_FOUND_PROBLEMS = 34
+    HUB_REFUSED = 35
     INTERRUPTED = 130
 
 
@@ -45,6 +46,8 @@ _BY_KIND = {
     "fingerprint_mismatch": ExitCode.DAMAGED,
     "not_verified": ExitCode.NOT_VERIFIED,
     "does_not_fit": ExitCode.DOES_NOT_FIT,
+    "hub_login": ExitCode.HUB_REFUSED,
+    "hub_refused": ExitCode.HUB_REFUSED,
     "no_display": ExitCode.NO_DISPLAY,
     "interrupted": ExitCode.INTERRUPTED,
 }

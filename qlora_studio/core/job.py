@@ -81,6 +81,16 @@ class DownloadJob(_Job):
     revision: str = ""
 
 
+class UploadJob(_Job):
+    """Upload an export to a repository owner/name of the hub. `force` passes over what would refuse it."""
+
+    kind: Literal["upload"] = "upload"
+    path: str
+    repository: str
+    private: bool = True
+    force: bool = False
+
+
 class EstimateJob(_Job):
     """Trace the memory of a config without a card. `gpu` is a name of the catalogue, or empty."""
 
@@ -89,7 +99,7 @@ class EstimateJob(_Job):
     gpu: str = ""
 
 
-Job = TrainJob | ExportJob | VerifyJob | MergeJob | ChatJob | DataJob | DownloadJob | EstimateJob
+Job = TrainJob | ExportJob | VerifyJob | MergeJob | ChatJob | DataJob | DownloadJob | UploadJob | EstimateJob
 
 _ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 

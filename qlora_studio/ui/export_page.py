@@ -12,7 +12,7 @@ from qlora_studio.core.run_state import RunState
 from qlora_studio.ui.bars import ProgressLine
 from qlora_studio.ui.export_list import PastExport
 from qlora_studio.ui.export_result import ExportResult
-from qlora_studio.ui.export_view import RunChoice, export_progress, kind_choices, space_text
+from qlora_studio.ui.export_view import BASES, RunChoice, export_progress, kind_choices, space_text
 from qlora_studio.ui.fields import ComboBox, PathField
 from qlora_studio.ui.format_line import FormatLine
 from qlora_studio.ui.page import GUTTER, Page
@@ -20,7 +20,6 @@ from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.side_by_side import SideBySide
 from qlora_studio.ui.widgets import Button, Card, PrimaryButton, Rule, column, row
 
-_BASES = {"original": "Original 16-bit weights", "nf4": "The 4-bit weights of the training"}
 _CHECKPOINTS = {"final": "Final adapter", "best": "Best by evaluation loss", "last": "Last checkpoint"}
 
 
@@ -33,6 +32,8 @@ class ExportPage(Page):
         stop_requested: stop the export.
         folder_requested: open a folder.
         training_requested: go and train something first.
+        upload_requested: do this UploadJob.
+        upload_stop_requested: stop the upload.
     """
 
     name = "export"
@@ -43,6 +44,8 @@ class ExportPage(Page):
     stop_requested = Signal()
     folder_requested = Signal(str)
     training_requested = Signal()
+    upload_requested = Signal(object)
+    upload_stop_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +55,7 @@ class ExportPage(Page):
         self.add_action(self.export_button)
         self.run = ComboBox()
         self.run.setAccessibleName("Run")
-        self.checkpoint, self.base = ComboBox(_CHECKPOINTS), ComboBox(_BASES)
+        self.checkpoint, self.base = ComboBox(_CHECKPOINTS), ComboBox(BASES)
         self.lines = {kind: FormatLine(formats) for kind, formats in kind_choices().items()}
         self.lines["safetensors"].wanted.setChecked(True)
         self.place = PathField("The run's own folder, under exports", folder=True, caption="Where to")
@@ -117,9 +120,17 @@ class ExportPage(Page):
     def _new_result(self, past: PastExport, run: RunChoice, place: int) -> ExportResult:
         card = ExportResult(past.exported, _title(past.exported.format), run)
         card.folder_requested.connect(self.folder_requested)
+        card.panel.upload_requested.connect(self.upload_requested)
+        card.panel.stop_requested.connect(self.upload_stop_requested)
         self._results.insert(place, card)
         self._results_box.insertWidget(place, card)
         return card
+
+    def render_upload(self, path: str, state: RunState) -> None:
+        """Show in an export's card how its upload goes."""
+        for card in self._results:
+            if card.exported.path == path:
+                card.panel.render_job(state)
 
     def results(self) -> tuple[ExportResult, ...]:
         """Return the cards of the exports that are shown."""

@@ -9,11 +9,21 @@ from qlora_studio.core.events import Exported
 from qlora_studio.core.quantity import bytes_text, duration_text
 from qlora_studio.ui.check_list import CheckList
 from qlora_studio.ui.copy_block import CopyBlock
-from qlora_studio.ui.export_view import RunChoice, commands_for, measured_losses, verification_checks
-from qlora_studio.ui.fact_grid import FactGrid
+from qlora_studio.ui.export_view import (
+    RunChoice,
+    better_base,
+    commands_for,
+    compared_bases,
+    measured_losses,
+    verification_checks,
+)
 from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.theme import mono_font
+from qlora_studio.ui.upload_panel import UploadPanel
+from qlora_studio.ui.value_table import ValueTable
 from qlora_studio.ui.widgets import Button, Card, Chip, Rule, column
+
+_MEASURED = ("Loss", "Divergence")
 
 
 class ExportResult(Card):
@@ -31,11 +41,16 @@ class ExportResult(Card):
         self.chip = Chip("written", "plain")
         self.open_button = Button("Open folder", "small")
         self.open_button.clicked.connect(lambda: self.folder_requested.emit(exported.path))
+        self.upload_button = Button("Upload…", "small", checkable=True)
+        self.upload_button.toggled.connect(self._on_upload_toggled)
+        self.panel = UploadPanel(exported.path)
         self.header.insertWidget(1, self.chip)
-        self.add_header(self.open_button)
+        self.add_header(self.upload_button, self.open_button)
         path = Label(exported.path, wrap=True, selectable=True)
         path.setFont(mono_font(12))
         self.add(path, Label(_facts(exported), "caption", wrap=True))
+        self.add(self.panel)
+        self.panel.hide()
         commands = commands_for(exported, run)
         for number, command in enumerate(commands):
             self.add(Rule() if number == 0 else _gap(), CopyBlock(command.program, command.text))
@@ -44,8 +59,12 @@ class ExportResult(Card):
         self.checks, self._verdict = CheckList("Verification"), Label("", "title")
         self._verified = QWidget()
         box = column(self._verified, margins=(0, 6, 0, 0), spacing=4)
-        self.losses, self._losses_title = FactGrid(), Label("Loss on the held-out rows", "title")
-        for part in (Rule(), self._verdict, self.checks, self._losses_title, self.losses):
+        self.losses, self._losses_title = ValueTable("Loss on the held-out rows", _MEASURED), Label("", "title")
+        self.bases, self._bases_title = ValueTable("Which base to merge into", _MEASURED), Label("", "title")
+        self._better = Label("", "caption", wrap=True)
+        self._bases_title.setText("Which base to merge into")
+        measured = (self._losses_title, self.losses, self._bases_title, self.bases, self._better)
+        for part in (Rule(), self._verdict, self.checks, *measured):
             box.addWidget(part)
         self.add(self._verified)
         self.show_report({})
@@ -56,9 +75,17 @@ class ExportResult(Card):
         failed = sum(check.level == "error" for check in checks)
         right = bool(checks) and bool(report.get("verified", not failed))
         self.checks.show_checks(checks)
-        losses = measured_losses(report)
-        self.losses.show_facts(losses)
-        self._losses_title.setVisible(bool(losses))
+        losses, bases = measured_losses(report), compared_bases(report)
+        self.losses.show_rows(losses)
+        self.bases.show_rows(bases)
+        self._better.setText(better_base(report))
+        self._losses_title.setText(f"Measured on {int(report.get('tokens') or 0):,} held-out tokens")
+        for part, rows in ((self.losses, losses), (self._losses_title, losses)):
+            part.setVisible(bool(rows))
+        for part in (self.bases, self._bases_title, self._better):
+            part.setVisible(bool(bases))
+        if self.panel.isVisible():
+            self.panel.look()
         self._verified.setVisible(bool(checks))
         words = "all hold" if not failed else f"{failed} of {len(checks)} do not hold"
         self._verdict.setText(f"Verification: {words}" if checks else "")
@@ -66,6 +93,11 @@ class ExportResult(Card):
         self.chip.show_word(
             *(("verified", "ok") if right else ("not right", "bad") if checks else ("not verified", "plain"))
         )
+
+    def _on_upload_toggled(self, wanted: bool) -> None:
+        if wanted:
+            self.panel.look()
+        self.panel.setVisible(wanted)
 
 
 def _facts(exported: Exported) -> str:

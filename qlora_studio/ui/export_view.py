@@ -13,6 +13,7 @@ from qlora_studio.core.run_state import RunState
 from qlora_studio.core.serving import ServingCommand, serving_commands
 from qlora_studio.storage.run_folder import RunFolder, folder_name
 from qlora_studio.ui.runs_view import RunLine
+from qlora_studio.ui.value_row import ValueRow
 
 _PHASES = {
     "loading_libraries": "Starting",
@@ -31,6 +32,7 @@ _SUBJECTS = {
     "merged": "This export",
     "gguf": "This export (GGUF)",
 }
+BASES = {"original": "Original 16-bit weights", "nf4": "The 4-bit weights of the training"}
 _LEVELS = {True: "ok", False: "error"}
 
 
@@ -129,12 +131,45 @@ def commands_for(exported: Exported, run: RunChoice) -> tuple[ServingCommand, ..
     return serving_commands(shape, folder, file=file, name=name, base=run.base, rank=run.rank)
 
 
-def measured_losses(report: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return what a verification measured on the held-out rows: whose loss, and how large it is."""
-    losses = [(_SUBJECTS.get(name, name), value) for name, value in report.get("losses", {}).items()]
+def measured_losses(report: dict[str, Any]) -> tuple[ValueRow, ...]:
+    """Return what a verification measured on the held-out rows: whose loss, and how far from the adapter as trained."""
+    divergences = {"adapter": 0.0, "merged": report.get("divergence_as_trained")}
+    divergences["gguf"] = divergences["merged"]
+    return tuple(
+        ValueRow(_SUBJECTS.get(name, name), (f"{value:.4f}", _divergence(divergences.get(name))))
+        for name, value in report.get("losses", {}).items()
+        if isinstance(value, float)
+    )
+
+
+def compared_bases(report: dict[str, Any]) -> tuple[ValueRow, ...]:
+    """Return what merging into either base was measured to give; nothing where it was not measured."""
     bases = report.get("bases") or {}
-    losses += [(f"Merged into {item.get('base')}", item.get("loss")) for item in bases.get("bases", ())]
-    return tuple((words, f"{value:.4f}") for words, value in losses if isinstance(value, float))
+    better = bases.get("recommended")
+    return tuple(
+        ValueRow(
+            BASES.get(str(item.get("base")), str(item.get("base"))),
+            (f"{item['loss']:.4f}", _divergence(item.get("divergence"))),
+            "better here" if item.get("base") == better else "",
+        )
+        for item in bases.get("bases", ())
+        if isinstance(item.get("loss"), float)
+    )
+
+
+def better_base(report: dict[str, Any]) -> str:
+    """Return the recommendation in a sentence, and whether the export follows it."""
+    better = (report.get("bases") or {}).get("recommended")
+    if better is None:
+        return ""
+    words = BASES.get(str(better), str(better))
+    if report.get("base_weights") == better:
+        return f"{words}: better on your own rows, and what this export was merged into."
+    return f"{words} would be better on your own rows. Choose them under Merged into, and export again."
+
+
+def _divergence(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "–"
 
 
 def verification_checks(report: dict[str, Any]) -> tuple[ReportedCheck, ...]:

@@ -39,12 +39,13 @@ class Studio(QObject):
         self.estimates = EstimateControl()
         self.gpu = GpuStore()
         self.data, self.export, self.chat, self.download = JobControl(), JobControl(), JobControl(), JobControl()
+        self.upload = JobControl()
         self.queue = QueueControl(settings.runs_path, self._free_bytes, lambda: not self.runs.at_work())
         self.queue.started.connect(lambda folder: self.runs.open(folder))
         self.queue.failed.connect(self.failed)
         self._search = Background(self)
         self._search.answered.connect(self._on_search_answered)
-        for part in (self.runs, self.data, self.export, self.chat, self.download):
+        for part in (self.runs, self.data, self.export, self.chat, self.download, self.upload):
             part.failed.connect(self.failed)
         self.draft.changed.connect(self.estimates.take_config)
         self.runs.worked.connect(self._watch_worker)
@@ -95,7 +96,7 @@ class Studio(QObject):
         else:
             session = shown
         if not working:
-            for what, job in (("Exporting", self.export), ("Downloading", self.download)):
+            for what, job in (("Exporting", self.export), ("Uploading", self.upload), ("Downloading", self.download)):
                 if job.is_at_work():
                     return job_status(what, "", job.store.state)
         if session is None:
@@ -106,6 +107,7 @@ class Studio(QObject):
         """Return what a closing window leaves at work."""
         names = [session.store.config.name for session in self.runs.at_work() if session.store.config]
         names += ["An export"] if self.export.is_at_work() else []
+        names += ["An upload"] if self.upload.is_at_work() else []
         return tuple(names)
 
     def end(self) -> None:
@@ -114,14 +116,16 @@ class Studio(QObject):
         self.runs.leave_all()
         for job in (self.data, self.chat, self.download):
             job.end()
-        self.export.leave()
+        for job in (self.export, self.upload):
+            job.leave()
         self.gpu.stop()
 
     def stop_work(self) -> None:
         """Ask everything at work to save and end."""
         self.runs.stop_all()
-        if self.export.is_at_work():
-            self.export.send(Stop(save=True))
+        for job in (self.export, self.upload):
+            if job.is_at_work():
+                job.send(Stop(save=True))
 
     def _free_bytes(self) -> int | None:
         sample = self.gpu.sample

@@ -24,6 +24,7 @@ from qlora_studio.ui.settings_wiring import SettingsWiring
 from qlora_studio.ui.studio import Studio
 from qlora_studio.ui.training_page import TrainingPage
 from qlora_studio.ui.training_wiring import TrainingWiring
+from qlora_studio.ui.upload_wiring import UploadWiring
 
 P = TypeVar("P", bound=Page)
 
@@ -56,6 +57,7 @@ def _wire_runs(studio: Studio, window: MainWindow) -> None:
     """Connect the pages of what was trained: they share one list of runs."""
     runs, runs_page = RunsList(studio), _page(window, RunsPage)
     export = ExportWiring(studio, window, _page(window, ExportPage), runs)
+    UploadWiring(studio, window, _page(window, ExportPage))
     chat = ChatWiring(studio, window, _page(window, ChatPage), runs)
     RunsWiring(studio, window, runs_page, runs)
     for signal, wiring, name in (

@@ -12,7 +12,7 @@ from tests.cli.conftest import Outcome
 
 Studio = Callable[..., Outcome]
 COMMANDS = [
-    *("demo", "train", "resume", "watch", "queue", "runs", "merge", "export", "verify", "chat"),
+    *("demo", "train", "resume", "watch", "queue", "runs", "merge", "export", "verify", "upload", "chat"),
     *("preview", "check-data", "estimate", "fit", "download", "doctor"),
 ]
 

@@ -16,7 +16,8 @@ from qlora_studio.storage.export_folder import staged_export
 from qlora_studio.ui.copy_block import CopyBlock
 from qlora_studio.ui.export_list import PastExport, past_exports
 from qlora_studio.ui.export_page import ExportPage
-from qlora_studio.ui.export_view import RunChoice, space_text, verification_checks
+from qlora_studio.ui.export_view import RunChoice, better_base, compared_bases, space_text, verification_checks
+from qlora_studio.ui.value_row import ValueRow
 
 LEFT = Qt.MouseButton.LeftButton
 
@@ -134,7 +135,10 @@ def test_a_finished_export_shows_folder_commands_and_verification(page: ExportPa
     QTest.mouseClick(first.open_button, LEFT)
     assert asked == ["/models/a b"]
     assert "Same ids" in texts(page)
-    assert first.losses.facts() == (("Base model", "2.5000"), ("With the adapter, as trained", "1.2500"))
+    assert first.losses.rows() == (
+        ValueRow("Base model", ("2.5000", "–")),
+        ValueRow("With the adapter, as trained", ("1.2500", "0.0000")),
+    )
 
 
 def test_a_result_that_is_shown_stays_when_another_comes(page: ExportPage) -> None:
@@ -165,6 +169,20 @@ def test_a_check_without_a_level_has_one_by_whether_it_passed() -> None:
         ("Stop token", "ok"),
         ("X", "error"),
     ]
+
+
+def bases(*, made_from: str) -> dict[str, object]:
+    found = [{"base": "original", "loss": 1.25, "divergence": 0.01}, {"base": "nf4", "loss": 1.3, "divergence": 0.0}]
+    return {"bases": {"bases": found, "recommended": "original"}, "base_weights": made_from}
+
+
+def test_both_bases_stand_beside_each_other_with_the_better_one_named() -> None:
+    first, second = compared_bases(bases(made_from="original"))
+    assert (first.name, first.values, first.note) == ("Original 16-bit weights", ("1.2500", "0.0100"), "better here")
+    assert (second.values, second.note) == (("1.3000", "0.0000"), "")
+    assert "what this export was merged into" in better_base(bases(made_from="original"))
+    assert "export again" in better_base(bases(made_from="nf4"))
+    assert (compared_bases({}), better_base({})) == ((), "")
 
 
 def past(path: str, *, verified: bool = True) -> PastExport:

@@ -1,0 +1,49 @@
+"""`upload`: an export as a repository on the hub, because the user asked for it."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.cli.console import Console
+from qlora_studio.cli.job_session import run_job
+from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.job import UploadJob
+from qlora_studio.core.problem import StudioError
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.storage.upload_files import check_repository, upload_files
+
+
+def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
+    """Add `upload`."""
+    upload = commands.add_parser(
+        "upload",
+        parents=[shared],
+        help="upload an export to the hub",
+        description="Upload an export to the Hugging Face hub, as a private repository unless --public is given. Only "
+        "what is verified, and tells nothing of this computer, is uploaded. The token is the one of `hf auth login`.",
+    )
+    upload.add_argument("path", metavar="DIR", help="the export's folder")
+    upload.add_argument("--repo", required=True, metavar="OWNER/NAME", help="the repository; made where there is none")
+    upload.add_argument("--public", action="store_true", help="let everybody see it")
+    upload.add_argument(
+        "--force", action="store_true", help="upload even what is not verified, or names this computer or its user"
+    )
+    upload.set_defaults(run=upload_export)
+
+
+def upload_export(arguments: argparse.Namespace, console: Console) -> int:
+    """Say what goes where, then upload it."""
+    path = Path(arguments.path).expanduser()
+    if not path.is_dir():
+        raise StudioError(f"There is no folder {path}.", kind="run_not_found", advice="Name the folder of an export.")
+    check_repository(arguments.repo)
+    files = upload_files(path)
+    size, seen = bytes_text(sum(file.size for file in files)), "everybody" if arguments.public else "you alone"
+    console.say(f"{len(files)} files, {size}, to {arguments.repo}, seen by {seen}.")
+    job = UploadJob(
+        path=str(path.resolve()), repository=arguments.repo, private=not arguments.public, force=arguments.force
+    )
+    state = run_job(job, console)
+    console.report(state.facts)
+    console.result(str(state.facts["url"]))
+    return ExitCode.OK

@@ -11,7 +11,7 @@ from qlora_studio.cli.train_command import existing_run
 from qlora_studio.core.commands import Ask, Stop
 from qlora_studio.core.events import Event, TextGenerated
 from qlora_studio.core.exit_code import ExitCode
-from qlora_studio.core.job import ChatJob
+from qlora_studio.core.job import CHAT_VARIANTS, ChatJob
 from qlora_studio.core.problem import StudioError
 from qlora_studio.jobs.job_folders import new_job_folder
 from qlora_studio.storage.run_folder import RunFolder
@@ -28,8 +28,13 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     chat.add_argument("run_dir", metavar="RUN_DIR", help="the run's folder")
     chat.add_argument("--prompt", help="what to ask")
     chat.add_argument("--system", default="", help="a system message before the prompt")
-    chat.add_argument("--variant", choices=["tuned", "base", "both"], default="tuned", help="which model answers")
-    chat.add_argument("--checkpoint", default="final", help="final, best, last or a step (default: final)")
+    chat.add_argument(
+        "--variant",
+        default="tuned",
+        metavar="V",
+        help="which models answer: tuned, base, merged, gguf, with commas; both for base,tuned (default: tuned)",
+    )
+    chat.add_argument("--checkpoint", default="best", help="best, final, last or a step (default: best)")
     chat.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer (default: 256)")
     chat.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 always takes the likeliest word")
     chat.add_argument("--seed", type=int, default=42, help="of the choice of words, with a temperature")
@@ -39,7 +44,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 def chat_run(arguments: argparse.Namespace, console: Console) -> int:
     """Answer one prompt, or each line of the input."""
     folder = existing_run(arguments.run_dir)
-    variants = ["base", "tuned"] if arguments.variant == "both" else [arguments.variant]
+    variants = _variants(arguments.variant)
     prompts = [arguments.prompt] if arguments.prompt is not None else list(_lines())
     if not prompts:
         raise StudioError("There is nothing to ask.", kind="usage", advice='Give --prompt "…", or lines on stdin.')
@@ -49,6 +54,17 @@ def chat_run(arguments: argparse.Namespace, console: Console) -> int:
     answers = conversation.answers
     console.report({"prompt": prompts[0], "answers": answers[0], "conversations": _told(prompts, answers)})
     return ExitCode.OK
+
+
+def _variants(text: str) -> list[str]:
+    names = ["base", "tuned"] if text == "both" else [name.strip() for name in text.split(",") if name.strip()]
+    if not names or set(names) - set(CHAT_VARIANTS):
+        raise StudioError(
+            f'"{text}" names no model of a run.',
+            kind="usage",
+            advice=f"There are {', '.join(CHAT_VARIANTS)}, and both.",
+        )
+    return list(dict.fromkeys(names))
 
 
 def answers_of(

@@ -85,7 +85,7 @@ def verify_export(arguments: argparse.Namespace, console: Console) -> int:
 
 def _add_options(parser: argparse.ArgumentParser, *, needs_run: bool = True) -> None:
     parser.add_argument("run_dir", metavar="RUN_DIR", nargs=None if needs_run else "?", help="the run's folder")
-    parser.add_argument("--checkpoint", default="final", help="final, best, last or a step (default: final)")
+    parser.add_argument("--checkpoint", default="best", help="best, final, last or a step (default: best)")
     parser.add_argument(
         "--base",
         choices=["original", "nf4"],

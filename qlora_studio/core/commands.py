@@ -39,7 +39,7 @@ class EvaluateNow(Message):
 
 
 class Ask(Message):
-    """Answer a conversation, in a chat job. `variants` names which models answer: base, tuned."""
+    """Answer a conversation, in a chat job. `variants` names which models answer: tuned, base, merged, gguf."""
 
     type: Literal["ask"] = "ask"
     request: int

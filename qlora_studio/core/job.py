@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from qlora_studio.core.run_config import RunConfig
 
+CHAT_VARIANTS = ("tuned", "base", "merged", "gguf")
+
 
 class _Job(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -21,12 +23,12 @@ class TrainJob(_Job):
 
 
 class ExportJob(_Job):
-    """Write a run's adapter in other shapes. `checkpoint` is final, best, last or a step."""
+    """Write a run's adapter in other shapes. `checkpoint` is best, final, last or a step."""
 
     kind: Literal["export"] = "export"
     run_dir: str
     formats: list[str] = ["safetensors"]
-    checkpoint: str = "final"
+    checkpoint: str = "best"
     base: Literal["original", "nf4"] = "original"
     out_dir: str = ""
     force: bool = False
@@ -57,11 +59,11 @@ class MergeJob(_Job):
 
 
 class ChatJob(_Job):
-    """Load a run's model and answer `Ask` commands until `Stop`."""
+    """Answer `Ask` commands by a run's models until `Stop`: with the adapter and without, and what was exported."""
 
     kind: Literal["chat"] = "chat"
     run_dir: str
-    checkpoint: str = "final"
+    checkpoint: str = "best"
 
 
 class DataJob(_Job):

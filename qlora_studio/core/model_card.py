@@ -24,6 +24,7 @@ class CardFacts:
     evaluation_rows: int = 0
     data_hash: str = ""
     steps: int = 0
+    checkpoint: str = "final"
     loss_before: float | None = None
     loss_after: float | None = None
     versions: dict[str, str] = field(default_factory=dict)
@@ -132,13 +133,18 @@ def _settings(config: RunConfig, facts: CardFacts) -> list[tuple[str, Any]]:
         ("Adapter", f"{kind}, rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, {lora.target_modules}"),
         ("Base in training", base),
         ("Merged into", "the original 16-bit weights" if facts.base_weights == "original" else "the NF4 round trip"),
-        ("Steps", f"{facts.steps:,}" if facts.steps else "-"),
+        ("Steps", _steps(facts)),
         ("Effective batch", f"{config.effective_batch}"),
         ("Learning rate", f"{training.learning_rate:g}, {training.scheduler}"),
         ("Max length", f"{count_text(training.max_length)} tokens"),
         ("Loss on", "answers" if training.loss_on == "assistant" else "the full text"),
         ("Seed", f"{training.seed}"),
     ]
+
+
+def _steps(facts: CardFacts) -> str:
+    steps = f"{facts.steps:,}" if facts.steps else "-"
+    return steps if facts.checkpoint == "final" else f"{steps} (an earlier checkpoint)"
 
 
 def _evaluation(facts: CardFacts) -> list[str]:

@@ -21,7 +21,7 @@ from qlora_studio.engine.llama_cpp import require_quantizer
 from qlora_studio.engine.merge import copy_companions, peak_rss, write_merged
 from qlora_studio.engine.merged_weights import MergedWeights
 from qlora_studio.engine.nf4_round_trip import Nf4RoundTrip
-from qlora_studio.engine.saved_adapter import adapter_folder, check_base
+from qlora_studio.engine.saved_adapter import adapter_folder, check_base, checkpoint_name
 from qlora_studio.storage import fingerprint
 from qlora_studio.storage.checkpoint_folder import MANIFEST
 from qlora_studio.storage.export_folder import StagedExport, require_free_place, require_space, staged_export
@@ -59,7 +59,7 @@ def export_run(
     run: RunFolder,
     *,
     formats: list[str],
-    checkpoint: str = "final",
+    checkpoint: str = "best",
     base: BaseWeights = "original",
     out_dir: str = "",
     context: JobContext,
@@ -92,7 +92,7 @@ def _source(run: RunFolder, checkpoint: str, weights: BaseWeights, context: JobC
     if weights == "nf4" and config.quantization.method == "none":
         context.warn("base", "This run was trained on 16-bit weights, so they are what it is merged into.")
         weights = "original"
-    return ExportSource(run, config, base, adapter, checkpoint, weights)
+    return ExportSource(run, config, base, adapter, checkpoint_name(adapter), weights)
 
 
 def _place(source: ExportSource, shape: ExportFormat, out_dir: str, *, alone: bool) -> Path:

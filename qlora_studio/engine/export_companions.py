@@ -11,6 +11,7 @@ from qlora_studio.core.model_card import CardFacts, loss_picture, model_card, pu
 from qlora_studio.core.run_config_text import to_toml
 from qlora_studio.core.serving import serving_commands
 from qlora_studio.storage import fingerprint
+from qlora_studio.storage.export_folder import read_manifest
 from qlora_studio.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -84,15 +85,18 @@ def _write_card(source: "ExportSource", shape: ExportFormat, folder: Path, place
 
 def _card_facts(source: "ExportSource", shape: ExportFormat, usage: tuple[tuple[str, str], ...]) -> CardFacts:
     state = source.run.state()
-    before, after = state.first_evaluation, state.evaluation
+    before = state.first_evaluation
+    manifest = read_manifest(source.adapter) if source.checkpoint != "final" else {}
+    after = manifest.get("evaluation_loss", state.evaluation.loss if state.evaluation else None)
     return CardFacts(
         title=source.config.name,
         training_rows=state.dataset.training_rows if state.dataset else 0,
         evaluation_rows=state.dataset.evaluation_rows if state.dataset else 0,
         data_hash=_data_hash(source.config.data.path),
-        steps=state.step,
+        steps=int(manifest.get("step", state.step)),
+        checkpoint=source.checkpoint,
         loss_before=before.loss if before else None,
-        loss_after=after.loss if after else None,
+        loss_after=after,
         versions=versions(),
         format=shape.title,
         base_weights=source.weights,

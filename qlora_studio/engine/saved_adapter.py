@@ -56,7 +56,7 @@ def save_final_adapter(
 def load_tuned(
     run: RunFolder, device: Device, checkpoint: str, context: JobContext
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Return the run's base with its adapter, and the tokenizer. `checkpoint` is final, best, last or a step."""
+    """Return the run's base with its adapter, and the tokenizer. `checkpoint` is best, final, last or a step."""
     config = run.config()
     folder = adapter_folder(run, checkpoint)
     base = base_folder(config.model.source, config.model.revision, context)
@@ -68,12 +68,18 @@ def load_tuned(
 
 
 def adapter_folder(run: RunFolder, checkpoint: str) -> Path:
-    """Return the verified folder of an adapter of the run. Raises StudioError where there is none, or a broken one."""
+    """Return the verified folder of an adapter of the run: best, final, last or a step.
+
+    Best is the one with the lowest held-out loss; the final adapter where none was measured, or none is better. Raises
+    StudioError where there is none, or a broken one.
+    """
     checkpoints = CheckpointFolder(run.checkpoints_path)
     if checkpoint == "final":
         path: Path | None = run.adapter_path if run.adapter_path.is_dir() else None
-    elif checkpoint in ("best", "last"):
-        found = checkpoints.best() if checkpoint == "best" else next(checkpoints.safe(), None)
+    elif checkpoint == "best":
+        path = _best(run, checkpoints)
+    elif checkpoint == "last":
+        found = next(checkpoints.safe(), None)
         path = found.path if found else None
     else:
         path = run.checkpoints_path / f"checkpoint-{checkpoint.removeprefix('checkpoint-')}"
@@ -91,6 +97,11 @@ def adapter_folder(run: RunFolder, checkpoint: str) -> Path:
         ) from error
 
 
+def checkpoint_name(folder: Path) -> str:
+    """Return what an adapter's folder is known by: `final`, or the step of its checkpoint."""
+    return folder.name.removeprefix("checkpoint-") if folder.name.startswith("checkpoint-") else "final"
+
+
 def check_base(run: RunFolder, base: Path) -> None:
     """Raise StudioError where the base is not the one that the run's adapter was trained on."""
     try:
@@ -104,6 +115,17 @@ def check_base(run: RunFolder, base: Path) -> None:
             advice="Put the original base model back.",
             detail="\n".join(changed),
         )
+
+
+def _best(run: RunFolder, checkpoints: CheckpointFolder) -> Path | None:
+    final = run.adapter_path if run.adapter_path.is_dir() else None
+    best = checkpoints.best()
+    if final is None or best is None:
+        return final or (best.path if best else None)
+    state = run.state()
+    last = state.evaluation.loss if state.evaluation and state.evaluation.step == state.step else None
+    is_better = last is None or (best.evaluation_loss is not None and best.evaluation_loss < last)
+    return best.path if is_better else final
 
 
 def _name_the_base(folder: Path, config: RunConfig) -> None:

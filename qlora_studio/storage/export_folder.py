@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             advice="Export again.",
         ) from error
     return dict(manifest)
+
+
+def exports_of(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the finished exports in a folder with their manifests, newest first."""
+    found = []
+    for path in folder.glob("[!.]*") if folder.is_dir() else ():
+        with suppress(StudioError):
+            found.append((path, read_manifest(path)))
+    return sorted(found, key=lambda item: -item[0].stat().st_mtime)
 
 
 def damages(folder: Path) -> list[str]:

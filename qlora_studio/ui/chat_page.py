@@ -1,4 +1,4 @@
-"""The page where a trained model is talked to, its base beside it, from one set of weights and one seed."""
+"""The page where a trained model is talked to, beside its base and what was exported: one prompt, one seed."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,19 @@ from qlora_studio.ui.exchange import VARIANTS, Exchange
 from qlora_studio.ui.export_view import RunChoice
 from qlora_studio.ui.fields import CheckBox, ComboBox, NumberBox, SpinBox
 from qlora_studio.ui.page import Page
-from qlora_studio.ui.plain_text import Label
+from qlora_studio.ui.plain_text import Label, set_tooltip
 from qlora_studio.ui.prompt_field import PromptField
 from qlora_studio.ui.scrolled_content import ScrolledContent
 from qlora_studio.ui.tiles import TileGrid
 from qlora_studio.ui.widgets import Button, Card, PrimaryButton, column, row
 
-_CHECKPOINTS = {"final": "Final adapter", "best": "Best checkpoint", "last": "Last checkpoint"}
+_CHECKPOINTS = {"best": "Best checkpoint", "final": "Final adapter", "last": "Last checkpoint"}
+_HINT = (
+    "Tuned and base come from one set of weights, with the adapter and without. Merged and GGUF are read from what was "
+    "exported. Same prompt, same seed."
+)
+
+_WHAT = {"merged": "a merged model", "gguf": "a GGUF"}
 
 
 class ChatPage(Page):
@@ -89,7 +95,7 @@ class ChatPage(Page):
     def submit(self) -> None:
         """Ask what stands in the field."""
         run, text = self._runs.get(self.run.value()), self.prompt.text()
-        chosen = tuple(name for name, box in self.variants.items() if box.isChecked())
+        chosen = tuple(name for name, box in self.variants.items() if box.isChecked() and box.isEnabled())
         if run is None or not text or not chosen or self._waiting:
             return
         self.clear_error()
@@ -101,7 +107,7 @@ class ChatPage(Page):
         self.prompt.clear()
         self.send.setEnabled(False)
         QTimer.singleShot(0, self._scroll_down)
-        self.ask_requested.emit(run.path, self.checkpoint.value() or "final", asks)
+        self.ask_requested.emit(run.path, self.checkpoint.value() or "best", asks)
 
     def exchanges(self) -> tuple[Exchange, ...]:
         """Return the conversation."""
@@ -147,6 +153,15 @@ class ChatPage(Page):
     def _name_run(self) -> None:
         run = self._runs.get(self.run.value())
         self.set_heading("Chat", f"{run.name} · {run.base}" if run else "Nothing to talk to yet")
+        self._offer_exports(run)
+
+    def _offer_exports(self, run: RunChoice | None) -> None:
+        """What was not exported cannot be asked, and says so."""
+        there = {variant for variant, _ in run.answering} if run else set()
+        for name in ("merged", "gguf"):
+            box = self.variants[name]
+            box.setEnabled(name in there)
+            set_tooltip(box, "" if name in there else f"Export {_WHAT[name]} of this run first.")
 
     def _build(self) -> None:
         self._empty = Card("No trained run yet")
@@ -192,8 +207,7 @@ class ChatPage(Page):
         self._area.setFrameShape(QFrame.Shape.NoFrame)
         content = ScrolledContent()
         self._transcript = column(content, margins=(0, 0, 6, 0), spacing=10)
-        hint = "Both answers come from one set of weights: with the adapter, and without. Same prompt, same seed."
-        self._hint = Label(hint, "muted", wrap=True)
+        self._hint = Label(_HINT, "muted", wrap=True)
         self._transcript.addWidget(self._hint)
         self._transcript.addStretch(1)
         self._area.setWidget(content)
@@ -202,8 +216,8 @@ class ChatPage(Page):
         card.add(self.prompt)
         foot = row(spacing=14)
         self._state = Label("", "caption")
-        for box in self.variants.values():
-            box.setChecked(True)
+        for name, box in self.variants.items():
+            box.setChecked(name in ("tuned", "base"))
             foot.addWidget(box)
         foot.addWidget(self._state, 1)
         foot.addWidget(self.send)

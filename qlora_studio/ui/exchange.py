@@ -3,10 +3,11 @@
 from PySide6.QtWidgets import QWidget
 
 from qlora_studio.ui.plain_text import Label
-from qlora_studio.ui.side_by_side import SideBySide
+from qlora_studio.ui.tiles import TileGrid
 from qlora_studio.ui.widgets import Card, column
 
-VARIANTS = {"tuned": "Tuned", "base": "Base"}
+VARIANTS = {"tuned": "Tuned", "base": "Base", "merged": "Merged", "gguf": "GGUF"}
+_LEAST_WIDTH = 230  # of an answer
 
 
 class AnswerCard(Card):
@@ -47,7 +48,8 @@ class Exchange(QWidget):
         self.answers = {variant: AnswerCard(variant) for variant in variants}
         box = column(self, margins=(0, 4, 0, 8), spacing=8)
         box.addWidget(Label(prompt, "strong", wrap=True, selectable=True))
-        box.addWidget(SideBySide(*self.answers.values(), breakpoint=520))
+        columns = [number for number in (1, 2, len(variants)) if number <= len(variants)]
+        box.addWidget(TileGrid(tuple(self.answers.values()), columns=columns, least=_LEAST_WIDTH))
 
     def messages(self, variant: str) -> list[dict[str, str]]:
         """Return the turn as messages, the answer as this variant gave it."""

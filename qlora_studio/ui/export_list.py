@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.events import Exported
-from qlora_studio.core.problem import StudioError
-from qlora_studio.storage.export_folder import VERIFICATION_FILES, read_manifest
+from qlora_studio.storage.export_folder import VERIFICATION_FILES, exports_of
 
 _PLAIN = (str, int, float, bool)
 
@@ -22,17 +21,14 @@ class PastExport:
 
 def past_exports(folder: Path) -> tuple[PastExport, ...]:
     """Return the finished exports in a folder, newest first."""
-    found = [path for path in folder.glob("[!.]*") if path.is_dir()] if folder.is_dir() else []
-    exports = [export for path in sorted(found, key=_age) if (export := past_export(path)) is not None]
-    return tuple(exports)
+    exports = [_past_export(path, manifest) for path, manifest in exports_of(folder)]
+    return tuple(export for export in exports if export is not None)
 
 
-def past_export(path: Path) -> PastExport | None:
-    """Return the export in a folder, None where there is no finished one."""
+def _past_export(path: Path, manifest: dict[str, Any]) -> PastExport | None:
     try:
-        manifest = read_manifest(path)
         size = sum(int(entry["size"]) for entry in manifest["files"].values())
-    except (StudioError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return None
     facts = {key: value for key, value in manifest.items() if isinstance(value, _PLAIN)}
     exported = Exported(format=str(facts.get("format", "")), path=str(path), size_bytes=size, facts=facts)
@@ -45,7 +41,3 @@ def _report(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return report if isinstance(report, dict) else {}
-
-
-def _age(path: Path) -> float:
-    return -path.stat().st_mtime

@@ -20,7 +20,7 @@ from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.side_by_side import SideBySide
 from qlora_studio.ui.widgets import Button, Card, PrimaryButton, Rule, column, row
 
-_CHECKPOINTS = {"final": "Final adapter", "best": "Best by evaluation loss", "last": "Last checkpoint"}
+_CHECKPOINTS = {"best": "Best by evaluation loss", "final": "Final adapter", "last": "Last checkpoint"}
 
 
 class ExportPage(Page):
@@ -100,7 +100,7 @@ class ExportPage(Page):
         return ExportJob(
             run_dir=run.path,
             formats=formats,
-            checkpoint=self.checkpoint.value() or "final",
+            checkpoint=self.checkpoint.value() or "best",
             base="nf4" if self.base.value() == "nf4" else "original",
             out_dir=self.place.text(),
         )
@@ -143,7 +143,7 @@ class ExportPage(Page):
             choices[step] = f"Checkpoint {step}"
         before = self.checkpoint.value()
         self.checkpoint.set_choices(choices)
-        self.checkpoint.set_value(before if before in choices else "final")
+        self.checkpoint.set_value(before if before in choices else "best")
         for line in self.lines.values():
             line.show_run(run)
         self._update()

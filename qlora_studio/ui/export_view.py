@@ -1,6 +1,7 @@
 """What the Export page says, as values. Sizes are bytes."""
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,10 @@ class ReportedCheck:
 
 @dataclass(frozen=True)
 class RunChoice:
-    """A run that can be exported: its folder, name, and what its base and adapter weigh."""
+    """A run that can be exported: its folder, name, and what its base and adapter weigh.
+
+    `answering` are its exports that can be asked in a chat: merged or gguf, and of which checkpoint.
+    """
 
     path: str
     name: str
@@ -57,6 +61,7 @@ class RunChoice:
     exports_dir: str = ""
     base: str = ""
     rank: int = 16
+    answering: tuple[tuple[str, str], ...] = ()
 
 
 def choice_of(line: RunLine) -> RunChoice:
@@ -70,7 +75,15 @@ def choice_of(line: RunLine) -> RunChoice:
         exports_dir=str(RunFolder(line.path).exports_path),
         base=line.model,
         rank=line.rank,
+        answering=tuple(_answering(line)),
     )
+
+
+def _answering(line: RunLine) -> Iterator[tuple[str, str]]:
+    kinds = {"safetensors": "merged", "gguf": "gguf", "ollama": "gguf"}
+    for past in line.exports:
+        if variant := kinds.get(past.exported.format.partition(":")[0]):
+            yield variant, str(past.exported.facts.get("checkpoint", "final"))
 
 
 def kind_choices() -> dict[str, tuple[ExportFormat, ...]]:

@@ -12,7 +12,10 @@ from qlora_studio.ui.chat_page import ChatPage
 from qlora_studio.ui.export_view import RunChoice
 
 Told = list[tuple[str, str, list[Ask]]]
-RUNS = [RunChoice("/runs/a", "first", base="SmolLM2"), RunChoice("/runs/b", "second", base="SmolLM2")]
+RUNS = [
+    RunChoice("/runs/a", "first", base="SmolLM2", answering=(("merged", "final"), ("gguf", "final"))),
+    RunChoice("/runs/b", "second", base="SmolLM2"),
+]
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def test_enter_sends_the_prompt_to_both_models_with_the_same_seed(page: ChatPage
     page.seed.setValue(7)
     ask(page, "Where is my parcel?")
     ((run, checkpoint, asks),) = told
-    assert (run, checkpoint) == ("/runs/b", "final")
+    assert (run, checkpoint) == ("/runs/b", "best")
     assert [item.variants for item in asks] == [["tuned"], ["base"]]
     assert {item.seed for item in asks} == {7}
     assert all(item.messages == [{"role": "user", "content": "Where is my parcel?"}] for item in asks)
@@ -104,6 +107,21 @@ def test_only_the_model_that_is_wanted_is_asked(page: ChatPage, told: Told) -> N
     page.variants["base"].click()
     ask(page, "Hi")
     assert [item.variants for item in told[0][2]] == [["tuned"]]
+
+
+def test_what_was_exported_answers_beside_the_others_and_what_was_not_cannot_be_asked(
+    page: ChatPage, told: Told
+) -> None:
+    assert not page.variants["merged"].isEnabled()
+    assert "Export a GGUF" in page.variants["gguf"].toolTip()
+    page.render_runs(RUNS, "/runs/a")
+    for name in ("merged", "gguf"):
+        page.variants[name].click()
+    ask(page, "Hi")
+    assert [item.variants for item in told[0][2]] == [["tuned"], ["base"], ["merged"], ["gguf"]]
+    assert len({item.seed for item in told[0][2]}) == 1
+    answer(page, told[0][2][3], "Ahoy")
+    assert page.exchanges()[0].answers["gguf"].label.text() == "Ahoy"
 
 
 def test_a_new_conversation_and_another_run_begin_with_nothing(page: ChatPage, told: Told) -> None:

@@ -53,7 +53,7 @@ def serving_commands(
     match shape.kind:
         case "safetensors":
             return (
-                ServingCommand("vLLM", f"vllm serve {place} --served-model-name {shlex.quote(name)}"),
+                ServingCommand("vLLM", f"vllm serve {place} --host 127.0.0.1 --served-model-name {shlex.quote(name)}"),
                 ServingCommand(
                     "TGI",
                     "docker run --gpus all --shm-size 1g -p 127.0.0.1:8080:80 "
@@ -72,7 +72,10 @@ def serving_commands(
             return (ServingCommand("Ollama", f"{create} && ollama run {shlex.quote(name)}"),)
         case "adapter":
             modules = shlex.quote(f"{name}={folder}")
-            text = f"vllm serve {shlex.quote(base)} --enable-lora --max-lora-rank {rank} --lora-modules {modules}"
+            text = (
+                f"vllm serve {shlex.quote(base)} --host 127.0.0.1 --enable-lora --max-lora-rank {rank} "
+                f"--lora-modules {modules}"
+            )
             return (ServingCommand("vLLM", text), ServingCommand("transformers", _python(str(folder))))
         case "gguf_adapter":
             text = f"llama-server -m BASE.gguf --lora {model} --jinja --host 127.0.0.1"
@@ -82,12 +85,15 @@ def serving_commands(
 def modelfile(file: str, *, stops: list[str], shape: TemplateShape | None, context_length: int = 0) -> str:
     """Return a Modelfile for a GGUF beside it.
 
-    A value of three quotes cannot be written; such a stop text, or template, is left to the GGUF's own metadata.
+    A value of three quotes cannot be written, and Ollama drops what cannot be printed from one; such a stop text, or
+    template, is left to the GGUF's own metadata.
     """
     lines = [f"FROM ./{file}"]
-    if shape is not None and '"""' not in (template := _go_template(shape)):
+    if shape is not None and _is_kept(template := _go_template(shape)):
         lines.append(f'TEMPLATE """{template}"""')
-    lines += [f"PARAMETER stop {_quoted(text)}" for text in stops if '"' not in text and "\n" not in text]
+    lines += [
+        f"PARAMETER stop {_quoted(text)}" for text in stops if '"' not in text and "\n" not in text and _is_kept(text)
+    ]
     if context_length:
         lines.append(f"PARAMETER num_ctx {context_length}")
     return "\n".join(lines) + "\n"
@@ -108,8 +114,15 @@ def _go_template(shape: TemplateShape) -> str:
 
 
 def _go_text(text: str) -> str:
-    """Braces of two would begin an action: they are written as one."""
-    return text.replace("{{", '{{ "{{" }}')
+    """Braces of two would begin an action, and one at the end would join the next one: they are written by actions."""
+    text = text.replace("{{", "\0")
+    text = f'{text[:-1]}{{{{ "{{" }}}}' if text.endswith("{") else text
+    return text.replace("\0", '{{ "{{" }}')
+
+
+def _is_kept(text: str) -> bool:
+    """Whether Ollama's parser gives a value back as it was written."""
+    return '"""' not in text and all(sign.isprintable() or sign in "\n\t" for sign in text)
 
 
 def _quoted(text: str) -> str:

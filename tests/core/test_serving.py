@@ -62,7 +62,9 @@ def test_servers_listen_on_this_computer_alone() -> None:
         for shape in all_formats()
         for command in serving_commands(shape, PurePosixPath("/m"), file="x.gguf")
     ]
-    assert all("127.0.0.1" in text for text in texts if "llama-server" in text or "docker" in text)
+    servers = [text for text in texts if text.startswith(("llama-server", "docker", "vllm"))]
+    assert len(servers) > 3
+    assert all("127.0.0.1" in text for text in servers)
 
 
 def test_a_modelfile_names_the_gguf_the_template_and_the_stops() -> None:
@@ -78,6 +80,14 @@ def test_three_quotes_never_end_a_value_too_early() -> None:
     shape = TemplateShape(None, TurnShape('"""', ""), TurnShape("", ""), "")
     text = modelfile("x.gguf", stops=['a"b', "c\nd", "ok"], shape=shape)
     assert '"""' not in text
+    assert text.count("PARAMETER stop") == 1
+
+
+@pytest.mark.parametrize("sign", ["\u00a0", "\u200b", "\x07"])
+def test_what_ollama_would_drop_from_a_value_is_not_written_into_one(sign: str) -> None:
+    shape = TemplateShape(None, TurnShape(f"<user>{sign}", ""), TurnShape("", ""), "")
+    text = modelfile("x.gguf", stops=[f"<end{sign}>", "<｜end▁of▁turn｜>"], shape=shape)
+    assert "TEMPLATE" not in text
     assert text.count("PARAMETER stop") == 1
 
 

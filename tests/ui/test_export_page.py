@@ -131,7 +131,10 @@ def test_a_finished_export_shows_folder_commands_and_verification(page: ExportPa
     blocks = first.findChildren(CopyBlock)
     assert "vLLM" in texts(page) and "transformers" in texts(page)
     QTest.mouseClick(blocks[0].copy_button, LEFT)
-    assert QGuiApplication.clipboard().text() == "vllm serve '/models/a b' --served-model-name support-bot"
+    assert (
+        QGuiApplication.clipboard().text()
+        == "vllm serve '/models/a b' --host 127.0.0.1 --served-model-name support-bot"
+    )
     QTest.mouseClick(first.open_button, LEFT)
     assert asked == ["/models/a b"]
     assert "Same ids" in texts(page)

@@ -6,7 +6,16 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.cli.run_source import add_run_source, run_config
-from qlora_studio.core.data_report import DataReport, Neighbour, RowPreview, RowsReport, check_json, preview_json
+from qlora_studio.core.data_report import (
+    DataReport,
+    Neighbour,
+    Rejection,
+    RowPreview,
+    RowsReport,
+    SourceReport,
+    check_json,
+    preview_json,
+)
 from qlora_studio.core.exit_code import ExitCode
 from qlora_studio.core.job import DataJob
 from qlora_studio.core.problem import InvalidRunConfig, Problem, StudioError
@@ -77,7 +86,8 @@ def _inspect(config: RunConfig, rows: list[int | str], console: Console) -> tupl
 
 
 def _row_text(row: RowPreview) -> str:
-    head = f"── row {row.number + 1}, line {row.line}: {row.verdict}"
+    place = ", ".join(dict.fromkeys(part for part in (row.dataset, row.file) if part))
+    head = f"── row {row.number + 1}, {f'{place}, ' if place else ''}line {row.line}: {row.verdict}"
     if row.reason or row.problem:
         return f"{head}: {row.reason or row.problem}\n{row.raw}"
     text, inside = "", False
@@ -110,9 +120,33 @@ def _check_text(report: DataReport) -> str:
         f"{report.path}: {report.format or 'no format'}, {rows.total:,} rows, {rows.ok:,} ok, "
         f"{rows.repaired:,} repaired, {rows.rejected:,} rejected"
     ]
-    lines += [f"  line {item.line}, byte {item.offset}: {item.reason}" for item in report.rejections[:20]]
+    if len(report.sources) > 1:
+        lines += [_source_text(source) for source in report.sources]
+    lines += [f"  {_place(item)}: {item.reason}" for item in report.rejections[:20]]
     lines += [f"  {'ok  ' if check.passed else 'FAIL'} {check.title}: {check.message}" for check in report.checks]
     if report.lengths:
         half, most = report.lengths.quantiles.get("50"), report.lengths.longest
         lines.append(f"  lengths: half of the rows have at most {half} tokens, the longest {most:,}")
     return "\n".join(lines)
+
+
+def _place(item: Rejection) -> str:
+    offset = f", byte {item.offset}" if item.offset >= 0 else ""
+    return f"{item.dataset or item.file} line {item.line}{offset}".strip()
+
+
+def _source_text(source: SourceReport) -> str:
+    parts = [
+        f"{count:,} {words}"
+        for count, words in (
+            (source.ok, "ok"),
+            (source.repaired, "repaired"),
+            (source.rejected, "rejected"),
+            (source.dropped, "dropped as duplicates"),
+            (source.not_drawn, "not drawn"),
+            (source.evaluation, "held out"),
+            (source.seen, "rows an epoch"),
+        )
+        if count
+    ]
+    return f"  {source.name} × {source.weight:g}: {source.format or 'no format'}, {', '.join(parts)}"

@@ -135,6 +135,11 @@ class RowCounts(_Report):
     evaluation: int = 0
     seen: int = 0
 
+    @property
+    def per_epoch(self) -> int:
+        """Rows that an epoch trains on, each as often as its weight repeats it."""
+        return self.seen or self.training
+
 
 class RowSummary(_Report):
     """A line of the table of rows. `tokens` is None for a rejected row; `original` is the row that this one repeats."""

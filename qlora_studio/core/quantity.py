@@ -31,3 +31,8 @@ def count_text(count: float) -> str:
         if abs(count) >= scale:
             return f"{count / scale:.{2 if count / scale < 10 else 1}f} {unit}"
     return f"{count:,.0f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return `1 row`, `2 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from qlora_studio.core.setting import SettingInfo, setting, settings_of
 
 RUN_CONFIG_VERSION = 1
+ENCODING_NAMES = {"utf-8": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}
 
 
 class Section(BaseModel):
@@ -93,9 +94,15 @@ class DatasetSource(Section):
         "utf-8",
         title="Text encoding",
         help="Never guessed. UTF-8 with or without BOM is the rule; choose another if the preview looks wrong.",
-        choices={"utf-8": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"},
+        choices=ENCODING_NAMES,
         advanced=True,
     )
+
+    @property
+    def name(self) -> str:
+        """What the dataset is called in words: the last part of its path, or its name on the hub."""
+        is_path = self.path.startswith(("/", ".", "~")) or "\\" in self.path
+        return self.path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] if is_path else self.path
 
 
 class DataSection(DatasetSource):

@@ -251,10 +251,10 @@ def _packing(data: PreparedData, lengths: LengthStatistics) -> Check:
 def _duplicates(tally: RowTally, config: RunConfig) -> Check:
     exact, near, choice = tally.duplicates, tally.near_duplicates, config.data.duplicates
     left = exact * (choice == "keep") + near * (choice != "drop_near")
-    parts = [f"{exact:,} rows repeat an earlier one."] if exact else []
-    parts += [f"{near:,} differ from an earlier one in case, white space or punctuation only."] if near else []
-    parts += [f"{exact + near - left:,} are dropped, as you chose."] if exact + near > left else []
-    parts += [f"{left:,} stay, on the same side of the split as the first."] if left else []
+    parts = [f"Repeat an earlier row: {exact:,}."] if exact else []
+    parts += [f"Differ from one in case, white space or punctuation only: {near:,}."] if near else []
+    parts += [f"Dropped, as you chose: {exact + near - left:,}."] if exact + near > left else []
+    parts += [f"Kept, on the same side of the split as the first: {left:,}."] if left else []
     words = " ".join(parts) or "All rows are different."
     return _check("no_duplicates", "No row comes twice", not exact or choice != "keep", words, words)
 
@@ -263,12 +263,12 @@ def _evaluation(tally: RowTally) -> Check:
     own = tally.evaluation
     bad, both = own["rejected"] + own["untrainable"], own["in_training"]
     first = "".join(f" The first: {item['reason']} (line {item['line']})." for item in own["problems"][:1])
-    parts = [f"{bad:,} rows cannot be used.{first}"] if bad else []
-    parts += [f"{both:,} rows are left out, because a training row says the same."] if both else []
+    parts = [f"Cannot be used: {bad:,}.{first}"] if bad else []
+    parts += [f"Left out, because a training row says the same: {both:,}."] if both else []
     return _check(
         "evaluation_apart",
         "The evaluation file is read, and apart from the training rows",
         not bad and not both,
         f"All {own['used']:,} rows of it are used, and none is in the training data.",
-        f"{own['used']:,} rows are used. {' '.join(parts)}",
+        f"Rows of it that are used: {own['used']:,}. {' '.join(parts)}",
     )

@@ -14,7 +14,6 @@ from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.opened_data import OpenedData, open_data
 from qlora_studio.engine.read_report import read_report, source_reports
 from qlora_studio.storage.dataset_layout import DatasetChoice
-from qlora_studio.storage.dataset_mixture import dataset_name
 
 _POLL_SECONDS = 0.05
 _TOKENIZER = "starter"  # where no model is chosen
@@ -53,9 +52,7 @@ def _open(config: RunConfig, context: JobContext, waiting: list[ShowRows]) -> Op
 
 def _undecided(source: DatasetSource, choice: DatasetChoice) -> SourceReport:
     subsets = choice.subsets if source.path == choice.path else {}
-    return SourceReport(
-        name=dataset_name(source.path), path=source.path, subset=source.subset, split=source.split, subsets=subsets
-    )
+    return SourceReport(name=source.name, path=source.path, subset=source.subset, split=source.split, subsets=subsets)
 
 
 def _tokenized(

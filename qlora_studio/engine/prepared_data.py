@@ -26,7 +26,6 @@ from qlora_studio.engine.prepared_cache import key_of, let_go_of_oldest, store_p
 from qlora_studio.engine.prepared_facts import facts_of
 from qlora_studio.engine.rendering import RowRenderer
 from qlora_studio.engine.row_tally import RowTally
-from qlora_studio.storage.dataset_mixture import dataset_name
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def prepare(
 def refusal(tally: RowTally, config: RunConfig) -> StudioError | None:
     """Return why a run would refuse these rows, or None."""
     rejected, read = tally.verdicts["rejected"], tally.verdicts["ok"] + tally.verdicts["repaired"]
-    name = " and ".join(dataset_name(source.path) for source in config.data.sources)
+    name = " and ".join(source.name for source in config.data.sources)
     bad = rejected + tally.untrainable
     bad += tally.evaluation.get("rejected", 0) + tally.evaluation.get("untrainable", 0)
     first = f" The first: {tally.problems[0]['reason']} (line {tally.problems[0]['line']})." if tally.problems else ""

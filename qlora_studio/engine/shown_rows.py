@@ -77,7 +77,7 @@ class ShownRows:
         for row in command.rows:
             if isinstance(row, int) or row.isdigit():
                 yield int(row)
-            elif row == "rejected":
+            elif row == "rejected" or (row == "first" and not usable.size):
                 yield from [problem["number"] for problem in self._tally.problems[:1]]
             elif not usable.size:
                 continue

@@ -1,12 +1,15 @@
 """Text encodings of dataset files: UTF-8, or what the user says; never a guess, but a preview of what others read."""
 
 import codecs
+import re
 from collections.abc import Iterator
 
 from qlora_studio.core.problem import StudioError
+from qlora_studio.core.run_config import ENCODING_NAMES
 
-ENCODING_NAMES = {"utf-8": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}
 _CONTEXT = 24
+_READING = 480
+_NO_ASCII = re.compile(rb"[^\x01-\x7f]")
 
 
 class TextEncoding:
@@ -73,14 +76,18 @@ def preview(data: bytes, encoding: str) -> str:
 
 
 def readings(data: bytes) -> dict[str, str]:
-    """Return what each encoding reads in the first bytes of a file, to be shown side by side."""
-    return {
-        "utf-8": preview(data.removeprefix(codecs.BOM_UTF8), "utf-8"),
-        "utf-16": preview(
-            data, "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-16-le"
-        ),
-        "cp1252": preview(data, "cp1252"),
-    }
+    """Return what each encoding reads in the first bytes of a file, to be shown side by side.
+
+    They begin a little before the first byte that is no ASCII: there the encodings differ. UTF-16 is read only where
+    there are zero bytes, as every UTF-16 text with Latin letters has.
+    """
+    first = _NO_ASCII.search(data)
+    data = data[max(0, first.start() - _CONTEXT) // 2 * 2 if first else 0 :][:_READING]
+    found = {"utf-8": preview(data.removeprefix(codecs.BOM_UTF8), "utf-8")}
+    if b"\x00" in data:
+        has_bom = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        found["utf-16"] = preview(data, "utf-16" if has_bom else "utf-16-le")
+    return {**found, "cp1252": preview(data, "cp1252")}
 
 
 def _decoder(name: str, codec: str) -> codecs.IncrementalDecoder:

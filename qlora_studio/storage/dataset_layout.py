@@ -97,9 +97,9 @@ def _one(what: str, wanted: str, there: list[str], layout: Layout, source: Datas
     if wanted in there or (not wanted and len(there) == 1):
         return wanted or there[0]
     words = ", ".join(there[:_SHOWN]) + (f" and {len(there) - _SHOWN} more" if len(there) > _SHOWN else "")
-    message = f"{source.path} has several {what}s: {words}."
+    message = f"{source.name} has several {what}s: {words}."
     if wanted:
-        message = f"{source.path} has no {what} {wanted!r}; it has: {words}."
+        message = f"{source.name} has no {what} {wanted!r}; it has: {words}."
     advice = f"Choose a {what} (data.{what}), such as --set data.{what}={there[0]}."
     raise DatasetChoice(message, advice, {name: tuple(splits) for name, splits in layout.items()}, source.path)
 

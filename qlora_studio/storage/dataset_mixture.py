@@ -1,7 +1,6 @@
 """The datasets of a run, read one after another as if they were one: rows are numbered through all of them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import PurePath
 
 from qlora_studio.core.row_verdict import ReadRow
 from qlora_studio.storage.dataset_reader import Cancelled, DatasetReader, Progress
@@ -13,7 +12,7 @@ class DatasetMixture:
 
     def __init__(self, readers: Sequence[DatasetReader]) -> None:
         self.readers = tuple(readers)
-        self.names = _distinct([dataset_name(reader.source.path) for reader in readers])
+        self.names = _distinct([reader.source.name for reader in readers])
         self._totals: list[int | None] = [None] * len(self.readers)
 
     @property
@@ -54,11 +53,6 @@ class DatasetMixture:
             done += reader.total_bytes
             found.append(survey)
         return tuple(found)
-
-
-def dataset_name(path: str) -> str:
-    """Return what a dataset is called in words: the last part of its path, or its name on the hub."""
-    return PurePath(path.replace("\\", "/")).name if path.startswith(("/", ".", "~")) or "\\" in path else path
 
 
 def _distinct(names: list[str]) -> tuple[str, ...]:

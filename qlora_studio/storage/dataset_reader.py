@@ -108,8 +108,8 @@ class DatasetReader:
         self._format = self._forced or majority(evidence)
         return self._surveyed(self._format, evidence, tallies, columns)
 
-    def encoding_readings(self, size: int = 2000) -> dict[str, str]:
-        """Return what UTF-8, UTF-16 and Windows-1252 read in the first bytes; nothing where the files are no text."""
+    def encoding_readings(self, size: int = 1 << 20) -> dict[str, str]:
+        """Return what UTF-8, UTF-16 and Windows-1252 read near the beginning; nothing where the files are no text."""
         file = self.files[0]
         if file.container in ("parquet", "arrow"):
             return {}

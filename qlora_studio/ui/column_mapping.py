@@ -1,13 +1,16 @@
 """How a file is read, where the program cannot know: its format, its encoding, and which column plays which part."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QGridLayout
 
+from qlora_studio.core.data_report import SourceReport
 from qlora_studio.core.run_config import RunConfig, all_settings
 from qlora_studio.ui.fields import ComboBox
-from qlora_studio.ui.plain_text import Label, set_tooltip
+from qlora_studio.ui.plain_text import ElidedLabel, Label, set_tooltip
+from qlora_studio.ui.sources_view import changed, encoding_texts, evidence_text
 from qlora_studio.ui.widgets import Button, Card, row
 
 _PARTS = {"prompt": "Prompt", "completion": "Answer", "system": "System text", "text": "Or all of it: text"}
@@ -29,7 +32,10 @@ class ColumnMapping(Card):
         self.format = ComboBox(infos["data.format"].choices)
         self.encoding = ComboBox(infos["data.encoding"].choices)
         self.parts = {name: ComboBox() for name in _PARTS}
+        self.dataset = ComboBox()
+        self.dataset.setAccessibleName("Dataset")
         self.use = Button("Read it so", tip="Read the file again with these columns")
+        self._config, self._sources = RunConfig(), tuple[SourceReport, ...]()
         grid = QGridLayout()
         grid.setHorizontalSpacing(16)
         grid.setVerticalSpacing(6)
@@ -43,28 +49,58 @@ class ColumnMapping(Card):
             grid.addWidget(combo, 2 * (index // 3) + 1, index % 3)
             grid.setColumnStretch(index % 3, 1)
         set_tooltip(self.encoding, infos["data.encoding"].help)
+        self.add_header(self.dataset)
+        self.dataset.setMinimumWidth(180)
+        self._evidence = Label("", "caption", wrap=True)
+        self.add(self._evidence)
         self.body.addLayout(grid)
+        self._readings = [ElidedLabel("", "caption") for _ in infos["data.encoding"].choices]
+        self.add(*self._readings)
         self._help = Label("", "caption", wrap=True)
         line = row()
         line.addWidget(self._help, 1)
         line.addWidget(self.use)
         self.body.addLayout(line)
-        self.format.chosen.connect(lambda value: self.settings_requested.emit({"data.format": value}))
-        self.encoding.chosen.connect(lambda value: self.settings_requested.emit({"data.encoding": value}))
+        self.format.chosen.connect(lambda value: self._ask(format=value))
+        self.encoding.chosen.connect(lambda value: self._ask(encoding=value))
+        self.dataset.chosen.connect(lambda _value: self._show())
         for combo in self.parts.values():
             combo.chosen.connect(lambda _value: self._check())
         self.use.clicked.connect(self._on_use_clicked)
 
-    def show_columns(self, columns: Sequence[str], config: RunConfig) -> None:
-        """Show the columns of the file and what the draft makes of them."""
-        self.format.set_value(config.data.format)
-        self.encoding.set_value(config.data.encoding)
+    def show_sources(self, sources: Sequence[SourceReport], config: RunConfig) -> None:
+        """Show the columns of the datasets and what the draft makes of them."""
+        self._config, self._sources = config, tuple(sources[: len(config.data.sources)])
+        chosen = self.dataset.value()
+        self.dataset.set_choices({str(index): source.name for index, source in enumerate(self._sources)})
+        self.dataset.set_value(chosen if chosen and int(chosen) < len(self._sources) else "0")
+        self.dataset.setVisible(len(self._sources) > 1)
+        self._show()
+
+    def _show(self) -> None:
+        index = self._index()
+        draft = self._config.data.sources[index]
+        known = self._sources[index] if self._sources else SourceReport(name="", path=draft.path)
+        self.format.set_value(draft.format)
+        self.encoding.set_value(draft.encoding)
         for name, combo in self.parts.items():
             before = combo.value()
-            combo.set_choices({"": _NONE, **{column: column for column in columns}})
-            wanted = config.data.mapping.get(name, before)
-            combo.set_value(wanted if wanted in columns else "")
+            combo.set_choices({"": _NONE, **{column: column for column in known.columns}})
+            wanted = draft.mapping.get(name, before)
+            combo.set_value(wanted if wanted in known.columns else "")
+        self._evidence.setText(evidence_text(known))
+        self._evidence.setVisible(bool(self._evidence.text()))
+        texts = encoding_texts(known)
+        for label, text in zip(self._readings, [*texts, "", "", ""], strict=False):
+            label.setText(text)
+            label.setVisible(bool(text))
         self._check()
+
+    def _index(self) -> int:
+        return int(self.dataset.value() or 0)
+
+    def _ask(self, **fields: Any) -> None:
+        self.settings_requested.emit(changed(self._config.data, self._index(), **fields))
 
     def mapping(self) -> dict[str, str]:
         """Return the part that each chosen column plays."""
@@ -78,5 +114,4 @@ class ColumnMapping(Card):
 
     def _on_use_clicked(self) -> None:
         mapping = self.mapping()
-        form = "text" if "text" in mapping else "question_answer"
-        self.settings_requested.emit({"data.format": form, "data.mapping": mapping})
+        self._ask(format="text" if "text" in mapping else "question_answer", mapping=mapping)

@@ -2,19 +2,22 @@
 
 from PySide6.QtCore import Signal
 
-from qlora_studio.core.data_report import Check, DataReport, RowsReport
+from qlora_studio.core.data_report import Check, DataReport, RowsReport, SourceReport, SourcesReport
+from qlora_studio.core.events import Failed
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_state import RunState
 from qlora_studio.ui.bars import ProgressLine
 from qlora_studio.ui.check_list import CheckList
 from qlora_studio.ui.column_mapping import ColumnMapping
 from qlora_studio.ui.data_source import DataSource
-from qlora_studio.ui.data_view import data_summary, data_title, progress_text
+from qlora_studio.ui.data_view import data_summary, datasets_title, progress_text
 from qlora_studio.ui.lengths_card import LengthsCard
 from qlora_studio.ui.page import Page
 from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.rows_card import RowsCard
 from qlora_studio.ui.side_by_side import SideBySide
+from qlora_studio.ui.sources_card import SourcesCard
+from qlora_studio.ui.sources_view import added, fresh
 from qlora_studio.ui.widgets import Button, Card, PrimaryButton, row
 from qlora_studio.ui.xray_card import XrayCard
 
@@ -23,9 +26,8 @@ class DataPage(Page):
     """Choose a dataset; see its rows, tokens, checks and lengths.
 
     Signals:
-        data_requested: a path, or a name on the hub.
         starter_requested: the dataset that comes with the program.
-        settings_requested: values of the draft by path.
+        settings_requested: values of the draft by path; so a dataset is chosen, too.
         row_requested: X-ray of a row: longest, shortest, random, or its number from 0.
         reading_requested: read and check again.
         stop_requested: stop reading.
@@ -36,7 +38,6 @@ class DataPage(Page):
     name = "data"
     title = "Data"
 
-    data_requested = Signal(str)
     starter_requested = Signal()
     settings_requested = Signal(dict)
     row_requested = Signal(object)
@@ -50,9 +51,14 @@ class DataPage(Page):
         self._config = RunConfig()
         self._report: DataReport | None = None
         self.change, self.continue_button = Button("Change…", checkable=True), PrimaryButton("Continue to Training")
+        self.add = Button("Add…", checkable=True, tip="Take the rows of another dataset, too")
+        self.add.setAccessibleName("Add a dataset")
+        self.add_action(self.add)
         self.add_action(self.change)
         self.add_action(self.continue_button)
-        self.source, self.mapping, self.xray = DataSource(), ColumnMapping(), XrayCard()
+        self._sources: tuple[SourceReport, ...] = ()
+        self.source, self.datasets = DataSource(), SourcesCard()
+        self.mapping, self.xray = ColumnMapping(), XrayCard()
         self.lengths, self.rows, self.checks = LengthsCard(), RowsCard(), CheckList("Checks")
         self._refused = Label("", wrap=True, selectable=True)
         self._refused.set_tone("bad")
@@ -65,9 +71,9 @@ class DataPage(Page):
     def render_config(self, config: RunConfig) -> None:
         """Show which dataset the draft names."""
         self._config = config
+        self._show_sources()
         self._arrange()
         if self._report is not None:
-            self.mapping.show_columns(self._report.columns, config)
             self.lengths.show_lengths(self._report.lengths, config.training.max_length)
 
     def render_job(self, state: RunState | None) -> None:
@@ -81,8 +87,7 @@ class DataPage(Page):
             self._progress.setText(words)
             self._progress_line.show_share(share)
         if state.failure is not None:
-            self.notice.show_message(state.failure.message, state.failure.advice, state.failure.detail)
-            self._arrange()
+            self._show_failure(state.failure)
 
     def render_report(self, report: DataReport | None) -> None:
         """Show a dataset, or none."""
@@ -93,11 +98,21 @@ class DataPage(Page):
         self.lengths.show_lengths(report.lengths if report else None, self._config.training.max_length)
         self._refused.setText(report.refused if report else "")
         self._refused.setVisible(bool(report and report.refused))
+        self._sources = report.sources or _lone_source(report) if report else ()
+        self._show_sources()
         if report is not None:
             self.change.setChecked(False)
-            self.mapping.show_columns(report.columns, self._config)
-            self.reading.setChecked(not report.format or self.reading.isChecked())
+            self.add.setChecked(False)
+            unknown = any(not source.format for source in self._sources)
+            self.reading.setChecked(unknown or self.reading.isChecked())
         self._arrange()
+
+    def render_sources(self, report: SourcesReport) -> None:
+        """Show what is known of the datasets before they are read."""
+        if self._report is None:
+            self._sources = report.sources
+            self._show_sources()
+            self._arrange()
 
     def render_rows(self, report: RowsReport) -> None:
         """Show the X-ray of the first of these rows."""
@@ -112,16 +127,33 @@ class DataPage(Page):
         """Whether rows are read and tokenized."""
         return self._report is not None and self._report.complete
 
+    def _show_failure(self, failure: Failed) -> None:
+        """Show why nothing was read; a choice that is left to the user is a question, not an error."""
+        if failure.kind == "data_choice":
+            self.notice.show_message(failure.message, "Choose one below.", tone="info")
+        else:
+            self.notice.show_message(failure.message, failure.advice, failure.detail, tone="bad")
+        if failure.kind == "data_refused" and any(source.readings for source in self._sources):
+            self.reading.setChecked(True)
+        self._arrange()
+
+    def _show_sources(self) -> None:
+        self.datasets.show_sources(self._config, self._sources, self._report)
+        self.mapping.show_sources(self._sources, self._config)
+
     def _arrange(self) -> None:
         report, path = self._report, self._config.data.path
-        self.set_heading(data_title(path), data_summary(report) if report else self._without_report())
+        self.set_heading(datasets_title(self._config), data_summary(report) if report else self._without_report())
         self.continue_button.setEnabled(report is not None and self._is_complete() and not report.refused)
-        self.change.setVisible(bool(path))
-        self.source.setVisible(not path or self.change.isChecked())
+        for button in (self.add, self.change):
+            button.setVisible(bool(path))
+        self.source.setVisible(not path or self.change.isChecked() or self.add.isChecked())
+        self.source.show_adding(self.add.isChecked())
+        self.datasets.setVisible(bool(path) and bool(self._sources))
         for part in (self.xray, self._middle):
             part.setVisible(self._is_complete())
         self.rows.setVisible(report is not None)
-        self.mapping.setVisible(report is not None and self.reading.isChecked())
+        self.mapping.setVisible(bool(self._sources) and self.reading.isChecked())
 
     def _without_report(self) -> str:
         if not self._config.data.path:
@@ -138,7 +170,7 @@ class DataPage(Page):
         self._checks_card.body.addStretch(1)
         self._middle = SideBySide(self._checks_card, self.lengths, shares=(7, 5))
         self._progress_card = self._make_progress_card()
-        for part in (self.source, self._progress_card, self.mapping, self.xray, self._middle):
+        for part in (self.source, self._progress_card, self.mapping, self.xray, self._middle, self.datasets):
             self.body.addWidget(part)
         self.body.addWidget(self.rows, 1000)
         self.body.addStretch(1)
@@ -156,8 +188,10 @@ class DataPage(Page):
         return card
 
     def _connect(self) -> None:
-        self.source.data_requested.connect(self.data_requested)
+        self.source.data_requested.connect(self._on_data_requested)
         self.source.starter_requested.connect(self.starter_requested)
+        self.datasets.settings_requested.connect(self.settings_requested)
+        self.add.toggled.connect(self._on_add_toggled)
         self.mapping.settings_requested.connect(self.settings_requested)
         self.xray.row_requested.connect(self.row_requested)
         self.rows.row_requested.connect(self.row_requested)
@@ -166,6 +200,26 @@ class DataPage(Page):
         self.lengths.max_length_requested.connect(
             lambda length: self.settings_requested.emit({"training.max_length": length})
         )
-        self.change.toggled.connect(lambda _shown: self._arrange())
+        self.change.toggled.connect(self._on_change_toggled)
         self.reading.toggled.connect(lambda _shown: self._arrange())
         self.continue_button.clicked.connect(self.continue_requested)
+
+    def _on_data_requested(self, path: str) -> None:
+        adding = self.add.isChecked()
+        self.add.setChecked(False)
+        self.settings_requested.emit(added(self._config.data, path) if adding else fresh(path))
+
+    def _on_add_toggled(self, shown: bool) -> None:
+        if shown:
+            self.change.setChecked(False)
+        self._arrange()
+
+    def _on_change_toggled(self, shown: bool) -> None:
+        if shown:
+            self.add.setChecked(False)
+        self._arrange()
+
+
+def _lone_source(report: DataReport) -> tuple[SourceReport, ...]:
+    """Return what a report without datasets says of its one."""
+    return (SourceReport(name=report.path, path=report.path, format=report.format, columns=report.columns),)

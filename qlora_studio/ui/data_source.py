@@ -1,20 +1,20 @@
 """Where the rows come from: a file dropped or chosen, a name on the hub, or the starter dataset."""
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QLineEdit
+from PySide6.QtWidgets import QFileDialog, QLineEdit
 
 from qlora_studio.ui.drop_zone import DropZone
 from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.widgets import Button, Card, row
 
-_PATTERN = (
+PATTERN = (
     "Datasets (*.jsonl *.json *.ndjson *.csv *.tsv *.parquet *.txt *.md *.jsonl.gz *.json.gz *.csv.gz *.txt.gz "
     "*.jsonl.zst *.json.zst *.csv.zst *.txt.zst);;All files (*)"
 )
 
 
 class DataSource(Card):
-    """Three ways to name a dataset.
+    """Four ways to name a dataset.
 
     Signals:
         data_requested: a path, or a name on the hub.
@@ -29,11 +29,13 @@ class DataSource(Card):
         self.zone = DropZone(
             "Drop a file here",
             "JSON Lines, JSON, CSV, TSV, Parquet or plain text; also .gz and .zst",
-            pattern=_PATTERN,
+            pattern=PATTERN,
         )
         self.starter = Button(
             "Use the starter dataset", tip="About 200 short chats that teach a voice that can be seen"
         )
+        self.folder = Button("Choose a folder…", tip="Saved by datasets, or laid out as on the hub")
+        self.zone.add_button(self.folder)
         self.zone.add_button(self.starter)
         self.add(self.zone)
         self.path = QLineEdit()
@@ -46,15 +48,27 @@ class DataSource(Card):
         self.body.addLayout(line)
         self.add(
             Label(
-                "The file stays where it is and is never changed. Nothing of it leaves this machine.",
+                "A file stays where it is and is never changed. Nothing of it leaves this machine. Of a dataset on the "
+                "hub the data files are fetched; scripts are never run.",
                 "caption",
                 wrap=True,
             )
         )
         self.zone.dropped.connect(self.data_requested)
         self.starter.clicked.connect(self.starter_requested)
+        self.folder.clicked.connect(self._on_folder_clicked)
         self.path.returnPressed.connect(self._on_path_entered)
         self.use.clicked.connect(self._on_path_entered)
+
+    def show_adding(self, adding: bool) -> None:
+        """Say whether a dataset is chosen, or a further one added."""
+        self.title_label.setText("Add a dataset" if adding else "Choose a dataset")
+        self.starter.setVisible(not adding)
+
+    def _on_folder_clicked(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Choose a folder of data files")
+        if path:
+            self.data_requested.emit(path)
 
     def _on_path_entered(self) -> None:
         if self.path.text().strip():

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from qlora_studio.core.data_report import DataReport, LengthStatistics, RowPreview, RowSummary, TokenPiece
 from qlora_studio.core.quantity import bytes_text, count_text, duration_text
+from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_state import RunState
 
 FORMAT_WORDS = {
@@ -15,8 +16,15 @@ FORMAT_WORDS = {
     "text": "plain text",
     "": "a format that is not known",
 }
-VERDICT_TONES = {"ok": "ok", "repaired": "warn", "rejected": "bad"}
-PART_WORDS = {"": "", "training": "in training", "evaluation": "held out", "left_out": "left out"}
+_VERDICT_TONES = {"ok": "ok", "repaired": "warn", "rejected": "bad"}
+PART_WORDS = {
+    "": "",
+    "training": "in training",
+    "evaluation": "held out",
+    "left_out": "left out",
+    "duplicate": "dropped",
+    "not_drawn": "not drawn",
+}
 _PROGRESS_WORDS = {
     "loading_libraries": "Starting",
     "reading": "Reading rows",
@@ -27,6 +35,11 @@ _PROGRESS_WORDS = {
     "loading_tokenizer": "Loading the tokenizer",
     "loading_model": "Preparing the model's files",
     "ready": "Ready",
+    "asking_the_hub": "Asking the hub",
+    "downloading": "Fetching from the hub",
+    "download": "Fetching from the hub",
+    "rows": "Reading rows",
+    "evaluation rows": "Reading evaluation rows",
 }
 
 
@@ -35,10 +48,24 @@ def data_title(path: str) -> str:
     return path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] if path else "No dataset yet"
 
 
+def datasets_title(config: RunConfig) -> str:
+    """Return the name of a draft's dataset, or of the first with how many there are more."""
+    more = f" and {len(config.data.more)} more" if config.data.more else ""
+    return data_title(config.data.path) + more
+
+
+def is_of(report: DataReport, config: RunConfig) -> bool:
+    """Whether a report is of the datasets of a draft."""
+    if not report.sources:
+        return report.path == config.data.path
+    return [source.path for source in report.sources] == [source.path for source in config.data.sources]
+
+
 def data_summary(report: DataReport) -> str:
     """Return the line below the heading: rows, format with its evidence, size, time."""
     parts = [f"{report.rows.total:,} rows", format_text(report)]
     parts += [f"{report.rows.evaluation:,} held out"] if report.rows.evaluation else []
+    parts += [f"{report.rows.seen:,} an epoch"] if report.rows.seen > report.rows.training else []
     parts += [bytes_text(report.size_bytes)] if report.size_bytes else []
     parts += [f"read in {duration_text(report.seconds)}"] if report.seconds >= 1 else []
     return " · ".join(parts)
@@ -46,6 +73,8 @@ def data_summary(report: DataReport) -> str:
 
 def format_text(report: DataReport) -> str:
     """Return the format, and in how many rows it was found."""
+    if len({source.format for source in report.sources}) > 1:
+        return f"{len(report.sources)} datasets"
     words, found = FORMAT_WORDS.get(report.format, report.format), report.evidence.get(report.format, 0)
     if not report.format:
         return words
@@ -115,9 +144,32 @@ def pack_text(row: RowPreview) -> str:
 
 
 def verdict_text(row: RowSummary) -> str:
-    """Return a row's verdict, and why."""
-    reason = f"{row.verdict}: {row.reason}" if row.reason else row.verdict
-    return row.reason if row.verdict == "rejected" and row.reason else reason
+    """Return a row's verdict, and why; or which row it repeats."""
+    if row.verdict == "rejected" and row.reason:
+        return row.reason
+    words = f"{row.verdict}: {row.reason}" if row.reason else str(row.verdict)
+    if not row.duplicate:
+        return words
+    return repeats_text(row) if words == "ok" else f"{words}, {repeats_text(row)}"
+
+
+def verdict_tone(row: RowSummary) -> str:
+    """Return the colour token of a row's verdict."""
+    return "warn" if row.duplicate and row.verdict == "ok" else _VERDICT_TONES[row.verdict]
+
+
+def repeats_text(row: RowSummary) -> str:
+    """Return that a row repeats an earlier one, and which."""
+    words = "repeats" if row.duplicate == "exact" else "nearly repeats"
+    return f"{words} row {row.original + 1:,}" if row.original is not None else f"{words} an earlier row"
+
+
+def place_text(row: RowPreview) -> str:
+    """Return where a row stands: dataset, file and line."""
+    line = f"line {row.line:,}"
+    return " · ".join(dict.fromkeys(part for part in (row.dataset, row.file) if part)) + (
+        f", {line}" if row.dataset or row.file else line
+    )
 
 
 def progress_text(state: RunState) -> tuple[str, float | None]:

@@ -5,7 +5,7 @@ import shutil
 from PySide6.QtCore import QObject, QTimer
 
 from qlora_studio.core.commands import ShowRows
-from qlora_studio.core.data_report import DataReport, RowsReport
+from qlora_studio.core.data_report import DataReport, RowsReport, SourcesReport
 from qlora_studio.core.events import Event, Reported
 from qlora_studio.core.job import DataJob
 from qlora_studio.core.problem import StudioError
@@ -14,6 +14,7 @@ from qlora_studio.storage.presets import load_preset
 from qlora_studio.ui.data_page import DataPage
 from qlora_studio.ui.main_window import MainWindow
 from qlora_studio.ui.rail import StepState
+from qlora_studio.ui.sources_view import fresh
 from qlora_studio.ui.studio import Studio
 
 _SETTLE_MILLISECONDS = 400
@@ -36,8 +37,7 @@ class DataWiring(QObject):
         studio.draft.changed.connect(self._on_draft_changed)
         window.page_shown.connect(lambda _name: self._settle.start())
         self._job.store.events_applied.connect(self._on_events_applied)
-        self._job.store.changed.connect(lambda: page.render_job(self._job.store.state))
-        page.data_requested.connect(lambda path: studio.draft.set_value("data.path", path))
+        self._job.store.changed.connect(self._on_job_changed)
         page.starter_requested.connect(self._on_starter_requested)
         page.settings_requested.connect(studio.draft.set_values)
         page.row_requested.connect(self._on_row_requested)
@@ -51,7 +51,7 @@ class DataWiring(QObject):
         self._settle.start()
 
     def _on_starter_requested(self) -> None:
-        self._studio.draft.set_value("data.path", load_preset("starter").data.path)
+        self._studio.draft.set_values(fresh(load_preset("starter").data.path))
 
     def _on_reading_requested(self) -> None:
         self._read_for = None
@@ -76,12 +76,21 @@ class DataWiring(QObject):
         self._page.clear_error()
         if not same_rows:
             self._page.render_report(None)
+            self._window.set_step("data", StepState.TODO)
         self._job.start(self._studio.jobs_path, DataJob(config=config, rows=_FIRST_ROWS, stay=True))
+
+    def _on_job_changed(self) -> None:
+        state = self._job.store.state
+        self._page.render_job(state)
+        if state.failure is not None:
+            self._window.set_step("data", StepState.PROBLEM)
 
     def _on_events_applied(self, events: tuple[Event, ...]) -> None:
         for event in events:
             if isinstance(event, Reported) and event.kind == "dataset":
                 self._show(DataReport.model_validate(event.report))
+            elif isinstance(event, Reported) and event.kind == "sources":
+                self._page.render_sources(SourcesReport.model_validate(event.report))
             elif isinstance(event, Reported) and event.kind == "rows":
                 self._page.render_rows(RowsReport.model_validate(event.report))
 

@@ -4,7 +4,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QButtonGroup, QFileDialog, QLineEdit
 
 from qlora_studio.core.data_report import DataReport, RowSummary
-from qlora_studio.ui.data_view import PART_WORDS, VERDICT_TONES, verdict_text
+from qlora_studio.ui.data_view import PART_WORDS, verdict_text, verdict_tone
 from qlora_studio.ui.flow_row import FlowRow
 from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.table import Column, Table, TableModel
@@ -15,11 +15,12 @@ _COLUMNS = (
     Column("Row", lambda row: f"{row.number + 1:,}", right=True, tip=lambda row: f"line {row.line:,}"),
     Column("Tokens", lambda row: "–" if row.tokens is None else f"{row.tokens:,}", right=True),
     Column("First words", lambda row: visible_text(row.words), stretch=True),
+    Column("Dataset", lambda row: row.dataset, share=0.16),
     Column("Part", lambda row: PART_WORDS[row.part]),
-    Column("Verdict", verdict_text, tone=lambda row: VERDICT_TONES[row.verdict]),
+    Column("Verdict", verdict_text, tone=verdict_tone, share=0.26),
 )
-_VERDICTS = ("all", "ok", "repaired", "rejected")
-_WIDEST = 320
+_DATASET = 3
+_VERDICTS = ("all", "ok", "repaired", "rejected", "duplicate")
 
 
 class RowsCard(Card):
@@ -47,7 +48,6 @@ class RowsCard(Card):
         self.model = TableModel(_COLUMNS)
         self.table = Table(self.model, name="Rows")
         self.table.setMinimumHeight(220)
-        self.table.horizontalHeader().setMaximumSectionSize(_WIDEST * 3)
         self._note = Label("", "caption")
         for pill in self.pills.values():
             self._group.addButton(pill)
@@ -70,8 +70,11 @@ class RowsCard(Card):
         counts = report.rows.model_dump() if report else {}
         for name, pill in self.pills.items():
             count = counts.get("total" if name == "all" else name, 0)
+            if name == "duplicate" and report:
+                count = report.rows.duplicates + report.rows.near_duplicates
             pill.setText(f"{name} {count:,}")
             pill.setVisible(name in ("all", "ok") or count > 0)
+        self.table.setColumnHidden(_DATASET, report is None or len(report.sources) < 2)
         self.save.setVisible(bool(report and report.verdicts_path))
         self._show_rows()
 
@@ -97,5 +100,6 @@ class RowsCard(Card):
 
 
 def _fits(row: RowSummary, verdict: str, words: list[str]) -> bool:
-    text = f"{row.words} {row.reason} {row.number + 1}".lower()
-    return verdict in ("all", row.verdict) and all(word in text for word in words)
+    text = f"{row.words} {row.reason} {row.number + 1} {row.dataset}".lower()
+    fits = verdict in ("all", row.verdict) or (verdict == "duplicate" and bool(row.duplicate))
+    return fits and all(word in text for word in words)

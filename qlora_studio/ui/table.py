@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt
-from PySide6.QtGui import QColor, QGuiApplication, QKeyEvent, QKeySequence
+from PySide6.QtGui import QColor, QGuiApplication, QKeyEvent, QKeySequence, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QTableView
 
 from qlora_studio.ui.plain_text import tooltip
@@ -17,12 +17,16 @@ ROW_HEIGHT = 30
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, how a value becomes text, and where it stands. `tone` gives a row's colour token."""
+    """A column: its heading, how a value becomes text, and where it stands. `tone` gives a row's colour token.
+
+    `share` is the part of the table's width that the column takes at most.
+    """
 
     title: str
     text: Callable[[Any], str]
     right: bool = False
     stretch: bool = False
+    share: float = 0.0
     tone: Callable[[Any], str] | None = None
     tip: Callable[[Any], str] | None = None
 
@@ -103,8 +107,22 @@ class Table(QTableView):
         header.setHighlightSections(False)
         header.setFixedHeight(ROW_HEIGHT)
         for index, column in enumerate(model.columns):
-            mode = QHeaderView.ResizeMode.Stretch if column.stretch else QHeaderView.ResizeMode.ResizeToContents
-            header.setSectionResizeMode(index, mode)
+            modes = QHeaderView.ResizeMode
+            plain = modes.Fixed if column.share else modes.ResizeToContents
+            header.setSectionResizeMode(index, modes.Stretch if column.stretch else plain)
+        self._shares = {index: column.share for index, column in enumerate(model.columns) if column.share}
+        model.modelReset.connect(self._share_width)
+        model.rowsInserted.connect(self._share_width)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Give columns their part of the new width."""
+        super().resizeEvent(event)
+        self._share_width()
+
+    def _share_width(self) -> None:
+        for index, share in self._shares.items():
+            wanted = max(self.sizeHintForColumn(index), self.horizontalHeader().sectionSizeHint(index))
+            self.setColumnWidth(index, min(wanted, int(share * self.viewport().width())))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Copy the selected rows, or all of them where none is selected."""

@@ -8,8 +8,8 @@ from PySide6.QtWidgets import QLineEdit, QWidget
 
 from qlora_studio.core.data_report import DataReport
 from qlora_studio.core.problem import InvalidRunConfig, Problem
-from qlora_studio.core.run_config import RunConfig, all_settings
-from qlora_studio.ui.data_view import data_title
+from qlora_studio.core.run_config import DatasetSource, RunConfig, all_settings
+from qlora_studio.ui.data_view import datasets_title
 from qlora_studio.ui.fields import ComboBox
 from qlora_studio.ui.model_view import model_title
 from qlora_studio.ui.page import GUTTER, Page
@@ -20,7 +20,8 @@ from qlora_studio.ui.tiles import TileGrid
 from qlora_studio.ui.training_view import tiles
 from qlora_studio.ui.widgets import Button, Card, PrimaryButton, StatTile, column, row
 
-_ELSEWHERE = ("data.path", "data.format", "data.mapping", "data.encoding", "export.formats")  # on other pages
+_ON_DATA_PAGE = (*DatasetSource.model_fields, "more", "duplicates", "bad_rows")
+_ELSEWHERE = (*(f"data.{name}" for name in _ON_DATA_PAGE), "export.formats")  # on other pages
 _LEFT = {"lora": "What is learned", "quantization": "The base on the card", "data": "What is held out"}
 _RIGHT = {
     "training": "How it is learned",
@@ -91,7 +92,7 @@ class TrainingPage(Page):
         if self.run_name.text() != config.name:
             self.run_name.setText(config.name)
         model, data = config.model.source, config.data.path
-        parts = [model_title(model) if model else "no model yet", data_title(data) if data else "no dataset yet"]
+        parts = [model_title(model) if model else "no model yet", datasets_title(config) if data else "no dataset yet"]
         self.set_heading("Training", " · ".join(parts))
         self._render_tiles()
 

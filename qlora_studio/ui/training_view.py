@@ -43,7 +43,7 @@ def tiles(config: RunConfig, report: DataReport | None) -> tuple[TileView, ...]:
     unknown = "check the data first" if config.data.path else "choose a dataset first"
     return (
         TileView("Effective batch", f"{config.effective_batch:,}", batch),
-        TileView("Steps per epoch", _count(per_epoch), f"{report.rows.training:,} rows" if report else unknown),
+        TileView("Steps per epoch", _count(per_epoch), f"{report.rows.per_epoch:,} rows" if report else unknown),
         TileView("Steps in all", _count(total), _ends(config)),
         TileView("Evaluations", _count(_evaluations(config, total)), _held_out(config, report)),
         TileView("Tokens to learn from", *_tokens(config, report, per_epoch, total)),
@@ -56,9 +56,9 @@ def _sequences(config: RunConfig, report: DataReport | None) -> int:
     if config.training.packing and report.lengths and config.training.max_length == report.lengths.max_length:
         return report.lengths.packs
     if config.training.packing and report.lengths:  # about
-        share = report.rows.training / max(1, report.lengths.rows)
+        share = report.rows.per_epoch / max(1, report.lengths.rows)
         return math.ceil(report.lengths.tokens_per_epoch * min(1.0, share) / config.training.max_length)
-    return report.rows.training
+    return report.rows.per_epoch
 
 
 def _ends(config: RunConfig) -> str:
@@ -71,7 +71,7 @@ def _ends(config: RunConfig) -> str:
 def _evaluations(config: RunConfig, total: int | None) -> int | None:
     if total is None:
         return None
-    if not config.data.evaluation_share and not config.data.evaluation_path:
+    if not config.data.evaluation_share and config.data.evaluation is None:
         return 0
     every = config.evaluation.every_steps
     return 2 + ((total - 1) // every if every else 0)
@@ -90,8 +90,9 @@ def _tokens(config: RunConfig, report: DataReport | None, per_epoch: int | None,
     if lengths is None or not per_epoch or not total:
         return "–", ""
     share = report.rows.training / max(1, lengths.rows) if report else 1.0
-    trained = lengths.trained_tokens * min(1.0, share) * total / per_epoch
-    return count_text(round(trained)), f"{lengths.trained_share:.0%} of what is read"
+    known = sum(source.trained_tokens for source in report.sources) if report else 0
+    trained = known or lengths.trained_tokens * min(1.0, share)
+    return count_text(round(trained * total / per_epoch)), f"{lengths.trained_share:.0%} of what is read"
 
 
 def _count(value: int | None) -> str:

@@ -8,6 +8,7 @@ from qlora_studio.core.problem import Problem
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_config_text import problems_before_start
 from qlora_studio.storage.presets import load_preset, presets
+from qlora_studio.ui.data_view import is_of
 from qlora_studio.ui.main_window import MainWindow
 from qlora_studio.ui.rail import StepState
 from qlora_studio.ui.studio import Studio
@@ -33,7 +34,7 @@ class TrainingWiring(QObject):
         page.render_config(studio.draft.config)
 
     def _on_draft_changed(self, config: RunConfig) -> None:
-        if self._report is not None and self._report.path != config.data.path:
+        if self._report is not None and not is_of(self._report, config):
             self._report = None
             self._page.render_dataset(None)
         self._page.render_config(config)

@@ -4,7 +4,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QPlainTextEdit, QWidget
 
 from qlora_studio.core.data_report import DataReport, RowPreview, TokenPiece
-from qlora_studio.ui.data_view import PART_WORDS, pack_text, packed_tokens, row_text
+from qlora_studio.ui.data_view import PART_WORDS, pack_text, packed_tokens, place_text, row_text
 from qlora_studio.ui.fields import SpinBox
 from qlora_studio.ui.flow_row import FlowRow
 from qlora_studio.ui.plain_text import ElidedLabel, Label
@@ -54,6 +54,12 @@ class XrayCard(Card):
 
     def show_report(self, report: DataReport | None) -> None:
         """Adapt the buttons to a dataset."""
+        if report is None:
+            self.tokens.show_tokens(())
+            for part in (self._problem, self._size, self._pack):
+                part.setText("")
+            for field in (self._raw, self._text):
+                field.setPlainText("")
         rejections = report.rejections if report else ()
         self._first_rejected = rejections[0].number if rejections else None
         self.rejected.setVisible(self._first_rejected is not None)
@@ -71,7 +77,8 @@ class XrayCard(Card):
         self.tokens.setVisible(bool(row.tokens))
         self._neighbour.setVisible(row.pack is not None)
         self._legend.setVisible(bool(row.tokens))
-        self._size.setText(" · ".join(part for part in (row_text(row), PART_WORDS[row.part]) if part))
+        parts = (row_text(row), PART_WORDS[row.part], place_text(row) if row.tokens else "")
+        self._size.setText(" · ".join(part for part in parts if part))
         self._pack.setText(pack_text(row))
         self._pack.setVisible(row.pack is not None)
         self._problem.setText(_problem_text(row))
@@ -117,12 +124,15 @@ class XrayCard(Card):
 
 
 def _problem_text(row: RowPreview) -> str:
-    where = f"Line {row.line:,}"
+    where = place_text(row)
+    where = where[:1].upper() + where[1:] if where.startswith("line") else where
     if row.verdict == "rejected":
         return f"{where} is rejected: {row.reason}."
     if row.problem:
         return f"{where} cannot be trained: {row.problem}."
-    return f"{where} was repaired: {row.reason}." if row.verdict == "repaired" else ""
+    repeats = {"exact": "It equals an earlier row.", "near": "It nearly equals an earlier row."}.get(row.duplicate, "")
+    repaired = f"{where} was repaired: {row.reason}." if row.verdict == "repaired" else ""
+    return f"{repaired} {repeats}".strip()
 
 
 def _reading_field(name: str) -> QPlainTextEdit:

@@ -71,8 +71,8 @@ def test_without_a_dataset_the_page_says_what_to_do_next(page: DataPage) -> None
 
 
 def test_a_file_that_is_dropped_is_asked_for(page: DataPage, tmp_path: Path) -> None:
-    asked: list[str] = []
-    page.data_requested.connect(asked.append)
+    asked: list[object] = []
+    page.settings_requested.connect(lambda settings: asked.append(settings["data.path"]))
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(tmp_path / "a b.jsonl"))])
     action, buttons, keys = Qt.DropAction.CopyAction, LEFT, Qt.KeyboardModifier.NoModifier
@@ -93,8 +93,8 @@ def test_a_link_from_the_web_cannot_be_dropped(page: DataPage) -> None:
 
 
 def test_a_name_is_typed_and_the_starter_dataset_takes_one_click(page: DataPage) -> None:
-    asked: list[str] = []
-    page.data_requested.connect(asked.append)
+    asked: list[object] = []
+    page.settings_requested.connect(lambda settings: asked.append(settings["data.path"]))
     page.starter_requested.connect(lambda: asked.append("the starter"))
     QTest.keyClicks(page.source.path, "owner/name")
     QTest.keyClick(page.source.path, Qt.Key.Key_Return)

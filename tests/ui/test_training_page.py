@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QApplication, QLabel
 
 from qlora_studio.core.data_report import DataReport, RowCounts
 from qlora_studio.core.problem import Problem
-from qlora_studio.core.run_config import RunConfig, all_settings
+from qlora_studio.core.run_config import DatasetSource, RunConfig, all_settings
 from qlora_studio.core.run_config_text import problems_before_start
 from qlora_studio.ui.training_page import PresetLine, TrainingPage
 from qlora_studio.ui.training_view import steps_per_epoch, tiles, total_steps
@@ -72,15 +72,8 @@ def test_the_tiles_follow_the_draft_and_the_dataset(page: TrainingPage) -> None:
 def test_every_setting_of_a_run_stands_here_or_on_the_page_it_belongs_to(page: TrainingPage) -> None:
     here = {path for section in page.form.sections for path in section.lines}
     elsewhere = {info.path for info in all_settings()} - here
-    assert elsewhere == {
-        "model.source",
-        "model.revision",
-        "data.path",
-        "data.format",
-        "data.mapping",
-        "data.encoding",
-        "export.formats",
-    }
+    on_data_page = {f"data.{name}" for name in (*DatasetSource.model_fields, "more", "duplicates", "bad_rows")}
+    assert elsewhere == {"model.source", "model.revision", "export.formats"} | on_data_page
 
 
 def test_a_change_leaves_as_a_signal(page: TrainingPage) -> None:

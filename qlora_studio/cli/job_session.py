@@ -4,12 +4,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.progress import Progress
+from qlora_studio.core.commands import Command
 from qlora_studio.core.events import Event, Failed
 from qlora_studio.core.job import Job
 from qlora_studio.core.problem import StudioError
@@ -26,11 +27,11 @@ _ENDING_SECONDS = 30.0
 class JobSession:
     """One worker, from its start to its end."""
 
-    def __init__(self, folder: RunFolder, console: Console) -> None:
+    def __init__(self, folder: RunFolder, console: Console, orders: Sequence[Command] = ()) -> None:
         self.folder = folder
         self.interrupted = 0
         self.started = time.monotonic()
-        self.process: WorkerProcess = start_worker(folder)
+        self.process: WorkerProcess = start_worker(folder, orders=orders)
         self._console = console
 
     @property

@@ -1,12 +1,14 @@
 """`train` and `resume`: a run from its config, or from where it stopped, followed to its end."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import JobSession, error_of, resume_command
 from qlora_studio.cli.run_source import add_run_source, run_config
+from qlora_studio.core.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.events import Event, StepDone
 from qlora_studio.core.exit_code import ExitCode
 from qlora_studio.core.problem import InvalidRunConfig, StudioError
@@ -39,6 +41,16 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         description="Go on with a run from its newest checkpoint that is proven whole.",
     )
     resume.add_argument("run_dir", metavar="RUN_DIR", help="the run's folder")
+    resume.add_argument(
+        "--lower-rate",
+        action="store_true",
+        help="with half the learning rate from here on, after a loss that became infinite",
+    )
+    resume.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="even if the base model or the dataset is another one now; the run keeps a record of it",
+    )
     resume.set_defaults(run=resume_run)
 
 
@@ -58,12 +70,14 @@ def resume_run(arguments: argparse.Namespace, console: Console) -> int:
             kind="already_finished",
             advice="Export it, chat with it, or begin a new run with more epochs.",
         )
-    return train_in(folder, console)
+    orders: list[Command] = [LowerRate()] if arguments.lower_rate else []
+    orders += [AcceptChanges()] if arguments.accept_changes else []
+    return train_in(folder, console, orders)
 
 
-def train_in(folder: RunFolder, console: Console) -> int:
+def train_in(folder: RunFolder, console: Console, orders: Sequence[Command] = ()) -> int:
     """Train in a run's folder, report, and return the exit code."""
-    state, summary, interrupted = train_to_end(folder, console)
+    state, summary, interrupted = train_to_end(folder, console, orders)
     if state.failure is not None:
         return console.fail(error_of(state.failure), **summary)
     console.report(summary)
@@ -71,7 +85,9 @@ def train_in(folder: RunFolder, console: Console) -> int:
     return ExitCode.INTERRUPTED if interrupted else ExitCode.OK
 
 
-def train_to_end(folder: RunFolder, console: Console) -> tuple[RunState, dict[str, Any], bool]:
+def train_to_end(
+    folder: RunFolder, console: Console, orders: Sequence[Command] = ()
+) -> tuple[RunState, dict[str, Any], bool]:
     """Train in a run's folder; return its last state, the summary, and whether Ctrl-C was pressed."""
     losses: dict[int, float] = {}
 
@@ -79,7 +95,7 @@ def train_to_end(folder: RunFolder, console: Console) -> tuple[RunState, dict[st
         if isinstance(event, StepDone) and event.loss is not None:
             losses[event.step] = event.loss
 
-    session = JobSession(folder, console)
+    session = JobSession(folder, console, orders)
     state = session.follow(note_loss)
     return state, summary_of(folder, state, losses, session.seconds), bool(session.interrupted)
 

@@ -26,6 +26,19 @@ class Resume(Message):
     type: Literal["resume"] = "resume"
 
 
+class LowerRate(Message):
+    """Train with the learning rate times `factor` from here on: what a run needs whose loss became infinite."""
+
+    type: Literal["lower_rate"] = "lower_rate"
+    factor: float = 0.5
+
+
+class AcceptChanges(Message):
+    """Go on although the base model or the dataset is no longer what the run began with."""
+
+    type: Literal["accept_changes"] = "accept_changes"
+
+
 class SaveCheckpoint(Message):
     """Make the work so far safe now."""
 
@@ -59,7 +72,7 @@ class ShowRows(Message):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-Command = Pause | Resume | Stop | SaveCheckpoint | EvaluateNow | Ask | ShowRows
+Command = Pause | Resume | Stop | LowerRate | AcceptChanges | SaveCheckpoint | EvaluateNow | Ask | ShowRows
 
 _ADAPTER: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="type")])
 

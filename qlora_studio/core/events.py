@@ -164,7 +164,12 @@ class Resumed(Message):
 
 
 class Probed(Message):
-    """One real step on the longest rows was tried before the run, and undone. Memory is by torch's count."""
+    """One real step on the longest rows was tried before the run, and undone, and one evaluation batch.
+
+    `allocated_bytes` and `reserved_bytes` are the peaks of both by torch's count; `training_bytes` and
+    `evaluation_bytes` are the allocated peaks of each. `managed_bytes` is the optimizer's paged memory, which torch
+    does not count. `tokens` is the longest row's.
+    """
 
     type: Literal["probed"] = "probed"
     rows: int
@@ -172,6 +177,9 @@ class Probed(Message):
     allocated_bytes: int
     reserved_bytes: int
     seconds: float
+    training_bytes: int = 0
+    evaluation_bytes: int = 0
+    managed_bytes: int = 0
 
 
 class Recovering(Message):
@@ -183,6 +191,24 @@ class Recovering(Message):
     step: int
     batch_size: int
     gradient_accumulation: int
+
+
+class RateLowered(Message):
+    """From this step on the learning rate is `scale` times what the run config says, as the user asked."""
+
+    type: Literal["rate_lowered"] = "rate_lowered"
+    step: int
+    scale: float
+
+
+class ChangeAccepted(Message):
+    """The user goes on with another base model or dataset than before. `fingerprint` is what was accepted."""
+
+    type: Literal["change_accepted"] = "change_accepted"
+    what: Literal["base", "data"]
+    step: int
+    changes: list[str]
+    fingerprint: dict[str, Any] = Field(default_factory=dict)
 
 
 class StoppedEarly(Message):
@@ -264,6 +290,8 @@ Event = (
     | Resumed
     | Probed
     | Recovering
+    | RateLowered
+    | ChangeAccepted
     | StoppedEarly
     | TextGenerated
     | Reported

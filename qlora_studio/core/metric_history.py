@@ -1,9 +1,12 @@
 """Metric series of a run for plots: numpy buffers beside the frozen state, decimated by min and max when long."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from qlora_studio.core.events import Evaluated, Event, Resumed, StepDone
+from qlora_studio.core.loss_spike import LossSpike, SpikeFinder
 
 Floats = NDArray[np.float64]
 STEP_METRICS = ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "process_bytes", "allocated_bytes")
@@ -42,11 +45,13 @@ class Series:
 
 
 class MetricHistory:
-    """The series of one run: one per step metric, and the evaluation loss."""
+    """The series of one run: one per step metric, and the evaluation loss; and the spikes of the training loss."""
 
     def __init__(self) -> None:
         self.steps = {name: Series() for name in STEP_METRICS}
         self.evaluation = Series()
+        self.spikes: list[LossSpike] = []
+        self._finder = SpikeFinder()
 
     def apply(self, event: Event) -> bool:
         """Append what the event tells; return whether anything changed."""
@@ -54,6 +59,8 @@ class MetricHistory:
             case StepDone():
                 for name, series in self.steps.items():
                     series.append(event.step, getattr(event, name))
+                if spike := self._finder.add(event.step, event.loss):
+                    self.spikes.append(spike)
             case Evaluated():
                 self.evaluation.truncate_from(event.step)
                 self.evaluation.append(event.step, event.loss)
@@ -61,9 +68,17 @@ class MetricHistory:
                 for series in self.steps.values():
                     series.truncate_from(event.step + 1)
                 self.evaluation.truncate_from(event.step + 1)
+                self._look_again()
             case _:
                 return False
         return True
+
+    def _look_again(self) -> None:
+        """Find the spikes of what is left: the steps after it are taken again."""
+        self._finder = SpikeFinder()
+        losses = zip(self.steps["loss"].x.tolist(), self.steps["loss"].y.tolist(), strict=True)
+        found = (self._finder.add(int(step), None if math.isnan(loss) else loss) for step, loss in losses)
+        self.spikes = [spike for spike in found if spike is not None]
 
 
 def smoothed(y: Floats, weight: float = 0.9) -> Floats:

@@ -67,6 +67,9 @@ class RunState:
     warnings: tuple[ev.Warned, ...] = ()
     resumptions: tuple[int, ...] = ()
     recoveries: tuple[ev.Recovering, ...] = ()
+    rate_scale: float = 1.0
+    rates: tuple[ev.RateLowered, ...] = ()
+    accepted: tuple[ev.ChangeAccepted, ...] = ()
     probe: ev.Probed | None = None
     stopped_early: ev.StoppedEarly | None = None
     failure: ev.Failed | None = None
@@ -120,6 +123,10 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
             return replace(state, step=event.step, resumptions=(*state.resumptions, event.step))
         case ev.Recovering():
             return replace(state, phase=Phase.RECOVERING, activity=event.kind, recoveries=(*state.recoveries, event))
+        case ev.RateLowered():
+            return replace(state, rate_scale=event.scale, rates=(*state.rates, event))
+        case ev.ChangeAccepted():
+            return replace(state, accepted=(*state.accepted, event))
         case ev.Probed():
             return replace(state, probe=event)
         case ev.StoppedEarly():

@@ -28,6 +28,7 @@ class JobContext:
         self.folder = folder
         self._events = MessageLogWriter(folder.events_path)
         self._commands = MessageLogReader(folder.commands_path, offset=_commands_from(folder))
+        self._waiting: list[Command] = []
         self._stop: Stop | None = None
         self._parent = os.getppid()
         self._last_progress = ("", 0.0)
@@ -55,11 +56,15 @@ class JobContext:
 
     def commands(self) -> list[Command]:
         """Return the commands that came since the last call; a Stop is remembered."""
-        found = [command for line in self._commands.new_lines() if (command := parse_command(line)) is not None]
-        for command in found:
-            if isinstance(command, Stop):
-                self._stop = command
+        self._read_commands()
+        found, self._waiting = self._waiting, []
         return found
+
+    def _read_commands(self) -> None:
+        for line in self._commands.new_lines():
+            if (command := parse_command(line)) is not None:
+                self._waiting.append(command)
+                self._stop = command if isinstance(command, Stop) else self._stop
 
     def stop_requested(self) -> bool:
         """Whether a Stop has come, by the last look at the commands."""
@@ -70,8 +75,8 @@ class JobContext:
         return os.getppid() != self._parent or not psutil.pid_exists(self._parent)
 
     def raise_if_stopped(self) -> None:
-        """Raise JobStopped where the user asked for the end; other commands that came are dropped."""
-        self.commands()
+        """Raise JobStopped where the user asked for the end; other commands that came stay for `commands`."""
+        self._read_commands()
         if self._stop is not None:
             raise JobStopped(self._stop.save)
 

@@ -9,10 +9,9 @@ from typing import TypeVar
 from safetensors import SafetensorError
 
 from qlora_studio.core.commands import Pause, Resume
-from qlora_studio.core.problem import StudioError
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.engine.context import JobContext
-from qlora_studio.engine.fault import is_disk_full
+from qlora_studio.engine.fault import is_card_lost, is_disk_full
 
 _POLL_SECONDS = 0.5
 _MARGIN = 64 << 20  # bytes beyond what is to be written
@@ -41,23 +40,12 @@ def retried_when_full(write: Callable[[], T], size: Callable[[], int], context: 
         try:
             result = write()
         except (OSError, RuntimeError, SafetensorError) as error:
-            if not is_disk_full(error) and _free(context) >= size():
+            if is_card_lost(error) or (not is_disk_full(error) and _free(context) >= size()):
                 raise
         else:
             keep_reserve(context.folder.path)
             return result
         _wait(size() + _MARGIN, context)
-
-
-def require_space(folder: Path, needed: int, what: str) -> None:
-    """Raise StudioError where the drive of `folder` has not `needed` bytes free for `what`."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise StudioError(
-            f"{what} needs {bytes_text(needed)} on the drive of {folder}; {bytes_text(free)} are free.",
-            kind="disk_full",
-            advice=f"Free {bytes_text(needed - free)} there, or choose another drive.",
-        )
 
 
 def _wait(needed: int, context: JobContext) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from qlora_studio.core.disk_need import export_bytes, export_name
 from qlora_studio.core.events import Exported
 from qlora_studio.core.export_format import ExportFormat, parse_format
 from qlora_studio.core.model_card import public_name
@@ -24,11 +25,11 @@ from qlora_studio.engine.nf4_round_trip import Nf4RoundTrip
 from qlora_studio.engine.saved_adapter import adapter_folder, check_base, checkpoint_name
 from qlora_studio.storage import fingerprint
 from qlora_studio.storage.checkpoint_folder import MANIFEST
-from qlora_studio.storage.export_folder import StagedExport, require_free_place, require_space, staged_export
+from qlora_studio.storage.drive_space import Writing, require_drives
+from qlora_studio.storage.export_folder import StagedExport, require_free_place, staged_export
 from qlora_studio.storage.run_folder import RunFolder, folder_name
 
 _DTYPES = {"": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_MARGIN = 64 << 20  # bytes: tokenizer, card, adapter
 
 BaseWeights = Literal["original", "nf4"]
 
@@ -78,7 +79,10 @@ def export_run(
     places = [_place(source, shape, out_dir, alone=len(shapes) == 1) for shape in shapes]
     for place in places:
         require_free_place(place)
-    require_space(places[0].parent if places else run.path, sum(_size(source, shape) for shape in shapes))
+    pairs = zip(shapes, places, strict=True)
+    require_drives(
+        [Writing(place.parent, export_name(shape), _size(source, shape)) for shape, place in pairs], "This export"
+    )
     return [_export(source, shape, place, context) for shape, place in zip(shapes, places, strict=True)]
 
 
@@ -87,8 +91,7 @@ def _source(run: RunFolder, checkpoint: str, weights: BaseWeights, context: JobC
     adapter = adapter_folder(run, checkpoint)
     base = base_folder(config.model.source, config.model.revision, context)
     context.phase("checking_base")
-    if not force:
-        check_base(run, base)
+    check_base(run, adapter, base, accepted_by=context if force else None)
     if weights == "nf4" and config.quantization.method == "none":
         context.warn("base", "This run was trained on 16-bit weights, so they are what it is merged into.")
         weights = "original"
@@ -110,8 +113,7 @@ def _place(source: ExportSource, shape: ExportFormat, out_dir: str, *, alone: bo
 def _size(source: ExportSource, shape: ExportFormat) -> int:
     parameters = sum(torch.Size(tensor.shape).numel() for tensor in source.merged().tensors.values())
     adapter = sum(path.stat().st_size for path in source.adapter.glob("*.safetensors"))
-    scratch = parameters * 2 if shape.tool else 0  # the 16-bit GGUF that the quantizer reads
-    return shape.size(parameters, adapter) + scratch + adapter + _MARGIN
+    return export_bytes(shape, parameters, adapter)
 
 
 def _export(source: ExportSource, shape: ExportFormat, place: Path, context: JobContext) -> Exported:

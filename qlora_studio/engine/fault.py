@@ -5,15 +5,26 @@ import re
 import traceback
 
 from qlora_studio.core.events import Failed
+from qlora_studio.storage.checkpoint_folder import DamagedCheckpoint
 
+# Spellings of torch, CUDA's runtime and driver, cuBLAS, cuDNN, bitsandbytes, Triton, C++, Linux and Windows. cuBLAS
+# says "not initialized" where its workspace found no memory; the allocator's own message fails on a broken NVML.
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|cuda_error_out_of_memory|cublas_status_alloc_failed|cudnn_status_alloc_failed|"
-    r"failed to allocate|can't allocate memory|cannot allocate memory|cudaerrormemoryallocation",
+    r"out[ _]of[ _]memory|cublas_status_(alloc_failed|not_initialized)|cudnn_status_(alloc_failed|not_initialized)|"
+    r"cudnn_status_internal_error_(host|device)_allocation_failed|"
+    r"failed to allocate|can't allocate memory|cannot allocate memory|not enough memory|insufficient memory|"
+    r"cudaerrormemoryallocation|bad_alloc|unable to allocate|nvml_success == .*cudacachingallocator",
     re.IGNORECASE,
 )
 _CARD_LOST = re.compile(
-    r"unspecified launch failure|illegal memory access|device-side assert|gpu is lost|fallen off the bus|"
-    r"cuda error: unknown error|ecc error|driver shutting down|no cuda-capable device|misaligned address",
+    r"unspecified launch failure|(illegal|invalid) memory access|device-side assert|gpu is lost|fallen off the bus|"
+    r"cuda error: unknown error|cuda unknown error|ecc error|uncorrectable ecc|driver shutting down|"
+    r"no cuda-capable device|misaligned address|illegal instruction|invalid program counter|hardware stack error|"
+    r"invalid address space|launch timed out|unspecified driver error|"
+    r"device\(s\) is/are busy or unavailable|system not yet initialized|nvml_error_gpu_is_lost|"
+    r"(cublas|cudnn|cusparse|cusolver)_status_(execution_failed|internal_error|mapping_error)|"
+    r"cudaerror(launchfailure|illegaladdress|assert|deviceunavailable|devicesunavailable|launchtimeout|eccuncorrectable"
+    r"|hardwarestackerror|illegalinstruction|misalignedaddress|invalidpc|invalidaddressspace|unknown)\b",
     re.IGNORECASE,
 )
 
@@ -60,6 +71,12 @@ def _words(error: BaseException) -> tuple[str, str, str]:
         )
     if is_disk_full(error):
         return "disk_full", "The disk is full.", "Free some space, then press Resume: the last safe checkpoint is kept."
+    if isinstance(error, DamagedCheckpoint):
+        return (
+            "damaged_checkpoint",
+            f"A checkpoint reads back otherwise than it was written: {first_line}.",
+            "This drive or this computer's memory may be failing: check both. Earlier checkpoints are kept.",
+        )
     if isinstance(error, PermissionError):
         return "not_writable", f"No permission: {first_line}", "Choose a folder that you may write to."
     return (

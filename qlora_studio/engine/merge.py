@@ -17,10 +17,12 @@ from typing import Any
 import psutil
 import torch
 
+from qlora_studio.core.disk_need import MARGIN
 from qlora_studio.engine.context import JobStopped
 from qlora_studio.engine.merged_weights import BaseRounding, MergedTensor, MergedWeights
 from qlora_studio.engine.safetensors_file import INDEX, SafetensorsFile, encode_header
-from qlora_studio.storage.export_folder import StagedExport, require_free_place, require_space, staged_export
+from qlora_studio.storage.drive_space import Writing, require_drives
+from qlora_studio.storage.export_folder import StagedExport, require_free_place, staged_export
 
 _COPY_BLOCK = 4 << 20  # bytes
 Progress = Callable[[int, int], None]
@@ -55,7 +57,7 @@ def merge_adapter(
     """
     require_free_place(out)
     weights = MergedWeights(base, adapter, dtype=dtype, rounding=rounding, force=force)
-    require_space(out.parent, weights.size + (64 << 20))
+    require_drives([Writing(out.parent, "merged model", weights.size + MARGIN)], "This merge")
     with staged_export(out) as staged:
         report = write_merged(weights, staged, progress=progress, cancelled=cancelled)
         copy_companions(staged.path, adapter, base)

@@ -1,6 +1,7 @@
 """One real step on the longest rows before a run, undone: what it takes on this card, known before hours are spent."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -9,6 +10,7 @@ import torch
 from qlora_studio.core.events import Probed
 from qlora_studio.engine.adapted_model import release_memory
 from qlora_studio.engine.collator import take_facts
+from qlora_studio.engine.optimizer_state import paged_bytes
 from qlora_studio.engine.row_file import row_lengths
 from qlora_studio.engine.trainer import StudioTrainer
 
@@ -19,34 +21,40 @@ def probe(trainer: StudioTrainer) -> Probed:
     Adapters, gradients, optimizer and random states are afterwards as they were. Raises what the card raises.
     """
     started = time.monotonic()
-    batch, rows, tokens = _longest_batch(trainer)
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
+    batch, rows, tokens = _longest_batch(trainer, trainer.train_dataset, trainer.args.per_device_train_batch_size)
     trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
     kept = [parameter.detach().to("cpu", copy=True) for parameter in trained]
-    devices = [torch.cuda.current_device()] if cuda else []
-    with torch.random.fork_rng(devices=devices):
-        try:
-            _step(trainer, batch)
-        finally:
-            for parameter, value in zip(trained, kept, strict=True):
-                parameter.data.copy_(value)
-                parameter.grad = None
-            trainer.optimizer = None
-    peak = torch.cuda.max_memory_allocated() if cuda else 0
-    reserved = torch.cuda.max_memory_reserved() if cuda else 0
-    release_memory()
+    was_training, managed = trainer.model.training, 0
+    try:
+        with torch.random.fork_rng(devices=_devices()):
+            training, reserved = _peak(lambda: _step(trainer, batch))
+            managed = paged_bytes(trainer.optimizer)
+            evaluation, reserved_after = _peak(lambda: _evaluate(trainer, batch))
+    finally:
+        for parameter, value in zip(trained, kept, strict=True):
+            parameter.data.copy_(value)
+            parameter.grad = None
+        trainer.optimizer = None
+        trainer.model.train(was_training)
+        _forget_metrics(trainer)
+        release_memory()
     return Probed(
-        rows=rows, tokens=tokens, allocated_bytes=peak, reserved_bytes=reserved, seconds=time.monotonic() - started
+        rows=rows,
+        tokens=tokens,
+        allocated_bytes=max(training, evaluation),
+        reserved_bytes=max(reserved, reserved_after),
+        training_bytes=training,
+        evaluation_bytes=evaluation,
+        managed_bytes=managed,
+        seconds=time.monotonic() - started,
     )
 
 
-def _longest_batch(trainer: StudioTrainer) -> tuple[dict[str, Any], int, int]:
-    """Return the batch of the longest rows, its rows and the tokens of its longest."""
-    lengths = row_lengths(trainer.train_dataset)
-    chosen = numpy.argsort(-lengths, kind="stable")[: trainer.args.per_device_train_batch_size].tolist()
-    batch = trainer.data_collator([trainer.train_dataset[index] for index in chosen])
+def _longest_batch(trainer: StudioTrainer, dataset: Any, size: int) -> tuple[dict[str, Any], int, int]:
+    """Return the batch of the longest rows of a dataset, its rows and the tokens of its longest."""
+    lengths = row_lengths(dataset)
+    chosen = numpy.argsort(-lengths, kind="stable")[:size].tolist()
+    batch = trainer.data_collator([dataset[index] for index in chosen])
     take_facts(batch)
     return batch, len(chosen), int(lengths[chosen[0]])
 
@@ -54,15 +62,37 @@ def _longest_batch(trainer: StudioTrainer) -> tuple[dict[str, Any], int, int]:
 def _step(trainer: StudioTrainer, batch: dict[str, Any]) -> None:
     trainer.create_optimizer()
     trainer.model.train()
-    inputs = trainer._prepare_inputs(batch)
     with trainer.compute_loss_context_manager():
-        loss = trainer.compute_loss(trainer.model, dict(inputs))
+        loss = trainer.compute_loss(trainer.model, dict(trainer._prepare_inputs(batch)))
     loss.backward()
     trainer.optimizer.step()
     trainer.optimizer.zero_grad(set_to_none=True)
+
+
+def _evaluate(trainer: StudioTrainer, training_batch: dict[str, Any]) -> None:
+    """Measure the longest held-out rows, with the optimizer's state in memory as during a run."""
+    batch = training_batch
+    if trainer.eval_dataset is not None:
+        batch, _, _ = _longest_batch(trainer, trainer.eval_dataset, trainer.args.per_device_eval_batch_size)
     trainer.model.eval()
     with torch.no_grad(), trainer.compute_loss_context_manager():
-        trainer.compute_loss(trainer.model, dict(inputs))
+        trainer.compute_loss(trainer.model, dict(trainer._prepare_inputs(batch)))
+
+
+def _peak(work: Callable[[], None]) -> tuple[int, int]:
+    """Do the work; return the most bytes that were allocated and reserved meanwhile, 0 without a card."""
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    work()
+    return (torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()) if cuda else (0, 0)
+
+
+def _devices() -> list[int]:
+    return [torch.cuda.current_device()] if torch.cuda.is_available() else []
+
+
+def _forget_metrics(trainer: StudioTrainer) -> None:
     trainer._metrics["train"].clear()
     trainer._metrics["eval"].clear()
     trainer._total_train_tokens = 0

@@ -8,6 +8,7 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
+from qlora_studio.core.events import ChangeAccepted
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_config_text import to_toml
@@ -60,7 +61,7 @@ def load_tuned(
     config = run.config()
     folder = adapter_folder(run, checkpoint)
     base = base_folder(config.model.source, config.model.revision, context)
-    check_base(run, base)
+    check_base(run, folder, base)
     model = PeftModel.from_pretrained(load_base(base, config, device), str(folder), autocast_adapter_dtype=False)
     model.eval()
     tokenizer = tokenizer_of(folder if (folder / "tokenizer_config.json").is_file() else base)
@@ -102,17 +103,21 @@ def checkpoint_name(folder: Path) -> str:
     return folder.name.removeprefix("checkpoint-") if folder.name.startswith("checkpoint-") else "final"
 
 
-def check_base(run: RunFolder, base: Path) -> None:
-    """Raise StudioError where the base is not the one that the run's adapter was trained on."""
-    try:
-        expected = json.loads((run.adapter_path / fingerprint.FILE_NAME).read_text("utf-8"))
-    except OSError:
-        return
-    if changed := fingerprint.differences(expected, fingerprint.fingerprint_folder(base)):
+def check_base(run: RunFolder, adapter: Path, base: Path, accepted_by: JobContext | None = None) -> None:
+    """Raise StudioError where the base is not the one that an adapter of the run was trained on.
+
+    With `accepted_by`, the user wants to go on all the same: that is told there, and nothing is raised.
+    """
+    found = fingerprint.fingerprint_folder(base)
+    changed = fingerprint.differences(_trained_on(run, adapter), found)
+    if changed and accepted_by is not None:
+        accepted_by.emit(ChangeAccepted(what="base", step=0, changes=changed, fingerprint=found))
+        accepted_by.warn("change_accepted", f"Going on with another base model, as you asked: {changed[0]}.")
+    elif changed:
         raise StudioError(
             f"The base model is not the one that this adapter was trained on: {changed[0]}.",
             kind="fingerprint_mismatch",
-            advice="Put the original base model back.",
+            advice="Put the original base model back. To go on all the same is possible, and is recorded.",
             detail="\n".join(changed),
         )
 
@@ -126,6 +131,16 @@ def _best(run: RunFolder, checkpoints: CheckpointFolder) -> Path | None:
     last = state.evaluation.loss if state.evaluation and state.evaluation.step == state.step else None
     is_better = last is None or (best.evaluation_loss is not None and best.evaluation_loss < last)
     return best.path if is_better else final
+
+
+def _trained_on(run: RunFolder, adapter: Path) -> dict[str, Any]:
+    """Return the fingerprint of the base: beside a final adapter, and in a checkpoint's manifest."""
+    for path in (adapter / fingerprint.FILE_NAME, run.adapter_path / fingerprint.FILE_NAME):
+        try:
+            return dict(json.loads(path.read_text("utf-8")))
+        except OSError:
+            continue
+    return dict(verify(adapter).facts.get("base", {}))
 
 
 def _name_the_base(folder: Path, config: RunConfig) -> None:

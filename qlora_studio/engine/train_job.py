@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from qlora_studio.core.commands import Pause
+from qlora_studio.core.disk_need import run_needs
 from qlora_studio.core.events import (
     AdapterSaved,
     Evaluated,
@@ -18,35 +19,40 @@ from qlora_studio.core.events import (
     TrainingStarted,
 )
 from qlora_studio.core.job import TrainJob
-from qlora_studio.core.problem import StudioError
+from qlora_studio.core.model_shape import shape_from_config
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine import adapted_model
 from qlora_studio.engine.base_model import base_folder, tokenizer_of
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.device import Device, choose_device
-from qlora_studio.engine.disk_space import keep_reserve, require_space
+from qlora_studio.engine.disk_space import keep_reserve, retried_when_full
 from qlora_studio.engine.generation import answer
 from qlora_studio.engine.pack_isolation import require_isolation
 from qlora_studio.engine.prepared_data import PreparedData, prepare_datasets
 from qlora_studio.engine.probe import probe
 from qlora_studio.engine.recovery import batch_plan, with_plan
+from qlora_studio.engine.resumption import newest_safe_checkpoint, with_lowered_rate
 from qlora_studio.engine.saved_adapter import save_final_adapter
 from qlora_studio.engine.trainer import StudioTrainer
 from qlora_studio.engine.training import build_trainer, expected_checkpoint_bytes
-from qlora_studio.storage.checkpoint_folder import Checkpoint, CheckpointFolder
-from qlora_studio.storage.fingerprint import differences, fingerprint_folder
+from qlora_studio.storage.checkpoint_folder import Checkpoint
+from qlora_studio.storage.drive_space import Writing, require_drives
+from qlora_studio.storage.fingerprint import fingerprint_folder
+from qlora_studio.storage.model_folder import read_config
 
 
 def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     """Train the run of the context's folder; go on from its newest safe checkpoint where there is one."""
-    config = context.folder.config()
+    config, orders = context.folder.config(), context.commands()
     base = base_folder(config.model.source, config.model.revision, context)
     tokenizer = tokenizer_of(base)
     data = _prepare_data(config, tokenizer, context)
     config = with_plan(config, batch_plan(config, context.folder.state()))
     device = choose_device(config, context)
+    _require_space(config, base, context)
     facts = {"base": fingerprint_folder(base), "data": data.fingerprint}
-    checkpoint = _newest_safe_checkpoint(context, facts)
+    checkpoint = newest_safe_checkpoint(context, facts, orders)
+    config = with_lowered_rate(config, checkpoint.step if checkpoint else 0, orders, context)
     trainer = _load(base, tokenizer, data, config, device, context, facts)
     _train(trainer, checkpoint, config, tokenizer, context)
     return _end(trainer, base, tokenizer, facts, config, context)
@@ -60,21 +66,13 @@ def _prepare_data(config: RunConfig, tokenizer: PreTrainedTokenizerBase, context
     return data
 
 
-def _newest_safe_checkpoint(context: JobContext, facts: dict[str, Any]) -> Checkpoint | None:
-    """Return where to go on from. Raises StudioError where base or data are no longer what the run began with."""
-    folder = CheckpointFolder(context.folder.checkpoints_path)
-    checkpoint = folder.newest_safe(
-        lambda path, why: context.warn("damaged_checkpoint", f"{why}. It is set aside as {path.name}.")
-    )
-    for name in ("base", "data"):
-        if checkpoint and (changed := differences(checkpoint.facts.get(name, {}), facts[name])):
-            raise StudioError(
-                f"The {'base model' if name == 'base' else 'dataset'} is not what this run began with: {changed[0]}.",
-                kind="fingerprint_mismatch",
-                advice="Put the original back, or start a new run.",
-                detail="\n".join(changed),
-            )
-    return checkpoint
+def _require_space(config: RunConfig, base: Path, context: JobContext) -> None:
+    """Raise StudioError where this run's drive has no room for what it will write; what is there already counts."""
+    folder = context.folder.path
+    written = sum(path.stat().st_size for path in context.folder.checkpoints_path.rglob("*") if path.is_file())
+    needs = run_needs(config, shape_from_config(read_config(base)))
+    writings = [Writing(folder, need.what, need.size) for need in needs if need.place == "run"]
+    require_drives([*writings, Writing(folder, "already there", -written)], "This run")
 
 
 def _load(
@@ -102,8 +100,6 @@ def _load(
         checkpoint_facts=facts,
     )
     context.emit(adapted_model.facts_of(trainer.model, config, device))
-    checkpoints = (config.checkpoint.keep + 2) * expected_checkpoint_bytes(trainer.model)
-    require_space(context.folder.path, checkpoints, "Keeping this run's checkpoints")
     keep_reserve(context.folder.path)
     context.raise_if_stopped()
     return trainer
@@ -158,7 +154,11 @@ def _end(
     if trainer.eval_dataset is not None and (trainer.last_evaluation is None or trainer.last_evaluation.step != step):
         trainer.evaluate()
     context.phase("saving")
-    save_final_adapter(trainer.model, tokenizer, base, facts["base"], config, context)
+    retried_when_full(
+        lambda: save_final_adapter(trainer.model, tokenizer, base, facts["base"], config, context),
+        lambda: expected_checkpoint_bytes(trainer.model),
+        context,
+    )
     context.emit(AdapterSaved(path=str(context.folder.adapter_path), step=step))
     result = {
         "steps": step,

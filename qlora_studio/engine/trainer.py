@@ -16,6 +16,7 @@ from qlora_studio.engine.collator import take_facts
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.device import Device, memory_of
 from qlora_studio.engine.fault import is_out_of_memory
+from qlora_studio.engine.optimizer_state import restore_paging, restore_rate
 
 
 class NonFiniteLoss(StudioError):
@@ -173,6 +174,13 @@ class StudioTrainer(SFTTrainer):
         """
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         cast_adapters(self.model, self.studio_device.adapter_dtype)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load them, and mend what that does not restore: paging, and a rate that was lowered since."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            restore_rate(self.optimizer, self.lr_scheduler, self.args.learning_rate)
+            restore_paging(self.optimizer)
 
     def write_state(self, folder: Path) -> None:
         """Write everything that a resume needs: adapter, optimizer, schedule, scaler, random states, trainer state."""

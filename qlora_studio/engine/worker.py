@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from typing import NoReturn
 
 from filelock import Timeout
 from wakepy import keep
@@ -68,9 +69,18 @@ def _work_locked(folder: RunFolder) -> int:
         ending, code = _outcome(folder, context)
         recovering = _recovery(ending, folder) if isinstance(ending, Failed) else None
         context.emit(recovering or ending)
+        if isinstance(ending, Failed) and ending.kind == "card_lost" and not recovering:
+            _leave_at_once(code)
         return _AGAIN if recovering else code
     finally:
         context.close()
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    """End without Python's own ending, which frees tensors: a card that is lost may never answer to that."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int]:

@@ -12,6 +12,7 @@ from qlora_studio.storage.run_folder import RunFolder
 
 Batch = tuple[Event, ...]
 
+BREAKDOWN_ADVICE = "A run can be resumed from its last safe checkpoint; worker.log in its folder says more."
 _POLL_SECONDS = 0.03
 _LOCK_SECONDS = 0.5  # between two looks at the lock, where no process tells whether the worker lives
 _STARTUP_SECONDS = 10.0  # a worker that somebody else started takes its lock within this
@@ -106,7 +107,7 @@ class RunFollower:
         return Failed(
             kind="worker_died" if code is None else _KINDS.get(code, "worker_died"),
             message=f"{how[0].upper()}{how[1:]}.",
-            advice="A run can be resumed from its last safe checkpoint; worker.log in its folder says more.",
+            advice=BREAKDOWN_ADVICE,
             detail=log_tail(self._folder),
         )
 

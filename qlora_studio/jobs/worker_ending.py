@@ -4,7 +4,12 @@ import contextlib
 import time
 
 import psutil
+from filelock import Timeout
 
+from qlora_studio.core.events import Failed
+from qlora_studio.core.problem import StudioError
+from qlora_studio.jobs.run_follower import BREAKDOWN_ADVICE, log_tail
+from qlora_studio.storage.message_log import MessageLogWriter
 from qlora_studio.storage.run_folder import RunFolder
 
 _POLL_SECONDS = 0.05
@@ -23,6 +28,22 @@ def end_worker(folder: RunFolder, pid: int, grace_seconds: float = 5.0) -> bool:
         with contextlib.suppress(psutil.Error):
             process.kill()
     return _is_free(folder, grace_seconds)
+
+
+def acknowledge_breakdown(folder: RunFolder) -> None:
+    """Put on record that a run's worker died without a word: it is not told again. Raises StudioError, OSError."""
+    try:
+        with folder.lock().acquire(blocking=False):
+            state = folder.state()
+            if state.phase.is_over:
+                return
+            at = f" at step {state.step:,}" if state.step else ""
+            message = f"The run broke off{at}: its worker is gone and did not say how it ended."
+            failed = Failed(kind="worker_died", message=message, advice=BREAKDOWN_ADVICE, detail=log_tail(folder))
+            with MessageLogWriter(folder.events_path) as log:
+                log.append(failed)
+    except Timeout as error:
+        raise StudioError("A worker is at work in this run.", kind="run_busy", advice="Look at it first.") from error
 
 
 def _family(folder: RunFolder, pid: int) -> list[psutil.Process]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from qlora_studio.core.commands import Stop
+from qlora_studio.core.commands import Command, Stop
 from qlora_studio.core.exit_code import ExitCode
 from qlora_studio.core.problem import StudioError
 from qlora_studio.storage.run_folder import RunFolder
@@ -92,16 +92,23 @@ class WorkerProcess:
             os.killpg(self.pid, number)
 
 
-def start_worker(folder: RunFolder, program: Sequence[str] = WORKER) -> WorkerProcess:
-    """Start the worker of a run or job folder. Raises StudioError where one is at work already, or none can start."""
+def start_worker(
+    folder: RunFolder, program: Sequence[str] = WORKER, *, orders: Sequence[Command] = ()
+) -> WorkerProcess:
+    """Start the worker of a run or job folder. `orders` are the first commands that it finds.
+
+    Raises StudioError where one is at work already, or none can start.
+    """
     if not wait_until_free(folder, _LOOK_SECONDS):
         raise StudioError(
             f"A worker is at work in {folder.path}.",
             kind="run_busy",
             advice="Watch that one, or stop it first.",
         )
-    offset = _size(folder.events_path)
+    offset, commands_from = _size(folder.events_path), _size(folder.commands_path)
     try:
+        for order in orders:
+            folder.send(order)
         with folder.log_path.open("ab") as log:
             popen = subprocess.Popen(
                 [*program, str(folder.path.resolve())],
@@ -109,7 +116,7 @@ def start_worker(folder: RunFolder, program: Sequence[str] = WORKER) -> WorkerPr
                 stdout=log,
                 stderr=log,
                 cwd=folder.path,
-                env={**os.environ, **_ENVIRONMENT, "QLORA_STUDIO_COMMANDS_FROM": str(_size(folder.commands_path))},
+                env={**os.environ, **_ENVIRONMENT, "QLORA_STUDIO_COMMANDS_FROM": str(commands_from)},
                 start_new_session=sys.platform != "win32",
                 creationflags=_creation_flags(),
             )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+_REPLACED = ".replaced-"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -61,14 +62,21 @@ class CheckpointFolder:
         try:
             write(staging)
             write_manifest(staging, {"step": step, **facts})
-            if final.exists():
-                shutil.rmtree(final)
-            staging.rename(final)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
-        sync_folder(self.path)
+        self._put_in_place(staging, final)
         return verify(final)
+
+    def _put_in_place(self, staging: Path, final: Path) -> None:
+        """Rename, durably. A checkpoint of the same step stays until the new one has its name: see `_tidy`."""
+        replaced = final.with_name(f"{_REPLACED}{final.name}")
+        if final.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            final.rename(replaced)
+        staging.rename(final)
+        sync_folder(self.path)
+        shutil.rmtree(replaced, ignore_errors=True)
 
     def all(self) -> list[Path]:
         """Return the folders that bear a checkpoint's name, newest first; none is verified yet."""
@@ -87,7 +95,7 @@ class CheckpointFolder:
 
     def newest_safe(self, set_aside: Callable[[Path, str], None]) -> Checkpoint | None:
         """Return the newest checkpoint that verifies. Broken ones on the way are renamed, and told to `set_aside`."""
-        self._remove_staging()
+        self._tidy()
         for path in self.all():
             try:
                 return verify(path)
@@ -103,17 +111,29 @@ class CheckpointFolder:
         return min(measured, key=lambda item: item.evaluation_loss or 0.0, default=None)
 
     def rotate(self, keep: int) -> None:
-        """Remove all but the newest `keep` and the best. Called only after the newest one was verified."""
-        losses = {path: loss for path in self.all() if (loss := _loss_in_manifest(path)) is not None}
+        """Remove all but the newest `keep` and the best. Called only after the newest one was verified.
+
+        One that is not whole any more, by its manifest and its files' sizes, does not count among those that are kept.
+        """
+        whole = [path for path in self.all() if _is_whole(path)]
+        losses = {path: loss for path in whole if (loss := _loss_in_manifest(path)) is not None}
         best = min(losses, key=losses.__getitem__, default=None)
-        for path in self.all()[max(2, keep) :]:
+        for path in whole[max(2, keep) :]:
             if path != best:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _remove_staging(self) -> None:
-        if self.path.is_dir():
-            for path in self.path.glob(".staging-*"):
+    def _tidy(self) -> None:
+        """Take away what a killed save left; give a checkpoint that was being replaced its name back."""
+        if not self.path.is_dir():
+            return
+        for path in self.path.glob(".staging-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self.path.glob(f"{_REPLACED}*"):
+            final = path.with_name(path.name.removeprefix(_REPLACED))
+            if final.exists():
                 shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.rename(final)
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
@@ -141,6 +161,14 @@ def verify(folder: Path) -> Checkpoint:
     for name, entry in files:
         _verify_file(folder, name, entry)
     return Checkpoint(path=folder, step=step, facts=facts)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        files = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
+        return all((folder / name).stat().st_size == entry["size"] for name, entry in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _verify_file(folder: Path, name: str, entry: dict[str, Any]) -> None:

@@ -19,7 +19,6 @@ from typing import Any
 import psutil
 
 from qlora_studio.core.problem import StudioError
-from qlora_studio.core.quantity import bytes_text
 from qlora_studio.storage.checkpoint_folder import MANIFEST, sha256_of, sync_file, sync_folder
 
 # Written beside a finished export later, by the verification; the manifest knows nothing of them.
@@ -77,18 +76,6 @@ def require_free_place(final: Path) -> None:
     if os.path.lexists(final):
         raise StudioError(
             f"{final} exists already.", kind="not_writable", advice="Choose another name, or remove the old one first."
-        )
-
-
-def require_space(folder: Path, needed: int) -> None:
-    """Raise StudioError where the disk under `folder` has fewer than `needed` bytes free."""
-    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        raise StudioError(
-            f"The export needs {bytes_text(needed)}, and {folder} has {bytes_text(free)} free.",
-            kind="disk_full",
-            advice="Free some space, or choose a folder on another disk. Nothing was written.",
         )
 
 

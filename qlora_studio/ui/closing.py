@@ -1,4 +1,4 @@
-"""The question that closing the window asks while something runs."""
+"""The questions that are asked before something ends, or goes on otherwise than it began."""
 
 from enum import Enum, auto
 
@@ -13,6 +13,28 @@ class Closing(Enum):
     KEEP = auto()
     STOP_AND_SAVE = auto()
     CANCEL = auto()
+
+
+class Discarding(Enum):
+    """What the user wants of a run that broke off."""
+
+    KEEP = auto()
+    TRASH = auto()
+    CANCEL = auto()
+
+
+def ask_discard(parent: QWidget, name: str) -> Discarding:
+    """Ask what becomes of a run that broke off."""
+    more = "Kept, it stays in the list and can be resumed or exported later. In the trash are its checkpoints, too."
+    box = message_box(parent, "Discard a run", f"What is to become of {name}?", more)
+    keep = box.addButton("Keep it for later", QMessageBox.ButtonRole.AcceptRole)
+    trash = box.addButton("Move to the trash", QMessageBox.ButtonRole.DestructiveRole)
+    cancel = box.addButton("Cancel", QMessageBox.ButtonRole.RejectRole)
+    box.setDefaultButton(keep)
+    box.setEscapeButton(cancel)
+    box.exec()
+    chosen = {keep: Discarding.KEEP, trash: Discarding.TRASH}
+    return next((choice for button, choice in chosen.items() if box.clickedButton() is button), Discarding.CANCEL)
 
 
 def ask_closing(parent: QWidget, names: tuple[str, ...]) -> Closing:
@@ -45,6 +67,11 @@ def ask_end_worker(parent: QWidget, name: str) -> bool:
         "For a worker that does not answer. It is told to end, and killed after five seconds. Checkpoints stay.",
         "End it",
     )
+
+
+def ask_go_on(parent: QWidget, name: str, question: str) -> bool:
+    """Ask whether a run is to go on although its base model or dataset is another one now."""
+    return _ask(parent, "Something has changed", f"Go on with {name} all the same?", question, "Go on")
 
 
 def ask_stop_unsaved(parent: QWidget, name: str) -> bool:

@@ -10,9 +10,10 @@ from qlora_studio.core.job import ExportJob
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.run_state import RunState
 from qlora_studio.ui.bars import ProgressLine
+from qlora_studio.ui.disk_lines import DiskLines
 from qlora_studio.ui.export_list import PastExport
 from qlora_studio.ui.export_result import ExportResult
-from qlora_studio.ui.export_view import BASES, RunChoice, export_progress, kind_choices, space_text
+from qlora_studio.ui.export_view import BASES, RunChoice, drives_for, export_progress, kind_choices
 from qlora_studio.ui.fields import ComboBox, PathField
 from qlora_studio.ui.format_line import FormatLine
 from qlora_studio.ui.page import GUTTER, Page
@@ -132,6 +133,10 @@ class ExportPage(Page):
             if card.exported.path == path:
                 card.panel.render_job(state)
 
+    def disk_text(self) -> str:
+        """Return what is said of the space."""
+        return self._disk.text()
+
     def results(self) -> tuple[ExportResult, ...]:
         """Return the cards of the exports that are shown."""
         return tuple(self._results)
@@ -153,12 +158,10 @@ class ExportPage(Page):
         subtitle = f"{run.name} · {run.base}" if run and run.base else (run.name if run else "Nothing to export yet")
         self.set_heading("Export", subtitle)
         wanted = [item for line in self.lines.values() if (item := line.chosen())]
-        needed = sum(item.size(run.parameters, run.adapter_bytes) for item in wanted) if run else 0
-        words, tone = space_text(self.place.text() or (run.exports_dir if run else "."), needed)
-        self._space.setText(words)
-        self._space.set_tone(tone)
+        found = drives_for(run, wanted, self.place.text()) if run else ()
+        self._disk.show_drives(found)
         busy = self._progress_card.isVisibleTo(self)
-        self.export_button.setEnabled(job is not None and not busy)
+        self.export_button.setEnabled(job is not None and not busy and all(drive.fits for drive in found))
         self.export_button.setText("Merge && export" if any(item.is_merged for item in wanted) else "Export")
 
     def _build(self) -> None:
@@ -185,7 +188,7 @@ class ExportPage(Page):
 
     def _from_and_to(self) -> Card:
         card = Card("From and to")
-        self._space = Label("", "caption", wrap=True)
+        self._disk = DiskLines()
         help = "The original weights were the better base wherever it was measured; the choice is kept with the export."
         fields = (("Run", self.run), ("Checkpoint", self.checkpoint), ("Merged into", self.base), ("Where", self.place))
         for title, field in fields:
@@ -195,7 +198,7 @@ class ExportPage(Page):
             card.add(label, field)
             if field is self.base:
                 card.add(Label(help, "caption", wrap=True))
-        card.add(self._space)
+        card.add(self._disk)
         card.body.addStretch(1)
         return card
 

@@ -1,17 +1,18 @@
 """What the Export page says, as values. Sizes are bytes."""
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qlora_studio.core.disk_need import export_bytes, export_name
 from qlora_studio.core.events import Exported
 from qlora_studio.core.export_format import PRECISIONS, ExportFormat, all_formats, parse_format
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run_state import RunState
 from qlora_studio.core.serving import ServingCommand, serving_commands
+from qlora_studio.storage.drive_space import DriveSpace, Writing, drives
 from qlora_studio.storage.run_folder import RunFolder, folder_name
 from qlora_studio.ui.runs_view import RunLine
 from qlora_studio.ui.value_row import ValueRow
@@ -107,17 +108,11 @@ def size_text(item: ExportFormat, run: RunChoice | None) -> str:
     return f"about {bytes_text(size)}" if size else ""
 
 
-def space_text(folder: str, needed: int) -> tuple[str, str]:
-    """Return how much is needed and free at a place, and a tone."""
-    place = next((path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists()), Path.cwd())
-    try:
-        free = shutil.disk_usage(place).free
-    except OSError as error:
-        return f"The free space there is not known: {error.strerror}.", "warn"
-    words = (
-        f"{bytes_text(needed)} needed, {bytes_text(free)} free there" if needed else f"{bytes_text(free)} free there"
-    )
-    return words, "bad" if needed > free else ""
+def drives_for(run: RunChoice, wanted: Sequence[ExportFormat], folder: str) -> tuple[DriveSpace, ...]:
+    """Return the drives that an export writes to, with what it takes; none where nothing is wanted or known."""
+    place = Path(folder or run.exports_dir)
+    sizes = ((item, export_bytes(item, run.parameters, run.adapter_bytes)) for item in wanted if run.parameters)
+    return drives(Writing(place, export_name(item), size) for item, size in sizes)
 
 
 def export_progress(state: RunState) -> tuple[str, float | None]:

@@ -10,6 +10,8 @@ from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.theme import active_theme
 from qlora_studio.ui.widgets import row
 
+_PENS = {"dash": Qt.PenStyle.DashLine, "dash-dot": Qt.PenStyle.DashDotLine}
+
 
 class Legend(QWidget):
     """Marks with words, in one row."""
@@ -37,7 +39,7 @@ class _Mark(QWidget):
     def __init__(self, shape: str, token: str) -> None:
         super().__init__()
         self._shape, self._token = shape, token
-        self.setFixedSize(18 if shape != "triangle" else 10, 10)
+        self.setFixedSize(10 if shape in ("triangle", "diamond") else 18, 10)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
@@ -48,8 +50,11 @@ class _Mark(QWidget):
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(color)
             painter.drawPolygon(QPolygonF([QPointF(right / 2, 1), QPointF(right - 0.5, 9), QPointF(0.5, 9)]))
+        elif self._shape == "diamond":
+            painter.setPen(QPen(color, 1.6))
+            corners = ((right / 2, 0.8), (right - 0.8, middle), (right / 2, 9.2), (0.8, middle))
+            painter.drawPolygon(QPolygonF([QPointF(x, y) for x, y in corners]))
         else:
-            dashed = self._shape == "dash"
-            painter.setPen(QPen(color, 2, Qt.PenStyle.DashLine if dashed else Qt.PenStyle.SolidLine))
+            painter.setPen(QPen(color, 2, _PENS.get(self._shape, Qt.PenStyle.SolidLine)))
             painter.drawLine(QPointF(0, middle), QPointF(right, middle))
         painter.end()

@@ -1,8 +1,10 @@
 """The plot of one metric of a run. Imports pyqtgraph, so it is imported after the first paint and never at start.
 
 What is drawn: the raw values thin, their moving average thick, evaluation points dashed with rings, triangles where a
-checkpoint is safe, a dotted line at each epoch. At most about 2,000 points a curve, pens that Qt draws fast
-(PyQtGraph issue 533: a wide antialiased line of 10,000 points takes half a second unless it is drawn in segments).
+checkpoint is safe, a dotted line at each epoch, a dash-dotted one with its reason where a fault was got over or the
+rate lowered, diamonds at spikes, at the upper edge where they lie beyond it. At most about 2,000 points a curve, pens
+that Qt draws fast (PyQtGraph issue 533: a wide antialiased line of 10,000 points takes half a second unless it is drawn
+in segments).
 """
 
 from dataclasses import dataclass
@@ -30,6 +32,8 @@ class PlotData:
     epochs: tuple[tuple[int, float], ...] = ()
     end: float = 0.0
     token: str = "weights"
+    marks: tuple[tuple[int, str], ...] = ()
+    spikes: tuple[tuple[int, float], ...] = ()
 
 
 class MetricPlot(pg.PlotWidget):  # type: ignore[misc]
@@ -50,13 +54,16 @@ class MetricPlot(pg.PlotWidget):  # type: ignore[misc]
         self.setMouseEnabled(x=False, y=False)
         self._data: PlotData | None = None
         self._log = False
-        self._epoch_lines: list[pg.InfiniteLine] = []
+        self._lines: list[pg.InfiniteLine] = []
+        self._lined: object = None
         self._raw = self.plot(connect="finite", antialias=True)
         self._smooth = self.plot(connect="finite", antialias=True)
         self._smooth.curve.setSegmentedLineMode("on")
         self._evaluation = self.plot(connect="finite", antialias=True, symbol="o", symbolSize=9, pxMode=True)
         self._checkpoints = pg.ScatterPlotItem(symbol="t1", size=9, pxMode=True)
-        self.addItem(self._checkpoints, ignoreBounds=True)
+        self._spikes = pg.ScatterPlotItem(symbol="d", size=12, pxMode=True)
+        for points in (self._checkpoints, self._spikes):
+            self.addItem(points, ignoreBounds=True)
         self._theme_name = ""
         self._dress()
         self.scene().sigMouseMoved.connect(self._on_mouse_moved)
@@ -107,26 +114,23 @@ class MetricPlot(pg.PlotWidget):  # type: ignore[misc]
         self.setYRange(bottom, high + pad, padding=0)
         row = [bottom + 0.5 * pad] * len(data.checkpoints)
         self._checkpoints.setData(x=list(data.checkpoints), y=row)
-        self._mark_epochs(data)
+        top = high + 0.35 * pad
+        heights = [min(np.log10(max(loss, 1e-12)) if self._log else loss, top) for _, loss in data.spikes]
+        self._spikes.setData(x=[step for step, _ in data.spikes], y=heights)
+        self._draw_lines(data)
 
-    def _mark_epochs(self, data: PlotData) -> None:
-        if [line.value() for line in self._epoch_lines] == [x for _, x in data.epochs]:
+    def _draw_lines(self, data: PlotData) -> None:
+        """Draw the lines across the plot where they are others than before."""
+        wanted = (data.epochs, data.marks, active_theme().name)
+        if wanted == self._lined:
             return
-        for line in self._epoch_lines:
+        self._lined = wanted
+        for line in self._lines:
             self.removeItem(line)
-        theme = active_theme()
-        pen = pg.mkPen(theme.color("muted"), width=1, style=Qt.PenStyle.DotLine)
-        self._epoch_lines = [
-            pg.InfiniteLine(
-                x,
-                angle=90,
-                pen=pen,
-                label=f"epoch {number}",
-                labelOpts={"position": 0.97, "color": theme.color("muted"), "anchors": [(0, 0), (0, 0)]},
-            )
-            for number, x in data.epochs
-        ]
-        for line in self._epoch_lines:
+        epochs = [_line(x, f"epoch {number}", "muted", Qt.PenStyle.DotLine, 0.97) for number, x in data.epochs]
+        marks = [_line(step, label, "warn", Qt.PenStyle.DashDotLine, 0.86) for step, label in data.marks]
+        self._lines = [*epochs, *marks]
+        for line in self._lines:
             self.addItem(line, ignoreBounds=True)
             line.label.setFont(sans_font(11))
 
@@ -147,11 +151,10 @@ class MetricPlot(pg.PlotWidget):  # type: ignore[misc]
         self._checkpoints.setBrush(pg.mkBrush(theme.color("ok")))
         for side in ("left", "bottom"):
             _dress_axis(self.getAxis(side), theme)
-        if self._data is not None and self._epoch_lines:
-            for line in self._epoch_lines:
-                self.removeItem(line)
-            self._epoch_lines = []
-            self._mark_epochs(self._data)
+        self._spikes.setPen(pg.mkPen(theme.color("bad"), width=2))
+        self._spikes.setBrush(pg.mkBrush(theme.color("panel")))
+        if self._data is not None and self._lines:
+            self._draw_lines(self._data)
 
     def _on_mouse_moved(self, position: QPointF) -> None:
         box = self.getViewBox()
@@ -198,6 +201,13 @@ class _Axis(pg.AxisItem):  # type: ignore[misc]
     def logTickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
         """Return the numbers at the ticks of a logarithmic axis."""
         return [f"{10**value:.3g}" for value in np.array(values)]
+
+
+def _line(x: float, label: str, token: str, style: Qt.PenStyle, position: float) -> pg.InfiniteLine:
+    """Return a line from top to bottom with its label beside it, as plain text."""
+    color = active_theme().color(token)
+    options = {"position": position, "color": color, "anchors": [(0, 0), (0, 0)]}
+    return pg.InfiniteLine(x, angle=90, pen=pg.mkPen(color, width=1, style=style), label=label, labelOpts=options)
 
 
 def _dress_axis(axis: pg.AxisItem, theme: Theme) -> None:

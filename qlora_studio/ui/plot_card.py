@@ -5,7 +5,6 @@ is first shown; until then the card is empty. One timer redraws at most ten time
 """
 
 import importlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,14 @@ from PySide6.QtGui import QActionGroup, QGuiApplication, QHideEvent, QShowEvent
 from PySide6.QtWidgets import QButtonGroup, QMenu, QStackedWidget, QWidget
 
 from qlora_studio.core.metric_history import Floats, MetricHistory, Series
+from qlora_studio.core.run_state import RunState
 from qlora_studio.ui.background import Background
-from qlora_studio.ui.fields import number_text
+from qlora_studio.ui.curve_marks import curve_marks, happenings
 from qlora_studio.ui.legend import Legend
+from qlora_studio.ui.metric_table import COLUMNS, MetricRows, value_text
 from qlora_studio.ui.plain_text import ElidedLabel, Label
 from qlora_studio.ui.smoothing import MovingAverage
-from qlora_studio.ui.table import Column, Table, TableModel
+from qlora_studio.ui.table import Table, TableModel
 from qlora_studio.ui.widgets import Button, Card, column, row
 
 if TYPE_CHECKING:
@@ -52,14 +53,7 @@ METRICS = (
     Metric("process_bytes", "Memory", "context", unit="GiB", scale=float(1 << 30), smooth=False),
 )
 _LOSS_MARKS = (("line", "weights", "train"), ("dash", "logits", "evaluation"), ("triangle", "ok", "checkpoint"))
-_COLUMNS = (
-    Column("step", lambda r: f"{r[0]:,}", right=True),
-    Column("train loss", lambda r: _text(r[1]), right=True),
-    Column("evaluation loss", lambda r: _text(r[2]), right=True),
-    Column("learning rate", lambda r: _text(r[3]), right=True),
-    Column("gradient norm", lambda r: _text(r[4]), right=True),
-    Column("tokens/s", lambda r: _text(r[5]), right=True),
-)
+_EVENT_MARKS = {"spike": ("diamond", "bad", "spike"), "change": ("dash-dot", "warn", "what changed")}
 
 
 class PlotCard(Card):
@@ -69,8 +63,7 @@ class PlotCard(Card):
         super().__init__()
         self._history = MetricHistory()
         self._checkpoints: tuple[int, ...] = ()
-        self._epoch_steps = 0.0
-        self._end = 0.0
+        self._state = RunState()
         self._metric = METRICS[0]
         self._average = MovingAverage()
         self._dirty = False
@@ -83,16 +76,13 @@ class PlotCard(Card):
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._redraw)
         self._stack = QStackedWidget()
-        self._model = TableModel(_COLUMNS)
+        self._model = TableModel(COLUMNS)
         self._table = Table(self._model, name="Metrics of each step")
         self._build()
 
-    def render_history(
-        self, history: MetricHistory, checkpoints: tuple[int, ...], *, epoch_steps: float, end: int
-    ) -> None:
-        """Show a history. `epoch_steps` is the number of steps of an epoch, `end` the run's last step."""
-        self._history, self._checkpoints = history, checkpoints
-        self._epoch_steps, self._end = epoch_steps, float(end)
+    def render_history(self, history: MetricHistory, checkpoints: tuple[int, ...], state: RunState) -> None:
+        """Show a history, and what the state tells beside it: epochs, the end, what happened on the way."""
+        self._history, self._checkpoints, self._state = history, checkpoints, state
         self._dirty = True
         if self.isVisible() and not self._timer.isActive():
             self._timer.start()
@@ -136,9 +126,10 @@ class PlotCard(Card):
 
     def _redraw(self) -> None:
         if self._table_button.isChecked():
-            self._model.set_rows(_MetricRows(self._history))
+            self._model.set_rows(self._rows())
         elif self._plot is not None:
             self._data = self._plot_data()
+            self._render_legend()
             self._plot.show_data(self._data, log=self._log_button.isChecked() and self._metric.key == "loss")
         self._dirty = self._plot is None
 
@@ -161,8 +152,10 @@ class PlotCard(Card):
             evaluation_y=self._history.evaluation.y if is_loss else None,
             checkpoints=self._checkpoints if is_loss else (),
             epochs=self._epochs(series),
-            end=self._end,
+            end=float(self._state.total_steps),
             token=metric.token,
+            marks=tuple((mark.step, mark.label) for mark in curve_marks(self._state)),
+            spikes=tuple((spike.step, spike.loss) for spike in self._history.spikes) if is_loss else (),
         )
 
     def _series(self, key: str) -> Series:
@@ -172,11 +165,16 @@ class PlotCard(Card):
         return self._history.steps[key]
 
     def _epochs(self, series: Series) -> tuple[tuple[int, float], ...]:
-        if self._epoch_steps < 1 or not len(series):
+        step = self._state.last_step
+        steps = self._state.step / step.epoch if step is not None and step.epoch else 0.0
+        if steps < 1 or not len(series):
             return ()
-        last = min(self._end or series.x[-1], series.x[-1])
-        count = int(last / self._epoch_steps + 1e-6)
-        return tuple((k, k * self._epoch_steps) for k in range(1, count + 1)) if count <= _MAX_EPOCH_LINES else ()
+        last = min(self._state.total_steps or series.x[-1], series.x[-1])
+        count = int(last / steps + 1e-6)
+        return tuple((k, k * steps) for k in range(1, count + 1)) if count <= _MAX_EPOCH_LINES else ()
+
+    def _rows(self) -> MetricRows:
+        return MetricRows(self._history, happenings(self._state, self._history))
 
     def _on_import_answered(self, module: Any) -> None:
         if self._plot is not None:
@@ -193,10 +191,12 @@ class PlotCard(Card):
             self._render_legend()
             return
         index = int(np.clip(np.searchsorted(data.x, step), 0, len(data.x) - 1))
-        words = [f"step {int(data.x[index]):,}", f"{self._metric.title.lower()} {_text(data.raw[index])}"]
+        words = [f"step {int(data.x[index]):,}", f"{self._metric.title.lower()} {value_text(data.raw[index])}"]
         if data.smooth is not None:
-            words.append(f"smoothed {_text(data.smooth[index])}")
-        self._pointed.setText(" · ".join(words) + (f" {self._metric.unit}" if self._metric.unit else ""))
+            words.append(f"smoothed {value_text(data.smooth[index])}")
+        text = " · ".join(words) + (f" {self._metric.unit}" if self._metric.unit else "")
+        told = happenings(self._state, self._history).get(int(data.x[index]), "")
+        self._pointed.setText(f"{text} · {told}" if told else text)
         self._legend.hide()
 
     def _on_table_toggled(self, on: bool) -> None:
@@ -210,7 +210,7 @@ class PlotCard(Card):
         self._redraw_now()
 
     def _on_copy_clicked(self) -> None:
-        self._model.set_rows(_MetricRows(self._history))
+        self._model.set_rows(self._rows())
         QGuiApplication.clipboard().setText(self._table.as_text())
 
     def _render_legend(self) -> None:
@@ -218,6 +218,10 @@ class PlotCard(Card):
         unit = f" in {metric.unit}" if metric.unit else ""
         plain = (("line", metric.token, metric.title.lower() + unit),)
         self._legend.show_marks(_LOSS_MARKS if metric.key == "loss" else plain)
+        told = [_EVENT_MARKS["spike"]] if metric.key == "loss" and self._history.spikes else []
+        told += [_EVENT_MARKS["change"]] if curve_marks(self._state) else []
+        self._event_legend.show_marks(told)
+        self._event_legend.setVisible(bool(told))
         self._legend.show()
         self._log_button.setVisible(self._metric.key == "loss")
         self._smoothing_button.setVisible(self._metric.smooth)
@@ -235,7 +239,7 @@ class PlotCard(Card):
             tabs.addWidget(tab)
         tabs.addStretch(1)
         self._tabs["loss"].setChecked(True)
-        self._legend = Legend()
+        self._legend, self._event_legend = Legend(), Legend()
         self._pointed = ElidedLabel("", "caption")
         self._smoothing_button = Button(f"smoothing {self._average.weight:g}", "quiet", tip="How smooth the line is")
         self._smoothing_button.clicked.connect(self._show_smoothings)
@@ -252,6 +256,10 @@ class PlotCard(Card):
             tools.addWidget(tool)
         self.body.addLayout(tabs)
         self.body.addLayout(tools)
+        told = row()
+        told.addWidget(self._event_legend)
+        told.addStretch(1)
+        self.body.addLayout(told)
         empty = QWidget()
         column(empty).addWidget(Label("", "muted"))
         self._stack.addWidget(empty)
@@ -271,26 +279,3 @@ class PlotCard(Card):
             choices.addAction(action)
             action.triggered.connect(lambda _=False, weight=weight: self._on_smoothing_chosen(weight))
         menu.popup(self._smoothing_button.mapToGlobal(self._smoothing_button.rect().bottomLeft()))
-
-
-class _MetricRows(Sequence[tuple[Any, ...]]):
-    """The rows of the table, made when they are looked at."""
-
-    def __init__(self, history: MetricHistory) -> None:
-        self._steps = history.steps
-        self._x = history.steps["loss"].x
-        self._evaluations = dict(zip(history.evaluation.x.tolist(), history.evaluation.y.tolist(), strict=True))
-
-    def __len__(self) -> int:
-        return len(self._x)
-
-    def __getitem__(self, index: Any) -> Any:
-        step = float(self._x[index])
-        values = (self._steps[key].y[index] for key in ("learning_rate", "gradient_norm", "tokens_per_second"))
-        return (int(step), float(self._steps["loss"].y[index]), self._evaluations.get(step), *map(float, values))
-
-
-def _text(value: float | None) -> str:
-    if value is None or not np.isfinite(value):
-        return "–"
-    return number_text(float(f"{value:.4g}"))

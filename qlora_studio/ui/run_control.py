@@ -25,11 +25,11 @@ class RunSession(QObject):
         self.store.open(folder, config)
         self.follower: TrainingThread | None = None
 
-    def follow(self, *, start_it: bool) -> None:
-        """Follow the run from its first event; with `start_it`, start its worker."""
+    def follow(self, *, start_it: bool, orders: tuple[Command, ...] = ()) -> None:
+        """Follow the run from its first event; with `start_it`, start its worker, with `orders` to begin with."""
         self.leave()
         self.store.open(self.folder, self.store.config)
-        self.follower = TrainingThread(self.folder, start_it=start_it, parent=self)
+        self.follower = TrainingThread(self.folder, start_it=start_it, orders=orders, parent=self)
         self.follower.events_received.connect(self.store.apply)
         self.follower.start()
 
@@ -79,8 +79,8 @@ class RunControl(QObject):
             return False
         return self.open(folder, start_it=True)
 
-    def open(self, folder: RunFolder, *, start_it: bool = False) -> bool:
-        """Show a run: live where its worker lives, else as it was; with `start_it`, go on with it."""
+    def open(self, folder: RunFolder, *, start_it: bool = False, orders: tuple[Command, ...] = ()) -> bool:
+        """Show a run: live where its worker lives, else as it was; with `start_it`, go on with it, by `orders`."""
         path = folder.path.resolve()
         session = self._sessions.get(path)
         if session is None:
@@ -93,13 +93,22 @@ class RunControl(QObject):
             self._sessions[path] = session
         self._show(session)
         if start_it or session.follower is None:
-            session.follow(start_it=start_it)
+            session.follow(start_it=start_it, orders=orders)
         return True
 
-    def resume(self) -> None:
-        """Go on with the shown run from its newest safe checkpoint."""
+    def forget(self, folder: RunFolder) -> None:
+        """Show the run no more, and follow it no more."""
+        session = self._sessions.pop(folder.path.resolve(), None)
+        if session is not None:
+            session.leave()
+            self.shown = None if self.shown is session else self.shown
+            session.deleteLater()
+            self.changed.emit()
+
+    def resume(self, *orders: Command) -> None:
+        """Go on with the shown run from its newest safe checkpoint; `orders` are what its worker is told first."""
         if self.shown is not None and not self.shown.is_at_work():
-            self.open(self.shown.folder, start_it=True)
+            self.open(self.shown.folder, start_it=True, orders=orders)
 
     def send(self, command: Command) -> None:
         """Ask something of the shown run's worker."""

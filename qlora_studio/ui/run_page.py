@@ -9,13 +9,14 @@ from qlora_studio.core.events import Recovering, Warned
 from qlora_studio.core.run_state import Phase, RunState
 from qlora_studio.ui.bars import ProgressLine
 from qlora_studio.ui.page import GUTTER, Page
-from qlora_studio.ui.plain_text import Label, set_style_property
+from qlora_studio.ui.plain_text import Label, set_style_property, set_tooltip
 from qlora_studio.ui.plot_card import PlotCard
 from qlora_studio.ui.run_store import RunStore
 from qlora_studio.ui.run_view import findings, phase_text, progress_share, progress_text, subtitle, tiles
 from qlora_studio.ui.sample_card import SampleCard
 from qlora_studio.ui.smoothing import last_finite
 from qlora_studio.ui.tiles import TileGrid
+from qlora_studio.ui.way_out import WayOut, way_out
 from qlora_studio.ui.widgets import Button, Card, Notice, PrimaryButton, StatTile, column, row
 
 _TILES = ("Train loss", "Evaluation loss", "Perplexity", "Learning rate", "Throughput", "Time left")
@@ -29,6 +30,7 @@ class RunPage(Page):
         pause_requested, resume_requested, checkpoint_requested, evaluation_requested, folder_requested.
         stop_requested: with True, what was learned is saved as the final adapter.
         kill_requested: the worker does not answer, and is to be ended.
+        way_out_requested: go on in the way that the page offers; carries a WayOut.
         page_requested: the name of the page to go to.
     """
 
@@ -37,6 +39,7 @@ class RunPage(Page):
     pause_requested = Signal()
     stop_requested = Signal(bool)
     kill_requested = Signal()
+    way_out_requested = Signal(object)
     resume_requested = Signal()
     checkpoint_requested = Signal()
     evaluation_requested = Signal()
@@ -52,6 +55,7 @@ class RunPage(Page):
         self.samples = SampleCard()
         self._says = _Findings()
         self._work = _Work()
+        self._way_out: WayOut | None = None
         self._empty = self._empty_card()
         self._full = QWidget()
         self._build_buttons()
@@ -63,7 +67,7 @@ class RunPage(Page):
 
     def render_nothing(self) -> None:
         """Show that no run is open."""
-        self._store = None
+        self._store = self._way_out = None
         self.set_heading("Run", "No run is open")
         self.clear_error()
         self._full.hide()
@@ -80,12 +84,12 @@ class RunPage(Page):
         self._empty.hide()
         self._full.show()
         self.set_heading(store.config.name, subtitle(store.config, state))
+        self._way_out = way_out(state)
         self._render_buttons(state)
         self._render_failure(state)
         self._warning.show_message(*_warnings(state))
         self._work.render_state(state)
-        epoch_steps = state.step / state.last_step.epoch if state.last_step and state.last_step.epoch else 0.0
-        self.plots.render_history(store.history, store.checkpoints, epoch_steps=epoch_steps, end=state.total_steps)
+        self.plots.render_history(store.history, store.checkpoints, state)
         self._render_tiles(store)
         self.samples.render_samples(state.samples)
         self._says.render_sentences(findings(state, store.history, store.config))
@@ -119,8 +123,9 @@ class RunPage(Page):
         self._stop.setText("Stop and save" if training else "Stop")
         self._more.setVisible(self._store is not None)
         self._resume.setVisible(resumable)
-        set_style_property(self._resume, "kind", "" if phase == Phase.STOPPED and state.adapter_path else "primary")
-        self._export.setVisible(phase == Phase.FINISHED or (phase == Phase.STOPPED and bool(state.adapter_path)))
+        exportable = phase == Phase.STOPPED and bool(state.adapter_path)
+        set_style_property(self._resume, "kind", "" if exportable or self._way_out else "primary")
+        self._export.setVisible(phase == Phase.FINISHED or exportable)
         for action in self._while_training:
             action.setEnabled(training)
         self._stop_unsaved.setEnabled(running)
@@ -128,6 +133,10 @@ class RunPage(Page):
 
     def _render_failure(self, state: RunState) -> None:
         failure = state.failure
+        if self._way_out is not None:
+            self._other_way.setText(self._way_out.label)
+            set_tooltip(self._other_way, self._way_out.tip)
+        self._other_way.setVisible(self._way_out is not None)
         if failure is None:
             self.clear_error()
         elif failure.message != self.notice.message.text():
@@ -158,6 +167,10 @@ class RunPage(Page):
         self._stop.clicked.connect(lambda: self.stop_requested.emit(True))
         self._resume.clicked.connect(self.resume_requested.emit)
         self._export.clicked.connect(lambda: self.page_requested.emit("export"))
+        self._other_way = PrimaryButton("Go on in another way")
+        self._other_way.clicked.connect(lambda: self.way_out_requested.emit(self._way_out))
+        self._other_way.hide()
+        self.notice.add_action(self._other_way)
         for button in (self._more, self._pause, self._stop, self._resume, self._export):
             self.add_action(button)
 
@@ -218,7 +231,7 @@ class _Findings(Card):
 
     def __init__(self) -> None:
         super().__init__("What it says")
-        self._lines = tuple(Label("", "muted", wrap=True, selectable=True) for _ in range(5))
+        self._lines = tuple(Label("", "muted", wrap=True, selectable=True) for _ in range(7))
         self.add(*self._lines)
         self.body.addStretch(1)
 

@@ -10,6 +10,7 @@ from qlora_studio.core.metric_history import MetricHistory
 from qlora_studio.core.quantity import bytes_text, count_text, duration_text
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_state import Phase, RunState, work_at_risk
+from qlora_studio.ui.curve_marks import spikes_sentence
 
 _ACTIVITIES = {
     "loading_libraries": "Starting",
@@ -122,7 +123,8 @@ def perplexity_text(value: float) -> str:
 
 def findings(state: RunState, history: MetricHistory, config: RunConfig | None) -> tuple[str, ...]:
     """Return what the curves say, in sentences, the most important first."""
-    found = [_trend(state, history), _gap(state, history), _clipping(history, config), _data(state), _memory(state)]
+    curves = [_trend(state, history), spikes_sentence(history), _gap(state, history), _clipping(history, config)]
+    found = [*curves, _data(state), _memory(state), awake_text(state)]
     return tuple(text for text in found if text)
 
 
@@ -162,6 +164,22 @@ def risk_text(state: RunState, now: float) -> str:
         return ""
     safe = f"Safe checkpoint {state.checkpoint.step}, " if state.checkpoint else "No checkpoint yet, "
     return f"{safe}{duration_text(work_at_risk(state, now))} of work at risk"
+
+
+def is_kept_awake(state: RunState) -> bool | None:
+    """Whether the worker keeps the computer from falling asleep; None where none is at work, or none has told."""
+    told = [item.report.get("active") for item in state.reports if item.kind == "awake"]
+    return bool(told[-1]) if told and not state.phase.is_over else None
+
+
+def awake_text(state: RunState) -> str:
+    """Return whether the computer is kept awake, while a run is at work."""
+    awake = is_kept_awake(state)
+    if awake is None:
+        return ""
+    if awake:
+        return "This computer is kept awake until the run ends."
+    return "This computer could not be kept awake: switch sleep off in its settings for a long run."
 
 
 def _best(state: RunState) -> str:

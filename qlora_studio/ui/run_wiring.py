@@ -5,11 +5,12 @@ from PySide6.QtGui import QDesktopServices
 
 from qlora_studio.core.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
 from qlora_studio.core.run_state import Phase
-from qlora_studio.ui.closing import ask_end_worker, ask_stop_unsaved
+from qlora_studio.ui.closing import ask_end_worker, ask_go_on, ask_stop_unsaved
 from qlora_studio.ui.main_window import MainWindow
 from qlora_studio.ui.rail import StepState
 from qlora_studio.ui.run_page import RunPage
 from qlora_studio.ui.studio import Studio
+from qlora_studio.ui.way_out import WayOut
 
 
 class RunWiring(QObject):
@@ -23,6 +24,7 @@ class RunWiring(QObject):
         page.checkpoint_requested.connect(lambda: self._runs.send(SaveCheckpoint()))
         page.evaluation_requested.connect(lambda: self._runs.send(EvaluateNow()))
         page.resume_requested.connect(self._runs.go_on)
+        page.way_out_requested.connect(self._on_way_out_requested)
         page.stop_requested.connect(self._on_stop_requested)
         page.kill_requested.connect(self._on_kill_requested)
         page.folder_requested.connect(self._on_folder_requested)
@@ -47,6 +49,13 @@ class RunWiring(QObject):
             return
         if save or ask_stop_unsaved(self._window, session.store.config.name):
             self._runs.send(Stop(save=save))
+
+    def _on_way_out_requested(self, way: WayOut) -> None:
+        session = self._runs.shown
+        if session is None or session.store.config is None:
+            return
+        if not way.question or ask_go_on(self._window, session.store.config.name, way.question):
+            self._runs.resume(way.order)
 
     def _on_kill_requested(self) -> None:
         session = self._runs.shown

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QLineEdit
 from qlora_studio.ui.flow_row import FlowRow
 from qlora_studio.ui.page import Page
 from qlora_studio.ui.plain_text import Label
-from qlora_studio.ui.runs_view import RunLine, recovery_text, when_text
+from qlora_studio.ui.runs_view import RunLine, recovery_advice, recovery_text, when_text
 from qlora_studio.ui.table import Column, Table, TableModel
 from qlora_studio.ui.widgets import Button, Card, Notice, PrimaryButton, row
 
@@ -37,6 +37,7 @@ class RunsPage(Page):
         folder_requested: open its folder on the desktop.
         refresh_requested: look again.
         training_requested: go and start one.
+        discard_requested: put a run that broke off away, or leave it as it is.
     """
 
     name = "runs"
@@ -51,6 +52,7 @@ class RunsPage(Page):
     folder_requested = Signal(str)
     refresh_requested = Signal()
     training_requested = Signal()
+    discard_requested = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,6 +72,10 @@ class RunsPage(Page):
         self.table = Table(self.model, name="Runs")
         self.recovery = Notice("warn")
         self.recover = Button("Resume it", "small")
+        self.inspect = Button("Look at it", "small", tip="Its curves and its last words; nothing is started")
+        self.discard = Button("Discard …", "small", tip="Put it away, or leave it as it is")
+        self.summary = Notice("info")
+        self._summary_seen = Button("Close", "small")
         self._broken = ""
         self._build()
         self._connect()
@@ -110,10 +116,15 @@ class RunsPage(Page):
         texts = ((line, f"{line.name} {line.model} {line.words}".lower()) for line in self._lines)
         self.model.set_rows(tuple(line for line, text in texts if all(word in text for word in words)))
 
+    def render_summary(self, text: str) -> None:
+        """Show what became of the queue; an empty text hides it."""
+        self.summary.show_message(text)
+
     def _show_recovery(self) -> None:
-        broken = next((line for line in self._lines if line.broken), None)
-        self._broken = broken.path if broken else ""
-        self.recovery.show_message(recovery_text(broken) if broken else "")
+        broken = [line for line in self._lines if line.broken]
+        self._broken = broken[0].path if broken else ""
+        text, advice = (recovery_text(broken[0]), recovery_advice(len(broken))) if broken else ("", "")
+        self.recovery.show_message(text, advice)
 
     def _select(self, path: str) -> None:
         for index in range(self.model.rowCount()):
@@ -137,7 +148,9 @@ class RunsPage(Page):
         self.go_training = Button("Go to Training")
         text = "Every run is a folder with its settings, events and checkpoints. The first one appears here."
         self._empty.add(Label(text, "muted", wrap=True), self.go_training)
-        self.recovery.add_action(self.recover)
+        for button in (self.discard, self.inspect, self.recover):
+            self.recovery.add_action(button)
+        self.summary.add_action(self._summary_seen)
         self._card = Card()
         tools = row(spacing=8)
         going = (self.resume_button, self.queue_button)
@@ -150,6 +163,7 @@ class RunsPage(Page):
         self.table.setMinimumHeight(240)
         self._card.body.addWidget(self.table, 1)
         self.body.addWidget(self.recovery)
+        self.body.addWidget(self.summary)
         self.body.addWidget(self._empty)
         self.body.addWidget(self._card, 1)
         self.body.addStretch(0)
@@ -166,6 +180,9 @@ class RunsPage(Page):
         ):
             button.clicked.connect(lambda _checked=False, signal=signal: self._ask(signal))
         self.recover.clicked.connect(lambda: self.resume_requested.emit(self._broken))
+        self.inspect.clicked.connect(lambda: self.open_requested.emit(self._broken))
+        self.discard.clicked.connect(lambda: self.discard_requested.emit(self._broken))
+        self._summary_seen.clicked.connect(lambda: self.render_summary(""))
         self.go_training.clicked.connect(self.training_requested)
         self.search.textChanged.connect(self._show_lines)
         self.table.selectionModel().selectionChanged.connect(self._on_selection_changed)

@@ -125,8 +125,14 @@ def recovery_text(line: RunLine) -> str:
     """Return what happened to a run that broke off, and what is safe."""
     at = f" at step {line.step:,}" if line.step else ""
     if line.safe_step is None:
-        return f"{line.name} broke off{at}; it has no checkpoint yet, and begins again from the start."
+        return f"{line.name} broke off{at}. It has no checkpoint yet: it would begin again from the start."
     return f"{line.name} broke off{at}. Its checkpoint of step {line.safe_step:,} is safe."
+
+
+def recovery_advice(broken: int) -> str:
+    """Return what can be done about runs that broke off, of which the first is named."""
+    more = {1: "", 2: " Another run broke off, too."}.get(broken, f" {broken - 1} other runs broke off, too.")
+    return f"Its worker is gone: the computer was switched off, or somebody ended it.{more}"
 
 
 def _judged(line: RunLine, *, busy: bool) -> RunLine:

@@ -1,14 +1,18 @@
 """Connects the pages of finished runs, Runs, Export and Chat, to the list of runs and to their jobs."""
 
-from PySide6.QtCore import QObject, QUrl
+from pathlib import Path
+
+from PySide6.QtCore import QFile, QObject, QUrl
 from PySide6.QtGui import QDesktopServices
 
 from qlora_studio.core.commands import Ask, Stop
 from qlora_studio.core.job import ChatJob, ExportJob
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.run_state import Phase
+from qlora_studio.jobs.worker_ending import acknowledge_breakdown
 from qlora_studio.storage.run_folder import RunFolder
 from qlora_studio.ui.chat_page import ChatPage
+from qlora_studio.ui.closing import Discarding, ask_discard
 from qlora_studio.ui.export_list import PastExport
 from qlora_studio.ui.export_page import ExportPage
 from qlora_studio.ui.export_view import choice_of
@@ -25,8 +29,10 @@ class RunsWiring(QObject):
     def __init__(self, studio: Studio, window: MainWindow, page: RunsPage, runs: RunsList) -> None:
         super().__init__(window)
         self._studio, self._window, self._page, self._runs = studio, window, page, runs
-        self.chosen = ""
+        self._launched = False
         runs.changed.connect(self._render)
+        runs.changed.connect(self._on_first_list)
+        window.page_shown.connect(self._on_page_shown)
         studio.queue.changed.connect(self._render)
         studio.queue.changed.connect(runs.refresh_soon)
         page.queue_requested.connect(self._on_queue_requested)
@@ -37,6 +43,30 @@ class RunsWiring(QObject):
         page.draft_requested.connect(self._on_draft_requested)
         page.folder_requested.connect(show_folder)
         page.training_requested.connect(lambda: window.show_page("training"))
+        page.discard_requested.connect(self._on_discard_requested)
+        studio.queue.ended.connect(page.render_summary)
+
+    def _on_first_list(self) -> None:
+        """After the launch, show a run that broke off, unless the user has gone somewhere meanwhile."""
+        launched, self._launched = self._launched, True
+        if not launched and any(line.broken for line in self._runs.lines):
+            self._window.show_page("runs")
+
+    def _on_page_shown(self) -> None:
+        self._launched = True
+
+    def _on_discard_requested(self, path: str) -> None:
+        folder, line = RunFolder(path), self._runs.line(path)
+        choice = ask_discard(self._window, line.name if line else folder.path.name)
+        try:
+            if choice is Discarding.KEEP:
+                acknowledge_breakdown(folder)
+            elif choice is Discarding.TRASH:
+                self._studio.runs.forget(folder)
+                move_to_trash(folder.path)
+        except (StudioError, OSError) as error:
+            self._page.show_error(error)
+        self._runs.refresh()
 
     def _render(self) -> None:
         lines = with_queue(self._runs.lines, self._studio.queue.waiting())
@@ -167,6 +197,16 @@ class ChatWiring(QObject):
         if at_work or self._job.start(RunFolder(run).jobs_path, job):
             for ask in asks:
                 self._job.send(ask)
+
+
+def move_to_trash(path: Path) -> None:
+    """Put a folder into the desktop's trash. Raises StudioError where that cannot be."""
+    if not QFile.moveToTrash(str(path)):
+        raise StudioError(
+            f"{path} cannot be moved to the trash.",
+            kind="not_writable",
+            advice="Remove the folder by hand, or keep the run.",
+        )
 
 
 def show_folder(path: str) -> None:

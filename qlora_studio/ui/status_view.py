@@ -2,7 +2,15 @@
 
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_state import Phase, RunState
-from qlora_studio.ui.run_view import eta_text, phase_text, phase_tone, progress_share, progress_text, risk_text
+from qlora_studio.ui.run_view import (
+    eta_text,
+    is_kept_awake,
+    phase_text,
+    phase_tone,
+    progress_share,
+    progress_text,
+    risk_text,
+)
 from qlora_studio.ui.status_line import Status
 
 
@@ -14,7 +22,8 @@ def run_status(state: RunState, config: RunConfig | None, now: float, *, others:
     if state.phase.is_over:
         steps = [f"{state.step:,} steps"] if state.step else []
         return Status(phase_text(state), config.name, facts=" · ".join(steps + more), tone=phase_tone(state.phase))
-    facts = [text for text in (progress_text(state), eta_text(state), *more) if text]
+    awake = "kept awake" if is_kept_awake(state) else ""
+    facts = [text for text in (progress_text(state), eta_text(state), awake, *more) if text]
     return Status(
         what=phase_text(state),
         subject=config.name,

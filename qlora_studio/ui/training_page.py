@@ -9,7 +9,9 @@ from PySide6.QtWidgets import QLineEdit, QWidget
 from qlora_studio.core.data_report import DataReport
 from qlora_studio.core.problem import InvalidRunConfig, Problem
 from qlora_studio.core.run_config import DatasetSource, RunConfig, all_settings
+from qlora_studio.storage.drive_space import DriveSpace
 from qlora_studio.ui.data_view import datasets_title
+from qlora_studio.ui.disk_lines import DiskLines
 from qlora_studio.ui.fields import ComboBox
 from qlora_studio.ui.model_view import model_title
 from qlora_studio.ui.page import GUTTER, Page
@@ -76,6 +78,7 @@ class TrainingPage(Page):
         self.presets.setMinimumWidth(120)
         self.presets.setMaximumWidth(220)
         self._preset_words: dict[str, str] = {}
+        self.disk = DiskLines()
         self._tiles = tuple(StatTile(tile.title) for tile in tiles(self._config, None))
         self._build()
         self.form.changed.connect(self.setting_requested)
@@ -100,6 +103,10 @@ class TrainingPage(Page):
         """Take the number of rows for the steps; None where the data was not looked through."""
         self._report = report
         self._render_tiles()
+
+    def render_drives(self, drives: Sequence[DriveSpace]) -> None:
+        """Show what the run will write, drive by drive."""
+        self.disk.show_drives(drives)
 
     def render_presets(self, presets: Sequence[PresetLine]) -> None:
         """Offer presets to begin with."""
@@ -163,6 +170,7 @@ class TrainingPage(Page):
         card.add(self._preset_note)
         self.body.addWidget(card)
         self.body.addWidget(TileGrid(self._tiles, columns=(5, 3), least=128))
+        self.body.addWidget(self.disk)
         self.body.addWidget(SideBySide(self._column(_LEFT), self._column(_RIGHT), breakpoint=640))
         self.body.addStretch(1)
 

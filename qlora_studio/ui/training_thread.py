@@ -25,18 +25,26 @@ class JobThread(QThread):
 
     events_received = Signal(tuple)
 
-    def __init__(self, folder: RunFolder, *, start_it: bool, parent: QObject | None = None) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        start_it: bool,
+        orders: tuple[Command, ...] = (),
+        parent: QObject | None = None,
+    ) -> None:
         super().__init__(parent)
         self.folder = folder
         self.process: WorkerProcess | None = None
         self._start_it = start_it
+        self._orders = orders
         self._leaving = threading.Event()
 
     def run(self) -> None:
         """Start the worker where that is asked, and emit its events until its session ends."""
         try:
             if self._start_it:
-                self.process = start_worker(self.folder)
+                self.process = start_worker(self.folder, orders=self._orders)
             for batch in RunFollower(self.folder, self.process).batches(self._leaving):
                 self.events_received.emit(batch)
         except StudioError as error:
@@ -56,6 +64,14 @@ class JobThread(QThread):
 class TrainingThread(JobThread):
     """Owns a training run from the window's side: starts its worker, or re-attaches to it, and follows it."""
 
-    def __init__(self, folder: RunFolder, *, start_it: bool | None = None, parent: QObject | None = None) -> None:
-        """`start_it` of None means: re-attach where a worker lives."""
-        super().__init__(folder, start_it=not folder.is_busy() if start_it is None else start_it, parent=parent)
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        start_it: bool | None = None,
+        orders: tuple[Command, ...] = (),
+        parent: QObject | None = None,
+    ) -> None:
+        """`start_it` of None means: re-attach where a worker lives. `orders` are the worker's first commands."""
+        start_it = not folder.is_busy() if start_it is None else start_it
+        super().__init__(folder, start_it=start_it, orders=orders, parent=parent)

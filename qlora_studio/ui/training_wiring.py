@@ -3,12 +3,17 @@
 from PySide6.QtCore import QObject
 
 from qlora_studio.core.data_report import DataReport
+from qlora_studio.core.disk_need import run_needs
 from qlora_studio.core.events import Event, Reported
 from qlora_studio.core.problem import Problem
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_config_text import problems_before_start
+from qlora_studio.storage.drive_space import DriveSpace, Writing, drives
 from qlora_studio.storage.presets import load_preset, presets
+from qlora_studio.storage.settings import cache_path
+from qlora_studio.ui.background import Background
 from qlora_studio.ui.data_view import is_of
+from qlora_studio.ui.disk_lines import what_to_free
 from qlora_studio.ui.main_window import MainWindow
 from qlora_studio.ui.rail import StepState
 from qlora_studio.ui.studio import Studio
@@ -22,6 +27,10 @@ class TrainingWiring(QObject):
         super().__init__(window)
         self._studio, self._window, self._page = studio, window, page
         self._report: DataReport | None = None
+        self._drives: tuple[DriveSpace, ...] = ()
+        self._disks = Background(self)
+        self._disks.answered.connect(self._on_disks_answered)
+        studio.estimates.estimated.connect(lambda _estimate, _why: self._look_at_disks())
         studio.draft.changed.connect(self._on_draft_changed)
         studio.draft.refused.connect(page.render_problems)
         studio.data.store.events_applied.connect(self._on_data_events)
@@ -44,6 +53,25 @@ class TrainingWiring(QObject):
             if isinstance(event, Reported) and event.kind == "dataset":
                 self._report = DataReport.model_validate(event.report)
                 self._page.render_dataset(self._report if self._report.complete else None)
+                self._look_at_disks()
+
+    def _look_at_disks(self) -> None:
+        """Sum up what the draft would write, and look at the drives, beside the event loop."""
+        found, config = self._studio.estimates.found, self._studio.draft.config
+        shape = found.facts.shape if found is not None and found.facts is not None else None
+        if found is None or shape is None:
+            self._disks.forget()
+            self._on_disks_answered(())
+            return
+        lengths = self._report.lengths if self._report is not None else None
+        tokens = lengths.tokens_per_epoch if lengths is not None else 0
+        needs = run_needs(config, shape, convert=found.location.kind == "gguf", tokens=tokens)
+        places = {"run": self._studio.settings.runs_path, "cache": cache_path()}
+        self._disks.ask(drives, [Writing(places[need.place], need.what, need.size) for need in needs])
+
+    def _on_disks_answered(self, found: tuple[DriveSpace, ...]) -> None:
+        self._drives = found
+        self._page.render_drives(found)
 
     def _on_preset_requested(self, name: str) -> None:
         """Take a preset. One with a dataset of its own is a whole project; else model, data and name stay as chosen."""
@@ -76,4 +104,8 @@ class TrainingWiring(QObject):
             problems.append(Problem("model.source", "Download the model on the Model page first."))
         if self._report is not None and self._report.refused:
             problems.append(Problem("data.path", self._report.refused))
+        full = (drive for drive in self._drives if not drive.fits)
+        problems += [
+            Problem("", f"The drive {drive.name} has no room for this run. {what_to_free(drive)}") for drive in full
+        ]
         return problems

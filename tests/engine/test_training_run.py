@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.core.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
+from qlora_studio.core.commands import AcceptChanges, EvaluateNow, LowerRate, Pause, SaveCheckpoint, Stop
 from qlora_studio.core.events import CheckpointSaved, Evaluated, Event, Failed, Paused, Recovering, StepDone, Warned
 from qlora_studio.core.run_state import Phase
 from qlora_studio.jobs.worker_process import start_worker
@@ -186,8 +186,26 @@ def test_a_nan_takes_no_step_names_its_rows_and_leaves_the_last_good_state(
     good = "checkpoint-4/adapter_model.safetensors"
     assert tensors(folder.checkpoints_path / good) == tensors(undisturbed.checkpoints_path / good)
     monkeypatch.delenv("QLORA_STUDIO_FAULTS")
+    gentler = RunFolder(shutil.copytree(folder.path, tmp_path / "gentler"))
     assert run_to_end(folder).phase is Phase.FINISHED
     assert final_weights(folder) == final_weights(undisturbed)
+    _check_half_the_rate(gentler, folder)
+
+
+def _check_half_the_rate(gentler: RunFolder, plain: RunFolder) -> None:
+    """The same run, rolled back and resumed with half the rate, now and in every later session."""
+    process = start_worker(gentler, orders=[LowerRate(factor=0.5)])
+    follow(process, _at_step(7))
+    process.kill()
+    process.wait(10)
+    state = run_to_end(gentler)
+    assert state.phase is Phase.FINISHED
+    assert [(event.step, event.scale) for event in state.rates] == [(4, 0.5)]
+    assert state.resumptions == (4, 6)
+    rates = {event.step: event.learning_rate for event in plain.events() if isinstance(event, StepDone)}
+    halved = {event.step: event.learning_rate for event in gentler.events() if isinstance(event, StepDone)}
+    assert all(halved[step] == pytest.approx(rates[step] / (2 if step > 4 else 1)) for step in range(1, 10))
+    assert final_weights(gentler) != final_weights(plain)
 
 
 def test_a_flipped_bit_in_the_newest_checkpoint_is_noticed_and_the_one_before_used(
@@ -204,7 +222,9 @@ def test_a_flipped_bit_in_the_newest_checkpoint_is_noticed_and_the_one_before_us
     assert final_weights(folder) == final_weights(undisturbed)
 
 
-def test_another_base_or_another_dataset_is_refused_on_resume(tiny_llama: Path, tmp_path: Path) -> None:
+def test_another_base_or_another_dataset_is_refused_on_resume_until_the_user_accepts_it(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
     model = tmp_path / "model"
     shutil.copytree(tiny_llama, model)
     folder = _half_done(model, tmp_path)
@@ -218,6 +238,12 @@ def test_another_base_or_another_dataset_is_refused_on_resume(tiny_llama: Path, 
     content[-1] ^= 1
     weights.write_bytes(content)
     assert _failure(run_to_end(folder).failure) == ("fingerprint_mismatch", "base model")
+    follow(start_worker(folder, orders=[AcceptChanges()]))
+    state = folder.state()
+    assert state.phase is Phase.FINISHED
+    assert [(event.what, event.step, event.changes) for event in state.accepted] == [
+        ("base", 4, ["model.safetensors has other content"])
+    ]
 
 
 def test_training_ends_early_when_the_held_out_loss_stops_falling(tiny_llama: Path, tmp_path: Path) -> None:

@@ -6,8 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import pytest
+
+from qlora_studio.core.problem import StudioError
+from qlora_studio.core.run_state import Phase
 from qlora_studio.jobs.run_follower import RunFollower
-from qlora_studio.jobs.worker_ending import end_worker
+from qlora_studio.jobs.worker_ending import acknowledge_breakdown, end_worker
 from qlora_studio.jobs.worker_process import WorkerProcess
 from qlora_studio.storage.run_folder import RunFolder
 
@@ -37,3 +41,18 @@ def test_a_process_that_is_no_worker_of_this_folder_is_left_alone(folder: RunFol
     assert other.poll() is None
     other.kill()
     other.wait()
+
+
+def test_a_breakdown_is_put_on_record_once_and_never_while_a_worker_lives(
+    play: Callable[[str], WorkerProcess], folder: RunFolder
+) -> None:
+    process = _named_like_a_worker(play, folder, "start,worker,wait")
+    with pytest.raises(StudioError):
+        acknowledge_breakdown(folder)
+    process.kill()
+    process.wait(10)
+    assert not folder.state().phase.is_over
+    acknowledge_breakdown(folder)
+    acknowledge_breakdown(folder)
+    assert folder.state().phase is Phase.FAILED
+    assert [event.type for event in folder.events()].count("failed") == 1

@@ -25,8 +25,8 @@ def _old_checkpoint(path: Path) -> CheckpointFolder:
     return folder
 
 
-def _save_killed_at(path: Path, at: int, log: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(_PROGRAM), str(path), str(at), str(log)]
+def _save_killed_at(path: Path, at: int, log: Path, step: int = 2) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(_PROGRAM), str(path), str(at), str(log), str(step)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -73,6 +73,32 @@ def test_a_kill_before_any_of_every_seventh_system_call_of_a_save_leaves_a_safe_
 @pytest.mark.timeout(1200)
 def test_a_kill_before_any_system_call_of_a_save_leaves_a_safe_checkpoint(tmp_path: Path) -> None:
     assert _check_every_kill(tmp_path, 1) > 40
+
+
+def _check_every_kill_of_a_replacement(tmp_path: Path, every: int) -> set[bytes]:
+    _old_checkpoint(tmp_path / "count")
+    calls = int(_save_killed_at(tmp_path / "count", 0, tmp_path / "count.log", step=1).stdout)
+    found = set()
+    for at in range(1, calls + 1, every):
+        path = tmp_path / f"at-{at}"
+        _old_checkpoint(path)
+        assert _save_killed_at(path, at, tmp_path / f"at-{at}.log", step=1).returncode == -9
+        newest = CheckpointFolder(path).newest_safe(lambda damaged, why: pytest.fail(f"{damaged.name}: {why}"))
+        assert newest is not None, f"a kill before call {at} lost the checkpoint that was being replaced"
+        found.add((newest.path / "adapter.safetensors").read_bytes()[:11])
+        assert [item.name for item in path.iterdir()] == ["checkpoint-1"]
+        shutil.rmtree(path)
+    return found
+
+
+def test_a_kill_while_a_checkpoint_is_replaced_leaves_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    assert _check_every_kill_of_a_replacement(tmp_path, 9) == {b"old weights", b"new weights"}
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+def test_a_kill_at_any_call_while_a_checkpoint_is_replaced_leaves_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    assert _check_every_kill_of_a_replacement(tmp_path, 1) == {b"old weights", b"new weights"}
 
 
 def test_a_save_that_was_not_disturbed_verifies_and_knows_its_loss(tmp_path: Path) -> None:
@@ -141,3 +167,13 @@ def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     best = folder.best()
     assert best is not None
     assert best.step == 2
+
+
+def test_one_that_is_not_whole_does_not_count_among_those_that_rotation_keeps(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    for step in (1, 2, 3):
+        folder.save(step, _write_old, {})
+    os.truncate(tmp_path / "checkpoint-2" / "adapter.safetensors", 10)
+    folder.save(4, _write_old, {})
+    folder.rotate(3)
+    assert [item.step for item in folder.safe()] == [4, 3, 1]

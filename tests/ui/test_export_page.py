@@ -1,6 +1,7 @@
 """The Export page: what, where, one button; and what lies on disk afterwards, with its verification."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
 from qlora_studio.core.events import Exported, Failed, PhaseChanged, Progressed, WorkerStarted
+from qlora_studio.core.export_format import parse_format
 from qlora_studio.core.job import ExportJob
 from qlora_studio.core.run_state import RunState, reduce
 from qlora_studio.storage.export_folder import staged_export
 from qlora_studio.ui.copy_block import CopyBlock
 from qlora_studio.ui.export_list import PastExport, past_exports
 from qlora_studio.ui.export_page import ExportPage
-from qlora_studio.ui.export_view import RunChoice, better_base, compared_bases, space_text, verification_checks
+from qlora_studio.ui.export_view import RunChoice, better_base, compared_bases, drives_for, verification_checks
 from qlora_studio.ui.value_row import ValueRow
 
 LEFT = Qt.MouseButton.LeftButton
@@ -98,14 +100,19 @@ def test_without_a_format_there_is_nothing_to_export(page: ExportPage) -> None:
 
 def test_sizes_and_free_space_are_shown(page: ExportPage) -> None:
     assert "about 257 MiB" in texts(page)
-    assert "257 MiB needed" in texts(page)
-    assert "free there" in texts(page)
+    assert "needed for merged model, " in page.disk_text()
+    assert page.disk_text().endswith(" free.")
 
 
-def test_too_little_space_is_said_in_red(tmp_path: Path) -> None:
-    words, tone = space_text(str(tmp_path / "not" / "there" / "yet"), 1 << 60)
-    assert tone == "bad"
-    assert "needed" in words
+def test_too_little_space_is_said_and_the_export_cannot_begin(page: ExportPage) -> None:
+    run = page.chosen_run()
+    assert run is not None
+    page.render_runs([replace(run, parameters=1 << 60)], run.path)
+    assert "only" in page.disk_text()
+    assert "Free" in page.disk_text()
+    assert not page.export_button.isEnabled()
+    (drive,) = drives_for(replace(run, parameters=1 << 60), [parse_format("gguf")], "")
+    assert not drive.fits
 
 
 def test_progress_is_shown_and_the_export_can_be_stopped(page: ExportPage) -> None:

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
-from PySide6.QtWidgets import QApplication, QLabel
+import pytest
+from PySide6.QtWidgets import QApplication, QLabel, QPushButton
 
-from qlora_studio.core.events import PhaseChanged, Recovering, Warned, WorkerStarted
+from qlora_studio.core.commands import AcceptChanges, LowerRate
+from qlora_studio.core.events import CheckpointSaved, Failed, PhaseChanged, Recovering, Reported, Warned, WorkerStarted
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.storage.run_folder import RunFolder
 from qlora_studio.ui.run_page import RunPage
 from qlora_studio.ui.run_store import RunStore
+from qlora_studio.ui.way_out import WayOut
 
 
 def _page_after(folder: Path, *events: object) -> RunPage:
@@ -35,3 +38,45 @@ def test_a_run_that_waits_for_space_offers_to_go_on(qapp: QApplication, tmp_path
     page = _page_after(tmp_path, PhaseChanged(phase="waiting_for_space"), Warned(kind="disk_full", message=words))
     assert words in _texts(page)
     assert not page._resume.isHidden()
+
+
+def _primary_buttons(page: RunPage) -> list[str]:
+    buttons = page.findChildren(QPushButton)
+    return [item.text() for item in buttons if item.property("kind") == "primary" and item.isVisibleTo(page)]
+
+
+SAVED = CheckpointSaved(step=800, name="checkpoint-800", size_bytes=1, seconds=0.1)
+
+
+def test_after_an_infinite_loss_one_button_rolls_back_and_halves_the_rate(qapp: QApplication, tmp_path: Path) -> None:
+    page = _page_after(tmp_path, SAVED, Failed(kind="non_finite_loss", message="At step 812 the loss became infinite."))
+    asked: list[WayOut] = []
+    page.way_out_requested.connect(asked.append)
+    assert _primary_buttons(page) == ["Go on from step 800 with half the rate"]
+    page._other_way.click()
+    assert [(way.order, way.question) for way in asked] == [(LowerRate(factor=0.5, time=asked[0].order.time), "")]
+
+
+def test_after_a_mismatch_going_on_all_the_same_is_offered_and_asked_about(qapp: QApplication, tmp_path: Path) -> None:
+    page = _page_after(tmp_path, SAVED, Failed(kind="fingerprint_mismatch", message="The base model is another one."))
+    asked: list[WayOut] = []
+    page.way_out_requested.connect(asked.append)
+    page._other_way.click()
+    assert isinstance(asked[0].order, AcceptChanges)
+    assert "record" in asked[0].question
+
+
+def test_after_any_other_end_resume_is_the_one_primary_button(qapp: QApplication, tmp_path: Path) -> None:
+    page = _page_after(tmp_path, SAVED, Failed(kind="worker_died", message="The worker was ended by SIGKILL."))
+    assert _primary_buttons(page) == ["Resume"]
+
+
+@pytest.mark.parametrize(
+    ("active", "words"), [(True, "This computer is kept awake"), (False, "could not be kept awake")]
+)
+def test_whether_the_computer_is_kept_awake_is_told_while_a_run_is_at_work(
+    qapp: QApplication, tmp_path: Path, active: bool, words: str
+) -> None:
+    told = Reported(kind="awake", report={"active": active})
+    assert words in _texts(_page_after(tmp_path, told))
+    assert words not in _texts(_page_after(tmp_path, told, Failed(kind="error", message="It ended.")))

@@ -63,14 +63,20 @@ def test_buttons_ask_for_what_the_selected_run_allows(page: RunsPage) -> None:
     assert asked == [*((name, "/r/a") for name in ("open", "chat", "export", "draft", "folder")), ("resume", "/r/b")]
 
 
-def test_a_run_that_broke_off_is_offered_to_be_resumed(page: RunsPage) -> None:
+def test_a_run_that_broke_off_is_offered_to_be_resumed_looked_at_or_discarded(page: RunsPage) -> None:
     asked: list[str] = []
     page.resume_requested.connect(asked.append)
+    others: list[tuple[str, str]] = []
+    page.open_requested.connect(lambda path: others.append(("open", path)))
+    page.discard_requested.connect(lambda path: others.append(("discard", path)))
     page.render_runs(LINES)
+    QTest.mouseClick(page.inspect, LEFT)
+    QTest.mouseClick(page.discard, LEFT)
+    assert others == [("open", "/r/b"), ("discard", "/r/b")]
     assert page.recovery.message.text() == "broken broke off at step 120. Its checkpoint of step 100 is safe."
     QTest.mouseClick(page.recover, LEFT)
     assert asked == ["/r/b"]
-    assert "begins again" in recovery_text(replace(LINES[1], safe_step=None))
+    assert "begin again" in recovery_text(replace(LINES[1], safe_step=None))
     page.render_runs(LINES[:1])
     assert not page.recovery.isVisibleTo(page)
 
@@ -158,3 +164,11 @@ def test_settings_say_what_the_program_is_made_of_and_keeps_where(qapp: QApplica
     assert words["QLoRA Studio"]
     assert words["torch"][0].isdigit()
     assert set(dict(page.folders.facts())) == {"Runs", "Data", "Cache"}
+
+
+def test_the_summary_of_the_queue_stays_until_it_is_closed(page: RunsPage) -> None:
+    page.render_summary("The queue is done: 2 finished, 1 failed.")
+    assert page.summary.message.text() == "The queue is done: 2 finished, 1 failed."
+    assert page.summary.isVisible()
+    QTest.mouseClick(page._summary_seen, LEFT)
+    assert not page.summary.isVisible()

@@ -1,5 +1,7 @@
 """The Training page: what follows from the settings is computed, and Start says every problem at once."""
 
+from pathlib import Path
+
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
@@ -9,6 +11,7 @@ from qlora_studio.core.data_report import DataReport, RowCounts
 from qlora_studio.core.problem import Problem
 from qlora_studio.core.run_config import DatasetSource, RunConfig, all_settings
 from qlora_studio.core.run_config_text import problems_before_start
+from qlora_studio.storage.drive_space import DriveSpace, Writing
 from qlora_studio.ui.training_page import PresetLine, TrainingPage
 from qlora_studio.ui.training_view import steps_per_epoch, tiles, total_steps
 
@@ -125,3 +128,14 @@ def test_a_field_that_is_not_right_keeps_the_run_from_starting(page: TrainingPag
     QTest.mouseClick(page.start_button, LEFT)
     assert asked == []
     assert "Learning rate: must be a number" in texts(page)
+
+
+def test_each_drive_is_told_with_what_is_written_there_and_what_is_free(page: TrainingPage) -> None:
+    fits = DriveSpace("/", 80 << 30, (Writing(Path("/runs"), "checkpoints", 300 << 20),))
+    full = DriveSpace("/home", 1 << 30, (Writing(Path("/home/cache"), "the base in 16 bit", 3 << 30),))
+    page.render_drives((full, fits))
+    assert page.disk.text().splitlines() == [
+        "Disk /home: 3.0 GiB needed for the base in 16 bit, only 1.0 GiB free. "
+        "Free 2.0 GiB there, or choose another drive.",
+        "Disk /: 300 MiB needed for checkpoints, 80.0 GiB free.",
+    ]

@@ -10,8 +10,10 @@ from PySide6.QtWidgets import QApplication, QLabel
 
 from qlora_studio.core.events import AdapterSaved, Finished
 from qlora_studio.storage.message_log import MessageLogWriter
+from qlora_studio.storage.run_folder import RunFolder
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.closing import Discarding
 from qlora_studio.ui.illustration import write_illustrative_run
 from qlora_studio.ui.page import Page
 from qlora_studio.ui.theme import DARK, LIGHT, active_theme, apply_theme
@@ -32,7 +34,11 @@ def runs(studio_home: Path) -> Path:
 
 
 @pytest.fixture
-def app_window(qapp: QApplication, runs: Path, wait_until: WaitUntil) -> Iterator[AppWindow]:
+def app_window(
+    qapp: QApplication, runs: Path, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[AppWindow]:
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))  # where Linux has its trash
     app_window = AppWindow()
     done: list[bool] = []
     app_window.completed.connect(lambda: done.append(True))
@@ -128,3 +134,30 @@ def test_the_theme_changes_at_once_and_is_kept(app_window: AppWindow) -> None:
     page.settings_requested.emit({"theme": "dark"})  # type: ignore[attr-defined]
     assert active_theme() is DARK
     assert load_settings().theme == "dark"
+
+
+def test_the_launch_shows_a_run_that_broke_off_and_discarding_it_ends_the_question(
+    app_window: AppWindow, wait_until: WaitUntil, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_until(lambda: app_window.window.current_page().name == "runs")
+    page = app_window.window.current_page()
+    assert page.recovery.isVisible()  # type: ignore[attr-defined]
+    monkeypatch.setattr("qlora_studio.ui.runs_wiring.ask_discard", lambda *_: Discarding.KEEP)
+    QTest.mouseClick(page.discard, LEFT)  # type: ignore[attr-defined]
+    wait_until(lambda: not page.recovery.isVisible())  # type: ignore[attr-defined]
+    failure = RunFolder(runs / "2-broken").state().failure
+    assert failure is not None
+    assert failure.message.startswith("The run broke off at step 120")
+
+
+def test_a_run_that_broke_off_can_be_put_into_the_trash(
+    app_window: AppWindow, wait_until: WaitUntil, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qlora_studio.ui.runs_wiring.ask_discard", lambda *_: Discarding.TRASH)
+    page = show(app_window, "runs")
+    wait_until(lambda: page.recovery.isVisible())  # type: ignore[attr-defined]
+    QTest.mouseClick(page.discard, LEFT)  # type: ignore[attr-defined]
+    wait_until(lambda: page.model.rowCount() == 1)  # type: ignore[attr-defined]
+    assert not (runs / "2-broken").exists()
+    (kept,) = (tmp_path / "data").rglob("run.toml")
+    assert "support-bot" in kept.read_text("utf-8")

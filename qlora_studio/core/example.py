@@ -26,16 +26,16 @@ class Example:
 
     def key(self) -> bytes:
         """Return 16 bytes that are equal for equal examples, in every process and on every machine."""
-        return blake2b("".join([f"{len(part)}:{part}" for part in self._parts()]).encode(), digest_size=16).digest()
+        return _key(self._parts())
 
     def near_key(self) -> bytes:
         """Return 16 bytes that are equal where only letter case, ASCII white space or ASCII punctuation differ."""
-        text = "\x00".join(self._parts())
-        if text.isascii():
-            plain = text.encode().translate(_LOWER_TABLE, _NOT_ALPHANUMERIC)
-        else:
-            plain = text.casefold().encode().translate(None, _NOT_ALPHANUMERIC)
-        return blake2b(plain, digest_size=16).digest()
+        return _near_key(self._parts())
+
+    def keys(self) -> tuple[bytes, bytes]:
+        """Return both keys."""
+        parts = self._parts()
+        return _key(parts), _near_key(parts)
 
     def _parts(self) -> list[str]:
         if self.text is not None:
@@ -50,3 +50,16 @@ class Example:
         if self.tools:
             parts.append(json.dumps(self.tools, sort_keys=True))
         return parts
+
+
+def _key(parts: list[str]) -> bytes:
+    return blake2b("".join([f"{len(part)}:{part}" for part in parts]).encode(), digest_size=16).digest()
+
+
+def _near_key(parts: list[str]) -> bytes:
+    text = "\x00".join(parts)
+    if text.isascii():
+        plain = text.encode().translate(_LOWER_TABLE, _NOT_ALPHANUMERIC)
+    else:
+        plain = text.casefold().encode().translate(None, _NOT_ALPHANUMERIC)
+    return blake2b(plain, digest_size=16).digest()

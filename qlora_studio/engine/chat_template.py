@@ -33,8 +33,8 @@ class ChatTemplate:
         self.in_parts = False
         self.has_markers = _MARKERS.search(source) is not None
         self._variables = dict(variables)
-        self._plain = _environment("", "", now).from_string(source)
-        self._marked = _environment(SPAN_START, SPAN_END, now).from_string(source) if self.has_markers else self._plain
+        self._plain = _compiled(source, "", "", now)
+        self._marked = _compiled(source, SPAN_START, SPAN_END, now) if self.has_markers else self._plain
 
     def render(
         self, messages: Sequence[Message], tools: Sequence[Any] | None = None, *, generation_prompt: bool = False
@@ -95,6 +95,12 @@ class _Dict:
     def fromkeys(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
         """Return `dict.fromkeys`."""
         return dict.fromkeys(*args, **kwargs)
+
+
+def _compiled(source: str, start: str, end: str, now: datetime) -> jinja2.Template:
+    template = _environment(start, end, now).from_string(source)
+    template.globals = dict(template.globals)  # else a chain of dicts, which is walked at each rendering
+    return template
 
 
 def _environment(start: str, end: str, now: datetime) -> ImmutableSandboxedEnvironment:

@@ -131,7 +131,8 @@ class AnswerFinder:
         spans: list[Span] = []
         for index in _assistant_turns(messages):
             before = self._template.render(messages[:index], tools, generation_prompt=True)
-            through = self._template.render(messages[: index + 1], tools)
+            last = index + 1 == len(messages)
+            through = text if last else self._template.render(messages[: index + 1], tools)
             if not (through.startswith(before) and text.startswith(through)):
                 return None
             if str(messages[index].get("content") or "").strip() not in through[len(before) :]:

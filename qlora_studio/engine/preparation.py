@@ -1,5 +1,6 @@
 """One reading of a dataset: rendered, tokenized, cut, split and written, with a tally of everything on the way."""
 
+import gc
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from qlora_studio.engine.row_tally import DUPLICATES, PARTS, RowTally
 from qlora_studio.engine.tokenized_rows import BATCH_ROWS, IGNORED, TokenizedRow, problem_of, tokenize_stream
 from qlora_studio.engine.verdict_file import VERDICTS, VerdictFile
 from qlora_studio.storage.dataset_mixture import DatasetMixture
+from qlora_studio.storage.dataset_reader import FormatMistaken
 
 _PARALLEL = "TOKENIZERS_PARALLELISM"
 _KEPT_EVALUATION_PROBLEMS = 50
@@ -109,9 +111,20 @@ class Preparation:
             )
 
     def _tokenize(self, data: DatasetMixture, target: Path, what: str) -> tuple[RowTally, RowKeys]:
+        """Read all rows into a file; again where they turn out not to be of the format that the first one has."""
+        verdicts = self._folder / VERDICTS
+        verdicts.touch()
+        written = verdicts.stat().st_size
+        while True:
+            try:
+                return self._tokenize_once(data, target, what)
+            except FormatMistaken:
+                os.truncate(verdicts, written)
+
+    def _tokenize_once(self, data: DatasetMixture, target: Path, what: str) -> tuple[RowTally, RowKeys]:
         tally, keys = RowTally(), RowKeys()
         batches = _batches(self._read(data, tally, what))
-        with RowFile(target) as file, _all_cores():
+        with RowFile(target) as file, _all_cores(), _seldom_collected():
             for rows, tokenized in tokenize_stream(batches, self._renderer, self._tokenizer):
                 self._take(rows, tokenized, tally, file, keys)
                 self._between()
@@ -128,7 +141,7 @@ class Preparation:
             self._context.progress(what, done, total, "bytes")
 
         with VerdictFile(self._folder / VERDICTS, data.names, what) as verdicts:
-            for row in data.rows(progress=tell, cancelled=self._cancelled, with_raw=False):
+            for row in data.rows(progress=tell, cancelled=self._cancelled, with_raw=False, guess=True):
                 tally.read(row.source, str(row.verdict))
                 if row.verdict != "ok":
                     verdicts.add(row)
@@ -148,30 +161,31 @@ class Preparation:
     ) -> None:
         """Count a batch, and write what can be trained of it, cut at the max length, with its keys."""
         good: list[tuple[int, TokenizedRow]] = []
+        rendered: list[tuple[ReadRow, TokenizedRow, int]] = []
         for row, tokens in zip(rows, tokenized, strict=True):
             assert row.example is not None
-            tally.control_rows += self._control.stand_in(row.example)
-            error = problem_of(tokens, self._max_length)
+            kept = tokens.trained(self._max_length)
+            error = problem_of(tokens, kept)
             if error:
                 tally.hidden += tokens.rendered.hidden
                 tally.refuse(row, error, trainable=False)
-            if tokens.ids and not tokens.rendered.error:
-                tally.add(row, tokens, self._max_length, self._tokenizer.bos_token_id)
-            tally.list_row(
-                row,
-                reason=error or row.reason,
-                words=_first_words(row.example),
-                tokens=len(tokens.ids) or None,
-                trained=tokens.trained(self._max_length) if tokens.ids else None,
-                part="left_out" if error else "",
-            )
-            if not error:
+            else:
                 good.append((row.number, tokens))
                 keys.add(row.example, row.source)
-        length = self._max_length
-        file.append(
-            [row.ids[:length] for _, row in good], [row.labels[:length] for _, row in good], [n for n, _ in good]
-        )
+            if tokens.ids and not tokens.rendered.error:
+                rendered.append((row, tokens, kept))
+            if tally.lists(row):
+                tally.list_row(
+                    row,
+                    reason=error or row.reason,
+                    words=_first_words(row.example),
+                    tokens=len(tokens.ids) or None,
+                    trained=kept if tokens.ids else None,
+                    part="left_out" if error else "",
+                )
+        tally.control_rows += sum([self._control.stand_in(row.example) for row in rows if row.example is not None])
+        tally.add(rendered, self._tokenizer.bos_token_id)
+        file.append([row for _, row in good], [number for number, _ in good], self._max_length)
 
     def _note_repeats(self, names: Sequence[str], tally: RowTally, keys: RowKeys, plan: RowPlan, target: Path) -> None:
         """List the first rows that repeat an earlier one, and write those that are dropped to the verdicts."""
@@ -202,6 +216,19 @@ def _all_cores() -> Iterator[None]:
             del os.environ[_PARALLEL]
         else:
             os.environ[_PARALLEL] = before
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Let the collector look on more rarely: rows come by the million, none in a cycle, and it follows every one."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _batches(rows: Iterator[ReadRow]) -> Iterator[tuple[list[ReadRow], list[Example]]]:

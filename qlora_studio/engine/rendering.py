@@ -155,10 +155,11 @@ class ControlTokens:
         """Whether one stands in what is not the model's own to say."""
         if example.text is not None:
             return self._pattern.search(example.text) is not None
-        return any(
-            message["role"] != "assistant" and self._pattern.search(str(message.get("content") or "")) is not None
-            for message in example.messages
-        )
+        find = self._pattern.search
+        for message in example.messages:
+            if message["role"] != "assistant" and find(str(message.get("content") or "")) is not None:
+                return True
+        return False
 
 
 @cache

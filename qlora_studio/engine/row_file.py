@@ -13,6 +13,8 @@ import numpy
 import pyarrow as pa
 from datasets import Dataset
 
+from qlora_studio.engine.tokenized_rows import IGNORED, TokenizedRow
+
 # The schemas are told, never guessed from the data.
 _TOKENS = pa.list_(pa.int32())
 SCHEMA = pa.schema([("input_ids", _TOKENS), ("labels", _TOKENS), ("row", pa.int64())])
@@ -38,12 +40,18 @@ class RowFile:
         self._writer.close()
         self._sink.close()
 
-    def append(self, ids: Sequence[list[int]], labels: Sequence[list[int]], numbers: Sequence[int]) -> None:
-        """Append rows given as columns."""
-        columns = [
-            pa.array(column, type=field.type) for column, field in zip((ids, labels, numbers), SCHEMA, strict=True)
-        ]
-        self.append_batch(pa.record_batch(columns, schema=SCHEMA))
+    def append(self, rows: Sequence[TokenizedRow], numbers: Sequence[int], limit: int) -> None:
+        """Append rows with their numbers, each cut at `limit` tokens."""
+        ids = [numpy.array(row.ids[:limit], dtype=numpy.int32) for row in rows]
+        ends = numpy.cumsum([0, *map(len, ids)], dtype=numpy.int32)
+        tokens = numpy.concatenate([numpy.zeros(0, numpy.int32), *ids])
+        labels = numpy.full_like(tokens, IGNORED)
+        for row, start, end in zip(rows, ends.tolist(), ends[1:].tolist(), strict=False):
+            for first, last in row.runs:
+                here = slice(start + first, min(start + last, end))
+                labels[here] = tokens[here]
+        lists = [pa.ListArray.from_arrays(pa.array(ends), pa.array(values)) for values in (tokens, labels)]
+        self.append_batch(pa.record_batch([*lists, pa.array(numbers, type=pa.int64())], schema=SCHEMA))
 
     def append_batch(self, batch: pa.RecordBatch) -> None:
         """Append rows as they are read from another such file."""

@@ -17,8 +17,9 @@ class RowKeys:
 
     def add(self, example: Example, source: int) -> None:
         """Add a row."""
-        self._exact.append(int.from_bytes(example.key()[:8], "little"))
-        self._near.append(int.from_bytes(example.near_key()[:8], "little"))
+        exact, near = example.keys()
+        self._exact.append(int.from_bytes(exact[:8], "little"))
+        self._near.append(int.from_bytes(near[:8], "little"))
         self._sources.append(source)
 
     def exact(self) -> Keys:

@@ -48,7 +48,7 @@ class RowPreviewer:
             text=tokens.rendered.text if tokens else "",
             tokens=self._pieces(tokens) if tokens else (),
             part=part,
-            problem=problem_of(tokens, self._max_length) if tokens else "",
+            problem=problem_of(tokens, tokens.trained(self._max_length)) if tokens else "",
             dataset=self._names[row.source],
             file=row.file,
             pack=self._pack(row.number),

@@ -4,7 +4,7 @@ import json
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,20 +73,25 @@ class RowTally:
             place = {"number": row.number, "source": row.source, "file": row.file, "line": row.line}
             self.problems.append({**place, "offset": row.offset, "reason": reason})
 
-    def add(self, read: ReadRow, row: TokenizedRow, max_length: int, bos: int | None) -> None:
-        """Count a row that was rendered."""
-        values = (read.number, read.line, read.source, len(row.ids), row.trained(), row.trained(max_length))
-        for name, value in zip(_COLUMNS, values, strict=True):
-            self.columns[name].append(value)
-        self.how[row.rendered.how] += 1
-        self.open_ends += not row.rendered.ended
-        self.added_ends += bool(row.rendered.added)
-        self.folded += row.rendered.folded
-        self.unprompted += not row.rendered.prompted
-        for first, last in row.runs:  # a token later than `first` is one more trained, later than `last` one less
-            self.trained_at[first] += 1
-            self.trained_at[last] -= 1
-        self.double_bos += bos is not None and row.ids[:2] == [bos, bos]
+    def add(self, rows: Sequence[tuple[ReadRow, TokenizedRow, int]], bos: int | None) -> None:
+        """Count rows that were rendered, each with the number of its trained tokens that are kept."""
+        values = [(read.number, read.line, read.source, len(row.ids), row.trained(), kept) for read, row, kept in rows]
+        for name, column in zip(_COLUMNS, numpy.array(values, dtype=numpy.int64).reshape(-1, 6).T, strict=True):
+            self.columns[name].frombytes(column.tobytes())
+        texts = [row.rendered for _, row, _ in rows]
+        self.how.update([text.how for text in texts])
+        self.open_ends += sum([not text.ended for text in texts])
+        self.added_ends += sum([text.added != "" for text in texts])
+        self.folded += sum([text.folded for text in texts])
+        self.unprompted += sum([not text.prompted for text in texts])
+        runs = [run for _, row, _ in rows for run in row.runs]
+        self.trained_at.update([first for first, _ in runs])  # a token later than `first` is one more trained,
+        self.trained_at.subtract([last for _, last in runs])  # later than `last` one less
+        self.double_bos += bos is not None and sum([row.ids[:2] == [bos, bos] for _, row, _ in rows])
+
+    def lists(self, row: ReadRow) -> bool:
+        """Whether the table of rows may have room for this row."""
+        return row.verdict != "ok" or self._listed.total() < _KEPT_LISTING
 
     def list_row(self, row: ReadRow, **more: Any) -> None:
         """Keep a line for the table of rows: of the first rows, and of the first of each unusual verdict."""

@@ -11,7 +11,6 @@ answered by `{"rows": [{"text", "spans", "how", "ended", "added", "prompted", "f
 import json
 import signal
 import sys
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -56,7 +55,7 @@ def _finder(request: dict[str, Any]) -> tuple[AnswerFinder | None, dict[str, Any
 
 def _row(finder: AnswerFinder, whole: bool, messages: Any, tools: Any) -> dict[str, Any]:
     try:
-        return asdict((finder.whole if whole else finder.answers)(messages, tools))
+        return vars((finder.whole if whole else finder.answers)(messages, tools))
     except MaskUnavailable as error:
         return {"error": str(error), "hidden": True, "text": error.text}
     except (NoAnswer, LeftOut) as error:

@@ -27,16 +27,17 @@ class DatasetMixture:
         cancelled: Cancelled | None = None,
         with_raw: bool = True,
         first: int = 0,
+        guess: bool = False,
     ) -> Iterator[ReadRow]:
         """Yield every row as `DatasetReader.rows` does; datasets that end before the row `first` are passed over."""
-        total, done, number = sum(reader.bytes_to_read for reader in self.readers), 0, 0
+        total, done, number = sum(reader.bytes_to_read(guess=guess) for reader in self.readers), 0, 0
         for index, reader in enumerate(self.readers):
-            size, rows = reader.bytes_to_read, self._totals[index]
+            size, rows = reader.bytes_to_read(guess=guess), self._totals[index]
             if rows is not None and number + rows <= first:
                 number += rows
                 continue
             began, tell = number, _shifted(progress, done, total)
-            for row in reader.rows(progress=tell, cancelled=cancelled, with_raw=with_raw):
+            for row in reader.rows(progress=tell, cancelled=cancelled, with_raw=with_raw, guess=guess):
                 number += 1
                 yield row._replace(number=began + row.number, source=index) if index else row
             done += size

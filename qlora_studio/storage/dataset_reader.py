@@ -55,6 +55,10 @@ def open_dataset(
     return DatasetReader(source, found or locate_dataset(source), block_size=block_size, row_limit=row_limit)
 
 
+class FormatMistaken(Exception):
+    """Rows were read for what the first of them is, and most of them are not that."""
+
+
 class DatasetReader:
     """Reads the rows of a dataset, as often as asked; nothing of it stays in memory."""
 
@@ -70,20 +74,29 @@ class DatasetReader:
         """The size of all files on the disk."""
         return sum(file.size_bytes for file in self.files)
 
-    @property
-    def bytes_to_read(self) -> int:
-        """The total of the progress that `rows` tells: twice the size where the format is still to be detected."""
-        return self.total_bytes * (1 if self._format is not None else 2)
+    def bytes_to_read(self, *, guess: bool = False) -> int:
+        """Return the total of the progress that `rows` tells: twice the size where the format is to be detected."""
+        return self.total_bytes * (1 if self._format is not None or guess else 2)
 
     def rows(
-        self, *, progress: Progress | None = None, cancelled: Cancelled | None = None, with_raw: bool = True
+        self,
+        *,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+        with_raw: bool = True,
+        guess: bool = False,
     ) -> Iterator[ReadRow]:
         """Yield every row with its verdict. Progress is told as (bytes done, bytes in all).
 
         Raises StudioError: data_refused where a file cannot be read on, interrupted where it was cancelled. Where the
         format is neither given nor known from a survey, all rows are looked at for it first, and the bytes count twice.
+        With `guess` they are looked at once, and taken for what the first is; FormatMistaken at the end says that most
+        of them are something else. Then the format is known.
         """
-        meter = Meter(self.bytes_to_read, progress, cancelled)
+        meter = Meter(self.bytes_to_read(guess=guess), progress, cancelled)
+        if self._format is None and guess:
+            yield from self._guessed(meter, with_raw=with_raw)
+            return
         if self._format is None:
             self._format = self._detected(meter)
         form = self._format
@@ -131,6 +144,19 @@ class DatasetReader:
     def _detected(self, meter: Meter) -> str:
         records = self._records(meter, with_raw=False)
         return majority(Counter(detect(record.value) for _, record in records if not record.fault))
+
+    def _guessed(self, meter: Meter, *, with_raw: bool) -> Iterator[ReadRow]:
+        evidence: Counter[str] = Counter()
+        form = ""
+        for number, (file, record) in enumerate(self._records(meter, with_raw=with_raw)):
+            looks = "" if record.fault else detect(record.value)
+            if not record.fault:
+                evidence[looks] += 1
+                form = form or (looks if looks != UNKNOWN else "")
+            yield _read_row(number, file, record, self._fault_of(record, looks, form), looks, self.source.mapping)
+        self._format = majority(evidence)
+        if form and form != self._format:
+            raise FormatMistaken(form)
 
     def _fault_of(self, record: Record, looks: str, form: str) -> str:
         """Return why a row cannot even be converted, or nothing."""

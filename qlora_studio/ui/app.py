@@ -6,19 +6,19 @@ page is connected to stands in `wiring` and the modules that it names.
 """
 
 import contextlib
-import functools
 import importlib
 import locale
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QObject, QTimer, Signal
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QWidget
 
 from qlora_studio.core.problem import StudioError
 from qlora_studio.storage.settings import load_settings
@@ -29,6 +29,9 @@ from qlora_studio.ui.main_window import MainWindow
 from qlora_studio.ui.model_page import ModelPage
 from qlora_studio.ui.page import Page
 from qlora_studio.ui.theme import apply_theme, chosen_theme
+
+_TURN_SECONDS = 0.01  # of building pages, between which the window answers
+_SWITCH_SECONDS = 0.001  # how long the importing thread may keep Python for itself
 
 if TYPE_CHECKING:
     from qlora_studio.ui.studio import Studio
@@ -114,19 +117,36 @@ class AppWindow(QObject):
 
     def _on_first_paint(self) -> None:
         self.painted.emit()
+        self._switch = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self._import.ask(importlib.import_module, "qlora_studio.ui.wiring")
 
     def _on_import_answered(self, _module: object) -> None:
+        sys.setswitchinterval(self._switch)
         from qlora_studio.ui.studio import Studio
         from qlora_studio.ui.wiring import PAGES, wire_pages
 
         studio = self.studio = Studio(self._settings)
-        steps: list[Callable[[], None]] = [functools.partial(self._add_page, page) for page in PAGES]
-        steps += [lambda: wire_pages(studio, self.window, self.panel, self.model_page), lambda: self._begin(studio)]
-        _in_turn(steps)
 
-    def _add_page(self, new_page: Callable[[], Page]) -> None:
-        self.window.add_page(new_page())
+        def steps() -> Iterator[None]:
+            for new_page in PAGES:
+                yield from self._added(new_page)
+            wire_pages(studio, self.window, self.panel, self.model_page)
+            yield
+            self._begin(studio)
+
+        _in_turn(steps())
+
+    def _added(self, new_page: Callable[[], Page]) -> Iterator[None]:
+        """Make a page, dress its widgets, and add it, with a pause wherever one can be made."""
+        page = new_page()
+        yield
+        yield from page.steps
+        for widget in reversed(page.findChildren(QWidget)):  # the inner ones first: each takes along all within it
+            widget.ensurePolished()
+            yield
+        self.window.add_page(page)
+        yield
 
     def _begin(self, studio: "Studio") -> None:
         self._ticks = QTimer(self)
@@ -211,11 +231,13 @@ class _FirstPaint(QObject):
         return False
 
 
-def _in_turn(steps: list[Callable[[], None]]) -> None:
-    """Take one step a turn of the event loop."""
-    if steps:
-        steps[0]()
-        QTimer.singleShot(0, lambda: _in_turn(steps[1:]))
+def _in_turn(steps: Iterator[None]) -> None:
+    """Take steps for a few milliseconds, and go on in the next turn of the event loop."""
+    until = time.monotonic() + _TURN_SECONDS
+    for _ in steps:
+        if time.monotonic() >= until:
+            QTimer.singleShot(0, lambda: _in_turn(steps))
+            return
 
 
 def _app() -> QApplication:

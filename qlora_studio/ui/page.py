@@ -20,6 +20,8 @@ from signals all the same: `app.py` stands between.
 Make every text with `plain_text.Label`; use `widgets` and `fields`; give every input an accessible name.
 """
 
+from collections.abc import Iterator
+
 from PySide6.QtWidgets import QFrame, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from qlora_studio.ui.plain_text import ElidedLabel
@@ -35,6 +37,7 @@ class Page(QWidget):
 
     name = ""
     title = ""
+    steps: Iterator[None] = iter(())  # what is still to be built, where a page was asked not to do it all at once
 
     def __init__(self) -> None:
         super().__init__()

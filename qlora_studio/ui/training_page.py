@@ -1,6 +1,6 @@
 """The page of the settings: a form out of the run config's own fields, what follows from them, and Start."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from PySide6.QtCore import Signal
@@ -59,7 +59,8 @@ class TrainingPage(Page):
     start_requested = Signal()
     queue_requested = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = True) -> None:
+        """Build the page; not `at_once`, its `steps` are left to the caller."""
         super().__init__()
         self._config = RunConfig()
         self._report: DataReport | None = None
@@ -80,7 +81,12 @@ class TrainingPage(Page):
         self._preset_words: dict[str, str] = {}
         self.disk = DiskLines()
         self._tiles = tuple(StatTile(tile.title) for tile in tiles(self._config, None))
-        self._build()
+        self.steps = self._build()
+        if at_once:
+            for _ in self.steps:
+                pass
+
+    def _connect(self) -> None:
         self.form.changed.connect(self.setting_requested)
         self.presets.chosen.connect(self._on_preset_chosen)
         self.run_name.editingFinished.connect(self._on_name_edited)
@@ -155,7 +161,7 @@ class TrainingPage(Page):
         for tile, view in zip(self._tiles, tiles(self._config, self._report), strict=True):
             tile.show_value(view.value, view.note, view.tone)
 
-    def _build(self) -> None:
+    def _build(self) -> Iterator[None]:
         card = Card()
         line = row(spacing=12)
         label = Label("Name of the run", "muted")
@@ -171,14 +177,15 @@ class TrainingPage(Page):
         self.body.addWidget(card)
         self.body.addWidget(TileGrid(self._tiles, columns=(5, 3), least=128))
         self.body.addWidget(self.disk)
-        self.body.addWidget(SideBySide(self._column(_LEFT), self._column(_RIGHT), breakpoint=640))
+        yield
+        left, right = QWidget(), QWidget()
+        for whole, sections in ((left, _LEFT), (right, _RIGHT)):
+            box = column(whole, spacing=GUTTER)
+            for name, title in sections.items():
+                infos = [info for info in all_settings() if info.section == name and info.path not in _ELSEWHERE]
+                box.addWidget(self.form.add_section(title, infos))
+                yield
+            box.addStretch(1)
+        self.body.addWidget(SideBySide(left, right, breakpoint=640))
         self.body.addStretch(1)
-
-    def _column(self, sections: dict[str, str]) -> QWidget:
-        whole = QWidget()
-        box = column(whole, spacing=GUTTER)
-        for name, title in sections.items():
-            infos = [info for info in all_settings() if info.section == name and info.path not in _ELSEWHERE]
-            box.addWidget(self.form.add_section(title, infos))
-        box.addStretch(1)
-        return whole
+        self._connect()

@@ -32,7 +32,7 @@ P = TypeVar("P", bound=Page)
 # In the order of the rail, after the Model page.
 PAGES: tuple[Callable[[], Page], ...] = (
     DataPage,
-    TrainingPage,
+    lambda: TrainingPage(at_once=False),
     RunPage,
     ExportPage,
     ChatPage,

@@ -120,6 +120,9 @@ def _check_text(report: DataReport) -> str:
         f"{report.path}: {report.format or 'no format'}, {rows.total:,} rows, {rows.ok:,} ok, "
         f"{rows.repaired:,} repaired, {rows.rejected:,} rejected"
     ]
+    for source in report.sources:
+        if source.unused:
+            lines.append(f"  nothing is learned from these columns of {source.name}: {', '.join(source.unused)}")
     if len(report.sources) > 1:
         lines += [_source_text(source) for source in report.sources]
     lines += [f"  {_place(item)}: {item.reason}" for item in report.rejections[:20]]

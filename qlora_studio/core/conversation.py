@@ -50,18 +50,20 @@ def sharegpt_messages(turns: Any, repairs: Repairs) -> list[Message]:
 
 
 def checked_order(messages: list[Message], repairs: Repairs) -> tuple[Message, ...]:
-    """Return the messages up to the last answer. Raises RowRefused where turns do not follow each other.
+    """Return the messages from the first question to the last answer. Raises RowRefused where they do not follow.
 
-    Turns after the last answer are left out: nothing is learned from them, and some templates rewrite the answers
-    before a later question.
+    Answers before the first question are left out: pieces of a longer conversation begin so, and templates have no
+    place for them. Turns after the last answer are left out, too: nothing is learned from them, and some templates
+    rewrite the answers before a later question.
     """
+    start = _first_question(messages)
     previous = ""
     last_answer = 0
     for number, message in enumerate(messages, 1):
         role = message["role"]
+        if role in ("assistant", "tool") and number <= start:
+            continue
         if role == "assistant":
-            if previous in ("", "system"):
-                raise RowRefused(f"message {number} is an answer, but no question stands before it")
             last_answer = number
         elif role == "tool" and previous not in ("assistant", "tool"):
             raise RowRefused(f"message {number} is a tool's result, but no answer stands before it")
@@ -71,10 +73,22 @@ def checked_order(messages: list[Message], repairs: Repairs) -> tuple[Message, .
             raise RowRefused(f"messages {number - 1} and {number} are both from the {role}")
         previous = role
     if not last_answer:
-        raise RowRefused("there is no assistant's turn to learn from")
+        raise RowRefused(
+            "there is no assistant's turn to learn from"
+            if any(message["role"] == "user" for message in messages)
+            else "there is no question, only answers"
+        )
     if last_answer < len(messages):
         repairs["left out what follows the last answer"] = None
-    return tuple(messages[:last_answer])
+    before = [message for message in messages[:start] if message["role"] == "system"]
+    if len(before) < start:
+        repairs["left out what stands before the first question"] = None
+    return (*before, *messages[start:last_answer])
+
+
+def _first_question(messages: list[Message]) -> int:
+    """Return the index of the first question, or the end where there is none."""
+    return next((index for index, message in enumerate(messages) if message["role"] == "user"), len(messages))
 
 
 def _messages(turns: Any, role_key: str, text_key: str, roles: dict[str, str], repairs: Repairs) -> list[Message]:

@@ -160,7 +160,8 @@ class RowSummary(_Report):
 class SourceReport(SourceFacts):
     """A dataset of the report, with how it is read. `subsets` are all it has, with their splits.
 
-    `readings` are the first characters as each text encoding reads them; empty where the file is no text.
+    `unused` are the columns that nothing is learned from. `readings` are the first characters as each text encoding
+    reads them; empty where the file is no text.
     """
 
     format: str = ""
@@ -168,6 +169,7 @@ class SourceReport(SourceFacts):
     mixed: bool = False
     evidence: dict[str, int] = Field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     container: str = ""
     encoding: str = ""
     files: int = 0

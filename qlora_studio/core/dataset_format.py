@@ -1,6 +1,6 @@
 """The formats that rows come in: which one a record looks like, and what it says in that format."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qlora_studio.core.conversation import Message, chat_messages, checked_order, sharegpt_messages
@@ -18,12 +18,13 @@ FORMATS = {
     "text": "plain text",
 }
 UNKNOWN = ""
-MAPPING_KEYS = ("prompt", "completion", "system", "text")
+MAPPING_KEYS = ("context", "prompt", "completion", "system", "text")
 CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
 QUESTION_COLUMNS = ("question", "query", "prompt", "input", "Question")
 ANSWER_COLUMNS = ("answer", "response", "output", "completion", "target", "Answer")
 SYSTEM_COLUMNS = ("system", "system_prompt")
 # A pair in one row means two columns only where nothing else could be meant: `input` and `output`, say, need no guess.
+_FEW_COLUMNS = 4
 _KNOWN_PAIRS = tuple(
     (question, answer)
     for question in QUESTION_COLUMNS
@@ -63,10 +64,35 @@ def form_of_mapping(mapping: Mapping[str, str]) -> str:
     return "question_answer" if mapping.get("prompt") and mapping.get("completion") else UNKNOWN
 
 
+def unused_columns(columns: Sequence[str], form: str, mapping: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the columns that nothing is learned from, of those that the rows of a format have."""
+    if form == UNKNOWN:
+        return ()
+    if any(mapping.values()):
+        used = {*mapping.values(), *(() if mapping.get("system") or form == "text" else SYSTEM_COLUMNS)}
+    elif form in ("messages", "sharegpt"):
+        used = {*CONVERSATION_COLUMNS, *SYSTEM_COLUMNS, "tools"}
+    elif form == "alpaca":
+        used = {"instruction", "input", "context", "output", "response", "history", *SYSTEM_COLUMNS}
+    elif form == "text":
+        used = {"text"}
+    elif form == "prompt_completion":
+        used = {"prompt", "completion", "tools", *SYSTEM_COLUMNS}
+    else:
+        pair = next((pair for pair in _KNOWN_PAIRS if set(pair) <= set(columns)), ())
+        used = {*pair, *SYSTEM_COLUMNS}
+    return tuple(name for name in columns if name not in used)
+
+
 def unknown_reason(record: Mapping[str, Any]) -> str:
     """Return why a record is of no known format, in words."""
     if "chosen" in record and "rejected" in record:
         return "this is preference data (chosen, rejected); only answers to learn from can be used"
+    if "role" in record and "content" in record:
+        return "this is a single message (role, content); a row must hold a whole conversation"
+    rows = [name for name, value in record.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    if len(rows) == 1 and len(record) <= _FEW_COLUMNS:
+        return f"the rows seem to stand in the list '{shown(rows[0])}': save that list alone"
     columns = ", ".join(shown(name) for name in list(record)[:8]) or "none"
     return f"the columns fit no known format; they are: {columns}"
 
@@ -157,6 +183,8 @@ def _two_columns(record: Mapping[str, Any], mapping: Mapping[str, str], repairs:
         question_column, answer_column = _known_pair(record)
     system_columns = (mapping["system"],) if mapping.get("system") else SYSTEM_COLUMNS
     question = text_of(*_column(record, question_column))
+    if context := _optional(record, (mapping["context"],)) if mapping.get("context") else "":
+        question = f"{context}\n\n{question}"
     answer = text_of(*_column(record, answer_column))
     return Example(checked_order([*_system(record, system_columns), *_pair(question, answer)], repairs))
 

@@ -86,7 +86,7 @@ class DatasetSource(Section):
     )
     mapping: dict[str, str] = setting(
         title="Columns",
-        help="Which column plays which part: prompt, completion, system, text.",
+        help="Which column plays which part: context, prompt, completion, system, text.",
         advanced=True,
         default_factory=dict,
     )

@@ -118,6 +118,8 @@ def refusal(tally: RowTally, config: RunConfig) -> StudioError | None:
     bad = rejected + tally.untrainable
     bad += tally.evaluation.get("rejected", 0) + tally.evaluation.get("untrainable", 0)
     first = f" The first: {tally.problems[0]['reason']} (line {tally.problems[0]['line']})." if tally.problems else ""
+    if not read and not rejected:
+        return _refused(f"{name} holds no rows.", "Choose a file with at least two rows.")
     if not read:
         return _refused(f"No row of {name} can be read.{first}", "Check the file and its format on the Data page.")
     if tally.hidden and tally.hidden == read:

@@ -1,9 +1,10 @@
 """The report of datasets that are read and not yet tokenized."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from qlora_studio.core.data_report import DataReport, Rejection, RowCounts, RowSummary, SourceReport
+from qlora_studio.core.dataset_format import unused_columns
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine.opened_data import OpenedData
 from qlora_studio.storage.dataset_mixture import DatasetMixture
@@ -34,8 +35,10 @@ def source_reports(data: DatasetMixture) -> Iterator[SourceReport]:
 
 def read_report(surveys: Sequence[DatasetSurvey], opened: OpenedData, config: RunConfig, seconds: float) -> DataReport:
     """Return what is known when the rows are read."""
+    reports, readers = source_reports(opened.training), opened.training.readers
     sources = [
-        _surveyed(report, survey) for report, survey in zip(source_reports(opened.training), surveys, strict=True)
+        _surveyed(report, survey, reader.source.mapping)
+        for report, survey, reader in zip(reports, surveys, readers, strict=True)
     ]
     rejections = _rejections(surveys, opened.training.names)
     formats = {survey.format for survey in surveys}
@@ -74,7 +77,7 @@ def read_report(surveys: Sequence[DatasetSurvey], opened: OpenedData, config: Ru
     )
 
 
-def _surveyed(report: SourceReport, survey: DatasetSurvey) -> SourceReport:
+def _surveyed(report: SourceReport, survey: DatasetSurvey, mapping: Mapping[str, str]) -> SourceReport:
     changes = {
         "ok": survey.ok,
         "repaired": survey.repaired,
@@ -84,6 +87,7 @@ def _surveyed(report: SourceReport, survey: DatasetSurvey) -> SourceReport:
         "mixed": survey.mixed,
         "evidence": survey.evidence,
         "columns": tuple(survey.columns),
+        "unused": unused_columns(tuple(survey.columns), survey.format, mapping),
         "container": survey.container,
         "reasons": survey.reasons,
         "repairs": survey.repairs,

@@ -167,6 +167,8 @@ def _check_signature(file: DatasetFile) -> None:
             f"{file.path.name} is a compressed {CONTAINER_NAMES[file.container]} file.", "Decompress it first."
         )
     if not head:
+        if file.container in ("parquet", "arrow") or file.compression:
+            raise _refused(f"{file.path.name} is empty: it has no bytes.", "Copy or download it again.")
         return
     if expected in _EXPECTED_SIGNATURES and not head.startswith(_EXPECTED_SIGNATURES[expected]):
         raise _refused(f"{file.path.name} is not a {expected} file, in spite of its name.", "Rename the file to match.")

@@ -19,6 +19,8 @@ def arrow_records(file: DatasetFile, meter: Meter, *, with_raw: bool = True) -> 
     number = 0
     try:
         for batch in _batches(file, meter):
+            if number == 0:
+                _check_names(file, batch.schema.names)
             for value, fault in _rows(batch):
                 number += 1
                 yield Record(number, -1, value, fault, _raw(value) if with_raw and not fault else "")
@@ -29,6 +31,17 @@ def arrow_records(file: DatasetFile, meter: Meter, *, with_raw: bool = True) -> 
             advice="Copy or download it again.",
             detail=str(error),
         ) from error
+
+
+def _check_names(file: DatasetFile, names: list[str]) -> None:
+    """Refuse columns of the same name: of a row only one of them would be left."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise StudioError(
+            f"{file.path.name} has two columns '{twice[:40]}'.",
+            kind="data_refused",
+            advice="Rename one of them, and save it again.",
+        )
 
 
 def _batches(file: DatasetFile, meter: Meter) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from qlora_studio.storage.record import RAW_LIMIT, ROW_LIMIT, Record, too_long
 from qlora_studio.storage.record_lines import lines
 
 _CELL_LIMIT = 16 << 20  # a quote that is never closed would fill the memory
-DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
+DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 
 def csv_records(stream: DatasetStream, *, delimiter: str = "", limit: int = ROW_LIMIT) -> Iterator[Record]:
@@ -40,9 +40,9 @@ def csv_records(stream: DatasetStream, *, delimiter: str = "", limit: int = ROW_
 
 
 def delimiter_of(header: str) -> str:
-    """Return what separates the names of a header line: the first of comma, tab and semicolon that it has."""
+    """Return what separates the names of a header line: the first of comma, tab, semicolon and bar that it has."""
     outside = "".join(header.split('"')[::2])
-    return next((sign for sign in (",", "\t", ";") if sign in outside), ",")
+    return next((sign for sign in (",", "\t", ";", "|") if sign in outside), ",")
 
 
 class _Lines:

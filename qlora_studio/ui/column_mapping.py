@@ -13,7 +13,13 @@ from qlora_studio.ui.plain_text import ElidedLabel, Label, set_tooltip
 from qlora_studio.ui.sources_view import changed, encoding_texts, evidence_text
 from qlora_studio.ui.widgets import Button, Card, row
 
-_PARTS = {"prompt": "Prompt", "completion": "Answer", "system": "System text", "text": "Or all of it: text"}
+_PARTS = {
+    "prompt": "Prompt",
+    "completion": "Answer",
+    "context": "Context before the prompt",
+    "system": "System text",
+    "text": "Or all of it: text",
+}
 _NONE = "—"
 
 

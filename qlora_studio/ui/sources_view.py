@@ -10,7 +10,7 @@ from qlora_studio.core.source_facts import EvaluationFacts
 from qlora_studio.ui.data_view import FORMAT_WORDS
 from qlora_studio.ui.visible_text import visible_text
 
-_MOST_REASONS = 3
+_MOST_REASONS, _MOST_COLUMNS = 3, 8
 _FIELDS = tuple(DatasetSource.model_fields)
 
 
@@ -86,6 +86,10 @@ def evidence_text(source: SourceReport) -> str:
         return ""
     parts = [f"{count:,} look like {FORMAT_WORDS.get(form, form)}" for form, count in source.evidence.items()]
     lines = [f"Of {source.total:,} rows " + ", ".join(parts) + "."] if parts else []
+    if source.unused:
+        more = f" and {len(source.unused) - _MOST_COLUMNS} more" if len(source.unused) > _MOST_COLUMNS else ""
+        names = ", ".join(visible_text(name) for name in source.unused[:_MOST_COLUMNS])
+        lines.append(f"Columns that nothing is learned from: {names}{more}.")
     for title, reasons in (("Repaired", source.repairs), ("Rejected", source.reasons)):
         if reasons:
             shown = "; ".join(f"{count:,} × {reason}" for reason, count in list(reasons.items())[:_MOST_REASONS])

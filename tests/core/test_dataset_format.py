@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from qlora_studio.core.dataset_format import convert, detect, form_of_mapping
+from qlora_studio.core.dataset_format import convert, detect, form_of_mapping, unknown_reason, unused_columns
 from qlora_studio.core.example import Example
 from qlora_studio.core.row_verdict import RowRefused
 
@@ -200,10 +200,10 @@ def test_a_sharegpt_function_call_becomes_a_tool_call() -> None:
         ({"messages": [USER, message("assistant", "")]}, "message 2 (assistant) is empty"),
         ({"messages": [USER, message("assistant", None)]}, "message 2 (assistant) is null"),
         ({"messages": [USER]}, "there is no assistant's turn to learn from"),
-        ({"messages": [ANSWER]}, "message 1 is an answer, but no question stands before it"),
+        ({"messages": [ANSWER]}, "there is no question, only answers"),
         ({"messages": [USER, USER, ANSWER]}, "messages 1 and 2 are both from the user"),
         ({"messages": [USER, ANSWER, message("system", "x"), USER, ANSWER]}, "message 3 is a system message"),
-        ({"messages": [message("tool", "x"), ANSWER]}, "message 1 is a tool's result, but no answer stands before it"),
+        ({"messages": [USER, message("tool", "x")]}, "message 2 is a tool's result, but no answer stands before it"),
         ({"messages": [message("user", [{"type": "image"}]), ANSWER]}, "message 1 holds a part of type 'image'"),
         ({"messages": [USER, message("assistant", "x", weight=0)]}, "message 2 has weight 0"),
         ({"messages": "{"}, "the conversation is text, but not JSON"),
@@ -230,3 +230,47 @@ def test_keys_tell_examples_apart_and_near_keys_forgive_case_and_punctuation() -
     assert first.key() == again.key() != near.key()
     assert first.near_key() == near.near_key()
     assert len({first.key(), near.key(), other.key(), Example(text="Why?Because.").key()}) == 4
+
+
+def test_answers_before_the_first_question_are_left_out_and_the_rest_is_learned() -> None:
+    system = message("system", "Be brief.")
+    example, repairs = convert({"messages": [system, ANSWER, message("tool", "x"), USER, ANSWER]}, "messages", {})
+    assert example.messages == (system, USER, ANSWER)
+    assert repairs == "left out what stands before the first question"
+
+
+def test_a_column_of_context_stands_before_the_prompt() -> None:
+    record = {"passage": "Rome is old.", "question": "Is it?", "answer": "Yes.", "id": 7}
+    mapping = {"context": "passage", "prompt": "question", "completion": "answer"}
+    example, _ = convert(record, "question_answer", mapping)
+    assert example.messages[0]["content"] == "Rome is old.\n\nIs it?"
+    assert unused_columns(list(record), "question_answer", {}) == ("passage", "id")
+    assert unused_columns(list(record), "question_answer", mapping) == ("id",)
+
+
+@pytest.mark.parametrize(
+    ("form", "columns", "unused"),
+    [
+        ("messages", ("id", "messages", "tools"), ("id",)),
+        ("alpaca", ("instruction", "input", "output", "text"), ("text",)),
+        ("prompt_completion", ("prompt", "completion", "score"), ("score",)),
+        ("text", ("text", "url"), ("url",)),
+        ("", ("a", "b"), ()),
+    ],
+)
+def test_columns_that_nothing_is_learned_from_are_named(
+    form: str, columns: tuple[str, ...], unused: tuple[str, ...]
+) -> None:
+    assert unused_columns(columns, form, {}) == unused
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"role": "user", "content": "x"}, "a single message"),
+        ({"version": "1", "data": [{"question": "x"}]}, "in the list 'data'"),
+        ({"a": 1, "b": 2}, "they are: a, b"),
+    ],
+)
+def test_a_row_of_no_known_format_is_told_what_it_may_be(record: dict[str, Any], words: str) -> None:
+    assert words in unknown_reason(record)

@@ -63,6 +63,17 @@ def test_a_text_that_is_not_utf8_costs_its_row_alone(tmp_path: Path) -> None:
     assert rows[1].reason == "a text of this row is not UTF-8"
 
 
+def test_two_columns_of_one_name_and_a_file_without_bytes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    columns = [pyarrow.array(["a"]), pyarrow.array(["b"])]
+    parquet.write_table(pyarrow.Table.from_arrays(columns, names=["text", "text"]), path)
+    with pytest.raises(StudioError, match="two columns 'text'"):
+        list(opened(path).rows())
+    path.write_bytes(b"")
+    with pytest.raises(StudioError, match="it has no bytes"):
+        opened(path)
+
+
 def test_columns_of_bytes_are_left_aside_and_other_values_are_shown(tmp_path: Path) -> None:
     import datetime
 

@@ -161,6 +161,7 @@ class ChatPage(Page):
         for name in ("merged", "gguf"):
             box = self.variants[name]
             box.setEnabled(name in there)
+            box.setChecked(box.isChecked() and name in there)
             set_tooltip(box, "" if name in there else f"Export {_WHAT[name]} of this run first.")
 
     def _build(self) -> None:

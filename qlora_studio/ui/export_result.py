@@ -58,12 +58,13 @@ class ExportResult(Card):
                 self.add(Label(command.note, "caption", wrap=True))
         self.checks, self._verdict = CheckList("Verification"), Label("", "title")
         self._verified = QWidget()
-        box = column(self._verified, margins=(0, 6, 0, 0), spacing=4)
+        box = column(self._verified, margins=(0, 6, 0, 0), spacing=6)
         self.losses, self._losses_title = ValueTable("Loss on the held-out rows", _MEASURED), Label("", "title")
         self.bases, self._bases_title = ValueTable("Which base to merge into", _MEASURED), Label("", "title")
         self._better = Label("", "caption", wrap=True)
         self._bases_title.setText("Which base to merge into")
-        measured = (self._losses_title, self.losses, self._bases_title, self.bases, self._better)
+        self._meaning = Label("Divergence: from the adapter as it was trained, in nats a token.", "caption", wrap=True)
+        measured = (self._losses_title, self.losses, self._meaning, self._bases_title, self.bases, self._better)
         for part in (Rule(), self._verdict, self.checks, *measured):
             box.addWidget(part)
         self.add(self._verified)
@@ -80,8 +81,8 @@ class ExportResult(Card):
         self.bases.show_rows(bases)
         self._better.setText(better_base(report))
         self._losses_title.setText(f"Measured on {int(report.get('tokens') or 0):,} held-out tokens")
-        for part, rows in ((self.losses, losses), (self._losses_title, losses)):
-            part.setVisible(bool(rows))
+        for part in (self.losses, self._losses_title, self._meaning):
+            part.setVisible(bool(losses))
         for part in (self.bases, self._bases_title, self._better):
             part.setVisible(bool(bases))
         if self.panel.isVisible():

@@ -29,12 +29,12 @@ _PHASES = {
 }
 _SUBJECTS = {
     "base": "Base model",
-    "adapter": "With the adapter, as trained",
-    "adapter on 16 bit": "With the adapter, on the original weights",
+    "adapter": "Adapter as trained",
+    "adapter on 16 bit": "Adapter on the original weights",
     "merged": "This export",
     "gguf": "This export (GGUF)",
 }
-BASES = {"original": "Original 16-bit weights", "nf4": "The 4-bit weights of the training"}
+BASES = {"original": "Original 16-bit weights", "nf4": "4-bit weights of the training"}
 _LEVELS = {True: "ok", False: "error"}
 
 

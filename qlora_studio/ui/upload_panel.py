@@ -113,4 +113,3 @@ class UploadPanel(QWidget):
             box.addWidget(part)
         box.addLayout(going)
         box.addWidget(self._line)
-        box.addWidget(Rule())

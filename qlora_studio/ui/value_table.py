@@ -8,6 +8,8 @@ from PySide6.QtWidgets import QGridLayout, QWidget
 from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.value_row import ValueRow
 
+_NAME_WIDTH, _VALUE_WIDTH = 210, 62  # so that tables below each other line up
+
 
 class ValueTable(QWidget):
     """Shows rows of numbers below their titles."""
@@ -20,6 +22,9 @@ class ValueTable(QWidget):
         self._grid.setHorizontalSpacing(22)
         self._grid.setVerticalSpacing(6)
         self._grid.setColumnStretch(len(titles) + 1, 1)
+        self._grid.setColumnMinimumWidth(0, _NAME_WIDTH)
+        for number in range(len(titles)):
+            self._grid.setColumnMinimumWidth(number + 1, _VALUE_WIDTH)
         self._rows: tuple[ValueRow, ...] = ()
         self._labels: list[list[Label]] = []
         self._width = len(titles)
@@ -46,7 +51,7 @@ class ValueTable(QWidget):
     def _add_line(self) -> None:
         note = Label("", "caption")
         note.set_tone("accent")
-        labels = [Label("", "muted", wrap=True), *(_number("", "body") for _ in range(self._width)), note]
+        labels = [Label("", "muted"), *(_number("", "body") for _ in range(self._width)), note]
         for column, label in enumerate(labels):
             self._grid.addWidget(label, len(self._labels) + 1, column)
         self._labels.append(labels)

@@ -88,8 +88,7 @@ def test_go_renders_every_template_that_is_written_as_the_chat_template_does(tok
             expected = own.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             found = rendered_by_go(go_template, text, messages)
             assert expected in (found, f"{own.bos_token}{found}"), name
-    print(written, "of", len(installed_templates()))
-    assert written > 5
+    assert written > 30  # of 44
 
 
 def test_braces_at_the_edges_of_a_turn_are_rendered_as_they_are(tokenizer: Any, go_template: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_finished_export_shows_folder_commands_and_verification(page: ExportPa
     assert "Same ids" in texts(page)
     assert first.losses.rows() == (
         ValueRow("Base model", ("2.5000", "–")),
-        ValueRow("With the adapter, as trained", ("1.2500", "0.0000")),
+        ValueRow("Adapter as trained", ("1.2500", "0.0000")),
     )
 
 

@@ -11,9 +11,13 @@ import pytest
 import torch
 
 from qlora_studio.core.problem import StudioError
+from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.export import export_run
 from qlora_studio.engine.merge import merge_adapter
 from qlora_studio.storage.export_folder import damages
+from qlora_studio.storage.run_folder import RunFolder
 from tests.engine.families import make_adapter, make_base
+from tests.engine.finished_run import make_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 _MERGE = """
@@ -60,6 +64,52 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, limit: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.kind == "disk_full"
     assert list((tmp_path / "exports").iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", ["safetensors", "ollama:f16"])
+def test_an_export_killed_before_anything_it_does_to_a_file_leaves_no_half_made_one(tmp_path: Path, shape: str) -> None:
+    """A few moments of the many; all of them in the long form."""
+    assert killed_exports(tmp_path, shape, step=9) >= 4
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("shape", ["safetensors", "gguf:q8_0", "adapter", "gguf_adapter", "ollama:f16"])
+def test_an_export_killed_before_everything_it_does_to_a_file_leaves_no_half_made_one(
+    tmp_path: Path, shape: str
+) -> None:
+    assert killed_exports(tmp_path, shape, step=1) >= 25
+
+
+@pytest.mark.parametrize("shape", ["safetensors", "gguf:q8_0", "ollama:f16"])
+def test_a_disk_that_is_full_at_any_size_of_a_file_leaves_nothing(tmp_path: Path, shape: str) -> None:
+    run = make_run(tmp_path / "made")
+    (tmp_path / "job").mkdir()
+    context = JobContext(RunFolder(tmp_path / "job"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sizes = [500 * 2**number for number in range(8)]  # up to 64 kB: the smallest weights are larger
+    for size in sizes:
+        with pytest.raises(StudioError) as caught:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+            try:
+                export_run(run, formats=[shape], out_dir=str(tmp_path / "exports" / "x"), context=context)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert caught.value.kind == "disk_full", size
+        assert list((tmp_path / "exports").iterdir()) == []
+
+
+def killed_exports(folder: Path, shape: str, *, step: int) -> int:
+    """Return how often an export was killed before one came to its end."""
+    run = make_run(folder / "made")
+    arguments = [str(run.path), shape, str(folder / "exports" / "model"), str(step)]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.engine.killed_export", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return int(done.stdout.split()[-1])
 
 
 @pytest.mark.faults

@@ -106,9 +106,13 @@ def _export(arguments: argparse.Namespace, formats: list[str], console: Console)
         force=arguments.force,
         out_dir=_absolute(arguments.out) if arguments.out else "",
     )
-    report = _report(run_job(job, console, parent=folder))
+    return _told(_report(run_job(job, console, parent=folder)), console)
+
+
+def _told(report: dict[str, Any], console: Console) -> int:
+    """Tell what was written and how it was found, and return the exit code."""
     console.report(report)
-    for check in report.get("checks", []):
+    for check in report["checks"]:
         console.result(_check_text(check))
     _tell(report, console)
     return ExitCode.OK if report["verified"] else ExitCode.NOT_VERIFIED
@@ -124,14 +128,11 @@ def _merge_foreign(arguments: argparse.Namespace, console: Console) -> int:
         out_dir=_absolute(arguments.out),
         force=arguments.force,
     )
-    report = _report(run_job(job, console))
-    console.report(report)
-    _tell(report, console)
-    return ExitCode.OK
+    return _told(_report(run_job(job, console)), console)
 
 
 def _report(state: RunState) -> dict[str, Any]:
-    """Return what `--json` prints. An adapter made elsewhere has no run to be verified against."""
+    """Return what `--json` prints."""
     exports = [
         {"format": event.format, "path": event.path, "size_bytes": event.size_bytes, **event.facts}
         for event in state.exports
@@ -139,7 +140,7 @@ def _report(state: RunState) -> dict[str, Any]:
     return {
         "out_dir": exports[0]["path"] if exports else None,
         "seconds": round(state.last_event - state.started, 3),
-        "verified": None,
+        "verified": False,
         "checks": [],
         **state.facts,
         "exports": exports,

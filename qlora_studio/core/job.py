@@ -38,7 +38,7 @@ class VerifyJob(_Job):
     """Check an export in a fresh process: reported as `verification`, and written beside what was checked.
 
     `more` are other exports of the same run. `run_dir` is found from the path where it is empty. `bases` also measures
-    which base is better to merge into.
+    which base is better to merge into. A merge without a run names its `base_model` and `adapter` instead.
     """
 
     kind: Literal["verify"] = "verify"
@@ -46,6 +46,8 @@ class VerifyJob(_Job):
     more: list[str] = []
     run_dir: str = ""
     bases: bool = False
+    base_model: str = ""
+    adapter: str = ""
 
 
 class MergeJob(_Job):

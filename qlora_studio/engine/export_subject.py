@@ -1,4 +1,8 @@
-"""An export together with what it was made from, and what it carries itself."""
+"""An export together with what it was made from, and what it carries itself.
+
+`run` and `config` are None for an adapter made elsewhere: there are no held-out rows, and how it was trained is not
+known.
+"""
 
 import json
 from dataclasses import dataclass
@@ -21,8 +25,8 @@ class Subject:
 
     folder: Path
     shape: ExportFormat
-    run: RunFolder
-    config: RunConfig
+    run: RunFolder | None
+    config: RunConfig | None
     base: Path
     adapter: Path
     checkpoint: str
@@ -62,9 +66,25 @@ def subject_of(folder: Path, run: RunFolder, context: JobContext) -> Subject:
     )
 
 
+def foreign_subject(folder: Path, base: Path, adapter: Path) -> Subject:
+    """Return a merge of an adapter made elsewhere with its base and adapter."""
+    place = next((place for place in (adapter, base) if (place / "tokenizer_config.json").is_file()), None)
+    return Subject(
+        folder=folder,
+        shape=parse_format("safetensors"),
+        run=None,
+        config=None,
+        base=base,
+        adapter=adapter,
+        checkpoint="final",
+        weights="original",
+        tokenizer=tokenizer_of(place) if place else None,
+    )
+
+
 def exported_tokenizer(subject: Subject) -> Any:
     """Return the tokenizer that the export itself carries; None for one that carries none."""
-    if subject.shape.kind == "gguf_adapter":
+    if subject.shape.kind == "gguf_adapter" or subject.tokenizer is None:
         return None
     if subject.shape.kind in ("gguf", "ollama"):
         return load_gguf_tokenizer(subject.gguf)

@@ -49,11 +49,13 @@ def merge_adapter(
     force: bool = False,
     progress: Progress = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
+    complete: Callable[[Path], None] = lambda folder: None,
 ) -> MergeReport:
     """Write base and adapter as one plain model into the new folder `out`; complete or not there.
 
     `dtype` None keeps each tensor's own. `force` merges even where the base has layers that the adapter's targets name
-    and it holds nothing for. Raises StudioError; JobStopped when `cancelled` says so.
+    and it holds nothing for. `complete` may add files before the folder is sealed. Raises StudioError; JobStopped when
+    `cancelled` says so.
     """
     require_free_place(out)
     weights = MergedWeights(base, adapter, dtype=dtype, rounding=rounding, force=force)
@@ -61,6 +63,7 @@ def merge_adapter(
     with staged_export(out) as staged:
         report = write_merged(weights, staged, progress=progress, cancelled=cancelled)
         copy_companions(staged.path, adapter, base)
+        complete(staged.path)
         staged.facts = {"format": "safetensors", "tensors_merged": report.tensors_merged}
     return report
 

@@ -64,21 +64,24 @@ class References:
 
 
 def measure_references(subject: Subject, rows: Rows, context: JobContext) -> References:
-    """Load the two, one after another, and measure them."""
-    prompts = [rendered_ids(subject.tokenizer, [{"role": "user", "content": text}], opening=True) for text in _PROMPTS]
+    """Load the two, one after another, and measure them. An adapter made elsewhere was trained nobody knows how."""
+    prompts = _prompts(subject.tokenizer)
     sequences = [*prompts, *(list(ids) for ids, _ in rows.rows)]
-    stops = [] if subject.tokenizer.eos_token_id is None else [int(subject.tokenizer.eos_token_id)]
+    eos = getattr(subject.tokenizer, "eos_token_id", None)
+    stops = [] if eos is None else [int(eos)]
 
     def measured(model: Any) -> Reference:
         answers = [measurement.greedy(model, prompt, stops, tokens=_ANSWER_TOKENS) for prompt in prompts]
         return Reference(measurement.loss_of(model, rows), measurement.distributions(model, sequences), answers)
 
-    model = _as_trained(subject, context)
-    trained = measured(model)
-    live = measurement.distributions(model, [ids for ids, _ in rows.rows]) if rows.rows else None
-    del model
-    release_memory()
-    context.raise_if_stopped()
+    trained, live = None, None
+    if subject.run is not None and subject.config is not None:
+        model = load_tuned(subject.run, choose_device(subject.config, context), subject.checkpoint, context)[0]
+        trained = measured(model)
+        live = measurement.distributions(model, [ids for ids, _ in rows.rows]) if rows.rows else None
+        del model
+        release_memory()
+        context.raise_if_stopped()
     model = _unmerged(subject)
     plain = measured(model)
     with model.disable_adapter():
@@ -87,7 +90,14 @@ def measure_references(subject: Subject, rows: Rows, context: JobContext) -> Ref
     del model
     release_memory()
     context.raise_if_stopped()
-    return References(prompts, sequences, stops, trained, plain, base_loss, base_log_probabilities, live)
+    return References(prompts, sequences, stops, trained or plain, plain, base_loss, base_log_probabilities, live)
+
+
+def _prompts(tokenizer: Any) -> list[list[int]]:
+    """The fixed prompts in the model's own template; the first ids there are for a model without a tokenizer."""
+    if tokenizer is None:
+        return [list(range(start, start + 16)) for start in (3, 11, 19)]
+    return [rendered_ids(tokenizer, [{"role": "user", "content": text}], opening=True) for text in _PROMPTS]
 
 
 def compare_models(subject: Subject, rows: Rows, references: "References", found: Verification) -> None:
@@ -149,7 +159,7 @@ def _check_answers(
 ) -> None:
     """The same greedy answers; another one only where two tokens were about as likely, and shown."""
     limit, worst = _MARGINS.get(subject.precision, 1.0), 0.0
-    decode = subject.tokenizer.decode
+    decode = subject.tokenizer.decode if subject.tokenizer is not None else str
     same = 0
     for text, prompt, answer in zip(_PROMPTS, references.prompts, answers, strict=True):
         other = measurement.greedy(export, prompt, references.stops, tokens=_ANSWER_TOKENS)
@@ -165,12 +175,6 @@ def _check_answers(
     text = f"{same} of {len(answers)} greedy answers are the same"
     text += "." if same == len(answers) else f"; the others part where one token leads by {worst:.2g} of probability."
     found.add("answers", worst <= limit, text)
-
-
-def _as_trained(subject: Subject, context: JobContext) -> Any:
-    """The adapter on the base as it was trained: quantized, unmerged."""
-    device = choose_device(subject.config, context)
-    return load_tuned(subject.run, device, subject.checkpoint, context)[0]
 
 
 def _unmerged(subject: Subject) -> Any:

@@ -38,12 +38,11 @@ class Verifier:
         found.facts |= {"versions": versions(), "base_weights": subject.weights, "checkpoint": subject.checkpoint}
         check_files(subject.folder, found)
         if self.rows is None:
-            self.rows = measurement.held_out_rows(
-                subject.run, subject.config, tokenizer_of(subject.base), self._context
-            )
-        exported = exported_tokenizer(subject)
-        check_tokenizer(subject, exported, self.rows, found)
-        check_stop_token(subject, exported, self.rows, found)
+            self.rows = self._held_out(subject)
+        if subject.tokenizer is not None:
+            exported = exported_tokenizer(subject)
+            check_tokenizer(subject, exported, self.rows, found)
+            check_stop_token(subject, exported, self.rows, found)
         if subject.shape.kind != "gguf_adapter" and found.checks[0]["passed"]:
             if self.references is None:
                 self.references = measure_references(subject, self.rows, self._context)
@@ -54,15 +53,22 @@ class Verifier:
         found.facts |= {"tokens": self.rows.tokens, "seconds": time.monotonic() - began}
         return found
 
+    def _held_out(self, subject: Subject) -> Rows:
+        if subject.run is None or subject.config is None:
+            return Rows(())
+        return measurement.held_out_rows(subject.run, subject.config, tokenizer_of(subject.base), self._context)
+
 
 def check_files(folder: Path, found: Verification) -> None:
     """Every file is there, as long as it should be, with the hash it was written with."""
     broken = damages(folder)
-    count = len(read_manifest(folder)["files"])
+    manifest = read_manifest(folder)
+    count = len(manifest["files"])
     found.add("files", not broken, "; ".join(broken[:3]) or f"All {count} files are as they were written.")
-    kept = (folder / PROVENANCE / "run.toml").is_file() and (folder / PROVENANCE / "base.json").is_file()
+    what = ("Run config", "run.toml") if manifest.get("run") else ("Adapter", "adapter/adapter_config.json")
+    kept = (folder / PROVENANCE / what[1]).is_file() and (folder / PROVENANCE / "base.json").is_file()
     found.add(
-        "provenance", kept, "Run config and base are kept beside it." if kept else "Run config or base is missing."
+        "provenance", kept, f"{what[0]} and base are kept beside it." if kept else f"{what[0]} or base is missing."
     )
 
 

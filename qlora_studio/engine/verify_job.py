@@ -9,7 +9,7 @@ from qlora_studio.core.job import VerifyJob
 from qlora_studio.core.verification_page import verification_page
 from qlora_studio.engine.base_comparison import compare_bases
 from qlora_studio.engine.context import JobContext
-from qlora_studio.engine.export_subject import subject_of
+from qlora_studio.engine.export_subject import foreign_subject, subject_of
 from qlora_studio.engine.verification import Verifier, check_files
 from qlora_studio.engine.verification_report import Verification
 from qlora_studio.storage.export_folder import VERIFICATION_FILES, read_manifest
@@ -24,7 +24,9 @@ def run(job: VerifyJob, context: JobContext) -> Finished:
     for number, path in enumerate([job.path, *job.more]):
         context.phase("verifying")
         folder = Path(path)
-        found, extra = _verify(folder, job.run_dir, verifier, context, with_bases=job.bases and number == 0)
+        foreign = (Path(job.base_model), Path(job.adapter)) if job.adapter else None
+        with_bases = job.bases and number == 0
+        found, extra = _verify(folder, job.run_dir, verifier, context, with_bases=with_bases, foreign=foreign)
         report = {**found.report(), **extra}
         write_proof(folder, report)
         context.emit(Reported(kind="verification", report={**report, "path": str(folder)}))
@@ -34,8 +36,16 @@ def run(job: VerifyJob, context: JobContext) -> Finished:
 
 
 def _verify(
-    folder: Path, run_dir: str, verifier: Verifier, context: JobContext, *, with_bases: bool
+    folder: Path,
+    run_dir: str,
+    verifier: Verifier,
+    context: JobContext,
+    *,
+    with_bases: bool,
+    foreign: tuple[Path, Path] | None = None,
 ) -> tuple[Verification, dict[str, Any]]:
+    if foreign is not None:
+        return verifier.verify(foreign_subject(folder, *foreign)), {}
     source = _run_of(folder, run_dir)
     if source is None:
         found = Verification(str(read_manifest(folder).get("format", "")))
@@ -47,7 +57,7 @@ def _verify(
     references, rows = verifier.references, verifier.rows
     if not with_bases or references is None or references.live is None or rows is None:
         return found, {}
-    if subject.config.quantization.method == "none":
+    if subject.config is None or subject.config.quantization.method == "none":
         return found, {}
     context.phase("comparing_bases")
     loss = references.trained.loss

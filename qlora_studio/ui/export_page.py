@@ -189,7 +189,7 @@ class ExportPage(Page):
     def _from_and_to(self) -> Card:
         card = Card("From and to")
         self._disk = DiskLines()
-        help = "The original weights were the better base wherever it was measured; the choice is kept with the export."
+        help = "Which is better is measured on your held-out rows, after every export; the choice is kept with it."
         fields = (("Run", self.run), ("Checkpoint", self.checkpoint), ("Merged into", self.base), ("Where", self.place))
         for title, field in fields:
             label = Label(title, "muted")

@@ -28,7 +28,9 @@ def verification_page(report: dict[str, Any]) -> str:
         lines += [
             f"| {row['base']} | {_number(row['loss'])} | {_number(row['divergence'])} |" for row in bases["bases"]
         ]
-        lines += ["", f"Better here: {bases['recommended']}."]
+        error = bases.get("standard_error")
+        doubt = f" (the 4-bit base gains {bases['gain_of_nf4']:.4f} ± {2 * error:.4f})" if error is not None else ""
+        lines += ["", f"Better here: {bases['recommended']}{doubt}."]
     if report["answers"]:
         lines += ["", "## Answers", ""]
     for answer in report["answers"]:

@@ -1,5 +1,6 @@
 """What models are compared by: held-out loss, divergence between distributions, greedy answers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from qlora_studio.storage.run_folder import RunFolder
 
 _TOKENS_ON_CPU = 4_000
 _TOKENS_ON_CARD = 40_000
+RowLoss = tuple[float, int]  # nats, tokens
 _POSITIONS = 256  # whose distributions are kept for comparison; a vocabulary of fp32 each
 
 
@@ -53,15 +55,39 @@ def held_out_rows(run: RunFolder, config: RunConfig, tokenizer: Any, context: Jo
 
 def loss_of(model: Any, rows: Rows) -> float | None:
     """Return the mean loss over the labels that count, in nats; None where there are none."""
-    total, count = 0.0, 0
+    return mean_loss(row_losses(model, rows))
+
+
+def mean_loss(losses: Sequence[RowLoss]) -> float | None:
+    """Return the mean over the tokens of all rows; None where there are none."""
+    count = sum(tokens for _, tokens in losses)
+    return sum(nats for nats, _ in losses) / count if count else None
+
+
+def row_losses(model: Any, rows: Rows) -> list[RowLoss]:
+    """Return the loss of each row, summed over its labels that count, and how many there are."""
+    found = []
     with torch.inference_mode():
         for ids, labels in rows.rows:
             logits = _logits(model, ids)
             wanted = torch.tensor(labels[1:], device=logits.device)
             losses = functional.cross_entropy(logits[:-1], wanted, ignore_index=-100, reduction="sum")
-            total += float(losses)
-            count += int((wanted != -100).sum())
-    return total / count if count else None
+            found.append((float(losses), int((wanted != -100).sum())))
+    return found
+
+
+def paired_difference(losses: Sequence[RowLoss], others: Sequence[RowLoss]) -> tuple[float, float]:
+    """Return by how much the first loss is above the second, in nats a token, and its standard error over the rows.
+
+    Of a ratio of sums over the same rows: the rows' own difficulty cancels. The error is infinite below two rows.
+    """
+    tokens = sum(count for _, count in losses)
+    gaps = [(nats - other, count) for (nats, count), (other, _) in zip(losses, others, strict=True)]
+    mean = sum(gap for gap, _ in gaps) / tokens if tokens else 0.0
+    if len(gaps) < 2 or not tokens:
+        return mean, math.inf
+    spread = sum((gap - mean * count) ** 2 for gap, count in gaps)
+    return mean, math.sqrt(spread * len(gaps) / (len(gaps) - 1)) / tokens
 
 
 def distributions(model: Any, sequences: Sequence[Sequence[int]]) -> torch.Tensor:

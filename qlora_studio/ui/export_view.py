@@ -171,9 +171,19 @@ def better_base(report: dict[str, Any]) -> str:
     if better is None:
         return ""
     words = BASES.get(str(better), str(better))
+    by = _by_how_much(report["bases"])
     if report.get("base_weights") == better:
-        return f"{words}: better on your own rows, and what this export was merged into."
-    return f"{words} would be better on your own rows. Choose them under Merged into, and export again."
+        return f"{words}: better on your own rows{by}, and what this export was merged into."
+    return f"{words} would be better on your own rows{by}. Choose them under Merged into, and export again."
+
+
+def _by_how_much(bases: dict[str, Any]) -> str:
+    gain, error = bases.get("gain_of_nf4"), bases.get("standard_error")
+    if not isinstance(gain, float) or not isinstance(error, float):
+        return ""
+    if bases["recommended"] == "original" and gain > -2 * error:
+        return " or no worse beyond doubt"
+    return f" by {abs(gain):.4f} ± {2 * error:.4f}"
 
 
 def _divergence(value: Any) -> str:

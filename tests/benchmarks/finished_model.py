@@ -52,7 +52,7 @@ def measure(place: Path, steps: int) -> dict[str, Any]:
         "training.max_length=256",
         "training.loss_on=all",
         "training.learning_rate=5e-4",
-        "evaluation.every_steps=50",
+        "evaluation.every_steps=1000",
         "lora.alpha=32",
         "export.merge=false",
     )
@@ -68,6 +68,8 @@ def measure(place: Path, steps: int) -> dict[str, Any]:
         "rows": rows,
         "held_out_tokens": original[0]["tokens"],
         "recommended_base": original[0]["bases"]["recommended"],
+        "gain_of_nf4": original[0]["bases"]["gain_of_nf4"],
+        "standard_error": original[0]["bases"]["standard_error"],
         "bases": original[0]["bases"]["bases"],
         "verified": {report["format"]: report["verified"] for report in original}
         | {"safetensors on nf4": nf4[0]["verified"]},

@@ -195,6 +195,15 @@ def test_both_bases_stand_beside_each_other_with_the_better_one_named() -> None:
     assert (compared_bases({}), better_base({})) == ((), "")
 
 
+@pytest.mark.parametrize(
+    ("better", "gain", "words"),
+    [("nf4", 0.0133, "by 0.0133 ± 0.0040"), ("original", -0.05, "by 0.0500"), ("original", 0.003, "no worse")],
+)
+def test_it_is_said_by_how_much_a_base_is_better(better: str, gain: float, words: str) -> None:
+    found = {"bases": [], "recommended": better, "gain_of_nf4": gain, "standard_error": 0.002}
+    assert words in better_base({"bases": found, "base_weights": better})
+
+
 def past(path: str, *, verified: bool = True) -> PastExport:
     exported = Exported(format="safetensors", path=path, size_bytes=269_000_000)
     checks = [{"name": "ids", "title": "Same ids", "passed": verified, "message": "3 conversations"}]

@@ -1,10 +1,20 @@
 """Ready-made commands for what was exported, and Ollama's Modelfile."""
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from qlora_studio.core.export_format import ExportFormat
+
+# Of a generation config, by Ollama's names.
+_OLLAMA_PARAMETERS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repetition_penalty": "repeat_penalty",
+}
 
 
 @dataclass(frozen=True)
@@ -82,8 +92,10 @@ def serving_commands(
             return (ServingCommand("llama.cpp", text, "BASE.gguf is the base model as a GGUF."),)
 
 
-def modelfile(file: str, *, stops: list[str], shape: TemplateShape | None, context_length: int = 0) -> str:
-    """Return a Modelfile for a GGUF beside it.
+def modelfile(
+    file: str, *, stops: list[str], shape: TemplateShape | None, generation: Mapping[str, object] | None = None
+) -> str:
+    """Return a Modelfile for a GGUF beside it. `generation` is the model's generation config.
 
     A value of three quotes cannot be written, and Ollama drops what cannot be printed from one; such a stop text, or
     template, is left to the GGUF's own metadata.
@@ -94,8 +106,11 @@ def modelfile(file: str, *, stops: list[str], shape: TemplateShape | None, conte
     lines += [
         f"PARAMETER stop {_quoted(text)}" for text in stops if '"' not in text and "\n" not in text and _is_kept(text)
     ]
-    if context_length:
-        lines.append(f"PARAMETER num_ctx {context_length}")
+    lines += [
+        f"PARAMETER {name} {value:g}"
+        for key, name in _OLLAMA_PARAMETERS.items()
+        if isinstance(value := (generation or {}).get(key), int | float) and not isinstance(value, bool)
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,5 +1,6 @@
 """An Ollama folder: the Modelfile beside a GGUF, and `ollama create` where Ollama is there."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ def write_modelfile(folder: Path, file: str, tokenizer_folder: Path, context: Jo
             "This chat template cannot be written as Ollama's. Ollama will use the one in the GGUF where it knows it; "
             "compare an answer with the Chat page.",
         )
-    text = modelfile(file, stops=stop_texts(tokenizer, shape), shape=shape)
+    path = tokenizer_folder / "generation_config.json"
+    generation = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    text = modelfile(file, stops=stop_texts(tokenizer, shape), shape=shape, generation=generation)
     (folder / "Modelfile").write_text(text, encoding="utf-8")
     return {"template": shape is not None}
 

@@ -106,3 +106,21 @@ def test_with_json_the_error_is_the_one_object_on_stdout(studio: Studio) -> None
 
 def test_json_may_stand_before_the_command(studio: Studio) -> None:
     assert json.loads(studio("--json", "runs").out) == {"runs": []}
+
+
+@pytest.mark.parametrize("name", ["nonsense", "a/b/c", "/etc/passwd", "alice/"])
+def test_an_upload_to_what_is_no_repository_is_told(studio: Studio, tmp_path: Path, name: str) -> None:
+    assert_told(studio("upload", str(tmp_path), "--repo", name), ExitCode.USAGE, "is no repository on the hub")
+
+
+def test_an_upload_of_what_is_no_export_is_told(studio: Studio, tmp_path: Path) -> None:
+    outcome = studio("upload", str(tmp_path), "--repo", "alice/log-bot")
+
+    assert_told(outcome, ExitCode.DAMAGED, "is not a finished export")
+
+
+def test_a_chat_with_a_model_that_there_is_none_of_is_told(studio: Studio, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('name = "x"\n')
+    outcome = studio("chat", str(tmp_path), "--prompt", "Hi", "--variant", "tuned,frozen")
+
+    assert_told(outcome, ExitCode.USAGE, "There are tuned, base, merged, gguf")

@@ -68,10 +68,11 @@ def test_servers_listen_on_this_computer_alone() -> None:
 
 
 def test_a_modelfile_names_the_gguf_the_template_and_the_stops() -> None:
-    text = modelfile("x-Q8_0.gguf", stops=["<|im_end|>"], shape=CHATML, context_length=2048)
+    generation = {"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.05, "do_sample": True, "eos_token_id": 2}
+    text = modelfile("x-Q8_0.gguf", stops=["<|im_end|>"], shape=CHATML, generation=generation)
     assert text.startswith("FROM ./x-Q8_0.gguf\n")
     assert 'PARAMETER stop "<|im_end|>"' in text
-    assert "PARAMETER num_ctx 2048" in text
+    assert "PARAMETER temperature 0.6\nPARAMETER top_k 20\nPARAMETER repeat_penalty 1.05\n" in text
     assert text.count('"""') == 2
     assert "{{ .Content }}<|im_end|>" in text
 

@@ -62,6 +62,7 @@ screenshots: setup
 bench: setup
 	$(BIN)/python tests/benchmarks/reading.py
 	$(BIN)/python -m tests.benchmarks.merging
+	$(BIN)/python -m tests.benchmarks.durability
 
 constraints: setup
 	@{ head -1 $(CONSTRAINTS); $(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+[a-z0-9.]+$$//'; } > $(CONSTRAINTS).new

@@ -64,6 +64,7 @@ def train_run(arguments: argparse.Namespace, console: Console) -> int:
 def resume_run(arguments: argparse.Namespace, console: Console) -> int:
     """Go on in a run's folder."""
     folder = existing_run(arguments.run_dir)
+    folder.config()  # one that is broken, or of a newer version, is refused before anything is written there
     if folder.state().phase is Phase.FINISHED:
         raise StudioError(
             f"{folder.path.name} is complete: there is nothing left to train.",

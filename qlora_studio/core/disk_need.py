@@ -10,7 +10,7 @@ from qlora_studio.core.quantity import MIB
 from qlora_studio.core.run_config import RunConfig
 
 Place = Literal["run", "cache"]
-MARGIN = 64 * MIB  # tokenizer, model card, events
+MARGIN = 32 * MIB  # tokenizer, model card, manifest
 _MOMENTS = 8  # bytes of AdamW's two moments for each trained number
 _STATE = 1 * MIB  # schedule, random states, trainer state, manifest
 _PREPARED = 17  # bytes of a prepared token: id and label in 64 bit, and its share of the row
@@ -35,7 +35,7 @@ def run_needs(config: RunConfig, shape: ModelShape, *, convert: bool = False, to
     adapter = adapter_bytes(config, shape)
     needs = [
         DiskNeed("run", "checkpoints", (config.checkpoint.keep + 2) * checkpoint_bytes(config, shape)),
-        DiskNeed("run", "adapter", adapter + MARGIN),
+        DiskNeed("run", "adapter and tokenizer", adapter + MARGIN),
     ]
     if config.export.merge:
         shapes = [parse_format(text) for text in config.export.formats]

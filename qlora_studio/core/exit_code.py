@@ -43,6 +43,7 @@ _BY_KIND = {
     "disk_full": ExitCode.DISK_FULL,
     "worker_died": ExitCode.WORKER_DIED,
     "damaged": ExitCode.DAMAGED,
+    "damaged_checkpoint": ExitCode.DAMAGED,
     "fingerprint_mismatch": ExitCode.DAMAGED,
     "not_verified": ExitCode.NOT_VERIFIED,
     "does_not_fit": ExitCode.DOES_NOT_FIT,

@@ -51,6 +51,7 @@ class RunState:
     pid: int = 0
     started: float = 0.0
     last_event: float = 0.0
+    safe_since: float = 0.0  # by the clock of the events: when the newest checkpoint was safe, or the session began
     model: ev.ModelLoaded | None = None
     dataset: ev.DatasetPrepared | None = None
     step: int = 0
@@ -87,6 +88,7 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
                 activity="loading_libraries",
                 pid=event.pid,
                 started=event.time,
+                safe_since=event.time,
                 failure=None,
                 progress=None,
             )
@@ -114,7 +116,7 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
         case ev.SampleGenerated():
             return replace(state, samples=(*state.samples, event))
         case ev.CheckpointSaved():
-            return replace(state, checkpoint=event)
+            return replace(state, checkpoint=event, safe_since=event.time)
         case ev.AdapterSaved():
             return replace(state, adapter_path=event.path)
         case ev.Exported():
@@ -147,8 +149,7 @@ def work_at_risk(state: RunState, now: float) -> float:
     """Return the seconds of training that a crash would lose: since the newest safe checkpoint or the start."""
     if state.phase.is_over or state.last_step is None:
         return 0.0
-    safe = max(state.started, state.checkpoint.time if state.checkpoint else 0.0)
-    return max(0.0, now - safe)
+    return max(0.0, now - state.safe_since)
 
 
 def _evaluated(state: RunState, event: ev.Evaluated) -> RunState:

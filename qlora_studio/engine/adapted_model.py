@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from qlora_studio.core.events import ModelLoaded
@@ -39,7 +40,7 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
             use_safetensors=True,
             local_files_only=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise StudioError(
             f"The model in {folder.name} cannot be loaded.",
             kind="model_refused",

@@ -7,6 +7,7 @@ import psutil
 
 from qlora_studio.core.commands import Command, Stop, parse_command
 from qlora_studio.core.events import Event, PhaseChanged, Progressed, Warned
+from qlora_studio.core.problem import StudioError
 from qlora_studio.storage.message_log import MessageLogReader, MessageLogWriter
 from qlora_studio.storage.run_folder import RunFolder
 
@@ -79,6 +80,15 @@ class JobContext:
         self._read_commands()
         if self._stop is not None:
             raise JobStopped(self._stop.save)
+
+    def raise_if_gone(self) -> None:
+        """Raise StudioError where the folder was removed or moved: what is written there would be found by nobody."""
+        if not self._events.is_in_place():
+            raise StudioError(
+                f"The folder {self.folder.path} was removed or moved while its run was at work.",
+                kind="run_not_found",
+                advice="Put it back where it was, then resume; or begin a new run.",
+            )
 
     def close(self) -> None:
         """Close the event log."""

@@ -91,7 +91,7 @@ def _source(run: RunFolder, checkpoint: str, weights: BaseWeights, context: JobC
     adapter = adapter_folder(run, checkpoint)
     base = base_folder(config.model.source, config.model.revision, context)
     context.phase("checking_base")
-    check_base(run, adapter, base, accepted_by=context if force else None)
+    check_base(run, adapter, base, anew=True, accepted_by=context if force else None)
     if weights == "nf4" and config.quantization.method == "none":
         context.warn("base", "This run was trained on 16-bit weights, so they are what it is merged into.")
         weights = "original"

@@ -6,6 +6,7 @@ from qlora_studio.core.job import Job, TrainJob
 from qlora_studio.core.problem import InvalidRunConfig, StudioError
 from qlora_studio.core.run_config_text import problems_before_start
 from qlora_studio.storage.model_files import locate_model
+from qlora_studio.storage.model_folder import folder_tensors, read_config
 from qlora_studio.storage.run_folder import RunFolder
 
 
@@ -16,7 +17,10 @@ def preflight(job: Job, folder: RunFolder) -> None:
     config = folder.config()
     if problems := problems_before_start(config):
         raise InvalidRunConfig(problems)
-    locate_model(config.model.source, config.model.revision)
+    location = locate_model(config.model.source, config.model.revision)
+    if location.kind != "gguf" and location.path is not None:
+        read_config(location.path)
+        folder_tensors(location.path)  # the headers alone: a download that broke off is refused at once
     for path in filter(None, (*(source.path for source in config.data.sources), config.data.evaluation_path)):
         if Path(path).is_absolute() and not Path(path).exists():
             raise StudioError(

@@ -9,6 +9,7 @@ from qlora_studio.core.events import Failed, Recovering
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_state import RunState
 
+RECOVERABLE = ("out_of_memory", "card_lost")
 _MOST_HALVINGS = 2
 _MOST_RESTARTS = 1
 

@@ -103,12 +103,15 @@ def checkpoint_name(folder: Path) -> str:
     return folder.name.removeprefix("checkpoint-") if folder.name.startswith("checkpoint-") else "final"
 
 
-def check_base(run: RunFolder, adapter: Path, base: Path, accepted_by: JobContext | None = None) -> None:
+def check_base(
+    run: RunFolder, adapter: Path, base: Path, *, anew: bool = False, accepted_by: JobContext | None = None
+) -> None:
     """Raise StudioError where the base is not the one that an adapter of the run was trained on.
 
-    With `accepted_by`, the user wants to go on all the same: that is told there, and nothing is raised.
+    `anew` reads all of it. With `accepted_by`, the user wants to go on all the same: that is told there, and nothing is
+    raised.
     """
-    found = fingerprint.fingerprint_folder(base)
+    found = fingerprint.fingerprint_folder(base, anew=anew)
     changed = fingerprint.differences(_trained_on(run, adapter), found)
     if changed and accepted_by is not None:
         accepted_by.emit(ChangeAccepted(what="base", step=0, changes=changed, fingerprint=found))

@@ -35,7 +35,7 @@ from qlora_studio.engine.resumption import newest_safe_checkpoint, with_lowered_
 from qlora_studio.engine.saved_adapter import save_final_adapter
 from qlora_studio.engine.trainer import StudioTrainer
 from qlora_studio.engine.training import build_trainer, expected_checkpoint_bytes
-from qlora_studio.storage.checkpoint_folder import Checkpoint
+from qlora_studio.storage.checkpoint_folder import Checkpoint, CheckpointFolder
 from qlora_studio.storage.drive_space import Writing, require_drives
 from qlora_studio.storage.fingerprint import fingerprint_folder
 from qlora_studio.storage.model_folder import read_config
@@ -50,7 +50,8 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     config = with_plan(config, batch_plan(config, context.folder.state()))
     device = choose_device(config, context)
     _require_space(config, base, context)
-    facts = {"base": fingerprint_folder(base), "data": data.fingerprint}
+    resumes = bool(CheckpointFolder(context.folder.checkpoints_path).all())
+    facts = {"base": fingerprint_folder(base, anew=resumes), "data": data.fingerprint}
     checkpoint = newest_safe_checkpoint(context, facts, orders)
     config = with_lowered_rate(config, checkpoint.step if checkpoint else 0, orders, context)
     trainer = _load(base, tokenizer, data, config, device, context, facts)

@@ -107,6 +107,7 @@ class Conductor(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Decide what follows a step."""
+        self._context.raise_if_gone()
         self._read_commands(control)
         last = state.global_step >= state.max_steps
         control.should_evaluate |= _is_due(self._config.evaluation.every_steps, state.global_step) and not last

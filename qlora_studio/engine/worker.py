@@ -18,7 +18,7 @@ from qlora_studio.core.problem import StudioError
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.fault import failure_of
 from qlora_studio.engine.preflight import preflight
-from qlora_studio.engine.recovery import recovery_from, start_again
+from qlora_studio.engine.recovery import RECOVERABLE, recovery_from, start_again
 from qlora_studio.storage.run_folder import RunFolder
 
 # Read by the libraries when they are imported, so set before any of them is. trl would otherwise tell the hub of every
@@ -104,7 +104,7 @@ def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int
 
 
 def _recovery(failed: Failed, folder: RunFolder) -> Recovering | None:
-    if folder.job_path.exists():  # a job is small: it is simply tried again
+    if failed.kind not in RECOVERABLE or folder.job_path.exists():  # a job is small: it is simply tried again
         return None
     return recovery_from(failed, folder.config(), folder.state())
 

@@ -15,19 +15,22 @@ _WEIGHTS = ("*.safetensors", "*.gguf")
 FILE_NAME = "base_fingerprint.json"
 
 
-def fingerprint_folder(folder: Path) -> dict[str, Any]:
-    """Return the sha256 of the config and of each weights file of a model's folder."""
+def fingerprint_folder(folder: Path, *, anew: bool = False) -> dict[str, Any]:
+    """Return the sha256 of the config and of each weights file of a model's folder.
+
+    `anew` reads every byte again: a bit that flips on a disk changes neither size nor time.
+    """
     files = [folder / "config.json", *(path for glob in _WEIGHTS for path in sorted(folder.glob(glob)))]
-    return {"files": {path.name: fingerprint_file(path) for path in files if path.is_file()}}
+    return {"files": {path.name: fingerprint_file(path, anew=anew) for path in files if path.is_file()}}
 
 
-def fingerprint_file(path: Path) -> dict[str, Any]:
-    """Return size and sha256 of a file. A hash once taken is taken again only when size, time or place changed."""
+def fingerprint_file(path: Path, *, anew: bool = False) -> dict[str, Any]:
+    """Return size and sha256 of a file. A hash is taken again when size, time or place changed, and where `anew`."""
     stat = path.resolve().stat()
     key = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
     store = cache_path() / "hashes.json"
     known = _read(store)
-    if key not in known:
+    if anew or key not in known:
         known[key] = sha256_of(path)
         write_atomically(store, json.dumps(known).encode())
     return {"size": stat.st_size, "sha256": known[key]}

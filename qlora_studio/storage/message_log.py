@@ -18,8 +18,16 @@ class MessageLogWriter:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         end_torn_line(path)
+        self._path = path
         self._pending = b""
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+
+    def is_in_place(self) -> bool:
+        """Whether the file that is written to still has its name: its folder was not removed or moved."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except OSError:
+            return False
 
     def append(self, message: Message, *, sync: bool = False) -> None:
         """Write one line; with `sync`, return only when it is on the disk."""

@@ -74,6 +74,17 @@ def ask_go_on(parent: QWidget, name: str, question: str) -> bool:
     return _ask(parent, "Something has changed", f"Go on with {name} all the same?", question, "Go on")
 
 
+def ask_other_base(parent: QWidget, name: str) -> bool:
+    """Ask whether a run is to be exported on a base that is not the one of its training."""
+    return _ask(
+        parent,
+        "Another base model",
+        f"Export {name} on another base all the same?",
+        "The adapter was trained on other weights: what comes out may answer badly. The export keeps a record of it.",
+        "Export all the same",
+    )
+
+
 def ask_stop_unsaved(parent: QWidget, name: str) -> bool:
     """Ask whether what a run learned since its last checkpoint may be thrown away."""
     return _ask(

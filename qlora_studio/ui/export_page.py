@@ -30,6 +30,7 @@ class ExportPage(Page):
     Signals:
         run_requested: look at another run; its folder.
         export_requested: do this ExportJob.
+        force_requested: do it although the base is another one than that of training; an ExportJob.
         stop_requested: stop the export.
         folder_requested: open a folder.
         training_requested: go and train something first.
@@ -42,6 +43,7 @@ class ExportPage(Page):
 
     run_requested = Signal(str)
     export_requested = Signal(object)
+    force_requested = Signal(object)
     stop_requested = Signal()
     folder_requested = Signal(str)
     training_requested = Signal()
@@ -54,6 +56,9 @@ class ExportPage(Page):
         self._results: list[ExportResult] = []
         self.export_button = PrimaryButton("Merge && export")
         self.add_action(self.export_button)
+        self.force_button = Button("Export all the same …", "small", tip="Keeps a record of it with the export")
+        self.notice.add_action(self.force_button)
+        self.force_button.hide()
         self.run = ComboBox()
         self.run.setAccessibleName("Run")
         self.checkpoint, self.base = ComboBox(_CHECKPOINTS), ComboBox(BASES)
@@ -86,6 +91,7 @@ class ExportPage(Page):
             self._progress_line.show_share(share)
         if state is not None and state.failure is not None:
             self.notice.show_message(state.failure.message, state.failure.advice, state.failure.detail)
+            self.force_button.setVisible(state.failure.kind == "fingerprint_mismatch")
         self._update()
 
     def chosen_run(self) -> RunChoice | None:
@@ -227,14 +233,21 @@ class ExportPage(Page):
             line.changed.connect(self._update)
         self.stop.clicked.connect(self.stop_requested)
         self.export_button.clicked.connect(self._on_export_clicked)
+        self.force_button.clicked.connect(self._on_force_clicked)
         self.go_training.clicked.connect(self.training_requested)
 
     def _on_run_chosen(self, path: str) -> None:
         self._show_run()
         self.run_requested.emit(path)
 
+    def _on_force_clicked(self) -> None:
+        job = self.job()
+        if job is not None:
+            self.force_requested.emit(job.model_copy(update={"force": True}))
+
     def _on_export_clicked(self) -> None:
         self.clear_error()
+        self.force_button.hide()
         job = self.job()
         if job is not None:
             self.export_requested.emit(job)

@@ -129,7 +129,7 @@ class PlotCard(Card):
             self._model.set_rows(self._rows())
         elif self._plot is not None:
             self._data = self._plot_data()
-            self._render_legend()
+            self._render_event_legend()
             self._plot.show_data(self._data, log=self._log_button.isChecked() and self._metric.key == "loss")
         self._dirty = self._plot is None
 
@@ -218,13 +218,16 @@ class PlotCard(Card):
         unit = f" in {metric.unit}" if metric.unit else ""
         plain = (("line", metric.token, metric.title.lower() + unit),)
         self._legend.show_marks(_LOSS_MARKS if metric.key == "loss" else plain)
-        told = [_EVENT_MARKS["spike"]] if metric.key == "loss" and self._history.spikes else []
+        self._legend.show()
+        self._render_event_legend()
+        self._log_button.setVisible(self._metric.key == "loss")
+        self._smoothing_button.setVisible(self._metric.smooth)
+
+    def _render_event_legend(self) -> None:
+        told = [_EVENT_MARKS["spike"]] if self._metric.key == "loss" and self._history.spikes else []
         told += [_EVENT_MARKS["change"]] if curve_marks(self._state) else []
         self._event_legend.show_marks(told)
         self._event_legend.setVisible(bool(told))
-        self._legend.show()
-        self._log_button.setVisible(self._metric.key == "loss")
-        self._smoothing_button.setVisible(self._metric.smooth)
 
     def _build(self) -> None:
         self._loss_average = self._average

@@ -123,8 +123,9 @@ class RunPage(Page):
         self._stop.setText("Stop and save" if training else "Stop")
         self._more.setVisible(self._store is not None)
         self._resume.setVisible(resumable)
+        advised = self._way_out is not None and self._way_out.is_advised
         exportable = phase == Phase.STOPPED and bool(state.adapter_path)
-        set_style_property(self._resume, "kind", "" if exportable or self._way_out else "primary")
+        set_style_property(self._resume, "kind", "" if exportable or advised else "primary")
         self._export.setVisible(phase == Phase.FINISHED or exportable)
         for action in self._while_training:
             action.setEnabled(training)
@@ -136,6 +137,7 @@ class RunPage(Page):
         if self._way_out is not None:
             self._other_way.setText(self._way_out.label)
             set_tooltip(self._other_way, self._way_out.tip)
+            set_style_property(self._other_way, "kind", "primary" if self._way_out.is_advised else "small")
         self._other_way.setVisible(self._way_out is not None)
         if failure is None:
             self.clear_error()

@@ -18,6 +18,7 @@ _ACTIVITIES = {
     "converting_model": "Converting the model",
     "preparing_data": "Preparing the data",
     "loading_model": "Loading the model",
+    "probing": "Trying the longest rows",
     "training": "Training",
     "evaluating": "Evaluating",
     "saving": "Saving",
@@ -266,6 +267,9 @@ def _memory(state: RunState) -> str:
     if step is None:
         return ""
     if step.peak_bytes:
-        return f"At most {bytes_text(step.peak_bytes)} of the card in use by torch's count."
+        probe = (
+            f"; the longest rows took {bytes_text(state.probe.allocated_bytes)} before the run" if state.probe else ""
+        )
+        return f"At most {bytes_text(step.peak_bytes)} of the card in use by torch's count{probe}."
     verb = "held" if state.phase.is_over else "holds"
     return f"The worker {verb} {bytes_text(step.process_bytes)}." if step.process_bytes else ""

@@ -12,7 +12,7 @@ from qlora_studio.core.run_state import Phase
 from qlora_studio.jobs.worker_ending import acknowledge_breakdown
 from qlora_studio.storage.run_folder import RunFolder
 from qlora_studio.ui.chat_page import ChatPage
-from qlora_studio.ui.closing import Discarding, ask_discard
+from qlora_studio.ui.closing import Discarding, ask_discard, ask_other_base
 from qlora_studio.ui.export_list import PastExport
 from qlora_studio.ui.export_page import ExportPage
 from qlora_studio.ui.export_view import choice_of
@@ -113,6 +113,7 @@ class ExportWiring(QObject):
         self._job.store.changed.connect(self._on_job_changed)
         page.run_requested.connect(self.choose)
         page.export_requested.connect(self._on_export_requested)
+        page.force_requested.connect(self._on_force_requested)
         page.stop_requested.connect(lambda: self._job.send(Stop(save=False)))
         page.folder_requested.connect(show_folder)
         page.training_requested.connect(lambda: window.show_page("training"))
@@ -149,6 +150,11 @@ class ExportWiring(QObject):
             self._chosen = path if not self._news or self._news[0] != path else self._chosen
             self._news = news
             self._runs.refresh_soon()
+
+    def _on_force_requested(self, job: ExportJob) -> None:
+        run = self._page.chosen_run()
+        if run is not None and ask_other_base(self._window, run.name):
+            self._on_export_requested(job)
 
     def _on_export_requested(self, job: ExportJob) -> None:
         self._over = False

@@ -17,6 +17,11 @@ class WayOut:
     order: Command
     question: str = ""
 
+    @property
+    def is_advised(self) -> bool:
+        """Whether it is the best way to go on; what is asked about first is the user's own risk."""
+        return not self.question
+
 
 def way_out(state: RunState) -> WayOut | None:
     """Return what is offered after the run's failure, or None where resuming is all there is."""

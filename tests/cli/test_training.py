@@ -237,3 +237,27 @@ def test_a_killed_worker_is_told_and_the_run_can_be_resumed(
     assert outcome.code == ExitCode.WORKER_DIED
     assert outcome.report["error"]["kind"] == "worker_died"
     assert "SIGKILL" in outcome.report["error"]["message"]
+
+
+def test_after_an_infinite_loss_a_run_goes_on_with_half_the_rate_and_on_other_rows_only_when_told_to(
+    cli: Cli, home: Path, tiny_llama: Path, chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(chats.read_bytes())
+    monkeypatch.setenv("QLORA_STUDIO_FAULTS", "nan@3")
+    failed = cli(
+        *("train", "--model", str(tiny_llama), "--data", str(rows), "--json", "--runs", str(tmp_path)),
+        *("--set", "training.max_steps=4", "--set", "checkpoint.every_steps=1", *SMALL, "--set", "export.merge=false"),
+        home=home,
+    )
+    monkeypatch.delenv("QLORA_STUDIO_FAULTS")
+    assert failed.report["error"]["kind"] == "non_finite_loss"
+    with rows.open("a", encoding="utf-8") as file:
+        file.write(rows.read_text("utf-8").splitlines()[0] + "\n")
+    folder = failed.report["run_dir"]
+    assert cli("resume", folder, "--json", home=home).code == ExitCode.DAMAGED
+    resumed = cli("resume", folder, "--lower-rate", "--accept-changes", "--json", home=home)
+    assert resumed.report["status"] == "completed", resumed.err
+    state = RunFolder(folder).state()
+    assert [(event.step, event.scale) for event in state.rates] == [(2, 0.5)]
+    assert [event.what for event in state.accepted] == ["data"]

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qlora_studio.core.commands import Resume
-from qlora_studio.core.events import Event, StepDone, Warned
+from qlora_studio.core.events import Event, Failed, StepDone, Warned
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_state import Phase
@@ -104,6 +105,28 @@ def test_a_disk_mounted_read_only_is_told_and_touches_nothing(tiny_llama: Path, 
     assert caught.value.kind == "not_writable"
     assert "permission" in caught.value.advice or "another folder" in caught.value.advice
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["removed", "moved"])
+def test_a_folder_that_goes_away_in_mid_run_ends_the_run_in_words_and_nothing_is_written_in_its_place(
+    tiny_llama: Path, tmp_path: Path, moved: bool
+) -> None:
+    folder = make_run(tmp_path / "runs", tiny_llama)
+    process = start_worker(folder)
+    follow(process, lambda event: isinstance(event, StepDone) and event.step == 3)
+    elsewhere = tmp_path / "elsewhere"
+    folder.path.rename(elsewhere)
+    if not moved:
+        shutil.rmtree(elsewhere)
+    ending = follow(process)[-1]
+    assert isinstance(ending, Failed)
+    assert ending.kind == "run_not_found"
+    assert not folder.path.exists()
+    if moved:
+        failure = RunFolder(elsewhere).state().failure
+        assert failure is not None
+        assert "was removed or moved" in failure.message
+        assert [item.step for item in CheckpointFolder(elsewhere / "checkpoints").safe()] == [2]
 
 
 @pytest.mark.parametrize("name", ["with spaces", "[brackets] & more", "日本語", "Ünïcödé—dash", "100 % 'quoted'"])

@@ -12,17 +12,32 @@ from qlora_studio.core.commands import AcceptChanges, EvaluateNow, LowerRate, Pa
 from qlora_studio.core.events import CheckpointSaved, Evaluated, Event, Failed, Paused, Recovering, StepDone, Warned
 from qlora_studio.core.run_state import Phase
 from qlora_studio.jobs.worker_process import start_worker
-from qlora_studio.storage.checkpoint_folder import CheckpointFolder
+from qlora_studio.storage.checkpoint_folder import CheckpointFolder, sha256_of
 from qlora_studio.storage.run_folder import RunFolder
 from tests.engine.training_run import final_weights, follow, make_run, of_type, run_to_end, tensors
+
+_INPUTS_BEFORE: dict[str, str] = {}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run that nobody disturbed, to compare with."""
     folder = make_run(tmp_path_factory.mktemp("undisturbed"), tiny_llama)
+    _INPUTS_BEFORE.update(_inputs(folder))
     assert run_to_end(folder).phase is Phase.FINISHED, folder.state().failure
     return folder
+
+
+def _inputs(folder: RunFolder) -> dict[str, str]:
+    """Return the hashes of a run's dataset and of every file of its base."""
+    config = folder.config()
+    files = [Path(config.data.path), *(item for item in Path(config.model.source).iterdir() if item.is_file())]
+    return {file.name: sha256_of(file) for file in files}
+
+
+def test_a_run_leaves_its_dataset_and_its_base_as_they_were(undisturbed: RunFolder) -> None:
+    assert len(_INPUTS_BEFORE) > 3
+    assert _inputs(undisturbed) == _INPUTS_BEFORE
 
 
 def _at_step(step: int) -> "type[object] | object":
@@ -236,7 +251,9 @@ def test_another_base_or_another_dataset_is_refused_on_resume_until_the_user_acc
     weights = model / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
+    before = weights.stat()
     weights.write_bytes(content)
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))  # a bit that flips on a disk changes no time
     assert _failure(run_to_end(folder).failure) == ("fingerprint_mismatch", "base model")
     follow(start_worker(folder, orders=[AcceptChanges()]))
     state = folder.state()

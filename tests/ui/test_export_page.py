@@ -209,3 +209,16 @@ def past(path: str, *, verified: bool = True) -> PastExport:
     checks = [{"name": "ids", "title": "Same ids", "passed": verified, "message": "3 conversations"}]
     losses = {"base": 2.5, "adapter": 1.25, "gguf": None}
     return PastExport(exported, {"verified": verified, "checks": checks, "losses": losses})
+
+
+def test_after_a_mismatch_of_the_base_going_on_is_an_act_of_its_own(page: ExportPage) -> None:
+    asked: list[ExportJob] = []
+    page.force_requested.connect(asked.append)
+    assert not page.force_button.isVisible()
+    page.render_job(reduce(working(), Failed(kind="disk_full", message="The disk became full.")))
+    assert not page.force_button.isVisible()
+    page.render_job(reduce(working(), Failed(kind="fingerprint_mismatch", message="The base is another one.")))
+    QTest.mouseClick(page.force_button, LEFT)
+    assert [job.force for job in asked] == [True]
+    assert page.job() is not None
+    assert page.job().force is False  # type: ignore[union-attr]

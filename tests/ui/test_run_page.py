@@ -61,6 +61,7 @@ def test_after_a_mismatch_going_on_all_the_same_is_offered_and_asked_about(qapp:
     page = _page_after(tmp_path, SAVED, Failed(kind="fingerprint_mismatch", message="The base model is another one."))
     asked: list[WayOut] = []
     page.way_out_requested.connect(asked.append)
+    assert _primary_buttons(page) == ["Resume"], "the risk is not what is advised"
     page._other_way.click()
     assert isinstance(asked[0].order, AcceptChanges)
     assert "record" in asked[0].question

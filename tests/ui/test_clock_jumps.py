@@ -1,0 +1,52 @@
+"""Clocks jump: by hand, by the network, after a sleep. What is told of a run stays sensible."""
+
+import pytest
+
+from qlora_studio.core.events import CheckpointSaved, Event, StepDone, WorkerStarted
+from qlora_studio.core.run_config import RunConfig
+from qlora_studio.core.run_state import RunState, reduce, work_at_risk
+from qlora_studio.ui.run_view import risk_text, tiles
+
+HOUR = 3600.0
+NOW = 1_800_000_000.0
+
+
+def _state(*events: Event) -> RunState:
+    state = RunState()
+    for event in events:
+        state = reduce(state, event)
+    return state
+
+
+def _step(step: int, time: float) -> StepDone:
+    return StepDone(step=step, total_steps=100, epoch=0.1, loss=1.0, learning_rate=1e-4, eta_seconds=60.0, time=time)
+
+
+def _saved(step: int, time: float) -> CheckpointSaved:
+    return CheckpointSaved(step=step, name=f"checkpoint-{step}", size_bytes=1, seconds=0.1, time=time)
+
+
+STARTED = WorkerStarted(job="train", studio="0", pid=1, time=NOW)
+
+
+@pytest.mark.parametrize("jump", [-10 * HOUR, -1.0, 0.0, 10 * HOUR])
+def test_work_at_risk_is_never_negative_and_counts_again_from_the_next_checkpoint(jump: float) -> None:
+    state = _state(STARTED, _step(1, NOW + 5 + jump), _saved(1, NOW + 6))
+    assert work_at_risk(state, NOW + 7 + jump) >= 0
+    after = reduce(state, _saved(2, NOW + 20 + jump))
+    assert work_at_risk(after, NOW + 50 + jump) == pytest.approx(30)
+    assert "30 s of work at risk" in risk_text(after, NOW + 50 + jump)
+
+
+def test_a_session_after_a_jump_backwards_does_not_count_from_a_checkpoint_of_the_future() -> None:
+    state = _state(STARTED, _step(1, NOW), _saved(1, NOW))
+    state = reduce(state, STARTED.model_copy(update={"time": NOW - 10 * HOUR}))
+    state = reduce(state, _step(2, NOW - 10 * HOUR + 60))
+    assert work_at_risk(state, NOW - 10 * HOUR + 91) == pytest.approx(91)
+
+
+@pytest.mark.parametrize("jump", [-10 * HOUR, 10 * HOUR])
+def test_the_tiles_name_a_time_left_that_no_jump_changes(jump: float) -> None:
+    state = _state(STARTED, _step(1, NOW + 5))
+    told = {tile.title: tile.value for tile in tiles(state, 1.0, RunConfig(), NOW + jump)}
+    assert told["Time left"] == "1 min"

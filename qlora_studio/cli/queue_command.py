@@ -8,7 +8,7 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.train_command import existing_run, runs_path
 from qlora_studio.core.exit_code import ExitCode
 from qlora_studio.jobs.gpu_monitor import sample_gpu
-from qlora_studio.jobs.queue_runner import QueueRunner
+from qlora_studio.jobs.queue_runner import QueueRunner, queue_summary
 from qlora_studio.storage.run_folder import RunFolder
 from qlora_studio.storage.run_queue import RunQueue
 
@@ -61,4 +61,6 @@ def _work(queue: RunQueue, console: Console) -> list[dict[str, str]]:
         time.sleep(_POLL_SECONDS)
     for _, error in runner.failures:
         console.say(error.message)
+    if started:
+        console.say(queue_summary(started))
     return [{"run_dir": str(folder.path), "status": str(folder.state().phase)} for folder in started]

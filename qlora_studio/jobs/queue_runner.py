@@ -1,11 +1,15 @@
 """Starts the queue's runs one after another, each when the card is free enough. Called now and then; never waits."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from qlora_studio.core.problem import StudioError
+from qlora_studio.core.run_state import Phase
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
 from qlora_studio.storage.run_folder import RunFolder
 from qlora_studio.storage.run_queue import QueuedRun, RunQueue
+
+_WORDS = {Phase.FINISHED: "finished", Phase.PAUSED: "paused", Phase.STOPPED: "stopped"}
 
 
 class QueueRunner:
@@ -51,3 +55,9 @@ class QueueRunner:
     def _fits(self, run: QueuedRun) -> bool:
         free = self._free_bytes()
         return free is None or free >= run.needed_bytes
+
+
+def queue_summary(folders: Sequence[RunFolder]) -> str:
+    """Return what became of runs: "The queue is done: 2 finished, 1 failed."."""
+    counts = Counter(_WORDS.get(folder.state().phase, "failed") for folder in folders)
+    return "The queue is done: " + ", ".join(f"{count} {word}" for word, count in counts.items()) + "."

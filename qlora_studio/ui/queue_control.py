@@ -1,19 +1,16 @@
 """The queue behind the window: starts the runs that wait one after another, and sums up when the last has ended."""
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from qlora_studio.core.problem import StudioError
-from qlora_studio.core.run_state import Phase
-from qlora_studio.jobs.queue_runner import QueueRunner
+from qlora_studio.jobs.queue_runner import QueueRunner, queue_summary
 from qlora_studio.storage.run_folder import RunFolder
 from qlora_studio.storage.run_queue import RunQueue
 
 _TICK_MILLISECONDS = 1500
-_WORDS = {Phase.FINISHED: "finished", Phase.PAUSED: "paused", Phase.STOPPED: "stopped"}
 
 
 class QueueControl(QObject):
@@ -93,10 +90,4 @@ class QueueControl(QObject):
             self.changed.emit()
         if self._started and self._runner.current is None and self._is_idle() and not self.waiting():
             folders, self._started = self._started, []
-            self.ended.emit(summary(folders))
-
-
-def summary(folders: list[RunFolder]) -> str:
-    """Return what became of runs: "The queue is done: 2 finished, 1 failed."."""
-    counts = Counter(_WORDS.get(folder.state().phase, "failed") for folder in folders)
-    return "The queue is done: " + ", ".join(f"{count} {word}" for word, count in counts.items()) + "."
+            self.ended.emit(queue_summary(folders))

@@ -45,7 +45,7 @@ test-slow: setup
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-faults: setup
-	$(BIN)/python -m pytest -m faults $(ARGS)
+	$(BIN)/python -m pytest -m faults --timeout 3600 $(ARGS)
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu $(ARGS)

@@ -1,6 +1,8 @@
 """A model of PyTorch's caching allocator on CUDA: what is allocated, and what is held from the driver for it.
 
 After c10/cuda/CUDACachingAllocator.cpp: one stream, default settings or expandable segments. Sizes are bytes.
+Of free blocks of one size the allocator takes the lowest address, and Linux's driver maps each new segment below the
+ones before it: published runs are met to the megabyte with that order, and missed by whole buffers with the other.
 """
 
 import bisect
@@ -66,7 +68,7 @@ class CachingAllocator:
         self.peak_allocated = self.peak_reserved = 0
         self._expandable = expandable
         self._small, self._large = _Pool(is_small=True), _Pool(is_small=False)
-        self._next_address = 0
+        self._next_address = _ADDRESS_SPACE << 26
 
     def allocate(self, size: int) -> Block:
         """Allocate at least `size` bytes."""
@@ -102,8 +104,8 @@ class CachingAllocator:
     def _grow(self, pool: _Pool, size: int) -> Block:
         if self._expandable:
             return self._map(pool, size)
+        self._next_address -= _ADDRESS_SPACE
         block = Block(_segment_size(size), self._next_address, pool)
-        self._next_address += _ADDRESS_SPACE
         self._reserve(block.size)
         return block
 

@@ -8,7 +8,13 @@ from typing import Any
 
 import torch
 
+_CUBLAS = {f"aten::{name}" for name in ("mm", "addmm", "bmm", "baddbmm")} | {"bitsandbytes::gemm_4bit"}
 _LARGEST_FUSED_BATCH = 512  # tokens; beyond, bitsandbytes unpacks the weight first, on most cards and shapes
+
+
+def uses_cublas(name: str) -> bool:
+    """Whether an operation is a product of matrices, which cuBLAS computes."""
+    return name in _CUBLAS
 
 
 def scratch_during(name: str, args: Any) -> list[int]:

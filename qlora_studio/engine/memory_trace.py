@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from qlora_studio.core.memory_formula import HEAD_TILE_TOKENS, HEAD_TILE_WORDS
 from qlora_studio.engine.allocator_model import Block, CachingAllocator
-from qlora_studio.engine.cuda_scratch import indexed_by_mask, scratch_after, scratch_during
+from qlora_studio.engine.cuda_scratch import indexed_by_mask, scratch_after, scratch_during, uses_cublas
 
 
 @dataclass
@@ -30,12 +30,21 @@ class PhasePeak:
 class MemoryTrace(TorchDispatchMode):
     """Feeds storages of meta tensors to an allocator. `kind` names what new storages are, for the breakdown."""
 
-    def __init__(self, allocator: CachingAllocator, *, vocabulary: int = 0, trained_share: float = 1.0) -> None:
+    def __init__(
+        self,
+        allocator: CachingAllocator,
+        *,
+        workspace_bytes: int = 0,
+        vocabulary: int = 0,
+        trained_share: float = 1.0,
+    ) -> None:
         super().__init__()
         self.allocator = allocator
         self.kind = "activations"
         self.phase = "load"
         self.peaks: dict[str, PhasePeak] = {}
+        self._workspace_bytes = workspace_bytes
+        self._with_workspace: set[str] = set()  # threads whose cuBLAS handle has its workspace
         self._vocabulary = vocabulary
         self._trained_share = trained_share
         self._live: dict[int, tuple[Block, str]] = {}
@@ -93,8 +102,20 @@ class MemoryTrace(TorchDispatchMode):
             else:
                 out = func(*args, **kwargs)
             self._track_all(out)
+            if uses_cublas(name):
+                self._hold_workspace()
         with self.scratch(scratch_after(name, args)):
             return out
+
+    def _hold_workspace(self) -> None:
+        """Give this thread's cuBLAS handle its workspace at the first product, in whatever gap it then fits.
+
+        Autograd walks the graph of tensors on a card in a thread of its own, with a handle of its own.
+        """
+        thread = "autograd" if self.phase == "backward" else "main"
+        if self._workspace_bytes and thread not in self._with_workspace:
+            self._with_workspace.add(thread)
+            self.hold(self._workspace_bytes, "activations")
 
     def _track_all(self, out: Any) -> None:
         if isinstance(out, torch.Tensor):

@@ -38,13 +38,24 @@ def build_meta_model(config: Any, setup: MemorySetup, dtype: torch.dtype) -> Any
     return model
 
 
-def replay_load(trace: MemoryTrace, model: Any, setup: MemorySetup, dtype: torch.dtype, *, empty_cache: bool) -> None:
+def replay_load(
+    trace: MemoryTrace,
+    model: Any,
+    setup: MemorySetup,
+    dtype: torch.dtype,
+    *,
+    empty_cache: bool,
+    moved: bool = False,
+) -> None:
     """Put a model's tensors on the card in the order in which transformers loads them: each staged in 16 bit first.
 
-    `empty_cache` is what the engine does after loading, before the adapters come.
+    `empty_cache` is what the engine does after loading, before the adapters come. `moved` is a model that was loaded
+    into memory and then moved by `.cuda()`, module after module.
     """
     named = dict(model.named_parameters())
-    base = sorted((item for item in named.items() if "lora_" not in item[0]), key=lambda item: _natural(item[0]))
+    base = [item for item in named.items() if "lora_" not in item[0]]
+    if not moved:
+        base.sort(key=lambda item: _natural(item[0]))
     if setup.quantization != "none":
         with trace.scratch([_warmup_bytes([parameter for _, parameter in base], dtype)], "weights"):
             pass

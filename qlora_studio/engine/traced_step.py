@@ -60,7 +60,12 @@ def trace_step(
     told("load")
     allocator = CachingAllocator(expandable=options.expandable)
     vocabulary = int(config.get_text_config().vocab_size)
-    trace = MemoryTrace(allocator, vocabulary=vocabulary, trained_share=setup.trained_share)
+    trace = MemoryTrace(
+        allocator,
+        workspace_bytes=setup.workspace_bytes,
+        vocabulary=vocabulary,
+        trained_share=setup.trained_share,
+    )
     model = build_meta_model(config, setup, options.dtype)
     if setup.loss == "fused":
         base = model.get_base_model() if setup.method == "lora" else model
@@ -115,11 +120,9 @@ class _Step:
         for _ in range(1 if self._is_first else min(2, self._setup.accumulation)):
             told("forward")
             self._trace.enter_phase("forward")
-            self._hold_workspace()
             loss = self._loss()
             told("backward")
             self._trace.enter_phase("backward")
-            self._hold_workspace()  # autograd's thread has its own
             loss.backward()
             del loss
         self._trace.enter_phase("optimizer")
@@ -140,10 +143,6 @@ class _Step:
         if self._setup.loss == "plain":
             return self._model(**self._batch, use_cache=False).loss
         return self._model(**self._batch, use_cache=False, fused_lm_head=True).loss
-
-    def _hold_workspace(self) -> None:
-        if self._is_first:
-            self._trace.hold(self._setup.workspace_bytes, "activations")
 
     def _name_gradient(self, parameter: Any) -> None:
         self._trace.rekind(parameter.grad, "adapter")

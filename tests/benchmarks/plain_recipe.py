@@ -15,7 +15,7 @@ from qlora_studio.engine.cuda_on_meta import cuda_on_meta
 from qlora_studio.engine.memory_trace import MemoryTrace
 from qlora_studio.engine.meta_model import build_meta_model, replay_load
 
-_STEPS = 3
+_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,14 @@ class PlainTrace:
 
 
 def trace_plain_loop(config: Any, setup: MemorySetup, dtype: torch.dtype) -> PlainTrace:
-    """Return what loading a model and three steps of the loop would take on a card."""
+    """Return what loading a model and the loop's two steps would take on a card: one to warm up, one measured.
+
+    A 4-bit base is loaded onto the card, a 16-bit one into memory and then moved.
+    """
     allocator = CachingAllocator()
-    trace = MemoryTrace(allocator)
+    trace = MemoryTrace(allocator, workspace_bytes=setup.workspace_bytes)
     model = build_meta_model(config, setup, dtype)
-    replay_load(trace, model, setup, dtype, empty_cache=False)
+    replay_load(trace, model, setup, dtype, empty_cache=False, moved=setup.quantization == "none")
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, foreach=True)
     batch = torch.empty(setup.batch, setup.row_tokens, dtype=torch.long, device="meta")
     trace.track(batch)
@@ -44,12 +47,8 @@ def trace_plain_loop(config: Any, setup: MemorySetup, dtype: torch.dtype) -> Pla
         for step in range(_STEPS):
             optimizer.zero_grad(set_to_none=True)
             trace.enter_phase("forward")
-            if step == 0:
-                trace.hold(setup.workspace_bytes, "activations")
             out = model(input_ids=batch, labels=batch)
             trace.enter_phase("backward")
-            if step == 0:
-                trace.hold(setup.workspace_bytes, "activations")
             out.loss.backward()
             trace.enter_phase("optimizer")
             optimizer.step()

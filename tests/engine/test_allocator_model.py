@@ -66,6 +66,15 @@ def test_only_segments_that_are_free_as_a_whole_are_given_back() -> None:
     assert allocator.reserved == 0
 
 
+def test_of_free_blocks_of_one_size_the_newest_segments_is_taken() -> None:
+    allocator = CachingAllocator()
+    older, newer = allocator.allocate(40 * MIB), allocator.allocate(40 * MIB)
+    where = newer.address
+    allocator.free(older)
+    allocator.free(newer)
+    assert allocator.allocate(8 * MIB).address == where
+
+
 def test_an_expandable_segment_grows_where_a_fixed_one_would_leave_a_hole() -> None:
     reserved = {}
     for expandable in (False, True):

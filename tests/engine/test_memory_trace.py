@@ -47,6 +47,7 @@ SMALL: dict[str, Any] = {
 T4_ROWS = [
     "SmolLM2-135M,2,512,eff,none,32,1026.91943359375,1070",
     pytest.param("SmolLM2-135M,2,512,eager,none,32,1027.29443359375,1104", marks=pytest.mark.slow),
+    "TinyLlama-1.1B,2,1024,eager,none,32,3518.083984375,4226",
     "TinyLlama-1.1B,2,512,eager,nf4,32,1850.3193359375,2216",
     pytest.param("SmolLM2-1.7B,4,1024,eff,nf4,32,5281.271484375,5940", marks=pytest.mark.slow),
     pytest.param("TinyLlama-1.1B,2,1024,eff,nf4,32,2531.5849609375,2896", marks=pytest.mark.slow),
@@ -71,7 +72,7 @@ def test_a_published_run_on_a_t4_is_met(row: str) -> None:
     names = "model", "batch", "seq", "attention", "quant", "rank", "peak_alloc_mib", "peak_reserved_mib"
     allocated, process = errors_of(dict(zip(names, row.split(","), strict=True)))
     assert abs(allocated) < 0.3
-    assert abs(process) < 5
+    assert abs(process) < (1 if ",none," in row else 5)
 
 
 A100 = [

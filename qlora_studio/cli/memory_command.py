@@ -15,6 +15,7 @@ from qlora_studio.core.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.job import EstimateJob
 from qlora_studio.core.lever import levers
 from qlora_studio.core.model_shape import ModelShape
+from qlora_studio.core.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.problem import InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run_config import RunConfig
@@ -22,6 +23,7 @@ from qlora_studio.core.run_config_text import to_toml
 from qlora_studio.jobs.gpu_monitor import sample_gpu
 from qlora_studio.storage.model_catalogue import find_in_catalogue
 from qlora_studio.storage.model_files import locate_model, model_facts
+from qlora_studio.storage.probe_records import probe_records
 from qlora_studio.storage.run_folder import write_atomically
 
 _FLAGS = {
@@ -65,8 +67,12 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
     """Print the estimate and, with a card, whether it fits."""
     config, shape = _config_and_shape(arguments)
-    result = _traced(config, arguments, console) if arguments.level == "traced" else estimate(config, shape)
     card = _card(arguments.gpu)
+    if arguments.level == "traced":
+        result = _traced(config, arguments, console)
+    else:
+        probe = None if arguments.gpu else _probe_here()
+        result = estimate(config, shape, gpu=find_gpu(card[0]) if card else None, probe=probe)
     fit = judge(result, card[1]) if card else None
     console.report({**result.to_report(), "gpu": _card_json(card, fit)})
     console.result(_estimate_text(result))
@@ -140,6 +146,12 @@ def _traced(config: RunConfig, arguments: argparse.Namespace, console: Console) 
     if not found:
         raise StudioError("The worker told no estimate.", kind="error")
     return estimate_from_report(found[-1])
+
+
+def _probe_here() -> ProbeRecord | None:
+    """Return what a real step taught of the card that is here."""
+    sample = sample_gpu()
+    return newest_for(probe_records(), sample.uuid, sample.driver) if sample.available else None
 
 
 def _card(name: str | None) -> tuple[str, int] | None:

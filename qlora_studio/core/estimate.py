@@ -19,6 +19,7 @@ PHASE_LABELS = {
     "evaluation": "Evaluation",
     "save": "Saving",
 }
+MEMORY_ESTIMATE = "memory_estimate"  # the kind of the report in which a run tells what it should take
 Level = Literal["instant", "traced", "probed"]
 
 

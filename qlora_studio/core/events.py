@@ -169,6 +169,8 @@ class Probed(Message):
     `allocated_bytes` and `reserved_bytes` are the peaks of both by torch's count; `training_bytes` and
     `evaluation_bytes` are the allocated peaks of each. `managed_bytes` is the optimizer's paged memory, which torch
     does not count. `tokens` is the longest row's.
+    `process_bytes` is what NVML says of the worker and `context_bytes` what of it is neither torch's nor managed: the
+    CUDA context. 0 is not told. Card, driver and versions say what these hold for.
     """
 
     type: Literal["probed"] = "probed"
@@ -180,6 +182,24 @@ class Probed(Message):
     training_bytes: int = 0
     evaluation_bytes: int = 0
     managed_bytes: int = 0
+    process_bytes: int = 0
+    context_bytes: int = 0
+    card: str = ""
+    card_uuid: str = ""
+    driver: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class MemoryMeasured(Message):
+    """The most that a phase of the run took so far, by torch's count.
+
+    `phase` is one of an estimate's: load, forward, backward, optimizer, evaluation, save.
+    """
+
+    type: Literal["memory_measured"] = "memory_measured"
+    phase: str
+    allocated_bytes: int
+    reserved_bytes: int
 
 
 class Recovering(Message):
@@ -289,6 +309,7 @@ Event = (
     | Exported
     | Resumed
     | Probed
+    | MemoryMeasured
     | Recovering
     | RateLowered
     | ChangeAccepted

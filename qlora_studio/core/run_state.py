@@ -72,6 +72,7 @@ class RunState:
     rates: tuple[ev.RateLowered, ...] = ()
     accepted: tuple[ev.ChangeAccepted, ...] = ()
     probe: ev.Probed | None = None
+    memory: dict[str, ev.MemoryMeasured] = field(default_factory=dict)
     stopped_early: ev.StoppedEarly | None = None
     failure: ev.Failed | None = None
     facts: dict[str, Any] = field(default_factory=dict)
@@ -131,6 +132,8 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
             return replace(state, accepted=(*state.accepted, event))
         case ev.Probed():
             return replace(state, probe=event)
+        case ev.MemoryMeasured():
+            return _memory_measured(state, event)
         case ev.StoppedEarly():
             return replace(state, stopped_early=event)
         case ev.Reported():
@@ -150,6 +153,14 @@ def work_at_risk(state: RunState, now: float) -> float:
     if state.phase.is_over or state.last_step is None:
         return 0.0
     return max(0.0, now - state.safe_since)
+
+
+def _memory_measured(state: RunState, event: ev.MemoryMeasured) -> RunState:
+    """Keep the most of each phase; a resumed session measures anew and may take less."""
+    known = state.memory.get(event.phase)
+    if known is not None and known.allocated_bytes >= event.allocated_bytes:
+        return state
+    return replace(state, memory={**state.memory, event.phase: event})
 
 
 def _evaluated(state: RunState, event: ev.Evaluated) -> RunState:

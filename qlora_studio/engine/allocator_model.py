@@ -30,6 +30,12 @@ class Block:
     is_mapped: bool = True
 
     @property
+    def space(self) -> int:
+        """The size that a free block can grow to: the last one of an expandable segment to the segment's end."""
+        following = self.next
+        return self.size + (following.size if following is not None and not following.is_mapped else 0)
+
+    @property
     def is_whole_segment(self) -> bool:
         """Whether nothing was ever split off, or all of it came together again."""
         return self.previous is None and self.next is None
@@ -56,8 +62,13 @@ class _Pool:
         del self.free[index]
 
     def take_best(self, size: int) -> Block | None:
+        """Take the smallest free block that suffices; of neighbours in that order, one that could not grow."""
         index = bisect.bisect_left(self.free, (size, 0), key=lambda entry: entry[:2])
-        return self.free.pop(index)[2] if index < len(self.free) else None
+        if index == len(self.free):
+            return None
+        while index + 1 < len(self.free) and self.free[index + 1][2].space < self.free[index][2].space:
+            index += 1
+        return self.free.pop(index)[2]
 
 
 class CachingAllocator:

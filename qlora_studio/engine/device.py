@@ -67,11 +67,11 @@ def _cpu_has_bf16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def memory_of(device: Device) -> dict[str, int]:
-    """Return the fields of StepDone that weigh memory, in bytes."""
+def memory_of(device: Device, peak_bytes: int) -> dict[str, int]:
+    """Return the fields of StepDone that weigh memory, in bytes; `peak_bytes` is the most allocated on the card."""
     facts = {"process_bytes": psutil.Process().memory_info().rss}
     if device.is_cuda:
         facts["allocated_bytes"] = torch.cuda.memory_allocated()
         facts["reserved_bytes"] = torch.cuda.memory_reserved()
-        facts["peak_bytes"] = torch.cuda.max_memory_allocated()
+        facts["peak_bytes"] = peak_bytes
     return facts

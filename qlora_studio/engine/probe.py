@@ -9,6 +9,7 @@ import torch
 
 from qlora_studio.core.events import Probed
 from qlora_studio.engine.adapted_model import release_memory
+from qlora_studio.engine.card import current_card, library_versions
 from qlora_studio.engine.collator import take_facts
 from qlora_studio.engine.optimizer_state import paged_bytes
 from qlora_studio.engine.row_file import row_lengths
@@ -25,10 +26,12 @@ def probe(trainer: StudioTrainer) -> Probed:
     trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
     kept = [parameter.detach().to("cpu", copy=True) for parameter in trained]
     was_training, managed = trainer.model.training, 0
+    held: dict[str, Any] = {}
     try:
         with torch.random.fork_rng(devices=_devices()):
             training, reserved = _peak(lambda: _step(trainer, batch))
             managed = paged_bytes(trainer.optimizer)
+            held = _held_outside(managed) if torch.cuda.is_available() else {}
             evaluation, reserved_after = _peak(lambda: _evaluate(trainer, batch))
     finally:
         for parameter, value in zip(trained, kept, strict=True):
@@ -47,7 +50,21 @@ def probe(trainer: StudioTrainer) -> Probed:
         evaluation_bytes=evaluation,
         managed_bytes=managed,
         seconds=time.monotonic() - started,
+        **held,
     )
+
+
+def _held_outside(managed: int) -> dict[str, Any]:
+    """Return the fields of Probed on what the process holds beside torch's pool, and on which card that is so."""
+    card = current_card()
+    return {
+        "process_bytes": card.process_bytes,
+        "context_bytes": max(0, card.process_bytes - torch.cuda.memory_reserved() - managed),
+        "card": card.name,
+        "card_uuid": card.uuid,
+        "driver": card.driver,
+        "versions": library_versions(),
+    }
 
 
 def _longest_batch(trainer: StudioTrainer, dataset: Any, size: int) -> tuple[dict[str, Any], int, int]:

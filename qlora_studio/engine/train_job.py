@@ -23,13 +23,13 @@ from qlora_studio.core.model_shape import shape_from_config
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine import adapted_model
 from qlora_studio.engine.base_model import base_folder, tokenizer_of
+from qlora_studio.engine.card_measurement import measure_card
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.device import Device, choose_device
 from qlora_studio.engine.disk_space import keep_reserve, retried_when_full
 from qlora_studio.engine.generation import answer
 from qlora_studio.engine.pack_isolation import require_isolation
 from qlora_studio.engine.prepared_data import PreparedData, prepare_datasets
-from qlora_studio.engine.probe import probe
 from qlora_studio.engine.recovery import batch_plan, with_plan
 from qlora_studio.engine.resumption import newest_safe_checkpoint, with_lowered_rate
 from qlora_studio.engine.saved_adapter import save_final_adapter
@@ -55,7 +55,7 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     checkpoint = newest_safe_checkpoint(context, facts, orders)
     config = with_lowered_rate(config, checkpoint.step if checkpoint else 0, orders, context)
     trainer = _load(base, tokenizer, data, config, device, context, facts)
-    _train(trainer, checkpoint, config, tokenizer, context)
+    _train(trainer, checkpoint, config, tokenizer, base, context)
     return _end(trainer, base, tokenizer, facts, config, context)
 
 
@@ -111,6 +111,7 @@ def _train(
     checkpoint: Checkpoint | None,
     config: RunConfig,
     tokenizer: PreTrainedTokenizerBase,
+    base: Path,
     context: JobContext,
 ) -> None:
     """Measure, train, measure. A resumed run was measured before it began."""
@@ -121,8 +122,7 @@ def _train(
         trainer.conductor.remember(earlier)
     trainer.add_callback(_Samples(config, tokenizer, trainer, context))
     if torch.cuda.is_available():
-        context.phase("probing")
-        context.emit(probe(trainer))
+        measure_card(trainer, base, config, context)
     if not checkpoint and trainer.eval_dataset is not None:
         trainer.evaluate()
     context.emit(TrainingStarted(step=step, total_steps=_total_steps(trainer, config)))

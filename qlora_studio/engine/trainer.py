@@ -1,14 +1,17 @@
 """trl's SFTTrainer, made to tell what it does, to save durably, and to stop before a NaN reaches the weights."""
 
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from qlora_studio.core.events import Evaluated, StepDone
+from qlora_studio.core.memory_spill import SpillWatch, StepMemory
 from qlora_studio.core.problem import StudioError
 from qlora_studio.engine import fault_injection
 from qlora_studio.engine.adapted_model import cast_adapters
@@ -17,6 +20,7 @@ from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.device import Device, memory_of
 from qlora_studio.engine.fault import is_out_of_memory
 from qlora_studio.engine.optimizer_state import restore_paging, restore_rate
+from qlora_studio.engine.phase_memory import PhaseMemory, phase_memory
 
 
 class NonFiniteLoss(StudioError):
@@ -37,7 +41,10 @@ class StudioTrainer(SFTTrainer):
         self._rows: list[int] = []
         self._loss_is_finite: torch.Tensor | bool = True
         self.last_evaluation: Evaluated | None = None
+        self.memory = phase_memory(context.emit)
+        self._spill = SpillWatch()
         super().__init__(**kwargs)
+        self.add_callback(_OptimizerPhase(self.memory))
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train; the clock of the first step starts here."""
@@ -51,11 +58,19 @@ class StudioTrainer(SFTTrainer):
         self._pace.add(tokens)
         step, batch_size = self.state.global_step + 1, self.args.per_device_train_batch_size
         fault_injection.before_step(step, batch_size)
+        self.memory.enter("forward")
         loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
         loss = fault_injection.after_loss(loss, step, batch_size)
         self._loss_is_finite = (
             torch.isfinite(loss) & self._loss_is_finite
         )  # read once a step: a read waits for the card
+        return loss
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the loss; what follows in a training step is the backward pass."""
+        loss = super().compute_loss(*args, **kwargs)
+        if self.memory.phase == "forward":
+            self.memory.enter("backward")
         return loss
 
     def _clip_grad_norm(self, model: Any) -> Any:
@@ -96,9 +111,19 @@ class StudioTrainer(SFTTrainer):
                 tokens_per_second=tokens / seconds if seconds else 0.0,
                 seconds=seconds,
                 eta_seconds=left * self._pace.seconds_per_step,
-                **memory_of(self.studio_device),
+                **memory_of(self.studio_device, self.memory.peak_bytes),
             )
         )
+        self.memory.tell()
+        self._look_for_spill(seconds / max(1, tokens))
+
+    def _look_for_spill(self, seconds_per_token: float) -> None:
+        if sys.platform != "win32" or not self.studio_device.is_cuda:  # elsewhere an allocation fails instead
+            return
+        free, total = torch.cuda.mem_get_info()
+        step = StepMemory(seconds_per_token, torch.cuda.memory_reserved(), total, free)
+        if words := self._spill.look(step):
+            self.context.warn("memory_spill", words)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Return and tell the held-out loss, the exact mean over all trained tokens.
@@ -108,6 +133,7 @@ class StudioTrainer(SFTTrainer):
         """
         started = time.monotonic()
         self.context.phase("evaluating")
+        self.memory.enter("evaluation")
         metrics = self._metrics_or_none(started)
         if metrics is None:  # only now is nothing of the failed batch held any more
             torch.cuda.empty_cache()
@@ -162,6 +188,7 @@ class StudioTrainer(SFTTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Make a checkpoint safe. The plain trainer's is neither atomic nor synced, and rotates by file times."""
         started = time.monotonic()
+        self.memory.enter("save")
         self.store_flos()
         self._durable_save(self)
         self._pace.pause(time.monotonic() - started)
@@ -201,6 +228,17 @@ def write_adapter(model: Any, folder: Path) -> None:
     """Write the adapter in PEFT's format, without the card that peft adds: it would hold this computer's paths."""
     model.save_pretrained(str(folder), safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)
+
+
+class _OptimizerPhase(TrainerCallback):
+    """Counts memory to the optimizer's step from its beginning on."""
+
+    def __init__(self, memory: PhaseMemory) -> None:
+        self._memory = memory
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The gradients are there, and clipped."""
+        self._memory.enter("optimizer")
 
 
 class _Pace:

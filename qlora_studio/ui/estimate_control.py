@@ -1,5 +1,6 @@
 """Keeps the estimate true to the draft: reads the model's files beside the event loop, then computes."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from PySide6.QtCore import QObject, QTimer, Signal
@@ -7,6 +8,9 @@ from PySide6.QtCore import QObject, QTimer, Signal
 from qlora_studio.core.data_report import LengthStatistics
 from qlora_studio.core.estimate import Estimate
 from qlora_studio.core.estimator import estimate
+from qlora_studio.core.gpu_catalogue import GpuSpec
+from qlora_studio.core.model_shape import ModelShape
+from qlora_studio.core.probe_record import ProbeRecord
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.storage.model_files import ModelFacts, ModelLocation, locate_model, model_facts
@@ -20,6 +24,15 @@ class FoundModel(NamedTuple):
 
     location: ModelLocation
     facts: ModelFacts | None
+
+
+@dataclass(frozen=True)
+class EstimatedCard:
+    """The card that is estimated for: whether there is one, of which kind, and what a probe taught of it."""
+
+    known: bool = False
+    spec: GpuSpec | None = None
+    probe: ProbeRecord | None = None
 
 
 class EstimateControl(QObject):
@@ -41,6 +54,7 @@ class EstimateControl(QObject):
         self.estimate: Estimate | None = None
         self._lengths: LengthStatistics | None = None
         self._config = RunConfig()
+        self._card = EstimatedCard()
         self._asked: tuple[str, str] | None = None
         self._look_up = Background(self)
         self._look_up.answered.connect(self._on_look_up_answered)
@@ -73,6 +87,12 @@ class EstimateControl(QObject):
             return None
         return self._lengths.sequence_tokens(packing=training.packing, max_length=training.max_length)
 
+    def take_card(self, card: EstimatedCard) -> None:
+        """Estimate for another card, or for none: then without the context that a card would need."""
+        if card != self._card:
+            self._card = card
+            self._timer.start()
+
     def look_again(self) -> None:
         """Read the model's files again: a download may have ended."""
         source, revision = self._asked = (self._config.model.source, self._config.model.revision)
@@ -101,7 +121,14 @@ class EstimateControl(QObject):
         elif facts.shape is None:
             self._tell(None, f"There is no formula for {facts.architecture} yet.")
         else:
-            self._tell(estimate(self._config, facts.shape, row_tokens=self.row_tokens), "")
+            self._tell(self._estimate(facts.shape), "")
+
+    def _estimate(self, shape: ModelShape) -> Estimate:
+        card = self._card
+        context = None if card.known else 0
+        return estimate(
+            self._config, shape, row_tokens=self.row_tokens, context_bytes=context, gpu=card.spec, probe=card.probe
+        )
 
     def _tell(self, result: Estimate | None, why_not: str) -> None:
         self.estimate = result

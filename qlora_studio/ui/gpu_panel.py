@@ -8,8 +8,10 @@ from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
 
 from qlora_studio.core.estimate import Estimate
 from qlora_studio.core.fit import Fit, judge
+from qlora_studio.core.run_state import RunState
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
+from qlora_studio.ui.fact_grid import FactGrid
 from qlora_studio.ui.gpu_parts import Advice, Gauges, Legend, MemoryBar
 from qlora_studio.ui.gpu_view import (
     FIT_WORDS,
@@ -18,9 +20,11 @@ from qlora_studio.ui.gpu_view import (
     card_bar,
     card_title,
     estimate_bar,
+    estimate_title,
     machine_bar,
     measured_text,
 )
+from qlora_studio.ui.memory_view import phase_lines, run_estimate
 from qlora_studio.ui.plain_text import ElidedLabel, Label
 from qlora_studio.ui.theme import active_theme
 from qlora_studio.ui.widgets import Rule, column
@@ -47,6 +51,9 @@ class GpuPanel(QWidget):
         self._now_bar = MemoryBar("Now")
         self._legend = Legend()
         self._measured = Label("", "caption", wrap=True)
+        self._phases_title = Label("Measured by phase, and how far from the estimate", "caption", wrap=True)
+        self._phases = FactGrid()
+        self._run_estimate: Estimate | None = None
         self._gauges = Gauges()
         self.advice = Advice()
         self.advice.change_requested.connect(self.change_requested)
@@ -82,13 +89,22 @@ class GpuPanel(QWidget):
         self._render_bars()
 
     def render_measured(self, measured_bytes: int) -> None:
-        """Show the most that this run took so far beside its estimate; 0 shows nothing."""
-        shown = bool(measured_bytes and self._estimate)
-        if measured_bytes and self._estimate:
-            text, tone = measured_text(self._estimate, measured_bytes)
+        """Show the most that the run at work took so far beside its own estimate; 0 shows nothing."""
+        estimate = self._run_estimate or self._estimate
+        shown = bool(measured_bytes and estimate)
+        if measured_bytes and estimate:
+            text, tone = measured_text(estimate, measured_bytes)
             self._measured.setText(text)
             self._measured.set_tone(tone)
         self._measured.setVisible(shown)
+
+    def render_run(self, state: RunState | None) -> None:
+        """Show what each phase of a run took beside its estimate; None, or a run on a processor, shows nothing."""
+        self._run_estimate = run_estimate(state) if state else None
+        lines = phase_lines(state) if state else ()
+        self._phases.show_facts([(line.label, f"{line.measured} · {line.difference}") for line in lines])
+        self._phases.setVisible(bool(lines))
+        self._phases_title.setVisible(bool(lines))
 
     def fit(self) -> Fit | None:
         """Return what the chip says; None where there is no estimate, or no card to judge it by."""
@@ -114,8 +130,8 @@ class GpuPanel(QWidget):
             self._estimate_bar.show_bar(BarView("Estimate for this run", "", "", (), 1))
         else:
             scale = self._scale() or round(estimate.total_bytes * 1.25)
-            on = f"Estimate on {self._assumed[0]}" if self._assumed else "Estimate for this run"
-            self._estimate_bar.show_bar(estimate_bar(estimate, scale, on))
+            title = estimate_title(estimate, self._assumed[0] if self._assumed else "")
+            self._estimate_bar.show_bar(estimate_bar(estimate, scale, title))
         if fit is not None:
             self._estimate_bar.chip.show_word(*FIT_WORDS[fit.verdict])
         self._estimate_bar.chip.setVisible(fit is not None)
@@ -142,6 +158,8 @@ class GpuPanel(QWidget):
             (self._legend, 12),
             (Rule(), 12),
             (self._measured, 12),
+            (self._phases_title, 6),
+            (self._phases, 12),
             (self._gauges, 0),
         ):
             box.addWidget(part)
@@ -149,7 +167,8 @@ class GpuPanel(QWidget):
         box.addStretch(1)
         box.addSpacing(12)
         box.addWidget(self.advice)
-        self._measured.hide()
+        for part in (self._measured, self._phases, self._phases_title):
+            part.hide()
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)

@@ -52,7 +52,17 @@ def estimate_bar(estimate: Estimate, total: int, title: str = "Estimate for this
     parts = tuple(
         Part(component.label, component.bytes, _TOKENS.get(component.key, "other")) for component in estimate.components
     )
-    return BarView(title, bytes_text(estimate.total_bytes), "", parts, total)
+    sign = "≈ " if estimate.level == "instant" else ""
+    return BarView(title, sign + bytes_text(estimate.total_bytes), "", parts, total, " ".join(estimate.notes))
+
+
+def estimate_title(estimate: Estimate, assumed: str) -> str:
+    """Return what the estimate is for: this run here, or on a card that is not here, or on none."""
+    if assumed:
+        return f"Estimate on {assumed}"
+    if estimate.level == "probed":
+        return "Estimate, probed here"
+    return "Estimate for this run" if estimate.context_bytes else "Estimate, on a card"
 
 
 def card_bar(sample: GpuSample) -> BarView:
@@ -92,6 +102,7 @@ def card_title(sample: GpuSample) -> tuple[str, str]:
     facts = [bytes_text(sample.total_bytes)] if sample.total_bytes else []
     facts += [f"driver {sample.driver}"] if sample.driver else []
     facts += [f"GPU {sample.index}"] if sample.index is not None else []
+    facts += [f"slowed by {', '.join(sample.throttling)}"] if sample.throttling else []
     return sample.name, " · ".join(facts)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QLineEdit, QPlainTextEdit
 
+from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_state import RunState
 from qlora_studio.storage.model_files import STARTER, ModelFacts, ModelLocation
@@ -12,6 +13,7 @@ from qlora_studio.ui.fact_grid import FactGrid
 from qlora_studio.ui.model_source import ModelSource
 from qlora_studio.ui.model_view import (
     CatalogueLine,
+    MethodLine,
     advice_text,
     follows_advice,
     four_bit_text,
@@ -23,7 +25,7 @@ from qlora_studio.ui.model_view import (
 from qlora_studio.ui.page import Page
 from qlora_studio.ui.plain_text import Label
 from qlora_studio.ui.side_by_side import SideBySide
-from qlora_studio.ui.table import Column, Table, TableModel
+from qlora_studio.ui.table import ROW_HEIGHT, Column, Table, TableModel
 from qlora_studio.ui.theme import mono_font
 from qlora_studio.ui.widgets import Button, Card, PrimaryButton
 
@@ -35,6 +37,17 @@ _COLUMNS = (
     Column("Licence", lambda line: line.licence + (", ask first" if line.gated else "")),
     Column("Here", lambda line: "yes" if line.here else ""),
 )
+
+
+_METHODS = (
+    Column("Way", lambda line: line.label, stretch=True),
+    Column("Weights", lambda line: bytes_text(line.weights_bytes), right=True),
+    Column("Trained", lambda line: bytes_text(line.trained_bytes), right=True, tip=lambda _line: _TRAINED),
+    Column("Activations", lambda line: bytes_text(line.activations_bytes), right=True),
+    Column("In all", lambda line: bytes_text(line.total_bytes), right=True),
+    Column("This card", lambda line: line.fit, tone=lambda line: line.tone),
+)
+_TRAINED = "What is trained, with its gradients and the optimizer's state"
 
 
 class ModelPage(Page):
@@ -70,6 +83,7 @@ class ModelPage(Page):
         self.catalogue = TableModel(_COLUMNS)
         self.body.addWidget(self.source)
         self.body.addWidget(SideBySide(self._about(), self._fitness()))
+        self.body.addWidget(self._comparison())
         self.body.addWidget(self._catalogue(), 1)
         self._connect()
         self.render_config(self._config)
@@ -104,6 +118,11 @@ class ModelPage(Page):
         self._show_lines()
         on = f"Judged with the settings of this run, on {card}." if card else "Choose a card in Settings to judge them."
         self._card.setText(on)
+
+    def render_methods(self, lines: Sequence[MethodLine]) -> None:
+        """Show the ways to train the chosen model; none hides them."""
+        self.methods.set_rows(tuple(lines))
+        self._methods.setVisible(bool(lines))
 
     def _render_facts(self) -> None:
         facts, config = self._facts, self._config
@@ -146,6 +165,16 @@ class ModelPage(Page):
         card.add(Label("Chat template", "muted"), self.template_text, self.template_button, self.template)
         card.body.addStretch(1)
         return card
+
+    def _comparison(self) -> Card:
+        self._methods = Card("Three ways to train it")
+        text = "Graphics memory with this run's rank, batch and length; computed for this model."
+        self.methods = TableModel(_METHODS)
+        table = Table(self.methods, name="Ways to train the model")
+        table.setFixedHeight(4 * ROW_HEIGHT + 2)
+        self._methods.add(Label(text, "caption", wrap=True), table)
+        self._methods.hide()
+        return self._methods
 
     def _catalogue(self) -> Card:
         card = Card("Models that people start from")

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from qlora_studio.core.estimator import estimate
-from qlora_studio.core.fit import Verdict
+from qlora_studio.core.fit import Verdict, judge
+from qlora_studio.core.method_comparison import MethodRow, compare_methods
 from qlora_studio.core.model_shape import ModelShape
 from qlora_studio.core.quantity import bytes_text, count_text
 from qlora_studio.core.recommendation import recommended_learning_rate, recommended_rank
@@ -13,6 +14,56 @@ from qlora_studio.ui.fields import number_text
 
 VERDICT_WORDS = {Verdict.FITS: "fits", Verdict.TIGHT: "tight", Verdict.NO: "too large"}
 VERDICT_TONES = {Verdict.FITS: "ok", Verdict.TIGHT: "warn", Verdict.NO: "bad"}
+
+
+@dataclass(frozen=True)
+class MethodLine:
+    """A way to train the model, what it takes, and whether that fits the card; None without a card."""
+
+    label: str
+    weights_bytes: int
+    trained_bytes: int
+    activations_bytes: int
+    total_bytes: int
+    verdict: Verdict | None = None
+
+    @property
+    def fit(self) -> str:
+        """Whether it fits, in a word."""
+        return VERDICT_WORDS[self.verdict] if self.verdict else "–"
+
+    @property
+    def tone(self) -> str:
+        """The colour of the word."""
+        return VERDICT_TONES[self.verdict] if self.verdict else "muted"
+
+
+def method_lines(shape: ModelShape, config: RunConfig, free: int) -> tuple[MethodLine, ...]:
+    """Return full fine-tuning, LoRA and QLoRA of a model with this run's rank, batch and length.
+
+    `free` is what a run can have of the card, 0 where there is none.
+    """
+    training = config.training
+    rows = compare_methods(
+        shape,
+        rank=config.lora.rank,
+        batch=training.batch_size,
+        row_tokens=training.max_length,
+        context_bytes=None if free else 0,
+    )
+    return tuple(_method_line(row, free) for row in rows)
+
+
+def _method_line(row: MethodRow, free: int) -> MethodLine:
+    found = row.estimate
+    return MethodLine(
+        label=row.label,
+        weights_bytes=found.component("weights"),
+        trained_bytes=found.component("adapter") + found.component("optimizer"),
+        activations_bytes=found.component("activations") + found.component("logits"),
+        total_bytes=found.total_bytes,
+        verdict=judge(found, free).verdict if free else None,
+    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from PySide6.QtCore import QObject
 
 from qlora_studio.core.estimator import estimate
 from qlora_studio.core.fit import judge
-from qlora_studio.core.gpu_catalogue import GPUS
+from qlora_studio.core.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.job import DownloadJob
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.recommendation import with_recommendations
@@ -17,7 +17,7 @@ from qlora_studio.ui.estimate_control import FoundModel
 from qlora_studio.ui.gpu_view import available_bytes
 from qlora_studio.ui.main_window import MainWindow
 from qlora_studio.ui.model_page import ModelPage
-from qlora_studio.ui.model_view import CatalogueLine
+from qlora_studio.ui.model_view import CatalogueLine, method_lines
 from qlora_studio.ui.rail import StepState
 from qlora_studio.ui.studio import Studio
 
@@ -36,6 +36,7 @@ class ModelWiring(QObject):
         studio.estimates.model_missing.connect(self._on_model_missing)
         studio.download.store.changed.connect(self._on_download_changed)
         studio.gpu.changed.connect(self._judge_catalogue)
+        studio.estimates.estimated.connect(lambda _result, _why_not: self._compare_methods())
         studio.settings_changed.connect(lambda _settings: self._judge_catalogue())
         window.page_shown.connect(lambda _name: self._judge_catalogue())
         page.source_requested.connect(self._on_source_requested)
@@ -83,6 +84,12 @@ class ModelWiring(QObject):
             self._judged = (config, free)
             self._catalogue.ask(_judged_lines, config, card, free)
 
+    def _compare_methods(self) -> None:
+        found = self._studio.estimates.found
+        shape = found.facts.shape if found is not None and found.facts is not None else None
+        config = self._studio.draft.config
+        self._page.render_methods(method_lines(shape, config, self._card()[1]) if shape is not None else ())
+
     def _card(self) -> tuple[str, int]:
         """Return the card's name and what a run can have of it; nothing and 0 where none is known."""
         assumed = self._studio.settings.assumed_gpu
@@ -95,9 +102,9 @@ class ModelWiring(QObject):
 
 
 def _judged_lines(config: RunConfig, card: str, free: int) -> tuple[list[CatalogueLine], str]:
-    lines = []
+    lines, gpu = [], find_gpu(card)
     for model in model_catalogue():
-        found = estimate(config, model.shape)
+        found = estimate(config, model.shape, context_bytes=None if card else 0, gpu=gpu)
         lines.append(
             CatalogueLine(
                 id=model.id,

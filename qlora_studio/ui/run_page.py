@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QMenu, QSizePolicy, QWidget
 from qlora_studio.core.events import Recovering, Warned
 from qlora_studio.core.run_state import Phase, RunState
 from qlora_studio.ui.bars import ProgressLine
+from qlora_studio.ui.memory_card import MemoryCard
 from qlora_studio.ui.page import GUTTER, Page
 from qlora_studio.ui.plain_text import Label, set_style_property, set_tooltip
 from qlora_studio.ui.plot_card import PlotCard
@@ -53,6 +54,7 @@ class RunPage(Page):
         self._warning = Notice("warn")
         self.plots = PlotCard()
         self.samples = SampleCard()
+        self.memory = MemoryCard()
         self._says = _Findings()
         self._work = _Work()
         self._way_out: WayOut | None = None
@@ -92,6 +94,7 @@ class RunPage(Page):
         self.plots.render_history(store.history, store.checkpoints, state)
         self._render_tiles(store)
         self.samples.render_samples(state.samples)
+        self.memory.render_state(state)
         self._says.render_sentences(findings(state, store.history, store.config))
 
     def on_shown(self) -> None:
@@ -186,6 +189,7 @@ class RunPage(Page):
         box.addWidget(TileGrid(self._tiles, columns=(6, 3, 2), least=112))
         box.addWidget(self.plots, 1)
         box.addLayout(below)
+        box.addWidget(self.memory)
         self.body.addWidget(self._empty)
         self.body.addWidget(self._full, 1)
         self.body.addStretch(0)

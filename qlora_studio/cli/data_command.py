@@ -88,8 +88,9 @@ def _inspect(config: RunConfig, rows: list[int | str], console: Console) -> tupl
 def _row_text(row: RowPreview) -> str:
     place = ", ".join(dict.fromkeys(part for part in (row.dataset, row.file) if part))
     head = f"── row {row.number + 1}, {f'{place}, ' if place else ''}line {row.line}: {row.verdict}"
-    if row.reason or row.problem:
-        return f"{head}: {row.reason or row.problem}\n{row.raw}"
+    head += f": {row.problem or row.reason}" if row.problem or row.reason else ""
+    if not row.tokens:
+        return f"{head}\n{row.raw}"
     text, inside = "", False
     for piece in row.tokens:
         if piece.trained != inside:

@@ -10,6 +10,7 @@ from qlora_studio.engine.prepared_data import PreparedData
 from qlora_studio.engine.rendering import HOW_WORDS
 from qlora_studio.engine.row_file import row_lengths
 from qlora_studio.engine.row_tally import RowTally
+from qlora_studio.engine.template_losses import CALLS
 from qlora_studio.engine.tokenized_rows import IGNORED
 
 _FEW_TRAINED = 0.01
@@ -46,6 +47,8 @@ def _checks(
         yield _prompt(tally)
         if tally.folded:
             yield _folded(tally)
+        if tally.lost:
+            yield _lost(tally)
     yield _trained_share(tally)
     yield _end_of_turn(tally, tokenizer)
     yield _bos(tally)
@@ -121,6 +124,17 @@ def _folded(tally: RowTally) -> Check:
         False,
         "",
         f"It does not: in {tally.folded:,} rows the system prompt is put in front of the first question.",
+    )
+
+
+def _lost(tally: RowTally) -> Check:
+    parts = ", ".join(f"{what} ({count:,} rows)" for what, count in tally.lost.most_common())
+    return _check(
+        "template_shows_everything",
+        "The template shows everything that the rows say",
+        False,
+        "",
+        f"It leaves out: {parts}. Nothing of that is learned; rows whose {CALLS} are lost are left out.",
     )
 
 

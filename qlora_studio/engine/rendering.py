@@ -6,7 +6,7 @@ Preview and training both come through here.
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from importlib.util import find_spec
@@ -16,7 +16,9 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.example import Example
+from qlora_studio.engine.template_losses import CALLS, losses_of, parts_of
 from qlora_studio.engine.template_sandbox import Conversation, TemplateSandbox
+from qlora_studio.engine.template_shape import LEFT_OUT_CALL
 
 # For a base model that has no template of its own: plain words, or ChatML where the vocabulary has its two tokens.
 PLAIN_TEMPLATE = (
@@ -47,6 +49,7 @@ class RenderedRow:
     """The text of an example with the spans, in characters, that are trained; or `error`.
 
     `hidden` is the error that the template renders it and does not show its answers; then there is a text as well.
+    `lost` is what the template leaves out of it; where those are tool calls, that is the error.
     """
 
     text: str = ""
@@ -58,6 +61,7 @@ class RenderedRow:
     folded: bool = False
     error: str = ""
     hidden: bool = False
+    lost: tuple[str, ...] = ()
 
 
 class RowRenderer:
@@ -75,6 +79,8 @@ class RowRenderer:
         self._sandboxes: dict[str, TemplateSandbox] = {}
         self._pending: list[tuple[str, list[int]]] = []
         self._batch: list[RenderedRow | None] = []
+        self._examples: Sequence[Example] = ()
+        self._losses: dict[str, frozenset[str]] = {}
 
     def __enter__(self) -> "RowRenderer":
         return self
@@ -91,6 +97,7 @@ class RowRenderer:
 
     def submit(self, examples: Sequence[Example]) -> None:
         """Begin to render a batch in the child, while the caller does something else."""
+        self._examples = examples
         self._batch = [self._text_row(example) if example.text is not None else None for example in examples]
         self._pending = []
         for template in (self._default, self._for_tools):
@@ -109,8 +116,32 @@ class RowRenderer:
         for template, indices in self._pending:
             for index, reply in zip(indices, self._sandbox(template).collect(), strict=True):
                 self._batch[index] = _row(reply)
+            for index in indices:
+                self._batch[index] = self._judged(template, self._examples[index], self._batch[index])
         rows, self._batch, self._pending = [row for row in self._batch if row is not None], [], []
         return rows
+
+    def _judged(self, template: str, example: Example, row: RenderedRow | None) -> RenderedRow | None:
+        """Return the row with what the template leaves out of it; without calls an empty answer would be learned."""
+        parts = tuple(parts_of(example))
+        if not parts or row is None or row.error:
+            return row
+        lost = tuple(part for part in parts if part in self._losses_of(template))
+        error = f"the template leaves out its {CALLS}" if CALLS in lost else ""
+        return replace(row, lost=lost, error=error, spans=() if error else row.spans)
+
+    def _losses_of(self, template: str) -> frozenset[str]:
+        def render(messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str | None:
+            sandbox = self._sandbox(template)
+            sandbox.submit([(messages, tools)], whole=True)
+            reply = sandbox.collect()[0]
+            if "error" in reply:
+                return "" if LEFT_OUT_CALL in str(reply["error"]) else None
+            return str(reply["text"])
+
+        if template not in self._losses:
+            self._losses[template] = losses_of(render)
+        return self._losses[template]
 
     def _template_for(self, example: Example) -> str:
         return self._for_tools if example.tools else self._default

@@ -19,7 +19,7 @@ PARTS: tuple[Part, ...] = ("training", "evaluation", "left_out", "duplicate", "n
 DUPLICATES: tuple[Duplicate, ...] = ("", "exact", "near")
 _COLUMNS = ("number", "line", "source", "tokens", "trained", "kept")
 _PLANNED = {"part": numpy.int8, "copies": numpy.int16, "repeats": numpy.int8}
-_COUNTERS = ("verdicts", "how", "errors")
+_COUNTERS = ("verdicts", "how", "errors", "lost")
 _KEPT_PROBLEMS = 200
 _KEPT_LISTING = 500
 _KEPT_UNUSUAL = 200
@@ -49,6 +49,7 @@ class RowTally:
     hidden: int = 0
     unprompted: int = 0
     folded: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
     listing: list[dict[str, Any]] = field(default_factory=list)
     trained_at: Counter[int] = field(default_factory=Counter)
     columns: "dict[str, array[int]]" = field(default_factory=lambda: {name: array("q") for name in _COLUMNS})
@@ -83,6 +84,7 @@ class RowTally:
         self.open_ends += sum([not text.ended for text in texts])
         self.added_ends += sum([text.added != "" for text in texts])
         self.folded += sum([text.folded for text in texts])
+        self.lost.update([part for text in texts for part in text.lost])
         self.unprompted += sum([not text.prompted for text in texts])
         runs = [run for _, row, _ in rows for run in row.runs]
         self.trained_at.update([first for first, _ in runs])  # a token later than `first` is one more trained,

@@ -13,6 +13,7 @@ from qlora_studio.engine.chat_template import ChatTemplate, Message
 
 REFUSALS = (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
 _PROBE = ({"role": "user", "content": "Ping?"}, {"role": "assistant", "content": "Pong."})
+LEFT_OUT_CALL = "the template leaves out a tool call"
 _SYSTEM = {"role": "system", "content": "Play."}
 
 
@@ -75,7 +76,7 @@ def _check_complete(text: str, messages: Sequence[Message]) -> None:
             raise LeftOut(f"the template leaves out what the {message['role']} says")
         for call in message.get("tool_calls") or ():
             if str(call["function"]["name"]) not in text:
-                raise LeftOut("the template leaves out a tool call")
+                raise LeftOut(LEFT_OUT_CALL)
 
 
 def _with_system_folded(messages: Sequence[Message]) -> Sequence[Message]:

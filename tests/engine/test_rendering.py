@@ -172,3 +172,46 @@ def test_a_template_cannot_reach_python(attack: str, sandbox: Any) -> None:
     template = "{{ " + attack + " }}{% for m in messages %}{{ m.content }}<e>{% endfor %}"
     (row,) = sandbox(template).render([(QUESTION.messages, None)])
     assert "unsafe" in row["error"]
+
+
+WEATHER = {"type": "function", "function": {"name": "weather", "description": "Of a city.", "parameters": {}}}
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Bern"}}}
+CALLING = Example(
+    messages=(
+        said("user", "What is the weather in Bern?"),
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        said("tool", "Sunny."),
+        said("assistant", "It is sunny."),
+    ),
+    tools=(WEATHER,),
+)
+THINKING = Example(messages=(said("user", "Why?"), {**said("assistant", "So."), "reasoning_content": "Hm."}))
+_ROLES = "<s>{{ message['role'] }}\n{{ message['content'] }}<e>\n"
+PLAIN = f"{{% for message in messages %}}{_ROLES}{{% endfor %}}"
+
+
+def test_a_row_whose_tool_calls_the_template_drops_is_refused_even_where_their_name_stands_elsewhere(
+    tokenizer: Any,
+) -> None:
+    tokenizer.chat_template = PLAIN
+    with RowRenderer(tokenizer, loss_on="all", now=NOW) as renderer:
+        calling, question = renderer.render([CALLING, QUESTION])
+    assert calling.error == "the template leaves out its tool calls"
+    assert "weather" in calling.text and not calling.spans
+    assert (question.error, question.lost) == ("", ())
+
+
+def test_reasoning_and_tools_that_the_template_drops_are_told(tokenizer: Any) -> None:
+    tokenizer.chat_template = PLAIN
+    asked = Example(messages=QUESTION.messages, tools=(WEATHER,))
+    with RowRenderer(tokenizer, loss_on="all", now=NOW) as renderer:
+        assert [row.lost for row in renderer.render([THINKING, asked])] == [
+            ("reasoning in a field of its own",),
+            ("definitions of tools",),
+        ]
+
+
+def test_a_template_that_shows_tools_and_reasoning_loses_nothing(tokenizer: Any) -> None:
+    own = tokenizer_for(installed_templates()["qwen3"], tokenizer)
+    with RowRenderer(own, loss_on="assistant", now=NOW) as renderer:
+        assert [(row.lost, row.error) for row in renderer.render([CALLING, THINKING])] == [((), ""), ((), "")]

@@ -4,9 +4,9 @@
 `RowsReport`. `check_json` and `preview_json` are what the command line prints.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
 from qlora_studio.core.source_facts import EvaluationFacts, SourceFacts
 
@@ -20,7 +20,7 @@ class _Report(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class TokenPiece(_Report):
+class TokenPiece(NamedTuple):
     """A token of a row. `string` is its piece of the rendered text; the strings of a row put together are the text.
 
     Where one character takes several tokens the first has it and the others have "". `token` is its name in the
@@ -36,11 +36,19 @@ class TokenPiece(_Report):
     packed: bool = False
 
 
+def _pieces(tokens: Any) -> tuple[TokenPiece, ...]:
+    """Return tokens that came as lists: a long row has tens of thousands, and the window waits for them."""
+    return tuple(tokens if all(type(token) is TokenPiece for token in tokens) else map(TokenPiece._make, tokens))
+
+
+Pieces = Annotated[tuple[TokenPiece, ...], PlainValidator(_pieces)]
+
+
 class Neighbour(_Report):
     """Another row of the same pack: its number from 0, and its tokens as they are trained, cut ones left out."""
 
     number: int
-    tokens: tuple[TokenPiece, ...]
+    tokens: Pieces
 
 
 class RowPack(_Report):
@@ -68,7 +76,7 @@ class RowPreview(_Report):
     reason: str = ""
     raw: str = ""
     text: str = ""
-    tokens: tuple[TokenPiece, ...] = ()
+    tokens: Pieces = ()
     part: Part = ""
     problem: str = ""
     dataset: str = ""
@@ -270,6 +278,13 @@ class DataReport(_Report):
     evaluation: EvaluationFacts | None = None
 
 
+def kept_by(keeps: dict[str, int]) -> str:
+    """Return in a sentence which max length keeps how much of the answers."""
+    parts = [f"{keeps[part]:,} keeps {part} %" for part in ("95", "99") if part in keeps]
+    parts += [f"{keeps['100']:,} keeps all"] if "100" in keeps else []
+    return f"A max length of {', '.join(parts)}." if parts else ""
+
+
 def check_json(report: DataReport) -> dict[str, Any]:
     """Return what `check-data --json` prints."""
     return {
@@ -298,5 +313,16 @@ def preview_json(report: DataReport, rows: RowsReport) -> dict[str, Any]:
         "supported": report.supported,
         "reason": report.reason,
         "mask": report.mask,
-        "rows": [row.model_dump() for row in rows.rows],
+        "rows": [_row_json(row) for row in rows.rows],
     }
+
+
+def _row_json(row: RowPreview) -> dict[str, Any]:
+    """Return a row with its tokens by name."""
+    found = row.model_dump() | {"tokens": [piece._asdict() for piece in row.tokens]}
+    if row.pack is not None:
+        for side, rows in (("before", row.pack.before), ("after", row.pack.after)):
+            found["pack"][side] = [
+                {"number": item.number, "tokens": [piece._asdict() for piece in item.tokens]} for item in rows
+            ]
+    return found

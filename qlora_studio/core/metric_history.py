@@ -98,11 +98,12 @@ def decimated(x: Floats, y: Floats, points: int = 2000) -> tuple[Floats, Floats]
     if len(x) <= points:
         return x, y
     size = -(-len(x) // (points // 2))
-    picks: list[int] = []
-    for start in range(0, len(x), size):
-        part = y[start : start + size]
-        if np.isnan(part).all():
-            continue
-        picks += sorted({start + int(np.nanargmin(part)), start + int(np.nanargmax(part))})
-    index = np.array(picks, dtype=np.intp)
+    padded = np.full(-(-len(y) // size) * size, np.nan)
+    padded[: len(y)] = y
+    parts = padded.reshape(-1, size)
+    kept = ~np.isnan(parts).all(axis=1)
+    starts = np.arange(len(parts))[kept] * size
+    lowest = np.where(np.isnan(parts[kept]), np.inf, parts[kept]).argmin(axis=1)
+    highest = np.where(np.isnan(parts[kept]), -np.inf, parts[kept]).argmax(axis=1)
+    index = np.unique(np.concatenate([starts + lowest, starts + highest]))
     return x[index], y[index]

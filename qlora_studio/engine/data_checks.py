@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from transformers import PreTrainedTokenizerBase
 
-from qlora_studio.core.data_report import Check, LengthStatistics, Level
+from qlora_studio.core.data_report import Check, LengthStatistics, Level, kept_by
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.engine.prepared_data import PreparedData
 from qlora_studio.engine.rendering import HOW_WORDS
@@ -30,14 +30,18 @@ def checks_of(
 
     The last needs the trainer's collator, and trl takes seconds to import; it can be left for later.
     """
-    checks = tuple(_checks(data, config, tokenizer, template_name))
+    checks = tuple(_checks(data, config, tokenizer, template_name, lengths))
     if config.training.packing and lengths is not None:
         checks = (*checks, _packing(data, lengths))
     return (*checks, _padding(data, tokenizer)) if with_trainer else checks
 
 
 def _checks(
-    data: PreparedData, config: RunConfig, tokenizer: PreTrainedTokenizerBase, template_name: str
+    data: PreparedData,
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    template_name: str,
+    lengths: LengthStatistics | None,
 ) -> Iterator[Check]:
     tally = data.tally
     yield _rows_read(tally, config)
@@ -52,7 +56,7 @@ def _checks(
     yield _trained_share(tally)
     yield _end_of_turn(tally, tokenizer)
     yield _bos(tally)
-    yield _truncation(tally, config)
+    yield _truncation(tally, config, lengths)
     yield _untrainable(tally, config)
     yield _control(tally)
     yield _duplicates(tally, config)
@@ -202,7 +206,7 @@ def _padding_is_harmless(data: PreparedData, tokenizer: PreTrainedTokenizerBase)
     return bool(batch["labels"].tolist() == wanted)
 
 
-def _truncation(tally: RowTally, config: RunConfig) -> Check:
+def _truncation(tally: RowTally, config: RunConfig, lengths: LengthStatistics | None) -> Check:
     trained, kept = tally.column("trained"), tally.column("kept")
     lost, total, rows = int((trained - kept).sum()), int(trained.sum()), int((kept < trained).sum())
     limit = config.training.max_length
@@ -212,12 +216,8 @@ def _truncation(tally: RowTally, config: RunConfig) -> Check:
         lost == 0,
         f"Every answer fits into {limit:,} tokens.",
         f"{rows:,} {'answer loses its' if rows == 1 else 'answers lose their'} end at {limit:,} tokens: "
-        f"{lost:,} answer tokens, {lost / max(1, total):.1%}. A max length of {_needed(tally):,} keeps all.",
+        f"{lost:,} answer tokens, {lost / max(1, total):.1%}. {kept_by(lengths.keeps) if lengths else ''}",
     )
-
-
-def _needed(tally: RowTally) -> int:
-    return int(tally.trained_by_position().nonzero()[0].max(initial=0)) + 1
 
 
 def _untrainable(tally: RowTally, config: RunConfig) -> Check:

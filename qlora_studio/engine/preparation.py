@@ -191,12 +191,14 @@ class Preparation:
         """List the first rows that repeat an earlier one, and write those that are dropped to the verdicts."""
         first = first_of(keys.near())
         rows = numpy.flatnonzero(tally.column("kept") > 0)  # where in the tally each row that can be trained stands
-        numbers, lines, sources = (tally.column(name)[rows].tolist() for name in ("number", "line", "source"))
+        numbers, lines, sources = (tally.column(name)[rows] for name in ("number", "line", "source"))
         with VerdictFile(self._folder / VERDICTS, names, "rows") as verdicts:
             for index in numpy.flatnonzero(plan.repeats).tolist():
-                verdicts.add_dropped(numbers[index], lines[index], sources[index], numbers[first[index]])
+                verdicts.add_dropped(
+                    *(int(part) for part in (numbers[index], lines[index], sources[index], numbers[first[index]]))
+                )
         wanted = numpy.flatnonzero(first != numpy.arange(len(first)))[:_KEPT_REPEATS]
-        tally.originals = {str(numbers[index]): numbers[first[index]] for index in wanted.tolist()}
+        tally.originals = {str(numbers[index]): int(numbers[first[index]]) for index in wanted.tolist()}
         listed = {row["number"] for row in tally.listing}
         unlisted = [index for index in wanted.tolist() if numbers[index] not in listed]
         for index, labels in zip(unlisted, labels_of(target, unlisted), strict=True):

@@ -70,7 +70,7 @@ class RowFile:
 def divide(source: Path, copies: Any, held_out: Any, training: RowFile, evaluation: RowFile) -> None:
     """Copy each row of `source` to the one file as often as `copies` says, and to the other where it is held out."""
     done = 0
-    with pa.memory_map(str(source)) as file, pa.ipc.open_stream(file) as stream:
+    with pa.OSFile(str(source)) as file, pa.ipc.open_stream(file) as stream:
         for batch in stream:
             here = slice(done, done + batch.num_rows)
             done += batch.num_rows
@@ -81,7 +81,7 @@ def divide(source: Path, copies: Any, held_out: Any, training: RowFile, evaluati
 def labels_of(source: Path, indices: Sequence[int]) -> Iterator[list[int]]:
     """Yield the labels of some rows of a file; `indices` are sorted."""
     wanted, done = list(indices), 0
-    with pa.memory_map(str(source)) as file, pa.ipc.open_stream(file) as stream:
+    with pa.OSFile(str(source)) as file, pa.ipc.open_stream(file) as stream:
         for batch in stream if wanted else ():
             while wanted and wanted[0] < done + batch.num_rows:
                 yield batch.column("labels")[wanted.pop(0) - done].as_py()

@@ -1,6 +1,6 @@
 """The page where the dataset is chosen and looked through: what is seen here is exactly what is trained."""
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 
 from qlora_studio.core.data_report import Check, DataReport, RowsReport, SourceReport, SourcesReport
 from qlora_studio.core.events import Failed
@@ -62,6 +62,7 @@ class DataPage(Page):
         self.lengths, self.rows, self.checks = LengthsCard(), RowsCard(), CheckList("Checks")
         self._refused = Label("", wrap=True, selectable=True)
         self._refused.set_tone("bad")
+        self.agree = Button("Train on the full text", "small", tip="Every token is learned, not only the answers")
         self._checks_card = Card("Checks")
         self.reading = Button("How it is read", "quiet", checkable=True, tip="Format, encoding and columns")
         self._build()
@@ -98,6 +99,7 @@ class DataPage(Page):
         self.lengths.show_lengths(report.lengths if report else None, self._config.training.max_length)
         self._refused.setText(report.refused if report else "")
         self._refused.setVisible(bool(report and report.refused))
+        self.agree.setVisible(bool(report and report.refused and not report.supported))
         self._sources = report.sources or _lone_source(report) if report else ()
         self._show_sources()
         if report is not None:
@@ -166,7 +168,9 @@ class DataPage(Page):
 
     def _build(self) -> None:
         self._checks_card.add_header(self.reading)
-        self._checks_card.add(self._refused, self.checks)
+        self._checks_card.add(self._refused)
+        self._checks_card.body.addWidget(self.agree, 0, Qt.AlignmentFlag.AlignLeft)
+        self._checks_card.add(self.checks)
         self._checks_card.body.addStretch(1)
         self._middle = SideBySide(self._checks_card, self.lengths, shares=(7, 5))
         self._progress_card = self._make_progress_card()
@@ -193,6 +197,7 @@ class DataPage(Page):
         self.datasets.settings_requested.connect(self.settings_requested)
         self.add.toggled.connect(self._on_add_toggled)
         self.mapping.settings_requested.connect(self.settings_requested)
+        self.agree.clicked.connect(lambda: self.settings_requested.emit({"training.loss_on": "all"}))
         self.xray.row_requested.connect(self.row_requested)
         self.rows.row_requested.connect(self.row_requested)
         self.rows.save_requested.connect(self.save_requested)

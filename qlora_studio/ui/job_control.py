@@ -38,7 +38,7 @@ class JobControl(QObject):
         self.job = job
         self.store.open(folder)
         self._thread = JobThread(folder, start_it=True, parent=self)
-        self._thread.events_received.connect(self.store.apply)
+        self._thread.events_received.connect(self.store.take)
         self._thread.start()
         return True
 
@@ -60,7 +60,8 @@ class JobControl(QObject):
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        thread.events_received.disconnect(self.store.apply)
+        thread.events_received.disconnect(self.store.take)
+        self.store.forget()
         thread.leave()
         if thread.process is not None:
             thread.process.terminate()

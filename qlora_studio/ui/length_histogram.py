@@ -4,7 +4,7 @@ from PySide6.QtCore import QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
-from qlora_studio.core.data_report import LengthStatistics
+from qlora_studio.core.data_report import LengthStatistics, kept_by
 from qlora_studio.ui.length_scale import LengthScale, beyond, nice_length
 from qlora_studio.ui.theme import Theme, active_theme, sans_font
 
@@ -156,5 +156,4 @@ def cut_text(lengths: LengthStatistics, max_length: int) -> str:
         return f"Nothing is cut off: the longest row has {lengths.longest:,} tokens."
     lost = beyond(lengths.edges, lengths.trained_beyond, max_length)
     share = lost / lengths.trained_tokens if lengths.trained_tokens else 0.0
-    keeps = lengths.keeps.get("100", lengths.longest)
-    return f"About {rows:,} rows are cut, {share:.1%} of the answer tokens are lost; {keeps:,} keeps all."
+    return f"About {rows:,} rows are cut, {share:.1%} of the answer tokens are lost. {kept_by(lengths.keeps)}"

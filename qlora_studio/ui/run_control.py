@@ -30,13 +30,14 @@ class RunSession(QObject):
         self.leave()
         self.store.open(self.folder, self.store.config)
         self.follower = TrainingThread(self.folder, start_it=start_it, orders=orders, parent=self)
-        self.follower.events_received.connect(self.store.apply)
+        self.follower.events_received.connect(self.store.take)
         self.follower.start()
 
     def leave(self) -> None:
         """Stop following; the worker goes on."""
         if self.follower is not None:
-            self.follower.events_received.disconnect(self.store.apply)
+            self.follower.events_received.disconnect(self.store.take)
+            self.store.forget()
             self.follower.leave()
             self.follower = None
 

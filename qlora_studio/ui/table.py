@@ -13,6 +13,7 @@ from qlora_studio.ui.theme import active_theme
 
 _Index = QModelIndex | QPersistentModelIndex
 ROW_HEIGHT = 30
+_MEASURED_ROWS = 48  # for the width of a column: to ask a thousand rows takes longer than a person takes to notice
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Table(QTableView):
         header = self.horizontalHeader()
         header.setHighlightSections(False)
         header.setFixedHeight(ROW_HEIGHT)
+        header.setResizeContentsPrecision(_MEASURED_ROWS)
         for index, column in enumerate(model.columns):
             modes = QHeaderView.ResizeMode
             plain = modes.Fixed if column.share else modes.ResizeToContents

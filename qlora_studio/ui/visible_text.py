@@ -66,6 +66,12 @@ def visible_text(text: str) -> str:
     return "".join(f"‹{run.text}›" if run.unseen and run.text != TAB else run.text for run in visible_runs(text))
 
 
+def visible_lines(text: str) -> str:
+    """Return `text` with its lines and tabs, and names for what cannot be seen or would turn the order around."""
+    marks = ((character, _mark(character, first=False)) for character in set(text) - {"\n", "\t"})
+    return text.translate({ord(character): f"‹{mark.text}›" for character, mark in marks if mark and mark.unseen})
+
+
 def _mark(character: str, *, first: bool) -> Run | None:
     if character == "\n":
         return Run(NEW_LINE, ends_line=True)

@@ -11,6 +11,7 @@ from qlora_studio.ui.plain_text import ElidedLabel, Label
 from qlora_studio.ui.side_by_side import SideBySide
 from qlora_studio.ui.theme import mono_font
 from qlora_studio.ui.token_view import PieceSample, TokenView
+from qlora_studio.ui.visible_text import visible_lines
 from qlora_studio.ui.widgets import Button, Card, column, row
 
 _PICKS = {"longest": "longest", "shortest": "shortest", "random": "random"}
@@ -83,8 +84,8 @@ class XrayCard(Card):
         self._pack.setVisible(row.pack is not None)
         self._problem.setText(_problem_text(row))
         self._problem.setVisible(bool(self._problem.text()))
-        self._raw.setPlainText(row.raw)
-        self._text.setPlainText(row.text)
+        self._raw.setPlainText(visible_lines(row.raw))
+        self._text.setPlainText(visible_lines(row.text))
         if not row.tokens:
             self.more.setChecked(True)
 

@@ -167,8 +167,8 @@ class Watch:
                     code = frame.f_code
                     calls.append(f"{Path(code.co_filename).stem}.{code.co_name}:{frame.f_lineno}")
                     frame = frame.f_back
-                known = [call for call in calls if not call.startswith(("event_loop", "threading"))]
-                self._seen[" < ".join(known[:4])] += 1
+                known = [call for call in calls if not call.startswith(("event_loop", "threading", "<frozen"))]
+                self._seen[" < ".join(known[:4]) or "Qt alone"] += 1
 
 
 class Use:
@@ -267,8 +267,9 @@ class Use:
         from qlora_studio.ui.illustration import illustrative_events, write_illustrative_run
 
         page, studio = window.window.pages["run"], window.studio
+        long = write_illustrative_run(place / "runs" / "long", steps=20_000, ending=Finished())
         with self._watch.phase("a long run is replayed"):
-            studio.runs.open(write_illustrative_run(place / "runs" / "long", steps=20_000, ending=Finished()))
+            studio.runs.open(long)
             window.window.show_page("run")
             self.wait(lambda: page.plots.is_plot_ready() and len(page.plots.smoothed_loss()) >= 20_000)
             self.rest(1.0)

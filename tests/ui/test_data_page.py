@@ -11,8 +11,10 @@ from PySide6.QtWidgets import QApplication, QLabel
 from qlora_studio.core.data_report import (
     Check,
     DataReport,
+    Neighbour,
     Rejection,
     RowCounts,
+    RowPack,
     RowPreview,
     RowsReport,
     RowSummary,
@@ -213,3 +215,36 @@ def reading() -> RunState:
     for event in (started, PhaseChanged(phase="reading_data"), progress):
         state = reduce(state, event)
     return state
+
+
+def test_the_xray_of_a_packed_row_shows_its_neighbours_and_says_which_they_are(filled: DataPage) -> None:
+    own = (TokenPiece(id=7, string="Hi", trained=True),)
+    other = (TokenPiece(id=8, string="Ho", trained=True, packed=True),) * 3
+    pack = RowPack(
+        number=1,
+        packs=9,
+        tokens=7,
+        before=(Neighbour(number=4, tokens=other),),
+        after=(Neighbour(number=6, tokens=other),),
+    )
+    filled.render_rows(
+        RowsReport(
+            rows=(RowPreview(number=0, line=1, verdict="ok", text="Hi", tokens=own, part="training", pack=pack),)
+        )
+    )
+    assert [piece.string for piece in filled.xray.tokens.tokens()] == ["Ho"] * 3 + ["Hi"] + ["Ho"] * 3
+    assert "In pack 2 of 9: with 2 other rows, 7 tokens" in texts(filled)
+    assert filled.xray._neighbour.isVisibleTo(filled)
+    filled.render_rows(RowsReport(rows=(RowPreview(number=0, line=1, verdict="ok", text="Hi", tokens=own),)))
+    assert not filled.xray._neighbour.isVisibleTo(filled)
+
+
+def test_where_the_answers_cannot_be_told_the_full_text_is_trained_only_when_the_user_agrees(filled: DataPage) -> None:
+    asked: list[dict[str, object]] = []
+    filled.settings_requested.connect(asked.append)
+    assert not filled.agree.isVisibleTo(filled)
+    assert filled._report is not None
+    filled.render_report(filled._report.model_copy(update={"supported": False, "refused": "It cannot be told."}))
+    assert filled.agree.isVisibleTo(filled)
+    filled.agree.click()
+    assert asked == [{"training.loss_on": "all"}]

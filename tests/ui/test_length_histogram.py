@@ -31,7 +31,7 @@ def statistics(lengths: list[int] = LENGTHS, max_length: int = 512) -> LengthSta
         rows_beyond=tuple(sum(length > edge for length in lengths) for edge in edges),
         trained_beyond=tuple(sum(max(0, length - edge) for length in lengths) // 2 for edge in edges),
         quantiles={"50": 250, "95": 990},
-        keeps={"100": max(lengths)},
+        keeps={"95": 400, "99": 800, "100": max(lengths)},
         cut_rows=2,
         lost_tokens=300,
         lost_share=0.2,
@@ -74,7 +74,7 @@ def test_what_lies_beyond_a_length_is_exact_at_the_edges_and_falls_between_them(
 def test_what_is_cut_off_is_said_in_words() -> None:
     assert cut_text(statistics(), 1024) == "Nothing is cut off: the longest row has 990 tokens."
     assert cut_text(statistics(), 512).startswith("About 2 rows are cut, ")
-    assert cut_text(statistics(), 512).endswith("990 keeps all.")
+    assert cut_text(statistics(), 512).endswith("A max length of 400 keeps 95 %, 800 keeps 99 %, 990 keeps all.")
 
 
 @pytest.fixture

@@ -30,6 +30,26 @@ def test_a_store_that_was_fed_in_pieces_equals_the_replay_of_the_folder(qapp: QA
     assert store.state.phase == Phase.FINISHED
 
 
+def test_a_long_replay_is_applied_bit_by_bit_in_order(
+    qapp: QApplication, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    events = (*illustrative_events(4000), Finished())
+    store, applied = RunStore(), []
+    store.open(write_illustrative_run(tmp_path / "run", steps=1))
+    store.events_applied.connect(applied.extend)
+    store.take(events[:2000])
+    assert 0 < len(applied) < 2000
+    store.take(events[2000:])
+    wait_until(lambda: store.state.phase == Phase.FINISHED)
+    assert tuple(applied) == events
+    assert store.state.step == 4000
+    store.take(events)
+    store.forget()
+    count = len(applied)
+    qapp.processEvents()
+    assert len(applied) == count < 2 * len(events)
+
+
 def test_a_store_tells_once_a_batch_that_it_changed(qapp: QApplication) -> None:
     store = RunStore()
     told: list[int] = []

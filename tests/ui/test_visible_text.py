@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qlora_studio.ui.visible_text import Run, visible_runs, visible_text
+from qlora_studio.ui.visible_text import Run, visible_lines, visible_runs, visible_text
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,10 @@ def test_a_character_without_a_shape_is_shown_by_its_name(text: str, shown: str)
 
 def test_a_line_end_is_marked_and_ends_the_line() -> None:
     assert visible_runs("a\nb") == [Run("a"), Run("⏎", ends_line=True), Run("b")]
+
+
+def test_a_text_of_several_lines_keeps_them_and_shows_what_is_hidden() -> None:
+    assert visible_lines("one\ttwo\n\u202egnp.exe\u200b") == "one\ttwo\n‹RLO›gnp.exe‹ZWSP›"
 
 
 @given(st.text())

@@ -12,6 +12,7 @@ from qlora_studio.core.run_config_text import to_toml
 from qlora_studio.core.serving import serving_commands
 from qlora_studio.storage import fingerprint
 from qlora_studio.storage.export_folder import read_manifest
+from qlora_studio.storage.model_folder import licence
 from qlora_studio.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def _card_facts(source: "ExportSource", shape: ExportFormat, usage: tuple[tuple[
     after = manifest.get("evaluation_loss", state.evaluation.loss if state.evaluation else None)
     return CardFacts(
         title=source.config.name,
+        licence=licence(source.base),
         training_rows=state.dataset.training_rows if state.dataset else 0,
         evaluation_rows=state.dataset.evaluation_rows if state.dataset else 0,
         data_hash=_data_hash(source.config.data.path),

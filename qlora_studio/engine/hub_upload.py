@@ -93,7 +93,14 @@ def _errors_in_words(repository: str) -> Iterator[None]:
         raise _refused(repository, status, str(error)) from error
     except OfflineModeIsEnabled as error:
         raise _not_reached("The hub is switched off here: HF_HUB_OFFLINE is set.", str(error)) from error
-    except (broken, OSError, RuntimeError, ValueError) as error:
+    except ValueError as error:  # what is wrong with the model card's head, or with the request
+        words = str(error).strip().splitlines()
+        raise StudioError(
+            f"The hub does not take this: {words[0] if words else 'it did not say why'}",
+            kind="hub_refused",
+            detail=str(error),
+        ) from error
+    except (broken, OSError, RuntimeError) as error:
         raise _not_reached("The hub could not be reached, or broke off.", str(error)) from error
 
 

@@ -5,6 +5,7 @@ Untouched tensors are copied byte for byte. Where no name, dtype or shape change
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -135,12 +136,24 @@ def copy_companions(out: Path, *folders: Path) -> list[str]:
 
 
 def peak_rss() -> int:
-    """Return the largest resident size that this process ever had, in bytes."""
+    """Return the largest resident size that this process ever had, in bytes.
+
+    Linux's getrusage also counts what the parent had when it started this process; its status file does not.
+    """
+    if found := re.search(r"VmHWM:\s+(\d+) kB", _status()):
+        return int(found[1]) * 1024
     try:
         import resource
     except ImportError:  # Windows
         return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _status() -> str:
+    try:
+        return Path("/proc/self/status").read_text("utf-8")
+    except OSError:  # another system
+        return ""
 
 
 class _HashingWriter:

@@ -18,6 +18,7 @@ def make_run(folder: Path, family: str = "llama", *, method: str = "nf4", **lora
     """Return a finished run under `folder`, with held-out rows."""
     base = make_tokenizer(make_base(folder / "base-model", family, dtype=torch.bfloat16))
     (base / "generation_config.json").write_text(json.dumps({"eos_token_id": 2}))
+    (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A base\n")
     data = folder / "data.jsonl"
     rows = [
         {"messages": [{"role": "user", "content": f"what is {n}?"}, {"role": "assistant", "content": f"a number, {n}"}]}

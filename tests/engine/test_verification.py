@@ -84,6 +84,7 @@ def test_an_export_keeps_adapter_config_and_base_beside_it(exported: dict[str, P
     for shape, folder in exported.items():
         assert (folder / "training" / "run.toml").is_file()
         assert json.loads((folder / "training" / "base.json").read_text())["source"] == "base-model"
+        assert "license: apache-2.0\n" in (folder / "README.md").read_text()
         place = folder if shape == "adapter" else folder / "training" / "adapter"
         assert (place / "adapter_model.safetensors").is_file()
 

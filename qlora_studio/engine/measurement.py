@@ -129,11 +129,11 @@ def greedy(model: Any, prompt: Sequence[int], stops: Sequence[int], *, tokens: i
     return [int(token) for token in output[0, len(prompt) :]]
 
 
-def margin(model: Any, ids: Sequence[int]) -> float:
-    """Return by how much the likeliest next token leads the second, as a difference of probabilities."""
+def lead(model: Any, ids: Sequence[int], token: int) -> float:
+    """Return by how much the likeliest next token leads `token`, as a difference of probabilities."""
     with torch.inference_mode():
-        best = torch.softmax(_logits(model, ids)[-1], dim=-1).topk(2).values
-    return float(best[0] - best[1])
+        likely = torch.softmax(_logits(model, ids)[-1], dim=-1)
+    return float(likely.max() - likely[token])
 
 
 def comparison_dtype(parameters: int) -> torch.dtype:

@@ -160,21 +160,33 @@ def _check_answers(
     """The same greedy answers; another one only where two tokens were about as likely, and shown."""
     limit, worst = _MARGINS.get(subject.precision, 1.0), 0.0
     decode = subject.tokenizer.decode if subject.tokenizer is not None else str
-    same = 0
+    same, parting = 0, ""
     for text, prompt, answer in zip(_PROMPTS, references.prompts, answers, strict=True):
         other = measurement.greedy(export, prompt, references.stops, tokens=_ANSWER_TOKENS)
         entry = {"prompt": text, "adapter": decode(answer), "export": decode(other), "same": answer == other}
         if answer == other:
             same += 1
         else:
-            first = next((i for i, pair in enumerate(zip(answer, other, strict=False)) if pair[0] != pair[1]), 0)
-            lead = measurement.margin(export, [*prompt, *answer[:first]])
+            first = _first_difference(answer, other)
+            wanted, got = ((ids + references.stops)[first : first + 1] for ids in (answer, other))
+            lead = measurement.lead(export, [*prompt, *answer[:first]], wanted[0]) if wanted else 1.0
             entry |= {"first_difference": first, "lead": lead}
+            if lead >= worst:
+                after = decode(answer[max(0, first - 6) : first])
+                parting = (
+                    f" After {after!r} the adapter goes on with {decode(wanted)!r}, the export with {decode(got)!r}."
+                )
             worst = max(worst, lead)
         found.answers.append(entry)
     text = f"{same} of {len(answers)} greedy answers are the same"
-    text += "." if same == len(answers) else f"; the others part where one token leads by {worst:.2g} of probability."
-    found.add("answers", worst <= limit, text)
+    text += f"; the others part where one token leads by {worst:.2g} of probability." if parting else "."
+    found.add("answers", worst <= limit, text + parting)
+
+
+def _first_difference(one: list[int], other: list[int]) -> int:
+    """Return the index of the first token that differs; where one answer ends, it is the other's next one."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((index for index, pair in pairs if pair[0] != pair[1]), min(len(one), len(other)))
 
 
 def _unmerged(subject: Subject) -> Any:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -252,3 +254,18 @@ def test_a_quantized_base_is_refused(tmp_path: Path) -> None:
     (base / "config.json").write_text(json.dumps({**config, "quantization_config": {"load_in_4bit": True}}))
     with pytest.raises(StudioError, match="quantized"):
         merge_adapter(base, adapter, tmp_path / "out")
+
+
+_ASKS = """
+import subprocess, sys
+parent = b"x" * (900 << 20)
+program = "from qlora_studio.engine.merge import peak_rss; print(peak_rss())"
+print(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout, len(parent))
+"""
+
+
+def test_a_peak_of_memory_is_a_processs_own_and_not_that_of_who_started_it(
+    run_python: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    peak, parent = map(int, run_python(_ASKS).stdout.split())
+    assert 50 << 20 < peak < parent

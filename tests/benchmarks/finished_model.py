@@ -2,6 +2,8 @@
 
     python -m tests.benchmarks.finished_model [--steps 100] [--folder DIR] [--json FILE]
 
+The last figures are kept in tests/benchmarks/results/finished_model.json.
+
 The text is this program's own source, in pieces, on whose tokens the loss counts in full; a tenth of the pieces is held
 out. Training, merging into both bases, GGUF and verification go through the real jobs in processes of their own. The
 table is made from the verification reports: held-out loss, and divergence from the adapter as it was trained.

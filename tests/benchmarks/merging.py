@@ -2,6 +2,8 @@
 
     python -m tests.benchmarks.merging [--sizes 1b 3b] [--rounds 2] [--folder DIR] [--json FILE]
 
+The last figures are kept in tests/benchmarks/results/merging.json.
+
 Random bf16 Llamas are written, merged by both in processes of their own, compared tensor by tensor, and deleted. Both
 write the same bytes; ours also hashes them and waits for the disk.
 """

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from qlora_studio.core.estimate import Estimate
 from qlora_studio.core.estimator import estimate_setup
-from qlora_studio.core.memory_setup import MemorySetup
+from qlora_studio.core.memory_setup import Attention, MemorySetup
 from qlora_studio.core.model_shape import ModelShape, shape_from_config
 
 # What the article prints, in GB: full fine-tuning, LoRA in 16 bit, QLoRA.
@@ -21,28 +21,31 @@ class MethodRow:
 
 
 def compare_methods(
-    shape: ModelShape, *, rank: int = 16, batch: int = 1, row_tokens: int = 512, context_bytes: int | None = None
+    shape: ModelShape, setup: MemorySetup | None = None, *, context_bytes: int | None = None
 ) -> tuple[MethodRow, ...]:
-    """Return what full fine-tuning, LoRA and QLoRA of a model take, each with checkpointing and short rows.
+    """Return what full fine-tuning, LoRA and QLoRA of a model take, with a run's setup in all else.
 
+    Without one, it is the article's table: rank 16, one row of 512 tokens at a time, checkpointing.
     Full fine-tuning is the usual mixed precision: weights, gradients and both AdamW moments in fp32, 16 bytes a
     parameter. LoRA keeps the frozen base in 16 bit, QLoRA in NF4 with double quantization and a paged optimizer.
     """
-    common = MemorySetup(
-        rank=rank, targets=shape.targets("auto"), batch=batch, row_tokens=row_tokens,
-        attention="eager" if shape.eager_only else "flash",
-    )  # fmt: skip
+    common = setup or _article_setup(shape)
+    whole = replace(common, quantization="none", optimizer="adamw_torch_fused")
+    small = common if common.quantization != "none" else replace(common, quantization="nf4", double=True)
     setups = {
-        ("full", "Full fine-tuning"): replace(
-            common, method="full", quantization="none", weight_bytes=4, optimizer="adamw_torch_fused", rank=0
-        ),
-        ("lora", "LoRA, 16-bit base"): replace(common, quantization="none", optimizer="adamw_torch_fused"),
-        ("qlora", "QLoRA, 4-bit base"): common,
+        ("full", "Full fine-tuning"): replace(whole, method="full", weight_bytes=4, rank=0, dora=False),
+        ("lora", "LoRA, 16-bit base"): whole,
+        ("qlora", "QLoRA, 4-bit base"): small,
     }
     return tuple(
         MethodRow(key, label, estimate_setup(shape, setup, context_bytes=context_bytes))
         for (key, label), setup in setups.items()
     )
+
+
+def _article_setup(shape: ModelShape) -> MemorySetup:
+    attention: Attention = "eager" if shape.eager_only else "flash"
+    return MemorySetup(rank=16, targets=shape.targets("auto"), row_tokens=512, attention=attention)
 
 
 def article_shapes() -> dict[str, ModelShape]:

@@ -31,7 +31,9 @@ def build_meta_model(config: Any, setup: MemorySetup, dtype: torch.dtype) -> Any
     if setup.method == "lora":
         model = _adapt(model, setup)
     if setup.checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        # WORKAROUND older transformers, as on a machine lent for calibration, know only the older name
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     if setup.method == "lora":
         model.enable_input_require_grads()
     model.train()

@@ -53,6 +53,7 @@ class GpuPanel(QWidget):
         self._measured = Label("", "caption", wrap=True)
         self._phases_title = Label("Measured by phase, and how far from the estimate", "caption", wrap=True)
         self._phases = FactGrid()
+        self._comparison = QWidget()
         self._run_estimate: Estimate | None = None
         self._gauges = Gauges()
         self.advice = Advice()
@@ -97,6 +98,7 @@ class GpuPanel(QWidget):
             self._measured.setText(text)
             self._measured.set_tone(tone)
         self._measured.setVisible(shown)
+        self._show_comparison()
 
     def render_run(self, state: RunState | None) -> None:
         """Show what each phase of a run took beside its estimate; None, or a run on a processor, shows nothing."""
@@ -105,6 +107,7 @@ class GpuPanel(QWidget):
         self._phases.show_facts([(line.label, f"{line.measured} · {line.difference}") for line in lines])
         self._phases.setVisible(bool(lines))
         self._phases_title.setVisible(bool(lines))
+        self._show_comparison()
 
     def fit(self) -> Fit | None:
         """Return what the chip says; None where there is no estimate, or no card to judge it by."""
@@ -127,7 +130,7 @@ class GpuPanel(QWidget):
         estimate, fit = self._estimate, self.fit()
         self._estimate_bar.setVisible(True)
         if estimate is None:
-            self._estimate_bar.show_bar(BarView("Estimate for this run", "", "", (), 1))
+            self._estimate_bar.show_bar(BarView("Estimate", "", "", (), 1))
         else:
             scale = self._scale() or round(estimate.total_bytes * 1.25)
             title = estimate_title(estimate, self._assumed[0] if self._assumed else "")
@@ -135,6 +138,10 @@ class GpuPanel(QWidget):
         if fit is not None:
             self._estimate_bar.chip.show_word(*FIT_WORDS[fit.verdict])
         self._estimate_bar.chip.setVisible(fit is not None)
+
+    def _show_comparison(self) -> None:
+        """Leave no gap where nothing was measured."""
+        self._comparison.setHidden(self._measured.isHidden() and self._phases.isHidden())
 
     def _scale(self) -> int | None:
         if self._assumed is not None:
@@ -147,6 +154,11 @@ class GpuPanel(QWidget):
         return available_bytes(self._sample) if self._sample is not None else None
 
     def _build(self) -> None:
+        inner = column(self._comparison, margins=(0, 0, 0, 12), spacing=8)
+        for measured in (self._measured, self._phases_title, self._phases):
+            inner.addWidget(measured)
+            measured.hide()
+        self._comparison.hide()
         content = QWidget()
         content.setProperty("surface", "clear")
         box = column(content, margins=(16, 20, 16, 16), spacing=0)
@@ -157,9 +169,7 @@ class GpuPanel(QWidget):
             (self._now_bar, 12),
             (self._legend, 12),
             (Rule(), 12),
-            (self._measured, 12),
-            (self._phases_title, 6),
-            (self._phases, 12),
+            (self._comparison, 0),
             (self._gauges, 0),
         ):
             box.addWidget(part)
@@ -167,8 +177,6 @@ class GpuPanel(QWidget):
         box.addStretch(1)
         box.addSpacing(12)
         box.addWidget(self.advice)
-        for part in (self._measured, self._phases, self._phases_title):
-            part.hide()
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)

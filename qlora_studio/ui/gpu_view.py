@@ -47,7 +47,7 @@ def available_bytes(sample: GpuSample) -> int | None:
     return sample.total_bytes - (sample.reserved_bytes or 0) - (sample.other_bytes or 0)
 
 
-def estimate_bar(estimate: Estimate, total: int, title: str = "Estimate for this run") -> BarView:
+def estimate_bar(estimate: Estimate, total: int, title: str = "Estimate") -> BarView:
     """Return the bar of an estimate on a scale from 0 to `total`."""
     parts = tuple(
         Part(component.label, component.bytes, _TOKENS.get(component.key, "other")) for component in estimate.components
@@ -61,8 +61,8 @@ def estimate_title(estimate: Estimate, assumed: str) -> str:
     if assumed:
         return f"Estimate on {assumed}"
     if estimate.level == "probed":
-        return "Estimate, probed here"
-    return "Estimate for this run" if estimate.context_bytes else "Estimate, on a card"
+        return "Estimate, probed"
+    return "Estimate" if estimate.context_bytes else "Estimate, on a card"
 
 
 def card_bar(sample: GpuSample) -> BarView:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from PySide6.QtCore import Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QLineEdit, QPlainTextEdit
 
 from qlora_studio.core.quantity import bytes_text
@@ -47,6 +48,7 @@ _METHODS = (
     Column("In all", lambda line: bytes_text(line.total_bytes), right=True),
     Column("This card", lambda line: line.fit, tone=lambda line: line.tone),
 )
+_NARROW = 700
 _TRAINED = "What is trained, with its gradients and the optimizer's state"
 
 
@@ -119,6 +121,12 @@ class ModelPage(Page):
         on = f"Judged with the settings of this run, on {card}." if card else "Choose a card in Settings to judge them."
         self._card.setText(on)
 
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave parts of the totals out where the window is narrow: which way is which matters more."""
+        super().resizeEvent(event)
+        for index in (2, 3):
+            self._method_table.setColumnHidden(index, event.size().width() < _NARROW)
+
     def render_methods(self, lines: Sequence[MethodLine]) -> None:
         """Show the ways to train the chosen model; none hides them."""
         self.methods.set_rows(tuple(lines))
@@ -168,9 +176,9 @@ class ModelPage(Page):
 
     def _comparison(self) -> Card:
         self._methods = Card("Three ways to train it")
-        text = "Graphics memory with this run's rank, batch and length; computed for this model."
+        text = "Graphics memory with this run's settings; computed for this model."
         self.methods = TableModel(_METHODS)
-        table = Table(self.methods, name="Ways to train the model")
+        table = self._method_table = Table(self.methods, name="Ways to train the model")
         table.setFixedHeight(4 * ROW_HEIGHT + 2)
         self._methods.add(Label(text, "caption", wrap=True), table)
         self._methods.hide()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from qlora_studio.core.estimator import estimate
 from qlora_studio.core.fit import Verdict, judge
+from qlora_studio.core.memory_setup import MemorySetup
 from qlora_studio.core.method_comparison import MethodRow, compare_methods
 from qlora_studio.core.model_shape import ModelShape
 from qlora_studio.core.quantity import bytes_text, count_text
@@ -38,19 +39,12 @@ class MethodLine:
         return VERDICT_TONES[self.verdict] if self.verdict else "muted"
 
 
-def method_lines(shape: ModelShape, config: RunConfig, free: int) -> tuple[MethodLine, ...]:
-    """Return full fine-tuning, LoRA and QLoRA of a model with this run's rank, batch and length.
+def method_lines(shape: ModelShape, setup: MemorySetup, free: int, context: int | None) -> tuple[MethodLine, ...]:
+    """Return full fine-tuning, LoRA and QLoRA of a model, with a run's setup in all else.
 
-    `free` is what a run can have of the card, 0 where there is none.
+    `free` is what a run can have of the card, 0 where there is none; `context` is the card's, None where not known.
     """
-    training = config.training
-    rows = compare_methods(
-        shape,
-        rank=config.lora.rank,
-        batch=training.batch_size,
-        row_tokens=training.max_length,
-        context_bytes=None if free else 0,
-    )
+    rows = compare_methods(shape, setup, context_bytes=context)
     return tuple(_method_line(row, free) for row in rows)
 
 

@@ -6,6 +6,7 @@ from qlora_studio.core.estimator import estimate
 from qlora_studio.core.fit import judge
 from qlora_studio.core.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.job import DownloadJob
+from qlora_studio.core.memory_setup import setup_for
 from qlora_studio.core.problem import StudioError
 from qlora_studio.core.recommendation import with_recommendations
 from qlora_studio.core.run_config import RunConfig
@@ -87,8 +88,14 @@ class ModelWiring(QObject):
     def _compare_methods(self) -> None:
         found = self._studio.estimates.found
         shape = found.facts.shape if found is not None and found.facts is not None else None
-        config = self._studio.draft.config
-        self._page.render_methods(method_lines(shape, config, self._card()[1]) if shape is not None else ())
+        estimate = self._studio.estimates.estimate
+        if shape is None or estimate is None:
+            self._page.render_methods(())
+            return
+        name, free = self._card()
+        config, rows = self._studio.draft.config, self._studio.estimates.row_tokens
+        setup = setup_for(config, shape, row_tokens=rows, gpu=find_gpu(name))
+        self._page.render_methods(method_lines(shape, setup, free, estimate.context_bytes))
 
     def _card(self) -> tuple[str, int]:
         """Return the card's name and what a run can have of it; nothing and 0 where none is known."""

@@ -2,9 +2,11 @@
 
     python tests/gpu/calibrate_vram.py            eight minutes at most; needs an NVIDIA card
     python tests/gpu/calibrate_vram.py --dry-run  the same steps on the CPU with tiny models: shows that the code runs
+    python tests/gpu/calibrate_vram.py --plan     what would be measured, and by the formula how large it is
 
 Some 25 configurations with random weights, two steps each, by the code that a run uses. Prints formula, trace,
-allocated, reserved and what NVML shows, and stores the table under tests/benchmarks/results/.
+allocated, reserved and what NVML shows, and stores the table under tests/benchmarks/results/. What does not fit on the
+card, fails, or cannot be traced with the libraries there is noted, and the rest goes on.
 """
 
 import argparse
@@ -15,13 +17,17 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from calibration_plan import Measurement, Plan, plans
 
-TIME_LIMIT = 450.0  # seconds, for all of it
+if TYPE_CHECKING:
+    from qlora_studio.core.memory_setup import MemorySetup
+    from qlora_studio.engine.traced_step import TracedStep
+
+MEASURING_LIMIT, TIME_LIMIT = 330.0, 460.0  # seconds until no step is begun, and until nothing is traced any more
 MIB = 1 << 20
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 
@@ -30,7 +36,11 @@ def main() -> int:
     """Measure every plan, trace it, print and store the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dry-run", action="store_true", help="run tiny models on the CPU")
-    dry_run = parser.parse_args().dry_run
+    parser.add_argument("--plan", action="store_true", help="list what would be measured, and measure nothing")
+    arguments = parser.parse_args()
+    dry_run = arguments.dry_run
+    if arguments.plan:
+        return _print_plans()
     if not dry_run and not _card_name():
         print("No NVIDIA card is here, so nothing was measured. Try --dry-run.")
         return 0
@@ -38,12 +48,31 @@ def main() -> int:
     measured: list[Measurement] = []
     for expandable in (True, False):
         chosen = [plan for plan in plans(tiny=dry_run) if plan.expandable == expandable]
-        left = TIME_LIMIT - (time.monotonic() - started)
+        left = MEASURING_LIMIT - (time.monotonic() - started)
         measured += _measure_in_child(chosen, dry_run=dry_run, seconds=left)
-    rows = [_row(plan, result) for plan, result in zip(_in_order(dry_run), measured, strict=False)]
+    by_name = {result.name: result for result in measured}
+    rows = []
+    for plan in _in_order(dry_run):
+        result = by_name.get(plan.name, Measurement(plan.name, note="the measuring process ended"))
+        rows.append(_row(plan, result, trace=time.monotonic() - started < TIME_LIMIT))
+        if not dry_run:
+            _store(rows)  # after each: what was measured is not lost with a trace that fails
     _print_table(rows)
     if not dry_run:
-        _store(rows)
+        print(f"Stored under {RESULTS}")
+    return 0
+
+
+def _print_plans() -> int:
+    from qlora_studio.core.estimator import estimate_setup
+    from qlora_studio.core.model_shape import shape_from_config
+
+    for plan in _in_order(tiny=False):
+        shape = shape_from_config(plan.model)
+        found = estimate_setup(shape, plan.setup(shape))
+        print(
+            f"{plan.name:44s} {found.allocated_bytes / MIB:10,.0f} MiB allocated, {found.total_bytes / MIB:,.0f} in all"
+        )
     return 0
 
 
@@ -58,47 +87,59 @@ def _measure_in_child(chosen: list[Plan], *, dry_run: bool, seconds: float) -> l
     environment = os.environ | {"PYTORCH_ALLOC_CONF": setting, "HF_HUB_OFFLINE": "1", "BITSANDBYTES_NOWELCOME": "1"}
     command = [sys.executable, str(Path(__file__).parent / "calibration_step.py"), "cpu" if dry_run else "cuda"]
     command += [str(_used_bytes() if not dry_run else 0), str(seconds), str(int(chosen[0].expandable))]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     return [Measurement(**json.loads(line)) for line in lines]
 
 
-def _row(plan: Plan, measured: Measurement) -> dict[str, Any]:
-    """Return a line of the table, sizes in MiB."""
-    import torch
-    from transformers import AutoConfig
-
+def _row(plan: Plan, measured: Measurement, *, trace: bool) -> dict[str, Any]:
+    """Return a line of the table, sizes in MiB; a trace of 0 was not made."""
     from qlora_studio.core.estimator import estimate_setup
     from qlora_studio.core.model_shape import shape_from_config
-    from qlora_studio.engine.traced_step import TraceOptions, trace_step
 
     shape = shape_from_config(plan.model)
     setup = replace(plan.setup(shape), workspace_bytes=measured.workspace_bytes)
-    options = TraceOptions(dtype=torch.bfloat16, expandable=plan.expandable, evaluate=False)
-    traced = trace_step(AutoConfig.for_model(**plan.model), setup, options)
+    traced, problem = _traced(plan, setup) if trace else (None, "no time left to trace")
     instant = estimate_setup(shape, setup)
     return {
         "name": plan.name,
         "formula": instant.allocated_bytes / MIB,
-        "trace": traced.allocated / MIB,
+        "trace": traced.allocated / MIB if traced else 0.0,
         "allocated": measured.allocated / MIB,
-        "trace_reserved": traced.reserved / MIB,
+        "trace_reserved": traced.reserved / MIB if traced else 0.0,
         "reserved": measured.reserved / MIB,
-        "managed": traced.managed / MIB,
+        "managed": (traced.managed if traced else instant.managed_bytes) / MIB,
         "process": measured.process / MIB,
-        "note": measured.note,
+        "note": measured.note or problem,
     }
+
+
+def _traced(plan: Plan, setup: "MemorySetup") -> "tuple[TracedStep | None, str]":
+    """Return the trace of a plan, or none and why: the tracer is written for the libraries of the lock file."""
+    import torch
+    from transformers import AutoConfig
+
+    from qlora_studio.core.problem import StudioError
+    from qlora_studio.engine.traced_step import TraceOptions, trace_step
+
+    options = TraceOptions(dtype=torch.bfloat16, expandable=plan.expandable, evaluate=False)
+    try:
+        return trace_step(AutoConfig.for_model(**plan.model), setup, options), ""
+    except (StudioError, RuntimeError, AttributeError, TypeError) as error:
+        return None, f"not traced: {error}"
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
     columns = ("formula", "trace", "allocated", "trace_reserved", "reserved", "managed", "process")
     print(f"{'MiB':44s}" + "".join(f"{name:>15s}" for name in columns) + "   trace/allocated")
     for row in rows:
-        ratio = f"{row['trace'] / row['allocated'] - 1:+.2%}" if row["allocated"] else row["note"]
+        both = row["allocated"] and row["trace"]
+        ratio = f"{row['trace'] / row['allocated'] - 1:+.2%}" if both else row["note"]
         print(f"{row['name']:44s}" + "".join(f"{row[name]:15,.1f}" for name in columns) + f"   {ratio}")
-    errors = [abs(row["trace"] / row["allocated"] - 1) for row in rows if row["allocated"]]
+    errors = [abs(row["trace"] / row["allocated"] - 1) for row in rows if row["allocated"] and row["trace"]]
     if errors:
         print(f"allocated: mean {sum(errors) / len(errors):.2%}, worst {max(errors):.2%} over {len(errors)} rows")
+    if any(row["allocated"] for row in rows):
         contexts = [row["process"] - row["reserved"] - row["managed"] for row in rows if row["allocated"]]
         print(f"context: {min(contexts):,.0f} to {max(contexts):,.0f} MiB outside of the allocator's pool")
 
@@ -115,7 +156,6 @@ def _store(rows: list[dict[str, Any]]) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"vram-{_card_name().lower().replace(' ', '-')}-{time.strftime('%Y%m%d')}.json"
     path.write_text(json.dumps(record, indent=1), "utf-8")
-    print(f"Stored in tests/benchmarks/results/{path.name}")
 
 
 def _card_name() -> str:

@@ -46,6 +46,8 @@ def main(device: str, used_before: int, seconds: float, expandable: bool) -> Non
                 result = _measure(plan, device, used_before)
             except torch.OutOfMemoryError:
                 result = Measurement(plan.name, note="does not fit on this card")
+            except (RuntimeError, ValueError, AttributeError) as error:
+                result = Measurement(plan.name, note=f"failed: {str(error).splitlines()[0][:120]}")
         gc.collect()
         if device == "cuda":
             torch.cuda.empty_cache()
@@ -106,7 +108,9 @@ def _model(raw: dict[str, Any], setup: MemorySetup, device: str) -> Any:
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32 if "magnitude" in name else torch.bfloat16)
     if setup.checkpointing:
-        adapted.activation_checkpointing_enable({"use_reentrant": False})
+        # older transformers know only the older name
+        enable = getattr(adapted, "activation_checkpointing_enable", None) or adapted.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     adapted.enable_input_require_grads()
     if setup.loss == "fused":
         add_fused_lm_head(adapted.get_base_model(), outputs=("log_probs", "entropy", "is_top1"))

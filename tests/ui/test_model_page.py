@@ -7,13 +7,17 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
+from qlora_studio.core.estimator import estimate
 from qlora_studio.core.events import Failed, PhaseChanged, Progressed, WorkerStarted
 from qlora_studio.core.fit import Verdict
+from qlora_studio.core.memory_setup import setup_for
+from qlora_studio.core.method_comparison import article_shapes
+from qlora_studio.core.quantity import GIB
 from qlora_studio.core.run_config import RunConfig
 from qlora_studio.core.run_state import RunState, reduce
 from qlora_studio.storage.model_files import ModelLocation, locate_model, model_facts
 from qlora_studio.ui.model_page import ModelPage
-from qlora_studio.ui.model_view import CatalogueLine, four_bit_text
+from qlora_studio.ui.model_view import CatalogueLine, four_bit_text, method_lines
 
 LEFT = Qt.MouseButton.LeftButton
 STARTER = RunConfig().with_value("model.source", "starter")
@@ -157,3 +161,22 @@ def test_what_four_bits_save_is_said_with_both_sizes(chosen: ModelPage) -> None:
     shape = model_facts(locate_model("starter")).shape
     assert shape is not None
     assert "of weights become" in four_bit_text(shape)
+
+
+def test_the_qlora_row_of_the_comparison_is_the_estimate_of_the_run_itself() -> None:
+    shape, config = article_shapes()["13B"], RunConfig()
+    found = estimate(config, shape)
+    full, lora, qlora = method_lines(shape, setup_for(config, shape), 24 * GIB, found.context_bytes)
+    assert qlora.total_bytes == found.total_bytes
+    assert (full.fit, lora.fit, qlora.fit) == ("too large", "too large", "fits")
+    assert full.total_bytes > 6 * lora.total_bytes > 12 * qlora.total_bytes
+
+
+def test_the_comparison_is_shown_for_the_chosen_model_and_not_without_one(qapp: QApplication) -> None:
+    page = ModelPage()
+    shape = article_shapes()["7B"]
+    page.render_methods(method_lines(shape, setup_for(RunConfig(), shape), 0, 0))
+    assert [page.methods.row(index).fit for index in range(page.methods.rowCount())] == ["–", "–", "–"]
+    assert not page._methods.isHidden()
+    page.render_methods(())
+    assert page._methods.isHidden()

@@ -1,0 +1,27 @@
+"""Prints what three ways to train take beside the QLoRA article's table:  python tests/benchmarks/vram_article.py
+
+docs/MEMORY.md says where the differences come from.
+"""
+
+from dataclasses import replace
+
+from qlora_studio.core.estimator import estimate_setup
+from qlora_studio.core.memory_setup import MemorySetup
+from qlora_studio.core.method_comparison import ARTICLE_GB, article_shapes, compare_methods
+
+# A QLoRA run as the article's code made it: fp32 casts of embeddings and head, full logits, fp32 adapters.
+_ARTICLE_RUN = MemorySetup(rank=16, row_tokens=512, adapter_bytes=4, loss="plain", upcast=True)
+
+
+def main() -> None:
+    """Print the table in GB (1e9 bytes): the article's figure, then ours."""
+    print("size   full            LoRA            QLoRA           QLoRA made as in the article")
+    for size, shape in article_shapes().items():
+        ours = [row.estimate.total_bytes / 1e9 for row in compare_methods(shape)]
+        as_then = estimate_setup(shape, replace(_ARTICLE_RUN, targets=shape.targets("auto"))).total_bytes / 1e9
+        pairs = "".join(f"{stated:5d} {found:7.1f}   " for stated, found in zip(ARTICLE_GB[size], ours, strict=True))
+        print(f"{size:4s} {pairs}{as_then:7.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.cli.run_source import add_run_source, run_config
 from qlora_studio.core.estimate import Estimate, estimate_from_report
-from qlora_studio.core.estimator import estimate
+from qlora_studio.core.estimator import estimate, with_context
 from qlora_studio.core.exit_code import ExitCode
 from qlora_studio.core.fit import Fit, Verdict, fit_to_gpu, judge, largest
 from qlora_studio.core.gpu_catalogue import GPUS, find_gpu
@@ -68,10 +68,11 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
     """Print the estimate and, with a card, whether it fits."""
     config, shape = _config_and_shape(arguments)
     card = _card(arguments.gpu)
+    probe = None if arguments.gpu else _probe_here()
     if arguments.level == "traced":
         result = _traced(config, arguments, console)
+        result = with_context(result, probe.context_bytes) if probe else result
     else:
-        probe = None if arguments.gpu else _probe_here()
         result = estimate(config, shape, gpu=find_gpu(card[0]) if card else None, probe=probe)
     fit = judge(result, card[1]) if card else None
     console.report({**result.to_report(), "gpu": _card_json(card, fit)})

@@ -51,6 +51,17 @@ def _as_probed(found: Estimate, probe: ProbeRecord) -> Estimate:
     )
 
 
+def with_context(found: Estimate, context_bytes: int) -> Estimate:
+    """Return an estimate with the context that was measured on the card, in place of the usual one."""
+    sizes = {component.key: component.bytes for component in found.components}
+    return replace(
+        found,
+        components=make_components(sizes | {"context": context_bytes}),
+        context_bytes=context_bytes,
+        total_bytes=found.total_bytes - found.context_bytes + context_bytes,
+    )
+
+
 def estimate_setup(shape: ModelShape, setup: MemorySetup, *, context_bytes: int | None = None) -> Estimate:
     """Return the instant estimate of a resolved setup."""
     held = resident(shape, setup)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qlora_studio.core.estimator import estimate
+from qlora_studio.core.estimator import estimate, with_context
 from qlora_studio.core.events import Probed
 from qlora_studio.core.method_comparison import article_shapes
 from qlora_studio.core.probe_record import ProbeRecord, newest_for, record_of
@@ -68,3 +68,10 @@ def test_without_a_card_there_is_no_context_in_the_estimate() -> None:
     found = estimate(RunConfig(), shape, context_bytes=0)
     assert "context" not in {component.key for component in found.components}
     assert found.total_bytes == estimate(RunConfig(), shape).total_bytes - 450 * MIB
+
+
+def test_a_measured_context_takes_the_place_of_the_usual_one() -> None:
+    found = estimate(RunConfig(), article_shapes()["7B"])
+    measured = with_context(found, 300 * MIB)
+    assert measured.total_bytes == found.total_bytes - 150 * MIB
+    assert sum(component.bytes for component in measured.components) == measured.total_bytes

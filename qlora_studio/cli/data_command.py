@@ -122,6 +122,9 @@ def _check_text(report: DataReport) -> str:
         f"{rows.repaired:,} repaired, {rows.rejected:,} rejected"
     ]
     for source in report.sources:
+        if source.mixed:
+            looks = ", ".join(f"{count:,} {form or 'unknown'}" for form, count in source.evidence.items())
+            lines.append(f"  {source.name} is mixed: {looks}; it is read as {source.format}")
         if source.unused:
             lines.append(f"  nothing is learned from these columns of {source.name}: {', '.join(source.unused)}")
     if len(report.sources) > 1:

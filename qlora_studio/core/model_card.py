@@ -9,6 +9,7 @@ from xml.sax.saxutils import escape
 
 from qlora_studio.core.quantity import count_text
 from qlora_studio.core.run_config import RunConfig
+from qlora_studio.core.source_facts import SourceFacts
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _WIDTH, _HEIGHT, _EDGE = 640, 280, 44
@@ -23,6 +24,7 @@ class CardFacts:
     training_rows: int = 0
     evaluation_rows: int = 0
     data_hash: str = ""
+    sources: tuple[SourceFacts, ...] = ()
     steps: int = 0
     checkpoint: str = "final"
     loss_before: float | None = None
@@ -70,6 +72,7 @@ def model_card(config: RunConfig, facts: CardFacts, *, has_curve: bool) -> str:
         "",
         f"- {data}: {facts.training_rows:,} rows for training, {facts.evaluation_rows:,} held out",
     ]
+    body += [_source(source) for source in facts.sources if source.commit or len(facts.sources) > 1]
     if facts.data_hash:
         body.append(f"- sha256 `{facts.data_hash}`")
     body += ["", "## Training", "", *_table(_settings(config, facts)), ""]
@@ -156,6 +159,16 @@ def _evaluation(facts: CardFacts) -> list[str]:
 
 def _table(rows: Sequence[tuple[str, Any]], head: tuple[str, str] = ("", "")) -> list[str]:
     return [f"| {head[0]} | {head[1]} |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
+
+
+def _source(source: SourceFacts) -> str:
+    """Return the line of one dataset: its part of the run, and its commit on the hub."""
+    parts = [f"weight {source.weight:g}"] if source.weight != 1 else []
+    parts += [f"subset {source.subset}"] if source.subset not in ("", "default") else []
+    parts += [f"split {source.split}"] if source.split and source.commit else []
+    parts += [f"commit `{source.commit}`"] if source.commit else []
+    named = f" ({', '.join(parts)})" if parts else ""
+    return f"- {public_name(source.path)}{named}: {source.training:,} rows, {source.evaluation:,} held out"
 
 
 def _yaml(text: str) -> str:

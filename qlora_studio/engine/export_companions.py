@@ -95,6 +95,7 @@ def _card_facts(source: "ExportSource", shape: ExportFormat, usage: tuple[tuple[
         training_rows=state.dataset.training_rows if state.dataset else 0,
         evaluation_rows=state.dataset.evaluation_rows if state.dataset else 0,
         data_hash=_data_hash(source.config.data.path),
+        sources=tuple(state.dataset.sources) if state.dataset else (),
         steps=int(manifest.get("step", state.step)),
         checkpoint=source.checkpoint,
         loss_before=before.loss if before else None,

@@ -12,13 +12,14 @@ from qlora_studio.core.run_config import RunConfig, all_settings
 from qlora_studio.ui.data_source import PATTERN
 from qlora_studio.ui.data_view import data_title
 from qlora_studio.ui.fields import ComboBox
-from qlora_studio.ui.plain_text import ElidedLabel, Label, set_tooltip
+from qlora_studio.ui.plain_text import Label, set_tooltip
 from qlora_studio.ui.side_by_side import SideBySide
 from qlora_studio.ui.source_line import SourceLine
 from qlora_studio.ui.sources_view import changed, duplicates_text, evaluation_text, removed
-from qlora_studio.ui.widgets import Button, Card, Rule, column, row
+from qlora_studio.ui.widgets import Card, Rule, column
 
 _BREAKPOINT = 600
+_FILE = "a file"  # no split is called so: it has a space
 
 
 class SourcesCard(Card):
@@ -39,16 +40,19 @@ class SourcesCard(Card):
         self.body.addLayout(self._list)
         self.duplicates = ComboBox(infos["data.duplicates"].choices)
         self.bad_rows = ComboBox(infos["data.bad_rows"].choices)
-        self.evaluation = Button("Choose a file…", "quiet", tip="Held-out rows of your own")
+        self.evaluation = ComboBox()
+        self.evaluation.setAccessibleName("Held-out rows")
         self._duplicates_text, self._bad_text = Label("", "caption"), Label("", "caption")
-        self._held_name, self._held_text = ElidedLabel(""), Label("", "caption", wrap=True)
+        self._held_text = Label("", "caption", wrap=True)
+        self._shown: list[SourceReport] = []
+        self._report: DataReport | None = None
         for name, combo in (("duplicates", self.duplicates), ("bad_rows", self.bad_rows)):
             info = infos[f"data.{name}"]
             combo.setAccessibleName(info.title)
             set_tooltip(combo, info.help)
             combo.chosen.connect(lambda value, path=info.path: self.settings_requested.emit({path: value}))
         self._build()
-        self.evaluation.clicked.connect(self._on_evaluation_clicked)
+        self.evaluation.chosen.connect(self._on_evaluation_chosen)
 
     def show_sources(self, config: RunConfig, sources: Sequence[SourceReport], report: DataReport | None) -> None:
         """Show the datasets of a draft, with what is known of them so far."""
@@ -66,10 +70,8 @@ class SourcesCard(Card):
         self._duplicates_text.setText(duplicates_text(report))
         bad = report.rows.rejected + report.rows.untrainable if report else 0
         self._bad_text.setText(counted(bad, "row") if bad else "None." if report and report.lengths else "")
-        own = config.data.evaluation
-        self._held_name.setText(data_title(own.path) + (f", {own.split}" if own.split else "") if own else "A share")
-        self._held_text.setText(evaluation_text(config.data, report))
-        self.evaluation.setText("Take a share instead" if own else "Choose a file…")
+        self._shown, self._report = known, report
+        self._show_evaluation(known, report)
 
     def _known(self, index: int, sources: Sequence[SourceReport]) -> SourceReport:
         """Return what is known of a dataset, with the draft's own weight: it may have changed since."""
@@ -89,23 +91,33 @@ class SourcesCard(Card):
     def _ask(self, settings: dict[str, Any]) -> None:
         self.settings_requested.emit(settings)
 
-    def _on_evaluation_clicked(self) -> None:
-        path = ""
-        if self._config.data.evaluation is None:
-            path, _ = QFileDialog.getOpenFileName(self, "Evaluation file", "", PATTERN)
+    def _show_evaluation(self, known: Sequence[SourceReport], report: DataReport | None) -> None:
+        """Offer a share, each other split of the first dataset, and a file."""
+        data = self._config.data
+        splits = known[0].subsets.get(known[0].subset, ()) if known else ()
+        words = {"": "A share of the rows"} | {f"={name}": f"Split {name}" for name in splits if name != known[0].split}
+        own, value = data.evaluation, ""
+        if own is not None:
+            value = f"={own.split}" if not data.evaluation_path else _FILE
+        named = data_title(data.evaluation_path) if data.evaluation_path else "A file…"
+        self.evaluation.set_choices({**words, value: words.get(value, data.evaluation_split), _FILE: named})
+        self.evaluation.set_value(value)
+        self._held_text.setText(evaluation_text(data, report))
+
+    def _on_evaluation_chosen(self, value: str) -> None:
+        path, split = "", value.removeprefix("=")
+        if value == _FILE:
+            path, split = QFileDialog.getOpenFileName(self, "Evaluation file", "", PATTERN)[0], ""
             if not path:
+                self._show_evaluation(self._shown, self._report)
                 return
-        self._ask({"data.evaluation_path": path, "data.evaluation_split": ""})
+        self._ask({"data.evaluation_path": path, "data.evaluation_split": split})
 
     def _build(self) -> None:
-        held = QWidget()
-        box = row(held, spacing=6)
-        box.addWidget(self._held_name, 1)
-        box.addWidget(self.evaluation)
         blocks = (
             _titled("Duplicates", self.duplicates, self._duplicates_text),
             _titled("Bad rows", self.bad_rows, self._bad_text),
-            _titled("Held-out rows", held, self._held_text),
+            _titled("Held-out rows", self.evaluation, self._held_text),
         )
         self.add(Rule(), SideBySide(*blocks, breakpoint=_BREAKPOINT, spacing=16))
 

@@ -6,6 +6,8 @@ import pytest
 
 from qlora_studio.core.model_card import CardFacts, loss_picture, model_card, public_config, public_name
 from qlora_studio.core.run_config import RunConfig
+from qlora_studio.core.run_config_text import from_mapping
+from qlora_studio.core.source_facts import SourceFacts
 
 CONFIG = RunConfig.model_validate(
     {
@@ -52,3 +54,17 @@ def test_the_curve_is_a_picture_that_can_be_read() -> None:
     assert root.tag.endswith("svg")
     assert len(root.findall("{http://www.w3.org/2000/svg}circle")) == 2
     assert loss_picture([], []) == ""
+
+
+def test_a_card_names_each_dataset_with_its_weight_and_its_commit_and_no_folder() -> None:
+    data = {"path": "/home/me/chats.jsonl", "more": [{"path": "maker/set", "weight": 0.5}]}
+    config = from_mapping({"model": {"source": "maker/base"}, "data": data})
+    sources = (
+        SourceFacts(name="chats.jsonl", path="/home/me/chats.jsonl", training=90, evaluation=10),
+        SourceFacts(name="maker/set", path="maker/set", weight=0.5, split="train", commit="abc123", training=50),
+    )
+    text = model_card(config, CardFacts(title="my run", sources=sources), has_curve=False)
+    assert "- chats.jsonl and maker/set: " in text
+    assert "- chats.jsonl: 90 rows, 10 held out" in text
+    assert "- maker/set (weight 0.5, split train, commit `abc123`): 50 rows, 0 held out" in text
+    assert "/home/me" not in text and "/home/me" not in str(public_config(config))

@@ -25,6 +25,7 @@ from qlora_studio.core.run_state import RunState, reduce
 from qlora_studio.core.source_facts import EvaluationFacts
 from qlora_studio.ui.data_page import DataPage
 from qlora_studio.ui.data_view import is_of
+from qlora_studio.ui.fields import ComboBox
 from qlora_studio.ui.sources_view import added, changed, fresh, removed
 
 LEFT = Qt.MouseButton.LeftButton
@@ -78,6 +79,11 @@ def asked(page: DataPage) -> list[dict[str, Any]]:
     settings: list[dict[str, Any]] = []
     page.settings_requested.connect(settings.append)
     return settings
+
+
+def choose(combo: ComboBox, words: str) -> None:
+    combo.setCurrentIndex(combo.findText(words))
+    combo.activated.emit(combo.currentIndex())
 
 
 def texts(page: DataPage) -> str:
@@ -193,13 +199,30 @@ def test_an_evaluation_file_is_chosen_here_with_its_own_counts(
 ) -> None:
     own = str(tmp_path / "own.jsonl")
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (own, ""))
-    QTest.mouseClick(page.datasets.evaluation, LEFT)
+    choose(page.datasets.evaluation, "A file…")
     page.render_config(applied(CONFIG, asked[0]))
     facts = EvaluationFacts(name="own.jsonl", path=own, ok=9, rejected=1, in_training=2, used=7)
     page.render_report(REPORT.model_copy(update={"evaluation": facts}))
     assert "7 of 10 rows · 1 rejected · 2 left out" in texts(page)
-    QTest.mouseClick(page.datasets.evaluation, LEFT)
+    assert page.datasets.evaluation.currentText() == "own.jsonl"
+    choose(page.datasets.evaluation, "A share of the rows")
     assert applied(CONFIG, asked[1]).data.evaluation is None
+
+
+def test_a_file_that_is_not_chosen_after_all_changes_nothing(
+    page: DataPage, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: ("", ""))
+    choose(page.datasets.evaluation, "A file…")
+    assert asked == []
+    assert page.datasets.evaluation.currentText() == "A share of the rows"
+
+
+def test_another_split_of_the_dataset_can_be_held_out(page: DataPage, asked: list[dict[str, Any]]) -> None:
+    page.render_config(from_mapping({"data": {"path": "maker/set"}}))
+    page.render_report(REPORT.model_copy(update={"sources": (SOURCES[1].model_copy(update={"subset": "default"}),)}))
+    choose(page.datasets.evaluation, "Split test")
+    assert asked == [{"data.evaluation_path": "", "data.evaluation_split": "test"}]
 
 
 def test_a_report_is_known_to_be_of_the_draft_by_all_its_datasets() -> None:

@@ -69,6 +69,8 @@ class DataWiring(QObject):
         """Start the job where the page is open and the draft is another than the one that was read."""
         config = self._studio.draft.config
         wanted = _what_matters(config)
+        if not config.data.path and self._read_for is not None:
+            self._forget()
         if self._window.current_page() is not self._page or not config.data.path or wanted == self._read_for:
             return
         same_rows = self._read_for is not None and self._read_for[:2] == wanted[:2]
@@ -79,11 +81,21 @@ class DataWiring(QObject):
             self._window.set_step("data", StepState.TODO)
         self._job.start(self._studio.jobs_path, DataJob(config=config, rows=_FIRST_ROWS, stay=True))
 
+    def _forget(self) -> None:
+        """Show nothing: the draft has no dataset any more."""
+        self._job.end()
+        self._read_for = self._report = None
+        self._page.clear_error()
+        self._page.render_job(None)
+        self._page.render_report(None)
+        self._window.set_step("data", StepState.TODO)
+
     def _on_job_changed(self) -> None:
         state = self._job.store.state
         self._page.render_job(state)
         if state.failure is not None:
-            self._window.set_step("data", StepState.PROBLEM)
+            is_question = state.failure.kind == "data_choice"
+            self._window.set_step("data", StepState.TODO if is_question else StepState.PROBLEM)
 
     def _on_events_applied(self, events: tuple[Event, ...]) -> None:
         for event in events:

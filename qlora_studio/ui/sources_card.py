@@ -72,6 +72,8 @@ class SourcesCard(Card):
         self._bad_text.setText(counted(bad, "row") if bad else "None." if report and report.lengths else "")
         self._shown, self._report = known, report
         self._show_evaluation(known, report)
+        for label in (self._duplicates_text, self._bad_text, self._held_text):
+            label.setVisible(bool(label.text()))
 
     def _known(self, index: int, sources: Sequence[SourceReport]) -> SourceReport:
         """Return what is known of a dataset, with the draft's own weight: it may have changed since."""

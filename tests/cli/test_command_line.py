@@ -8,6 +8,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from qlora_studio import __version__
+from qlora_studio.core.run_config_text import from_toml
 from tests.cli.conftest import Outcome
 
 Studio = Callable[..., Outcome]
@@ -112,6 +113,19 @@ def test_rank_and_rate_follow_the_size_of_the_model_unless_they_are_set(studio: 
         ranks[name] = next(line for line in run_file.read_text().splitlines() if line.startswith("rank"))
 
     assert ranks == {"advised": "rank = 64", "chosen": "rank = 8"}
+
+
+def test_several_datasets_are_named_with_their_weights(studio: Studio, tmp_path: Path) -> None:
+    run_file = tmp_path / "both.toml"
+    named = ["--model", "Qwen/Qwen3-8B", "--gpu", "H100", "--data", "maker/one", "--data", "maker/two"]
+
+    studio("fit", *named, "--weights", "1,0.5", "--write", str(run_file))
+    refused = studio("fit", *named, "--weights", "1", "--json")
+
+    data = from_toml(run_file.read_text("utf-8")).data
+    assert [(source.path, source.weight) for source in data.sources] == [("maker/one", 1.0), ("maker/two", 0.5)]
+    assert refused.code == 20
+    assert "as many weights as datasets" in refused.report["error"]["message"]
 
 
 def test_the_doctor_finds_this_installation_in_order(studio: Studio) -> None:

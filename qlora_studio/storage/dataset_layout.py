@@ -100,7 +100,7 @@ def _one(what: str, wanted: str, there: list[str], layout: Layout, source: Datas
     message = f"{source.name} has several {what}s: {words}."
     if wanted:
         message = f"{source.name} has no {what} {wanted!r}; it has: {words}."
-    advice = f"Choose a {what} (data.{what}), such as --set data.{what}={there[0]}."
+    advice = f"Choose one: data.{what} for the first dataset, such as {there[0]}, or {what} in its [[data.more]] table."
     raise DatasetChoice(message, advice, {name: tuple(splits) for name, splits in layout.items()}, source.path)
 
 

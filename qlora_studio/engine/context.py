@@ -2,10 +2,11 @@
 
 import os
 import time
+from collections.abc import Sequence
 
 import psutil
 
-from qlora_studio.core.commands import Command, Stop, parse_command
+from qlora_studio.core.commands import AcceptChanges, Command, LowerRate, Stop, parse_command
 from qlora_studio.core.events import Event, PhaseChanged, Progressed, Warned
 from qlora_studio.core.problem import StudioError
 from qlora_studio.storage.message_log import MessageLogReader, MessageLogWriter
@@ -59,6 +60,13 @@ class JobContext:
         """Return the commands that came since the last call; a Stop is remembered."""
         self._read_commands()
         found, self._waiting = self._waiting, []
+        return found
+
+    def orders(self) -> Sequence[Command]:
+        """Return on which terms the user lets a run go on; other commands stay for `commands`."""
+        self._read_commands()
+        found = [command for command in self._waiting if isinstance(command, LowerRate | AcceptChanges)]
+        self._waiting = [command for command in self._waiting if command not in found]
         return found
 
     def _read_commands(self) -> None:

@@ -43,7 +43,7 @@ from qlora_studio.storage.model_folder import read_config
 
 def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     """Train the run of the context's folder; go on from its newest safe checkpoint where there is one."""
-    config, orders = context.folder.config(), context.commands()
+    config, orders = context.folder.config(), context.orders()
     base = base_folder(config.model.source, config.model.revision, context)
     tokenizer = tokenizer_of(base)
     data = _prepare_data(config, tokenizer, context)
@@ -51,6 +51,7 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     device = choose_device(config, context)
     _require_space(config, base, context)
     resumes = bool(CheckpointFolder(context.folder.checkpoints_path).all())
+    context.phase("checking_base")
     facts = {"base": fingerprint_folder(base, anew=resumes), "data": data.fingerprint}
     checkpoint = newest_safe_checkpoint(context, facts, orders)
     config = with_lowered_rate(config, checkpoint.step if checkpoint else 0, orders, context)

@@ -25,7 +25,7 @@ class Discarding(Enum):
 
 def ask_discard(parent: QWidget, name: str) -> Discarding:
     """Ask what becomes of a run that broke off."""
-    more = "Kept, it stays in the list and can be resumed or exported later. In the trash are its checkpoints, too."
+    more = "Kept, it stays in the list and can be resumed or exported later. In the trash, its checkpoints go with it."
     box = message_box(parent, "Discard a run", f"What is to become of {name}?", more)
     keep = box.addButton("Keep it for later", QMessageBox.ButtonRole.AcceptRole)
     trash = box.addButton("Move to the trash", QMessageBox.ButtonRole.DestructiveRole)

@@ -17,6 +17,7 @@ _ACTIVITIES = {
     "downloading": "Downloading the model",
     "converting_model": "Converting the model",
     "preparing_data": "Preparing the data",
+    "checking_base": "Checking the base model",
     "loading_model": "Loading the model",
     "probing": "Trying the longest rows",
     "training": "Training",

@@ -38,7 +38,7 @@ def way_out(state: RunState) -> WayOut | None:
             "Go on all the same …",
             "Trains on with what is there now, and keeps on record that it did",
             AcceptChanges(),
-            question="The steps so far were taken with something else. What the run learns from here on may not fit to "
+            question="The steps so far were taken with something else. What the run learns from here on may not fit "
             "what it learned before, and it cannot be repeated from its settings. The run keeps a record of this.",
         )
     return None

@@ -8,6 +8,8 @@ stores them as tests/benchmarks/results/durability.json.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import statistics
@@ -150,10 +152,12 @@ class _Run:
 
     def _trainer(self, context: Any) -> Any:
         from transformers import set_seed
+        from transformers.utils.logging import disable_progress_bar
 
         from qlora_studio.engine.adapted_model import attach_adapters, load_base
         from qlora_studio.engine.training import build_trainer
 
+        disable_progress_bar()
         set_seed(self.config.training.seed)
         model = attach_adapters(load_base(self.base, self.config, self.device), self.config)
         return build_trainer(
@@ -184,8 +188,10 @@ def _report(ours: Saves, plain: Saves, arguments: argparse.Namespace) -> dict[st
 
 
 def _timed(work: Any) -> float:
+    """Do the work, without what trainers print; return its seconds."""
     began = time.perf_counter()
-    work()
+    with contextlib.redirect_stdout(io.StringIO()):
+        work()
     return time.perf_counter() - began
 
 

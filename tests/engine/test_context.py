@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.core.commands import Ask, Pause
+from qlora_studio.core.commands import AcceptChanges, Ask, LowerRate, Pause, Stop
 from qlora_studio.core.job import ChatJob
+from qlora_studio.core.problem import StudioError
 from qlora_studio.core.run_config import RunConfig
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.storage.run_folder import RunFolder
 
 
@@ -35,4 +36,30 @@ def test_a_run_that_is_resumed_does_not_obey_the_pause_of_its_last_session(
     monkeypatch.setenv("QLORA_STUDIO_COMMANDS_FROM", size(folder))
     context = JobContext(folder)
     assert context.commands() == []
+    context.close()
+
+
+def test_orders_are_taken_first_and_what_else_came_is_obeyed_later(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_config(RunConfig())
+    context = JobContext(folder)
+    for command in (LowerRate(factor=0.5), Pause(), AcceptChanges()):
+        folder.send(command)
+    assert [command.type for command in context.orders()] == ["lower_rate", "accept_changes"]
+    context.raise_if_stopped()
+    assert [command.type for command in context.commands()] == ["pause"]
+    folder.send(Stop(save=False))
+    with pytest.raises(JobStopped):
+        context.raise_if_stopped()
+    context.close()
+
+
+def test_a_context_notices_that_its_folder_is_gone(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.write_config(RunConfig())
+    context = JobContext(folder)
+    context.raise_if_gone()
+    folder.path.rename(tmp_path / "elsewhere")
+    with pytest.raises(StudioError, match="removed or moved"):
+        context.raise_if_gone()
     context.close()

@@ -171,8 +171,10 @@ def test_a_lost_card_is_tried_once_more_and_then_explained(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QLORA_STUDIO_FAULTS", "lost@3")
-    state = run_to_end(make_run(tmp_path, tiny_llama))
+    folder = make_run(tmp_path, tiny_llama)
+    state = run_to_end(folder)
     assert [event.kind for event in state.recoveries] == ["card_lost"]
+    assert [item.step for item in CheckpointFolder(folder.checkpoints_path).safe()] == [2], "saved from a lost card"
     assert state.failure is not None
     assert state.failure.kind == "card_lost"
     assert "Resume" in state.failure.advice

@@ -9,7 +9,9 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
 from qlora_studio.core.events import AdapterSaved, Finished
+from qlora_studio.storage.drive_space import DriveSpace, Writing
 from qlora_studio.storage.message_log import MessageLogWriter
+from qlora_studio.storage.presets import load_preset
 from qlora_studio.storage.run_folder import RunFolder
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.app import AppWindow
@@ -161,3 +163,16 @@ def test_a_run_that_broke_off_can_be_put_into_the_trash(
     assert not (runs / "2-broken").exists()
     (kept,) = (tmp_path / "data").rglob("run.toml")
     assert "support-bot" in kept.read_text("utf-8")
+
+
+def test_a_run_that_has_no_room_on_its_drive_is_not_started(
+    app_window: AppWindow, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = DriveSpace("/home", 1 << 20, (Writing(Path("/home"), "checkpoints", 1 << 30),))
+    monkeypatch.setattr("qlora_studio.ui.training_wiring.drives", lambda _writings: (full,))
+    app_window.studio.draft.replace(load_preset("starter"))
+    page = show(app_window, "training")
+    wait_until(lambda: "only 1.0 MiB free" in page.disk.text())  # type: ignore[attr-defined]
+    QTest.mouseClick(page.start_button, LEFT)  # type: ignore[attr-defined]
+    assert "The drive /home has no room for this run. Free 1,023 MiB there" in texts(page)
+    assert app_window.studio.runs.shown is None

@@ -147,6 +147,8 @@ def verdict_text(row: RowSummary) -> str:
     """Return a row's verdict, and why; or which row it repeats."""
     if row.verdict == "rejected" and row.reason:
         return row.reason
+    if row.part == "left_out" and row.reason:
+        return f"left out: {row.reason}"
     words = f"{row.verdict}: {row.reason}" if row.reason else str(row.verdict)
     if not row.duplicate:
         return words
@@ -155,6 +157,8 @@ def verdict_text(row: RowSummary) -> str:
 
 def verdict_tone(row: RowSummary) -> str:
     """Return the colour token of a row's verdict."""
+    if row.part == "left_out":
+        return "bad"
     return "warn" if row.duplicate and row.verdict == "ok" else _VERDICT_TONES[row.verdict]
 
 

@@ -24,7 +24,7 @@ from qlora_studio.core.run_config_text import from_mapping
 from qlora_studio.core.run_state import RunState, reduce
 from qlora_studio.core.source_facts import EvaluationFacts
 from qlora_studio.ui.data_page import DataPage
-from qlora_studio.ui.data_view import is_of
+from qlora_studio.ui.data_view import is_of, verdict_text, verdict_tone
 from qlora_studio.ui.fields import ComboBox
 from qlora_studio.ui.sources_view import added, changed, fresh, removed
 
@@ -228,3 +228,8 @@ def test_another_split_of_the_dataset_can_be_held_out(page: DataPage, asked: lis
 def test_a_report_is_known_to_be_of_the_draft_by_all_its_datasets() -> None:
     assert is_of(REPORT, CONFIG)
     assert not is_of(REPORT, from_mapping({"data": {"path": "/d/chats.jsonl"}}))
+
+
+def test_a_row_that_cannot_be_trained_is_told_as_left_out_whatever_its_verdict() -> None:
+    row = RowSummary(number=0, line=1, verdict="repaired", reason="the template leaves out", part="left_out")
+    assert (verdict_text(row), verdict_tone(row)) == ("left out: the template leaves out", "bad")

@@ -269,3 +269,27 @@ def test_a_peak_of_memory_is_a_processs_own_and_not_that_of_who_started_it(
 ) -> None:
     peak, parent = map(int, run_python(_ASKS).stdout.split())
     assert 50 << 20 < peak < parent
+
+
+_MERGES = """
+import sys
+from pathlib import Path
+from qlora_studio.engine.merge import merge_adapter, peak_rss
+merge_adapter(*map(Path, sys.argv[1:]))
+print(peak_rss())
+"""
+
+
+def test_the_memory_of_a_merge_does_not_grow_with_the_adapter(
+    tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    shape = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 12}
+    base = make_base(tmp_path / "base", "llama", dtype=torch.bfloat16, **shape)
+    peaks, sizes = [], []
+    for rank in (4, 256):
+        adapter = make_adapter(tmp_path / f"rank-{rank}", base, r=rank)
+        sizes.append((adapter / "adapter_model.safetensors").stat().st_size)
+        done = run_python(_MERGES, str(base), str(adapter), str(tmp_path / f"out-{rank}"))
+        peaks.append(int(done.stdout.split()[-1]))
+    assert sizes[1] - sizes[0] > 80 << 20
+    assert peaks[1] - peaks[0] < 40 << 20

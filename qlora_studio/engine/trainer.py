@@ -61,9 +61,8 @@ class StudioTrainer(SFTTrainer):
         self.memory.enter("forward")
         loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
         loss = fault_injection.after_loss(loss, step, batch_size)
-        self._loss_is_finite = (
-            torch.isfinite(loss) & self._loss_is_finite
-        )  # read once a step: a read waits for the card
+        # Read once a step, not here: a read waits for the card.
+        self._loss_is_finite = torch.isfinite(loss) & self._loss_is_finite
         return loss
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:

@@ -79,13 +79,21 @@ class MemoryTrace(TorchDispatchMode):
     def scratch(self, sizes: list[int], kind: str = "") -> Iterator[None]:
         """Allocate what a kernel needs while it runs."""
         kind = kind or self.kind
-        blocks = [self._allocate(size, kind) for size in sizes if size > 0]
+        blocks = [self.borrow(size, kind) for size in sizes if size > 0]
         try:
             yield
         finally:
             for block in blocks:
-                self._by_kind[kind] -= block.size
-                self.allocator.free(block)
+                self.give_back(block, kind)
+
+    def borrow(self, size: int, kind: str) -> Block:
+        """Allocate bytes that no tensor stands for, until they are given back."""
+        return self._allocate(size, kind)
+
+    def give_back(self, block: Block, kind: str) -> None:
+        """Free what was borrowed."""
+        self._by_kind[kind] -= block.size
+        self.allocator.free(block)
 
     def enter_phase(self, phase: str) -> None:
         """Count what follows to another phase."""

@@ -1,6 +1,7 @@
 """A model on meta tensors, quantized and adapted as a run's would be, and the replay of its loading onto a card."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import bitsandbytes as bnb
@@ -12,6 +13,7 @@ from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
 from qlora_studio.core.memory_setup import MemorySetup
+from qlora_studio.engine.allocator_model import Block
 from qlora_studio.engine.memory_trace import MemoryTrace
 
 _BLOCK, _NESTED_BLOCK = 64, 256
@@ -48,11 +50,13 @@ def replay_load(
     *,
     empty_cache: bool,
     moved: bool = False,
+    ahead: int = 0,
 ) -> None:
     """Put a model's tensors on the card in the order in which transformers loads them: each staged in 16 bit first.
 
     `empty_cache` is what the engine does after loading, before the adapters come. `moved` is a model that was loaded
-    into memory and then moved by `.cuda()`, module after module.
+    into memory and then moved by `.cuda()`, module after module. `ahead` tensors are on the card while one is
+    quantized: 4 where transformers loads by its threads, as versions before 5.4 did.
     """
     named = dict(model.named_parameters())
     base = [item for item in named.items() if "lora_" not in item[0]]
@@ -61,29 +65,63 @@ def replay_load(
     if setup.quantization != "none":
         with trace.scratch([_warmup_bytes([parameter for _, parameter in base], dtype)], "weights"):
             pass
-    upcast: dict[int, tuple[torch.Tensor, Any]] = {}
-    for _, parameter in base:
-        state = getattr(parameter, "quant_state", None)
-        if state is not None:
-            with trace.scratch([state.shape.numel() * dtype.itemsize], "weights"):
-                _track_quantized(trace, parameter, state)
-        elif setup.upcast and parameter.dtype == torch.float32 != dtype:
-            upcast[id(parameter)] = parameter, trace.allocator.allocate(parameter.numel() * dtype.itemsize)
-        else:
-            trace.track(parameter.data, "weights")
+    loading = _Loading(trace, [parameter for _, parameter in base], setup, dtype)
+    for index in range(len(base)):
+        for following in range(index, min(index + ahead + 1, len(base))):
+            loading.stage(following)
+        loading.finish(index)
     for buffer in model.buffers():
         trace.track(buffer, "weights")
     if setup.quantization != "none" and setup.double:
         trace.hold(_NESTED_CODE_BYTES, "weights")
-    for parameter in model.parameters():
-        if id(parameter) in upcast:
-            trace.track(parameter.data, "weights")
-            trace.allocator.free(upcast[id(parameter)][1])
+    loading.cast_up(model.parameters())
     if empty_cache:
         trace.allocator.empty_cache()
     for name, parameter in named.items():
         if "lora_" in name:
             trace.track(parameter.data, "adapter")
+
+
+class _Loading:
+    """Parameters on their way to the card: each staged in 16 bit, then quantized, kept, or cast to fp32 in the end."""
+
+    def __init__(self, trace: MemoryTrace, parameters: list[Any], setup: MemorySetup, dtype: torch.dtype) -> None:
+        self._trace, self._parameters, self._dtype = trace, parameters, dtype
+        self._casts_up = setup.upcast
+        self._staged: dict[int, Block] = {}
+        self._loaded = -1
+
+    def stage(self, index: int) -> None:
+        """Put a parameter on the card as it is in the file, once."""
+        if index <= self._loaded:
+            return
+        self._loaded = index
+        parameter = self._parameters[index]
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            self._staged[id(parameter)] = self._allocate(state.shape.numel())
+        elif self._casts_up and parameter.dtype == torch.float32 != self._dtype:
+            self._staged[id(parameter)] = self._allocate(parameter.numel())
+        else:
+            self._trace.track(parameter.data, "weights")
+
+    def finish(self, index: int) -> None:
+        """Quantize a parameter where it is to be."""
+        parameter = self._parameters[index]
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            _track_quantized(self._trace, parameter, state)
+            self._trace.give_back(self._staged.pop(id(parameter)), "weights")
+
+    def cast_up(self, order: Iterable[Any]) -> None:
+        """Replace what is still staged by fp32, as `prepare_model_for_kbit_training` does."""
+        for parameter in order:
+            if id(parameter) in self._staged:
+                self._trace.track(parameter.data, "weights")
+                self._trace.give_back(self._staged.pop(id(parameter)), "weights")
+
+    def _allocate(self, elements: int) -> Block:
+        return self._trace.borrow(elements * self._dtype.itemsize, "weights")
 
 
 def _quantize(model: Any, setup: MemorySetup, dtype: torch.dtype) -> None:

@@ -16,6 +16,7 @@ from qlora_studio.engine.memory_trace import MemoryTrace
 from qlora_studio.engine.meta_model import build_meta_model, replay_load
 
 _STEPS = 2
+_LOADING_THREADS = 4  # of transformers 5.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def trace_plain_loop(config: Any, setup: MemorySetup, dtype: torch.dtype) -> Pla
     allocator = CachingAllocator()
     trace = MemoryTrace(allocator, workspace_bytes=setup.workspace_bytes)
     model = build_meta_model(config, setup, dtype)
-    replay_load(trace, model, setup, dtype, empty_cache=False, moved=setup.quantization == "none")
+    plain = setup.quantization == "none"
+    replay_load(trace, model, setup, dtype, empty_cache=False, moved=plain, ahead=0 if plain else _LOADING_THREADS)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, foreach=True)
     batch = torch.empty(setup.batch, setup.row_tokens, dtype=torch.long, device="meta")
     trace.track(batch)

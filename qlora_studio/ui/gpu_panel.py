@@ -54,6 +54,7 @@ class GpuPanel(QWidget):
         self._phases_title = Label("Measured by phase, and how far from the estimate", "caption", wrap=True)
         self._phases = FactGrid()
         self._comparison = QWidget()
+        self._measured_bytes = 0
         self._run_estimate: Estimate | None = None
         self._gauges = Gauges()
         self.advice = Advice()
@@ -68,6 +69,7 @@ class GpuPanel(QWidget):
         self._estimate_bar.note.setVisible(estimate is None)
         self._legend.show_estimate(estimate)
         self._render_bars()
+        self._show_measured()
 
     def render_assumed(self, name: str, total_bytes: int) -> None:
         """Measure estimates against a card that is not here; an empty name ends that."""
@@ -91,14 +93,8 @@ class GpuPanel(QWidget):
 
     def render_measured(self, measured_bytes: int) -> None:
         """Show the most that the run at work took so far beside its own estimate; 0 shows nothing."""
-        estimate = self._run_estimate or self._estimate
-        shown = bool(measured_bytes and estimate)
-        if measured_bytes and estimate:
-            text, tone = measured_text(estimate, measured_bytes)
-            self._measured.setText(text)
-            self._measured.set_tone(tone)
-        self._measured.setVisible(shown)
-        self._show_comparison()
+        self._measured_bytes = measured_bytes
+        self._show_measured()
 
     def render_run(self, state: RunState | None) -> None:
         """Show what each phase of a run took beside its estimate; None, or a run on a processor, shows nothing."""
@@ -107,7 +103,7 @@ class GpuPanel(QWidget):
         self._phases.show_facts([(line.label, f"{line.measured} · {line.difference}") for line in lines])
         self._phases.setVisible(bool(lines))
         self._phases_title.setVisible(bool(lines))
-        self._show_comparison()
+        self._show_measured()
 
     def fit(self) -> Fit | None:
         """Return what the chip says; None where there is no estimate, or no card to judge it by."""
@@ -139,8 +135,14 @@ class GpuPanel(QWidget):
             self._estimate_bar.chip.show_word(*FIT_WORDS[fit.verdict])
         self._estimate_bar.chip.setVisible(fit is not None)
 
-    def _show_comparison(self) -> None:
-        """Leave no gap where nothing was measured."""
+    def _show_measured(self) -> None:
+        """Compare what was measured with the estimate; leave no gap where there is nothing to compare."""
+        estimate = self._run_estimate or self._estimate
+        if self._measured_bytes and estimate:
+            text, tone = measured_text(estimate, self._measured_bytes)
+            self._measured.setText(text)
+            self._measured.set_tone(tone)
+        self._measured.setVisible(bool(self._measured_bytes and estimate))
         self._comparison.setHidden(self._measured.isHidden() and self._phases.isHidden())
 
     def _scale(self) -> int | None:

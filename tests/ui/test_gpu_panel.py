@@ -133,6 +133,16 @@ def test_a_card_that_tells_little_is_shown_without_inventing_the_rest(qapp: QApp
     assert not any("None" in text for text in shown_texts(panel))
 
 
+def test_what_was_measured_is_compared_with_the_estimate_that_is_shown_now(qapp: QApplication) -> None:
+    panel = GpuPanel()
+    panel.render_measured(2 * GIB)
+    panel.render_estimate(estimate_of(1.0))
+    assert any("over the estimate" in text for text in shown_texts(panel))
+
+    panel.render_estimate(estimate_of(4.0))
+    assert any("under the estimate" in text for text in shown_texts(panel))
+
+
 def test_what_a_run_can_have_leaves_out_the_driver_and_other_programs() -> None:
     assert available_bytes(sample_of(worker=5.0, other=2.0, reserved=1.0)) == 21 * GIB
     assert available_bytes(ABSENT) is None

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.example import Example
+from qlora_studio.engine.byte_lengths import ByteLengths
 from qlora_studio.engine.rendering import RenderedRow, RowRenderer
 
 IGNORED = -100  # the label of a token that no loss is taken on
@@ -69,14 +70,30 @@ def tokenize(rows: Sequence[RenderedRow], tokenizer: PreTrainedTokenizerBase) ->
     return [_tokenized(row, next(encoded)) if row.text else TokenizedRow(row, [], []) for row in rows]
 
 
+def tokenize_fast(
+    rows: Sequence[RenderedRow], tokenizer: PreTrainedTokenizerBase, lengths: ByteLengths | None
+) -> list[TokenizedRow]:
+    """Return the same as `tokenize`, without offsets where the lengths of the tokens tell as much."""
+    if lengths is None:
+        return tokenize(rows, tokenizer)
+    good = [row for row in rows if row.text]
+    encoded = iter(encode([row.text for row in good], tokenizer, with_offsets=False))
+    found = [_measured(row, next(encoded).ids, lengths) if row.text else TokenizedRow(row, [], []) for row in rows]
+    missing = [index for index, row in enumerate(found) if row is None]
+    others = dict(zip(missing, tokenize([rows[index] for index in missing], tokenizer), strict=True))
+    return [others[index] if row is None else row for index, row in enumerate(found)]
+
+
 def tokenize_stream(
     batches: Iterable[tuple[T, Sequence[Example]]], renderer: RowRenderer, tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[T, list[TokenizedRow]]]:
     """Yield each batch tokenized. The next is meanwhile encoded in a thread, and the one after it rendered."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    lengths = ByteLengths.of(backend) if backend is not None else None
     with ThreadPoolExecutor(1) as thread:
         encoding: tuple[T, Future[list[TokenizedRow]]] | None = None
         for what, rendered in _rendered(batches, renderer):
-            following = what, thread.submit(tokenize, rendered, tokenizer)
+            following = what, thread.submit(tokenize_fast, rendered, tokenizer, lengths)
             if encoding is not None:
                 yield encoding[0], encoding[1].result()
             encoding = following
@@ -108,7 +125,7 @@ def problem_of(row: TokenizedRow, kept: int) -> str:
     return "its answer begins beyond the max length" if row.trained() else "no token of it would be trained"
 
 
-def encode(texts: list[str], tokenizer: Any) -> Sequence[Encoding]:
+def encode(texts: list[str], tokenizer: Any, *, with_offsets: bool = True) -> Sequence[Encoding]:
     """Return texts as tokens, with no special token added, by the tokenizer's backend where it has one."""
     if not texts:
         return []
@@ -119,7 +136,8 @@ def encode(texts: list[str], tokenizer: Any) -> Sequence[Encoding]:
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = tokenizer.split_special_tokens
-    encodings: Sequence[Encoding] = backend.encode_batch(texts, add_special_tokens=False)
+    encode_batch = backend.encode_batch if with_offsets else backend.encode_batch_fast
+    encodings: Sequence[Encoding] = encode_batch(texts, add_special_tokens=False)
     return encodings
 
 
@@ -171,6 +189,11 @@ def _last(encoding: Encoding, end: int, count: int, length: int) -> int | None:
 
 def _place(encoding: Encoding, token: int) -> tuple[int, int]:
     return encoding.token_to_chars(token) or (0, 0)
+
+
+def _measured(row: RenderedRow, ids: list[int], lengths: ByteLengths) -> TokenizedRow | None:
+    runs = lengths.runs(ids, row.spans, row.text)
+    return None if runs is None else TokenizedRow(row, ids, runs)
 
 
 def _tokenized(row: RenderedRow, encoding: Encoding) -> TokenizedRow:

@@ -1,5 +1,6 @@
 """Tokens of spans are found at a glance or one by one, and the rows on disk are those; a wrong guess is put right."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,16 @@ import pytest
 from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, normalizers
 from transformers import AutoTokenizer
 
 from qlora_studio.core.run_config_text import from_mapping
+from qlora_studio.engine.byte_lengths import ByteLengths
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.prepared_data import prepare_datasets
 from qlora_studio.engine.rendering import RenderedRow
 from qlora_studio.engine.row_file import RowFile
-from qlora_studio.engine.tokenized_rows import IGNORED, encode, runs_by_offsets, runs_of, tokenize
+from qlora_studio.engine.tokenized_rows import IGNORED, encode, runs_by_offsets, runs_of, tokenize, tokenize_fast
 from qlora_studio.storage.run_folder import RunFolder
 
 _PIECES = st.sampled_from(
@@ -29,12 +32,37 @@ def tokenizer(tiny_llama: Path) -> Any:
 
 
 @given(st.lists(st.one_of(_PIECES, st.text(max_size=8)), max_size=12).map("".join), st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 def test_the_tokens_of_a_span_are_the_same_at_a_glance_and_one_by_one(tokenizer: Any, text: str, data: Any) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
     spans = [(a, b) for a, b in zip(cuts[::2], cuts[1::2], strict=False) if a < b]
     (encoding,) = encode([text], tokenizer)
-    assert runs_of(encoding, len(encoding.ids), spans, len(text)) == runs_by_offsets(encoding.offsets, spans)
+    wanted = runs_by_offsets(encoding.offsets, spans)
+    assert runs_of(encoding, len(encoding.ids), spans, len(text)) == wanted
+    lengths = ByteLengths.of(tokenizer.backend_tokenizer)
+    assert lengths is not None
+    assert lengths.runs(encoding.ids, spans, text) in (None, wanted)
+
+
+def test_the_lengths_of_tokens_tell_where_they_stand(tokenizer: Any) -> None:
+    text = "zwölf 🙂 你好\n<|im_end|> and on."
+    spans = [(0, 3), (6, 7), (8, 21)]
+    (encoding,) = encode([text], tokenizer)
+    lengths = ByteLengths.of(tokenizer.backend_tokenizer)
+    assert lengths is not None
+    assert lengths.runs(encoding.ids, spans, text) == runs_by_offsets(encoding.offsets, spans) != []
+
+
+def test_tokens_that_are_not_what_stands_in_the_text_are_looked_up(tokenizer: Any) -> None:
+    own = copy.deepcopy(tokenizer)
+    own.add_tokens([AddedToken("<cut>", lstrip=True, rstrip=True)])
+    rows = [RenderedRow(text, ((0, 3),)) for text in ("one two", "one  <cut>  two", "", "zwölf 🙂")]
+    lengths = ByteLengths.of(own.backend_tokenizer)
+    assert lengths is not None and lengths.runs(own(rows[1].text)["input_ids"], rows[1].spans, rows[1].text) is None
+    fast = tokenize_fast(rows, own, lengths)
+    assert [(row.ids, row.runs) for row in fast] == [(row.ids, row.runs) for row in tokenize(rows, own)]
+    own.backend_tokenizer.normalizer = normalizers.Lowercase()
+    assert ByteLengths.of(own.backend_tokenizer) is None
 
 
 def test_the_backend_is_asked_for_what_the_tokenizer_says(tokenizer: Any) -> None:

@@ -29,7 +29,7 @@ class ModelWiring(QObject):
     def __init__(self, studio: Studio, window: MainWindow, page: ModelPage) -> None:
         super().__init__(window)
         self._studio, self._window, self._page = studio, window, page
-        self._judged: tuple[RunConfig, int] | None = None
+        self._judged: tuple[RunConfig, int | None, int] | None = None
         self._catalogue = Background(self)
         self._catalogue.answered.connect(lambda answer: page.render_catalogue(*answer))
         studio.draft.changed.connect(page.render_config)
@@ -37,7 +37,7 @@ class ModelWiring(QObject):
         studio.estimates.model_missing.connect(self._on_model_missing)
         studio.download.store.changed.connect(self._on_download_changed)
         studio.gpu.changed.connect(self._judge_catalogue)
-        studio.estimates.estimated.connect(lambda _result, _why_not: self._compare_methods())
+        studio.estimates.estimated.connect(lambda _result, _why_not: self._on_estimated())
         studio.settings_changed.connect(lambda _settings: self._judge_catalogue())
         window.page_shown.connect(lambda _name: self._judge_catalogue())
         page.source_requested.connect(self._on_source_requested)
@@ -80,10 +80,14 @@ class ModelWiring(QObject):
         if self._window.current_page() is not self._page:
             return
         card, free = self._card()
-        config = self._studio.draft.config
-        if self._judged is None or self._judged[0] != config or abs(self._judged[1] - free) > free // 50:
-            self._judged = (config, free)
-            self._catalogue.ask(_judged_lines, config, card, free)
+        config, rows = self._studio.draft.config, self._studio.estimates.row_tokens
+        if self._judged is None or self._judged[:2] != (config, rows) or abs(self._judged[2] - free) > free // 50:
+            self._judged = (config, rows, free)
+            self._catalogue.ask(_judged_lines, config, rows, card, free)
+
+    def _on_estimated(self) -> None:
+        self._compare_methods()
+        self._judge_catalogue()
 
     def _compare_methods(self) -> None:
         found = self._studio.estimates.found
@@ -108,10 +112,10 @@ class ModelWiring(QObject):
         return (sample.name, free) if sample is not None and free else ("", 0)
 
 
-def _judged_lines(config: RunConfig, card: str, free: int) -> tuple[list[CatalogueLine], str]:
+def _judged_lines(config: RunConfig, rows: int | None, card: str, free: int) -> tuple[list[CatalogueLine], str]:
     lines, gpu = [], find_gpu(card)
     for model in model_catalogue():
-        found = estimate(config, model.shape, context_bytes=None if card else 0, gpu=gpu)
+        found = estimate(config, model.shape, row_tokens=rows, context_bytes=None if card else 0, gpu=gpu)
         lines.append(
             CatalogueLine(
                 id=model.id,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QLabel
+from PySide6.QtWidgets import QApplication, QLabel, QWidget
 
 from qlora_studio.core.events import AdapterSaved, Finished
 from qlora_studio.storage.drive_space import DriveSpace, Writing
@@ -56,6 +56,12 @@ def app_window(
 def show(app_window: AppWindow, name: str) -> Page:
     app_window.window.show_page(name)
     return app_window.window.pages[name]
+
+
+def is_in_sight(widget: QWidget) -> bool:
+    """Whether a click in its middle would meet it: the page is laid out, and nothing covers it."""
+    window = widget.window()
+    return window.childAt(widget.mapTo(window, widget.rect().center())) is widget
 
 
 def texts(page: Page) -> str:
@@ -125,7 +131,9 @@ def test_a_trained_run_goes_from_the_list_to_the_page_that_uses_it(
     page = show(app_window, "runs")
     wait_until(lambda: page.model.rowCount() == 2)  # type: ignore[attr-defined]
     page.table.selectRow(1)  # type: ignore[attr-defined]
-    QTest.mouseClick(getattr(page, f"{name}_button"), LEFT)
+    button = getattr(page, f"{name}_button")
+    wait_until(lambda: button.isEnabled() and is_in_sight(button))
+    QTest.mouseClick(button, LEFT)
     goal = app_window.window.current_page()
     assert goal.name == name
     assert goal.run.value() == str(runs / "1-trained")  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """What the Runs page says of each run, as values."""
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -72,7 +73,10 @@ class RunLine:
 
 
 class KnownRun:
-    """What was read of a run so far: its events are read on from where the last look ended."""
+    """What was read of a run so far: its events are read on from where the last look ended.
+
+    Threads may look at once: the second waits for the first, and does not take what that has read half for the whole.
+    """
 
     def __init__(self, folder: RunFolder) -> None:
         self.line = RunLine(str(folder.path), folder.path.name)
@@ -80,12 +84,14 @@ class KnownRun:
         self._folder = folder
         self._log = MessageLogReader(folder.events_path)
         self._state = RunState()
+        self._lock = threading.Lock()
 
     def look(self) -> RunLine:
         """Return the run as it is now."""
-        stamp = _stamp(self._folder)
-        if stamp != self.stamp:
-            self.stamp, self.line = stamp, self._read()
+        with self._lock:
+            stamp = _stamp(self._folder)
+            if stamp != self.stamp:
+                self.stamp, self.line = stamp, self._read()
         return _judged(self.line, busy=self._folder.is_busy())
 
     def _read(self) -> RunLine:

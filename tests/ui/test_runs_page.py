@@ -1,5 +1,6 @@
 """The Runs page and the Settings page: what lies on disk is listed, in words, and acted upon by signals."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,6 +135,15 @@ def test_a_run_is_read_again_only_when_its_events_changed(tmp_path: Path) -> Non
         log.append(WorkerStarted(job="train", studio="0", pid=1))
         log.append(Finished())
     assert read_runs(tmp_path, known)[0].state == "finished"
+
+
+def test_a_run_that_two_threads_look_at_is_not_read_by_halves(tmp_path: Path) -> None:
+    write_illustrative_run(tmp_path / "1-done", steps=790, ending=Finished())
+    for _ in range(5):
+        known: dict[str, KnownRun] = {}
+        with ThreadPoolExecutor(4) as threads:
+            looks = [threads.submit(read_runs, tmp_path, known) for _ in range(4)]
+        assert {line.state for look in looks for line in look.result()} == {"finished"}
 
 
 def test_a_moment_of_today_is_told_by_the_clock() -> None:

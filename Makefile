@@ -61,6 +61,8 @@ screenshots: setup
 
 bench: setup
 	$(BIN)/python tests/benchmarks/reading.py
+	$(BIN)/python -m tests.benchmarks.preparing
+	$(BIN)/python -m tests.benchmarks.event_loop
 	$(BIN)/python -m tests.benchmarks.merging
 	$(BIN)/python -m tests.benchmarks.durability
 

@@ -72,6 +72,8 @@ def play(script: str, folder: RunFolder) -> int:
                     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
                     log.append(PhaseChanged(phase=f"child {child.pid}"))
                 case "signal":
+                    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it puts behind
+                        signal.signal(signal.SIGINT, signal.default_int_handler)
                     os.kill(os.getpid(), signal.Signals[value])
                     time.sleep(5)
                 case "exit":

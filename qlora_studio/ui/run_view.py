@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -247,7 +248,7 @@ def _clipping(history: MetricHistory, config: RunConfig | None) -> str:
     if config is None or len(known) < 10:
         return ""
     clipped = float((known > config.training.max_grad_norm).mean())
-    text = f"Gradient norm {float(np.median(known)):.2f}"
+    text = f"Gradient norm {median(known.tolist()):.2f}"  # numpy's own imports masked arrays: 60 ms
     return (
         f"{text}; {clipped:.0%} of the last {len(known)} steps were clipped." if clipped else f"{text}, never clipped."
     )

@@ -17,7 +17,7 @@ from qlora_studio.ui.widgets import Button, Card, Rule
 _THEMES = {"system": "As the desktop", "light": "Light", "dark": "Dark"}
 _PRIVACY = (
     "Everything stays on this machine. The program reports nothing, opens no port, and reaches the network only when "
-    "you download a model or a dataset. The libraries' own reporting is switched off."
+    "you ask for a model or a dataset of the hub, or upload an export. The libraries' own reporting is switched off."
 )
 
 

@@ -130,10 +130,27 @@ def refusal(tally: RowTally, config: RunConfig) -> StudioError | None:
         )
     if not tally.mine("training").any():
         return _refused(f"No row of {name} can be trained.{first}", "Look at the rows and checks on the Data page.")
+    if empty := _without_rows(tally, config):
+        return empty
     if config.data.bad_rows == "stop" and bad:
         return _refused(
             f"{bad} rows of {name} cannot be used.{first}",
             "Correct them, or choose to leave bad rows out.",
+        )
+    return None
+
+
+def _without_rows(tally: RowTally, config: RunConfig) -> StudioError | None:
+    """Return the refusal of a dataset that gives the run nothing: whoever names one means to train on it."""
+    for index, source in enumerate(config.data.sources):
+        counts = tally.sources[index] if index < len(tally.sources) else {}
+        if counts.get("ok", 0) + counts.get("repaired", 0) > counts.get("untrainable", 0):
+            continue
+        problem = next((item for item in tally.problems if item["source"] == index), None)
+        why = f" The first: {problem['reason']} (line {problem['line']})." if problem else ""
+        return _refused(
+            f"No row of {source.name} can be used.{why}",
+            "Say which column plays which part, check its format and encoding, or leave this dataset out.",
         )
     return None
 

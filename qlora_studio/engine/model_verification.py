@@ -33,6 +33,7 @@ TOLERANCES: dict[str, tuple[float, float]] = {
 _MARGINS = {"fp32": 0.01, "bf16": 0.1, "fp16": 0.1, "f16": 0.1, "q8_0": 0.2}
 _LARGEST_SHARE = 0.25  # of the adapter's own effect
 _NO_EFFECT = 1e-7  # nats a token: an adapter that was hardly trained
+_SMALL_EFFECT = 0.02  # nats a token: a few steps of training
 _PROMPTS = ("Hello! Who are you?", "Write one sentence about the sea.", "What is 17 + 25?")
 _ANSWER_TOKENS = 24
 
@@ -139,6 +140,10 @@ def _check_adapter(subject: Subject, divergence: float, effect: float, found: Ve
         return
     passed = divergence <= effect * _LARGEST_SHARE or effect < _NO_EFFECT
     text = f"The adapter moves the base by {effect:.2g} nats a token; the export is {divergence:.2g} from there."
+    if not passed and effect < _SMALL_EFFECT:
+        text += (
+            f" So small a change drowns in the rounding of {subject.precision}: train on, or export the adapter alone."
+        )
     found.add("adapter", passed, text)
 
 

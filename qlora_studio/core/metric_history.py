@@ -105,5 +105,6 @@ def decimated(x: Floats, y: Floats, points: int = 2000) -> tuple[Floats, Floats]
     starts = np.arange(len(parts))[kept] * size
     lowest = np.where(np.isnan(parts[kept]), np.inf, parts[kept]).argmin(axis=1)
     highest = np.where(np.isnan(parts[kept]), -np.inf, parts[kept]).argmax(axis=1)
-    index = np.unique(np.concatenate([starts + lowest, starts + highest]))
+    pairs = np.sort(np.stack([starts + lowest, starts + highest], axis=1), axis=1).ravel()
+    index = pairs[np.diff(pairs, prepend=-1) > 0]  # numpy's own `unique` imports masked arrays in the first replay
     return x[index], y[index]

@@ -108,10 +108,6 @@ class CachingAllocator:
                     pool.remove(block)
                     self.reserved -= block.size
 
-    def reset_peaks(self) -> None:
-        """Start measuring peaks anew."""
-        self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
-
     def _grow(self, pool: _Pool, size: int) -> Block:
         if self._expandable:
             return self._map(pool, size)

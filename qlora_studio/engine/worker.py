@@ -34,7 +34,18 @@ _ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive",  # threads that spin while they wait take the cores from the window and each other
 }
 
-
+# Each kind of job with the module whose `run` does it, imported when it is asked for: most of them load torch.
+_JOBS: dict[str, str] = {
+    "train": "qlora_studio.engine.train_job",
+    "data": "qlora_studio.engine.data_job",
+    "estimate": "qlora_studio.engine.estimate_job",
+    "export": "qlora_studio.engine.export_job",
+    "merge": "qlora_studio.engine.merge_job",
+    "verify": "qlora_studio.engine.verify_job",
+    "chat": "qlora_studio.engine.chat_job",
+    "download": "qlora_studio.engine.download_job",
+    "upload": "qlora_studio.engine.upload_job",
+}
 _LOCK_SECONDS = 1.0  # whoever looks whether a worker lives holds the lock for a moment
 _AGAIN = -1
 
@@ -110,7 +121,7 @@ def _recovery(failed: Failed, folder: RunFolder) -> Recovering | None:
 
 
 def _run(job: Job, context: JobContext) -> TerminalEvent:
-    module = import_module(f"qlora_studio.engine.{job.kind}_job")
+    module = import_module(_JOBS[job.kind])
     with keep.running(on_fail="pass") as awake:
         if isinstance(job, TrainJob):
             context.emit(Reported(kind="awake", report={"active": bool(awake.active)}))

@@ -57,7 +57,7 @@ check: setup
 	$(BIN)/lint-imports
 
 screenshots: setup
-	$(BIN)/python -m qlora_studio.ui.screenshots docs/screenshots
+	$(BIN)/python -m qlora_studio.ui.showcase.screenshots docs/screenshots
 
 bench: setup
 	$(BIN)/python tests/benchmarks/reading.py

@@ -22,7 +22,7 @@ def main() -> int:
 def _open_at_once() -> int:
     """Open the window without loading the commands: it shows a quarter of a second sooner."""
     from qlora_studio.cli.display import require_display
-    from qlora_studio.core.problem import StudioError
+    from qlora_studio.core.errors import StudioError
 
     try:
         require_display()
@@ -34,7 +34,7 @@ def _open_at_once() -> int:
 
 
 def _open_window(demo: bool) -> int:
-    from qlora_studio.ui.qt_check import require_qt
+    from qlora_studio.ui.window.qt_check import require_qt
 
     require_qt()
     from qlora_studio.ui import app
@@ -43,7 +43,7 @@ def _open_window(demo: bool) -> int:
 
 
 def _test_window(as_json: bool) -> int:
-    from qlora_studio.ui import self_test
+    from qlora_studio.ui.showcase import self_test
 
     return self_test.main(as_json=as_json)
 

@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.pop("QLORA_STUDIO_COMMANDS_FROM", None)
 
 _CONVERT = """
-from qlora_studio.engine.base_model import base_folder
+from qlora_studio.engine.model.base import base_folder
 base_folder("starter")
 """
 _TINY_LLAMA = """

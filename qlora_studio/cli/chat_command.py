@@ -8,13 +8,13 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import JobSession, checked
 from qlora_studio.cli.train_command import existing_run
-from qlora_studio.core.commands import Ask, Stop
-from qlora_studio.core.events import Event, TextGenerated
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.exit_code import ExitCode
-from qlora_studio.core.job import CHAT_VARIANTS, ChatJob
-from qlora_studio.core.problem import StudioError
+from qlora_studio.core.run.commands import Ask, Stop
+from qlora_studio.core.run.events import Event, TextGenerated
+from qlora_studio.core.run.job import CHAT_VARIANTS, ChatJob
 from qlora_studio.jobs.job_folders import new_job_folder
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:

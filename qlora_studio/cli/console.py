@@ -4,8 +4,8 @@ import json
 import sys
 from typing import Any
 
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.exit_code import exit_code_for
-from qlora_studio.core.problem import StudioError
 
 
 class Console:

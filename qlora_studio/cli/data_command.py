@@ -6,7 +6,7 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.cli.run_source import add_run_source, run_config
-from qlora_studio.core.data_report import (
+from qlora_studio.core.data.report import (
     DataReport,
     Neighbour,
     Rejection,
@@ -16,10 +16,10 @@ from qlora_studio.core.data_report import (
     check_json,
     preview_json,
 )
+from qlora_studio.core.errors import InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.exit_code import ExitCode
-from qlora_studio.core.job import DataJob
-from qlora_studio.core.problem import InvalidRunConfig, Problem, StudioError
-from qlora_studio.core.run_config import RunConfig
+from qlora_studio.core.run.job import DataJob
+from qlora_studio.core.run.run_config import RunConfig
 
 _NEIGHBOURS_SHOWN = 12
 

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from qlora_studio.core.problem import StudioError
+from qlora_studio.core.errors import StudioError
 
 _VARIABLES = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 

@@ -6,7 +6,7 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.core.exit_code import ExitCode
-from qlora_studio.core.job import DownloadJob
+from qlora_studio.core.run.job import DownloadJob
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:

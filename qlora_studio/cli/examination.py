@@ -10,11 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from qlora_studio.core.problem import StudioError
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.quantity import GIB, bytes_text
 from qlora_studio.jobs.gpu_monitor import GpuSample, sample_gpu
 from qlora_studio.jobs.process_memory import sample_memory
-from qlora_studio.storage.model_files import starter_path
+from qlora_studio.storage.models.location import starter_path
 from qlora_studio.storage.settings import load_settings
 
 _LEAST_FREE_DISK = 20 * GIB

@@ -7,11 +7,11 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.cli.train_command import existing_run
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.exit_code import ExitCode
-from qlora_studio.core.job import ExportJob, MergeJob, VerifyJob
-from qlora_studio.core.problem import StudioError
 from qlora_studio.core.quantity import bytes_text, duration_text
-from qlora_studio.core.run_state import RunState
+from qlora_studio.core.run.job import ExportJob, MergeJob, VerifyJob
+from qlora_studio.core.run.run_state import RunState
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:

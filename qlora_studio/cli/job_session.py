@@ -10,15 +10,15 @@ from types import FrameType
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.progress import Progress
-from qlora_studio.core.commands import Command
-from qlora_studio.core.events import Event, Failed
-from qlora_studio.core.job import Job
-from qlora_studio.core.problem import StudioError
-from qlora_studio.core.run_state import RunState, reduce
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.commands import Command
+from qlora_studio.core.run.events import Event, Failed
+from qlora_studio.core.run.job import Job
+from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.jobs.job_folders import new_job_folder
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 OnEvent = Callable[[Event], None]
 _ENDING_SECONDS = 30.0

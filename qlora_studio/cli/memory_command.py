@@ -7,24 +7,24 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.cli.run_source import add_run_source, run_config
-from qlora_studio.core.estimate import Estimate, estimate_from_report
-from qlora_studio.core.estimator import estimate, with_context
+from qlora_studio.core.errors import InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.exit_code import ExitCode
-from qlora_studio.core.fit import Fit, Verdict, fit_to_gpu, judge, largest
-from qlora_studio.core.gpu_catalogue import GPUS, find_gpu
-from qlora_studio.core.job import EstimateJob
-from qlora_studio.core.lever import levers
-from qlora_studio.core.model_shape import ModelShape
-from qlora_studio.core.probe_record import ProbeRecord, newest_for
-from qlora_studio.core.problem import InvalidRunConfig, Problem, StudioError
+from qlora_studio.core.memory.estimate import Estimate, estimate_from_report
+from qlora_studio.core.memory.estimator import estimate, with_context
+from qlora_studio.core.memory.fit import Fit, Verdict, fit_to_gpu, judge, largest
+from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
+from qlora_studio.core.memory.lever import levers
+from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
+from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text
-from qlora_studio.core.run_config import RunConfig
-from qlora_studio.core.run_config_text import to_toml
+from qlora_studio.core.run.job import EstimateJob
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.jobs.gpu_monitor import sample_gpu
-from qlora_studio.storage.model_catalogue import find_in_catalogue
-from qlora_studio.storage.model_files import locate_model, model_facts
-from qlora_studio.storage.probe_records import probe_records
-from qlora_studio.storage.run_folder import write_atomically
+from qlora_studio.storage.models.catalogue import find_in_catalogue
+from qlora_studio.storage.models.location import locate_model, model_facts
+from qlora_studio.storage.runs.probe_records import probe_records
+from qlora_studio.storage.runs.run_folder import write_atomically
 
 _FLAGS = {
     "batch": ("training.batch_size", "rows on the card at once"),

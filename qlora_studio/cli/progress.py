@@ -6,9 +6,9 @@ import time
 from types import TracebackType
 
 from qlora_studio.cli.console import Console
-from qlora_studio.core import events as ev
 from qlora_studio.core.quantity import bytes_text, count_text, duration_text
-from qlora_studio.core.run_state import RunState
+from qlora_studio.core.run import events as ev
+from qlora_studio.core.run.run_state import RunState
 
 PHASES = {
     "loading_libraries": "Loading libraries",

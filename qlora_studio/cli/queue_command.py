@@ -9,8 +9,8 @@ from qlora_studio.cli.train_command import existing_run, runs_path
 from qlora_studio.core.exit_code import ExitCode
 from qlora_studio.jobs.gpu_monitor import sample_gpu
 from qlora_studio.jobs.queue_runner import QueueRunner, queue_summary
-from qlora_studio.storage.run_folder import RunFolder
-from qlora_studio.storage.run_queue import RunQueue
+from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.run_queue import RunQueue
 
 _POLL_SECONDS = 2.0
 

@@ -7,12 +7,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from qlora_studio.core.problem import InvalidRunConfig, Problem, StudioError
-from qlora_studio.core.recommendation import with_recommendations
-from qlora_studio.core.run_config import RunConfig
-from qlora_studio.core.run_config_text import from_mapping
-from qlora_studio.storage.model_catalogue import find_in_catalogue
-from qlora_studio.storage.model_files import locate_model, model_facts
+from qlora_studio.core.errors import InvalidRunConfig, Problem, StudioError
+from qlora_studio.core.model.recommendation import with_recommendations
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_config_text import from_mapping
+from qlora_studio.storage.models.catalogue import find_in_catalogue
+from qlora_studio.storage.models.location import locate_model, model_facts
 from qlora_studio.storage.presets import preset_names, preset_text, with_resources
 
 

@@ -5,12 +5,12 @@ import sys
 import time
 from pathlib import Path
 
-from qlora_studio.core.commands import Stop
-from qlora_studio.core.events import Event, Failed, Finished, Paused, Reported, TerminalEvent, Warned, parse_event
-from qlora_studio.core.job import Job
+from qlora_studio.core.run.commands import Stop
+from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Reported, TerminalEvent, Warned, parse_event
+from qlora_studio.core.run.job import Job
 from qlora_studio.engine.context import JobContext, JobStopped
-from qlora_studio.storage.message_log import MessageLogReader
-from qlora_studio.storage.run_folder import RunFolder, create_job_folder
+from qlora_studio.storage.runs.message_log import MessageLogReader
+from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
 
 _POLL_SECONDS = 0.1
 _PATIENCE = 20.0  # seconds between asking a child to stop and killing it

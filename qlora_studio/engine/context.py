@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import psutil
 
-from qlora_studio.core.commands import AcceptChanges, Command, LowerRate, Stop, parse_command
-from qlora_studio.core.events import Event, PhaseChanged, Progressed, Warned
-from qlora_studio.core.problem import StudioError
-from qlora_studio.storage.message_log import MessageLogReader, MessageLogWriter
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate, Stop, parse_command
+from qlora_studio.core.run.events import Event, PhaseChanged, Progressed, Warned
+from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 _PROGRESS_INTERVAL = 0.1  # seconds between two Progressed of the same thing
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from qlora_studio.core.job import Job, TrainJob
-from qlora_studio.core.problem import InvalidRunConfig, StudioError
-from qlora_studio.core.run_config_text import problems_before_start
-from qlora_studio.storage.model_files import locate_model
-from qlora_studio.storage.model_folder import folder_tensors, read_config
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.core.errors import InvalidRunConfig, StudioError
+from qlora_studio.core.run.job import Job, TrainJob
+from qlora_studio.core.run.run_config_text import problems_before_start
+from qlora_studio.storage.models.folder import folder_tensors, read_config
+from qlora_studio.storage.models.location import locate_model
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 
 def preflight(job: Job, folder: RunFolder) -> None:

@@ -5,9 +5,9 @@ import sys
 import warnings
 from dataclasses import dataclass
 
-from qlora_studio.core.events import Failed, Recovering
-from qlora_studio.core.run_config import RunConfig
-from qlora_studio.core.run_state import RunState
+from qlora_studio.core.run.events import Failed, Recovering
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_state import RunState
 
 RECOVERABLE = ("out_of_memory", "card_lost")
 _MOST_HALVINGS = 2

@@ -11,15 +11,15 @@ from filelock import Timeout
 from wakepy import keep
 
 from qlora_studio import __version__
-from qlora_studio.core.events import Failed, Finished, Recovering, Reported, TerminalEvent, WorkerStarted
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.exit_code import ExitCode, exit_code_for
-from qlora_studio.core.job import Job, TrainJob
-from qlora_studio.core.problem import StudioError
+from qlora_studio.core.run.events import Failed, Finished, Recovering, Reported, TerminalEvent, WorkerStarted
+from qlora_studio.core.run.job import Job, TrainJob
 from qlora_studio.engine.context import JobContext, JobStopped
-from qlora_studio.engine.fault import failure_of
+from qlora_studio.engine.faults import failure_of
 from qlora_studio.engine.preflight import preflight
 from qlora_studio.engine.recovery import RECOVERABLE, recovery_from, start_again
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 # Read by the libraries when they are imported, so set before any of them is. trl would otherwise tell the hub of every
 # trainer that is made; transformers would ask on a terminal that is not there.
@@ -36,15 +36,15 @@ _ENVIRONMENT = {
 
 # Each kind of job with the module whose `run` does it, imported when it is asked for: most of them load torch.
 _JOBS: dict[str, str] = {
-    "train": "qlora_studio.engine.train_job",
-    "data": "qlora_studio.engine.data_job",
-    "estimate": "qlora_studio.engine.estimate_job",
-    "export": "qlora_studio.engine.export_job",
-    "merge": "qlora_studio.engine.merge_job",
-    "verify": "qlora_studio.engine.verify_job",
-    "chat": "qlora_studio.engine.chat_job",
-    "download": "qlora_studio.engine.download_job",
-    "upload": "qlora_studio.engine.upload_job",
+    "train": "qlora_studio.engine.training.job",
+    "data": "qlora_studio.engine.data.job",
+    "estimate": "qlora_studio.engine.memory.job",
+    "export": "qlora_studio.engine.export.job",
+    "merge": "qlora_studio.engine.export.merge_job",
+    "verify": "qlora_studio.engine.verification.job",
+    "chat": "qlora_studio.engine.chat.job",
+    "download": "qlora_studio.engine.model.download_job",
+    "upload": "qlora_studio.engine.export.upload_job",
 }
 _LOCK_SECONDS = 1.0  # whoever looks whether a worker lives holds the lock for a moment
 _AGAIN = -1

@@ -3,8 +3,8 @@
 import shutil
 import time
 
-from qlora_studio.core.job import Job
-from qlora_studio.storage.run_folder import RunFolder, create_job_folder
+from qlora_studio.core.run.job import Job
+from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
 from qlora_studio.storage.settings import cache_path
 
 _KEPT_SECONDS = 7 * 24 * 3600

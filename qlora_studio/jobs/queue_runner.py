@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from qlora_studio.core.problem import StudioError
-from qlora_studio.core.run_state import Phase
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.run_state import Phase
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
-from qlora_studio.storage.run_folder import RunFolder
-from qlora_studio.storage.run_queue import QueuedRun, RunQueue
+from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.run_queue import QueuedRun, RunQueue
 
 _WORDS = {Phase.FINISHED: "finished", Phase.PAUSED: "paused", Phase.STOPPED: "stopped"}
 

@@ -4,11 +4,11 @@ import threading
 import time
 from collections.abc import Iterator
 
-from qlora_studio.core.events import Event, Failed, Finished, Paused, Recovering, WorkerStarted, parse_event
 from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Recovering, WorkerStarted, parse_event
 from qlora_studio.jobs.worker_process import WorkerProcess
-from qlora_studio.storage.message_log import MessageLogReader
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.runs.message_log import MessageLogReader
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 Batch = tuple[Event, ...]
 

@@ -6,11 +6,11 @@ import time
 import psutil
 from filelock import Timeout
 
-from qlora_studio.core.events import Failed
-from qlora_studio.core.problem import StudioError
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.events import Failed
 from qlora_studio.jobs.run_follower import BREAKDOWN_ADVICE, log_tail
-from qlora_studio.storage.message_log import MessageLogWriter
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.runs.message_log import MessageLogWriter
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 _POLL_SECONDS = 0.05
 

@@ -9,10 +9,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from qlora_studio.core.commands import Command, Stop
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.exit_code import ExitCode
-from qlora_studio.core.problem import StudioError
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.core.run.commands import Command, Stop
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 # -P keeps the files of the folder it works in from being taken for Python modules.
 WORKER = (sys.executable, "-P", "-m", "qlora_studio", "worker")

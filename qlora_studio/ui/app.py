@@ -20,21 +20,21 @@ from PySide6.QtCore import QEvent, QObject, QTimer, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication, QWidget
 
-from qlora_studio.core.problem import StudioError
+from qlora_studio.core.errors import StudioError
 from qlora_studio.storage.settings import load_settings
-from qlora_studio.ui.background import Background
-from qlora_studio.ui.closing import Closing, ask_closing
-from qlora_studio.ui.gpu_panel import GpuPanel
-from qlora_studio.ui.main_window import MainWindow
-from qlora_studio.ui.model_page import ModelPage
-from qlora_studio.ui.page import Page
-from qlora_studio.ui.theme import apply_theme, chosen_theme
+from qlora_studio.ui.kit.theme import apply_theme, chosen_theme
+from qlora_studio.ui.memory.panel import GpuPanel
+from qlora_studio.ui.model.page import ModelPage
+from qlora_studio.ui.state.background import Background
+from qlora_studio.ui.window.dialogs import Closing, ask_closing
+from qlora_studio.ui.window.main_window import MainWindow
+from qlora_studio.ui.window.page import Page
 
 _TURN_SECONDS = 0.01  # of building pages, between which the window answers
 _SWITCH_SECONDS = 0.001  # how long the importing thread may keep Python for itself
 
 if TYPE_CHECKING:
-    from qlora_studio.ui.studio import Studio
+    from qlora_studio.ui.state.studio import Studio
 
 
 def main(*, demo: bool = False) -> int:
@@ -123,7 +123,7 @@ class AppWindow(QObject):
 
     def _on_import_answered(self, _module: object) -> None:
         sys.setswitchinterval(self._switch)
-        from qlora_studio.ui.studio import Studio
+        from qlora_studio.ui.state.studio import Studio
         from qlora_studio.ui.wiring import PAGES, wire_pages
 
         studio = self.studio = Studio(self._settings)

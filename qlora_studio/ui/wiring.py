@@ -3,28 +3,28 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from qlora_studio.ui.chat_page import ChatPage
-from qlora_studio.ui.data_page import DataPage
-from qlora_studio.ui.data_wiring import DataWiring
-from qlora_studio.ui.export_page import ExportPage
-from qlora_studio.ui.gpu_panel import GpuPanel
-from qlora_studio.ui.main_window import MainWindow
-from qlora_studio.ui.model_page import ModelPage
-from qlora_studio.ui.model_wiring import ModelWiring
-from qlora_studio.ui.notification import EndingNotifier
-from qlora_studio.ui.page import Page
-from qlora_studio.ui.panel_wiring import PanelWiring
-from qlora_studio.ui.run_page import RunPage
-from qlora_studio.ui.run_wiring import RunWiring
-from qlora_studio.ui.runs_list import RunsList
-from qlora_studio.ui.runs_page import RunsPage
-from qlora_studio.ui.runs_wiring import ChatWiring, ExportWiring, RunsWiring
-from qlora_studio.ui.settings_page import SettingsPage
-from qlora_studio.ui.settings_wiring import SettingsWiring
-from qlora_studio.ui.studio import Studio
-from qlora_studio.ui.training_page import TrainingPage
-from qlora_studio.ui.training_wiring import TrainingWiring
-from qlora_studio.ui.upload_wiring import UploadWiring
+from qlora_studio.ui.chat.page import ChatPage
+from qlora_studio.ui.data.page import DataPage
+from qlora_studio.ui.data.wiring import DataWiring
+from qlora_studio.ui.export.page import ExportPage
+from qlora_studio.ui.export.upload_wiring import UploadWiring
+from qlora_studio.ui.memory.panel import GpuPanel
+from qlora_studio.ui.memory.wiring import PanelWiring
+from qlora_studio.ui.model.page import ModelPage
+from qlora_studio.ui.model.wiring import ModelWiring
+from qlora_studio.ui.run.page import RunPage
+from qlora_studio.ui.run.wiring import RunWiring
+from qlora_studio.ui.runs.page import RunsPage
+from qlora_studio.ui.runs.wiring import ChatWiring, ExportWiring, RunsWiring
+from qlora_studio.ui.settings.page import SettingsPage
+from qlora_studio.ui.settings.wiring import SettingsWiring
+from qlora_studio.ui.state.run_list import RunsList
+from qlora_studio.ui.state.studio import Studio
+from qlora_studio.ui.training.page import TrainingPage
+from qlora_studio.ui.training.wiring import TrainingWiring
+from qlora_studio.ui.window.main_window import MainWindow
+from qlora_studio.ui.window.notification import EndingNotifier
+from qlora_studio.ui.window.page import Page
 
 P = TypeVar("P", bound=Page)
 

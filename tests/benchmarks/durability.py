@@ -69,12 +69,12 @@ class _Run:
     """The starter rows and a model, trained in either way."""
 
     def __init__(self, folder: Path, arguments: argparse.Namespace) -> None:
-        from qlora_studio.engine.base_model import base_folder, tokenizer_of
         from qlora_studio.engine.context import JobContext
-        from qlora_studio.engine.device import choose_device
-        from qlora_studio.engine.prepared_data import prepare_datasets
+        from qlora_studio.engine.data.prepared import prepare_datasets
+        from qlora_studio.engine.model.base import base_folder, tokenizer_of
+        from qlora_studio.engine.model.device import choose_device
         from qlora_studio.storage.presets import load_preset
-        from qlora_studio.storage.run_folder import create_run_folder
+        from qlora_studio.storage.runs.run_folder import create_run_folder
 
         settings = {
             "model.source": arguments.model,
@@ -99,9 +99,9 @@ class _Run:
 
     def durable(self, saves: Saves, name: str) -> None:
         """Train as a run does."""
-        from qlora_studio.core.events import CheckpointSaved
+        from qlora_studio.core.run.events import CheckpointSaved
         from qlora_studio.engine.context import JobContext
-        from qlora_studio.storage.run_folder import create_run_folder
+        from qlora_studio.storage.runs.run_folder import create_run_folder
 
         context = JobContext(create_run_folder(self.folder / name, self.config))
         trainer = self._trainer(context)
@@ -154,8 +154,8 @@ class _Run:
         from transformers import set_seed
         from transformers.utils.logging import disable_progress_bar
 
-        from qlora_studio.engine.adapted_model import attach_adapters, load_base
-        from qlora_studio.engine.training import build_trainer
+        from qlora_studio.engine.model.adapted import attach_adapters, load_base
+        from qlora_studio.engine.training.setup import build_trainer
 
         disable_progress_bar()
         set_seed(self.config.training.seed)

@@ -193,7 +193,7 @@ class Use:
 
     def change_theme(self, window: Any) -> None:
         """Go to the dark theme and back."""
-        from qlora_studio.ui.theme import DARK, LIGHT, apply_theme
+        from qlora_studio.ui.kit.theme import DARK, LIGHT, apply_theme
 
         for theme in (DARK, LIGHT):
             apply_theme(self._app, theme)
@@ -263,8 +263,8 @@ class Use:
 
     def watch_runs(self, window: Any, place: Path, seconds: float) -> None:
         """Replay a long run, then watch one at 40 events a second."""
-        from qlora_studio.core.events import Finished
-        from qlora_studio.ui.illustration import illustrative_events, write_illustrative_run
+        from qlora_studio.core.run.events import Finished
+        from qlora_studio.ui.showcase.sample_run import illustrative_events, write_illustrative_run
 
         page, studio = window.window.pages["run"], window.studio
         long = write_illustrative_run(place / "runs" / "long", steps=20_000, ending=Finished())
@@ -285,7 +285,7 @@ class Use:
 
 
 def _tell(folder: Any, events: list[Any]) -> None:
-    from qlora_studio.storage.message_log import MessageLogWriter
+    from qlora_studio.storage.runs.message_log import MessageLogWriter
 
     with MessageLogWriter(folder.events_path) as log:
         for event in events:

@@ -42,9 +42,9 @@ def main() -> None:
 
 def measure(place: Path, steps: int) -> dict[str, Any]:
     """Return the table, with how it came about."""
-    from qlora_studio.core.run_config_text import from_mapping
-    from qlora_studio.engine.export_companions import versions
-    from qlora_studio.storage.run_folder import create_run_folder
+    from qlora_studio.core.run.run_config_text import from_mapping
+    from qlora_studio.engine.export.sidecar import versions
+    from qlora_studio.storage.runs.run_folder import create_run_folder
 
     rows = _write_rows(place / "rows.jsonl")
     settings = (
@@ -117,10 +117,10 @@ def _work(folder: Any) -> Any:
 
 def _export(run: Any, formats: list[str], base: Any) -> list[dict[str, Any]]:
     """Return a verification report for each format. A format whose program is not here is left out."""
-    from qlora_studio.core.export_format import parse_format
-    from qlora_studio.core.job import ExportJob
-    from qlora_studio.engine.llama_cpp import find_quantizer
-    from qlora_studio.storage.run_folder import create_job_folder
+    from qlora_studio.core.export.formats import parse_format
+    from qlora_studio.core.run.job import ExportJob
+    from qlora_studio.engine.gguf.llama_cpp import find_quantizer
+    from qlora_studio.storage.runs.run_folder import create_job_folder
 
     formats = [text for text in formats if not parse_format(text).tool or find_quantizer() is not None]
     job = ExportJob(run_dir=str(run.path), formats=formats, base=base)

@@ -127,7 +127,7 @@ def _child(way: str, base: str, adapter: str, out: str) -> dict[str, float]:
         from peft import PeftModel
         from transformers import AutoModelForCausalLM
     else:
-        from qlora_studio.engine.merge import merge_adapter
+        from qlora_studio.engine.merge.writer import merge_adapter
     imported, before = time.monotonic(), _cpu()
     if way == "peft":
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
@@ -191,7 +191,7 @@ def _same(one: Path, other: Path) -> str:
     """Compare two folders tensor by tensor, one tensor at a time."""
     import torch
 
-    from qlora_studio.engine.safetensors_file import WeightsFolder
+    from qlora_studio.engine.merge.safetensors_file import WeightsFolder
 
     left, right = WeightsFolder(one), WeightsFolder(other)
     equal = sum(torch.equal(left.tensor(name), right.tensor(name)) for name in left.places)

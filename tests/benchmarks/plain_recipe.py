@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from qlora_studio.core.memory_setup import MemorySetup
-from qlora_studio.engine.allocator_model import CachingAllocator
-from qlora_studio.engine.cuda_on_meta import cuda_on_meta
-from qlora_studio.engine.memory_trace import MemoryTrace
-from qlora_studio.engine.meta_model import build_meta_model, replay_load
+from qlora_studio.core.memory.setup import MemorySetup
+from qlora_studio.engine.memory.allocator import CachingAllocator
+from qlora_studio.engine.memory.cuda_on_meta import cuda_on_meta
+from qlora_studio.engine.memory.meta_model import build_meta_model, replay_load
+from qlora_studio.engine.memory.trace import MemoryTrace
 
 _STEPS = 2
 _LOADING_THREADS = 4  # of transformers 5.0

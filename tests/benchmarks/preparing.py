@@ -111,7 +111,7 @@ def tell(best: dict[str, dict[str, float]], arguments: argparse.Namespace) -> No
 
 def measure(way: str, path: str, model: str) -> None:
     """Print the figures of one way as JSON."""
-    from qlora_studio.engine.base_model import load_tokenizer
+    from qlora_studio.engine.model.base import load_tokenizer
 
     tokenizer = load_tokenizer(model)
     with tempfile.TemporaryDirectory() as home:
@@ -132,10 +132,10 @@ def cpu_seconds() -> float:
 def prepare(path: str, tokenizer: Any, home: str) -> Any:
     """Prepare as a run does, into an empty cache."""
     os.environ["QLORA_STUDIO_HOME"] = home
-    from qlora_studio.core.run_config import RunConfig
+    from qlora_studio.core.run.run_config import RunConfig
     from qlora_studio.engine.context import JobContext
-    from qlora_studio.engine.prepared_data import prepare_datasets
-    from qlora_studio.storage.run_folder import RunFolder
+    from qlora_studio.engine.data.prepared import prepare_datasets
+    from qlora_studio.storage.runs.run_folder import RunFolder
 
     def run() -> tuple[int, int]:
         config = RunConfig.model_validate({"data": {"path": path}})

@@ -58,16 +58,16 @@ def measure(what: str, path: str, container: str) -> None:
 
 def count_surveyed(path: str, container: str) -> int:
     """Read with detection, verdicts and duplicates."""
-    from qlora_studio.core.run_config import DataSection
-    from qlora_studio.storage.dataset_reader import open_dataset
+    from qlora_studio.core.run.run_config import DataSection
+    from qlora_studio.storage.datasets.reader import open_dataset
 
     return open_dataset(DataSection(path=path)).survey().ok
 
 
 def count_rows(path: str, container: str) -> int:
     """Read the rows in a format that is known."""
-    from qlora_studio.core.run_config import DataSection
-    from qlora_studio.storage.dataset_reader import open_dataset
+    from qlora_studio.core.run.run_config import DataSection
+    from qlora_studio.storage.datasets.reader import open_dataset
 
     form = "question_answer" if container == "csv" else "messages"
     return sum(row.example is not None for row in open_dataset(DataSection(path=path, format=form)).rows())

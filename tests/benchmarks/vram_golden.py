@@ -68,7 +68,7 @@ def trace_row(row: dict[str, str]) -> Any:
     import torch
     from plain_recipe import trace_plain_loop
 
-    from qlora_studio.core.memory_setup import MemorySetup
+    from qlora_studio.core.memory.setup import MemorySetup
 
     quantized = row["quant"] != "none"
     setup = MemorySetup(

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from qlora_studio.core.run_config import RunConfig
-from qlora_studio.storage.run_folder import create_run_folder
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.runs.run_folder import create_run_folder
 
 
 def _queue(*words: str) -> tuple[int, dict[str, Any]]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from qlora_studio.core.commands import Stop
-from qlora_studio.core.events import StepDone
 from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.run.commands import Stop
+from qlora_studio.core.run.events import StepDone
 from qlora_studio.jobs.worker_process import wait_until_free
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.cli.conftest import Outcome
 
 Cli = Callable[..., Outcome]

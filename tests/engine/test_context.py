@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.core.commands import AcceptChanges, Ask, LowerRate, Pause, Stop
-from qlora_studio.core.job import ChatJob
-from qlora_studio.core.problem import StudioError
-from qlora_studio.core.run_config import RunConfig
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.commands import AcceptChanges, Ask, LowerRate, Pause, Stop
+from qlora_studio.core.run.job import ChatJob
+from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext, JobStopped
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 
 def size(folder: RunFolder) -> str:

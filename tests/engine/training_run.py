@@ -7,12 +7,12 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from qlora_studio.core.events import Event
-from qlora_studio.core.run_config_text import from_mapping
-from qlora_studio.core.run_state import RunState
+from qlora_studio.core.run.events import Event
+from qlora_studio.core.run.run_config_text import from_mapping
+from qlora_studio.core.run.run_state import RunState
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
-from qlora_studio.storage.run_folder import RunFolder, create_run_folder
+from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 
 SETTINGS = (
     "training.batch_size=2",

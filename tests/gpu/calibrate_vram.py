@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from calibration_plan import Measurement, Plan, plans
 
 if TYPE_CHECKING:
-    from qlora_studio.core.memory_setup import MemorySetup
-    from qlora_studio.engine.traced_step import TracedStep
+    from qlora_studio.core.memory.setup import MemorySetup
+    from qlora_studio.engine.memory.traced_step import TracedStep
 
 MEASURING_LIMIT, TIME_LIMIT = 330.0, 460.0  # seconds until no step is begun, and until nothing is traced any more
 MIB = 1 << 20
@@ -64,8 +64,8 @@ def main() -> int:
 
 
 def _print_plans() -> int:
-    from qlora_studio.core.estimator import estimate_setup
-    from qlora_studio.core.model_shape import shape_from_config
+    from qlora_studio.core.memory.estimator import estimate_setup
+    from qlora_studio.core.model.shape import shape_from_config
 
     for plan in _in_order(tiny=False):
         shape = shape_from_config(plan.model)
@@ -94,8 +94,8 @@ def _measure_in_child(chosen: list[Plan], *, dry_run: bool, seconds: float) -> l
 
 def _row(plan: Plan, measured: Measurement, *, trace: bool) -> dict[str, Any]:
     """Return a line of the table, sizes in MiB; a trace of 0 was not made."""
-    from qlora_studio.core.estimator import estimate_setup
-    from qlora_studio.core.model_shape import shape_from_config
+    from qlora_studio.core.memory.estimator import estimate_setup
+    from qlora_studio.core.model.shape import shape_from_config
 
     shape = shape_from_config(plan.model)
     setup = replace(plan.setup(shape), workspace_bytes=measured.workspace_bytes)
@@ -119,8 +119,8 @@ def _traced(plan: Plan, setup: "MemorySetup") -> "tuple[TracedStep | None, str]"
     import torch
     from transformers import AutoConfig
 
-    from qlora_studio.core.problem import StudioError
-    from qlora_studio.engine.traced_step import TraceOptions, trace_step
+    from qlora_studio.core.errors import StudioError
+    from qlora_studio.engine.memory.traced_step import TraceOptions, trace_step
 
     options = TraceOptions(dtype=torch.bfloat16, expandable=plan.expandable, evaluate=False)
     try:

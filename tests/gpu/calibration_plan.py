@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from qlora_studio.core.memory_setup import MemorySetup
-from qlora_studio.core.model_shape import ModelShape
+from qlora_studio.core.memory.setup import MemorySetup
+from qlora_studio.core.model.shape import ModelShape
 
 _LLAMA_1B: dict[str, Any] = {
     "model_type": "llama",

@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from calibration_plan import Measurement, Plan, plans
 
-from qlora_studio.core.memory_setup import MemorySetup
-from qlora_studio.core.model_shape import shape_from_config
+from qlora_studio.core.memory.setup import MemorySetup
+from qlora_studio.core.model.shape import shape_from_config
 
 _STEPS = 2
 _WORKSPACE, _HOPPER_WORKSPACE = 8_519_680, 33_554_432

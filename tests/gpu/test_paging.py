@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from qlora_studio.engine.optimizer_state import paged_bytes, restore_paging
+from qlora_studio.engine.training.optimizer_state import paged_bytes, restore_paging
 
 pytestmark = pytest.mark.gpu
 _ELEMENTS = 200_000

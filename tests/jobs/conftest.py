@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.core.run_config import RunConfig
+from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
-from qlora_studio.storage.run_folder import RunFolder, create_run_folder
+from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 
 _SCRIPTED_WORKER = Path(__file__).with_name("scripted_worker.py")
 

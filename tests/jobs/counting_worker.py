@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from qlora_studio.core.commands import Command, Pause, SaveCheckpoint, Stop
-from qlora_studio.core.events import (
+from qlora_studio.core.run.commands import Command, Pause, SaveCheckpoint, Stop
+from qlora_studio.core.run.events import (
     CheckpointSaved,
     Finished,
     Paused,
@@ -18,8 +18,8 @@ from qlora_studio.core.events import (
     WorkerStarted,
 )
 from qlora_studio.engine.context import JobContext
-from qlora_studio.storage.checkpoint_folder import CheckpointFolder
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 STEPS = 150
 EVERY = 20

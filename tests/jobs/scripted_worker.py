@@ -10,8 +10,8 @@ import subprocess
 import sys
 import time
 
-from qlora_studio.core.commands import Stop, parse_command
-from qlora_studio.core.events import (
+from qlora_studio.core.run.commands import Stop, parse_command
+from qlora_studio.core.run.events import (
     Failed,
     Finished,
     Paused,
@@ -21,8 +21,8 @@ from qlora_studio.core.events import (
     StepDone,
     WorkerStarted,
 )
-from qlora_studio.storage.message_log import MessageLogReader, MessageLogWriter
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 
 def main(script: str, path: str) -> int:

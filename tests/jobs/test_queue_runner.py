@@ -3,11 +3,11 @@
 import time
 from pathlib import Path
 
-from qlora_studio.core.run_config import RunConfig
+from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.queue_runner import QueueRunner
 from qlora_studio.jobs.worker_process import wait_until_free
-from qlora_studio.storage.run_folder import RunFolder, create_run_folder
-from qlora_studio.storage.run_queue import RunQueue
+from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
+from qlora_studio.storage.runs.run_queue import RunQueue
 
 
 def _runs(path: Path, count: int) -> list[RunFolder]:

@@ -8,12 +8,12 @@ from itertools import chain
 
 import pytest
 
-from qlora_studio.core.events import Event, Failed, Finished, PhaseChanged, Reported, StepDone, WorkerStarted
+from qlora_studio.core.run.events import Event, Failed, Finished, PhaseChanged, Reported, StepDone, WorkerStarted
 from qlora_studio.jobs import run_follower
 from qlora_studio.jobs.run_follower import RunFollower, log_tail
 from qlora_studio.jobs.worker_process import WorkerProcess
-from qlora_studio.storage.message_log import MessageLogWriter
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.runs.message_log import MessageLogWriter
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 Play = Callable[[str], WorkerProcess]
 

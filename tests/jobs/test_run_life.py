@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from qlora_studio.core.commands import Pause, SaveCheckpoint, Stop
-from qlora_studio.core.events import Event, Failed, Finished, Paused, StepDone
-from qlora_studio.core.problem import StudioError
-from qlora_studio.core.run_config import RunConfig
-from qlora_studio.core.run_state import Phase, RunState, reduce
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.commands import Pause, SaveCheckpoint, Stop
+from qlora_studio.core.run.events import Event, Failed, Finished, Paused, StepDone
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_state import Phase, RunState, reduce
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
-from qlora_studio.storage.checkpoint_folder import CheckpointFolder
-from qlora_studio.storage.run_folder import RunFolder, create_run_folder
+from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
+from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from tests.jobs.counting_worker import EVERY, whole_chain
 
 _PROGRAM = [sys.executable, "-m", "tests.jobs.counting_worker"]

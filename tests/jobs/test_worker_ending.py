@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from qlora_studio.core.problem import StudioError
-from qlora_studio.core.run_state import Phase
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.run_state import Phase
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_ending import acknowledge_breakdown, end_worker
 from qlora_studio.jobs.worker_process import WorkerProcess
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 
 def _named_like_a_worker(play: Callable[[str], WorkerProcess], folder: RunFolder, script: str) -> WorkerProcess:

@@ -12,12 +12,12 @@ from itertools import chain
 import psutil
 import pytest
 
-from qlora_studio.core.commands import Stop
-from qlora_studio.core.events import Failed, PhaseChanged, WorkerStarted
-from qlora_studio.core.problem import StudioError
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.commands import Stop
+from qlora_studio.core.run.events import Failed, PhaseChanged, WorkerStarted
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import WorkerProcess, ending_in_words, start_worker, wait_until_free
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 Play = Callable[[str], WorkerProcess]
 
@@ -113,7 +113,7 @@ def test_a_worker_outlives_whoever_started_it(folder: RunFolder, lasting_process
     program = (
         "import os, signal, sys\n"
         "from qlora_studio.jobs.worker_process import start_worker\n"
-        "from qlora_studio.storage.run_folder import RunFolder\n"
+        "from qlora_studio.storage.runs.run_folder import RunFolder\n"
         "script = [sys.executable, sys.argv[1], 'start,phase:training,wait_for_stop,finish']\n"
         "start_worker(RunFolder(sys.argv[2]), script)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

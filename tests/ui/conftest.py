@@ -12,7 +12,7 @@ os.environ["QT_QPA_PLATFORM"] = "offscreen"
 from PySide6.QtCore import QEvent, QMessageLogContext, QtMsgType, qInstallMessageHandler
 from PySide6.QtWidgets import QApplication
 
-from qlora_studio.ui.theme import LIGHT, apply_theme
+from qlora_studio.ui.kit.theme import LIGHT, apply_theme
 
 WaitUntil = Callable[[Callable[[], object]], None]
 _HARMLESS = ("This plugin does not support propagateSizeHints",)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtWidgets import QApplication
 
-from qlora_studio.storage.run_folder import run_folders
+from qlora_studio.storage.runs.run_folder import run_folders
 from qlora_studio.storage.settings import Settings, save_settings
 from qlora_studio.ui.app import AppWindow
 from tests.engine.training_run import write_rows

@@ -2,10 +2,10 @@
 
 import pytest
 
-from qlora_studio.core.events import CheckpointSaved, Event, StepDone, WorkerStarted
-from qlora_studio.core.run_config import RunConfig
-from qlora_studio.core.run_state import RunState, reduce, work_at_risk
-from qlora_studio.ui.run_view import risk_text, tiles
+from qlora_studio.core.run.events import CheckpointSaved, Event, StepDone, WorkerStarted
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_state import RunState, reduce, work_at_risk
+from qlora_studio.ui.run.view import risk_text, tiles
 
 HOUR = 3600.0
 NOW = 1_800_000_000.0

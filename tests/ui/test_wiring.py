@@ -8,17 +8,17 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel, QWidget
 
-from qlora_studio.core.events import AdapterSaved, Finished
-from qlora_studio.storage.drive_space import DriveSpace, Writing
-from qlora_studio.storage.message_log import MessageLogWriter
+from qlora_studio.core.run.events import AdapterSaved, Finished
 from qlora_studio.storage.presets import load_preset
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.runs.drive_space import DriveSpace, Writing
+from qlora_studio.storage.runs.message_log import MessageLogWriter
+from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.app import AppWindow
-from qlora_studio.ui.closing import Discarding
-from qlora_studio.ui.illustration import write_illustrative_run
-from qlora_studio.ui.page import Page
-from qlora_studio.ui.theme import DARK, LIGHT, active_theme, apply_theme
+from qlora_studio.ui.kit.theme import DARK, LIGHT, active_theme, apply_theme
+from qlora_studio.ui.showcase.sample_run import write_illustrative_run
+from qlora_studio.ui.window.dialogs import Discarding
+from qlora_studio.ui.window.page import Page
 
 WaitUntil = Callable[[Callable[[], object]], None]
 LEFT = Qt.MouseButton.LeftButton
@@ -152,7 +152,7 @@ def test_the_launch_shows_a_run_that_broke_off_and_discarding_it_ends_the_questi
     wait_until(lambda: app_window.window.current_page().name == "runs")
     page = app_window.window.current_page()
     assert page.recovery.isVisible()  # type: ignore[attr-defined]
-    monkeypatch.setattr("qlora_studio.ui.runs_wiring.ask_discard", lambda *_: Discarding.KEEP)
+    monkeypatch.setattr("qlora_studio.ui.runs.wiring.ask_discard", lambda *_: Discarding.KEEP)
     QTest.mouseClick(page.discard, LEFT)  # type: ignore[attr-defined]
     wait_until(lambda: not page.recovery.isVisible())  # type: ignore[attr-defined]
     failure = RunFolder(runs / "2-broken").state().failure
@@ -163,7 +163,7 @@ def test_the_launch_shows_a_run_that_broke_off_and_discarding_it_ends_the_questi
 def test_a_run_that_broke_off_can_be_put_into_the_trash(
     app_window: AppWindow, wait_until: WaitUntil, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qlora_studio.ui.runs_wiring.ask_discard", lambda *_: Discarding.TRASH)
+    monkeypatch.setattr("qlora_studio.ui.runs.wiring.ask_discard", lambda *_: Discarding.TRASH)
     page = show(app_window, "runs")
     wait_until(lambda: page.recovery.isVisible())  # type: ignore[attr-defined]
     QTest.mouseClick(page.discard, LEFT)  # type: ignore[attr-defined]
@@ -177,7 +177,7 @@ def test_a_run_that_has_no_room_on_its_drive_is_not_started(
     app_window: AppWindow, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = DriveSpace("/home", 1 << 20, (Writing(Path("/home"), "checkpoints", 1 << 30),))
-    monkeypatch.setattr("qlora_studio.ui.training_wiring.drives", lambda _writings: (full,))
+    monkeypatch.setattr("qlora_studio.ui.training.wiring.drives", lambda _writings: (full,))
     app_window.studio.draft.replace(load_preset("starter"))
     page = show(app_window, "training")
     wait_until(lambda: "only 1.0 MiB free" in page.disk.text())  # type: ignore[attr-defined]

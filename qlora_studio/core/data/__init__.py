@@ -1,0 +1,1 @@
+"""Rows and what becomes of them: formats, conversations, verdicts, splits. Reading files belongs in `storage`."""

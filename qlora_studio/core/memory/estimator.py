@@ -1,0 +1,110 @@
+"""The instant estimate: how much graphics memory a run will take, in well under a millisecond, while a slider moves."""
+
+from dataclasses import replace
+
+from qlora_studio.core.memory.estimate import Estimate, make_components, make_phases
+from qlora_studio.core.memory.formula import Peak, peaks
+from qlora_studio.core.memory.gpu_catalogue import GpuSpec
+from qlora_studio.core.memory.probe_record import ProbeRecord
+from qlora_studio.core.memory.resident import Resident, resident
+from qlora_studio.core.memory.setup import MemorySetup, setup_for
+from qlora_studio.core.model.shape import ModelShape
+from qlora_studio.core.quantity import MIB, bytes_text
+from qlora_studio.core.run.run_config import RunConfig
+
+INSTANT_ERROR_SHARE, PROBED_ERROR_SHARE = 0.06, 0.05
+USUAL_CONTEXT_BYTES = 450 * MIB  # 300 to 500 MiB on most cards; measured by the probe where there is one
+_CACHE_SHARE, _CACHE_BYTES = 0.1, 64 * MIB  # gaps in the pool, between what comes and goes
+
+
+def estimate(
+    config: RunConfig,
+    shape: ModelShape,
+    *,
+    row_tokens: int | None = None,
+    context_bytes: int | None = None,
+    gpu: GpuSpec | None = None,
+    probe: ProbeRecord | None = None,
+) -> Estimate:
+    """Return the instant estimate of a run on a model of this shape.
+
+    `row_tokens` is the longest row of the data where that is known; without it rows are as long as `max_length`.
+    `gpu` says which kernels and which 16-bit format there are; without it, those of a recent card. `context_bytes` of 0
+    is an estimate of the run alone, for no card. `probe` is what a real step on this card taught.
+    """
+    setup = setup_for(config, shape, row_tokens=row_tokens, gpu=gpu)
+    found = estimate_setup(shape, setup, context_bytes=probe.context_bytes if probe else context_bytes)
+    return _as_probed(found, probe) if probe else found
+
+
+def _as_probed(found: Estimate, probe: ProbeRecord) -> Estimate:
+    """Return an estimate with what torch was seen to reserve beyond it. What is allocated is never touched."""
+    extra = max(round(probe.residual_share * found.reserved_bytes), found.allocated_bytes - found.reserved_bytes)
+    sizes = {component.key: component.bytes for component in found.components}
+    return replace(
+        found,
+        components=make_components(sizes | {"activations": sizes["activations"] + extra}),
+        reserved_bytes=found.reserved_bytes + extra,
+        total_bytes=found.total_bytes + extra,
+        level="probed",
+        error_share=PROBED_ERROR_SHARE,
+    )
+
+
+def with_context(found: Estimate, context_bytes: int) -> Estimate:
+    """Return an estimate with the context that was measured on the card, in place of the usual one."""
+    sizes = {component.key: component.bytes for component in found.components}
+    return replace(
+        found,
+        components=make_components(sizes | {"context": context_bytes}),
+        context_bytes=context_bytes,
+        total_bytes=found.total_bytes - found.context_bytes + context_bytes,
+    )
+
+
+def estimate_setup(shape: ModelShape, setup: MemorySetup, *, context_bytes: int | None = None) -> Estimate:
+    """Return the instant estimate of a resolved setup."""
+    held = resident(shape, setup)
+    by_phase = peaks(shape, setup)
+    worst = max(by_phase, key=lambda peak: peak.allocated(held))
+    allocated = worst.allocated(held)
+    cache = round(_CACHE_SHARE * max(peak.activations + peak.logits for peak in by_phase)) + _CACHE_BYTES
+    context = USUAL_CONTEXT_BYTES if context_bytes is None else context_bytes
+    phases = {"load": held.weights + held.adapter} | {peak.phase: peak.allocated(held) for peak in by_phase}
+    return Estimate(
+        components=make_components(_components(held, worst, cache) | ({"context": context} if context else {})),
+        allocated_bytes=allocated,
+        reserved_bytes=allocated + cache,
+        managed_bytes=held.managed,
+        context_bytes=context,
+        total_bytes=allocated + cache + held.managed + context,
+        error_share=INSTANT_ERROR_SHARE,
+        level="instant",
+        peak_phase=worst.phase,
+        phases=make_phases(phases),
+        notes=notes(shape, setup),
+    )
+
+
+def notes(shape: ModelShape, setup: MemorySetup) -> tuple[str, ...]:
+    """Return what the user should know about a number, in sentences."""
+    found = []
+    if setup.quantization != "none" and shape.expert_parameters:
+        size = shape.expert_parameters * setup.weight_bytes
+        found.append(
+            f"4 bits hardly help here: this is a mixture of experts, and bitsandbytes leaves its experts in 16 bit, "
+            f"{bytes_text(size)} of them."
+        )
+    if not shape.exact:
+        found.append(f"The family {shape.family or 'of this model'} is not known: it is counted as a Llama would be.")
+    return tuple(found)
+
+
+def _components(held: Resident, worst: Peak, cache: int) -> dict[str, int]:
+    return {
+        "weights": held.weights,
+        "adapter": held.adapter + worst.gradients,
+        "optimizer": held.optimizer + held.managed,
+        "activations": held.workspace + worst.activations + cache,
+        "logits": worst.logits,
+    }

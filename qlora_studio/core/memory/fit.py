@@ -1,0 +1,173 @@
+"""Whether a run fits on a card, and what would make it fit. Sizes are bytes."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from qlora_studio.core.memory.estimate import Estimate
+from qlora_studio.core.memory.estimator import estimate
+from qlora_studio.core.model.shape import ModelShape
+from qlora_studio.core.quantity import MIB
+from qlora_studio.core.run.run_config import RunConfig
+
+MARGIN_SHARE, SMALLEST_MARGIN = 0.03, 300 * MIB
+_TIGHT_SHARE = 1.02
+_LENGTH_STEP, _RANK_STEP = 64, 8
+_SHORTEST_LENGTH, _LONGEST_LENGTH = 128, 1_048_576
+_LARGEST_BATCH, _LARGEST_RANK = 512, 1024
+
+Knob = Literal["batch", "length", "rank"]
+
+
+class Verdict(StrEnum):
+    """Whether a run fits: surely, only just, or not."""
+
+    FITS = "fits"
+    TIGHT = "tight"
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The judgement of an estimate on a card. `spare_bytes` is below 0 where something is missing."""
+
+    verdict: Verdict
+    needed_bytes: int
+    free_bytes: int
+
+    @property
+    def spare_bytes(self) -> int:
+        """What is left over, or missing, for a run that surely fits."""
+        return self.free_bytes - self.needed_bytes
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A config that fits, or comes nearest, and what was changed to get there: new values by `section.field`."""
+
+    config: RunConfig
+    changes: dict[str, Any]
+    estimate: Estimate
+    fit: Fit
+
+
+def judge(estimate: Estimate, free_bytes: int) -> Fit:
+    """Return whether an estimated run fits into what NVML shows as free now.
+
+    It surely fits where all of it fits with a margin of 3 %, 300 MiB at least. It is tight as long as what is allocated
+    would fit: then the allocator must use every gap, and paged optimizer state may have to leave the card.
+    """
+    needed = estimate.total_bytes + max(round(MARGIN_SHARE * estimate.total_bytes), SMALLEST_MARGIN)
+    least = round(_TIGHT_SHARE * estimate.allocated_bytes) + estimate.context_bytes
+    if free_bytes >= needed:
+        return Fit(Verdict.FITS, needed, free_bytes)
+    return Fit(Verdict.TIGHT if free_bytes >= least else Verdict.NO, needed, free_bytes)
+
+
+def largest(
+    knob: Knob, config: RunConfig, shape: ModelShape, free_bytes: int, *, context_bytes: int | None = None
+) -> int:
+    """Return the largest batch, length or rank that surely fits, all else as in the config; 0 where none does."""
+    step, most = {
+        "batch": (1, _LARGEST_BATCH),
+        "length": (_LENGTH_STEP, min(shape.context_length or _LONGEST_LENGTH, _LONGEST_LENGTH)),
+        "rank": (_RANK_STEP, _LARGEST_RANK),
+    }[knob]
+    low, high = 0, most // step
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = fits_surely(turned(config, knob, middle * step), shape, free_bytes, context_bytes)
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low * step
+
+
+def fit_to_gpu(config: RunConfig, shape: ModelShape, free_bytes: int, *, context_bytes: int | None = None) -> Proposal:
+    """Return a config that fits into `free_bytes`, with the same effective batch and as little changed as possible.
+
+    First goes what costs time alone, then what costs the optimizer's precision, then rank, and the length of rows last,
+    since it cuts data.
+    """
+    proposed = config
+    for ease in (_checkpoint, _split_batch, _quantize, _page_in_8_bit, _lower_rank, _shorten):
+        if fits_surely(proposed, shape, free_bytes, context_bytes):
+            break
+        proposed = ease(proposed, shape, free_bytes, context_bytes)
+    result = estimate(proposed, shape, context_bytes=context_bytes)
+    return Proposal(proposed, changes_between(config, proposed), result, judge(result, free_bytes))
+
+
+def fits_surely(config: RunConfig, shape: ModelShape, free_bytes: int, context_bytes: int | None = None) -> bool:
+    """Whether a config's instant estimate fits with the margin."""
+    found = estimate(config, shape, context_bytes=context_bytes)
+    return judge(found, free_bytes).verdict is Verdict.FITS
+
+
+def turned(config: RunConfig, knob: Knob, value: int) -> RunConfig:
+    """Return the config with a knob turned. The effective batch changes with the batch; see `split_batch` for both."""
+    match knob:
+        case "batch":
+            return _with(config, "training", batch_size=value)
+        case "length":
+            return _with(config, "training", max_length=value)
+        case "rank":
+            return _with(config, "lora", rank=value)
+
+
+def split_batch(config: RunConfig, batch: int) -> RunConfig:
+    """Return the config with a smaller batch on the card and the same effective one. `batch` must divide it."""
+    accumulation = config.effective_batch // batch
+    return _with(config, "training", batch_size=batch, gradient_accumulation=accumulation)
+
+
+def changes_between(old: RunConfig, new: RunConfig) -> dict[str, Any]:
+    """Return the values of `new` that differ from `old`, by `section.field`."""
+    before, after = old.model_dump(), new.model_dump()
+    return {
+        f"{section}.{name}": value
+        for section, values in after.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+        if before[section][name] != value
+    }
+
+
+def _checkpoint(config: RunConfig, shape: ModelShape, free_bytes: int, context_bytes: int | None) -> RunConfig:
+    if config.training.gradient_checkpointing != "off":
+        return config
+    return _with(config, "training", gradient_checkpointing="auto")
+
+
+def _split_batch(config: RunConfig, shape: ModelShape, free_bytes: int, context_bytes: int | None) -> RunConfig:
+    smaller = [size for size in range(config.training.batch_size, 0, -1) if config.effective_batch % size == 0]
+    for size in smaller:
+        proposed = split_batch(config, size)
+        if fits_surely(proposed, shape, free_bytes, context_bytes):
+            return proposed
+    return split_batch(config, 1)
+
+
+def _quantize(config: RunConfig, shape: ModelShape, free_bytes: int, context_bytes: int | None) -> RunConfig:
+    method = "nf4" if config.quantization.method == "none" else config.quantization.method
+    return _with(config, "quantization", method=method, double=True)
+
+
+def _page_in_8_bit(config: RunConfig, shape: ModelShape, free_bytes: int, context_bytes: int | None) -> RunConfig:
+    return _with(config, "training", optimizer="paged_adamw_8bit")
+
+
+def _lower_rank(config: RunConfig, shape: ModelShape, free_bytes: int, context_bytes: int | None) -> RunConfig:
+    share = config.lora.alpha / config.lora.rank
+    while config.lora.rank > 8 and not fits_surely(config, shape, free_bytes, context_bytes):
+        rank = max(8, config.lora.rank // 2)
+        config = _with(config, "lora", rank=rank, alpha=max(1, round(share * rank)))
+    return config
+
+
+def _shorten(config: RunConfig, shape: ModelShape, free_bytes: int, context_bytes: int | None) -> RunConfig:
+    length = largest("length", config, shape, free_bytes, context_bytes=context_bytes)
+    return turned(config, "length", max(min(length, config.training.max_length), _SHORTEST_LENGTH))
+
+
+def _with(config: RunConfig, section: str, **values: Any) -> RunConfig:
+    changed = getattr(config, section).model_copy(update=values)
+    return config.model_copy(update={section: changed})

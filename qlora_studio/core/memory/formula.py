@@ -1,0 +1,107 @@
+"""The closed formula of a training step's memory: what each phase adds to what is resident. Sizes are bytes.
+
+One decoder layer saves a fixed number of bytes a token for its backward pass; with checkpointing only one layer at a
+time does, and every layer keeps its input. The engine's tracer runs the real code, and tests hold this to it.
+"""
+
+from dataclasses import dataclass
+
+from qlora_studio.core.memory.layer import LayerMemory
+from qlora_studio.core.memory.resident import Resident, resident
+from qlora_studio.core.memory.setup import MemorySetup
+from qlora_studio.core.model.shape import ModelShape
+
+HEAD_TILE_TOKENS, HEAD_TILE_WORDS = 4096, 32_768  # trl.kernels.chunked_logprob
+_HEAD_STATISTICS = 28  # bytes a scored token
+_PLAIN_LOGITS_FORWARD, _PLAIN_LOGITS_BACKWARD = 10, 12  # bytes a logit: 16-bit, fp32, log-softmax, gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """The most that is allocated at one moment of a phase, and of what kinds that is beside the resident."""
+
+    phase: str
+    gradients: int = 0
+    activations: int = 0
+    logits: int = 0
+
+    def allocated(self, held: Resident) -> int:
+        """Bytes allocated at that moment."""
+        return held.total + self.gradients + self.activations + self.logits
+
+
+def peaks(shape: ModelShape, setup: MemorySetup) -> tuple[Peak, ...]:
+    """Return the peak of each phase of a step."""
+    held = resident(shape, setup)
+    step = _Step(shape, setup, held)
+    backward = max((step.head_backward(), step.last_layer(), step.first_layer()), key=lambda peak: peak.allocated(held))
+    return step.forward(), backward, Peak(phase="optimizer", gradients=held.gradients)
+
+
+def layer_bytes_per_token(shape: ModelShape, setup: MemorySetup) -> int:
+    """Return what one decoder layer saves for its backward pass, a token."""
+    return LayerMemory(shape, setup).per_token
+
+
+class _Step:
+    """The moments of a step at which memory can be at its highest."""
+
+    def __init__(self, shape: ModelShape, setup: MemorySetup, held: Resident) -> None:
+        self._shape, self._setup, self._held = shape, setup, held
+        self._layer = LayerMemory(shape, setup)
+        self._carried = held.gradients if setup.accumulation > 1 else 0
+        rotary = 2 * setup.compute_bytes * shape.head_dim * setup.row_tokens
+        mask = setup.batch * setup.row_tokens**2 if setup.masked else 0
+        self._shared = rotary + mask * (setup.compute_bytes if setup.attention == "eager" else 1)
+
+    def forward(self) -> Peak:
+        """The head has scored the last tile."""
+        return Peak(
+            phase="forward", gradients=self._carried, activations=self._before_head(), logits=self._logits_forward()
+        )
+
+    def head_backward(self) -> Peak:
+        """The head's gradient is being gathered."""
+        return Peak(
+            phase="backward", gradients=self._carried, activations=self._before_head(), logits=self._logits_backward()
+        )
+
+    def last_layer(self) -> Peak:
+        """The last layer runs backward, while all others still hold what they saved."""
+        others = self._shape.layers - 1
+        kept = self._layer.input * (others + 1) if self._setup.checkpointing else self._layer.saved() * others
+        return Peak(phase="backward", gradients=self._carried, activations=self._shared + kept + self._layer.backward())
+
+    def first_layer(self) -> Peak:
+        """The first layer runs backward, and all gradients but its own are there."""
+        layers = max(1, self._shape.layers)
+        gradients = max(self._carried, self._held.gradients * (layers - 1) // layers)
+        activations = self._shared + self._layer.input + self._layer.backward()
+        return Peak(phase="backward", gradients=gradients, activations=activations)
+
+    def _before_head(self) -> int:
+        shape, setup = self._shape, self._setup
+        layers = self._layer.input if setup.checkpointing else self._layer.saved()
+        last_norm = (4 * shape.hidden_size + 4) * setup.tokens
+        out = self._layer.input if setup.loss == "fused" else 0
+        return self._shared + shape.layers * layers + last_norm + out
+
+    def _scored(self) -> int:
+        return int(self._setup.tokens * self._setup.trained_share)
+
+    def _tile(self) -> int:
+        return self._setup.compute_bytes * min(self._scored(), HEAD_TILE_TOKENS) * HEAD_TILE_WORDS
+
+    def _logits_forward(self) -> int:
+        if self._setup.loss == "plain":
+            return _PLAIN_LOGITS_FORWARD * self._shape.vocabulary * self._setup.tokens
+        hidden = self._layer.residual * self._shape.hidden_size
+        return self._scored() * (hidden + _HEAD_STATISTICS) + self._tile()
+
+    def _logits_backward(self) -> int:
+        if self._setup.loss == "plain":
+            return _PLAIN_LOGITS_BACKWARD * self._shape.vocabulary * self._setup.tokens
+        hidden = self._layer.residual * self._shape.hidden_size
+        gradient = 4 * self._shape.hidden_size
+        gathered = max(self._tile(), hidden * self._scored())
+        return self._scored() * (hidden + gradient + _HEAD_STATISTICS) + gathered

@@ -1,0 +1,74 @@
+"""Full fine-tuning, LoRA and QLoRA side by side for one model: the table of the QLoRA article, computed."""
+
+from dataclasses import dataclass, replace
+
+from qlora_studio.core.memory.estimate import Estimate
+from qlora_studio.core.memory.estimator import estimate_setup
+from qlora_studio.core.memory.setup import Attention, MemorySetup
+from qlora_studio.core.model.shape import ModelShape, shape_from_config
+
+# What the article prints, in GB: full fine-tuning, LoRA in 16 bit, QLoRA.
+ARTICLE_GB = {"7B": (112, 16, 10), "13B": (208, 30, 16), "33B": (528, 75, 24), "70B": (1100, 160, 48)}
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One way to fine-tune a model, and what it takes."""
+
+    key: str
+    label: str
+    estimate: Estimate
+
+
+def compare_methods(
+    shape: ModelShape, setup: MemorySetup | None = None, *, context_bytes: int | None = None
+) -> tuple[MethodRow, ...]:
+    """Return what full fine-tuning, LoRA and QLoRA of a model take, with a run's setup in all else.
+
+    Without one, it is the article's table: rank 16, one row of 512 tokens at a time, checkpointing.
+    Full fine-tuning is the usual mixed precision: weights, gradients and both AdamW moments in fp32, 16 bytes a
+    parameter. LoRA keeps the frozen base in 16 bit, QLoRA in NF4 with double quantization and a paged optimizer.
+    """
+    common = setup or _article_setup(shape)
+    whole = replace(common, quantization="none", optimizer="adamw_torch_fused")
+    small = common if common.quantization != "none" else replace(common, quantization="nf4", double=True)
+    setups = {
+        ("full", "Full fine-tuning"): replace(whole, method="full", weight_bytes=4, rank=0, dora=False),
+        ("lora", "LoRA, 16-bit base"): whole,
+        ("qlora", "QLoRA, 4-bit base"): small,
+    }
+    return tuple(
+        MethodRow(key, label, estimate_setup(shape, setup, context_bytes=context_bytes))
+        for (key, label), setup in setups.items()
+    )
+
+
+def _article_setup(shape: ModelShape) -> MemorySetup:
+    attention: Attention = "eager" if shape.eager_only else "flash"
+    return MemorySetup(rank=16, targets=shape.targets("auto"), row_tokens=512, attention=attention)
+
+
+def article_shapes() -> dict[str, ModelShape]:
+    """Return the Llama models of the article's sizes."""
+    return {size: shape_from_config(_llama(*numbers)) for size, numbers in _ARTICLE_MODELS.items()}
+
+
+_ARTICLE_MODELS = {  # hidden, layers, heads, key/value heads, intermediate
+    "7B": (4096, 32, 32, 32, 11008),
+    "13B": (5120, 40, 40, 40, 13824),
+    "33B": (6656, 60, 52, 52, 17920),
+    "70B": (8192, 80, 64, 8, 28672),
+}
+
+
+def _llama(hidden: int, layers: int, heads: int, kv_heads: int, intermediate: int) -> dict[str, object]:
+    return {
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "intermediate_size": intermediate,
+        "vocab_size": 32000,
+        "max_position_embeddings": 4096,
+    }

@@ -1,0 +1,108 @@
+"""What lies on the card between two steps: the base, the adapters, the optimizer's state. Sizes are bytes."""
+
+from dataclasses import dataclass
+
+from qlora_studio.core.memory.setup import MemorySetup
+from qlora_studio.core.model.layer_shape import Linear
+from qlora_studio.core.model.shape import ModelShape
+
+_BLOCK = 512  # the allocator's unit
+_QUANT_BLOCK, _NESTED_BLOCK = 64, 256
+_PAGED_FROM = 100_000  # elements: smaller tensors are never paged
+_OPTIMIZER_BLOCK = 256
+_SMALLEST_8BIT = 4096  # elements: smaller tensors keep 32-bit state
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resident:
+    """What lies on the card between two steps. `gradients` come and go with each optimizer step."""
+
+    weights: int
+    adapter: int
+    gradients: int
+    optimizer: int
+    managed: int
+    workspace: int
+
+    @property
+    def total(self) -> int:
+        """All but the gradients and the managed memory."""
+        return self.weights + self.adapter + self.optimizer + self.workspace
+
+
+def resident(shape: ModelShape, setup: MemorySetup) -> Resident:
+    """Return what lies on the card between two steps."""
+    if setup.method == "full":
+        trained, trained_bytes, adapter = shape.parameters, setup.weight_bytes, 0
+        state, managed = _optimizer_state({shape.parameters: 1}, trained_bytes, setup.optimizer)
+    else:
+        trained = shape.adapter_parameters(setup.rank, setup.targets, dora=setup.dora)
+        trained_bytes = setup.adapter_bytes
+        adapter = trained * trained_bytes
+        state, managed = _optimizer_state(_adapter_tensors(shape, setup), trained_bytes, setup.optimizer)
+    return Resident(
+        weights=weights_bytes(shape, setup),
+        adapter=adapter,
+        gradients=trained * trained_bytes,
+        optimizer=state,
+        managed=managed,
+        workspace=2 * setup.workspace_bytes + 3 * 8 * setup.tokens,
+    )
+
+
+def weights_bytes(shape: ModelShape, setup: MemorySetup) -> int:
+    """Return the size of the frozen base on the card."""
+    kept_bytes = 4 if setup.upcast else setup.weight_bytes
+    if setup.quantization == "none":
+        return shape.parameters * setup.weight_bytes
+    linears = sum(
+        layer.count * _quantized_bytes(linear, setup.double) for layer in shape.layer_shapes for linear in layer.linears
+    )
+    return linears + shape.kept_parameters * kept_bytes
+
+
+def state_sizes(elements: int, element_bytes: int, optimizer: str) -> tuple[list[int], list[int]]:
+    """Return the buffers that AdamW keeps for one tensor: ordinary ones, and those in managed memory."""
+    if optimizer.startswith("adamw_torch"):
+        step = [4] if "fused" in optimizer else []  # a counter on the card
+        return [*step, element_bytes * elements, element_bytes * elements], []
+    moments, scales = 2 * [4 * elements], []
+    if "8bit" in optimizer and elements >= _SMALLEST_8BIT:
+        moments, scales = 2 * [elements], 2 * [4 * -(-elements // _OPTIMIZER_BLOCK)]
+    if optimizer.startswith("paged") and elements >= _PAGED_FROM:
+        return scales, moments
+    return [*moments, *scales], []
+
+
+def _quantized_bytes(linear: Linear, double: bool) -> int:
+    blocks = -(-linear.parameters // _QUANT_BLOCK)
+    packed = _round(-(-linear.parameters // 2)) + _BLOCK  # and the code's 16 values
+    if not double:
+        return packed + _round(4 * blocks)
+    return packed + _round(blocks) + _round(4 * -(-blocks // _NESTED_BLOCK)) + _BLOCK  # and the offset
+
+
+def _adapter_tensors(shape: ModelShape, setup: MemorySetup) -> dict[int, int]:
+    """Return how many tensors there are of each number of elements."""
+    tensors: dict[int, int] = {}
+    for layer in shape.layer_shapes:
+        for linear in layer.linears:
+            if linear.name in setup.targets:
+                sizes = [setup.rank * linear.inputs, setup.rank * linear.outputs]
+                for size in [*sizes, linear.outputs] if setup.dora else sizes:
+                    tensors[size] = tensors.get(size, 0) + layer.count
+    return tensors
+
+
+def _optimizer_state(tensors: dict[int, int], element_bytes: int, optimizer: str) -> tuple[int, int]:
+    """Return the bytes of the optimizer's state as torch counts it, and those in managed memory."""
+    ordinary = managed = 0
+    for elements, count in tensors.items():
+        counted, paged = state_sizes(elements, element_bytes, optimizer)
+        ordinary += count * sum(map(_round, counted))
+        managed += count * sum(map(_round, paged))
+    return ordinary, managed
+
+
+def _round(size: int) -> int:
+    return max(_BLOCK, -(-size // _BLOCK) * _BLOCK)

@@ -1,0 +1,99 @@
+"""Everything but the model that a run's memory depends on, resolved: no `auto` is left in it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from qlora_studio.core.memory.gpu_catalogue import WORKSPACE_BYTES, GpuSpec
+from qlora_studio.core.model.shape import ModelShape
+from qlora_studio.core.run.run_config import RunConfig
+
+Attention = Literal["flash", "efficient", "eager"]
+Method = Literal["lora", "full"]
+AUTO_OPTIMIZER = "paged_adamw_32bit"
+_FLASH_FROM = 8.0  # compute capability
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySetup:
+    """A training step as the allocator sees it.
+
+    `row_tokens` is the longest row after padding or packing, `trained_share` the part of its tokens that carry a label.
+    `attention` is the kernel that runs: a padding mask rules flash out. `upcast` is peft's fp32 cast of embeddings,
+    head and norms (`prepare_model_for_kbit_training`), `loss` trl's fused head or Hugging Face's full logits.
+    """
+
+    method: Method = "lora"
+    quantization: Literal["nf4", "fp4", "none"] = "nf4"
+    double: bool = True
+    weight_bytes: int = 2
+    compute_bytes: int = 2
+    rank: int = 16
+    targets: frozenset[str] = frozenset()
+    dropout: float = 0.0
+    dora: bool = False
+    adapter_bytes: int = 2
+    optimizer: str = AUTO_OPTIMIZER
+    checkpointing: bool = True
+    accumulation: int = 1
+    batch: int = 1
+    row_tokens: int = 2048
+    trained_share: float = 1.0
+    attention: Attention = "flash"
+    masked: bool = False
+    loss: Literal["fused", "plain"] = "fused"
+    upcast: bool = False
+    workspace_bytes: int = WORKSPACE_BYTES
+
+    @property
+    def tokens(self) -> int:
+        """Tokens on the card at once."""
+        return self.batch * self.row_tokens
+
+
+def setup_for(
+    config: RunConfig, shape: ModelShape, *, row_tokens: int | None = None, gpu: GpuSpec | None = None
+) -> MemorySetup:
+    """Return the setup of a run: on a card of this kind, or on a recent one where none is named.
+
+    `row_tokens` is the longest row of the data, or the longest pack, where that is known. Rows of a batch are padded
+    to the longest, and packs are kept apart within; both need a mask, which the flash kernel does not take.
+    """
+    training, lora = config.training, config.lora
+    longest = training.max_length if row_tokens is None else min(row_tokens, training.max_length)
+    dtype = compute_dtype_of(config, gpu)
+    size = 4 if dtype == "float32" else 2
+    masked = training.packing or training.batch_size > 1
+    return MemorySetup(
+        quantization=config.quantization.method,
+        double=config.quantization.double,
+        weight_bytes=size,
+        compute_bytes=size,
+        rank=lora.rank,
+        targets=shape.targets(lora.target_modules),
+        dropout=lora.dropout,
+        dora=lora.dora,
+        adapter_bytes=2 if dtype == "bfloat16" else 4,
+        optimizer=AUTO_OPTIMIZER if training.optimizer == "auto" else training.optimizer,
+        checkpointing=training.gradient_checkpointing != "off",
+        accumulation=training.gradient_accumulation,
+        batch=training.batch_size,
+        row_tokens=max(1, longest),
+        attention=_attention(shape, masked, gpu),
+        masked=masked,
+        workspace_bytes=gpu.workspace_bytes if gpu else WORKSPACE_BYTES,
+    )
+
+
+def compute_dtype_of(config: RunConfig, gpu: GpuSpec | None) -> str:
+    """Return the compute dtype: what the config says, or the best that the card has."""
+    wish: str = config.quantization.compute_dtype
+    if wish == "auto":
+        return "bfloat16" if gpu is None or gpu.bf16 else "float16"
+    return wish
+
+
+def _attention(shape: ModelShape, masked: bool, gpu: GpuSpec | None) -> Attention:
+    if shape.eager_only:
+        return "eager"
+    has_flash = gpu is None or gpu.compute >= _FLASH_FROM
+    return "flash" if has_flash and not masked else "efficient"

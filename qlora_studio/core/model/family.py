@@ -1,0 +1,181 @@
+"""What tells one family of models from another, as a table; everything else they share.
+
+Each entry is compared with the classes of transformers, parameter by parameter
+(tests/engine/model/test_model_shape_exact).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Flag = bool | str  # True, False, or the name of the config's key that says so
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How a family differs from llama. `defaults` stand for what its `config.json` may leave out."""
+
+    qkv_bias: Flag = False
+    o_bias: Flag = False
+    mlp_bias: Flag = False
+    head_bias: bool = False
+    query_norm: Literal["", "head", "full"] = ""
+    query_norm_key: str = ""
+    norm: Literal["rms", "layer", "layer_plain", "none"] = "rms"
+    norms: int = 2
+    tied: bool = False
+    gated: bool = True
+    eager_only: bool = False
+    attention_names: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    mlp_names: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
+    extra_kept: int = 0  # lone parameters of a layer: xIELU's two, for example
+    sinks: bool = False
+    softcap: bool = False
+    activation: str = ""
+    experts: bool = False
+    expert_width_key: str = "intermediate_size"
+    expert_bias: bool = False
+    router_bias: bool = False
+    latent_attention: bool = False
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
+LLAMA = Family(qkv_bias="attention_bias", o_bias="attention_bias", mlp_bias="mlp_bias")
+_QWEN2 = Family(qkv_bias=True)
+_ATTENTION_BIAS = Family(qkv_bias="attention_bias", o_bias="attention_bias")
+_GEMMA2 = Family(
+    qkv_bias="attention_bias",
+    o_bias="attention_bias",
+    norms=4,
+    tied=True,
+    eager_only=True,
+    softcap=True,
+    defaults={"head_dim": 256, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 256000},
+)
+
+FAMILIES: dict[str, Family] = {
+    "llama": LLAMA,
+    "granite": LLAMA,
+    "smollm3": Family(qkv_bias="attention_bias", o_bias="attention_bias", mlp_bias="mlp_bias", tied=True),
+    "mistral": Family(defaults={"num_key_value_heads": 8}),
+    "ministral": Family(defaults={"num_key_value_heads": 8}),
+    "ministral3": Family(defaults={"num_key_value_heads": 8}),
+    "qwen2": _QWEN2,
+    "qwen3": Family(qkv_bias="attention_bias", o_bias="attention_bias", query_norm="head", defaults={"head_dim": 128}),
+    "gemma": Family(qkv_bias="attention_bias", o_bias="attention_bias", tied=True, defaults={"head_dim": 256}),
+    "gemma2": _GEMMA2,
+    "gemma3_text": Family(
+        qkv_bias="attention_bias",
+        o_bias="attention_bias",
+        query_norm="head",
+        norms=4,
+        tied=True,
+        defaults={"head_dim": 256, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 262208},
+    ),
+    "phi3": Family(attention_names=("qkv_proj", "o_proj"), mlp_names=("gate_up_proj", "down_proj")),
+    "phi": Family(
+        qkv_bias=True,
+        o_bias=True,
+        mlp_bias=True,
+        head_bias=True,
+        norm="layer",
+        norms=1,
+        gated=False,
+        activation="gelu_new",
+        attention_names=("q_proj", "k_proj", "v_proj", "dense"),
+        mlp_names=("fc1", "fc2"),
+    ),
+    "olmo": Family(qkv_bias="attention_bias", o_bias="attention_bias", norm="none"),
+    "olmo2": Family(qkv_bias="attention_bias", o_bias="attention_bias", query_norm="full"),
+    "olmo3": Family(qkv_bias="attention_bias", o_bias="attention_bias", query_norm="full"),
+    "cohere": Family(
+        qkv_bias="attention_bias",
+        o_bias="attention_bias",
+        norm="layer_plain",
+        norms=1,
+        tied=True,
+        query_norm="full",
+        query_norm_key="use_qk_norm",
+    ),
+    "cohere2": Family(qkv_bias="attention_bias", o_bias="attention_bias", norm="layer_plain", norms=1, tied=True),
+    "starcoder2": Family(
+        qkv_bias="use_bias",
+        o_bias="use_bias",
+        mlp_bias="use_bias",
+        norm="layer",
+        gated=False,
+        tied=True,
+        mlp_names=("c_fc", "c_proj"),
+        defaults={"use_bias": True, "num_key_value_heads": 2},
+    ),
+    "stablelm": Family(qkv_bias="use_qkv_bias", norm="layer"),
+    "gpt_neox": Family(
+        qkv_bias="attention_bias",
+        o_bias="attention_bias",
+        mlp_bias=True,
+        norm="layer",
+        gated=False,
+        attention_names=("query_key_value", "dense"),
+        mlp_names=("dense_h_to_4h", "dense_4h_to_h"),
+        defaults={"attention_bias": True},
+    ),
+    "glm": Family(
+        qkv_bias="attention_bias", mlp_names=("gate_up_proj", "down_proj"), defaults={"attention_bias": True}
+    ),
+    "glm4": Family(
+        qkv_bias="attention_bias", norms=4, mlp_names=("gate_up_proj", "down_proj"), defaults={"attention_bias": True}
+    ),
+    "exaone4": Family(query_norm="head"),
+    "seed_oss": Family(
+        qkv_bias="attention_bias",
+        o_bias="attention_out_bias",
+        mlp_bias="mlp_bias",
+        defaults={"attention_bias": True, "head_dim": 128},
+    ),
+    "ernie4_5": Family(
+        qkv_bias="use_bias", o_bias="use_bias", mlp_bias="use_bias", tied=True, defaults={"head_dim": 128}
+    ),
+    "arcee": Family(
+        qkv_bias="attention_bias",
+        o_bias="attention_bias",
+        mlp_bias="mlp_bias",
+        gated=False,
+        mlp_names=("up_proj", "down_proj"),
+    ),
+    "apertus": Family(
+        qkv_bias="attention_bias",
+        o_bias="attention_bias",
+        query_norm="head",
+        gated=False,
+        mlp_names=("up_proj", "down_proj"),
+        extra_kept=2,
+    ),
+    "mixtral": Family(experts=True, defaults={"num_key_value_heads": 8, "num_local_experts": 8}),
+    "qwen2_moe": Family(qkv_bias=True, experts=True, expert_width_key="moe_intermediate_size"),
+    "qwen3_moe": Family(
+        qkv_bias="attention_bias",
+        o_bias="attention_bias",
+        query_norm="head",
+        experts=True,
+        expert_width_key="moe_intermediate_size",
+    ),
+    "olmoe": Family(qkv_bias="attention_bias", o_bias="attention_bias", query_norm="full", experts=True),
+    "granitemoe": Family(qkv_bias="attention_bias", o_bias="attention_bias", experts=True),
+    "phimoe": Family(qkv_bias="attention_bias", o_bias="attention_bias", norm="layer", experts=True),
+    "gpt_oss": Family(
+        qkv_bias="attention_bias",
+        o_bias="attention_bias",
+        sinks=True,
+        eager_only=True,
+        experts=True,
+        expert_bias=True,
+        router_bias=True,
+        defaults={"attention_bias": True, "head_dim": 64},
+    ),
+    "deepseek_v3": Family(
+        qkv_bias="attention_bias",
+        o_bias="attention_bias",
+        latent_attention=True,
+        experts=True,
+        expert_width_key="moe_intermediate_size",
+    ),
+}

@@ -1,0 +1,144 @@
+"""The shape of a model: how many parameters lie where, and which of them 4 bits can shrink. Pure, from a config alone.
+
+bitsandbytes can quantize what transformers keeps as `nn.Linear`: the linear layers inside the decoder layers.
+Embeddings, the head, norms and the stacked experts of mixture-of-experts models are no such layers and stay in 16 bit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from qlora_studio.core.model.config import ConfigReader, text_config
+from qlora_studio.core.model.family import FAMILIES, LLAMA
+from qlora_studio.core.model.layer_count import Sizes, layer_shapes, norm_parameters, query_norm
+from qlora_studio.core.model.layer_shape import LayerShape
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """Everything that memory depends on. `exact` is False where the family is unknown and taken for a llama."""
+
+    family: str
+    architecture: str
+    hidden_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocabulary: int
+    context_length: int
+    tied: bool
+    layer_shapes: tuple[LayerShape, ...]
+    outer_kept: int  # embeddings, final norm, positions, and the head where it is not tied
+    gated: bool = True
+    norms: int = 2  # of the hidden size, in a layer
+    norm: Literal["rms", "layer", "plain", "none"] = "rms"
+    query_norm: Literal["", "head", "full"] = ""
+    experts: int = 0
+    experts_per_token: int = 0
+    expert_width: int = 0
+    eager_only: bool = False  # attention sinks or soft-capping: SDPA's kernels cannot be used
+    sinks: bool = False
+    softcap: bool = False
+    activation: str = "silu"
+    exact: bool = True
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder layers."""
+        return sum(layer.count for layer in self.layer_shapes)
+
+    @property
+    def quantizable_parameters(self) -> int:
+        """Parameters that become 4-bit."""
+        return sum(layer.count * layer.quantizable for layer in self.layer_shapes)
+
+    @property
+    def expert_parameters(self) -> int:
+        """Parameters of stacked experts and routers, which stay in 16 bit."""
+        return sum(layer.count * layer.experts for layer in self.layer_shapes)
+
+    @property
+    def kept_parameters(self) -> int:
+        """Parameters that stay in 16 bit: embeddings, head, norms, biases, experts."""
+        inner = sum(layer.count * (layer.kept + layer.biases + layer.experts) for layer in self.layer_shapes)
+        return self.outer_kept + inner
+
+    @property
+    def parameters(self) -> int:
+        """All parameters, each shared one counted once."""
+        return self.quantizable_parameters + self.kept_parameters
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one token passes through: all, but for the experts not chosen."""
+        if not self.experts:
+            return self.parameters
+        idle = self.expert_parameters * (self.experts - self.experts_per_token) // self.experts
+        return self.parameters - idle
+
+    def linear_names(self) -> tuple[str, ...]:
+        """Names of all linear layers, in order: the target modules of `auto`."""
+        return tuple(dict.fromkeys(linear.name for layer in self.layer_shapes for linear in layer.linears))
+
+    def targets(self, target_modules: str) -> frozenset[str]:
+        """Return the names that `lora.target_modules` stands for; names that the model does not have are left out."""
+        if target_modules.strip() in ("", "auto", "all-linear"):
+            return frozenset(self.linear_names())
+        wanted = {name.strip().rsplit(".", 1)[-1] for name in target_modules.split(",")}
+        return frozenset(wanted & set(self.linear_names()))
+
+    def adapter_parameters(self, rank: int, targets: frozenset[str], *, dora: bool = False) -> int:
+        """Return the number of LoRA parameters: rank × (inputs + outputs) a module, with DoRA a magnitude an output."""
+        return sum(
+            layer.count * (rank * (linear.inputs + linear.outputs) + (linear.outputs if dora else 0))
+            for layer in self.layer_shapes
+            for linear in layer.linears
+            if linear.name in targets
+        )
+
+
+def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
+    """Return the shape that a `config.json` describes: of the language model in it, where it also sees pictures.
+
+    Raises StudioError where it is no language model's.
+    """
+    text = text_config(config)
+    name = str(text.get("model_type", ""))
+    family = FAMILIES.get(name, LLAMA)
+    read = ConfigReader(text, family)
+    hidden, heads = read.size("hidden_size"), read.size("num_attention_heads")
+    head_dim = read.number("head_dim") or hidden // heads
+    kv_heads = read.number("num_key_value_heads") or heads
+    width = read.size("intermediate_size")
+    sizes = Sizes(hidden, heads, kv_heads, head_dim, width)
+    vocabulary = read.size("vocab_size")
+    tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", family.tied)))
+    norm = norm_parameters(family, hidden)
+    head = 0 if tied else vocabulary * hidden
+    return ModelShape(
+        family=name,
+        architecture=next(iter(config.get("architectures") or [""]), ""),
+        hidden_size=hidden,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        intermediate_size=width,
+        vocabulary=vocabulary,
+        context_length=read.number("max_position_embeddings"),
+        tied=tied,
+        layer_shapes=layer_shapes(read, family, sizes),
+        outer_kept=vocabulary * hidden + head + norm + (vocabulary if family.head_bias else 0),
+        gated=family.gated,
+        norms=family.norms,
+        norm="plain" if family.norm == "layer_plain" else family.norm,
+        query_norm=query_norm(read, family),
+        experts=read.experts(),
+        experts_per_token=read.number("num_experts_per_tok") if family.experts else 0,
+        expert_width=read.number(family.expert_width_key) if family.experts else 0,
+        eager_only=family.eager_only,
+        sinks=family.sinks,
+        softcap=family.softcap,
+        activation=str(text.get("hidden_act") or text.get("hidden_activation") or family.activation or "silu"),
+        exact=name in FAMILIES,
+    )

@@ -1,0 +1,73 @@
+"""The shape of a model of an unknown family, from the names and sizes of its tensors."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from qlora_studio.core.model.layer_shape import LayerShape, Linear, Role
+from qlora_studio.core.model.shape import ModelShape
+
+_IN_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.(.+?)\.?(weight|bias)?$")
+_ROLES: tuple[tuple[Role, tuple[str, ...]], ...] = (
+    ("attention_in", ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "Wqkv", "c_attn")),
+    ("attention_out", ("o_proj", "out_proj", "dense")),
+    ("mlp_in", ("gate_proj", "up_proj", "gate_up_proj", "fc1", "c_fc", "dense_h_to_4h", "w1", "w3")),
+    ("mlp_out", ("down_proj", "fc2", "dense_4h_to_h", "w2")),
+)
+_ROUTERS = frozenset({"gate", "router"})
+
+
+def shape_from_tensors(shape: ModelShape, tensors: Mapping[str, tuple[int, ...]]) -> ModelShape:
+    """Return `shape` with its parameters as the tensors of its safetensors files have them.
+
+    Matrices inside decoder layers are taken for linear layers, but for routers, and for experts, which transformers
+    stacks into parameters that stay in 16 bit.
+    """
+    layers: dict[int, _Layer] = {}
+    outer = 0
+    for name, size in sorted(tensors.items(), key=lambda item: item[0].endswith(".bias")):
+        found = _IN_LAYER.search(name)
+        if found:
+            layers.setdefault(int(found[1]), _Layer()).add(found[2], found[3] or "", size)
+        elif not (shape.tied and name == "lm_head.weight"):
+            outer += math.prod(size)
+    if not layers:
+        return shape
+    counted: dict[tuple[tuple[Linear, ...], int, int], int] = {}
+    for _, layer in sorted(layers.items()):
+        key = layer.linears(), layer.kept, layer.experts
+        counted[key] = counted.get(key, 0) + 1
+    kinds = tuple(LayerShape(count, *key) for key, count in counted.items())
+    return replace(shape, layer_shapes=kinds, outer_kept=outer, exact=True)
+
+
+@dataclass
+class _Layer:
+    """What one layer holds."""
+
+    sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    biased: set[str] = field(default_factory=set)
+    kept: int = 0
+    experts: int = 0
+
+    def add(self, path: str, kind: str, size: tuple[int, ...]) -> None:
+        name = path.rsplit(".", 1)[-1]
+        if ".experts." in f".{path}." or name in _ROUTERS or len(size) > 2:
+            self.experts += math.prod(size)
+        elif kind == "weight" and len(size) == 2:
+            self.sizes[path] = size
+        elif kind == "bias" and path in self.sizes:
+            self.biased.add(path)
+        else:
+            self.kept += math.prod(size)
+
+    def linears(self) -> tuple[Linear, ...]:
+        return tuple(
+            Linear(name := path.rsplit(".", 1)[-1], size[1], size[0], _role(name), path in self.biased)
+            for path, size in self.sizes.items()
+        )
+
+
+def _role(name: str) -> Role:
+    return next((role for role, names in _ROLES if name in names), "other")

@@ -1,0 +1,110 @@
+"""Metric series of a run for plots: numpy buffers beside the frozen state, decimated by min and max when long."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qlora_studio.core.run.events import Evaluated, Event, Resumed, StepDone
+from qlora_studio.core.run.loss_spike import LossSpike, SpikeFinder
+
+Floats = NDArray[np.float64]
+STEP_METRICS = ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "process_bytes", "allocated_bytes")
+
+
+class Series:
+    """Points (x, y) in growing float64 buffers; missing values are NaN."""
+
+    def __init__(self) -> None:
+        self._points = np.empty((2, 256), dtype=np.float64)
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def x(self) -> Floats:
+        """A view of the x values, shape (n,)."""
+        return self._points[0, : self._length]
+
+    @property
+    def y(self) -> Floats:
+        """A view of the y values, shape (n,)."""
+        return self._points[1, : self._length]
+
+    def append(self, x: float, y: float | None) -> None:
+        """Add a point; None is kept as a gap."""
+        if self._length == self._points.shape[1]:
+            self._points = np.concatenate([self._points, np.empty_like(self._points)], axis=1)
+        self._points[:, self._length] = (x, np.nan if y is None else y)
+        self._length += 1
+
+    def truncate_from(self, x: float) -> None:
+        """Drop the points at `x` and beyond: a resumed run takes those steps again."""
+        self._length = int(np.searchsorted(self.x, x, side="left"))
+
+
+class MetricHistory:
+    """The series of one run: one per step metric, and the evaluation loss; and the spikes of the training loss."""
+
+    def __init__(self) -> None:
+        self.steps = {name: Series() for name in STEP_METRICS}
+        self.evaluation = Series()
+        self.spikes: list[LossSpike] = []
+        self._finder = SpikeFinder()
+
+    def apply(self, event: Event) -> bool:
+        """Append what the event tells; return whether anything changed."""
+        match event:
+            case StepDone():
+                for name, series in self.steps.items():
+                    series.append(event.step, getattr(event, name))
+                if spike := self._finder.add(event.step, event.loss):
+                    self.spikes.append(spike)
+            case Evaluated():
+                self.evaluation.truncate_from(event.step)
+                self.evaluation.append(event.step, event.loss)
+            case Resumed():
+                for series in self.steps.values():
+                    series.truncate_from(event.step + 1)
+                self.evaluation.truncate_from(event.step + 1)
+                self._look_again()
+            case _:
+                return False
+        return True
+
+    def _look_again(self) -> None:
+        """Find the spikes of what is left: the steps after it are taken again."""
+        self._finder = SpikeFinder()
+        losses = zip(self.steps["loss"].x.tolist(), self.steps["loss"].y.tolist(), strict=True)
+        found = (self._finder.add(int(step), None if math.isnan(loss) else loss) for step, loss in losses)
+        self.spikes = [spike for spike in found if spike is not None]
+
+
+def smoothed(y: Floats, weight: float = 0.9) -> Floats:
+    """Return the exponential moving average of `y`, bias-corrected, gaps carried over. Shape (n,)."""
+    out = np.empty_like(y)
+    total, norm = 0.0, 0.0
+    for index, value in enumerate(y):
+        if np.isfinite(value):
+            total = weight * total + (1 - weight) * value
+            norm = weight * norm + (1 - weight)
+        out[index] = total / norm if norm else np.nan
+    return out
+
+
+def decimated(x: Floats, y: Floats, points: int = 2000) -> tuple[Floats, Floats]:
+    """Return at most about `points` points that keep each stretch's minimum and maximum."""
+    if len(x) <= points:
+        return x, y
+    size = -(-len(x) // (points // 2))
+    padded = np.full(-(-len(y) // size) * size, np.nan)
+    padded[: len(y)] = y
+    parts = padded.reshape(-1, size)
+    kept = ~np.isnan(parts).all(axis=1)
+    starts = np.arange(len(parts))[kept] * size
+    lowest = np.where(np.isnan(parts[kept]), np.inf, parts[kept]).argmin(axis=1)
+    highest = np.where(np.isnan(parts[kept]), -np.inf, parts[kept]).argmax(axis=1)
+    pairs = np.sort(np.stack([starts + lowest, starts + highest], axis=1), axis=1).ravel()
+    index = pairs[np.diff(pairs, prepend=-1) > 0]  # numpy's own `unique` imports masked arrays in the first replay
+    return x[index], y[index]

@@ -1,0 +1,185 @@
+"""What is known of a run at a moment: a pure function of its events. Metric series live in `metric_history`."""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, assert_never
+
+from qlora_studio.core.run import events as ev
+
+
+class Phase(StrEnum):
+    """Where a run stands, in words for the status line."""
+
+    NEW = "new"
+    STARTING = "starting"
+    PREPARING = "preparing"
+    TRAINING = "training"
+    EVALUATING = "evaluating"
+    SAVING = "saving"
+    EXPORTING = "exporting"
+    WAITING = "waiting"
+    RECOVERING = "recovering"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no worker is at work."""
+        return self in (Phase.NEW, Phase.PAUSED, Phase.STOPPED, Phase.FINISHED, Phase.FAILED)
+
+
+_PHASES = {
+    "training": Phase.TRAINING,
+    "evaluating": Phase.EVALUATING,
+    "saving": Phase.SAVING,
+    "merging": Phase.EXPORTING,
+    "exporting": Phase.EXPORTING,
+    "verifying": Phase.EXPORTING,
+    "waiting_for_space": Phase.WAITING,
+}
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The state of a run or of any other job."""
+
+    phase: Phase = Phase.NEW
+    activity: str = ""
+    progress: ev.Progressed | None = None
+    pid: int = 0
+    started: float = 0.0
+    last_event: float = 0.0
+    safe_since: float = 0.0  # by the clock of the events: when the newest checkpoint was safe, or the session began
+    model: ev.ModelLoaded | None = None
+    dataset: ev.DatasetPrepared | None = None
+    step: int = 0
+    total_steps: int = 0
+    last_step: ev.StepDone | None = None
+    evaluation: ev.Evaluated | None = None
+    first_evaluation: ev.Evaluated | None = None
+    best_evaluation: ev.Evaluated | None = None
+    checkpoint: ev.CheckpointSaved | None = None
+    adapter_path: str = ""
+    samples: tuple[ev.SampleGenerated, ...] = ()
+    exports: tuple[ev.Exported, ...] = ()
+    reports: tuple[ev.Reported, ...] = ()
+    warnings: tuple[ev.Warned, ...] = ()
+    resumptions: tuple[int, ...] = ()
+    recoveries: tuple[ev.Recovering, ...] = ()
+    rate_scale: float = 1.0
+    rates: tuple[ev.RateLowered, ...] = ()
+    accepted: tuple[ev.ChangeAccepted, ...] = ()
+    probe: ev.Probed | None = None
+    memory: dict[str, ev.MemoryMeasured] = field(default_factory=dict)
+    stopped_early: ev.StoppedEarly | None = None
+    failure: ev.Failed | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def reduce(state: RunState, event: ev.Event) -> RunState:
+    """Return the state after `event`."""
+    state = replace(state, last_event=event.time)
+    match event:
+        case ev.WorkerStarted():
+            return replace(
+                state,
+                phase=Phase.STARTING,
+                activity="loading_libraries",
+                pid=event.pid,
+                started=event.time,
+                safe_since=event.time,
+                failure=None,
+                progress=None,
+            )
+        case ev.PhaseChanged():
+            return replace(state, phase=_PHASES.get(event.phase, Phase.PREPARING), activity=event.phase, progress=None)
+        case ev.Progressed():
+            return replace(state, progress=event)
+        case ev.ModelLoaded():
+            return replace(state, model=event)
+        case ev.DatasetPrepared():
+            return replace(state, dataset=event)
+        case ev.TrainingStarted():
+            return replace(state, step=event.step, total_steps=event.total_steps)
+        case ev.StepDone():
+            return replace(
+                state,
+                phase=Phase.TRAINING,
+                activity="training",
+                step=event.step,
+                total_steps=event.total_steps,
+                last_step=event,
+            )
+        case ev.Evaluated():
+            return _evaluated(state, event)
+        case ev.SampleGenerated():
+            return replace(state, samples=(*state.samples, event))
+        case ev.CheckpointSaved():
+            return replace(state, checkpoint=event, safe_since=event.time)
+        case ev.AdapterSaved():
+            return replace(state, adapter_path=event.path)
+        case ev.Exported():
+            return replace(state, exports=(*state.exports, event))
+        case ev.Resumed():
+            return replace(state, step=event.step, resumptions=(*state.resumptions, event.step))
+        case ev.Recovering():
+            return replace(state, phase=Phase.RECOVERING, activity=event.kind, recoveries=(*state.recoveries, event))
+        case ev.RateLowered():
+            return replace(state, rate_scale=event.scale, rates=(*state.rates, event))
+        case ev.ChangeAccepted():
+            return replace(state, accepted=(*state.accepted, event))
+        case ev.Probed():
+            return replace(state, probe=event)
+        case ev.MemoryMeasured():
+            return _memory_measured(state, event)
+        case ev.StoppedEarly():
+            return replace(state, stopped_early=event)
+        case ev.Reported():
+            return replace(state, reports=(*state.reports, event))
+        case ev.Warned():
+            return replace(state, warnings=(*state.warnings, event))
+        case ev.TextGenerated():
+            return state
+        case ev.Paused() | ev.Finished() | ev.Failed():
+            return _ended(state, event)
+        case _:
+            assert_never(event)
+
+
+def work_at_risk(state: RunState, now: float) -> float:
+    """Return the seconds of training that a crash would lose: since the newest safe checkpoint or the start."""
+    if state.phase.is_over or state.last_step is None:
+        return 0.0
+    return max(0.0, now - state.safe_since)
+
+
+def _memory_measured(state: RunState, event: ev.MemoryMeasured) -> RunState:
+    """Keep the most of each phase; a resumed session measures anew and may take less."""
+    known = state.memory.get(event.phase)
+    if known is not None and known.allocated_bytes >= event.allocated_bytes:
+        return state
+    return replace(state, memory={**state.memory, event.phase: event})
+
+
+def _evaluated(state: RunState, event: ev.Evaluated) -> RunState:
+    best = state.best_evaluation
+    if event.loss is not None and (best is None or best.loss is None or event.loss < best.loss):
+        best = event
+    return replace(state, evaluation=event, first_evaluation=state.first_evaluation or event, best_evaluation=best)
+
+
+def _ended(state: RunState, event: ev.TerminalEvent) -> RunState:
+    state = replace(state, activity="", progress=None, pid=0)
+    match event:
+        case ev.Paused():
+            return replace(state, phase=Phase.PAUSED, step=event.step)
+        case ev.Finished():
+            return replace(
+                state, phase=Phase.STOPPED if event.status == "stopped" else Phase.FINISHED, facts=event.facts
+            )
+        case ev.Failed():
+            return replace(state, phase=Phase.FAILED, failure=event)
+        case _:
+            assert_never(event)

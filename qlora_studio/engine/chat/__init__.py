@@ -1,0 +1,1 @@
+"""Answers of base, tuned, merged and GGUF models, streamed."""

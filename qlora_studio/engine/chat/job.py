@@ -1,0 +1,57 @@
+"""A chat with a run's models, streamed, until the user stops it: the same prompt and the same seed for each."""
+
+import time
+from collections.abc import Callable
+
+from qlora_studio.core.run.commands import Ask
+from qlora_studio.core.run.events import Finished, TextGenerated
+from qlora_studio.core.run.job import ChatJob
+from qlora_studio.engine.chat.models import ChatModels
+from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.model.device import choose_device
+from qlora_studio.engine.model.generation import answer
+from qlora_studio.storage.runs.run_folder import RunFolder
+
+_POLL_SECONDS = 0.05
+
+
+def run(job: ChatJob, context: JobContext) -> Finished:
+    """Answer every `Ask`, each by the models that it names; end with `Stop`."""
+    models = ChatModels(job, choose_device(RunFolder(job.run_dir).config(), context), context)
+    waiting: list[Ask] = []
+    while not (context.stop_requested() or context.is_orphaned()):
+        waiting += [command for command in context.commands() if isinstance(command, Ask)]
+        if waiting:
+            _answer(waiting.pop(0), models, context, waiting)
+        else:
+            time.sleep(_POLL_SECONDS)
+    return Finished(status="stopped")
+
+
+def _answer(ask: Ask, models: ChatModels, context: JobContext, waiting: list[Ask]) -> None:
+    def stopped() -> bool:
+        waiting.extend(command for command in context.commands() if isinstance(command, Ask))
+        return context.stop_requested()
+
+    for variant in ask.variants:
+        with models.answering(variant) as chosen:
+            started = time.monotonic()
+            text = answer(
+                chosen.model,
+                chosen.tokenizer,
+                ask.messages,
+                max_new_tokens=ask.max_new_tokens,
+                temperature=ask.temperature,
+                seed=ask.seed,
+                on_text=_teller(ask.request, variant, context),
+                stopped=stopped,
+            )
+            seconds = time.monotonic() - started
+            tokens = len(chosen.tokenizer(text, add_special_tokens=False)["input_ids"])
+        context.emit(
+            TextGenerated(request=ask.request, variant=variant, text="", done=True, tokens=tokens, seconds=seconds)
+        )
+
+
+def _teller(request: int, variant: str, context: JobContext) -> Callable[[str], None]:
+    return lambda text: context.emit(TextGenerated(request=request, variant=variant, text=text))

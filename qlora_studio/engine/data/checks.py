@@ -1,0 +1,288 @@
+"""The checks of a dataset before a run: each one sentence, green or not."""
+
+from collections.abc import Iterator
+
+from transformers import PreTrainedTokenizerBase
+
+from qlora_studio.core.data.report import Check, LengthStatistics, Level, kept_by
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.data.prepared import PreparedData
+from qlora_studio.engine.data.row_files import row_lengths
+from qlora_studio.engine.data.tally import RowTally
+from qlora_studio.engine.data.tokenized_rows import IGNORED
+from qlora_studio.engine.templates.losses import CALLS
+from qlora_studio.engine.templates.rendering import HOW_WORDS
+
+_FEW_TRAINED = 0.01
+_SAVED_BY_PACKING = 0.05
+
+
+def checks_of(
+    data: PreparedData,
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    template_name: str,
+    lengths: LengthStatistics | None,
+    *,
+    with_trainer: bool = True,
+) -> tuple[Check, ...]:
+    """Return every check of prepared rows, in the order in which they are read.
+
+    The last needs the trainer's collator, and trl takes seconds to import; it can be left for later.
+    """
+    checks = tuple(_checks(data, config, tokenizer, template_name, lengths))
+    if config.training.packing and lengths is not None:
+        checks = (*checks, _packing(data, lengths))
+    return (*checks, _padding(data, tokenizer)) if with_trainer else checks
+
+
+def _checks(
+    data: PreparedData,
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    template_name: str,
+    lengths: LengthStatistics | None,
+) -> Iterator[Check]:
+    tally = data.tally
+    yield _rows_read(tally, config)
+    if set(tally.how) - {"text"} or tally.hidden:
+        yield _template(template_name)
+        yield _mask(tally, config)
+        yield _prompt(tally)
+        if tally.folded:
+            yield _folded(tally)
+        if tally.lost:
+            yield _lost(tally)
+    yield _trained_share(tally)
+    yield _end_of_turn(tally, tokenizer)
+    yield _bos(tally)
+    yield _truncation(tally, config, lengths)
+    yield _untrainable(tally, config)
+    yield _control(tally)
+    yield _duplicates(tally, config)
+    if tally.evaluation:
+        yield _evaluation(tally)
+
+
+def _check(name: str, title: str, passed: bool, good: str, bad: str, level: Level = "warning") -> Check:
+    return Check(
+        name=name, title=title, passed=passed, message=good if passed else bad, level="ok" if passed else level
+    )
+
+
+def _rows_read(tally: RowTally, config: RunConfig) -> Check:
+    rejected, total = tally.verdicts["rejected"], sum(tally.verdicts.values())
+    stops = config.data.bad_rows == "stop" or rejected == total
+    return _check(
+        "rows_read",
+        "Every row was read",
+        total > 0 and rejected == 0,
+        f"All {total:,} rows were read.",
+        f"{rejected:,} of {total:,} rows were rejected{'' if stops else ' and are left out'}.",
+        "error" if stops else "warning",
+    )
+
+
+def _template(name: str) -> Check:
+    return _check(
+        "template_present",
+        "The model has a chat template",
+        name == "model",
+        "The model's own chat template is used.",
+        f"The model has no chat template. A {name} one is used, and saved with the adapter.",
+    )
+
+
+def _mask(tally: RowTally, config: RunConfig) -> Check:
+    title = "The answers are found exactly"
+    if config.training.loss_on == "all":
+        return _check("answers_found", title, True, "Not needed: the full text is trained, as you chose.", "")
+    ways = [HOW_WORDS[how] for how, _ in tally.how.most_common() if how != "text"]
+    chats = sum(tally.how.values()) - tally.how["text"]
+    return _check(
+        "answers_found",
+        title,
+        tally.hidden == 0,
+        f"In all {chats:,} conversations: {', or '.join(ways)}.",
+        f"The template does not show where the answers begin and end in {tally.hidden:,} conversations. They can be "
+        "trained only with their full text.",
+        "error" if not chats or config.data.bad_rows == "stop" else "warning",
+    )
+
+
+def _prompt(tally: RowTally) -> Check:
+    return _check(
+        "same_prompt",
+        "The template renders the same while chatting as while training",
+        tally.unprompted == 0,
+        "Up to the last answer, each row is what the model is given when it is asked.",
+        f"In {tally.unprompted:,} rows the text before the last answer differs from what the model is given when it is "
+        "asked for it.",
+    )
+
+
+def _folded(tally: RowTally) -> Check:
+    return _check(
+        "system_prompt_taken",
+        "The template takes a system prompt",
+        False,
+        "",
+        f"It does not: in {tally.folded:,} rows the system prompt is put in front of the first question.",
+    )
+
+
+def _lost(tally: RowTally) -> Check:
+    parts = ", ".join(f"{what} ({count:,} rows)" for what, count in tally.lost.most_common())
+    return _check(
+        "template_shows_everything",
+        "The template shows everything that the rows say",
+        False,
+        "",
+        f"It leaves out: {parts}. Nothing of that is learned; rows whose {CALLS} are lost are left out.",
+    )
+
+
+def _trained_share(tally: RowTally) -> Check:
+    tokens, trained = int(tally.column("tokens").sum()), int(tally.column("trained").sum())
+    share = trained / tokens if tokens else 0.0
+    words = f"{share:.1%} of the tokens are trained ({trained:,} of {tokens:,})"
+    return _check(
+        "trained_share",
+        "Enough of the text is trained",
+        share >= _FEW_TRAINED,
+        f"{words}.",
+        f"{words}: very few." if trained else "No token is trained.",
+        "warning" if trained else "error",
+    )
+
+
+def _end_of_turn(tally: RowTally, tokenizer: PreTrainedTokenizerBase) -> Check:
+    rows = len(tally.columns["number"])
+    added = f" The template leaves the last turn open: {tokenizer.eos_token} is put there." if tally.added_ends else ""
+    return _check(
+        "end_of_turn_trained",
+        "Every answer ends with a trained end-of-turn token",
+        tally.open_ends == 0,
+        f"In {rows:,} of {rows:,} rows.{added}",
+        f"In {tally.open_ends:,} of {rows:,} rows an answer ends without one: the model may not learn to stop.",
+    )
+
+
+def _bos(tally: RowTally) -> Check:
+    return _check(
+        "single_bos",
+        "One begin-of-text token at most",
+        tally.double_bos == 0,
+        "No row begins with two of them.",
+        f"{tally.double_bos:,} rows begin with two of them.",
+    )
+
+
+def _padding(data: PreparedData, tokenizer: PreTrainedTokenizerBase) -> Check:
+    """Put a short and a long row into a batch, as the trainer does, and look at the labels."""
+    shared = tokenizer.pad_token_id == tokenizer.eos_token_id
+    return _check(
+        "padding_not_trained",
+        "Padding is not trained, and hides no trained token",
+        _padding_is_harmless(data, tokenizer),
+        "Padding has a token of its own."
+        if not shared
+        else "Padding uses the end-of-text token, and is told from a real one by its place.",
+        "Padding would change what is trained.",
+        "error",
+    )
+
+
+def _padding_is_harmless(data: PreparedData, tokenizer: PreTrainedTokenizerBase) -> bool:
+    from qlora_studio.engine.data.collator import collator
+
+    if not len(data.training):
+        return True
+    tokens = row_lengths(data.training)
+    rows = [data.training[int(tokens.argmin())], data.training[int(tokens.argmax())]]
+    longest = max(len(row["labels"]) for row in rows)
+    batch = collator(tokenizer)(rows)
+    wanted = [row["labels"] + [IGNORED] * (longest - len(row["labels"])) for row in rows]
+    return bool(batch["labels"].tolist() == wanted)
+
+
+def _truncation(tally: RowTally, config: RunConfig, lengths: LengthStatistics | None) -> Check:
+    trained, kept = tally.column("trained"), tally.column("kept")
+    lost, total, rows = int((trained - kept).sum()), int(trained.sum()), int((kept < trained).sum())
+    limit = config.training.max_length
+    return _check(
+        "nothing_cut",
+        "No answer is cut off",
+        lost == 0,
+        f"Every answer fits into {limit:,} tokens.",
+        f"{rows:,} {'answer loses its' if rows == 1 else 'answers lose their'} end at {limit:,} tokens: "
+        f"{lost:,} answer tokens, {lost / max(1, total):.1%}. {kept_by(lengths.keeps) if lengths else ''}",
+    )
+
+
+def _untrainable(tally: RowTally, config: RunConfig) -> Check:
+    left = int((tally.column("kept") > 0).sum())
+    reasons = "; ".join(f"{count:,}: {reason}" for reason, count in tally.errors.most_common(3))
+    return _check(
+        "rows_trainable",
+        "Every row has something to train",
+        tally.untrainable == 0 and left > 0,
+        f"All {left:,} rows do.",
+        f"{tally.untrainable:,} rows have nothing and are left out ({reasons})."
+        if left
+        else f"No row does ({reasons}).",
+        "error" if not left or config.data.bad_rows == "stop" else "warning",
+    )
+
+
+def _control(tally: RowTally) -> Check:
+    return _check(
+        "no_control_tokens_in_text",
+        "Nobody typed control tokens",
+        tally.control_rows == 0,
+        "No prompt holds one.",
+        f"{tally.control_rows:,} rows hold control tokens inside of a prompt: the model takes them for real ones.",
+    )
+
+
+def _packing(data: PreparedData, lengths: LengthStatistics) -> Check:
+    """Packing saves padding, and costs attention: SDPA has no kernel for packs, it masks the neighbours out."""
+    saved = lengths.padding_share - lengths.packed_padding_share
+    cost = (
+        f"Attention takes packs with a mask, without its fastest kernel, and computes {lengths.attention_growth:.1f} "
+        "times as many pairs of tokens."
+    )
+    return _check(
+        "packing_pays",
+        "Packing saves padding",
+        saved >= _SAVED_BY_PACKING,
+        f"{data.facts.rows_per_epoch:,} rows fill {lengths.packs:,} packs: {lengths.packed_padding_share:.0%} padding "
+        f"instead of {lengths.padding_share:.0%}. {cost}",
+        f"Hardly any: {lengths.packed_padding_share:.0%} padding instead of {lengths.padding_share:.0%}. {cost}",
+    )
+
+
+def _duplicates(tally: RowTally, config: RunConfig) -> Check:
+    exact, near, choice = tally.duplicates, tally.near_duplicates, config.data.duplicates
+    left = exact * (choice == "keep") + near * (choice != "drop_near")
+    parts = [f"Repeat an earlier row: {exact:,}."] if exact else []
+    parts += [f"Differ from one in case, white space or punctuation only: {near:,}."] if near else []
+    parts += [f"Dropped, as you chose: {exact + near - left:,}."] if exact + near > left else []
+    parts += [f"Kept, on the same side of the split as the first: {left:,}."] if left else []
+    words = " ".join(parts) or "All rows are different."
+    return _check("no_duplicates", "No row comes twice", not exact or choice != "keep", words, words)
+
+
+def _evaluation(tally: RowTally) -> Check:
+    own = tally.evaluation
+    bad, both = own["rejected"] + own["untrainable"], own["in_training"]
+    first = "".join(f" The first: {item['reason']} (line {item['line']})." for item in own["problems"][:1])
+    parts = [f"Cannot be used: {bad:,}.{first}"] if bad else []
+    parts += [f"Left out, because a training row says the same: {both:,}."] if both else []
+    return _check(
+        "evaluation_apart",
+        "The evaluation file is read, and apart from the training rows",
+        not bad and not both,
+        f"All {own['used']:,} rows of it are used, and none is in the training data.",
+        f"Rows of it that are used: {own['used']:,}. {' '.join(parts)}",
+    )

@@ -1,0 +1,228 @@
+"""Export a run: its adapter merged, converted or alone, with everything that is needed to use it and to know it."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.export.disk_need import export_bytes, export_name
+from qlora_studio.core.export.formats import ExportFormat, parse_format
+from qlora_studio.core.export.model_card import public_name
+from qlora_studio.core.run.events import Exported
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.export.sidecar import write_companions
+from qlora_studio.engine.gguf.llama_cpp import require_quantizer
+from qlora_studio.engine.merge.nf4_round_trip import Nf4RoundTrip
+from qlora_studio.engine.merge.weights import MergedWeights
+from qlora_studio.engine.merge.writer import copy_companions, peak_rss, write_merged
+from qlora_studio.engine.model.adapter import adapter_folder, check_base, checkpoint_name
+from qlora_studio.engine.model.base import base_folder
+from qlora_studio.storage.runs import fingerprint
+from qlora_studio.storage.runs.checkpoint_folder import MANIFEST
+from qlora_studio.storage.runs.drive_space import Writing, require_drives
+from qlora_studio.storage.runs.export_folder import StagedExport, require_free_place, staged_export
+from qlora_studio.storage.runs.run_folder import RunFolder, folder_name
+
+_DTYPES = {"": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+BaseWeights = Literal["original", "nf4"]
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """What an export is made from. `weights` says which base the adapter is merged into."""
+
+    run: RunFolder
+    config: RunConfig
+    base: Path
+    adapter: Path
+    checkpoint: str
+    weights: BaseWeights
+
+    def merged(self, dtype: torch.dtype | None = None) -> MergedWeights:
+        """Return base and adapter as one, made when asked for."""
+        rounding = Nf4RoundTrip(self.base, self.config.quantization) if self.weights == "nf4" else None
+        return MergedWeights(self.base, self.adapter, dtype=dtype, rounding=rounding)
+
+    @property
+    def name(self) -> str:
+        """The run's name as a file's."""
+        return folder_name(self.config.name)
+
+
+def export_run(
+    run: RunFolder,
+    *,
+    formats: list[str],
+    checkpoint: str = "best",
+    base: BaseWeights = "original",
+    out_dir: str = "",
+    context: JobContext,
+    force: bool = False,
+) -> list[Exported]:
+    """Write a run's adapter in the formats asked for, and tell each with `Exported`. Raises StudioError.
+
+    Without `out_dir` they go under the run's `exports/`; with it, a single format becomes `out_dir` itself. `force`
+    passes over a base whose fingerprint is not the one of training.
+    """
+    shapes = [parse_format(text) for text in formats]
+    for shape in shapes:
+        if shape.tool:
+            require_quantizer(shape.precision)
+    source = _source(run, checkpoint, base, context, force)
+    places = [_place(source, shape, out_dir, alone=len(shapes) == 1) for shape in shapes]
+    for place in places:
+        require_free_place(place)
+    pairs = zip(shapes, places, strict=True)
+    require_drives(
+        [Writing(place.parent, export_name(shape), _size(source, shape)) for shape, place in pairs], "This export"
+    )
+    return [_export(source, shape, place, context) for shape, place in zip(shapes, places, strict=True)]
+
+
+def _source(run: RunFolder, checkpoint: str, weights: BaseWeights, context: JobContext, force: bool) -> ExportSource:
+    config = run.config()
+    adapter = adapter_folder(run, checkpoint)
+    base = base_folder(config.model.source, config.model.revision, context)
+    context.phase("checking_base")
+    check_base(run, adapter, base, anew=True, accepted_by=context if force else None)
+    if weights == "nf4" and config.quantization.method == "none":
+        context.warn("base", "This run was trained on 16-bit weights, so they are what it is merged into.")
+        weights = "original"
+    return ExportSource(run, config, base, adapter, checkpoint_name(adapter), weights)
+
+
+def _place(source: ExportSource, shape: ExportFormat, out_dir: str, *, alone: bool) -> Path:
+    if out_dir:
+        chosen = Path(out_dir).expanduser().absolute()
+        return chosen if alone else chosen / shape.folder_name
+    exports = source.run.exports_path
+    if exports.is_symlink():
+        raise StudioError(f"{exports} is a link.", kind="not_writable", advice="Name the folder to export to instead.")
+    stem = shape.folder_name if source.weights == "original" else f"{shape.folder_name}-{source.weights}"
+    names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 10_000))
+    return next(exports / name for name in names if not (exports / name).exists())
+
+
+def _size(source: ExportSource, shape: ExportFormat) -> int:
+    parameters = sum(torch.Size(tensor.shape).numel() for tensor in source.merged().tensors.values())
+    adapter = sum(path.stat().st_size for path in source.adapter.glob("*.safetensors"))
+    return export_bytes(shape, parameters, adapter)
+
+
+def _export(source: ExportSource, shape: ExportFormat, place: Path, context: JobContext) -> Exported:
+    began = time.monotonic()
+    with staged_export(place) as staged:
+        facts = _WRITERS[shape.kind](source, shape, staged, context)
+        context.phase("exporting")
+        write_companions(source, shape, staged.path, place, facts)
+        staged.facts = {
+            "format": shape.text,
+            "base": public_name(source.config.model.source),
+            "base_weights": source.weights,
+            "checkpoint": source.checkpoint,
+            "run": source.run.path.resolve().name,
+            "base_fingerprint": fingerprint.fingerprint_folder(source.base),
+            **facts,
+        }
+    files = json.loads((place / MANIFEST).read_text("utf-8"))["files"]
+    exported = Exported(
+        format=shape.text,
+        path=str(place),
+        size_bytes=sum(entry["size"] for entry in files.values()),
+        facts={**facts, "seconds": time.monotonic() - began, "peak_rss_bytes": peak_rss(), "base": source.weights},
+    )
+    context.emit(exported)
+    return exported
+
+
+def _write_safetensors(
+    source: ExportSource, shape: ExportFormat, staged: StagedExport, context: JobContext
+) -> dict[str, Any]:
+    """Merge into 16 bit; a base stored in fp32 is rounded to bf16 once, unless fp32 is asked for."""
+    context.phase("merging")
+    weights = source.merged(_DTYPES[shape.precision])
+    if not shape.precision and any(tensor.dtype in ("F32", "F64") for tensor in weights.tensors.values()):
+        weights = source.merged(torch.bfloat16)
+    report = write_merged(weights, staged, progress=_progress(context, "merging"))
+    copy_companions(staged.path, source.adapter, source.run.adapter_path, source.base)
+    return {"tensors_merged": report.tensors_merged, "tensors": report.tensors}
+
+
+def _write_adapter(
+    source: ExportSource, shape: ExportFormat, staged: StagedExport, context: JobContext
+) -> dict[str, Any]:
+    """The adapter in PEFT's format, its base named as the user named it."""
+    context.phase("exporting")
+    copy_adapter(source.adapter, staged.path, public_name(source.config.model.source))
+    copy_companions(staged.path, source.adapter, source.run.adapter_path, source.base)
+    return {"tensors_merged": 0}
+
+
+def _write_gguf(source: ExportSource, shape: ExportFormat, staged: StagedExport, context: JobContext) -> dict[str, Any]:
+    from qlora_studio.engine.gguf.writer import write_gguf
+
+    context.phase("merging")
+    return write_gguf(
+        source.merged(torch.float32),
+        tokenizer_folder(source),
+        staged.path,
+        name=source.name,
+        precision=shape.precision,
+        context=context,
+    )
+
+
+def _write_ollama(
+    source: ExportSource, shape: ExportFormat, staged: StagedExport, context: JobContext
+) -> dict[str, Any]:
+    from qlora_studio.engine.gguf.ollama import write_modelfile
+
+    facts = _write_gguf(source, shape, staged, context)
+    return facts | write_modelfile(staged.path, str(facts["file"]), tokenizer_folder(source), context)
+
+
+def _write_gguf_adapter(
+    source: ExportSource, shape: ExportFormat, staged: StagedExport, context: JobContext
+) -> dict[str, Any]:
+    from qlora_studio.engine.gguf.adapter import write_gguf_adapter
+
+    context.phase("exporting")
+    return write_gguf_adapter(source.base, source.adapter, staged.path, name=source.name)
+
+
+def tokenizer_folder(source: ExportSource) -> Path:
+    """Return the folder with the tokenizer of training."""
+    places = (source.adapter, source.run.adapter_path, source.base)
+    return next((place for place in places if (place / "tokenizer_config.json").is_file()), source.base)
+
+
+def copy_adapter(adapter: Path, out: Path, base_name: str) -> None:
+    """Copy an adapter's two files; the base's name replaces whatever path was kept there."""
+    config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+    config["base_model_name_or_path"] = base_name
+    (out / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (out / "adapter_model.safetensors").write_bytes((adapter / "adapter_model.safetensors").read_bytes())
+
+
+def _progress(context: JobContext, what: str) -> Callable[[int, int], None]:
+    def tell(done: int, total: int) -> None:
+        context.raise_if_stopped()
+        context.progress(what, done, total, "bytes")
+
+    return tell
+
+
+_WRITERS: dict[str, Callable[[ExportSource, ExportFormat, StagedExport, JobContext], dict[str, Any]]] = {
+    "safetensors": _write_safetensors,
+    "adapter": _write_adapter,
+    "gguf": _write_gguf,
+    "ollama": _write_ollama,
+    "gguf_adapter": _write_gguf_adapter,
+}

@@ -1,0 +1,60 @@
+"""Merge an adapter made elsewhere: a base folder and an adapter folder, without a run; then have the result proved."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.core.export.model_card import public_name
+from qlora_studio.core.run.events import Exported, Failed, Finished
+from qlora_studio.core.run.job import MergeJob, VerifyJob
+from qlora_studio.engine.child_job import run_child
+from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.export.export import copy_adapter
+from qlora_studio.engine.export.sidecar import PROVENANCE, complete_generation_config
+from qlora_studio.engine.merge.writer import merge_adapter
+from qlora_studio.engine.model.base import base_folder
+from qlora_studio.storage.runs import fingerprint
+
+
+def run(job: MergeJob, context: JobContext) -> Finished:
+    """Merge, tell where the result is, and whether it computes what base and adapter compute."""
+    base = base_folder(job.base_model, "", context)
+    adapter, out = Path(job.adapter).expanduser(), Path(job.out_dir).expanduser().absolute()
+    context.phase("merging")
+
+    def progress(done: int, total: int) -> None:
+        context.raise_if_stopped()
+        context.progress("merging", done, total, "bytes")
+
+    complete = partial(_complete, base=base, adapter=adapter, name=public_name(job.base_model))
+    report = merge_adapter(base, adapter, out, force=job.force, progress=progress, complete=complete)
+    facts = {
+        "out_dir": str(out),
+        "seconds": report.seconds,
+        "peak_rss_bytes": report.peak_rss_bytes,
+        "tensors_merged": report.tensors_merged,
+    }
+    context.emit(Exported(format="safetensors", path=str(out), size_bytes=report.bytes, facts=facts))
+    return Finished(facts={**facts, **_verified(out, base, adapter, context)})
+
+
+def _complete(folder: Path, *, base: Path, adapter: Path, name: str) -> None:
+    """Keep the base's name and fingerprint, and the adapter, beside what they became."""
+    complete_generation_config(folder)
+    (folder / PROVENANCE / "adapter").mkdir(parents=True)
+    facts = {"source": name, "weights": "original", "fingerprint": fingerprint.fingerprint_folder(base)}
+    (folder / PROVENANCE / "base.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    copy_adapter(adapter, folder / PROVENANCE / "adapter", name)
+
+
+def _verified(out: Path, base: Path, adapter: Path, context: JobContext) -> dict[str, Any]:
+    context.phase("verifying")
+    job = VerifyJob(path=str(out), base_model=str(base.resolve()), adapter=str(adapter.resolve()))
+    ending, reports = run_child(job, context.folder.path / "jobs", context)
+    found = next((item.report for item in reports if item.kind == "verification"), None)
+    if found is None:
+        why = ending.message if isinstance(ending, Failed) else "it was stopped"
+        context.warn("not_verified", f"The merge could not be verified: {why}")
+        return {"verified": False, "checks": []}
+    return {"verified": found["verified"], "checks": found["checks"]}

@@ -1,0 +1,133 @@
+"""What lies beside exported weights: stop tokens, model card and curve, and where the model came from."""
+
+import json
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from qlora_studio import __version__
+from qlora_studio.core.export.formats import ExportFormat
+from qlora_studio.core.export.model_card import CardFacts, loss_picture, model_card, public_config, public_name
+from qlora_studio.core.export.serving import serving_commands
+from qlora_studio.core.run.run_config_text import to_toml
+from qlora_studio.storage.models.folder import licence
+from qlora_studio.storage.runs import fingerprint
+from qlora_studio.storage.runs.export_folder import read_manifest
+from qlora_studio.storage.runs.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from qlora_studio.engine.export.export import ExportSource
+
+PROVENANCE = "training"
+_LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes")
+
+
+def write_companions(
+    source: "ExportSource", shape: ExportFormat, folder: Path, place: Path, facts: dict[str, Any]
+) -> None:
+    """Complete an export in the making. `place` is where it will lie in the end."""
+    if shape.kind in ("safetensors", "adapter"):
+        complete_generation_config(folder)
+    provenance = folder / PROVENANCE
+    provenance.mkdir()
+    (provenance / "run.toml").write_text(to_toml(public_config(source.config)), encoding="utf-8")
+    base = {
+        "source": public_name(source.config.model.source),
+        "revision": source.config.model.revision,
+        "weights": source.weights,
+        "checkpoint": source.checkpoint,
+        "fingerprint": fingerprint.fingerprint_folder(source.base),
+    }
+    (provenance / "base.json").write_text(json.dumps(base, indent=1), encoding="utf-8")
+    if shape.kind != "adapter":
+        from qlora_studio.engine.export.export import copy_adapter
+
+        (provenance / "adapter").mkdir()
+        copy_adapter(source.adapter, provenance / "adapter", str(base["source"]))
+    _write_card(source, shape, folder, place, str(facts.get("file", "")))
+
+
+def complete_generation_config(folder: Path) -> None:
+    """Make sure that generation stops where the tokenizer says an answer ends; a missing stop token never ends."""
+    tokens = _end_token_ids(folder)
+    path = folder / "generation_config.json"
+    config: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    known = config.get("eos_token_id")
+    known = known if isinstance(known, list) else [] if known is None else [known]
+    ids = [*known, *(token for token in tokens if token not in known)]
+    if ids:
+        config["eos_token_id"] = ids[0] if len(ids) == 1 else ids
+    config.pop("_from_model_config", None)
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _end_token_ids(folder: Path) -> list[int]:
+    from transformers import AutoTokenizer
+
+    if not (folder / "tokenizer_config.json").is_file():
+        return []
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    return [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+
+
+def _write_card(source: "ExportSource", shape: ExportFormat, folder: Path, place: Path, file: str) -> None:
+    picture = _curve(source.run)
+    if picture:
+        (folder / "loss.svg").write_text(picture, encoding="utf-8")
+    rank = source.config.lora.rank
+    base = public_name(source.config.model.source)
+    commands = serving_commands(
+        shape, PurePosixPath("/path/to") / place.name, file=file, name=source.name, base=base, rank=rank
+    )
+    usage = tuple((command.program, command.text) for command in commands)
+    card = model_card(source.config, _card_facts(source, shape, usage), has_curve=bool(picture))
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _card_facts(source: "ExportSource", shape: ExportFormat, usage: tuple[tuple[str, str], ...]) -> CardFacts:
+    state = source.run.state()
+    before = state.first_evaluation
+    manifest = read_manifest(source.adapter) if source.checkpoint != "final" else {}
+    after = manifest.get("evaluation_loss", state.evaluation.loss if state.evaluation else None)
+    return CardFacts(
+        title=source.config.name,
+        licence=licence(source.base),
+        training_rows=state.dataset.training_rows if state.dataset else 0,
+        evaluation_rows=state.dataset.evaluation_rows if state.dataset else 0,
+        data_hash=_data_hash(source.config.data.path),
+        sources=tuple(state.dataset.sources) if state.dataset else (),
+        steps=int(manifest.get("step", state.step)),
+        checkpoint=source.checkpoint,
+        loss_before=before.loss if before else None,
+        loss_after=after,
+        versions=versions(),
+        format=shape.title,
+        base_weights=source.weights,
+        usage=usage,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the program and of its libraries."""
+    found = {"qlora-studio": __version__}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _data_hash(path: str) -> str:
+    data = Path(path).expanduser()
+    return str(fingerprint.fingerprint_file(data)["sha256"]) if path and data.is_file() else ""
+
+
+def _curve(run: RunFolder) -> str:
+    _, history = run.replay()
+    losses, evaluations = history.steps["loss"], history.evaluation
+    pairs = [
+        [(int(x), float(y)) for x, y in zip(series.x, series.y, strict=True) if y == y]  # a NaN is a gap
+        for series in (losses, evaluations)
+    ]
+    return loss_picture(*pairs)

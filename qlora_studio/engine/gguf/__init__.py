@@ -1,0 +1,1 @@
+"""GGUF and Ollama: writing, reading back, and a llama.cpp where there is one."""

@@ -1,0 +1,175 @@
+"""What GGUF wants of each family of models: its name, its numbers, and how tensors are laid out.
+
+Only families that are tested end to end are here; others are refused rather than guessed.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from qlora_studio.core.errors import StudioError
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family. `rotates_pairs`: rope turns neighbouring rows, so q and k are reordered. Norms get `norm_offset`."""
+
+    architecture: str
+    rotates_pairs: bool = False
+    norm_offset: float = 0.0
+    numbers: Callable[[Any, dict[str, Any]], None] = lambda writer, config: None
+
+
+def family_of(config: dict[str, Any]) -> Family:
+    """Return the family of a model's config. Raises StudioError for one that is not known."""
+    family = _FAMILIES.get(config.get("model_type", ""))
+    if family is None:
+        raise _refused(f"Models of the kind {config.get('model_type')} are not among those that were tested.")
+    return family
+
+
+def add_numbers(writer: Any, config: dict[str, Any], family: Family) -> Tensors:
+    """Add a model's shape to a gguf.GGUFWriter; return the tensors, fp32, that only GGUF has."""
+    heads = config["num_attention_heads"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config.get("num_key_value_heads") or heads)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(config["vocab_size"])
+    family.numbers(writer, config)
+    return _add_rope(writer, config, head_dim)
+
+
+def arranged(name: str, tensor: torch.Tensor, config: dict[str, Any], family: Family) -> torch.Tensor:
+    """Return a tensor (out, in) or (out,) in the order of rows, and with the offset, that GGUF wants."""
+    if family.norm_offset and name.endswith("norm.weight"):
+        return tensor.float() + family.norm_offset
+    if family.rotates_pairs and (heads := reordered_heads(name, config)):
+        return tensor.reshape(heads, 2, -1, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
+    return tensor
+
+
+def reordered_heads(name: str, config: dict[str, Any]) -> int:
+    """Return how many heads' rows are reordered in a tensor of a family that rotates pairs; 0 where none are."""
+    heads = int(config["num_attention_heads"])
+    if ".self_attn.q_proj." in name:
+        return heads
+    return int(config.get("num_key_value_heads") or heads) if ".self_attn.k_proj." in name else 0
+
+
+def _add_rope(writer: Any, config: dict[str, Any], head_dim: int) -> Tensors:
+    rope = config.get("rope_parameters") or {}
+    rope = rope.get("full_attention", rope)
+    theta = float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0)
+    dimensions = int(head_dim * float(rope.get("partial_rotary_factor") or 1.0))
+    writer.add_rope_dimension_count(dimensions)
+    writer.add_rope_freq_base(theta)
+    kind = rope.get("rope_type") or "default"
+    scaling = _ROPE.get(kind)
+    if scaling is None:
+        raise _refused(f"Its positions are scaled in a way ({kind}) that is not written here.")
+    return scaling(writer, config, rope, theta, dimensions)
+
+
+def _plain_rope(writer: Any, config: dict[str, Any], rope: dict[str, Any], theta: float, dimensions: int) -> Tensors:
+    return {}
+
+
+def _linear_rope(writer: Any, config: dict[str, Any], rope: dict[str, Any], theta: float, dimensions: int) -> Tensors:
+    import gguf
+
+    writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+    writer.add_rope_scaling_factor(float(rope["factor"]))
+    return {}
+
+
+def _yarn_rope(writer: Any, config: dict[str, Any], rope: dict[str, Any], theta: float, dimensions: int) -> Tensors:
+    import gguf
+
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(float(rope["factor"]))
+    original = rope.get("original_max_position_embeddings") or config["max_position_embeddings"]
+    writer.add_rope_scaling_orig_ctx_len(int(original))
+    return {}
+
+
+def _llama3_rope(writer: Any, config: dict[str, Any], rope: dict[str, Any], theta: float, dimensions: int) -> Tensors:
+    """Llama 3.1's scaling as a factor per frequency: long waves stretched, short ones kept, those between blended."""
+    factor, low, high = float(rope["factor"]), float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
+    original = float(rope["original_max_position_embeddings"])
+    factors = []
+    for index in range(0, dimensions, 2):
+        wave = 2 * math.pi * theta ** (index / dimensions)
+        if wave < original / high:
+            factors.append(1.0)
+        elif wave > original / low:
+            factors.append(factor)
+        else:
+            blend = (original / wave - low) / (high - low)
+            factors.append(1 / ((1 - blend) / factor + blend))
+    return {"rope_freqs.weight": torch.tensor(factors, dtype=torch.float32)}
+
+
+def _long_rope(writer: Any, config: dict[str, Any], rope: dict[str, Any], theta: float, dimensions: int) -> Tensors:
+    original = int(rope.get("original_max_position_embeddings") or config["original_max_position_embeddings"])
+    writer.add_rope_scaling_orig_ctx_len(original)
+    ratio = config["max_position_embeddings"] / original
+    attention = math.sqrt(1 + math.log(ratio) / math.log(original)) if ratio > 1 else 1.0
+    writer.add_rope_scaling_attn_factors(float(rope.get("attention_factor") or attention))
+    return {
+        f"rope_factors_{key}.weight": torch.tensor(rope[f"{key}_factor"], dtype=torch.float32)
+        for key in ("long", "short")
+    }
+
+
+_ROPE = {
+    "default": _plain_rope,
+    "linear": _linear_rope,
+    "yarn": _yarn_rope,
+    "llama3": _llama3_rope,
+    "longrope": _long_rope,
+}
+
+
+def _gemma2_numbers(writer: Any, config: dict[str, Any]) -> None:
+    writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+    writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+    writer.add_sliding_window(config["sliding_window"])
+
+
+def _gemma3_numbers(writer: Any, config: dict[str, Any]) -> None:
+    writer.add_sliding_window(config["sliding_window"])
+
+
+def _phi3_numbers(writer: Any, config: dict[str, Any]) -> None:
+    writer.add_sliding_window(config.get("sliding_window") or 0)
+
+
+_FAMILIES = {
+    "llama": Family("llama", rotates_pairs=True),
+    "mistral": Family("llama", rotates_pairs=True),
+    "qwen2": Family("qwen2"),
+    "qwen3": Family("qwen3"),
+    "gemma2": Family("gemma2", norm_offset=1.0, numbers=_gemma2_numbers),
+    "gemma3_text": Family("gemma3", norm_offset=1.0, numbers=_gemma3_numbers),
+    "phi3": Family("phi3", numbers=_phi3_numbers),
+}
+
+
+def _refused(why: str) -> StudioError:
+    return StudioError(
+        f"This model cannot be written as a GGUF here. {why}",
+        kind="model_refused",
+        advice="Export as safetensors, and convert with llama.cpp's own script.",
+    )

@@ -1,0 +1,108 @@
+"""An Ollama folder: the Modelfile beside a GGUF, and `ollama create` where Ollama is there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.core.export.serving import TemplateShape, TurnShape, modelfile
+from qlora_studio.engine.context import JobContext
+
+_MARK = "\u2042"  # an asterism: in no template
+_CONVERSATION = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hello there"},
+    {"role": "assistant", "content": "Good day"},
+    {"role": "user", "content": "And now?"},
+]
+
+
+def write_modelfile(folder: Path, file: str, tokenizer_folder: Path, context: JobContext) -> dict[str, Any]:
+    """Write `Modelfile`; return whether Ollama will write conversations as the model was trained on them."""
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False, local_files_only=True)
+    shape = template_shape(tokenizer)
+    if shape is None:
+        context.warn(
+            "template",
+            "This chat template cannot be written as Ollama's. Ollama will use the one in the GGUF where it knows it; "
+            "compare an answer with the Chat page.",
+        )
+    path = tokenizer_folder / "generation_config.json"
+    generation = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    text = modelfile(file, stops=stop_texts(tokenizer, shape), shape=shape, generation=generation)
+    (folder / "Modelfile").write_text(text, encoding="utf-8")
+    return {"template": shape is not None}
+
+
+def template_shape(tokenizer: Any) -> TemplateShape | None:
+    """Return a chat template as texts around contents, or None where it is more than that.
+
+    Found by rendering marks in place of contents, and believed only when it renders a whole conversation alike.
+    """
+    if not tokenizer.chat_template:
+        return None
+    bos = _bos_added_by_itself(tokenizer)
+    user = _rendered(tokenizer, [("user", _MARK)])
+    answered = _rendered(tokenizer, [("user", _MARK), ("assistant", _MARK)])
+    again = _rendered(tokenizer, [("user", _MARK), ("assistant", _MARK), ("user", _MARK)])
+    opened = _rendered(tokenizer, [("user", _MARK)], opening=True)
+    if user is None or answered is None or again is None or opened is None:
+        return None
+    if not (opened.startswith(user) and answered.startswith(user) and again.startswith(answered)):
+        return None
+    assistant = _around(answered[len(user) :])
+    later_user, first_user = _around(again[len(answered) :]), _around(user.removeprefix(bos))
+    if not first_user.prefix.endswith(later_user.prefix):
+        return None
+    preamble = first_user.prefix.removesuffix(later_user.prefix)
+    system = _system_shape(tokenizer, later_user, bos)
+    shape = TemplateShape(system, later_user, assistant, opened[len(user) :], preamble)
+    return shape if _is_right(tokenizer, shape, bos) else None
+
+
+def _bos_added_by_itself(tokenizer: Any) -> str:
+    """The beginning token where the tokenizer, and so llama.cpp, writes it: the template must not write it again."""
+    ids = tokenizer("a").input_ids
+    return str(tokenizer.bos_token) if tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id else ""
+
+
+def _is_right(tokenizer: Any, shape: TemplateShape, bos: str) -> bool:
+    for conversation in (_CONVERSATION[1:], _CONVERSATION if shape.system else _CONVERSATION[1:2]):
+        turns = [(turn["role"], turn["content"]) for turn in conversation]
+        expected = _rendered(tokenizer, turns, opening=True)
+        if expected is None or shape.render(conversation) != expected.removeprefix(bos):
+            return False
+    return True
+
+
+def _around(text: str) -> TurnShape:
+    before, _, after = text.partition(_MARK)
+    return TurnShape(before, after)
+
+
+def stop_texts(tokenizer: Any, shape: TemplateShape | None) -> list[str]:
+    """Return the texts that end an answer: the end token, and a control token that the template ends a turn with."""
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    ends = [tokenizer.eos_token or ""]
+    if shape is not None:
+        ends += [token for token in special if token and shape.assistant.suffix.strip().startswith(token)]
+    return sorted({text for text in ends if text})
+
+
+def _system_shape(tokenizer: Any, user: TurnShape, bos: str) -> TurnShape | None:
+    text = _rendered(tokenizer, [("system", _MARK), ("user", _MARK)])
+    end = f"{user.prefix}{_MARK}{user.suffix}"
+    if text is None or not text.endswith(end) or _MARK not in text.removesuffix(end):
+        return None
+    return _around(text.removeprefix(bos).removesuffix(end))
+
+
+def _rendered(tokenizer: Any, turns: list[tuple[str, str]], *, opening: bool = False) -> str | None:
+    from jinja2 import TemplateError
+
+    messages = [{"role": role, "content": content} for role, content in turns]
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opening))
+    except (TemplateError, TypeError, ValueError):
+        return None

@@ -1,0 +1,142 @@
+"""A tokenizer as GGUF metadata: its vocabulary, how it splits and merges, its special tokens and chat template."""
+
+import json
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.engine.gguf.pre_tokenizers import pre_tokenizer_name
+from qlora_studio.engine.gguf.sentencepiece_scores import piece_scores
+
+
+class TokenType(IntEnum):
+    """Kinds of tokens, by GGUF's numbers."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+@dataclass
+class GgufTokenizer:
+    """What a GGUF file says of its tokenizer. `model` is gpt2 (byte-level BPE) or llama (sentencepiece)."""
+
+    model: str
+    pre: str
+    tokens: list[str]
+    types: list[int]
+    scores: list[float] = field(default_factory=list)
+    merges: list[str] = field(default_factory=list)
+    special: dict[str, int] = field(default_factory=dict)
+    add_bos: bool = False
+    add_eos: bool = False
+    add_space_prefix: bool = False
+    chat_template: str | None = None
+
+    def add_to(self, writer: Any) -> None:
+        """Add everything to a gguf.GGUFWriter."""
+        writer.add_tokenizer_model(self.model)
+        writer.add_tokenizer_pre(self.pre)
+        writer.add_token_list(self.tokens)
+        if self.scores:
+            writer.add_token_scores(self.scores)
+        writer.add_token_types(self.types)
+        if self.merges:
+            writer.add_token_merges(self.merges)
+        for name, token in self.special.items():
+            getattr(writer, f"add_{name}_token_id")(token)
+        writer.add_add_bos_token(self.add_bos)
+        writer.add_add_eos_token(self.add_eos)
+        if self.model == "llama":
+            writer.add_add_space_prefix(self.add_space_prefix)
+        if self.chat_template:
+            writer.add_chat_template(self.chat_template)
+
+
+def gguf_tokenizer(folder: Path, rows: int) -> GgufTokenizer:
+    """Return the tokenizer of a folder for an embedding of `rows` rows. Raises StudioError where there is none."""
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if not getattr(tokenizer, "is_fast", False):
+        raise _refused("It has no tokenizer.json.")
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    if content["model"].get("type") != "BPE":
+        raise _refused(f"It is of the kind {content['model'].get('type')}; byte-pair encoding can be written.")
+    is_sentencepiece = bool(content["model"].get("byte_fallback"))
+    found = _sentencepiece(folder, content, rows) if is_sentencepiece else _byte_level(content, rows)
+    found.special = _special_tokens(tokenizer, folder)
+    bare, wrapped = tokenizer("a", add_special_tokens=False).input_ids, tokenizer("a").input_ids
+    found.add_bos = len(wrapped) > len(bare) and wrapped[0] == tokenizer.bos_token_id
+    found.add_eos = len(wrapped) > len(bare) and wrapped[-1] == tokenizer.eos_token_id
+    found.chat_template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None
+    return found
+
+
+def _byte_level(content: dict[str, Any], rows: int) -> GgufTokenizer:
+    pre = pre_tokenizer_name(content)
+    if pre is None:
+        raise _refused("The way it splits text is none of those that llama.cpp is known to have.")
+    tokens, types = _vocabulary(content, rows)
+    return GgufTokenizer("gpt2", pre, tokens, types, merges=_merges(content))
+
+
+def _sentencepiece(folder: Path, content: dict[str, Any], rows: int) -> GgufTokenizer:
+    tokens, types = _vocabulary(content, rows)
+    unknown = content["model"].get("unk_token")
+    for token, number in content["model"]["vocab"].items():
+        if token == unknown:
+            types[number] = TokenType.UNKNOWN
+        elif len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+            types[number] = TokenType.BYTE
+    steps = json.dumps([content.get("normalizer"), content.get("pre_tokenizer")])
+    has_prefix = '"Prepend"' in steps or ('"Metaspace"' in steps and '"prepend_scheme": "never"' not in steps)
+    scores = piece_scores(folder, tokens, content["model"])
+    return GgufTokenizer("llama", "default", tokens, types, scores=scores, add_space_prefix=has_prefix)
+
+
+def _vocabulary(content: dict[str, Any], rows: int) -> tuple[list[str], list[int]]:
+    """Return token texts and types for each row; rows beyond the vocabulary are padding that is never produced."""
+    vocabulary: dict[str, int] = content["model"]["vocab"]
+    added = content.get("added_tokens", [])
+    largest = max([*vocabulary.values(), *(token["id"] for token in added)], default=-1)
+    if largest >= rows:
+        raise _refused(f"It has the token {largest}, and the model knows {rows:,} tokens.")
+    tokens = [f"[PAD{number}]" for number in range(rows)]
+    types = [int(TokenType.UNUSED)] * rows
+    for text, number in vocabulary.items():
+        tokens[number], types[number] = text, TokenType.NORMAL
+    for token in added:
+        kind = TokenType.CONTROL if token.get("special") else TokenType.USER_DEFINED
+        tokens[token["id"]], types[token["id"]] = token["content"], kind
+    return tokens, types
+
+
+def _merges(content: dict[str, Any]) -> list[str]:
+    """The merges as text, two tokens with a space between; a space within one as byte-level BPE writes it."""
+    pairs = (merge if isinstance(merge, list) else merge.split(" ") for merge in content["model"]["merges"])
+    return [" ".join(part.replace(" ", "\u0120") for part in pair) for pair in pairs]
+
+
+def _special_tokens(tokenizer: Any, folder: Path) -> dict[str, int]:
+    """Special tokens by GGUF's names. A second token that ends answers becomes the end of turn."""
+    names = {"bos": "bos_token_id", "eos": "eos_token_id", "unk": "unk_token_id", "pad": "pad_token_id"}
+    found = {name: getattr(tokenizer, key) for name, key in names.items()}
+    special = {name: int(token) for name, token in found.items() if token is not None}
+    path = folder / "generation_config.json"
+    ends = json.loads(path.read_text("utf-8")).get("eos_token_id") if path.is_file() else None
+    others = [token for token in (ends if isinstance(ends, list) else []) if token != special.get("eos")]
+    return special | ({"eot": int(others[0])} if others else {})
+
+
+def _refused(why: str) -> StudioError:
+    return StudioError(
+        f"This model's tokenizer cannot be written into a GGUF. {why}",
+        kind="model_refused",
+        advice="Export as safetensors, and convert with llama.cpp's own script.",
+    )

@@ -1,0 +1,168 @@
+"""Write merged weights as one GGUF file, tensor by tensor, without any program but this one.
+
+The k-quants alone need llama.cpp's `llama-quantize`: they are made from an f16 file that is removed afterwards.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.export.formats import PRECISIONS
+from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.gguf.family import Family, add_numbers, arranged, family_of, reordered_heads
+from qlora_studio.engine.gguf.tokenizer import gguf_tokenizer
+from qlora_studio.engine.merge.weights import MergedTensor, MergedWeights
+
+# Keys of gguf.GGMLQuantizationType; the value is the file type's name.
+_FILE_TYPES = {"F16": "MOSTLY_F16", "BF16": "MOSTLY_BF16", "Q8_0": "MOSTLY_Q8_0"}
+_NOT_WEIGHTS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
+
+
+def write_gguf(
+    weights: MergedWeights, tokenizer: Path, folder: Path, *, name: str, precision: str, context: JobContext
+) -> dict[str, Any]:
+    """Write `folder/NAME-PRECISION.gguf`; return its name and what was merged. `weights` must come in fp32."""
+    file = folder / f"{name}-{precision.upper()}.gguf"
+    if PRECISIONS[precision].tool:
+        from qlora_studio.engine.gguf.llama_cpp import quantize
+
+        source = folder / f"{name}-F16.gguf"
+        _Writer(weights, tokenizer, source, name, "F16", context).write()
+        context.phase("quantizing")
+        quantize(source, file, precision, context)
+        source.unlink()
+    else:
+        _Writer(weights, tokenizer, file, name, precision.upper(), context).write()
+    merged = sum(tensor.change is not None for tensor in weights.tensors.values())
+    return {"file": file.name, "tensors_merged": merged, "tensors": len(weights.tensors)}
+
+
+class _Writer:
+    def __init__(
+        self, weights: MergedWeights, tokenizer: Path, file: Path, name: str, quantization: str, context: JobContext
+    ) -> None:
+        import gguf
+
+        self._gguf = gguf
+        self._weights = weights
+        self._context = context
+        self._config = _full_config(weights)
+        self._family: Family = family_of(self._config)
+        self._type = gguf.GGMLQuantizationType[quantization]
+        self._writer = gguf.GGUFWriter(file, self._family.architecture)
+        self._writer.add_name(name)
+        self._writer.add_file_type(gguf.LlamaFileType[_FILE_TYPES[quantization]])
+        self._writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        self._extra = add_numbers(self._writer, self._config, self._family)
+        gguf_tokenizer(tokenizer, self._config["vocab_size"]).add_to(self._writer)
+        self._names = self._gguf_names()
+
+    def write(self) -> None:
+        """Write header, metadata and tensors. Raises OSError, StudioError or JobStopped."""
+        types = {name: self._type_of(tensor) for name, tensor in self._names.items()}
+        for name, tensor in self._names.items():
+            self._add_info(name, tensor.shape, types[name])
+        for name, extra in self._extra.items():
+            self._add_info(name, tuple(extra.shape), self._gguf.GGMLQuantizationType.F32)
+        writer = self._writer
+        try:
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
+            file = writer.fout[0]
+            writer.write_padding(file, file.tell())
+            self._write_tensors(file, types)
+        finally:
+            for opened in writer.fout or []:
+                opened.close()
+
+    def _write_tensors(self, file: Any, types: dict[str, Any]) -> None:
+        done, total = 0, sum(tensor.size for tensor in self._names.values())
+        with torch.inference_mode():
+            for name, tensor in self._names.items():
+                start = file.tell()
+                for block in self._blocks(tensor):
+                    self._context.raise_if_stopped()
+                    file.write(_encoded(name, block, types[name]))
+                    done += block.nbytes
+                    self._context.progress("converting", done, total, "bytes")
+                self._writer.write_padding(file, file.tell() - start)
+            for extra in self._extra.values():
+                file.write(extra.numpy().tobytes())
+                self._writer.write_padding(file, extra.nbytes)
+
+    def _blocks(self, tensor: MergedTensor) -> Iterator[torch.Tensor]:
+        """Yield a tensor's rows as GGUF wants them; heads that are reordered come at once."""
+        if self._family.rotates_pairs and reordered_heads(tensor.name, self._config):
+            yield arranged(tensor.name, self._weights.tensor(tensor.name), self._config, self._family)
+            return
+        for block in self._weights.blocks(tensor):
+            yield arranged(tensor.name, block, self._config, self._family)
+
+    def _gguf_names(self) -> dict[str, MergedTensor]:
+        mapping = self._gguf.get_tensor_name_map(
+            next(key for key, value in self._gguf.MODEL_ARCH_NAMES.items() if value == self._family.architecture),
+            self._config["num_hidden_layers"],
+        )
+        found: dict[str, MergedTensor] = {}
+        for tensor in self._weights.tensors.values():
+            if tensor.name.endswith(_NOT_WEIGHTS) or (tensor.name == "lm_head.weight" and self._is_tied):
+                continue
+            name = mapping.get_name(tensor.name, try_suffixes=(".weight", ".bias"))
+            if name is None or name in found:
+                raise StudioError(
+                    f"{tensor.name} has no place in a GGUF of this family.",
+                    kind="model_refused",
+                    advice="Export as safetensors, and convert with llama.cpp's own script.",
+                )
+            found[name] = tensor
+        return found
+
+    @property
+    def _is_tied(self) -> bool:
+        return bool(self._config.get("tie_word_embeddings"))
+
+    def _type_of(self, tensor: MergedTensor) -> Any:
+        """Vectors stay in fp32. A row that is no whole number of blocks cannot be quantized: f16 then."""
+        types = self._gguf.GGMLQuantizationType
+        if len(tensor.shape) < 2:
+            return types.F32
+        block, _ = self._gguf.GGML_QUANT_SIZES[self._type]
+        return self._type if tensor.shape[-1] % block == 0 else types.F16
+
+    def _add_info(self, name: str, shape: tuple[int, ...], kind: Any) -> None:
+        block, size = self._gguf.GGML_QUANT_SIZES[kind]
+        count = torch.Size(shape).numel()
+        self._writer.add_tensor_info(name, shape, np.dtype(np.float32), count // block * size, raw_dtype=kind)
+
+
+def _full_config(weights: MergedWeights) -> dict[str, Any]:
+    """The config with the defaults of its family filled in, and what the merge changed."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(weights.base.path, trust_remote_code=False, local_files_only=True).to_dict()
+    config["tie_word_embeddings"] = weights.is_tied
+    if weights.vocabulary is not None:
+        config["vocab_size"] = weights.vocabulary
+    return dict(config)
+
+
+def _encoded(name: str, block: torch.Tensor, kind: Any) -> bytes | memoryview:
+    """Return rows in a GGUF type's bytes. Raises StudioError where they do not fit."""
+    import gguf
+
+    dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}.get(kind.name)
+    if dtype is None:
+        return memoryview(gguf.quants.quantize(block.float().numpy(), kind).reshape(-1))
+    cast = block.to(dtype).contiguous()
+    if not bool(torch.isfinite(cast).all()):
+        raise StudioError(
+            f"{name} holds numbers that do not fit into {kind.name.lower()}.",
+            kind="damaged",
+            advice="Choose bf16 or q8_0.",
+        )
+    return memoryview(cast.reshape(-1).view(torch.uint8).numpy())

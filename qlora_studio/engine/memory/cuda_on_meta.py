@@ -1,0 +1,103 @@
+"""Makes the libraries do on meta tensors what they would do on a graphics card."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn import functional as F  # noqa: N812  its usual name
+
+from qlora_studio.core.memory.setup import MemorySetup
+from qlora_studio.engine.memory.cuda_attention import HalfSoftmax, attention_kernel
+from qlora_studio.engine.memory.patch_point import PatchPoint, replaced
+
+_FUNCTIONAL = "torch.nn.functional"
+_LOGPROB = "trl.kernels.chunked_logprob"
+
+ATTENTION = PatchPoint(_FUNCTIONAL, "scaled_dot_product_attention")
+SOFTMAX = PatchPoint(_FUNCTIONAL, "softmax", ("input", "dim", "_stacklevel", "dtype"))
+DROPOUT = PatchPoint(_FUNCTIONAL, "dropout", ("input", "p", "training", "inplace"))
+PACKED_ROWS = PatchPoint("transformers.masking_utils", "find_packed_sequence_indices", ("position_ids",))
+ALL_TRUE = PatchPoint("transformers.masking_utils", "fast_all", ("tensor",))
+FORWARD_TILE = PatchPoint(_LOGPROB, "_forward_tile")
+BACKWARD_TILE = PatchPoint(_LOGPROB, "_backward_tile")
+ADD_PRODUCT = PatchPoint(_LOGPROB, "_addmm_fp32", ("acc", "a", "b"))
+SCORES_TRAINED_ONLY = PatchPoint("trl.trainer.utils", "_use_triton", ("device",))
+IS_AUTOCAST = PatchPoint("torch", "is_autocast_enabled")
+AUTOCAST_DTYPE = PatchPoint("torch", "get_autocast_dtype")
+LINEAR = PatchPoint(_FUNCTIONAL, "linear")
+MATMUL = PatchPoint("torch", "matmul")
+LAYER_NORM = PatchPoint(_FUNCTIONAL, "layer_norm", ("input", "normalized_shape", "weight", "bias", "eps"))
+
+PATCH_POINTS = (
+    ATTENTION, SOFTMAX, DROPOUT, PACKED_ROWS, ALL_TRUE, FORWARD_TILE, BACKWARD_TILE, ADD_PRODUCT,
+    SCORES_TRAINED_ONLY, IS_AUTOCAST, AUTOCAST_DTYPE, LINEAR, MATMUL, LAYER_NORM,
+)  # fmt: skip
+
+
+@contextmanager
+def cuda_on_meta(setup: MemorySetup, *, autocast: torch.dtype | None, triton: bool) -> Iterator[None]:
+    """Run the libraries as on a card: its kernels, its data-dependent choices, trl's Triton head where there is Triton.
+
+    `autocast` is the dtype of automatic mixed precision, or None. Raises TracerOutdated where a library has changed.
+    """
+    replacements: dict[PatchPoint, Any] = {
+        ATTENTION: _in_dtype(attention_kernel(setup.attention), autocast),
+        SOFTMAX: _softmax(F.softmax),
+        DROPOUT: _dropout(F.dropout),
+        PACKED_ROWS: lambda position_ids: None,
+        ALL_TRUE: lambda tensor: not setup.masked,
+        IS_AUTOCAST: lambda *device: autocast is not None,
+        AUTOCAST_DTYPE: lambda *device: autocast or torch.bfloat16,
+        ADD_PRODUCT: lambda acc, a, b: None,
+        LINEAR: _in_dtype(F.linear, autocast),
+        MATMUL: _in_dtype(torch.matmul, autocast),
+        LAYER_NORM: _in_dtype(F.layer_norm, torch.float32 if autocast else None),
+    }
+    if triton:
+        replacements |= {
+            FORWARD_TILE: lambda *arguments, **flags: None,
+            BACKWARD_TILE: lambda *arguments, **flags: None,
+            SCORES_TRAINED_ONLY: lambda device: True,
+        }
+    with replaced(replacements), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*CUDA is not available")  # checkpointing asks for its autocast
+        yield
+
+
+def _softmax(original: Any) -> Any:
+    def softmax(input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+        if input.device.type == "meta" and input.dtype == torch.float16 and dtype == torch.float32:
+            return HalfSoftmax.apply(input)
+        return original(input, dim=dim, dtype=dtype)
+
+    return softmax
+
+
+def _dropout(original: Any) -> Any:
+    def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+        if input.device.type == "meta" and training and 0 < p < 1:
+            return torch.native_dropout(input, p, True)[0]  # CUDA's: its mask is one byte an element
+        return original(input, p, training, inplace)
+
+    return dropout
+
+
+def _in_dtype(original: Any, dtype: torch.dtype | None) -> Any:
+    """Return an operation as automatic mixed precision runs it: on arguments cast to `dtype`, where there is one."""
+    if dtype is None:
+        return original
+
+    def cast_first(*arguments: Any, **named: Any) -> Any:
+        return original(
+            *(_cast(value, dtype) for value in arguments), **{key: _cast(value, dtype) for key, value in named.items()}
+        )
+
+    return cast_first
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    if isinstance(value, torch.Tensor) and value.device.type == "meta" and value.is_floating_point():
+        return value.to(dtype)
+    return value

@@ -1,0 +1,173 @@
+"""An adapter in PEFT's format, sorted by the base's tensors that it changes; what is no plain update is refused."""
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.engine.merge.adapter_change import AdapterTensor, Change, LowRank
+from qlora_studio.engine.merge.safetensors_file import WeightsFolder
+
+ADAPTER_CONFIG = "adapter_config.json"
+_PREFIX = "base_model.model."
+_PART = re.compile(r"(.+)\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(?:\.(weight|bias))?")
+_LAYER = re.compile(r"\.(\d+)\.")
+_TOKENS = re.compile(r"(.+?)(?:\.token_adapter)?\.trainable_tokens_delta")
+# Settings under which a merge would be something else than W + scale · B A; none of them is made here.
+_UNKNOWN_SETTINGS = (
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "megatron_config",
+    "monteclora_config",
+    "target_parameters",
+    "use_bdlora",
+    "use_qalora",
+)
+_ONLY_FOR_TRAINING = (".lora_velora_embed",)  # kept beside the adapter, of no use once it is trained
+_CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+@dataclass
+class AdapterDelta:
+    """An adapter, sorted by the tensors that it changes. Names are those of the base's own modules."""
+
+    config: dict[str, Any]
+    changes: dict[str, Change] = field(default_factory=dict)
+
+    @property
+    def keeps_ties(self) -> bool:
+        """Whether embedding and head were trained as one."""
+        return bool(self.config.get("ensure_weight_tying"))
+
+    def uncovered(self, names: Iterable[str]) -> list[str]:
+        """Return the base's tensors in layers beyond the last one that the adapter changes.
+
+        An adapter that changes a projection in every layer from the first on, and stops before the base's last one, was
+        trained on a base with fewer layers: it loads everywhere without a word.
+        """
+        chosen = ("layers_to_transform", "exclude_modules")
+        if isinstance(self.config.get("target_modules"), str) or any(self.config.get(key) for key in chosen):
+            return []
+        changed, stored = _by_kind(self.changes), _by_kind(names)
+        complete = {kind for kind, layers in changed.items() if set(layers) == set(range(len(layers)))}
+        return [
+            name
+            for kind in sorted(complete)
+            for layer, name in sorted(stored.get(kind, {}).items())
+            if layer not in changed[kind]
+        ]
+
+
+def load_adapter(folder: Path, *, is_transposed: bool = False) -> AdapterDelta:
+    """Return the adapter in a folder of PEFT's format. `is_transposed` says how the base stores square matrices.
+
+    Raises StudioError for a kind of adapter that cannot be merged as weights.
+    """
+    config = read_adapter_config(folder)
+    delta = AdapterDelta(config)
+    parts: dict[str, dict[str, AdapterTensor]] = {}
+    for name, place in sorted(WeightsFolder(folder).places.items()):
+        tensor = AdapterTensor(*place)
+        plain = name.removeprefix(_PREFIX)
+        if match := _PART.fullmatch(plain):
+            key = match[2] + (".bias" if match[3] == "bias" else "")
+            parts.setdefault(match[1].replace(".base_layer", ""), {})[key] = tensor
+        elif match := _TOKENS.fullmatch(plain):
+            _add_tokens(delta, match[1], tensor)
+        elif ".lora_" not in plain:
+            _change(delta, plain.replace(".base_layer", "")).replacement = tensor
+        elif not plain.endswith(_ONLY_FOR_TRAINING):
+            raise refused(f"It holds {plain}, which is of a kind that is not known here.")
+    for module, tensors in parts.items():
+        _add_low_rank(delta, module, tensors, is_transposed or bool(config.get("fan_in_fan_out")))
+    return delta
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """Return `adapter_config.json`. Raises StudioError where there is none, or one of another kind than LoRA."""
+    try:
+        config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudioError(
+            f"{folder} is not an adapter: it has no readable {ADAPTER_CONFIG}.",
+            kind="model_not_found",
+            advice="Name the folder that holds adapter_config.json and adapter_model.safetensors.",
+        ) from error
+    if config.get("peft_type") != "LORA":
+        raise refused(f"It is of the kind {config.get('peft_type')}; LoRA, rsLoRA and DoRA can be merged.")
+    for key in _UNKNOWN_SETTINGS:
+        if config.get(key):
+            raise refused(f"It was made with {key}, which is no plain update of the weights.")
+    how = config.get("init_lora_weights")
+    if isinstance(how, str) and how.lower().startswith(_CHANGES_THE_BASE):
+        raise refused(f"It was started with {how}, which changes the base too; convert it to plain LoRA first.")
+    return config
+
+
+def scaling(config: dict[str, Any], module: str, rank: int) -> float:
+    """Return an adapter's scale for a module: alpha / rank, or alpha / √rank, with the patterns that peft knows."""
+    alpha = config.get("lora_alpha", 8)
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            alpha = value
+            break
+    return float(alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank)
+
+
+def refused(why: str) -> StudioError:
+    """Return the error for an adapter that is no plain update of its base's weights."""
+    return StudioError(
+        f"This adapter cannot be merged. {why}", kind="model_refused", advice="Use it as an adapter, unmerged."
+    )
+
+
+def _by_kind(names: Iterable[str]) -> dict[str, dict[int, str]]:
+    """Return tensor names by their name with a star for the layer, and by layer."""
+    kinds: dict[str, dict[int, str]] = {}
+    for name in names:
+        if match := _LAYER.search(name):
+            kinds.setdefault(_LAYER.sub(".*.", name, count=1), {})[int(match[1])] = name
+    return kinds
+
+
+def _change(delta: AdapterDelta, name: str) -> Change:
+    return delta.changes.setdefault(name, Change())
+
+
+def _add_low_rank(delta: AdapterDelta, module: str, tensors: dict[str, AdapterTensor], transposed: bool) -> None:
+    is_embedding = "lora_embedding_A" in tensors
+    kind = "lora_embedding_" if is_embedding else "lora_"
+    if f"{kind}A" not in tensors or f"{kind}B" not in tensors:
+        raise refused(f"It holds only half of the update of {module}.")
+    a, b = tensors[f"{kind}A"], tensors[f"{kind}B"]
+    if len(a.shape) > 2:
+        raise refused(f"{module} is a convolution; linear layers and embeddings can be merged.")
+    if len(a.shape) != 2 or len(b.shape) != 2 or b.shape[1] != a.shape[0]:
+        raise refused(f"The update of {module} has the shapes {a.shape} and {b.shape}.")
+    scale = scaling(delta.config, module, a.shape[0])
+    magnitude = tensors.get("lora_magnitude_vector")
+    if magnitude is None and delta.config.get("use_dora"):
+        raise refused(f"It is a DoRA adapter and has no magnitudes for {module}.")
+    low_rank = LowRank(a, b, scale, magnitude, is_embedding or transposed)
+    _change(delta, f"{module}.weight").low_rank = low_rank
+    if "lora_B.bias" in tensors:
+        bias = _change(delta, f"{module}.bias")
+        bias.addend, bias.addend_scale = tensors["lora_B.bias"], scale
+
+
+def _add_tokens(delta: AdapterDelta, module: str, rows: AdapterTensor) -> None:
+    wanted = delta.config.get("trainable_token_indices")
+    if isinstance(wanted, dict):
+        wanted = next((value for key, value in wanted.items() if f".{module}".endswith(f".{key}")), None)
+    if not wanted or len(wanted) != rows.shape[0]:
+        raise refused(f"It retrained tokens of {module} and does not say which.")
+    change = _change(delta, f"{module}.weight")
+    change.row_numbers, change.row_values = torch.tensor(wanted), rows

@@ -1,0 +1,286 @@
+"""A base and an adapter as one set of weights that exists nowhere: a tensor is made, by rows, when it is asked for."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.engine.merge.adapter_change import Change, OpenedChange
+from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter, refused
+from qlora_studio.engine.merge.safetensors_file import CODES, DTYPES, SafetensorsFile, StoredTensor, WeightsFolder
+
+_BLOCK = 4 << 20  # bytes of a tensor as stored; twice to four times as much while it is merged
+_STORES_TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt")
+_TIED_BY_DEFAULT = ("gemma", "gpt2", "cohere")
+_OTHER_HEADS = ("embed_out.weight",)  # GPT-NeoX: in files alone; the model calls it lm_head
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
+
+
+class BaseRounding(Protocol):
+    """What is done to a base's tensor before the adapter is merged into it; None keeps it."""
+
+    def __call__(self, name: str, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return what the tensor becomes, same shape and dtype."""
+
+
+@dataclass(frozen=True)
+class MergedTensor:
+    """A tensor of the result. `source` is where its base lies; `dtype` is a safetensors code."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: SafetensorsFile
+    source: StoredTensor
+    change: Change | None = None
+
+    @property
+    def rows(self) -> int:
+        """Length of the first dimension; 1 for a scalar."""
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return torch.Size(self.shape).numel() * DTYPES[self.dtype].itemsize
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether its bytes are the base's own."""
+        return self.change is None and self.dtype == self.source.dtype
+
+
+class MergedWeights:
+    """The result of a merge, tensor by tensor. `shards` follow the base's files."""
+
+    def __init__(
+        self,
+        base: Path,
+        adapter: Path | None,
+        *,
+        dtype: torch.dtype | None = None,
+        rounding: BaseRounding | None = None,
+        force: bool = False,
+    ) -> None:
+        self.config = read_config(base)
+        self.base = WeightsFolder(base)
+        self._rounding = rounding
+        is_transposed = self.config.get("model_type") in _STORES_TRANSPOSED
+        delta = load_adapter(adapter, is_transposed=is_transposed) if adapter else AdapterDelta({})
+        changes = {self._stored_name(name): change for name, change in delta.changes.items()}
+        changes = self._with_ties(changes, delta)
+        if not force:
+            self._require_covered(replace(delta, changes=changes))
+        self.shards = {
+            file.path.name: [
+                self._planned(file, tensor, changes.pop(tensor.name, None), dtype) for tensor in file.tensors
+            ]
+            for file in self.base.files
+        }
+        self._add_untied(changes, dtype)
+
+    @property
+    def tensors(self) -> dict[str, MergedTensor]:
+        """All tensors by name."""
+        return {tensor.name: tensor for shard in self.shards.values() for tensor in shard}
+
+    @property
+    def size(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.size for shard in self.shards.values() for tensor in shard)
+
+    @property
+    def vocabulary(self) -> int | None:
+        """The embedding's number of rows where the adapter changed it, else None."""
+        embedding = next((tensor for name, tensor in self.tensors.items() if name.endswith(_EMBEDDINGS)), None)
+        return embedding.rows if embedding is not None and embedding.rows != embedding.source.rows else None
+
+    def rounds(self, tensor: MergedTensor) -> bool:
+        """Whether the base's tensor may be rounded before the merge."""
+        return self._rounding is not None and len(tensor.shape) == 2
+
+    def blocks(self, tensor: MergedTensor) -> Iterator[torch.Tensor]:
+        """Yield a tensor's rows, merged, in its dtype, a few MiB at a time. Raises StudioError on NaN or overflow."""
+        rounded = None
+        if self._rounding is not None and self.rounds(tensor):
+            rounded = self._rounding(tensor.name, self.base.tensor(tensor.source.name))
+        step = self._rows_at_once(tensor)
+        change = tensor.change.opened() if tensor.change is not None else None
+        with tensor.file.path.open("rb") as file:
+            for start in range(0, tensor.rows, step):
+                stop = min(start + step, tensor.rows)
+                if rounded is not None:
+                    block = rounded[start:stop]
+                elif change is not None and change.replacement is not None:
+                    block = torch.empty((stop - start, *tensor.shape[1:]))
+                else:
+                    block = tensor.file.read_rows(file, tensor.source, start, stop)
+                yield _finished(tensor, change, block, start)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return a whole tensor, merged, in its own dtype."""
+        tensor = self.tensors[name]
+        blocks = list(self.blocks(tensor))
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+    def _rows_at_once(self, tensor: MergedTensor) -> int:
+        low_rank = tensor.change.low_rank if tensor.change else None
+        if tensor.rows == 0 or (low_rank is not None and low_rank.needs_whole):
+            return max(1, tensor.rows)
+        return max(1, _BLOCK * tensor.rows // max(1, tensor.size))
+
+    def _planned(
+        self, file: SafetensorsFile, stored: StoredTensor, change: Change | None, dtype: torch.dtype | None
+    ) -> MergedTensor:
+        code = CODES[dtype] if dtype is not None and stored.is_floating else stored.dtype
+        shape = stored.shape
+        if change is not None:
+            change, shape = _fitted(stored, change)
+        return MergedTensor(stored.name, code, shape, file, stored, change)
+
+    def _stored_name(self, name: str) -> str:
+        """Return the base's own name for a tensor of the adapter: files may have more or fewer prefixes than models."""
+        if name in self.base.places:
+            return name
+        if name == "lm_head.weight":
+            return next((head for head in _OTHER_HEADS if head in self.base.places), name)
+        found = [item for item in self.base.places if item.endswith(f".{name}") or name.endswith(f".{item}")]
+        if name.removesuffix(".weight") + ".in_proj_weight" in self.base.places:
+            raise refused(f"{name.removesuffix('.weight')} is a fused attention of torch, which has no such weights.")
+        if len(found) != 1:
+            raise _mismatch(f"It changes {name}, which this base does not have.")
+        return found[0]
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the result's head is its embedding."""
+        return self._base_is_tied and bool(self.config.get("tie_word_embeddings", True))
+
+    @property
+    def _base_is_tied(self) -> bool:
+        if any(head in self.base.places for head in _OTHER_HEADS):
+            return False
+        if "lm_head.weight" not in self.base.places:
+            return True
+        by_default = str(self.config.get("model_type")).startswith(_TIED_BY_DEFAULT)
+        return bool(self.config.get("tie_word_embeddings", by_default))
+
+    def _with_ties(self, changes: dict[str, Change], delta: AdapterDelta) -> dict[str, Change]:
+        """Untie embedding and head where the adapter changes one of them alone, or the two apart.
+
+        A tied head is the embedding itself: merged naively, an update meant for one changes both.
+        """
+        embedding = next((name for name in self.base.places if name.endswith(_EMBEDDINGS)), None)
+        if embedding is None or not self._base_is_tied:
+            return changes
+        touched = {"lm_head.weight", embedding} & set(changes)
+        only_rows = all(changes[name].low_rank is None and changes[name].replacement is None for name in touched)
+        if delta.keeps_ties or only_rows:
+            shared = changes.pop("lm_head.weight", None)
+            if "lm_head.weight" in self.base.places and embedding in changes:
+                changes["lm_head.weight"] = changes[embedding]
+            elif shared is not None and embedding not in changes:
+                changes[embedding] = shared  # stored alike: (vocabulary, hidden)
+            return changes
+        if touched:
+            self.config["tie_word_embeddings"] = False
+            if "lm_head.weight" not in self.base.places:
+                changes.setdefault("lm_head.weight", Change())
+        return changes
+
+    def _add_untied(self, changes: dict[str, Change], dtype: torch.dtype | None) -> None:
+        """Add the head that has now become a tensor of its own, right after its embedding."""
+        for name, change in changes.items():
+            embedding = next((item for item in self.base.places if item.endswith(_EMBEDDINGS)), None)
+            if name != "lm_head.weight" or embedding is None:
+                raise _mismatch(f"It changes {name}, which this base does not have.")
+            file, stored = self.base.places[embedding]
+            planned = self._planned(file, stored, change, dtype)
+            is_plain = change.low_rank is None and change.replacement is None
+            head = replace(planned, name=name, change=None if is_plain else planned.change)
+            shard = self.shards[file.path.name]
+            shard.insert(1 + [item.name for item in shard].index(embedding), head)
+
+    def _require_covered(self, delta: AdapterDelta) -> None:
+        names = [tensor.name for tensor in self.base if len(tensor.shape) == 2]
+        if delta.changes and (missing := delta.uncovered(names)):
+            raise _mismatch(f"It holds nothing for {missing[0]} ({len(missing)} such), so the base has other layers.")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return a base's `config.json`. Raises StudioError where it is missing, remote code, or quantized."""
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudioError(
+            f"{folder} is not a model: it has no readable config.json.",
+            kind="model_not_found",
+            advice="Name a folder with config.json and .safetensors files.",
+        ) from error
+    if config.get("auto_map"):
+        raise StudioError("This model brings code of its own, which is never run here.", kind="model_refused")
+    if config.get("quantization_config"):
+        raise StudioError(
+            "The base is quantized; a merge into such weights destroys them.",
+            kind="model_refused",
+            advice="Merge into the original 16-bit weights.",
+        )
+    return config
+
+
+def _fitted(stored: StoredTensor, change: Change) -> tuple[Change, tuple[int, ...]]:
+    """Return the change as it fits the tensor as stored, and the result's shape. Raises StudioError."""
+    shape = stored.shape
+    if change.replacement is not None:
+        replaced = change.replacement.shape
+        if change.low_rank is not None and replaced == shape:
+            change = replace(change, replacement=None)  # the frozen base below an update, kept by peft: same as ours
+        shape = replaced
+    if change.replacement is not None and (
+        len(shape) != len(stored.shape) or (len(shape) == 2 and shape[1] != stored.shape[1])
+    ):
+        raise _mismatch(f"{stored.name} is {stored.shape} in the base and {shape} in the adapter.")
+    low_rank = change.low_rank
+    if low_rank is not None and low_rank.shape != shape:
+        low_rank = replace(low_rank, transposed=not low_rank.transposed)
+        change = replace(change, low_rank=low_rank)
+    if low_rank is not None and low_rank.shape != shape:
+        raise _mismatch(f"{stored.name} is {shape} in the base and {low_rank.shape[::-1]} in the adapter.")
+    if change.addend is not None and change.addend.shape != shape:
+        raise _mismatch(f"{stored.name} has another length in the adapter.")
+    if change.row_numbers is not None and int(change.row_numbers.max()) >= shape[0]:
+        raise _mismatch(f"It retrains tokens that {stored.name} does not have.")
+    return change, shape
+
+
+def _finished(tensor: MergedTensor, change: OpenedChange | None, block: torch.Tensor, start: int) -> torch.Tensor:
+    dtype = DTYPES[tensor.dtype]
+    if change is None:
+        merged = block.to(dtype)
+    else:
+        merged = change.apply(block.to(torch.float32, copy=block.dtype == torch.float32), start).to(dtype)
+    if (change is not None or dtype != block.dtype) and not _is_finite(merged):
+        raise StudioError(
+            f"{tensor.name} would hold numbers that are not finite.",
+            kind="damaged",
+            advice="The adapter is broken (a NaN in training?), or the weights do not fit into fp16: choose bf16.",
+        )
+    return merged.contiguous()
+
+
+def _is_finite(block: torch.Tensor) -> bool:
+    """Whether every number is finite: one pass, nothing allocated. A NaN is its own minimum and maximum."""
+    return not block.numel() or all(math.isfinite(value.item()) for value in block.aminmax())
+
+
+def _mismatch(why: str) -> StudioError:
+    return StudioError(
+        f"The adapter was not trained on this base. {why}",
+        kind="fingerprint_mismatch",
+        advice="Choose the base model that the adapter was trained on.",
+    )

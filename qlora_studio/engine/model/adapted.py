@@ -1,0 +1,147 @@
+"""The base model in 4 bit with trainable adapters: loaded frugally, prepared for k-bit training, never upcast.
+
+`prepare_model_for_kbit_training` does four things: it freezes the base, casts every other 16-bit parameter to fp32,
+asks for input gradients, and turns checkpointing on. The cast costs an 8B model 2.9 GB and a quarter of its speed and
+changes nothing that training sees (tests/engine/model/test_kbit_preparation.py shows the equality), so the other three
+are done here and the cast is not.
+"""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.model.shape import shape_from_config
+from qlora_studio.core.run.events import ModelLoaded
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.model.device import Device
+from qlora_studio.storage.models.folder import read_config
+
+
+def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
+    """Return the base model on the device, quantized as the config says.
+
+    The load dtype equals the compute dtype: it is what embeddings, norms and head keep, and what a 4-bit weight is
+    dequantized to in the backward pass. Left open, libraries choose fp32 there.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            quantization_config=quantization(config, device),
+            dtype=device.compute_dtype,
+            device_map={"": device.name},
+            attn_implementation=attention_of(folder),
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise StudioError(
+            f"The model in {folder.name} cannot be loaded.",
+            kind="model_refused",
+            advice="The folder may be incomplete or damaged: download or copy it again.",
+            detail=str(error),
+        ) from error
+    model.config.use_cache = False
+    _keep_differentiable(model)
+    release_memory()
+    return model
+
+
+def attention_of(folder: Path) -> str:
+    """Return the attention that a model can be trained with: SDPA, or eager where it caps or sinks its scores."""
+    return "eager" if shape_from_config(read_config(folder)).eager_only else "sdpa"
+
+
+def _keep_differentiable(model: Any) -> None:
+    """Keep 4-bit layers on the CPU in the layout that has a backward pass.
+
+    WORKAROUND bitsandbytes 0.50: on processors with AVX512-BF16 the first call in evaluation mode repacks the weights
+    for inference. Training after an evaluation then loses every gradient that should pass through the base, with no
+    more than a warning: the loss simply stops falling.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def quantization(config: RunConfig, device: Device) -> BitsAndBytesConfig | None:
+    """Return the 4-bit storage of the base, or None for a 16-bit one."""
+    if config.quantization.method == "none":
+        return None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=config.quantization.method,
+        bnb_4bit_use_double_quant=config.quantization.double,
+        bnb_4bit_compute_dtype=device.compute_dtype,
+    )
+
+
+def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
+    """Freeze the base and attach fresh adapters to every linear layer but the head, or to the modules named."""
+    names = config.lora.target_modules
+    targets: str | list[str] = "all-linear" if names == "auto" else [name.strip() for name in names.split(",")]
+    lora = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha,
+        lora_dropout=config.lora.dropout,
+        target_modules=targets,
+        use_rslora=config.lora.rslora,
+        use_dora=config.lora.dora,
+        bias="none",
+    )
+    try:
+        adapted = get_peft_model(model, lora)
+    except ValueError as error:
+        raise StudioError(
+            f"The adapters cannot be attached to {names}.",
+            kind="invalid_config",
+            advice="Set the target modules to auto, or to names of linear layers of this model.",
+            detail=str(error),
+        ) from error
+    adapted.enable_input_require_grads()
+    return adapted  # type: ignore[no-any-return]
+
+
+def cast_adapters(model: Any, dtype: torch.dtype) -> None:
+    """Give the trainable parameters their dtype. DoRA's magnitudes stay in fp32: bf16 would swallow their updates."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32 if "magnitude" in name else dtype)
+
+
+def facts_of(model: Any, config: RunConfig, device: Device) -> ModelLoaded:
+    """Return what was loaded. Parameters of 4-bit weights are counted as the layer's own shape, not as packed bytes."""
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    base = sum(_numel(parameter) for parameter in model.parameters() if not parameter.requires_grad)
+    targets = model.peft_config["default"].target_modules
+    inner = model.get_base_model()
+    return ModelLoaded(
+        architecture=type(inner).__name__,
+        parameters=base,
+        trainable=trainable,
+        footprint_bytes=sum(item.nbytes for item in [*model.parameters(), *model.buffers()]),
+        quantization=config.quantization.method,
+        compute_dtype=str(device.compute_dtype).removeprefix("torch."),
+        optimizer=device.optimizer,
+        device=torch.cuda.get_device_name(0) if device.is_cuda else "CPU",
+        target_modules=sorted(targets) if not isinstance(targets, str) else [targets],
+    )
+
+
+def _numel(parameter: Any) -> int:
+    state = getattr(parameter, "quant_state", None)
+    return int(state.shape.numel()) if state is not None else int(parameter.numel())
+
+
+def release_memory() -> None:
+    """Give what loading left behind back to the driver."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

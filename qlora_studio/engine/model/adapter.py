@@ -1,0 +1,154 @@
+"""The final adapter of a run: its weights, its tokenizer, and what it belongs to; written whole, loaded checked."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.events import ChangeAccepted
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_config_text import to_toml
+from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.model.adapted import load_base
+from qlora_studio.engine.model.base import base_folder, tokenizer_of
+from qlora_studio.engine.model.device import Device
+from qlora_studio.engine.training.trainer import write_adapter
+from qlora_studio.storage.runs import fingerprint
+from qlora_studio.storage.runs.checkpoint_folder import (
+    CheckpointFolder,
+    DamagedCheckpoint,
+    sync_folder,
+    verify,
+    write_manifest,
+)
+from qlora_studio.storage.runs.run_folder import RunFolder
+
+
+def save_final_adapter(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    base: Path,
+    base_fingerprint: dict[str, Any],
+    config: RunConfig,
+    context: JobContext,
+) -> None:
+    """Write `adapter/`: adapter in PEFT's format, tokenizer, the base's name and fingerprint, run config."""
+    final = context.folder.adapter_path
+    staging = final.with_name(".adapter-staging")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    write_adapter(model, staging)
+    tokenizer.save_pretrained(str(staging))
+    if (base / "generation_config.json").is_file():
+        shutil.copyfile(base / "generation_config.json", staging / "generation_config.json")
+    _name_the_base(staging, config)
+    (staging / fingerprint.FILE_NAME).write_text(json.dumps(base_fingerprint, indent=1), encoding="utf-8")
+    (staging / "run.toml").write_text(to_toml(config), encoding="utf-8")
+    write_manifest(staging, {"step": 0})
+    shutil.rmtree(final, ignore_errors=True)
+    staging.rename(final)
+    sync_folder(final.parent)
+
+
+def load_tuned(
+    run: RunFolder, device: Device, checkpoint: str, context: JobContext
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Return the run's base with its adapter, and the tokenizer. `checkpoint` is best, final, last or a step."""
+    config = run.config()
+    folder = adapter_folder(run, checkpoint)
+    base = base_folder(config.model.source, config.model.revision, context)
+    check_base(run, folder, base)
+    model = PeftModel.from_pretrained(load_base(base, config, device), str(folder), autocast_adapter_dtype=False)
+    model.eval()
+    tokenizer = tokenizer_of(folder if (folder / "tokenizer_config.json").is_file() else base)
+    return model, tokenizer
+
+
+def adapter_folder(run: RunFolder, checkpoint: str) -> Path:
+    """Return the verified folder of an adapter of the run: best, final, last or a step.
+
+    Best is the one with the lowest held-out loss; the final adapter where none was measured, or none is better. Raises
+    StudioError where there is none, or a broken one.
+    """
+    checkpoints = CheckpointFolder(run.checkpoints_path)
+    if checkpoint == "final":
+        path: Path | None = run.adapter_path if run.adapter_path.is_dir() else None
+    elif checkpoint == "best":
+        path = _best(run, checkpoints)
+    elif checkpoint == "last":
+        found = next(checkpoints.safe(), None)
+        path = found.path if found else None
+    else:
+        path = run.checkpoints_path / f"checkpoint-{checkpoint.removeprefix('checkpoint-')}"
+    if path is None or not path.is_dir():
+        raise StudioError(
+            f"This run has no {checkpoint} adapter.",
+            kind="run_not_found",
+            advice="Train it first, or name another checkpoint.",
+        )
+    try:
+        return verify(path).path
+    except DamagedCheckpoint as error:
+        raise StudioError(
+            f"{error}.", kind="damaged", advice="Use another checkpoint: best, last or a step."
+        ) from error
+
+
+def checkpoint_name(folder: Path) -> str:
+    """Return what an adapter's folder is known by: `final`, or the step of its checkpoint."""
+    return folder.name.removeprefix("checkpoint-") if folder.name.startswith("checkpoint-") else "final"
+
+
+def check_base(
+    run: RunFolder, adapter: Path, base: Path, *, anew: bool = False, accepted_by: JobContext | None = None
+) -> None:
+    """Raise StudioError where the base is not the one that an adapter of the run was trained on.
+
+    `anew` reads all of it. With `accepted_by`, the user wants to go on all the same: that is told there, and nothing is
+    raised.
+    """
+    found = fingerprint.fingerprint_folder(base, anew=anew)
+    changed = fingerprint.differences(_trained_on(run, adapter), found)
+    if changed and accepted_by is not None:
+        accepted_by.emit(ChangeAccepted(what="base", step=0, changes=changed, fingerprint=found))
+        accepted_by.warn("change_accepted", f"Going on with another base model, as you asked: {changed[0]}.")
+    elif changed:
+        raise StudioError(
+            f"The base model is not the one that this adapter was trained on: {changed[0]}.",
+            kind="fingerprint_mismatch",
+            advice="Put the original base model back. To go on all the same is possible, and is recorded.",
+            detail="\n".join(changed),
+        )
+
+
+def _best(run: RunFolder, checkpoints: CheckpointFolder) -> Path | None:
+    final = run.adapter_path if run.adapter_path.is_dir() else None
+    best = checkpoints.best()
+    if final is None or best is None:
+        return final or (best.path if best else None)
+    state = run.state()
+    last = state.evaluation.loss if state.evaluation and state.evaluation.step == state.step else None
+    is_better = last is None or (best.evaluation_loss is not None and best.evaluation_loss < last)
+    return best.path if is_better else final
+
+
+def _trained_on(run: RunFolder, adapter: Path) -> dict[str, Any]:
+    """Return the fingerprint of the base: beside a final adapter, and in a checkpoint's manifest."""
+    for path in (adapter / fingerprint.FILE_NAME, run.adapter_path / fingerprint.FILE_NAME):
+        try:
+            return dict(json.loads(path.read_text("utf-8")))
+        except OSError:
+            continue
+    return dict(verify(adapter).facts.get("base", {}))
+
+
+def _name_the_base(folder: Path, config: RunConfig) -> None:
+    """Name the base as the user did, never by a path inside a cache."""
+    path = folder / "adapter_config.json"
+    settings = json.loads(path.read_text("utf-8"))
+    settings["base_model_name_or_path"] = config.model.source
+    path.write_text(json.dumps(settings, indent=2), encoding="utf-8")

@@ -1,0 +1,157 @@
+"""The 16-bit base model as a plain safetensors folder, wherever it comes from, and its tokenizer."""
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.engine.context import JobContext
+from qlora_studio.storage.models.location import ModelLocation, locate_model
+from qlora_studio.storage.runs.checkpoint_folder import sha256_of, sync_folder, write_manifest
+from qlora_studio.storage.settings import cache_path
+
+# What a run may need of a hub repository: never pickled weights, never code.
+HUB_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "tokenizer*", "LICENSE*", "README.md"]
+
+
+def base_folder(source: str, revision: str = "", context: JobContext | None = None) -> Path:
+    """Return the folder of the base in 16 bit: the local folder, the hub's snapshot, or a GGUF's cached conversion.
+
+    Raises StudioError where there is none, or where it is of a kind that is refused.
+    """
+    location = locate_model(source, revision)
+    if location.kind == "gguf":
+        return _converted_gguf(_path_of(location), context)
+    if location.path is None:
+        return download(source, revision, context)
+    return location.path
+
+
+def load_tokenizer(source: str, revision: str = "", context: JobContext | None = None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a base model, with a padding token. Fetches no weights from the hub."""
+    location = locate_model(source, revision)
+    if location.kind == "gguf":
+        return tokenizer_of(_converted_gguf(_path_of(location), context))
+    return tokenizer_of(location.path or download(source, revision, context, weights=False))
+
+
+def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer in a folder. Raises StudioError where there is none that can be loaded."""
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudioError(
+            f"The tokenizer of {folder} cannot be loaded.",
+            kind="model_refused",
+            advice="The folder needs a tokenizer.json (or tokenizer.model) and tokenizer_config.json.",
+            detail=str(error),
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def download(source: str, revision: str, context: JobContext | None, *, weights: bool = True) -> Path:
+    """Fetch a hub repository into the hub's own cache and return its snapshot. Raises StudioError in words."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    from qlora_studio.engine.model.download_progress import progress_bar
+
+    patterns = HUB_PATTERNS if weights else [item for item in HUB_PATTERNS if "safetensors" not in item]
+    if context:
+        context.phase("downloading")
+    try:
+        folder = snapshot_download(
+            source, revision=revision or None, allow_patterns=patterns, tqdm_class=progress_bar(context)
+        )
+    except GatedRepoError as error:
+        raise _download_error(
+            source,
+            "asks you to accept its terms first",
+            f"Open https://huggingface.co/{source}, accept, then run `hf auth login`.",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise _download_error(source, "is not on the hub", "Check the spelling: it is owner/name.") from error
+    except RevisionNotFoundError as error:
+        raise _download_error(
+            source, f"has no revision {revision!r}", "Leave the revision empty for the newest."
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise _download_error(
+            source,
+            "could not be downloaded",
+            "Check the connection and the disk, then try again: it goes on where it stopped.",
+            str(error),
+        ) from error
+    locate_model(source, revision)  # refuses remote code and pickled weights before anything is loaded
+    return Path(folder)
+
+
+def _download_error(source: str, what: str, advice: str, detail: str = "") -> StudioError:
+    return StudioError(f"The model {source} {what}.", kind="model_not_found", advice=advice, detail=detail)
+
+
+def _path_of(location: ModelLocation) -> Path:
+    if location.path is None:
+        raise StudioError(f"{location.source} is not on this computer.", kind="model_not_found")
+    return location.path
+
+
+def _converted_gguf(gguf: Path, context: JobContext | None) -> Path:
+    """Return the cached safetensors folder of a GGUF file, made once, whole or not at all."""
+    stat = gguf.stat()
+    key = hashlib.sha256(f"{gguf.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    folder = cache_path() / "models" / f"{gguf.stem}-{key}"
+    if (folder / "manifest.json").is_file():
+        return folder
+    if context:
+        context.phase("converting_model")
+    staging = folder.with_name(f".{folder.name}-{os.getpid()}")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        _convert(gguf, staging)
+        write_manifest(staging, {"gguf": gguf.name, "sha256": sha256_of(gguf)})
+        if not folder.exists():
+            staging.rename(folder)
+            sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+def _convert(gguf: Path, out: Path) -> None:
+    """Write 16-bit weights, config and tokenizer of a GGUF file. `dequantize` gives plain tensors that can be saved."""
+    import torch
+    from transformers import GgufConfig
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.bfloat16,
+            trust_remote_code=False,
+        )
+        tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+    model.config.quantization_config = None
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    config = json.loads((out / "config.json").read_text("utf-8"))
+    config.pop("quantization_config", None)
+    (out / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")

@@ -1,0 +1,81 @@
+"""Answers of a model, whole or streamed piece by piece."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import TextStreamer
+
+
+def answer(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, str]],
+    *,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    seed: int = 42,
+    on_text: Callable[[str], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> str:
+    """Return the model's answer to a conversation; greedy at temperature 0. Training mode and RNG stay as they were."""
+    inputs = prompt_inputs(tokenizer, messages).to(model.device)
+    was_training, used_cache = model.training, model.config.use_cache
+    model.eval()
+    model.config.use_cache = True
+    cuda = [model.device] if model.device.type == "cuda" else []
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(seed)
+            output = model.generate(
+                **inputs,
+                max_new_tokens=max_new_tokens,
+                do_sample=temperature > 0,
+                temperature=temperature if temperature > 0 else None,
+                top_p=None,
+                top_k=None,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=stop_tokens(model, tokenizer),
+                streamer=_Streamer(tokenizer, on_text) if on_text else None,
+                stopping_criteria=StoppingCriteriaList([_Stopped(stopped)]),
+            )
+    finally:
+        model.config.use_cache = used_cache
+        model.train(was_training)
+    return str(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)).strip()
+
+
+def prompt_inputs(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> Any:
+    """Return `input_ids` and `attention_mask`, each int64 of shape (1, tokens), up to where the answer begins."""
+    from qlora_studio.engine.templates.rendering import template_of
+
+    template = template_of(tokenizer)
+    return tokenizer.apply_chat_template(
+        messages, chat_template=template, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+
+
+def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids that end an answer: the tokenizer's and the generation config's."""
+    configured = model.generation_config.eos_token_id
+    ids = configured if isinstance(configured, list) else [configured]
+    return sorted({int(item) for item in [*ids, tokenizer.eos_token_id] if item is not None})
+
+
+class _Streamer(TextStreamer):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None]) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self._on_text = on_text
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        if text:
+            self._on_text(text)
+
+
+class _Stopped(StoppingCriteria):
+    def __init__(self, stopped: Callable[[], bool]) -> None:
+        self._stopped = stopped
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        return torch.full((input_ids.shape[0],), self._stopped(), device=input_ids.device, dtype=torch.bool)

@@ -1,0 +1,258 @@
+"""Examples as the text that is trained, by the model's own chat template, with the spans of the answers.
+
+Preview and training both come through here.
+"""
+
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from qlora_studio.core.data.example import Example
+from qlora_studio.engine.templates.losses import CALLS, losses_of, parts_of
+from qlora_studio.engine.templates.sandbox import Conversation, TemplateSandbox
+from qlora_studio.engine.templates.shape import LEFT_OUT_CALL
+
+# For a base model that has no template of its own: plain words, or ChatML where the vocabulary has its two tokens.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ {'system': 'System', 'user': 'User', 'assistant': 'Assistant', 'tool': 'Tool'}[message['role']] }}: "
+    "{{ message['content'] }}{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+CHATML_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>{{ '\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_BOS = "{{ bos_token }}"
+HOW_WORDS = {
+    "markers": "the template's own generation markers",
+    "twin": "generation markers of the same template from trl",
+    "turns": "rendered turn by turn and verified",
+    "contents": "marks around each content, rendered again and verified",
+    "all": "the full text",
+    "text": "plain text, trained in full",
+}
+_TWIN_SUFFIX = "_training"
+_RESERVED = re.compile(r"reserved|unused|extra_id|\[control_|<SPECIAL_", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedRow:
+    """The text of an example with the spans, in characters, that are trained; or `error`.
+
+    `hidden` is the error that the template renders it and does not show its answers; then there is a text as well.
+    `lost` is what the template leaves out of it; where those are tool calls, that is the error.
+    """
+
+    text: str = ""
+    spans: tuple[tuple[int, int], ...] = ()
+    how: str = ""
+    ended: bool = True
+    added: str = ""
+    prompted: bool = True
+    folded: bool = False
+    error: str = ""
+    hidden: bool = False
+    lost: tuple[str, ...] = ()
+
+
+class RowRenderer:
+    """Renders batches of examples. A context manager: it holds a child process."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, loss_on: Literal["assistant", "all"], now: datetime):
+        self.template_name = _give_template(tokenizer)
+        self._whole = loss_on == "all"
+        self._frame = _text_frame(tokenizer)
+        templates = tokenizer.chat_template
+        named = dict(templates) if isinstance(templates, dict) else {"default": templates}
+        self._default = str(named.get("default") or next(iter(named.values())))
+        self._for_tools = str(named.get("tool_use") or self._default)
+        self._tokenizer, self._now = tokenizer, now
+        self._sandboxes: dict[str, TemplateSandbox] = {}
+        self._pending: list[tuple[str, list[int]]] = []
+        self._batch: list[RenderedRow | None] = []
+        self._examples: Sequence[Example] = ()
+        self._losses: dict[str, frozenset[str]] = {}
+
+    def __enter__(self) -> "RowRenderer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with ExitStack() as stack:
+            for sandbox in self._sandboxes.values():
+                stack.callback(sandbox.close)
+
+    def render(self, examples: Sequence[Example]) -> list[RenderedRow]:
+        """Return a row for each example, in order."""
+        self.submit(examples)
+        return self.collect()
+
+    def submit(self, examples: Sequence[Example]) -> None:
+        """Begin to render a batch in the child, while the caller does something else."""
+        self._examples = examples
+        self._batch = [self._text_row(example) if example.text is not None else None for example in examples]
+        self._pending = []
+        for template in (self._default, self._for_tools):
+            indices = [
+                index
+                for index, example in enumerate(examples)
+                if example.text is None and self._template_for(example) == template
+            ]
+            if indices and (template, indices) not in self._pending:
+                rows: list[Conversation] = [(examples[i].messages, examples[i].tools or None) for i in indices]
+                self._sandbox(template).submit(rows, whole=self._whole)
+                self._pending.append((template, indices))
+
+    def collect(self) -> list[RenderedRow]:
+        """Return the batch that was submitted."""
+        for template, indices in self._pending:
+            for index, reply in zip(indices, self._sandbox(template).collect(), strict=True):
+                self._batch[index] = _row(reply)
+            for index in indices:
+                self._batch[index] = self._judged(template, self._examples[index], self._batch[index])
+        rows, self._batch, self._pending = [row for row in self._batch if row is not None], [], []
+        return rows
+
+    def _judged(self, template: str, example: Example, row: RenderedRow | None) -> RenderedRow | None:
+        """Return the row with what the template leaves out of it; without calls an empty answer would be learned."""
+        parts = tuple(parts_of(example))
+        if not parts or row is None or row.error:
+            return row
+        lost = tuple(part for part in parts if part in self._losses_of(template))
+        error = f"the template leaves out its {CALLS}" if CALLS in lost else ""
+        return replace(row, lost=lost, error=error, spans=() if error else row.spans)
+
+    def _losses_of(self, template: str) -> frozenset[str]:
+        def render(messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str | None:
+            sandbox = self._sandbox(template)
+            sandbox.submit([(messages, tools)], whole=True)
+            reply = sandbox.collect()[0]
+            if "error" in reply:
+                return "" if LEFT_OUT_CALL in str(reply["error"]) else None
+            return str(reply["text"])
+
+        if template not in self._losses:
+            self._losses[template] = losses_of(render)
+        return self._losses[template]
+
+    def _template_for(self, example: Example) -> str:
+        return self._for_tools if example.tools else self._default
+
+    def _text_row(self, example: Example) -> RenderedRow:
+        start, end = self._frame
+        text = example.text or ""
+        text = ("" if text.startswith(start) else start) + text + ("" if text.endswith(end) else end)
+        return RenderedRow(text, ((0, len(text)),), "text", ended=bool(end))
+
+    def _sandbox(self, template: str) -> TemplateSandbox:
+        if template not in self._sandboxes:
+            self._sandboxes[template] = TemplateSandbox(
+                template,
+                twin=known_twin(template),
+                variables=_variables(self._tokenizer),
+                control_tokens=[token for token in control_tokens(self._tokenizer) if not _RESERVED.search(token)],
+                end_token=str(self._tokenizer.eos_token or ""),
+                now=self._now,
+            )
+        return self._sandboxes[template]
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return the added tokens that steer the model: the special ones and those in brackets."""
+    added: dict[int, Any] = tokenizer.added_tokens_decoder
+    return [
+        token.content
+        for token in added.values()
+        if token.special or (token.content[:1] in "<[" and token.content[-1:] in ">]")
+    ]
+
+
+class ControlTokens:
+    """Finds control tokens that somebody typed: they become real ones, and may end a turn in its middle."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        tokens = sorted(control_tokens(tokenizer), key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, tokens)) or "(?!)")
+
+    def stand_in(self, example: Example) -> bool:
+        """Whether one stands in what is not the model's own to say."""
+        if example.text is not None:
+            return self._pattern.search(example.text) is not None
+        find = self._pattern.search
+        for message in example.messages:
+            if message["role"] != "assistant" and find(str(message.get("content") or "")) is not None:
+                return True
+        return False
+
+
+@cache
+def known_twin(template: str) -> str:
+    """Return trl's version of a template it knows, with generation markers in it, or ""."""
+    spec = find_spec("trl")
+    if spec is None or spec.origin is None:
+        return ""
+    folder = Path(spec.origin).parent / "chat_templates"
+    for twin in sorted(folder.glob(f"*{_TWIN_SUFFIX}.jinja")):
+        known = twin.with_name(twin.name.replace(_TWIN_SUFFIX, ""))
+        if known.is_file() and known.read_text("utf-8") == template:
+            return twin.read_text("utf-8")
+    return ""
+
+
+def template_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the chat template for conversations without tools; a tokenizer that has none is given a fallback."""
+    _give_template(tokenizer)
+    templates: Any = tokenizer.chat_template
+    named = dict(templates) if isinstance(templates, dict) else {"default": templates}
+    return str(named.get("default") or next(iter(named.values())))
+
+
+def template_name(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return whose chat template a tokenizer has: model, or that of a fallback, ChatML or plain."""
+    bare = str(tokenizer.chat_template).removeprefix(_BOS)
+    return {CHATML_TEMPLATE: "ChatML", PLAIN_TEMPLATE: "plain"}.get(bare, "model")
+
+
+def _give_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """See to it that the tokenizer has a template, and return its name: model, ChatML or plain.
+
+    A fallback becomes the tokenizer's own, so that it is saved with the adapter and used wherever it is served.
+    """
+    if tokenizer.chat_template:
+        return template_name(tokenizer)
+    vocabulary = tokenizer.get_vocab()
+    has_chatml = "<|im_start|>" in vocabulary and "<|im_end|>" in vocabulary
+    begin = _BOS if _text_frame(tokenizer)[0] else ""
+    tokenizer.chat_template = begin + (CHATML_TEMPLATE if has_chatml else PLAIN_TEMPLATE)
+    return "ChatML" if has_chatml else "plain"
+
+
+def _text_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """Return what stands before and after a plain text: BOS where the tokenizer writes one, and EOS."""
+    ids = list(tokenizer("a")["input_ids"])
+    bos = tokenizer.bos_token_id
+    start = str(tokenizer.bos_token) if bos is not None and ids[:1] == [bos] else ""
+    return start, str(tokenizer.eos_token or "")
+
+
+def _variables(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """Return the variables that transformers hands to a template."""
+    special: dict[str, Any] = tokenizer.special_tokens_map
+    return {name: str(value) for name, value in special.items() if isinstance(value, str)}
+
+
+def _row(reply: dict[str, Any]) -> RenderedRow:
+    if "error" in reply:
+        hidden = bool(reply.get("hidden"))
+        return RenderedRow(text=str(reply.get("text", "")), error=str(reply["error"]), hidden=hidden)
+    spans = tuple((int(start), int(end)) for start, end in reply["spans"])
+    ended, prompted = bool(reply["ended"]), bool(reply["prompted"])
+    return RenderedRow(reply["text"], spans, reply["how"], ended, reply["added"], prompted, bool(reply["folded"]))

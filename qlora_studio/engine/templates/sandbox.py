@@ -1,0 +1,173 @@
+"""A chat template at work in a child process, with limits of time and memory."""
+
+import contextlib
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import IO, Any
+
+from qlora_studio.core.errors import StudioError
+
+BATCH_SECONDS = 30.0
+ROW_SECONDS = 5.0
+
+Conversation = tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]] | None]
+
+
+class TemplateSandbox:
+    """Renders batches of conversations in a long-lived child, which is replaced where it had to be ended.
+
+    One thread only. `submit` and `collect` let the caller work on one batch while the next is rendered.
+    """
+
+    def __init__(
+        self,
+        template: str,
+        *,
+        twin: str = "",
+        variables: Mapping[str, Any],
+        control_tokens: Sequence[str],
+        end_token: str,
+        now: datetime,
+        batch_seconds: float = BATCH_SECONDS,
+        row_seconds: float = ROW_SECONDS,
+    ) -> None:
+        self._setup = {
+            "template": template,
+            "twin": twin,
+            "variables": dict(variables),
+            "control_tokens": list(control_tokens),
+            "end_token": end_token,
+            "now": now.isoformat(),
+        }
+        self._batch_seconds, self._row_seconds = batch_seconds, row_seconds
+        self._child: _Child | None = None
+        self._pending: tuple[list[Conversation], bool] | None = None
+
+    def submit(self, rows: Sequence[Conversation], *, whole: bool = False) -> None:
+        """Hand a batch to the child. One batch at a time. Raises StudioError where the template is no template."""
+        if self._pending is not None:
+            raise RuntimeError("a batch is still at work")
+        self._pending = (list(rows), whole)
+        self._child = self._child or self._started()
+        self._child.send({"whole": whole, "rows": [list(row) for row in rows]})
+
+    def collect(self) -> list[dict[str, Any]]:
+        """Return an answer for each row of the batch, in order; a row that fails has an `error`."""
+        if self._pending is None or self._child is None:
+            raise RuntimeError("no batch was submitted")
+        (rows, whole), self._pending = self._pending, None
+        reply = self._child.receive(self._batch_seconds)
+        if reply is not None:
+            return list(reply["rows"])
+        self._end_child()
+        if len(rows) == 1:
+            return [{"error": f"the template did not come to an end with it in {self._batch_seconds:.0f} seconds"}]
+        return self._row_by_row(rows, whole)
+
+    def render(self, rows: Sequence[Conversation], *, whole: bool = False) -> list[dict[str, Any]]:
+        """Submit and collect."""
+        if not rows:
+            return []
+        self.submit(rows, whole=whole)
+        return self.collect()
+
+    def close(self) -> None:
+        """End the child."""
+        self._end_child()
+
+    def _row_by_row(self, rows: list[Conversation], whole: bool) -> list[dict[str, Any]]:
+        """Find the row that does not come to an end. Two of them, and it is the template: raises StudioError."""
+        found: list[dict[str, Any]] = []
+        endless = 0
+        for row in rows:
+            child = self._child = self._child or self._started()
+            child.send({"whole": whole, "rows": [list(row)]})
+            reply = child.receive(self._row_seconds)
+            if reply is None:
+                self._end_child()
+                endless += 1
+            if endless > 1:
+                raise _endless()
+            found.append(
+                reply["rows"][0] if reply else {"error": "the template does not come to an end with it in time"}
+            )
+        return found
+
+    def _started(self) -> "_Child":
+        child = _Child()
+        child.send(self._setup)
+        reply = child.receive(self._batch_seconds)
+        if reply is None or "error" in reply:
+            child.close()
+            raise StudioError(
+                "The chat template of this model cannot be used.",
+                kind="model_refused",
+                advice="Correct the model's chat_template, or choose another model.",
+                detail=reply["error"] if reply else "It could not be compiled within the limits of time and memory.",
+            )
+        return child
+
+    def _end_child(self) -> None:
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+
+class _Child:
+    """The process, and a thread that reads its lines, so that waiting for one can have an end on every system."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "qlora_studio.engine.templates.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, args=(_pipe(self._process.stdout),), daemon=True)
+        self._reader.start()
+
+    def send(self, request: dict[str, Any]) -> None:
+        stdin = _pipe(self._process.stdin)
+        with contextlib.suppress(BrokenPipeError):  # it died; receive says so
+            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.flush()
+
+    def receive(self, seconds: float) -> dict[str, Any] | None:
+        """Return the next answer, or None where the child died or took too long."""
+        try:
+            line = self._lines.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        return dict(json.loads(line)) if line else None
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                _pipe(pipe).close()
+
+    def _read(self, stdout: IO[bytes]) -> None:
+        for line in stdout:
+            self._lines.put(line)
+        self._lines.put(b"")
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise RuntimeError("the child has no pipe")
+    return pipe
+
+
+def _endless() -> StudioError:
+    return StudioError(
+        "The chat template of this model does not come to an end.",
+        kind="model_refused",
+        advice="Correct the model's chat_template, or choose another model.",
+    )

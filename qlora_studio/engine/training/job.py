@@ -1,0 +1,205 @@
+"""The training job, from top to bottom: base, data, adapters, training, adapter saved, merged and exported."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
+
+from qlora_studio.core.export.disk_need import run_needs
+from qlora_studio.core.model.shape import shape_from_config
+from qlora_studio.core.run.commands import Pause
+from qlora_studio.core.run.events import (
+    AdapterSaved,
+    Evaluated,
+    Finished,
+    Paused,
+    Resumed,
+    SampleGenerated,
+    TrainingStarted,
+)
+from qlora_studio.core.run.job import TrainJob
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.context import JobContext, JobStopped
+from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
+from qlora_studio.engine.model import adapted as adapted_model
+from qlora_studio.engine.model.adapter import save_final_adapter
+from qlora_studio.engine.model.base import base_folder, tokenizer_of
+from qlora_studio.engine.model.device import Device, choose_device
+from qlora_studio.engine.model.generation import answer
+from qlora_studio.engine.recovery import batch_plan, with_plan
+from qlora_studio.engine.training.card_measurement import measure_card
+from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_full
+from qlora_studio.engine.training.pack_isolation import require_isolation
+from qlora_studio.engine.training.resumption import newest_safe_checkpoint, with_lowered_rate
+from qlora_studio.engine.training.setup import build_trainer, expected_checkpoint_bytes
+from qlora_studio.engine.training.trainer import StudioTrainer
+from qlora_studio.storage.models.folder import read_config
+from qlora_studio.storage.runs.checkpoint_folder import Checkpoint, CheckpointFolder
+from qlora_studio.storage.runs.drive_space import Writing, require_drives
+from qlora_studio.storage.runs.fingerprint import fingerprint_folder
+
+
+def run(job: TrainJob, context: JobContext) -> Finished | Paused:
+    """Train the run of the context's folder; go on from its newest safe checkpoint where there is one."""
+    config, orders = context.folder.config(), context.orders()
+    base = base_folder(config.model.source, config.model.revision, context)
+    tokenizer = tokenizer_of(base)
+    data = _prepare_data(config, tokenizer, context)
+    config = with_plan(config, batch_plan(config, context.folder.state()))
+    device = choose_device(config, context)
+    _require_space(config, base, context)
+    resumes = bool(CheckpointFolder(context.folder.checkpoints_path).all())
+    context.phase("checking_base")
+    facts = {"base": fingerprint_folder(base, anew=resumes), "data": data.fingerprint}
+    checkpoint = newest_safe_checkpoint(context, facts, orders)
+    config = with_lowered_rate(config, checkpoint.step if checkpoint else 0, orders, context)
+    trainer = _load(base, tokenizer, data, config, device, context, facts)
+    _train(trainer, checkpoint, config, tokenizer, base, context)
+    return _end(trainer, base, tokenizer, facts, config, context)
+
+
+def _prepare_data(config: RunConfig, tokenizer: PreTrainedTokenizerBase, context: JobContext) -> PreparedData:
+    context.phase("preparing_data")
+    data = prepare_datasets(config, tokenizer, context)
+    context.emit(data.facts)
+    context.raise_if_stopped()
+    return data
+
+
+def _require_space(config: RunConfig, base: Path, context: JobContext) -> None:
+    """Raise StudioError where this run's drive has no room for what it will write; what is there already counts."""
+    folder = context.folder.path
+    written = sum(path.stat().st_size for path in context.folder.checkpoints_path.rglob("*") if path.is_file())
+    needs = run_needs(config, shape_from_config(read_config(base)))
+    writings = [Writing(folder, need.what, need.size) for need in needs if need.place == "run"]
+    require_drives([*writings, Writing(folder, "already there", -written)], "This run")
+
+
+def _load(
+    base: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    data: PreparedData,
+    config: RunConfig,
+    device: Device,
+    context: JobContext,
+    facts: dict[str, Any],
+) -> StudioTrainer:
+    context.phase("loading_model")
+    set_seed(config.training.seed)
+    model = adapted_model.attach_adapters(adapted_model.load_base(base, config, device), config)
+    if config.training.packing:
+        require_isolation(model)
+    trainer = build_trainer(
+        model=model,
+        tokenizer=tokenizer,
+        training=data.training,
+        evaluation=data.evaluation,
+        config=config,
+        device=device,
+        context=context,
+        checkpoint_facts=facts,
+    )
+    context.emit(adapted_model.facts_of(trainer.model, config, device))
+    keep_reserve(context.folder.path)
+    context.raise_if_stopped()
+    return trainer
+
+
+def _train(
+    trainer: StudioTrainer,
+    checkpoint: Checkpoint | None,
+    config: RunConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    base: Path,
+    context: JobContext,
+) -> None:
+    """Measure, train, measure. A resumed run was measured before it began."""
+    step = checkpoint.step if checkpoint else 0
+    if checkpoint:
+        context.emit(Resumed(step=step, checkpoint=checkpoint.path.name))
+        earlier = [event for event in context.folder.events() if isinstance(event, Evaluated) and event.step <= step]
+        trainer.conductor.remember(earlier)
+    trainer.add_callback(_Samples(config, tokenizer, trainer, context))
+    if torch.cuda.is_available():
+        measure_card(trainer, base, config, context)
+    if not checkpoint and trainer.eval_dataset is not None:
+        trainer.evaluate()
+    context.emit(TrainingStarted(step=step, total_steps=_total_steps(trainer, config)))
+    context.phase("training")
+    trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+
+
+def _total_steps(trainer: StudioTrainer, config: RunConfig) -> int:
+    if config.training.max_steps:
+        return config.training.max_steps
+    per_epoch = math.ceil(len(trainer.get_train_dataloader()) / config.training.gradient_accumulation)
+    return math.ceil(per_epoch * config.training.epochs)
+
+
+def _end(
+    trainer: StudioTrainer,
+    base: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: dict[str, Any],
+    config: RunConfig,
+    context: JobContext,
+) -> Finished | Paused:
+    """Keep what was learned, as the user asked: paused, stopped with or without saving, or completed and exported."""
+    ending = trainer.conductor.ending
+    step = trainer.state.global_step
+    if isinstance(ending, Pause):
+        return Paused(step=step, checkpoint=f"checkpoint-{step}")
+    if ending is not None and not ending.save:
+        raise JobStopped
+    if trainer.eval_dataset is not None and (trainer.last_evaluation is None or trainer.last_evaluation.step != step):
+        trainer.evaluate()
+    context.phase("saving")
+    retried_when_full(
+        lambda: save_final_adapter(trainer.model, tokenizer, base, facts["base"], config, context),
+        lambda: expected_checkpoint_bytes(trainer.model),
+        context,
+    )
+    context.emit(AdapterSaved(path=str(context.folder.adapter_path), step=step))
+    result = {
+        "steps": step,
+        "adapter_dir": str(context.folder.adapter_path),
+        "status": "stopped" if ending else "completed",
+    }
+    if ending is None and config.export.merge:
+        result |= _export(trainer, config, context)
+    return Finished(status="stopped" if ending else "completed", facts=result)
+
+
+def _export(trainer: StudioTrainer, config: RunConfig, context: JobContext) -> dict[str, Any]:
+    """Free the model, then merge and export from the files, as the Export page would."""
+    from qlora_studio.engine.export.export import export_run
+    from qlora_studio.engine.export.job import verify_exports
+
+    trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
+    trainer.accelerator.free_memory()
+    adapted_model.release_memory()
+    context.phase("exporting")
+    exports = export_run(context.folder, formats=config.export.formats, context=context)
+    verified = verify_exports(context.folder, exports, context)
+    return {"exports": {event.format: event.path for event in exports}, "verified": verified["verified"]}
+
+
+class _Samples(TrainerCallback):
+    """Answers the sample prompts after each evaluation."""
+
+    def __init__(
+        self, config: RunConfig, tokenizer: PreTrainedTokenizerBase, trainer: StudioTrainer, context: JobContext
+    ) -> None:
+        self._prompts = config.evaluation.prompts
+        self._tokenizer = tokenizer
+        self._trainer = trainer
+        self._context = context
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Answer each prompt greedily."""
+        for prompt in self._prompts:
+            messages = [{"role": "user", "content": prompt}]
+            text = answer(self._trainer.model, self._tokenizer, messages, max_new_tokens=96)
+            self._context.emit(SampleGenerated(step=state.global_step, prompt=prompt, answer=text))

@@ -1,0 +1,115 @@
+"""One real step on the longest rows before a run, undone: what it takes on this card, known before hours are spent."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import torch
+
+from qlora_studio.core.run.events import Probed
+from qlora_studio.engine.data.collator import take_facts
+from qlora_studio.engine.data.row_files import row_lengths
+from qlora_studio.engine.model.adapted import release_memory
+from qlora_studio.engine.model.card import current_card, library_versions
+from qlora_studio.engine.training.optimizer_state import paged_bytes
+from qlora_studio.engine.training.trainer import StudioTrainer
+
+
+def probe(trainer: StudioTrainer) -> Probed:
+    """Take forward, backward and an optimizer step on the longest rows, and one evaluation batch; then undo them.
+
+    Adapters, gradients, optimizer and random states are afterwards as they were. Raises what the card raises.
+    """
+    started = time.monotonic()
+    batch, rows, tokens = _longest_batch(trainer, trainer.train_dataset, trainer.args.per_device_train_batch_size)
+    trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+    kept = [parameter.detach().to("cpu", copy=True) for parameter in trained]
+    was_training, managed = trainer.model.training, 0
+    held: dict[str, Any] = {}
+    try:
+        with torch.random.fork_rng(devices=_devices()):
+            training, reserved = _peak(lambda: _step(trainer, batch))
+            managed = paged_bytes(trainer.optimizer)
+            held = _held_outside(managed) if torch.cuda.is_available() else {}
+            evaluation, reserved_after = _peak(lambda: _evaluate(trainer, batch))
+    finally:
+        for parameter, value in zip(trained, kept, strict=True):
+            parameter.data.copy_(value)
+            parameter.grad = None
+        trainer.optimizer = None
+        trainer.model.train(was_training)
+        _forget_metrics(trainer)
+        release_memory()
+    return Probed(
+        rows=rows,
+        tokens=tokens,
+        allocated_bytes=max(training, evaluation),
+        reserved_bytes=max(reserved, reserved_after),
+        training_bytes=training,
+        evaluation_bytes=evaluation,
+        managed_bytes=managed,
+        seconds=time.monotonic() - started,
+        **held,
+    )
+
+
+def _held_outside(managed: int) -> dict[str, Any]:
+    """Return the fields of Probed on what the process holds beside torch's pool, and on which card that is so."""
+    card = current_card()
+    return {
+        "process_bytes": card.process_bytes,
+        "context_bytes": max(0, card.process_bytes - torch.cuda.memory_reserved() - managed),
+        "card": card.name,
+        "card_uuid": card.uuid,
+        "driver": card.driver,
+        "versions": library_versions(),
+    }
+
+
+def _longest_batch(trainer: StudioTrainer, dataset: Any, size: int) -> tuple[dict[str, Any], int, int]:
+    """Return the batch of the longest rows of a dataset, its rows and the tokens of its longest."""
+    lengths = row_lengths(dataset)
+    chosen = numpy.argsort(-lengths, kind="stable")[:size].tolist()
+    batch = trainer.data_collator([dataset[index] for index in chosen])
+    take_facts(batch)
+    return batch, len(chosen), int(lengths[chosen[0]])
+
+
+def _step(trainer: StudioTrainer, batch: dict[str, Any]) -> None:
+    trainer.create_optimizer()
+    trainer.model.train()
+    with trainer.compute_loss_context_manager():
+        loss = trainer.compute_loss(trainer.model, dict(trainer._prepare_inputs(batch)))
+    loss.backward()
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad(set_to_none=True)
+
+
+def _evaluate(trainer: StudioTrainer, training_batch: dict[str, Any]) -> None:
+    """Measure the longest held-out rows, with the optimizer's state in memory as during a run."""
+    batch = training_batch
+    if trainer.eval_dataset is not None:
+        batch, _, _ = _longest_batch(trainer, trainer.eval_dataset, trainer.args.per_device_eval_batch_size)
+    trainer.model.eval()
+    with torch.no_grad(), trainer.compute_loss_context_manager():
+        trainer.compute_loss(trainer.model, dict(trainer._prepare_inputs(batch)))
+
+
+def _peak(work: Callable[[], None]) -> tuple[int, int]:
+    """Do the work; return the most bytes that were allocated and reserved meanwhile, 0 without a card."""
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    work()
+    return (torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()) if cuda else (0, 0)
+
+
+def _devices() -> list[int]:
+    return [torch.cuda.current_device()] if torch.cuda.is_available() else []
+
+
+def _forget_metrics(trainer: StudioTrainer) -> None:
+    trainer._metrics["train"].clear()
+    trainer._metrics["eval"].clear()
+    trainer._total_train_tokens = 0

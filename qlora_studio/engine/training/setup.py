@@ -1,0 +1,194 @@
+"""How a run config becomes a trainer: its arguments, its callbacks, its checkpoints."""
+
+import math
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase, TrainerCallback
+from trl import SFTConfig
+
+from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
+from qlora_studio.core.run.events import CheckpointSaved, Evaluated, StoppedEarly
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.data.collator import collator
+from qlora_studio.engine.model.adapted import cast_adapters
+from qlora_studio.engine.model.device import Device
+from qlora_studio.engine.training.disk_space import retried_when_full
+from qlora_studio.engine.training.trainer import StudioTrainer
+from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
+
+
+def build_trainer(
+    *,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    training: Any,
+    evaluation: Any | None,
+    config: RunConfig,
+    device: Device,
+    context: JobContext,
+    checkpoint_facts: dict[str, Any],
+) -> StudioTrainer:
+    """Return a trainer over prepared rows or packs (`input_ids`, `labels`, `row`, and `seq_lengths` of packs)."""
+    conductor = Conductor(config, context)
+    trainer = StudioTrainer(
+        context=context,
+        device=device,
+        save_checkpoint=lambda trainer: _save(trainer, config, context, checkpoint_facts),
+        model=model,
+        args=arguments(config, device, str(context.folder.checkpoints_path)),
+        train_dataset=training,
+        eval_dataset=evaluation,
+        processing_class=tokenizer,
+        data_collator=collator(tokenizer),
+        callbacks=[conductor],
+    )
+    trainer.conductor = conductor
+    cast_adapters(trainer.model, device.adapter_dtype)
+    return trainer
+
+
+def arguments(config: RunConfig, device: Device, output: str) -> SFTConfig:
+    """Return the trainer's arguments. What decides when to log, evaluate and save is the Conductor, not they."""
+    training = config.training
+    return SFTConfig(
+        output_dir=output,
+        num_train_epochs=training.epochs,
+        max_steps=training.max_steps or -1,
+        per_device_train_batch_size=training.batch_size,
+        per_device_eval_batch_size=training.batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.scheduler,
+        warmup_steps=training.warmup_ratio,  # below 1 it is a share of the steps
+        max_grad_norm=training.max_grad_norm,
+        max_length=training.max_length,
+        dataset_kwargs={"skip_prepare_dataset": True},  # rows are cut, masked and packed: the preview's own
+        optim=device.optimizer,
+        bf16=str(device.compute_dtype) == "torch.bfloat16",
+        fp16=str(device.compute_dtype) == "torch.float16",
+        use_cpu=not device.is_cuda,
+        activation_checkpointing=device.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        seed=training.seed,
+        data_seed=training.seed,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # else a NaN is logged as 0 and stepped with
+        eval_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=device.is_cuda,
+        prediction_loss_only=True,
+        trust_remote_code=False,
+    )
+
+
+class Conductor(TrainerCallback):
+    """Decides after each step what is next: evaluate, save, pause, stop; from the config and the user's commands."""
+
+    def __init__(self, config: RunConfig, context: JobContext) -> None:
+        self._config = config
+        self._context = context
+        self._saved_at = time.monotonic()
+        self.ending: Pause | Stop | None = None
+        self._best_loss = math.inf
+        self._worse = 0
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Obey between two batches of a step only to a stop that saves nothing."""
+        self._read_commands(control)
+        if isinstance(self.ending, Stop) and not self.ending.save:
+            control.should_training_stop = True
+        return control
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Decide what follows a step."""
+        self._context.raise_if_gone()
+        self._read_commands(control)
+        last = state.global_step >= state.max_steps
+        control.should_evaluate |= _is_due(self._config.evaluation.every_steps, state.global_step) and not last
+        control.should_save |= self._checkpoint_is_due(state.global_step) or last
+        if self.ending is not None:
+            control.should_training_stop = True
+            control.should_save = isinstance(self.ending, Pause) or self.ending.save
+        if control.should_save:
+            self._saved_at = time.monotonic()
+        return control
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
+    ) -> Any:
+        """Make the best so far safe, so that it can be exported."""
+        loss = (metrics or {}).get("eval_loss", math.nan)
+        patience = self._config.evaluation.patience
+        if loss < self._best_loss:
+            self._best_loss, self._worse = loss, 0
+            control.should_save |= state.global_step > 0
+        elif not math.isnan(loss):
+            self._worse += 1
+        if patience and self._worse >= patience:
+            self._context.emit(StoppedEarly(step=state.global_step, evaluations=self._worse))
+            control.should_save = control.should_training_stop = True
+        return control
+
+    def remember(self, evaluations: Iterable[Evaluated]) -> None:
+        """Take the evaluations of earlier sessions into account, for the best and for stopping early."""
+        for event in evaluations:
+            if event.loss is not None and event.loss < self._best_loss:
+                self._best_loss, self._worse = event.loss, 0
+            else:
+                self._worse += 1
+
+    def _read_commands(self, control: Any) -> None:
+        for command in self._context.commands():
+            match command:
+                case Pause() | Stop():
+                    self.ending = command
+                case SaveCheckpoint():
+                    control.should_save = True
+                case EvaluateNow():
+                    control.should_evaluate = True
+                case _:
+                    pass
+
+    def _checkpoint_is_due(self, step: int) -> bool:
+        checkpoint = self._config.checkpoint
+        by_time = time.monotonic() - self._saved_at >= checkpoint.every_minutes * 60
+        return by_time or _is_due(checkpoint.every_steps, step)
+
+
+def expected_checkpoint_bytes(model: Any) -> int:
+    """Return about what a checkpoint weighs: the adapter, and two optimizer states of up to fp32 for it."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return sum(parameter.nbytes + 8 * parameter.numel() for parameter in trained) + (1 << 20)
+
+
+def _is_due(every: int, step: int) -> bool:
+    return bool(every) and step % every == 0
+
+
+def _save(trainer: StudioTrainer, config: RunConfig, context: JobContext, facts: dict[str, Any]) -> None:
+    """Save, verify, tell, then let go of the oldest."""
+    context.phase("saving")
+    started = time.monotonic()
+    step = trainer.state.global_step
+    last = trainer.last_evaluation
+    loss = last.loss if last is not None and last.step == step else None
+    folder = CheckpointFolder(context.folder.checkpoints_path)
+    saved = retried_when_full(
+        lambda: folder.save(step, trainer.write_state, {**facts, "evaluation_loss": loss}),
+        lambda: expected_checkpoint_bytes(trainer.model),
+        context,
+    )
+    seconds = time.monotonic() - started
+    context.emit(
+        CheckpointSaved(
+            step=step, name=saved.path.name, size_bytes=saved.size_bytes, seconds=seconds, evaluation_loss=loss
+        )
+    )
+    folder.rotate(config.checkpoint.keep)
+    context.phase("training")

@@ -1,0 +1,279 @@
+"""trl's SFTTrainer, made to tell what it does, to save durably, and to stop before a NaN reaches the weights."""
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from trl import SFTTrainer
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.events import Evaluated, StepDone
+from qlora_studio.core.run.memory_spill import SpillWatch, StepMemory
+from qlora_studio.engine import fault_injection
+from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.data.collator import take_facts
+from qlora_studio.engine.faults import is_out_of_memory
+from qlora_studio.engine.model.adapted import cast_adapters
+from qlora_studio.engine.model.device import Device, memory_of
+from qlora_studio.engine.training.optimizer_state import restore_paging, restore_rate
+from qlora_studio.engine.training.phase_memory import PhaseMemory, phase_memory
+
+
+class NonFiniteLoss(StudioError):
+    """A loss or gradient was NaN or infinite; no optimizer step was taken."""
+
+
+class StudioTrainer(SFTTrainer):
+    """An SFTTrainer with a context to tell facts to.
+
+    `save_checkpoint(trainer)` makes a checkpoint safe; everything else is the plain trainer's own.
+    """
+
+    def __init__(self, *, context: JobContext, device: Device, save_checkpoint: Any, **kwargs: Any) -> None:
+        self.context = context
+        self.studio_device = device
+        self._durable_save = save_checkpoint
+        self._pace = _Pace()
+        self._rows: list[int] = []
+        self._loss_is_finite: torch.Tensor | bool = True
+        self.last_evaluation: Evaluated | None = None
+        self.memory = phase_memory(context.emit)
+        self._spill = SpillWatch()
+        super().__init__(**kwargs)
+        self.add_callback(_OptimizerPhase(self.memory))
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train; the clock of the first step starts here."""
+        self._pace.restart()
+        return super().train(*args, **kwargs)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Forward and backward of one batch; remembers its rows and whether its loss was finite."""
+        rows, tokens = take_facts(inputs)
+        self._rows += rows
+        self._pace.add(tokens)
+        step, batch_size = self.state.global_step + 1, self.args.per_device_train_batch_size
+        fault_injection.before_step(step, batch_size)
+        self.memory.enter("forward")
+        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
+        loss = fault_injection.after_loss(loss, step, batch_size)
+        # Read once a step, not here: a read waits for the card.
+        self._loss_is_finite = torch.isfinite(loss) & self._loss_is_finite
+        return loss
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the loss; what follows in a training step is the backward pass."""
+        loss = super().compute_loss(*args, **kwargs)
+        if self.memory.phase == "forward":
+            self.memory.enter("backward")
+        return loss
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """Clip, and stop here rather than step where loss or gradients are not finite.
+
+        A gradient scaler (fp16) finds and skips infinite gradients by itself.
+        """
+        norm = super()._clip_grad_norm(model)
+        finite = bool(self._loss_is_finite) and (self.accelerator.scaler is not None or math.isfinite(float(norm)))
+        rows, self._rows, self._loss_is_finite = self._rows, [], True
+        if not finite:
+            raise _non_finite(self.state.global_step + 1, rows)
+        return norm
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Evaluate one batch, without its row numbers."""
+        take_facts(inputs)
+        return super().prediction_step(model, inputs, *args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Tell of an optimizer step."""
+        super().log(logs, start_time)
+        if "loss" in logs:
+            self._tell_step(logs)
+
+    def _tell_step(self, logs: dict[str, float]) -> None:
+        seconds, tokens = self._pace.take()
+        left = self.state.max_steps - self.state.global_step
+        self.context.emit(
+            StepDone(
+                step=self.state.global_step,
+                total_steps=self.state.max_steps,
+                epoch=float(self.state.epoch or 0.0),
+                loss=_finite(logs["loss"]),
+                learning_rate=float(logs["learning_rate"]),
+                gradient_norm=_finite(logs.get("grad_norm")),
+                tokens=tokens,
+                tokens_per_second=tokens / seconds if seconds else 0.0,
+                seconds=seconds,
+                eta_seconds=left * self._pace.seconds_per_step,
+                **memory_of(self.studio_device, self.memory.peak_bytes),
+            )
+        )
+        self.memory.tell()
+        self._look_for_spill(seconds / max(1, tokens))
+
+    def _look_for_spill(self, seconds_per_token: float) -> None:
+        if sys.platform != "win32" or not self.studio_device.is_cuda:  # elsewhere an allocation fails instead
+            return
+        free, total = torch.cuda.mem_get_info()
+        step = StepMemory(seconds_per_token, torch.cuda.memory_reserved(), total, free)
+        if words := self._spill.look(step):
+            self.context.warn("memory_spill", words)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Return and tell the held-out loss, the exact mean over all trained tokens.
+
+        (The plain trainer averages batch means, so that a short batch counts as much as a long one.) Where the card has
+        no memory for it, the evaluation is skipped, told, and training goes on.
+        """
+        started = time.monotonic()
+        self.context.phase("evaluating")
+        self.memory.enter("evaluation")
+        metrics = self._metrics_or_none(started)
+        if metrics is None:  # only now is nothing of the failed batch held any more
+            torch.cuda.empty_cache()
+            self.context.warn("evaluation_skipped", "An evaluation found no memory and was skipped; training goes on.")
+            metrics = {"eval_loss": math.nan}
+        self.context.phase("training")
+        self._pace.pause(time.monotonic() - started)
+        return metrics
+
+    def _evaluated(self, loss: float, started: float) -> dict[str, float]:
+        event = Evaluated(
+            step=self.state.global_step,
+            loss=_finite(loss),
+            perplexity=_finite(math.exp(min(loss, 700.0))),
+            seconds=time.monotonic() - started,
+        )
+        self.last_evaluation = event
+        self.context.emit(event)
+        metrics = {"eval_loss": loss}
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _metrics_or_none(self, started: float) -> dict[str, float] | None:
+        try:
+            fault_injection.before_evaluation(self.state.global_step, self.args.per_device_train_batch_size)
+            with torch.random.fork_rng():  # an evaluation more or less must not change what is trained
+                loss = self._held_out_loss()
+            return self._evaluated(loss, started)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+
+    def _held_out_loss(self) -> float:
+        was_training = self.model.training
+        self.model.eval()
+        total, tokens = 0.0, 0
+        batches = self.get_eval_dataloader()
+        try:
+            for index, batch in enumerate(batches):
+                take_facts(batch)
+                inputs = self._prepare_inputs(batch)
+                with torch.no_grad(), self.compute_loss_context_manager():
+                    total += float(self.compute_loss(self.model, inputs, num_items_in_batch=1))
+                tokens += int((inputs["labels"][:, 1:] != -100).sum())
+                self.context.progress("evaluate", index + 1, len(batches), "batches")
+        finally:
+            self._metrics["eval"].clear()
+            self.model.train(was_training)
+        return total / tokens if tokens else math.nan
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Make a checkpoint safe. The plain trainer's is neither atomic nor synced, and rotates by file times."""
+        started = time.monotonic()
+        self.memory.enter("save")
+        self.store_flos()
+        self._durable_save(self)
+        self._pace.pause(time.monotonic() - started)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the adapter, and give it back its dtype.
+
+        WORKAROUND peft 0.21: `load_adapter` casts bf16 adapters to fp32, so that a resumed run would train in another
+        precision than an undisturbed one.
+        """
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        cast_adapters(self.model, self.studio_device.adapter_dtype)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load them, and mend what that does not restore: paging, and a rate that was lowered since."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            restore_rate(self.optimizer, self.lr_scheduler, self.args.learning_rate)
+            restore_paging(self.optimizer)
+
+    def write_state(self, folder: Path) -> None:
+        """Write everything that a resume needs: adapter, optimizer, schedule, scaler, random states, trainer state."""
+        write_adapter(self.model, folder)
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_scaler(str(folder))
+        self._save_rng_state(str(folder))
+        self.state.save_to_json(str(folder / "trainer_state.json"))
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns: list[str] = self._signature_columns
+        if "row" not in columns:
+            columns.append("row")
+
+
+def write_adapter(model: Any, folder: Path) -> None:
+    """Write the adapter in PEFT's format, without the card that peft adds: it would hold this computer's paths."""
+    model.save_pretrained(str(folder), safe_serialization=True)
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+class _OptimizerPhase(TrainerCallback):
+    """Counts memory to the optimizer's step from its beginning on."""
+
+    def __init__(self, memory: PhaseMemory) -> None:
+        self._memory = memory
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The gradients are there, and clipped."""
+        self._memory.enter("optimizer")
+
+
+class _Pace:
+    """Tokens and seconds of the current step, and a running mean of the seconds a step takes; pauses are left out."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._tokens = 0
+        self.seconds_per_step = 0.0
+
+    def add(self, tokens: int) -> None:
+        self._tokens += tokens
+
+    def pause(self, seconds: float) -> None:
+        self._since += seconds
+
+    def restart(self) -> None:
+        self._since = time.monotonic()
+
+    def take(self) -> tuple[float, int]:
+        now = time.monotonic()
+        seconds, self._since = max(now - self._since, 1e-9), now
+        tokens, self._tokens = self._tokens, 0
+        self.seconds_per_step = seconds if not self.seconds_per_step else 0.9 * self.seconds_per_step + 0.1 * seconds
+        return seconds, tokens
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _non_finite(step: int, rows: list[int]) -> NonFiniteLoss:
+    named = ", ".join(str(row + 1) for row in sorted(set(rows))[:20])
+    return NonFiniteLoss(
+        f"At step {step} the loss became infinite or not a number. No optimizer step was taken with it.",
+        kind="non_finite_loss",
+        advice="Resume from the last safe checkpoint with a lower learning rate (half is a good start), and look at "
+        f"these rows of the dataset: {named or 'not known'}.",
+    )

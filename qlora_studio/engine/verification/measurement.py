@@ -1,0 +1,175 @@
+"""What models are compared by: held-out loss, divergence between distributions, greedy answers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+import torch.nn.functional as functional
+
+from qlora_studio.core.run.commands import Command
+from qlora_studio.core.run.events import Event
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.context import JobContext
+from qlora_studio.storage.runs.run_folder import RunFolder
+
+_TOKENS_ON_CPU = 4_000
+_TOKENS_ON_CARD = 40_000
+RowLoss = tuple[float, int]  # nats, tokens
+_POSITIONS = 256  # whose distributions are kept for comparison; a vocabulary of fp32 each
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of (input ids, labels); a label of -100 is not counted."""
+
+    rows: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+
+    @property
+    def tokens(self) -> int:
+        """Number of labels that count."""
+        return sum(label != -100 for _, labels in self.rows for label in labels[1:])
+
+
+def held_out_rows(run: RunFolder, config: RunConfig, tokenizer: Any, context: JobContext) -> Rows:
+    """Return the first held-out rows of a run, as many as are worth the time here; none where the data is gone."""
+    from qlora_studio.core.errors import StudioError
+    from qlora_studio.engine.data.prepared import prepare_datasets
+
+    try:
+        data = prepare_datasets(config, tokenizer, _Quiet(run, context))
+    except StudioError as error:
+        context.warn("data", f"The held-out rows cannot be measured: {error.message}")
+        return Rows(())
+    budget = _TOKENS_ON_CARD if torch.cuda.is_available() else _TOKENS_ON_CPU
+    found: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    for row in data.evaluation or ():
+        if budget <= 0:
+            break
+        found.append((tuple(row["input_ids"]), tuple(row["labels"])))
+        budget -= len(row["input_ids"])
+    return Rows(tuple(found))
+
+
+def loss_of(model: Any, rows: Rows) -> float | None:
+    """Return the mean loss over the labels that count, in nats; None where there are none."""
+    return mean_loss(row_losses(model, rows))
+
+
+def mean_loss(losses: Sequence[RowLoss]) -> float | None:
+    """Return the mean over the tokens of all rows; None where there are none."""
+    count = sum(tokens for _, tokens in losses)
+    return sum(nats for nats, _ in losses) / count if count else None
+
+
+def row_losses(model: Any, rows: Rows) -> list[RowLoss]:
+    """Return the loss of each row, summed over its labels that count, and how many there are."""
+    found = []
+    with torch.inference_mode():
+        for ids, labels in rows.rows:
+            logits = _logits(model, ids)
+            wanted = torch.tensor(labels[1:], device=logits.device)
+            losses = functional.cross_entropy(logits[:-1], wanted, ignore_index=-100, reduction="sum")
+            found.append((float(losses), int((wanted != -100).sum())))
+    return found
+
+
+def paired_difference(losses: Sequence[RowLoss], others: Sequence[RowLoss]) -> tuple[float, float]:
+    """Return by how much the first loss is above the second, in nats a token, and its standard error over the rows.
+
+    Of a ratio of sums over the same rows: the rows' own difficulty cancels. The error is infinite below two rows.
+    """
+    tokens = sum(count for _, count in losses)
+    gaps = [(nats - other, count) for (nats, count), (other, _) in zip(losses, others, strict=True)]
+    mean = sum(gap for gap, _ in gaps) / tokens if tokens else 0.0
+    if len(gaps) < 2 or not tokens:
+        return mean, math.inf
+    spread = sum((gap - mean * count) ** 2 for gap, count in gaps)
+    return mean, math.sqrt(spread * len(gaps) / (len(gaps) - 1)) / tokens
+
+
+def distributions(model: Any, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Return log-probabilities at the first positions of the sequences: (positions, vocabulary), fp32, on the CPU."""
+    found, left = [], _POSITIONS
+    with torch.inference_mode():
+        for ids in sequences:
+            if left <= 0:
+                break
+            logits = _logits(model, ids[:left])
+            found.append(torch.log_softmax(logits, dim=-1).cpu())
+            left -= len(logits)
+    return torch.cat(found)
+
+
+def divergence(reference: torch.Tensor, other: torch.Tensor) -> float:
+    """Return the mean KL divergence, in nats a token, of (positions, vocabulary) log-probabilities."""
+    width = min(reference.shape[1], other.shape[1])  # one of the two may have rows of padding at its end
+    reference, other = reference[:, :width], other[:, :width]
+    return max(0.0, float((reference.exp() * (reference - other)).sum(dim=1).mean()))
+
+
+def greedy(model: Any, prompt: Sequence[int], stops: Sequence[int], *, tokens: int) -> list[int]:
+    """Return the greedy answer's ids, without the prompt."""
+    inputs = torch.tensor([list(prompt)], device=model.device)
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=inputs,
+            attention_mask=torch.ones_like(inputs),
+            max_new_tokens=tokens,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            eos_token_id=list(stops) or None,
+            pad_token_id=stops[0] if stops else 0,
+            use_cache=True,
+        )
+    return [int(token) for token in output[0, len(prompt) :]]
+
+
+def lead(model: Any, ids: Sequence[int], token: int) -> float:
+    """Return by how much the likeliest next token leads `token`, as a difference of probabilities."""
+    with torch.inference_mode():
+        likely = torch.softmax(_logits(model, ids)[-1], dim=-1)
+    return float(likely.max() - likely[token])
+
+
+def comparison_dtype(parameters: int) -> torch.dtype:
+    """Return what to compute comparisons in: fp32 where it fits, so that only the weights' own rounding is seen."""
+    if torch.cuda.is_available():
+        return torch.bfloat16
+    return torch.float32 if parameters * 4 < psutil.virtual_memory().available * 0.6 else torch.bfloat16
+
+
+def device_name() -> str:
+    """Return where comparisons are computed."""
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def _logits(model: Any, ids: Sequence[int]) -> torch.Tensor:
+    inputs = torch.tensor([list(ids)], device=model.device)
+    logits: torch.Tensor = model(input_ids=inputs, use_cache=False).logits[0]
+    return logits.float()
+
+
+class _Quiet(JobContext):
+    """The view of a run for preparing its rows again: its date, this job's Stop, and nothing told twice."""
+
+    def __init__(self, run: RunFolder, context: JobContext) -> None:
+        self.folder = run
+        self._context = context
+        self._last_progress = ("", 0.0)
+
+    def emit(self, event: Event) -> None:
+        """Tell nothing."""
+
+    def commands(self) -> list[Command]:
+        return self._context.commands()
+
+    def raise_if_stopped(self) -> None:
+        self._context.raise_if_stopped()
+
+    def close(self) -> None:
+        """Close nothing."""

@@ -1,0 +1,113 @@
+"""An export together with what it was made from, and what it carries itself.
+
+`run` and `config` are None for an adapter made elsewhere: there are no held-out rows, and how it was trained is not
+known.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.core.export.formats import ExportFormat, parse_format
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.gguf.reading import load_gguf_tokenizer
+from qlora_studio.engine.model.adapter import adapter_folder
+from qlora_studio.engine.model.base import base_folder, tokenizer_of
+from qlora_studio.storage.runs.export_folder import read_manifest
+from qlora_studio.storage.runs.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An export with what it was made from."""
+
+    folder: Path
+    shape: ExportFormat
+    run: RunFolder | None
+    config: RunConfig | None
+    base: Path
+    adapter: Path
+    checkpoint: str
+    weights: str
+    tokenizer: Any
+
+    @property
+    def precision(self) -> str:
+        """The precision whose tolerance holds; plain safetensors and adapters are judged as 16 bit."""
+        return self.shape.precision or "bf16"
+
+    @property
+    def gguf(self) -> Path:
+        """Its GGUF file."""
+        return next(self.folder.glob("*.gguf"))
+
+
+def subject_of(folder: Path, run: RunFolder, context: JobContext) -> Subject:
+    """Return an export with what it was made from. Raises StudioError where something of it is gone."""
+    manifest = read_manifest(folder)
+    config = run.config()
+    base = base_folder(config.model.source, config.model.revision, context)
+    checkpoint = str(manifest.get("checkpoint", "final"))
+    adapter = adapter_folder(run, checkpoint)
+    places = (adapter, run.adapter_path, base)
+    tokenizer = tokenizer_of(next(place for place in places if (place / "tokenizer_config.json").is_file()))
+    return Subject(
+        folder=folder,
+        shape=parse_format(str(manifest["format"])),
+        run=run,
+        config=config,
+        base=base,
+        adapter=adapter,
+        checkpoint=checkpoint,
+        weights=str(manifest.get("base_weights", "original")),
+        tokenizer=tokenizer,
+    )
+
+
+def foreign_subject(folder: Path, base: Path, adapter: Path) -> Subject:
+    """Return a merge of an adapter made elsewhere with its base and adapter."""
+    place = next((place for place in (adapter, base) if (place / "tokenizer_config.json").is_file()), None)
+    return Subject(
+        folder=folder,
+        shape=parse_format("safetensors"),
+        run=None,
+        config=None,
+        base=base,
+        adapter=adapter,
+        checkpoint="final",
+        weights="original",
+        tokenizer=tokenizer_of(place) if place else None,
+    )
+
+
+def exported_tokenizer(subject: Subject) -> Any:
+    """Return the tokenizer that the export itself carries; None for one that carries none."""
+    if subject.shape.kind == "gguf_adapter" or subject.tokenizer is None:
+        return None
+    if subject.shape.kind in ("gguf", "ollama"):
+        return load_gguf_tokenizer(subject.gguf)
+    return tokenizer_of(subject.folder)
+
+
+def stop_ids(subject: Subject, exported: Any) -> list[int]:
+    """Return the ids that end an answer, by the export's own files."""
+    path = subject.folder / "generation_config.json"
+    ids: list[int] = []
+    if path.is_file():
+        configured = json.loads(path.read_text("utf-8")).get("eos_token_id")
+        ids += configured if isinstance(configured, list) else [] if configured is None else [configured]
+    elif exported is not None and exported.eos_token_id is not None:
+        ids.append(int(exported.eos_token_id))
+    elif subject.tokenizer.eos_token_id is not None:
+        ids.append(int(subject.tokenizer.eos_token_id))
+    return ids
+
+
+def rendered_ids(tokenizer: Any, messages: list[dict[str, str]], *, opening: bool = False) -> list[int]:
+    """Return a conversation's ids by a tokenizer's own template; plain text where it has none."""
+    if tokenizer.chat_template is None:
+        return list(tokenizer("\n".join(turn["content"] for turn in messages)).input_ids)
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opening)
+    return list(tokenizer(text, add_special_tokens=False).input_ids)

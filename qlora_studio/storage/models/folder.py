@@ -1,0 +1,133 @@
+"""A model's folder: its config, once it is found to bring no code of its own, its tensors, its template and licence."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.storage.models.safetensors_header import TensorEntry, read_safetensors_header
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the `config.json` of a model folder, once it is found to bring no code of its own. Raises StudioError."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise StudioError(
+            f"{folder} is no model folder: it has no config.json.",
+            kind="model_not_found",
+            advice="Choose the folder that holds config.json and the .safetensors files.",
+        ) from error
+    except (ValueError, OSError) as error:
+        raise _refused(folder, "its config.json cannot be read", "Download the model again.") from error
+    if not isinstance(config, dict):
+        raise _refused(folder, "its config.json is not a table", "Download the model again.")
+    refuse_foreign_code(config, folder.name)
+    return config
+
+
+def refuse_foreign_code(config: Mapping[str, Any], name: str) -> None:
+    """Raise StudioError where a config asks to run code that did not come with the program."""
+    own = "Choose a model that transformers supports by itself."
+    parts = [config, *(value for value in config.values() if isinstance(value, Mapping))]
+    for part in parts:
+        if part.get("auto_map"):
+            raise StudioError(f"{name} is refused: it brings Python code of its own.", kind="model_refused", advice=own)
+        for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
+            if "/" in str(part.get(key) or ""):
+                raise StudioError(
+                    f"{name} is refused: its attention would be downloaded as code.", kind="model_refused", advice=own
+                )
+
+
+def folder_tensors(folder: Path) -> dict[str, TensorEntry]:
+    """Return all tensors of a model folder, from the headers. Raises StudioError where files are missing or damaged."""
+    files = sorted(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        files = _indexed_files(folder, index)
+    elif (folder / "model.safetensors").is_file():
+        files = [folder / "model.safetensors"]
+    if not files:
+        raise _without_safetensors(folder)
+    tensors: dict[str, TensorEntry] = {}
+    for file in files:
+        tensors |= read_safetensors_header(file)
+    return tensors
+
+
+def chat_template(folder: Path) -> str | None:
+    """Return the chat template in a folder, or None where it has none."""
+    plain = folder / "chat_template.jinja"
+    if plain.is_file():
+        return plain.read_text("utf-8")
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        template = _json(folder / name).get("chat_template")
+        if isinstance(template, list):
+            named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+            template = named.get("default")
+        if isinstance(template, str):
+            return template
+    return None
+
+
+def licence(folder: Path) -> str:
+    """Return the licence that the model card names, or an empty text."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return ""
+    head = card.read_text("utf-8", errors="replace")[:20_000]
+    front = head.split("\n---", 1)[0] if head.startswith("---") else ""
+    fields = dict(re.findall(r"^(license|license_name):\s*[\"']?([\w.+ -]+)", front, re.M))
+    found: str = fields.get("license", "").strip()
+    return fields.get("license_name", found).strip() if found == "other" else found
+
+
+def _indexed_files(folder: Path, index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _refused(folder, f"{index.name} cannot be read", "Download the model again.") from error
+    files = [folder / str(name) for name in names]
+    if outside := [file for file in files if file.parent != folder]:
+        raise _refused(folder, f"{index.name} points outside of it ({outside[0].name})", "Download the model again.")
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise StudioError(
+            f"{folder.name} is incomplete: {missing[0]} and {len(missing) - 1} more are missing."
+            if len(missing) > 1
+            else f"{folder.name} is incomplete: {missing[0]} is missing.",
+            kind="model_refused",
+            advice="Download the model again; it continues where it stopped.",
+        )
+    return files
+
+
+def _without_safetensors(folder: Path) -> StudioError:
+    if any(next(folder.glob(pattern), None) for pattern in _PICKLES):
+        return _refused(
+            folder,
+            "its weights are pickled, and reading them would run whatever is inside",
+            "Choose a revision with .safetensors files.",
+        )
+    return StudioError(
+        f"{folder.name} has no weights: no .safetensors file is in it.",
+        kind="model_not_found",
+        advice="Choose the folder that holds config.json and the .safetensors files.",
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _refused(folder: Path, why: str, advice: str) -> StudioError:
+    return StudioError(f"{folder.name} is refused: {why}.", kind="model_refused", advice=advice)

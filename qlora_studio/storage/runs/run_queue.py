@@ -1,0 +1,63 @@
+"""The queue: runs that wait for their turn, in order, in one small file that survives everything."""
+
+import json
+from pathlib import Path
+
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from qlora_studio.storage.runs.run_folder import RunFolder, write_atomically
+
+
+class QueuedRun(BaseModel):
+    """A run that waits. `needed_bytes` of the card's memory must be free for its start; 0 where that is not known."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    needed_bytes: int = 0
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's folder."""
+        return RunFolder(self.path)
+
+
+_RUNS = TypeAdapter(list[QueuedRun])
+
+
+class RunQueue:
+    """The queue in `queue.json` of a folder of runs. Two windows may use it at once."""
+
+    def __init__(self, runs: Path) -> None:
+        self._path = runs / "queue.json"
+        self._lock = FileLock(runs / "queue.lock")
+
+    def runs(self) -> list[QueuedRun]:
+        """Return the runs that wait, first first; those whose folder is gone are passed over."""
+        try:
+            waiting = _RUNS.validate_json(self._path.read_bytes())
+        except (OSError, ValidationError):
+            return []
+        return [run for run in waiting if run.folder.config_path.is_file()]
+
+    def add(self, folder: RunFolder, needed_bytes: int = 0) -> None:
+        """Put a run at the end; one that waits already stays where it is."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        path = str(folder.path.resolve())
+        with self._lock:
+            waiting = self.runs()
+            if all(run.path != path for run in waiting):
+                self._write([*waiting, QueuedRun(path=path, needed_bytes=needed_bytes)])
+
+    def remove(self, folder: RunFolder) -> bool:
+        """Take a run out; return whether it was in."""
+        path = str(folder.path.resolve())
+        with self._lock:
+            waiting = self.runs()
+            self._write([run for run in waiting if run.path != path])
+        return any(run.path == path for run in waiting)
+
+    def _write(self, runs: list[QueuedRun]) -> None:
+        text = json.dumps([run.model_dump() for run in runs], indent=1)
+        write_atomically(self._path, text.encode())

@@ -1,0 +1,247 @@
+"""The page where a trained model is talked to, beside its base and what was exported: one prompt, one seed."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QTimer, Signal
+from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
+
+from qlora_studio.core.run.commands import Ask
+from qlora_studio.core.run.events import Event, TextGenerated
+from qlora_studio.core.run.run_state import RunState
+from qlora_studio.ui.chat.exchange import VARIANTS, Exchange
+from qlora_studio.ui.chat.prompt_field import PromptField
+from qlora_studio.ui.export.view import RunChoice
+from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox
+from qlora_studio.ui.kit.plain_text import Label, set_tooltip
+from qlora_studio.ui.kit.scrolled_content import ScrolledContent
+from qlora_studio.ui.kit.tiles import TileGrid
+from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, column, row
+from qlora_studio.ui.window.page import Page
+
+_CHECKPOINTS = {"best": "Best checkpoint", "final": "Final adapter", "last": "Last checkpoint"}
+_HINT = (
+    "Tuned and base come from one set of weights, with the adapter and without. Merged and GGUF are read from what was "
+    "exported. Same prompt, same seed."
+)
+
+_WHAT = {"merged": "a merged model", "gguf": "a GGUF"}
+
+
+class ChatPage(Page):
+    """Ask a run's model.
+
+    Signals:
+        ask_requested: the run's folder, the checkpoint, and the Ask commands, one for each model.
+        stop_requested: let go of the model.
+        run_requested: another run was chosen; its folder.
+        training_requested: go and train something first.
+    """
+
+    name = "chat"
+    title = "Chat"
+
+    ask_requested = Signal(str, str, list)
+    stop_requested = Signal()
+    run_requested = Signal(str)
+    training_requested = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._runs: dict[str, RunChoice] = {}
+        self._exchanges: list[Exchange] = []
+        self._waiting: dict[tuple[int, str], Exchange] = {}
+        self._request = 0
+        self.again, self.stop = Button("New conversation"), Button("Free the memory", tip="Let go of the model")
+        self.add_action(self.stop)
+        self.add_action(self.again)
+        self.run, self.checkpoint = ComboBox(), ComboBox(_CHECKPOINTS)
+        self.temperature, self.seed, self.longest = NumberBox(0.0, 2.0), SpinBox(0), SpinBox(1, 4096, unit="tokens")
+        self.variants = {name: CheckBox(words) for name, words in VARIANTS.items()}
+        self.prompt = PromptField("Say something. Enter sends, Shift+Enter begins a line.")
+        self.send = PrimaryButton("Send")
+        self._build()
+        self._connect()
+        self.render_runs((), "")
+        self.render_job(None)
+
+    def render_runs(self, runs: Sequence[RunChoice], chosen: str) -> None:
+        """Show the runs that have an adapter, and the one that is chosen."""
+        self._runs = {run.path: run for run in runs}
+        self.run.set_choices({run.path: run.name for run in runs})
+        self.run.set_value(chosen if chosen in self._runs else next(iter(self._runs), ""))
+        for part in (self._options, self._talk):
+            part.setVisible(bool(runs))
+        self._empty.setVisible(not runs)
+        for button in (self.again, self.stop):
+            button.setVisible(bool(runs))
+        self._name_run()
+
+    def render_job(self, state: RunState | None) -> None:
+        """Show whether the model is loaded, or why it is not."""
+        at_work = state is not None and state.last_event > 0 and not state.phase.is_over
+        self.stop.setEnabled(at_work)
+        self._state.setText(_state_text(state) if at_work or (state and state.failure) else "")
+        if state is not None and state.failure is not None:
+            self.notice.show_message(state.failure.message, state.failure.advice, state.failure.detail)
+            self._waiting.clear()
+        self.send.setEnabled(not self._waiting)
+
+    def render_events(self, events: Sequence[Event]) -> None:
+        """Write the pieces of answers where they belong."""
+        for event in events:
+            if isinstance(event, TextGenerated):
+                self._write(event)
+
+    def submit(self) -> None:
+        """Ask what stands in the field."""
+        run, text = self._runs.get(self.run.value()), self.prompt.text()
+        chosen = tuple(name for name, box in self.variants.items() if box.isChecked() and box.isEnabled())
+        if run is None or not text or not chosen or self._waiting:
+            return
+        self.clear_error()
+        exchange = Exchange(text, chosen)
+        asks = [self._ask(variant, exchange) for variant in chosen]
+        self._exchanges.append(exchange)
+        self._transcript.insertWidget(self._transcript.count() - 1, exchange)
+        self._hint.hide()
+        self.prompt.clear()
+        self.send.setEnabled(False)
+        QTimer.singleShot(0, self._scroll_down)
+        self.ask_requested.emit(run.path, self.checkpoint.value() or "best", asks)
+
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """Return the conversation."""
+        return tuple(self._exchanges)
+
+    def _ask(self, variant: str, exchange: Exchange) -> Ask:
+        self._request += 1
+        self._waiting[self._request, variant] = exchange
+        before = [message for turn in self._exchanges for message in turn.messages(variant)]
+        return Ask(
+            request=self._request,
+            messages=[*before, {"role": "user", "content": exchange.prompt}],
+            variants=[variant],
+            max_new_tokens=self.longest.value(),
+            temperature=self.temperature.value(),
+            seed=self.seed.value(),
+        )
+
+    def _write(self, event: TextGenerated) -> None:
+        exchange = self._waiting.get((event.request, event.variant))
+        if exchange is None:
+            return
+        answer = exchange.answers[event.variant]
+        answer.append(event.text)
+        if event.done:
+            answer.finish(event.tokens, event.seconds)
+            del self._waiting[event.request, event.variant]
+            self.send.setEnabled(not self._waiting)
+        QTimer.singleShot(0, self._scroll_down)
+
+    def _begin_again(self) -> None:
+        for exchange in self._exchanges:
+            exchange.deleteLater()
+        self._exchanges, self._waiting = [], {}
+        self._hint.show()
+        self.send.setEnabled(True)
+        self.prompt.setFocus()
+
+    def _scroll_down(self) -> None:
+        bar = self._area.verticalScrollBar()
+        bar.setValue(bar.maximum())
+
+    def _name_run(self) -> None:
+        run = self._runs.get(self.run.value())
+        self.set_heading("Chat", f"{run.name} · {run.base}" if run else "Nothing to talk to yet")
+        self._offer_exports(run)
+
+    def _offer_exports(self, run: RunChoice | None) -> None:
+        """What was not exported cannot be asked, and says so."""
+        there = {variant for variant, _ in run.answering} if run else set()
+        for name in ("merged", "gguf"):
+            box = self.variants[name]
+            box.setEnabled(name in there)
+            box.setChecked(box.isChecked() and name in there)
+            set_tooltip(box, "" if name in there else f"Export {_WHAT[name]} of this run first.")
+
+    def _build(self) -> None:
+        self._empty = Card("No trained run yet")
+        self.go_training = Button("Go to Training")
+        text = "When a run has ended, its model can be asked here, with the base model's answer beside it."
+        self._empty.add(Label(text, "muted", wrap=True), self.go_training)
+        self._options, self._talk = self._make_options(), self._make_talk()
+        self.body.addWidget(self._empty)
+        self.body.addWidget(self._options)
+        self.body.addWidget(self._talk, 1)
+        self.body.addStretch(0)
+
+    def _make_options(self) -> Card:
+        card = Card()
+        self.temperature.setValue(0.0)
+        self.seed.setValue(42)
+        self.longest.setValue(256)
+        fields = (
+            ("Run", self.run),
+            ("Checkpoint", self.checkpoint),
+            ("Temperature", self.temperature),
+            ("Seed", self.seed),
+            ("At most", self.longest),
+        )
+        parts = []
+        for title, field in fields:
+            part = QWidget()
+            box = column(part, spacing=3)
+            label = Label(title, "caption")
+            label.setBuddy(field)
+            field.setAccessibleName(title)
+            field.setMinimumWidth(72)
+            box.addWidget(label)
+            box.addWidget(field)
+            parts.append(part)
+        card.add(TileGrid(parts, columns=(5, 3), least=104, spacing=12))
+        return card
+
+    def _make_talk(self) -> Card:
+        card = Card()
+        self._area = QScrollArea()
+        self._area.setWidgetResizable(True)
+        self._area.setFrameShape(QFrame.Shape.NoFrame)
+        content = ScrolledContent()
+        self._transcript = column(content, margins=(0, 0, 6, 0), spacing=10)
+        self._hint = Label(_HINT, "muted", wrap=True)
+        self._transcript.addWidget(self._hint)
+        self._transcript.addStretch(1)
+        self._area.setWidget(content)
+        self._area.setMinimumHeight(160)
+        card.body.addWidget(self._area, 1)
+        card.add(self.prompt)
+        foot = row(spacing=14)
+        self._state = Label("", "caption")
+        for name, box in self.variants.items():
+            box.setChecked(name in ("tuned", "base"))
+            foot.addWidget(box)
+        foot.addWidget(self._state, 1)
+        foot.addWidget(self.send)
+        card.body.addLayout(foot)
+        return card
+
+    def _connect(self) -> None:
+        self.send.clicked.connect(self.submit)
+        self.prompt.submitted.connect(self.submit)
+        self.again.clicked.connect(self._begin_again)
+        self.stop.clicked.connect(self.stop_requested)
+        self.go_training.clicked.connect(self.training_requested)
+        self.run.chosen.connect(self._on_run_chosen)
+
+    def _on_run_chosen(self, path: str) -> None:
+        self._begin_again()
+        self._name_run()
+        self.run_requested.emit(path)
+
+
+def _state_text(state: RunState | None) -> str:
+    if state is None:
+        return ""
+    if state.failure is not None:
+        return "The model could not be loaded."
+    return "The model is loaded." if state.activity == "ready" else "Loading the model; the first answer takes longer …"

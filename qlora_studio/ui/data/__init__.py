@@ -1,0 +1,1 @@
+"""The Data page: sources, rows, lengths, and the X-ray of a row."""

@@ -1,0 +1,123 @@
+"""How a file is read, where the program cannot know: its format, its encoding, and which column plays which part."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QGridLayout
+
+from qlora_studio.core.data.report import SourceReport
+from qlora_studio.core.run.run_config import RunConfig, all_settings
+from qlora_studio.ui.data.datasets_view import changed, encoding_texts, evidence_text
+from qlora_studio.ui.kit.fields import ComboBox
+from qlora_studio.ui.kit.plain_text import ElidedLabel, Label, set_tooltip
+from qlora_studio.ui.kit.widgets import Button, Card, row
+
+_PARTS = {
+    "prompt": "Prompt",
+    "completion": "Answer",
+    "context": "Context before the prompt",
+    "system": "System text",
+    "text": "Or all of it: text",
+}
+_NONE = "—"
+
+
+class ColumnMapping(Card):
+    """Combo boxes over the real columns.
+
+    Signals:
+        settings_requested: values by path, all at once.
+    """
+
+    settings_requested = Signal(dict)
+
+    def __init__(self) -> None:
+        super().__init__("How it is read")
+        infos = {info.path: info for info in all_settings()}
+        self.format = ComboBox(infos["data.format"].choices)
+        self.encoding = ComboBox(infos["data.encoding"].choices)
+        self.parts = {name: ComboBox() for name in _PARTS}
+        self.dataset = ComboBox()
+        self.dataset.setAccessibleName("Dataset")
+        self.use = Button("Read it so", tip="Read the file again with these columns")
+        self._config, self._sources = RunConfig(), tuple[SourceReport, ...]()
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(16)
+        grid.setVerticalSpacing(6)
+        fields = [("Format", self.format), ("Encoding", self.encoding)]
+        fields += [(_PARTS[name], combo) for name, combo in self.parts.items()]
+        for index, (title, combo) in enumerate(fields):
+            label = Label(title, "muted")
+            label.setBuddy(combo)
+            combo.setAccessibleName(title)
+            grid.addWidget(label, 2 * (index // 3), index % 3)
+            grid.addWidget(combo, 2 * (index // 3) + 1, index % 3)
+            grid.setColumnStretch(index % 3, 1)
+        set_tooltip(self.encoding, infos["data.encoding"].help)
+        self.add_header(self.dataset)
+        self.dataset.setMinimumWidth(180)
+        self._evidence = Label("", "caption", wrap=True)
+        self.add(self._evidence)
+        self.body.addLayout(grid)
+        self._readings = [ElidedLabel("", "caption") for _ in infos["data.encoding"].choices]
+        self.add(*self._readings)
+        self._help = Label("", "caption", wrap=True)
+        line = row()
+        line.addWidget(self._help, 1)
+        line.addWidget(self.use)
+        self.body.addLayout(line)
+        self.format.chosen.connect(lambda value: self._ask(format=value))
+        self.encoding.chosen.connect(lambda value: self._ask(encoding=value))
+        self.dataset.chosen.connect(lambda _value: self._show())
+        for combo in self.parts.values():
+            combo.chosen.connect(lambda _value: self._check())
+        self.use.clicked.connect(self._on_use_clicked)
+
+    def show_sources(self, sources: Sequence[SourceReport], config: RunConfig) -> None:
+        """Show the columns of the datasets and what the draft makes of them."""
+        self._config, self._sources = config, tuple(sources[: len(config.data.sources)])
+        chosen = self.dataset.value()
+        self.dataset.set_choices({str(index): source.name for index, source in enumerate(self._sources)})
+        self.dataset.set_value(chosen if chosen and int(chosen) < len(self._sources) else "0")
+        self.dataset.setVisible(len(self._sources) > 1)
+        self._show()
+
+    def _show(self) -> None:
+        index = self._index()
+        draft = self._config.data.sources[index]
+        known = self._sources[index] if self._sources else SourceReport(name="", path=draft.path)
+        self.format.set_value(draft.format)
+        self.encoding.set_value(draft.encoding)
+        for name, combo in self.parts.items():
+            before = combo.value()
+            combo.set_choices({"": _NONE, **{column: column for column in known.columns}})
+            wanted = draft.mapping.get(name, before)
+            combo.set_value(wanted if wanted in known.columns else "")
+        self._evidence.setText(evidence_text(known))
+        self._evidence.setVisible(bool(self._evidence.text()))
+        texts = encoding_texts(known)
+        for label, text in zip(self._readings, [*texts, "", "", ""], strict=False):
+            label.setText(text)
+            label.setVisible(bool(text))
+        self._check()
+
+    def _index(self) -> int:
+        return int(self.dataset.value() or 0)
+
+    def _ask(self, **fields: Any) -> None:
+        self.settings_requested.emit(changed(self._config.data, self._index(), **fields))
+
+    def mapping(self) -> dict[str, str]:
+        """Return the part that each chosen column plays."""
+        return {name: combo.value() for name, combo in self.parts.items() if combo.value()}
+
+    def _check(self) -> None:
+        mapping = self.mapping()
+        complete = "text" in mapping or {"prompt", "completion"} <= set(mapping)
+        self.use.setEnabled(complete)
+        self._help.setText("" if complete else "Choose the columns of prompt and answer, or one column of text.")
+
+    def _on_use_clicked(self) -> None:
+        mapping = self.mapping()
+        self._ask(format="text" if "text" in mapping else "question_answer", mapping=mapping)

@@ -1,0 +1,131 @@
+"""The datasets of a draft, as values: what the page says of each, and which settings a change asks for. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from qlora_studio.core.data.report import DataReport, SourceReport
+from qlora_studio.core.data.source_facts import EvaluationFacts
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.run.run_config import ENCODING_NAMES, DataSection, DatasetSource
+from qlora_studio.ui.data.view import FORMAT_WORDS
+from qlora_studio.ui.kit.visible_text import visible_text
+
+_MOST_REASONS, _MOST_COLUMNS = 3, 8
+_FIELDS = tuple(DatasetSource.model_fields)
+
+
+def fresh(path: str) -> dict[str, Any]:
+    """Return the settings that make another dataset the first one: nothing is left of how the old one was read."""
+    return {f"data.{name}": value for name, value in DatasetSource(path=path).model_dump().items()}
+
+
+def added(data: DataSection, path: str) -> dict[str, Any]:
+    """Return the settings that add a dataset."""
+    return _more([*data.more, DatasetSource(path=path)])
+
+
+def removed(data: DataSection, index: int) -> dict[str, Any]:
+    """Return the settings without a dataset; where it is the first, the second takes its place."""
+    left = [source for number, source in enumerate(data.sources) if number != index]
+    first = left[0] if left else DatasetSource()
+    return {f"data.{name}": getattr(first, name) for name in _FIELDS} | _more(left[1:])
+
+
+def changed(data: DataSection, index: int, **changes: Any) -> dict[str, Any]:
+    """Return the settings that change fields of a dataset."""
+    if index == 0:
+        return {f"data.{name}": value for name, value in changes.items()}
+    more = list(data.more)
+    more[index - 1] = more[index - 1].model_copy(update=changes)
+    return _more(more)
+
+
+def source_text(source: SourceReport, whole: int) -> str:
+    """Return what a dataset is and holds; `whole` is how many tokens an epoch trains on, of all datasets."""
+    parts = [FORMAT_WORDS.get(source.format, source.format) + _mixed(source)] if source.total else []
+    parts += [f"{source.total:,} rows"] if source.total else []
+    parts += [f"{source.files:,} files"] if source.files > 1 else []
+    parts += [bytes_text(source.size_bytes)] if source.size_bytes and not source.tokens else []
+    for count, words in (
+        (source.repaired, "repaired"),
+        (source.rejected, "rejected"),
+        (source.untrainable, "cannot be trained"),
+        (source.dropped, "dropped as duplicates"),
+        (source.not_drawn, "not drawn"),
+    ):
+        parts += [f"{count:,} {words}"] if count else []
+    parts += [f"{source.seen:,} rows an epoch"] if source.weight != 1 and source.seen else []
+    parts += [f"{source.trained_tokens / whole:.0%} of what is trained"] if whole and source.trained_tokens else []
+    parts += [f"commit {source.commit[:7]}"] if source.commit else []
+    return " · ".join(parts)
+
+
+def duplicates_text(report: DataReport | None) -> str:
+    """Return how many rows repeat an earlier one, and what becomes of them."""
+    if report is None:
+        return ""
+    rows = report.rows
+    if not rows.duplicates and not rows.near_duplicates:
+        return "No row repeats another."
+    dropped = f", {rows.dropped:,} dropped" if rows.dropped else ""
+    return f"{rows.duplicates:,} exact, {rows.near_duplicates:,} near{dropped}"
+
+
+def evaluation_text(data: DataSection, report: DataReport | None) -> str:
+    """Return where the held-out rows come from, and what became of a file's rows."""
+    own = data.evaluation
+    if own is None:
+        held = f": {report.rows.evaluation:,} rows" if report and report.rows.evaluation else ""
+        return f"{data.evaluation_share:.0%} of the rows{held}" if data.evaluation_share else "none"
+    return _facts_text(report.evaluation) if report and report.evaluation else ""
+
+
+def evidence_text(source: SourceReport) -> str:
+    """Return what the rows look like, format by format, and why some were changed or rejected."""
+    if not source.total:
+        return ""
+    parts = [f"{count:,} look like {FORMAT_WORDS.get(form, form)}" for form, count in source.evidence.items()]
+    lines = [f"Of {source.total:,} rows " + ", ".join(parts) + "."] if parts else []
+    if source.unused:
+        more = f" and {len(source.unused) - _MOST_COLUMNS} more" if len(source.unused) > _MOST_COLUMNS else ""
+        names = ", ".join(visible_text(name) for name in source.unused[:_MOST_COLUMNS])
+        lines.append(f"Columns that nothing is learned from: {names}{more}.")
+    for title, reasons in (("Repaired", source.repairs), ("Rejected", source.reasons)):
+        if reasons:
+            shown = "; ".join(f"{count:,} × {reason}" for reason, count in list(reasons.items())[:_MOST_REASONS])
+            lines.append(f"{title}: {shown}{' …' if len(reasons) > _MOST_REASONS else ''}")
+    return "\n".join(lines)
+
+
+def encoding_texts(source: SourceReport) -> list[str]:
+    """Return what each text encoding reads where the file has more than plain ASCII; nothing where all are alike."""
+    if len({text for name, text in source.readings.items() if name != "utf-16"}) < 2:
+        return []
+    return [f"{ENCODING_NAMES[name]} reads: {visible_text(text)}" for name, text in source.readings.items()]
+
+
+def choices(splits: Sequence[str], wanted: str) -> tuple[dict[str, str], str]:
+    """Return the words of a choice, and which of them is offered: what is chosen, or train, or nothing yet."""
+    offered = wanted if wanted in splits else ("train" if "train" in splits else next(iter(splits), ""))
+    return {name: name for name in splits}, offered
+
+
+def _facts_text(facts: EvaluationFacts) -> str:
+    parts = [f"{facts.used:,} of {facts.ok + facts.repaired + facts.rejected:,} rows"]
+    for count, words in (
+        (facts.repaired, "repaired"),
+        (facts.rejected, "rejected"),
+        (facts.untrainable, "cannot be used"),
+        (facts.in_training, "left out: in the training rows, too"),
+    ):
+        parts += [f"{count:,} {words}"] if count else []
+    return " · ".join(parts)
+
+
+def _mixed(source: SourceReport) -> str:
+    others = sum(count for form, count in source.evidence.items() if form != source.format)
+    return f" (mixed: {others:,} rows of another format)" if source.mixed else ""
+
+
+def _more(sources: Sequence[DatasetSource]) -> dict[str, Any]:
+    return {"data.more": [source.model_dump(include=set(_FIELDS)) for source in sources]}

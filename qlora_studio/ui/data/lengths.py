@@ -1,0 +1,159 @@
+"""How long the rows are, in tokens, with the max length as a line that can be dragged."""
+
+from PySide6.QtCore import QPointF, QRectF, Qt, Signal
+from PySide6.QtGui import QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from qlora_studio.core.data.report import LengthStatistics, kept_by
+from qlora_studio.ui.data.length_scale import LengthScale, beyond, nice_length
+from qlora_studio.ui.kit.theme import Theme, active_theme, sans_font
+
+_HEIGHT, _TOP, _BOTTOM, _SIDE = 168, 24, 22, 8
+_REACH = 8  # pixels around the line that take hold of it
+_KEYS = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_PageDown: -8, Qt.Key.Key_PageUp: 8}
+
+
+class LengthHistogram(QWidget):
+    """Paints the histogram.
+
+    Signals:
+        moved: the line stands at another max length, while it is dragged.
+        max_length_requested: the user let go of the line, or moved it by a key.
+    """
+
+    moved = Signal(int)
+    max_length_requested = Signal(int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lengths: LengthStatistics | None = None
+        self._max_length = 0
+        self._dragged: int | None = None
+        self.setFixedHeight(_HEIGHT)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setMouseTracking(True)
+        self.setAccessibleName("Tokens per row, with the max length")
+
+    def show_lengths(self, lengths: LengthStatistics | None, max_length: int) -> None:
+        """Show a histogram, and the max length of the run."""
+        self._lengths, self._max_length = lengths, max_length
+        self._describe()
+        self.update()
+
+    def max_length(self) -> int:
+        """Return where the line stands."""
+        return self._max_length if self._dragged is None else self._dragged
+
+    def line_x(self) -> float:
+        """Return where the line stands in pixels."""
+        return self._scale().x(self.max_length())
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Take hold of the line, from anywhere near it."""
+        if self._lengths and abs(event.position().x() - self.line_x()) <= _REACH:
+            self._dragged = self._max_length
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Drag the line."""
+        near = self._lengths is not None and abs(event.position().x() - self.line_x()) <= _REACH
+        self.setCursor(Qt.CursorShape.SizeHorCursor if near or self._dragged else Qt.CursorShape.ArrowCursor)
+        if self._dragged is not None:
+            self._dragged = nice_length(self._scale().tokens(event.position().x()))
+            self.moved.emit(self._dragged)
+            self.update()
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """Let go of the line."""
+        dragged, self._dragged = self._dragged, None
+        if dragged is not None and dragged != self._max_length:
+            self._ask(dragged)
+        self.update()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Move the line by keys."""
+        step = _KEYS.get(Qt.Key(event.key()))
+        if step is None or self._lengths is None:
+            super().keyPressEvent(event)
+            return
+        start = min(self._max_length, self._scale().longest)
+        self._ask(nice_length(start + step * (64 if start > 512 or (start == 512 and step > 0) else 8)))
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Paint the bars, the scale and the line."""
+        painter, theme = QPainter(self), active_theme()
+        painter.setFont(sans_font(11))
+        if self._lengths is None or not any(self._lengths.counts):
+            painter.setPen(theme.color("muted"))
+            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, "Lengths appear when the rows are tokenized.")
+        else:
+            self._paint_bars(painter, theme, self._lengths)
+            self._paint_scale(painter, theme)
+            self._paint_line(painter, theme)
+        painter.end()
+
+    def _paint_bars(self, painter: QPainter, theme: Theme, lengths: LengthStatistics) -> None:
+        scale, floor = self._scale(), self.height() - _BOTTOM
+        tallest = max(lengths.counts)
+        painter.setPen(Qt.PenStyle.NoPen)
+        for low, high, count in zip(lengths.edges, lengths.edges[1:], lengths.counts, strict=False):
+            height = 0.0 if not count else max(2.0, (floor - _TOP - 6) * count / tallest)
+            left, right = scale.x(low), scale.x(high)
+            painter.setBrush(theme.color("weights" if low < self.max_length() else "logits"))
+            painter.drawRect(QRectF(left, floor - height, max(1.0, right - left - 1.5), height))
+
+    def _paint_scale(self, painter: QPainter, theme: Theme) -> None:
+        scale, floor = self._scale(), self.height() - _BOTTOM
+        painter.setPen(QPen(theme.color("line"), 1))
+        painter.drawLine(QPointF(scale.left, floor + 0.5), QPointF(scale.left + scale.width, floor + 0.5))
+        painter.setPen(theme.color("muted"))
+        for tick in scale.ticks(3 if self.width() < 260 else 4):
+            area = QRectF(scale.x(tick) - 40, floor + 4, 80, 16)
+            if area.right() - 20 > self.width():
+                continue
+            side = Qt.AlignmentFlag.AlignHCenter
+            if tick == 0:
+                area, side = QRectF(scale.left, floor + 4, 80, 16), Qt.AlignmentFlag.AlignLeft
+            painter.drawText(area, side, f"{tick:,}")
+
+    def _paint_line(self, painter: QPainter, theme: Theme) -> None:
+        x, length = self.line_x(), self.max_length()
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        color = theme.color("accent" if self.hasFocus() or self._dragged is not None else "logits")
+        painter.setPen(QPen(color, 1.5, Qt.PenStyle.DashLine))
+        painter.drawLine(QPointF(x, _TOP - 4), QPointF(x, self.height() - _BOTTOM))
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(color)
+        painter.drawEllipse(QPointF(x, _TOP - 4), 3.5, 3.5)
+        painter.setPen(theme.color("text"))
+        further = " →" if length > self._scale().longest else ""
+        text = f"max length {length:,}{further}"
+        width = painter.fontMetrics().horizontalAdvance(text) + 6
+        left = min(max(0.0, x - width / 2), self.width() - width)
+        painter.drawText(QRectF(left, 0, width, 16), Qt.AlignmentFlag.AlignCenter, text)
+
+    def _scale(self) -> LengthScale:
+        longest = self._lengths.edges[-1] if self._lengths and self._lengths.edges else 1
+        if self._lengths and longest < self._max_length <= 1.25 * longest:
+            longest = self._max_length
+        return LengthScale(longest, _SIDE, self.width() - 2 * _SIDE)
+
+    def _ask(self, length: int) -> None:
+        self.moved.emit(length)
+        self.max_length_requested.emit(length)
+
+    def _describe(self) -> None:
+        if self._lengths is None:
+            return
+        text = f"{self._lengths.rows} rows of {self._lengths.shortest} to {self._lengths.longest} tokens. "
+        self.setAccessibleDescription(f"{text}Max length {self._max_length}; the arrow keys move it.")
+
+
+def cut_text(lengths: LengthStatistics, max_length: int) -> str:
+    """Return what a max length cuts off, in words."""
+    rows = beyond(lengths.edges, lengths.rows_beyond, max_length)
+    if max_length >= lengths.longest or not rows:
+        return f"Nothing is cut off: the longest row has {lengths.longest:,} tokens."
+    lost = beyond(lengths.edges, lengths.trained_beyond, max_length)
+    share = lost / lengths.trained_tokens if lengths.trained_tokens else 0.0
+    return f"About {rows:,} rows are cut, {share:.1%} of the answer tokens are lost. {kept_by(lengths.keeps)}"

@@ -1,0 +1,230 @@
+"""The page where the dataset is chosen and looked through: what is seen here is exactly what is trained."""
+
+from PySide6.QtCore import Qt, Signal
+
+from qlora_studio.core.data.report import Check, DataReport, RowsReport, SourceReport, SourcesReport
+from qlora_studio.core.run.events import Failed
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_state import RunState
+from qlora_studio.ui.data.column_mapping import ColumnMapping
+from qlora_studio.ui.data.datasets import SourcesCard
+from qlora_studio.ui.data.datasets_view import added, fresh
+from qlora_studio.ui.data.lengths_card import LengthsCard
+from qlora_studio.ui.data.rows import RowsCard
+from qlora_studio.ui.data.source import DataSource
+from qlora_studio.ui.data.view import data_summary, datasets_title, progress_text
+from qlora_studio.ui.data.xray import XrayCard
+from qlora_studio.ui.kit.bars import ProgressLine
+from qlora_studio.ui.kit.check_list import CheckList
+from qlora_studio.ui.kit.plain_text import Label
+from qlora_studio.ui.kit.side_by_side import SideBySide
+from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, row
+from qlora_studio.ui.window.page import Page
+
+
+class DataPage(Page):
+    """Choose a dataset; see its rows, tokens, checks and lengths.
+
+    Signals:
+        starter_requested: the dataset that comes with the program.
+        settings_requested: values of the draft by path; so a dataset is chosen, too.
+        row_requested: X-ray of a row: longest, shortest, random, or its number from 0.
+        reading_requested: read and check again.
+        stop_requested: stop reading.
+        save_requested: write the verdicts to this path.
+        continue_requested: on to the training.
+    """
+
+    name = "data"
+    title = "Data"
+
+    starter_requested = Signal()
+    settings_requested = Signal(dict)
+    row_requested = Signal(object)
+    reading_requested = Signal()
+    stop_requested = Signal()
+    save_requested = Signal(str)
+    continue_requested = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._config = RunConfig()
+        self._report: DataReport | None = None
+        self.change, self.continue_button = Button("Change…", checkable=True), PrimaryButton("Continue to Training")
+        self.add = Button("Add…", checkable=True, tip="Take the rows of another dataset, too")
+        self.add.setAccessibleName("Add a dataset")
+        self.add_action(self.add)
+        self.add_action(self.change)
+        self.add_action(self.continue_button)
+        self._sources: tuple[SourceReport, ...] = ()
+        self.source, self.datasets = DataSource(), SourcesCard()
+        self.mapping, self.xray = ColumnMapping(), XrayCard()
+        self.lengths, self.rows, self.checks = LengthsCard(), RowsCard(), CheckList("Checks")
+        self._refused = Label("", wrap=True, selectable=True)
+        self._refused.set_tone("bad")
+        self.agree = Button("Train on the full text", "small", tip="Every token is learned, not only the answers")
+        self._checks_card = Card("Checks")
+        self.reading = Button("How it is read", "quiet", checkable=True, tip="Format, encoding and columns")
+        self._build()
+        self._connect()
+        self.render_report(None)
+
+    def render_config(self, config: RunConfig) -> None:
+        """Show which dataset the draft names."""
+        self._config = config
+        self._show_sources()
+        self._arrange()
+        if self._report is not None:
+            self.lengths.show_lengths(self._report.lengths, config.training.max_length)
+
+    def render_job(self, state: RunState | None) -> None:
+        """Show what the data job does, or how it failed."""
+        busy = state is not None and state.last_event > 0 and not state.phase.is_over and state.activity != "ready"
+        self._progress_card.setVisible(busy)
+        if state is None:
+            return
+        if busy:
+            words, share = progress_text(state)
+            self._progress.setText(words)
+            self._progress_line.show_share(share)
+        if state.failure is not None:
+            self._show_failure(state.failure)
+
+    def render_report(self, report: DataReport | None) -> None:
+        """Show a dataset, or none."""
+        self._report = report
+        self.xray.show_report(report)
+        self.rows.show_report(report)
+        self.checks.show_checks(report.checks if report else ())
+        self.lengths.show_lengths(report.lengths if report else None, self._config.training.max_length)
+        self._refused.setText(report.refused if report else "")
+        self._refused.setVisible(bool(report and report.refused))
+        self.agree.setVisible(bool(report and report.refused and not report.supported))
+        self._sources = report.sources or _lone_source(report) if report else ()
+        self._show_sources()
+        if report is not None:
+            self.change.setChecked(False)
+            self.add.setChecked(False)
+            unknown = any(not source.format for source in self._sources)
+            self.reading.setChecked(unknown or self.reading.isChecked())
+        self._arrange()
+
+    def render_sources(self, report: SourcesReport) -> None:
+        """Show what is known of the datasets before they are read."""
+        if self._report is None:
+            self._sources = report.sources
+            self._show_sources()
+            self._arrange()
+
+    def render_rows(self, report: RowsReport) -> None:
+        """Show the X-ray of the first of these rows."""
+        if report.rows:
+            self.xray.show_row(report.rows[0])
+
+    def shown_checks(self) -> tuple[Check, ...]:
+        """Return the checks that are shown."""
+        return self._report.checks if self._report else ()
+
+    def _is_complete(self) -> bool:
+        """Whether rows are read and tokenized."""
+        return self._report is not None and self._report.complete
+
+    def _show_failure(self, failure: Failed) -> None:
+        """Show why nothing was read; a choice that is left to the user is a question, not an error."""
+        if failure.kind == "data_choice":
+            self.notice.show_message(failure.message, "Choose one below.", tone="info")
+        else:
+            self.notice.show_message(failure.message, failure.advice, failure.detail, tone="bad")
+        if failure.kind == "data_refused" and any(source.readings for source in self._sources):
+            self.reading.setChecked(True)
+        self._arrange()
+
+    def _show_sources(self) -> None:
+        self.datasets.show_sources(self._config, self._sources, self._report)
+        self.mapping.show_sources(self._sources, self._config)
+
+    def _arrange(self) -> None:
+        report, path = self._report, self._config.data.path
+        self.set_heading(datasets_title(self._config), data_summary(report) if report else self._without_report())
+        self.continue_button.setEnabled(report is not None and self._is_complete() and not report.refused)
+        for button in (self.add, self.change):
+            button.setVisible(bool(path))
+        self.source.setVisible(not path or self.change.isChecked() or self.add.isChecked())
+        self.source.show_adding(self.add.isChecked())
+        self.datasets.setVisible(bool(path) and bool(self._sources))
+        for part in (self.xray, self._middle):
+            part.setVisible(self._is_complete())
+        self.rows.setVisible(report is not None)
+        self.mapping.setVisible(bool(self._sources) and self.reading.isChecked())
+
+    def _without_report(self) -> str:
+        if not self._config.data.path:
+            return "What should it learn from? Rows of chats, instructions or text."
+        return (
+            ""
+            if self._config.model.source
+            else "Choose a model first: its tokenizer and template decide what is trained."
+        )
+
+    def _build(self) -> None:
+        self._checks_card.add_header(self.reading)
+        self._checks_card.add(self._refused)
+        self._checks_card.body.addWidget(self.agree, 0, Qt.AlignmentFlag.AlignLeft)
+        self._checks_card.add(self.checks)
+        self._checks_card.body.addStretch(1)
+        self._middle = SideBySide(self._checks_card, self.lengths, shares=(7, 5))
+        self._progress_card = self._make_progress_card()
+        for part in (self.source, self._progress_card, self.mapping, self.xray, self._middle, self.datasets):
+            self.body.addWidget(part)
+        self.body.addWidget(self.rows, 1000)
+        self.body.addStretch(1)
+
+    def _make_progress_card(self) -> Card:
+        card = Card("Looking through every row")
+        self._progress, self._progress_line = Label("", "muted"), ProgressLine("Progress", 4000)
+        self.stop = Button("Stop", "small")
+        line = row(spacing=12)
+        line.addWidget(self._progress, 1)
+        line.addWidget(self.stop)
+        card.body.addLayout(line)
+        card.add(self._progress_line)
+        card.hide()
+        return card
+
+    def _connect(self) -> None:
+        self.source.data_requested.connect(self._on_data_requested)
+        self.source.starter_requested.connect(self.starter_requested)
+        self.datasets.settings_requested.connect(self.settings_requested)
+        self.add.toggled.connect(self._on_add_toggled)
+        self.mapping.settings_requested.connect(self.settings_requested)
+        self.agree.clicked.connect(lambda: self.settings_requested.emit({"training.loss_on": "all"}))
+        self.xray.row_requested.connect(self.row_requested)
+        self.rows.row_requested.connect(self.row_requested)
+        self.rows.save_requested.connect(self.save_requested)
+        self.stop.clicked.connect(self.stop_requested)
+        self.lengths.max_length_requested.connect(
+            lambda length: self.settings_requested.emit({"training.max_length": length})
+        )
+        self.change.toggled.connect(self._on_change_toggled)
+        self.reading.toggled.connect(lambda _shown: self._arrange())
+        self.continue_button.clicked.connect(self.continue_requested)
+
+    def _on_data_requested(self, path: str) -> None:
+        adding = self.add.isChecked()
+        self.add.setChecked(False)
+        self.settings_requested.emit(added(self._config.data, path) if adding else fresh(path))
+
+    def _on_add_toggled(self, shown: bool) -> None:
+        if shown:
+            self.change.setChecked(False)
+        self._arrange()
+
+    def _on_change_toggled(self, shown: bool) -> None:
+        if shown:
+            self.add.setChecked(False)
+        self._arrange()
+
+
+def _lone_source(report: DataReport) -> tuple[SourceReport, ...]:
+    """Return what a report without datasets says of its one."""
+    return (SourceReport(name=report.path, path=report.path, format=report.format, columns=report.columns),)

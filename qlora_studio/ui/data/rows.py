@@ -1,0 +1,105 @@
+"""The rows of a dataset in a table, by verdict and by words."""
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QButtonGroup, QFileDialog, QLineEdit
+
+from qlora_studio.core.data.report import DataReport, RowSummary
+from qlora_studio.ui.data.view import PART_WORDS, verdict_text, verdict_tone
+from qlora_studio.ui.kit.flow_row import FlowRow
+from qlora_studio.ui.kit.plain_text import Label
+from qlora_studio.ui.kit.table import Column, Table, TableModel
+from qlora_studio.ui.kit.visible_text import visible_text
+from qlora_studio.ui.kit.widgets import Button, Card, row
+
+_COLUMNS = (
+    Column("Row", lambda row: f"{row.number + 1:,}", right=True, tip=lambda row: f"line {row.line:,}"),
+    Column("Tokens", lambda row: "–" if row.tokens is None else f"{row.tokens:,}", right=True),
+    Column("First words", lambda row: visible_text(row.words), stretch=True),
+    Column("Dataset", lambda row: row.dataset, share=0.16),
+    Column("Part", lambda row: PART_WORDS[row.part]),
+    Column("Verdict", verdict_text, tone=verdict_tone, share=0.26),
+)
+_DATASET = 3
+_VERDICTS = ("all", "ok", "repaired", "rejected", "duplicate")
+
+
+class RowsCard(Card):
+    """Shows the listing of a report.
+
+    Signals:
+        row_requested: look at a row; its number from 0.
+        save_requested: write the verdicts to this path.
+    """
+
+    row_requested = Signal(object)
+    save_requested = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__("Rows")
+        self._report: DataReport | None = None
+        self._group = QButtonGroup(self)
+        self.pills = {name: Button(name, "pill", checkable=True) for name in _VERDICTS}
+        self.search = QLineEdit()
+        self.search.setPlaceholderText("Filter")
+        self.search.setAccessibleName("Filter the rows")
+        self.search.setMinimumWidth(72)
+        self.search.setMaximumWidth(150)
+        self.save = Button("Save report…", "quiet", tip="Write every row that is not ok, with its place and reason")
+        self.model = TableModel(_COLUMNS)
+        self.table = Table(self.model, name="Rows")
+        self.table.setMinimumHeight(220)
+        self._note = Label("", "caption")
+        for pill in self.pills.values():
+            self._group.addButton(pill)
+        self.header.insertWidget(1, FlowRow(*self.pills.values()))
+        self.add_header(self.search)
+        self.add(self.table)
+        foot = row()
+        foot.addWidget(self._note, 1)
+        foot.addWidget(self.save)
+        self.body.addLayout(foot)
+        self.pills["all"].setChecked(True)
+        self._group.buttonClicked.connect(lambda _button: self._show_rows())
+        self.search.textChanged.connect(self._show_rows)
+        self.table.selectionModel().currentRowChanged.connect(self._on_current_changed)
+        self.save.clicked.connect(self._on_save_clicked)
+
+    def show_report(self, report: DataReport | None) -> None:
+        """Show the rows of a dataset."""
+        self._report = report
+        counts = report.rows.model_dump() if report else {}
+        for name, pill in self.pills.items():
+            count = counts.get("total" if name == "all" else name, 0)
+            if name == "duplicate" and report:
+                count = report.rows.duplicates + report.rows.near_duplicates
+            pill.setText(f"{name} {count:,}")
+            pill.setVisible(name in ("all", "ok") or count > 0)
+        self.table.setColumnHidden(_DATASET, report is None or len(report.sources) < 2)
+        self.save.setVisible(bool(report and report.verdicts_path))
+        self._show_rows()
+
+    def _show_rows(self) -> None:
+        listing = self._report.listing if self._report else ()
+        verdict = next(name for name, pill in self.pills.items() if pill.isChecked())
+        words = self.search.text().lower().split()
+        shown = [row for row in listing if _fits(row, verdict, words)]
+        self.model.set_rows(tuple(shown))
+        total = self._report.rows.total if self._report else 0
+        partial = self._report is not None and self._report.complete and len(listing) < total
+        self._note.setText(f"{len(listing):,} of {total:,} rows are listed" if partial else "")
+
+    def _on_current_changed(self, current: object) -> None:
+        line = current.row()  # type: ignore[attr-defined]
+        if 0 <= line < self.model.rowCount():
+            self.row_requested.emit(self.model.row(line).number)
+
+    def _on_save_clicked(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save the report", "rows.jsonl", "JSON Lines (*.jsonl)")
+        if path:
+            self.save_requested.emit(path)
+
+
+def _fits(row: RowSummary, verdict: str, words: list[str]) -> bool:
+    text = f"{row.words} {row.reason} {row.number + 1} {row.dataset}".lower()
+    fits = verdict in ("all", row.verdict) or (verdict == "duplicate" and bool(row.duplicate))
+    return fits and all(word in text for word in words)

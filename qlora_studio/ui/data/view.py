@@ -1,0 +1,189 @@
+"""What the Data page says, as values. Pure."""
+
+from typing import NamedTuple
+
+from qlora_studio.core.data.report import DataReport, LengthStatistics, RowPreview, RowSummary, TokenPiece
+from qlora_studio.core.quantity import bytes_text, count_text, duration_text
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_state import RunState
+
+FORMAT_WORDS = {
+    "messages": "chat messages",
+    "sharegpt": "ShareGPT conversations",
+    "alpaca": "Alpaca instructions",
+    "prompt_completion": "prompt and completion",
+    "question_answer": "two columns",
+    "text": "plain text",
+    "": "a format that is not known",
+}
+_VERDICT_TONES = {"ok": "ok", "repaired": "warn", "rejected": "bad"}
+PART_WORDS = {
+    "": "",
+    "training": "in training",
+    "evaluation": "held out",
+    "left_out": "left out",
+    "duplicate": "dropped",
+    "not_drawn": "not drawn",
+}
+_PROGRESS_WORDS = {
+    "loading_libraries": "Starting",
+    "reading": "Reading rows",
+    "preparing_data": "Preparing the rows",
+    "tokenizing": "Turning rows into tokens",
+    "rendering": "Rendering rows",
+    "checking": "Checking",
+    "loading_tokenizer": "Loading the tokenizer",
+    "loading_model": "Preparing the model's files",
+    "ready": "Ready",
+    "asking_the_hub": "Asking the hub",
+    "downloading": "Fetching from the hub",
+    "download": "Fetching from the hub",
+    "rows": "Reading rows",
+    "evaluation rows": "Reading evaluation rows",
+}
+
+
+def data_title(path: str) -> str:
+    """Return a dataset's name for headings."""
+    return path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] if path else "No dataset yet"
+
+
+def datasets_title(config: RunConfig) -> str:
+    """Return the name of a draft's dataset, or of the first with how many there are more."""
+    more = f" and {len(config.data.more)} more" if config.data.more else ""
+    return data_title(config.data.path) + more
+
+
+def is_of(report: DataReport, config: RunConfig) -> bool:
+    """Whether a report is of the datasets of a draft."""
+    if not report.sources:
+        return report.path == config.data.path
+    return [source.path for source in report.sources] == [source.path for source in config.data.sources]
+
+
+def data_summary(report: DataReport) -> str:
+    """Return the line below the heading: rows, format with its evidence, size, time."""
+    parts = [f"{report.rows.total:,} rows", format_text(report)]
+    parts += [f"{report.rows.evaluation:,} held out"] if report.rows.evaluation else []
+    parts += [f"{report.rows.seen:,} an epoch"] if report.rows.seen > report.rows.training else []
+    parts += [bytes_text(report.size_bytes)] if report.size_bytes else []
+    parts += [f"read in {duration_text(report.seconds)}"] if report.seconds >= 1 else []
+    return " · ".join(parts)
+
+
+def format_text(report: DataReport) -> str:
+    """Return the format, and in how many rows it was found."""
+    if len({source.format for source in report.sources}) > 1:
+        return f"{len(report.sources)} datasets"
+    words, found = FORMAT_WORDS.get(report.format, report.format), report.evidence.get(report.format, 0)
+    if not report.format:
+        return words
+    if found >= report.rows.total:
+        return f"{words}, found in all rows"
+    return f"{words}, found in {found:,} rows" if found else words
+
+
+def lengths_text(lengths: LengthStatistics) -> str:
+    """Return what the histogram says, in a line."""
+    parts = [f"median {lengths.quantiles['50']:,}"] if "50" in lengths.quantiles else []
+    parts += [f"95% under {lengths.quantiles['95']:,}"] if "95" in lengths.quantiles else []
+    if lengths.packing:
+        parts.append(f"{lengths.packed_padding_share:.0%} padding in packs, {lengths.padding_share:.0%} without")
+    else:
+        parts.append(f"{lengths.padding_share:.0%} padding, {lengths.packed_padding_share:.0%} with packing")
+    return " · ".join(parts)
+
+
+def tokens_text(lengths: LengthStatistics) -> str:
+    """Return how many tokens there are, and how many of them teach."""
+    return (
+        f"{count_text(lengths.total_tokens)} tokens, {lengths.trained_share:.0%} of them trained · "
+        f"{count_text(lengths.tokens_per_epoch)} tokens"
+        f"{f' in {lengths.packs:,} packs' if lengths.packing else ''} and {lengths.steps_per_epoch:,} steps per epoch"
+    )
+
+
+def row_text(row: RowPreview) -> str:
+    """Return a row's size in tokens."""
+    if not row.tokens:
+        return ""
+    share = row.trained / len(row.tokens)
+    cut = len(row.tokens) - row.kept
+    lost = f", {cut:,} cut off" if cut else ""
+    return f"{len(row.tokens):,} tokens, {row.trained:,} trained ({share:.0%}){lost}"
+
+
+class PackedTokens(NamedTuple):
+    """The tokens of a row amid those of its neighbours, the rows' names by their first token, and the row's own."""
+
+    tokens: tuple[TokenPiece, ...]
+    labels: dict[int, str]
+    first: int
+
+
+def packed_tokens(row: RowPreview) -> PackedTokens:
+    """Return what the X-ray shows of a row: its own tokens, and those of the rows before and after it in its pack."""
+    if row.pack is None:
+        return PackedTokens(row.tokens, {}, 0)
+    before, after = ([(item.number, item.tokens) for item in part] for part in (row.pack.before, row.pack.after))
+    labels: dict[int, str] = {}
+    tokens: list[TokenPiece] = []
+    for number, pieces in (*before, (row.number, row.tokens), *after):
+        labels[len(tokens)] = f"row {number + 1:,}"
+        tokens += pieces
+    return PackedTokens(tuple(tokens), labels, sum(len(pieces) for _, pieces in before))
+
+
+def pack_text(row: RowPreview) -> str:
+    """Return in which pack a row is trained, and how many others with it."""
+    if row.pack is None:
+        return ""
+    others = len(row.pack.before) + len(row.pack.after)
+    with_whom = f"with {others:,} other row{'' if others == 1 else 's'}" if others else "alone"
+    return f"In pack {row.pack.number + 1:,} of {row.pack.packs:,}: {with_whom}, {row.pack.tokens:,} tokens"
+
+
+def verdict_text(row: RowSummary) -> str:
+    """Return a row's verdict, and why; or which row it repeats."""
+    if row.verdict == "rejected" and row.reason:
+        return row.reason
+    if row.part == "left_out" and row.reason:
+        return f"left out: {row.reason}"
+    words = f"{row.verdict}: {row.reason}" if row.reason else str(row.verdict)
+    if not row.duplicate:
+        return words
+    return repeats_text(row) if words == "ok" else f"{words}, {repeats_text(row)}"
+
+
+def verdict_tone(row: RowSummary) -> str:
+    """Return the colour token of a row's verdict."""
+    if row.part == "left_out":
+        return "bad"
+    return "warn" if row.duplicate and row.verdict == "ok" else _VERDICT_TONES[row.verdict]
+
+
+def repeats_text(row: RowSummary) -> str:
+    """Return that a row repeats an earlier one, and which."""
+    words = "repeats" if row.duplicate == "exact" else "nearly repeats"
+    return f"{words} row {row.original + 1:,}" if row.original is not None else f"{words} an earlier row"
+
+
+def place_text(row: RowPreview) -> str:
+    """Return where a row stands: dataset, file and line."""
+    line = f"line {row.line:,}"
+    return " · ".join(dict.fromkeys(part for part in (row.dataset, row.file) if part)) + (
+        f", {line}" if row.dataset or row.file else line
+    )
+
+
+def progress_text(state: RunState) -> tuple[str, float | None]:
+    """Return what a data job does, and its share where that is known."""
+    progress = state.progress
+    what = progress.what if progress and progress.what else state.activity
+    words = _PROGRESS_WORDS.get(what, what.replace("_", " ").capitalize() or "Starting")
+    if progress is None or not progress.total:
+        return f"{words} …", None
+    if progress.unit == "bytes":
+        return f"{words}: {bytes_text(progress.done)} of {bytes_text(progress.total)}", progress.done / progress.total
+    unit = f" {progress.unit}" if progress.unit else ""
+    return f"{words}: {progress.done:,} of {progress.total:,}{unit}", progress.done / progress.total

@@ -1,0 +1,153 @@
+"""The X-ray: one row as it is trained, token by token, with its record and its rendered text."""
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QPlainTextEdit, QWidget
+
+from qlora_studio.core.data.report import DataReport, RowPreview, TokenPiece
+from qlora_studio.ui.data.token_view import PieceSample, TokenView
+from qlora_studio.ui.data.view import PART_WORDS, pack_text, packed_tokens, place_text, row_text
+from qlora_studio.ui.kit.fields import SpinBox
+from qlora_studio.ui.kit.flow_row import FlowRow
+from qlora_studio.ui.kit.plain_text import ElidedLabel, Label
+from qlora_studio.ui.kit.side_by_side import SideBySide
+from qlora_studio.ui.kit.theme import mono_font
+from qlora_studio.ui.kit.visible_text import visible_lines
+from qlora_studio.ui.kit.widgets import Button, Card, column, row
+
+_PICKS = {"longest": "longest", "shortest": "shortest", "random": "random"}
+_SAMPLES = {
+    "trained": TokenPiece(id=0, string="", trained=True),
+    "context": TokenPiece(id=0, string=""),
+    "special": TokenPiece(id=0, string="", special=True),
+    "cut off": TokenPiece(id=0, string="", cut=True),
+    "packed neighbour": TokenPiece(id=0, string="", packed=True),
+}
+
+
+class XrayCard(Card):
+    """Shows a row.
+
+    Signals:
+        row_requested: show another: longest, shortest, random, or a row's number from 0.
+    """
+
+    row_requested = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__("What will be trained")
+        self.picks = {name: Button(words, "pill", checkable=True) for name, words in _PICKS.items()}
+        self.rejected = Button("first rejected", "pill", checkable=True)
+        self.number = SpinBox(1, 1)
+        self.number.setPrefix("row ")
+        self.number.setFixedWidth(104)
+        self.number.setAccessibleName("Row number")
+        self.tokens = TokenView()
+        self._problem = Label("", wrap=True, selectable=True)
+        self._problem.set_tone("bad")
+        self._raw, self._text = _reading_field("Record as it is in the file"), _reading_field("Rendered text")
+        self._pointed, self._size = ElidedLabel(" ", "caption"), Label("", "caption")
+        self._pack = Label("", "caption", wrap=True)
+        self.more = Button("Record and text", "quiet", checkable=True)
+        self._neighbour = PieceSample("packed neighbour", _SAMPLES["packed neighbour"])
+        self._first_rejected: int | None = None
+        self._build()
+        self._connect()
+
+    def show_report(self, report: DataReport | None) -> None:
+        """Adapt the buttons to a dataset."""
+        if report is None:
+            self.tokens.show_tokens(())
+            for part in (self._problem, self._size, self._pack):
+                part.setText("")
+            for field in (self._raw, self._text):
+                field.setPlainText("")
+        rejections = report.rejections if report else ()
+        self._first_rejected = rejections[0].number if rejections else None
+        self.rejected.setVisible(self._first_rejected is not None)
+        self.number.setMaximum(max(1, report.rows.total if report else 1))
+        self.number.setEnabled(bool(report and report.rows.total))
+
+    def show_row(self, row: RowPreview) -> None:
+        """Show a row."""
+        self.number.blockSignals(True)
+        self.number.setMaximum(max(self.number.maximum(), row.number + 1))
+        self.number.setValue(row.number + 1)
+        self.number.blockSignals(False)
+        shown = packed_tokens(row)
+        self.tokens.show_tokens(shown.tokens, shown.labels, first=shown.first)
+        self.tokens.setVisible(bool(row.tokens))
+        self._neighbour.setVisible(row.pack is not None)
+        self._legend.setVisible(bool(row.tokens))
+        parts = (row_text(row), PART_WORDS[row.part], place_text(row) if row.tokens else "")
+        self._size.setText(" · ".join(part for part in parts if part))
+        self._pack.setText(pack_text(row))
+        self._pack.setVisible(row.pack is not None)
+        self._problem.setText(_problem_text(row))
+        self._problem.setVisible(bool(self._problem.text()))
+        self._raw.setPlainText(visible_lines(row.raw))
+        self._text.setPlainText(visible_lines(row.text))
+        if not row.tokens:
+            self.more.setChecked(True)
+
+    def _build(self) -> None:
+        self.add_header(FlowRow(*self.picks.values(), self.rejected, self.number))
+        self.add(self._problem, self.tokens)
+        others = [PieceSample(name, piece) for name, piece in _SAMPLES.items() if not piece.packed]
+        self._legend = FlowRow(*others, self._neighbour)
+        foot = row(spacing=12)
+        foot.addWidget(self._legend, 1)
+        foot.addWidget(self.more, 0, Qt.AlignmentFlag.AlignTop)
+        facts = row(spacing=18)
+        facts.addWidget(self._size)
+        facts.addWidget(self._pointed, 1)
+        self.body.addLayout(foot)
+        self.body.addLayout(facts)
+        self.add(self._pack)
+        self._reading = SideBySide(_titled("Record", self._raw), _titled("Rendered", self._text), breakpoint=560)
+        self.add(self._reading)
+        self._reading.hide()
+        self._problem.hide()
+        self._pack.hide()
+        self.rejected.hide()
+
+    def _connect(self) -> None:
+        for name, button in self.picks.items():
+            button.clicked.connect(lambda _checked=False, name=name: self._ask(name, self.picks[name]))
+        self.rejected.clicked.connect(lambda: self._ask(self._first_rejected, self.rejected))
+        self.number.valueChanged.connect(lambda value: self._ask(value - 1, None))
+        self.more.toggled.connect(self._reading.setVisible)
+        self.tokens.pointed.connect(lambda text: self._pointed.setText(text or " "))
+
+    def _ask(self, row: object, button: Button | None) -> None:
+        for other in (*self.picks.values(), self.rejected):
+            other.setChecked(other is button)
+        self.row_requested.emit(row)
+
+
+def _problem_text(row: RowPreview) -> str:
+    where = place_text(row)
+    where = where[:1].upper() + where[1:] if where.startswith("line") else where
+    if row.verdict == "rejected":
+        return f"{where} is rejected: {row.reason}."
+    if row.problem:
+        return f"{where} cannot be trained: {row.problem}."
+    repeats = {"exact": "It equals an earlier row.", "near": "It nearly equals an earlier row."}.get(row.duplicate, "")
+    repaired = f"{where} was repaired: {row.reason}." if row.verdict == "repaired" else ""
+    return f"{repaired} {repeats}".strip()
+
+
+def _reading_field(name: str) -> QPlainTextEdit:
+    field = QPlainTextEdit()
+    field.setReadOnly(True)
+    field.setFont(mono_font(12))
+    field.setFixedHeight(150)
+    field.setAccessibleName(name)
+    return field
+
+
+def _titled(title: str, field: QWidget) -> QWidget:
+    whole = QWidget()
+    box = column(whole, spacing=4)
+    box.addWidget(Label(title, "caption"))
+    box.addWidget(field)
+    return whole

@@ -1,0 +1,260 @@
+"""The page that turns a trained run into files to use: what, where, one button, and the proof that they are right."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QWidget
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.export.formats import parse_format
+from qlora_studio.core.run.job import ExportJob
+from qlora_studio.core.run.run_state import RunState
+from qlora_studio.ui.export.format_line import FormatLine
+from qlora_studio.ui.export.result import ExportResult
+from qlora_studio.ui.export.view import BASES, RunChoice, drives_for, export_progress, kind_choices
+from qlora_studio.ui.kit.bars import ProgressLine
+from qlora_studio.ui.kit.disk_lines import DiskLines
+from qlora_studio.ui.kit.fields import ComboBox, PathField
+from qlora_studio.ui.kit.plain_text import Label
+from qlora_studio.ui.kit.side_by_side import SideBySide
+from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, Rule, column, row
+from qlora_studio.ui.state.export_list import PastExport
+from qlora_studio.ui.window.page import GUTTER, Page
+
+_CHECKPOINTS = {"best": "Best by evaluation loss", "final": "Final adapter", "last": "Last checkpoint"}
+
+
+class ExportPage(Page):
+    """Choose a run and formats; export; see the result.
+
+    Signals:
+        run_requested: look at another run; its folder.
+        export_requested: do this ExportJob.
+        force_requested: do it although the base is another one than that of training; an ExportJob.
+        stop_requested: stop the export.
+        folder_requested: open a folder.
+        training_requested: go and train something first.
+        upload_requested: do this UploadJob.
+        upload_stop_requested: stop the upload.
+    """
+
+    name = "export"
+    title = "Export"
+
+    run_requested = Signal(str)
+    export_requested = Signal(object)
+    force_requested = Signal(object)
+    stop_requested = Signal()
+    folder_requested = Signal(str)
+    training_requested = Signal()
+    upload_requested = Signal(object)
+    upload_stop_requested = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._runs: dict[str, RunChoice] = {}
+        self._results: list[ExportResult] = []
+        self.export_button = PrimaryButton("Merge && export")
+        self.add_action(self.export_button)
+        self.force_button = Button("Export all the same …", "small", tip="Keeps a record of it with the export")
+        self.notice.add_action(self.force_button)
+        self.force_button.hide()
+        self.run = ComboBox()
+        self.run.setAccessibleName("Run")
+        self.checkpoint, self.base = ComboBox(_CHECKPOINTS), ComboBox(BASES)
+        self.lines = {kind: FormatLine(formats) for kind, formats in kind_choices().items()}
+        self.lines["safetensors"].wanted.setChecked(True)
+        self.place = PathField("The run's own folder, under exports", folder=True, caption="Where to")
+        self.place.line.setAccessibleName("Folder to export to")
+        self.stop = Button("Stop", "small")
+        self._build()
+        self._connect()
+        self.render_runs((), "")
+        self.render_job(None)
+
+    def render_runs(self, runs: Sequence[RunChoice], chosen: str) -> None:
+        """Show the runs that can be exported, and the one that is chosen."""
+        self._runs = {run.path: run for run in runs}
+        self.run.set_choices({run.path: run.name for run in runs})
+        self.run.set_value(chosen if chosen in self._runs else next(iter(self._runs), ""))
+        self._empty.setVisible(not runs)
+        self._options.setVisible(bool(runs))
+        self._show_run()
+
+    def render_job(self, state: RunState | None) -> None:
+        """Show how far an export is."""
+        busy = state is not None and state.last_event > 0 and not state.phase.is_over
+        self._progress_card.setVisible(busy)
+        if busy and state is not None:
+            words, share = export_progress(state)
+            self._progress.setText(words)
+            self._progress_line.show_share(share)
+        if state is not None and state.failure is not None:
+            self.notice.show_message(state.failure.message, state.failure.advice, state.failure.detail)
+            self.force_button.setVisible(state.failure.kind == "fingerprint_mismatch")
+        self._update()
+
+    def chosen_run(self) -> RunChoice | None:
+        """Return the run that would be exported."""
+        return self._runs.get(self.run.value())
+
+    def job(self) -> ExportJob | None:
+        """Return what the user asks for, None where nothing is chosen."""
+        run = self.chosen_run()
+        formats = [item.text for line in self.lines.values() if (item := line.chosen())]
+        if run is None or not formats:
+            return None
+        return ExportJob(
+            run_dir=run.path,
+            formats=formats,
+            checkpoint=self.checkpoint.value() or "best",
+            base="nf4" if self.base.value() == "nf4" else "original",
+            out_dir=self.place.text(),
+        )
+
+    def render_results(self, exports: Sequence[PastExport]) -> None:
+        """Show what exports left, newest first, each with its verification."""
+        paths = {item.exported.path for item in exports}
+        for card in [card for card in self._results if card.exported.path not in paths]:
+            self._results.remove(card)
+            card.deleteLater()
+        shown = {card.exported.path: card for card in self._results}
+        run = self.chosen_run() or RunChoice(path="", name="my-model")
+        for place, past in enumerate(exports):
+            card = shown.get(past.exported.path) or self._new_result(past, run, place)
+            card.show_report(past.report)
+
+    def _new_result(self, past: PastExport, run: RunChoice, place: int) -> ExportResult:
+        card = ExportResult(past.exported, _title(past.exported.format), run)
+        card.folder_requested.connect(self.folder_requested)
+        card.panel.upload_requested.connect(self.upload_requested)
+        card.panel.stop_requested.connect(self.upload_stop_requested)
+        self._results.insert(place, card)
+        self._results_box.insertWidget(place, card)
+        return card
+
+    def render_upload(self, path: str, state: RunState) -> None:
+        """Show in an export's card how its upload goes."""
+        for card in self._results:
+            if card.exported.path == path:
+                card.panel.render_job(state)
+
+    def disk_text(self) -> str:
+        """Return what is said of the space."""
+        return self._disk.text()
+
+    def results(self) -> tuple[ExportResult, ...]:
+        """Return the cards of the exports that are shown."""
+        return tuple(self._results)
+
+    def _show_run(self) -> None:
+        run = self.chosen_run()
+        choices = dict(_CHECKPOINTS)
+        for step in run.checkpoints if run else ():
+            choices[step] = f"Checkpoint {step}"
+        before = self.checkpoint.value()
+        self.checkpoint.set_choices(choices)
+        self.checkpoint.set_value(before if before in choices else "best")
+        for line in self.lines.values():
+            line.show_run(run)
+        self._update()
+
+    def _update(self) -> None:
+        run, job = self.chosen_run(), self.job()
+        subtitle = f"{run.name} · {run.base}" if run and run.base else (run.name if run else "Nothing to export yet")
+        self.set_heading("Export", subtitle)
+        wanted = [item for line in self.lines.values() if (item := line.chosen())]
+        found = drives_for(run, wanted, self.place.text()) if run else ()
+        self._disk.show_drives(found)
+        busy = self._progress_card.isVisibleTo(self)
+        self.export_button.setEnabled(job is not None and not busy and all(drive.fits for drive in found))
+        self.export_button.setText("Merge && export" if any(item.is_merged for item in wanted) else "Export")
+
+    def _build(self) -> None:
+        self._empty = self._make_empty()
+        self._options = QWidget()
+        box = column(self._options, spacing=GUTTER)
+        box.addWidget(SideBySide(self._what(), self._from_and_to(), shares=(7, 5)))
+        self._progress_card = self._make_progress()
+        self._results_box = column(spacing=GUTTER)
+        for part in (self._empty, self._options, self._progress_card):
+            self.body.addWidget(part)
+        self.body.addLayout(self._results_box)
+        self.body.addStretch(1)
+
+    def _what(self) -> Card:
+        card = Card("What")
+        card.body.setSpacing(0)
+        for number, line in enumerate(self.lines.values()):
+            if number:
+                card.add(Rule())
+            card.add(line)
+        card.body.addStretch(1)
+        return card
+
+    def _from_and_to(self) -> Card:
+        card = Card("From and to")
+        self._disk = DiskLines()
+        help = "Which is better is measured on your held-out rows, after every export; the choice is kept with it."
+        fields = (("Run", self.run), ("Checkpoint", self.checkpoint), ("Merged into", self.base), ("Where", self.place))
+        for title, field in fields:
+            label = Label(title, "muted")
+            label.setBuddy(field)
+            field.setAccessibleName(title)
+            card.add(label, field)
+            if field is self.base:
+                card.add(Label(help, "caption", wrap=True))
+        card.add(self._disk)
+        card.body.addStretch(1)
+        return card
+
+    def _make_progress(self) -> Card:
+        card = Card("Exporting")
+        self._progress, self._progress_line = Label("", "muted"), ProgressLine("Progress", 4000)
+        line = row(spacing=12)
+        line.addWidget(self._progress, 1)
+        line.addWidget(self.stop)
+        card.body.addLayout(line)
+        card.add(self._progress_line, Label("Nothing half-made is left if it is stopped.", "caption"))
+        return card
+
+    def _make_empty(self) -> Card:
+        card = Card("No trained run yet")
+        text = "When a run has ended, or was stopped and saved, its adapter can be merged into the base model here."
+        self.go_training = Button("Go to Training")
+        card.add(Label(text, "muted", wrap=True), self.go_training)
+        return card
+
+    def _connect(self) -> None:
+        self.run.chosen.connect(self._on_run_chosen)
+        self.base.chosen.connect(lambda _value: self._update())
+        self.place.edited.connect(lambda _text: self._update())
+        for line in self.lines.values():
+            line.changed.connect(self._update)
+        self.stop.clicked.connect(self.stop_requested)
+        self.export_button.clicked.connect(self._on_export_clicked)
+        self.force_button.clicked.connect(self._on_force_clicked)
+        self.go_training.clicked.connect(self.training_requested)
+
+    def _on_run_chosen(self, path: str) -> None:
+        self._show_run()
+        self.run_requested.emit(path)
+
+    def _on_force_clicked(self) -> None:
+        job = self.job()
+        if job is not None:
+            self.force_requested.emit(job.model_copy(update={"force": True}))
+
+    def _on_export_clicked(self) -> None:
+        self.clear_error()
+        self.force_button.hide()
+        job = self.job()
+        if job is not None:
+            self.export_requested.emit(job)
+
+
+def _title(text: str) -> str:
+    try:
+        return parse_format(text).title
+    except StudioError:
+        return text

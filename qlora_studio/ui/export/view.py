@@ -1,0 +1,200 @@
+"""What the Export page says, as values. Sizes are bytes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.export.disk_need import export_bytes, export_name
+from qlora_studio.core.export.formats import PRECISIONS, ExportFormat, all_formats, parse_format
+from qlora_studio.core.export.serving import ServingCommand, serving_commands
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.run.events import Exported
+from qlora_studio.core.run.run_state import RunState
+from qlora_studio.storage.runs.drive_space import DriveSpace, Writing, drives
+from qlora_studio.storage.runs.run_folder import RunFolder, folder_name
+from qlora_studio.ui.export.value_row import ValueRow
+from qlora_studio.ui.runs.view import RunLine
+
+_PHASES = {
+    "loading_libraries": "Starting",
+    "checking_base": "Checking that the base is the one of the training",
+    "merging": "Merging",
+    "exporting": "Writing",
+    "converting": "Converting to GGUF",
+    "quantizing": "Quantizing",
+    "verifying": "Verifying what was written",
+    "loading_model": "Preparing the base model",
+}
+_SUBJECTS = {
+    "base": "Base model",
+    "adapter": "Adapter as trained",
+    "adapter on 16 bit": "Adapter on the original weights",
+    "merged": "This export",
+    "gguf": "This export (GGUF)",
+}
+BASES = {"original": "Original 16-bit weights", "nf4": "4-bit weights of the training"}
+_LEVELS = {True: "ok", False: "error"}
+
+
+@dataclass(frozen=True)
+class ReportedCheck:
+    """A check of a verification report, as a line of a list."""
+
+    title: str
+    message: str
+    level: str
+
+
+@dataclass(frozen=True)
+class RunChoice:
+    """A run that can be exported: its folder, name, and what its base and adapter weigh.
+
+    `answering` are its exports that can be asked in a chat: merged or gguf, and of which checkpoint.
+    """
+
+    path: str
+    name: str
+    parameters: int = 0
+    adapter_bytes: int = 0
+    checkpoints: tuple[str, ...] = ()
+    exports_dir: str = ""
+    base: str = ""
+    rank: int = 16
+    answering: tuple[tuple[str, str], ...] = ()
+
+
+def choice_of(line: RunLine) -> RunChoice:
+    """Return a run of the list as one to export, or to talk to."""
+    return RunChoice(
+        path=line.path,
+        name=line.name,
+        parameters=line.parameters,
+        adapter_bytes=line.adapter_bytes,
+        checkpoints=tuple(str(step) for step in line.checkpoints),
+        exports_dir=str(RunFolder(line.path).exports_path),
+        base=line.model,
+        rank=line.rank,
+        answering=tuple(_answering(line)),
+    )
+
+
+def _answering(line: RunLine) -> Iterator[tuple[str, str]]:
+    kinds = {"safetensors": "merged", "gguf": "gguf", "ollama": "gguf"}
+    for past in line.exports:
+        if variant := kinds.get(past.exported.format.partition(":")[0]):
+            yield variant, str(past.exported.facts.get("checkpoint", "final"))
+
+
+def kind_choices() -> dict[str, tuple[ExportFormat, ...]]:
+    """Return the formats by kind, in the order of the page."""
+    found: dict[str, tuple[ExportFormat, ...]] = {}
+    for item in all_formats():
+        found[item.kind] = (*found.get(item.kind, ()), item)
+    return found
+
+
+def precision_words(item: ExportFormat) -> str:
+    """Return a precision for a combo box."""
+    precision = PRECISIONS.get(item.precision)
+    bits = f", {precision.bits:g} bit" if precision else ""
+    return f"{item.precision}{bits}{' (needs llama.cpp)' if item.tool else ''}"
+
+
+def size_text(item: ExportFormat, run: RunChoice | None) -> str:
+    """Return about how large an export will be."""
+    size = item.size(run.parameters, run.adapter_bytes) if run else 0
+    return f"about {bytes_text(size)}" if size else ""
+
+
+def drives_for(run: RunChoice, wanted: Sequence[ExportFormat], folder: str) -> tuple[DriveSpace, ...]:
+    """Return the drives that an export writes to, with what it takes; none where nothing is wanted or known."""
+    place = Path(folder or run.exports_dir)
+    sizes = ((item, export_bytes(item, run.parameters, run.adapter_bytes)) for item in wanted if run.parameters)
+    return drives(Writing(place, export_name(item), size) for item, size in sizes)
+
+
+def export_progress(state: RunState) -> tuple[str, float | None]:
+    """Return what an export does, and its share where that is known."""
+    progress = state.progress
+    words = _PHASES.get(state.activity, state.activity.replace("_", " ").capitalize() or "Starting")
+    if progress is None or not progress.total:
+        return f"{words} …", None
+    if progress.unit == "bytes":
+        return f"{words}: {bytes_text(progress.done)} of {bytes_text(progress.total)}", progress.done / progress.total
+    unit = f" {progress.unit}" if progress.unit else ""
+    return f"{words}: {progress.done:,} of {progress.total:,}{unit}", progress.done / progress.total
+
+
+def commands_for(exported: Exported, run: RunChoice) -> tuple[ServingCommand, ...]:
+    """Return what to type to use an export."""
+    try:
+        shape = parse_format(exported.format)
+    except StudioError:
+        return ()
+    folder = Path(exported.path)
+    file = str(exported.facts.get("file", "")) or next((path.name for path in sorted(folder.glob("*.gguf"))), "")
+    name = str(exported.facts.get("name", "")) or folder_name(run.name)
+    return serving_commands(shape, folder, file=file, name=name, base=run.base, rank=run.rank)
+
+
+def measured_losses(report: dict[str, Any]) -> tuple[ValueRow, ...]:
+    """Return what a verification measured on the held-out rows: whose loss, and how far from the adapter as trained."""
+    divergences = {"adapter": 0.0, "merged": report.get("divergence_as_trained")}
+    divergences["gguf"] = divergences["merged"]
+    return tuple(
+        ValueRow(_SUBJECTS.get(name, name), (f"{value:.4f}", _divergence(divergences.get(name))))
+        for name, value in report.get("losses", {}).items()
+        if isinstance(value, float)
+    )
+
+
+def compared_bases(report: dict[str, Any]) -> tuple[ValueRow, ...]:
+    """Return what merging into either base was measured to give; nothing where it was not measured."""
+    bases = report.get("bases") or {}
+    better = bases.get("recommended")
+    return tuple(
+        ValueRow(
+            BASES.get(str(item.get("base")), str(item.get("base"))),
+            (f"{item['loss']:.4f}", _divergence(item.get("divergence"))),
+            "better here" if item.get("base") == better else "",
+        )
+        for item in bases.get("bases", ())
+        if isinstance(item.get("loss"), float)
+    )
+
+
+def better_base(report: dict[str, Any]) -> str:
+    """Return the recommendation in a sentence, and whether the export follows it."""
+    better = (report.get("bases") or {}).get("recommended")
+    if better is None:
+        return ""
+    words = BASES.get(str(better), str(better))
+    by = _by_how_much(report["bases"])
+    if report.get("base_weights") == better:
+        return f"{words}: better on your own rows{by}, and what this export was merged into."
+    return f"{words} would be better on your own rows{by}. Choose them under Merged into, and export again."
+
+
+def _by_how_much(bases: dict[str, Any]) -> str:
+    gain, error = bases.get("gain_of_nf4"), bases.get("standard_error")
+    if not isinstance(gain, float) or not isinstance(error, float):
+        return ""
+    if bases["recommended"] == "original" and gain > -2 * error:
+        return " or no worse beyond doubt"
+    return f" by {abs(gain):.4f} ± {2 * error:.4f}"
+
+
+def _divergence(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "–"
+
+
+def verification_checks(report: dict[str, Any]) -> tuple[ReportedCheck, ...]:
+    """Return the checks of a `Reported(kind="verification")`."""
+    found = []
+    for check in report.get("checks", ()):
+        level = str(check.get("level") or _LEVELS.get(check.get("passed"), ""))
+        title = str(check.get("title") or check.get("name", "")).replace("_", " ")
+        found.append(ReportedCheck(title[:1].upper() + title[1:], str(check.get("message", "")), level))
+    return tuple(found)

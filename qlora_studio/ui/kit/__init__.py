@@ -1,0 +1,1 @@
+"""Widgets and looks that know nothing of runs: themes, fields, tables, layouts. What shows a run is with its page."""

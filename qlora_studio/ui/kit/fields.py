@@ -1,0 +1,178 @@
+"""Input fields that leave the wheel to the page unless they have the focus: a scroll must never change a setting."""
+
+from pathlib import Path
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QValidator, QWheelEvent
+from PySide6.QtWidgets import (
+    QAbstractSpinBox,
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QLineEdit,
+    QSpinBox,
+    QWidget,
+)
+
+from qlora_studio.ui.kit.plain_text import set_tooltip
+from qlora_studio.ui.kit.theme import c_locale
+from qlora_studio.ui.kit.widgets import Button, row
+
+
+class SpinBox(QSpinBox):
+    """A whole number."""
+
+    def __init__(self, minimum: int = 0, maximum: int = 2**31 - 1, *, unit: str = "") -> None:
+        super().__init__()
+        _prepare(self)
+        self.setRange(minimum, maximum)
+        self.setSuffix(f" {unit}" if unit else "")
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Ignore the wheel without the focus."""
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+
+class NumberBox(QDoubleSpinBox):
+    """A real number, written as briefly as it can be: 0.0002 is 2e-4."""
+
+    def __init__(self, minimum: float = 0.0, maximum: float = 1e9, *, unit: str = "") -> None:
+        super().__init__()
+        _prepare(self)
+        self.setDecimals(12)
+        self.setRange(minimum, maximum)
+        self.setSuffix(f" {unit}" if unit else "")
+        self.setStepType(QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
+
+    def textFromValue(self, value: float) -> str:
+        """Return 0.05, 2e-4, 1000."""
+        return number_text(value)
+
+    def valueFromText(self, text: str) -> float:
+        """Return the number of a text, with or without its unit."""
+        return float(self._bare(text))
+
+    def validate(self, text: str, position: int) -> tuple[QValidator.State, str, int]:
+        """Accept what Python reads as a number within the range, and the beginnings of one."""
+        try:
+            value = float(self._bare(text))
+        except ValueError:
+            partial = set(self._bare(text)) <= set("0123456789.eE+-")
+            return (QValidator.State.Intermediate if partial else QValidator.State.Invalid), text, position
+        inside = self.minimum() <= value <= self.maximum()
+        return (QValidator.State.Acceptable if inside else QValidator.State.Intermediate), text, position
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Ignore the wheel without the focus."""
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+    def _bare(self, text: str) -> str:
+        return text.removesuffix(self.suffix()).strip()
+
+
+class ComboBox(QComboBox):
+    """A choice. `choices` maps each value to its words; `chosen` is emitted when the user picks one."""
+
+    chosen = Signal(str)
+
+    def __init__(self, choices: dict[str, str] | None = None) -> None:
+        super().__init__()
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self.set_choices(choices or {})
+        self.activated.connect(lambda _index: self.chosen.emit(self.value()))
+
+    def set_choices(self, choices: dict[str, str]) -> None:
+        """Replace the choices, without a signal."""
+        self.blockSignals(True)
+        self.clear()
+        for value, words in choices.items():
+            self.addItem(words, value)
+        self.blockSignals(False)
+
+    def value(self) -> str:
+        """Return the chosen value, empty where there is none."""
+        return str(self.currentData() or "")
+
+    def set_value(self, value: str) -> None:
+        """Choose a value, without a signal."""
+        self.blockSignals(True)
+        self.setCurrentIndex(self.findData(value))
+        self.blockSignals(False)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Ignore the wheel without the focus."""
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+
+class CheckBox(QCheckBox):
+    """A yes or no."""
+
+    def __init__(self, text: str = "", *, tip: str = "") -> None:
+        super().__init__(text)
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        set_tooltip(self, tip)
+
+
+class PathField(QWidget):
+    """A line for a path or name with a button that opens the file dialog. `edited` is emitted when the text is done."""
+
+    edited = Signal(str)
+
+    def __init__(self, placeholder: str = "", *, folder: bool = False, pattern: str = "", caption: str = "") -> None:
+        super().__init__()
+        self._folder, self._pattern, self._caption = folder, pattern, caption
+        self.line = QLineEdit()
+        self.line.setPlaceholderText(placeholder)
+        self.button = Button("Browse…")
+        box = row(self)
+        box.addWidget(self.line, 1)
+        box.addWidget(self.button)
+        self.setFocusProxy(self.line)
+        self.line.editingFinished.connect(lambda: self.edited.emit(self.text()))
+        self.button.clicked.connect(self._on_button_clicked)
+
+    def text(self) -> str:
+        """Return the text without the blanks around it."""
+        return self.line.text().strip()
+
+    def set_text(self, text: str) -> None:
+        """Show a text, without a signal."""
+        if text != self.line.text():
+            self.line.setText(text)
+
+    def _on_button_clicked(self) -> None:
+        start = self.text() if self.text() and Path(self.text()).expanduser().exists() else str(Path.home())
+        if self._folder:
+            chosen = QFileDialog.getExistingDirectory(self, self._caption, start)
+        else:
+            chosen, _ = QFileDialog.getOpenFileName(self, self._caption, start, self._pattern)
+        if chosen:
+            self.line.setText(chosen)
+            self.edited.emit(chosen)
+
+
+def number_text(value: float) -> str:
+    """Return a number as briefly as it can be written: 0.05, 2e-4, 1000."""
+    plain = f"{value:.12g}"
+    mantissa, _, exponent = f"{value:.6e}".partition("e")
+    brief = f"{float(mantissa):g}e{int(exponent)}"
+    return brief if 0 < abs(value) < 0.001 and len(brief) <= len(plain.replace("e-0", "e-")) else plain
+
+
+def _prepare(box: QAbstractSpinBox) -> None:
+    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    box.setLocale(c_locale())
+    box.setKeyboardTracking(False)
+    box.lineEdit().setTextMargins(8, 0, 0, 0)

@@ -1,0 +1,147 @@
+"""Tables: rows of plain values in a model, and a view dressed like the rest of the window."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt
+from PySide6.QtGui import QColor, QGuiApplication, QKeyEvent, QKeySequence, QResizeEvent
+from PySide6.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QTableView
+
+from qlora_studio.ui.kit.plain_text import tooltip
+from qlora_studio.ui.kit.theme import active_theme
+
+_Index = QModelIndex | QPersistentModelIndex
+ROW_HEIGHT = 30
+_MEASURED_ROWS = 48  # for the width of a column: to ask a thousand rows takes longer than a person takes to notice
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, how a value becomes text, and where it stands. `tone` gives a row's colour token.
+
+    `share` is the part of the table's width that the column takes at most.
+    """
+
+    title: str
+    text: Callable[[Any], str]
+    right: bool = False
+    stretch: bool = False
+    share: float = 0.0
+    tone: Callable[[Any], str] | None = None
+    tip: Callable[[Any], str] | None = None
+
+
+class TableModel(QAbstractTableModel):
+    """Rows of any objects behind columns. Texts reach the view as plain text."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        super().__init__()
+        self.columns = tuple(columns)
+        self._rows: Sequence[Any] = ()
+
+    def set_rows(self, rows: Sequence[Any]) -> None:
+        """Show other rows. More rows after the same ones are inserted, so that selection and scroll stay."""
+        old, new = len(self._rows), len(rows)
+        if 0 < old < new and rows[0] == self._rows[0] and rows[old - 1] == self._rows[old - 1]:
+            self.beginInsertRows(QModelIndex(), old, new - 1)
+            self._rows = rows
+            self.endInsertRows()
+        elif rows != self._rows:
+            self.beginResetModel()
+            self._rows = rows
+            self.endResetModel()
+
+    def row(self, index: int) -> Any:
+        """Return the object of a row."""
+        return self._rows[index]
+
+    def rowCount(self, parent: _Index | None = None) -> int:
+        """Return the number of rows."""
+        return 0 if parent is not None and parent.isValid() else len(self._rows)
+
+    def columnCount(self, parent: _Index | None = None) -> int:
+        """Return the number of columns."""
+        return 0 if parent is not None and parent.isValid() else len(self.columns)
+
+    def data(self, index: _Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Return what a cell shows."""
+        column, item = self.columns[index.column()], self._rows[index.row()]
+        match role:
+            case Qt.ItemDataRole.DisplayRole | Qt.ItemDataRole.AccessibleTextRole:
+                return column.text(item)
+            case Qt.ItemDataRole.ToolTipRole:
+                return tooltip((column.tip or column.text)(item))
+            case Qt.ItemDataRole.TextAlignmentRole:
+                return Qt.AlignmentFlag.AlignVCenter | _side(column)
+            case Qt.ItemDataRole.ForegroundRole if column.tone is not None:
+                return QColor(getattr(active_theme(), column.tone(item) or "text"))
+        return None
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Return a column's heading."""
+        if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
+            return self.columns[section].title
+        if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.TextAlignmentRole:
+            return Qt.AlignmentFlag.AlignVCenter | _side(self.columns[section])
+        return None
+
+
+class Table(QTableView):
+    """A view of a TableModel: whole rows, no grid, copy with Ctrl+C as tab-separated text."""
+
+    def __init__(self, model: TableModel, *, name: str) -> None:
+        super().__init__()
+        self.setModel(model)
+        self.setAccessibleName(name)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setShowGrid(False)
+        self.setWordWrap(False)
+        self.setTabKeyNavigation(False)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.verticalHeader().hide()
+        self.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
+        self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        header = self.horizontalHeader()
+        header.setHighlightSections(False)
+        header.setFixedHeight(ROW_HEIGHT)
+        header.setResizeContentsPrecision(_MEASURED_ROWS)
+        for index, column in enumerate(model.columns):
+            modes = QHeaderView.ResizeMode
+            plain = modes.Fixed if column.share else modes.ResizeToContents
+            header.setSectionResizeMode(index, modes.Stretch if column.stretch else plain)
+        self._shares = {index: column.share for index, column in enumerate(model.columns) if column.share}
+        model.modelReset.connect(self._share_width)
+        model.rowsInserted.connect(self._share_width)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Give columns their part of the new width."""
+        super().resizeEvent(event)
+        self._share_width()
+
+    def _share_width(self) -> None:
+        for index, share in self._shares.items():
+            wanted = max(self.sizeHintForColumn(index), self.horizontalHeader().sectionSizeHint(index))
+            self.setColumnWidth(index, min(wanted, int(share * self.viewport().width())))
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Copy the selected rows, or all of them where none is selected."""
+        if event.matches(QKeySequence.StandardKey.Copy):
+            QGuiApplication.clipboard().setText(self.as_text())
+        else:
+            super().keyPressEvent(event)
+
+    def as_text(self) -> str:
+        """Return the heading and the selected rows, or all, as tab-separated text."""
+        model = self.model()
+        chosen = sorted({index.row() for index in self.selectionModel().selectedRows()}) or range(model.rowCount())
+        columns = range(model.columnCount())
+        lines = ["\t".join(str(model.headerData(c, Qt.Orientation.Horizontal)) for c in columns)]
+        lines += ["\t".join(str(model.index(r, c).data()) for c in columns) for r in chosen]
+        return "\n".join(lines)
+
+
+def _side(column: Column) -> Qt.AlignmentFlag:
+    return Qt.AlignmentFlag.AlignRight if column.right else Qt.AlignmentFlag.AlignLeft

@@ -1,0 +1,244 @@
+"""The window's two themes: colours as frozen tokens, the palette, the fonts, and the contrast that the tests compute.
+
+Colours of data are Okabe-Ito's, lightened for the dark theme. Text colours meet WCAG AA (4.5 : 1) on every surface.
+"""
+
+import functools
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from PySide6.QtCore import QLocale, Qt
+from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QPalette
+from PySide6.QtWidgets import QApplication, QStyleFactory
+
+from qlora_studio.ui.kit.style_sheet import style_sheet
+
+ThemeName = Literal["light", "dark"]
+SANS = ("Inter", "Segoe UI", "Noto Sans", "Cantarell", "Ubuntu", "DejaVu Sans")
+MONO = ("JetBrains Mono", "Cascadia Mono", "Consolas", "Noto Sans Mono", "Noto Mono", "DejaVu Sans Mono")
+BASE_PIXELS = 13
+_PROPERTY = "studioTheme"
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours as `#rrggbb`: surfaces, lines, text, and the colours of data."""
+
+    name: ThemeName
+    background: str
+    panel: str
+    field: str
+    selection: str
+    hover: str
+    line: str
+    control_line: str
+    track: str
+    grid: str
+    text: str
+    muted: str
+    accent: str
+    accent_hover: str
+    accent_text: str
+    ok: str
+    warn: str
+    bad: str
+    bad_surface: str
+    warn_surface: str
+    trained_surface: str
+    neighbour_surface: str
+    weights: str
+    adapter: str
+    optimizer: str
+    activations: str
+    logits: str
+    context: str
+    other: str
+
+    def color(self, token: str) -> QColor:
+        """Return the colour of a token by its name."""
+        return QColor(getattr(self, token))
+
+    def tokens(self) -> dict[str, str]:
+        """Return every colour by name."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+LIGHT = Theme(
+    name="light",
+    background="#f6f7f9",
+    panel="#ffffff",
+    field="#ffffff",
+    selection="#e5f0fa",
+    hover="#eef1f5",
+    line="#dfe3e8",
+    control_line="#c4ccd5",
+    track="#eaeef2",
+    grid="#e9ecf0",
+    text="#1a2027",
+    muted="#566170",
+    accent="#0a65b0",
+    accent_hover="#085696",
+    accent_text="#ffffff",
+    ok="#006f54",
+    warn="#8f4f00",
+    bad="#b02318",
+    bad_surface="#fdf0ee",
+    warn_surface="#fdf5e8",
+    trained_surface="#c9e8dd",
+    neighbour_surface="#f5e3ee",
+    weights="#0072b2",
+    adapter="#56b4e9",
+    optimizer="#009e73",
+    activations="#e69f00",
+    logits="#d55e00",
+    context="#7f8a96",
+    other="#cc79a7",
+)
+
+DARK = Theme(
+    name="dark",
+    background="#14171b",
+    panel="#1b2025",
+    field="#15191d",
+    selection="#20303f",
+    hover="#252b32",
+    line="#2c333b",
+    control_line="#434d58",
+    track="#282f37",
+    grid="#262c33",
+    text="#e7ebef",
+    muted="#9ca8b4",
+    accent="#5aaeed",
+    accent_hover="#7cc0f2",
+    accent_text="#0b1016",
+    ok="#3cc79d",
+    warn="#f0ab50",
+    bad="#f5857a",
+    bad_surface="#33201f",
+    warn_surface="#312717",
+    trained_surface="#1d4a3d",
+    neighbour_surface="#3a2636",
+    weights="#3b94d1",
+    adapter="#7cc8f2",
+    optimizer="#26b890",
+    activations="#eeb137",
+    logits="#e8762c",
+    context="#8a96a3",
+    other="#d990b9",
+)
+
+SURFACES = ("background", "panel", "field", "selection", "hover")
+TEXT_COLORS = ("text", "muted", "accent", "ok", "warn", "bad")
+
+
+def apply_theme(app: QApplication, theme: Theme) -> None:
+    """Dress the whole program: Fusion, the palette, the style sheet and the fonts."""
+    if app.style().objectName().lower() != "fusion" and app.property(_PROPERTY) is None:
+        app.setStyle(QStyleFactory.create("Fusion"))
+    if app.property(_PROPERTY) == theme.name:
+        return  # to dress again what is dressed costs a tenth of a second
+    app.setProperty(_PROPERTY, theme.name)
+    app.setFont(sans_font())
+    app.setPalette(_palette(theme))
+    app.setStyleSheet(style_sheet(theme.tokens()))
+
+
+def active_theme() -> Theme:
+    """Return the theme that the program wears. Widgets that paint themselves ask in `paintEvent`."""
+    app = QApplication.instance()
+    return DARK if app is not None and app.property(_PROPERTY) == "dark" else LIGHT
+
+
+def chosen_theme(choice: Literal["system", "light", "dark"]) -> Theme:
+    """Return the theme of a setting; `system` follows the desktop, light where that says nothing."""
+    if choice == "system":
+        hints = QGuiApplication.styleHints()
+        return DARK if hints.colorScheme() == Qt.ColorScheme.Dark else LIGHT
+    return DARK if choice == "dark" else LIGHT
+
+
+def sans_font(pixels: int = BASE_PIXELS, weight: QFont.Weight = QFont.Weight.Normal) -> QFont:
+    """Return the window's font: Inter where it is installed, else the desktop's own."""
+    return _font(_installed_sans(), pixels, weight, QFont.StyleHint.SansSerif)
+
+
+def mono_font(pixels: int = BASE_PIXELS) -> QFont:
+    """Return a font of fixed width, for tokens, paths and logs."""
+    return _font(_installed_mono(), pixels, QFont.Weight.Normal, QFont.StyleHint.Monospace)
+
+
+def contrast(one: str, other: str) -> float:
+    """Return WCAG's contrast ratio of two `#rrggbb` colours, 1 to 21."""
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def c_locale() -> QLocale:
+    """Return the locale for numbers: a decimal point everywhere, as in `run.toml`."""
+    locale = QLocale.c()
+    locale.setNumberOptions(QLocale.NumberOption.OmitGroupSeparator)
+    return locale
+
+
+@functools.cache
+def _installed_sans() -> tuple[str, ...]:
+    system = QFontDatabase.systemFont(QFontDatabase.SystemFont.GeneralFont).families()
+    return _installed((SANS[0], *system, *SANS[1:]))
+
+
+@functools.cache
+def _installed_mono() -> tuple[str, ...]:
+    return _installed(MONO)
+
+
+def _installed(families: tuple[str, ...]) -> tuple[str, ...]:
+    known = set(QFontDatabase.families())
+    return tuple(name for name in dict.fromkeys(families) if name in known) or families
+
+
+def _font(families: tuple[str, ...], pixels: int, weight: QFont.Weight, hint: QFont.StyleHint) -> QFont:
+    font = QFont()
+    font.setFamilies(families)
+    font.setStyleHint(hint)
+    font.setPixelSize(pixels)
+    font.setWeight(weight)
+    return font
+
+
+def _luminance(color: str) -> float:
+    channels = (int(color[start : start + 2], 16) / 255 for start in (1, 3, 5))
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _palette(theme: Theme) -> QPalette:
+    # Explicit, because setColorScheme does nothing on some platforms.
+    palette = QPalette()
+    role = QPalette.ColorRole
+    for target, token in {
+        role.Window: "background",
+        role.WindowText: "text",
+        role.Base: "field",
+        role.AlternateBase: "panel",
+        role.Text: "text",
+        role.PlaceholderText: "muted",
+        role.Button: "panel",
+        role.ButtonText: "text",
+        role.BrightText: "bad",
+        role.ToolTipBase: "panel",
+        role.ToolTipText: "text",
+        role.Highlight: "accent",
+        role.HighlightedText: "accent_text",
+        role.Link: "accent",
+        role.LinkVisited: "accent",
+        role.Accent: "accent",
+        role.Light: "hover",
+        role.Midlight: "line",
+        role.Mid: "line",
+        role.Dark: "control_line",
+        role.Shadow: "control_line",
+    }.items():
+        palette.setColor(target, theme.color(token))
+    for target in (role.WindowText, role.Text, role.ButtonText):
+        palette.setColor(QPalette.ColorGroup.Disabled, target, theme.color("muted"))
+    return palette

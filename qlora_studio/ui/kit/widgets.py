@@ -1,0 +1,198 @@
+"""The window's building blocks: buttons, cards, stat tiles, chips, rules, and notices that say what to do."""
+
+from typing import TypeVar
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QBoxLayout, QFrame, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+from qlora_studio.ui.kit.plain_text import ElidedLabel, Label, set_style_property, set_tooltip
+
+GAP = 8
+L = TypeVar("L", bound=QBoxLayout)
+
+
+class Button(QPushButton):
+    """A button. `kind` is plain, primary, danger, small, quiet (a word that acts), or pill (a filter that stays on)."""
+
+    def __init__(self, text: str, kind: str = "plain", *, tip: str = "", checkable: bool = False) -> None:
+        super().__init__(text)
+        self.setProperty("kind", kind)
+        self.setCheckable(checkable)
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+        self.setAutoDefault(False)
+        set_tooltip(self, tip)
+
+
+class PrimaryButton(Button):
+    """The one button of a page that goes on with the work."""
+
+    def __init__(self, text: str, *, tip: str = "") -> None:
+        super().__init__(text, "primary", tip=tip)
+
+
+class Card(QFrame):
+    """A panel with a title row (`header`) above its content (`body`)."""
+
+    def __init__(self, title: str = "") -> None:
+        super().__init__()
+        self.setProperty("card", "true")
+        outer = column(self, margins=(15, 12, 15, 14), spacing=GAP)
+        self.header = QHBoxLayout()
+        self.header.setSpacing(GAP)
+        self.title_label = Label(title, "title")
+        self.header.addWidget(self.title_label)
+        self.header.addStretch(1)
+        self.body = QVBoxLayout()
+        self.body.setSpacing(GAP)
+        outer.addLayout(self.header)
+        self.title_label.setVisible(bool(title))  # not before it has a parent: it would be a window for a moment
+        outer.addLayout(self.body, 1)
+
+    def add_header(self, *widgets: QWidget) -> None:
+        """Put widgets at the right end of the title row."""
+        for widget in widgets:
+            self.header.addWidget(widget)
+
+    def add(self, *widgets: QWidget) -> None:
+        """Put widgets below each other into the content."""
+        for widget in widgets:
+            self.body.addWidget(widget)
+
+
+class StatTile(QFrame):
+    """A small card: what, how much, and a word about it."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self.setProperty("card", "true")
+        box = column(self, margins=(14, 11, 12, 11), spacing=3)
+        self._title = ElidedLabel(title, "caption")
+        self._value = ElidedLabel("–", "number")
+        self._note = ElidedLabel(" ", "caption")
+        for part in (self._title, self._value, self._note):
+            box.addWidget(part)
+        self.show_value("–")
+
+    def show_tile(self, title: str, value: str, note: str = "") -> None:
+        """Show another title, value and note."""
+        self._title.setText(title)
+        self.show_value(value, note)
+
+    def show_value(self, value: str, note: str = "", tone: str = "") -> None:
+        """Show a value and the note below it."""
+        self._value.setText(value)
+        self._value.set_tone(tone)
+        self._note.setText(note or " ")
+        self.setAccessibleName(f"{self._title.whole_text()}: {value} {note}".strip())
+
+
+class Chip(Label):
+    """A word in a rounded frame. Tones: ok, warn, bad, accent, plain."""
+
+    def __init__(self, text: str = "", tone: str = "plain") -> None:
+        super().__init__(text, "chip")
+        self.setProperty("chip", tone)
+        self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
+
+    def show_word(self, text: str, tone: str = "plain") -> None:
+        """Show another word in another tone."""
+        self.setText(text)
+        set_style_property(self, "chip", tone)
+
+
+class Notice(QFrame):
+    """A message in the page: what happened, what to do, and `Details` folded away. Tones: info, warn, bad."""
+
+    dismissed = Signal()
+
+    def __init__(self, tone: str = "info") -> None:
+        super().__init__()
+        self.setProperty("notice", tone)
+        self.message = Label("", "strong", wrap=True, selectable=True)
+        self.advice = Label("", wrap=True, selectable=True)
+        self.detail = Label("", "caption", wrap=True, selectable=True)
+        self.fold = Button("Details", "quiet", checkable=True)
+        self._copy = Button("Copy", "quiet", tip="Copy message and details")
+        self._actions = QHBoxLayout()
+        box = column(self, margins=(15, 11, 15, 11), spacing=4)
+        for part in (self.message, self.advice, self.detail):
+            box.addWidget(part)
+        box.addLayout(self._actions)
+        self._actions.setSpacing(GAP)
+        self._actions.addWidget(self.fold)
+        self._actions.addWidget(self._copy)
+        self._actions.addStretch(1)
+        self.fold.toggled.connect(self.detail.setVisible)
+        self._copy.clicked.connect(self._on_copy_clicked)
+        self.show_message("")
+
+    def show_message(self, message: str, advice: str = "", detail: str = "", tone: str | None = None) -> None:
+        """Show a message; an empty one hides the notice."""
+        if tone is not None:
+            set_style_property(self, "notice", tone)
+        self.message.setText(message)
+        self.advice.setText(advice)
+        self.advice.setVisible(bool(advice))
+        self.detail.setText(detail)
+        self.fold.setChecked(False)
+        self.detail.hide()
+        for part in (self.fold, self._copy):
+            part.setVisible(bool(detail))
+        self.setAccessibleName(message)
+        self.setVisible(bool(message))
+
+    def add_action(self, button: QPushButton) -> None:
+        """Put a button before Details."""
+        self._actions.insertWidget(0, button)
+
+    def _on_copy_clicked(self) -> None:
+        parts = (self.message.text(), self.advice.text(), self.detail.text())
+        QGuiApplication.clipboard().setText("\n".join(part for part in parts if part))
+
+
+class ErrorNotice(Notice):
+    """A notice of something that went wrong."""
+
+    def __init__(self) -> None:
+        super().__init__("bad")
+
+    def show_error(self, error: Exception) -> None:
+        """Show a StudioError with its advice and details, or any other error by its words."""
+        message = str(getattr(error, "message", "") or error or type(error).__name__)
+        self.show_message(message, str(getattr(error, "advice", "")), str(getattr(error, "detail", "")))
+
+    def clear(self) -> None:
+        """Hide the notice."""
+        self.show_message("")
+
+
+class Rule(QFrame):
+    """A thin line across."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setProperty("rule", "true")
+        self.setFixedHeight(1)
+
+
+def column(
+    parent: QWidget | None = None, *, margins: tuple[int, int, int, int] = (0, 0, 0, 0), spacing: int = GAP
+) -> QVBoxLayout:
+    """Return a vertical layout, installed in `parent`."""
+    return _prepared(QVBoxLayout(parent) if parent else QVBoxLayout(), margins, spacing)
+
+
+def row(
+    parent: QWidget | None = None, *, margins: tuple[int, int, int, int] = (0, 0, 0, 0), spacing: int = GAP
+) -> QHBoxLayout:
+    """Return a horizontal layout, installed in `parent`."""
+    return _prepared(QHBoxLayout(parent) if parent else QHBoxLayout(), margins, spacing)
+
+
+def _prepared(layout: L, margins: tuple[int, int, int, int], spacing: int) -> L:
+    layout.setContentsMargins(*margins)
+    layout.setSpacing(spacing)
+    return layout

@@ -1,0 +1,1 @@
+"""The GPU panel at the right of every page."""

@@ -1,0 +1,187 @@
+"""The panel at the right of every page: what a run will take above what is taken now, on one scale; how the card is."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
+
+from qlora_studio.core.memory.estimate import Estimate
+from qlora_studio.core.memory.fit import Fit, judge
+from qlora_studio.core.run.run_state import RunState
+from qlora_studio.jobs.gpu_sample import GpuSample
+from qlora_studio.jobs.process_memory import ProcessMemory
+from qlora_studio.ui.kit.fact_grid import FactGrid
+from qlora_studio.ui.kit.plain_text import ElidedLabel, Label
+from qlora_studio.ui.kit.theme import active_theme
+from qlora_studio.ui.kit.widgets import Rule, column
+from qlora_studio.ui.memory.parts import Advice, Gauges, Legend, MemoryBar
+from qlora_studio.ui.memory.view import (
+    FIT_WORDS,
+    BarView,
+    available_bytes,
+    card_bar,
+    card_title,
+    estimate_bar,
+    estimate_title,
+    machine_bar,
+    measured_text,
+)
+from qlora_studio.ui.state.memory_phases import phase_lines, run_estimate
+
+
+class GpuPanel(QWidget):
+    """Shows an estimate, samples of the card, or the machine's memory where there is no card.
+
+    Signals:
+        change_requested: the user takes a lever: new values by `section.field`.
+    """
+
+    change_requested = Signal(dict)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setAccessibleName("Graphics card")
+        self._estimate: Estimate | None = None
+        self._sample: GpuSample | None = None
+        self._assumed: tuple[str, int] | None = None
+        self._name = ElidedLabel("Graphics card", "title")
+        self._facts = Label("Looking for a card …", "caption", wrap=True)
+        self._estimate_bar = MemoryBar("Estimate")
+        self._now_bar = MemoryBar("Now")
+        self._legend = Legend()
+        self._measured = Label("", "caption", wrap=True)
+        self._phases_title = Label("Measured by phase, and how far from the estimate", "caption", wrap=True)
+        self._phases = FactGrid()
+        self._comparison = QWidget()
+        self._measured_bytes = 0
+        self._run_estimate: Estimate | None = None
+        self._gauges = Gauges()
+        self.advice = Advice()
+        self.advice.change_requested.connect(self.change_requested)
+        self._build()
+        self.render_estimate(None, "Choose a model to see what it takes.")
+
+    def render_estimate(self, estimate: Estimate | None, note: str = "") -> None:
+        """Show an estimate, or why there is none."""
+        self._estimate = estimate
+        self._estimate_bar.note.setText("" if estimate else note)
+        self._estimate_bar.note.setVisible(estimate is None)
+        self._legend.show_estimate(estimate)
+        self._render_bars()
+        self._show_measured()
+
+    def render_assumed(self, name: str, total_bytes: int) -> None:
+        """Measure estimates against a card that is not here; an empty name ends that."""
+        self._assumed = (name, total_bytes) if name else None
+        self._render_bars()
+
+    def render_samples(self, samples: Sequence[GpuSample], memories: Sequence[ProcessMemory]) -> None:
+        """Show the newest sample and the history; without a card, the machine's memory."""
+        self._sample = samples[-1] if samples else None
+        if self._sample is not None:
+            name, facts = card_title(self._sample)
+            self._name.setText(name)
+            self._facts.setText(facts)
+        if self._sample is not None and self._sample.available:
+            self._now_bar.show_bar(card_bar(self._sample))
+            self._gauges.show_card(samples)
+        elif memories:
+            self._now_bar.show_bar(machine_bar(memories[-1]))
+            self._gauges.show_machine(memories)
+        self._render_bars()
+
+    def render_measured(self, measured_bytes: int) -> None:
+        """Show the most that the run at work took so far beside its own estimate; 0 shows nothing."""
+        self._measured_bytes = measured_bytes
+        self._show_measured()
+
+    def render_run(self, state: RunState | None) -> None:
+        """Show what each phase of a run took beside its estimate; None, or a run on a processor, shows nothing."""
+        self._run_estimate = run_estimate(state) if state else None
+        lines = phase_lines(state) if state else ()
+        self._phases.show_facts([(line.label, f"{line.measured} · {line.difference}") for line in lines])
+        self._phases.setVisible(bool(lines))
+        self._phases_title.setVisible(bool(lines))
+        self._show_measured()
+
+    def fit(self) -> Fit | None:
+        """Return what the chip says; None where there is no estimate, or no card to judge it by."""
+        available = self._available()
+        return judge(self._estimate, available) if self._estimate is not None and available else None
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Paint the surface and the line at its left edge."""
+        theme, painter = active_theme(), QPainter(self)
+        painter.fillRect(self.rect(), theme.color("panel"))
+        painter.fillRect(0, 0, 1, self.height(), theme.color("line"))
+        painter.end()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave out the history where the window is low."""
+        super().resizeEvent(event)
+        self._gauges.set_compact(event.size().height() < 720)
+
+    def _render_bars(self) -> None:
+        estimate, fit = self._estimate, self.fit()
+        self._estimate_bar.setVisible(True)
+        if estimate is None:
+            self._estimate_bar.show_bar(BarView("Estimate", "", "", (), 1))
+        else:
+            scale = self._scale() or round(estimate.total_bytes * 1.25)
+            title = estimate_title(estimate, self._assumed[0] if self._assumed else "")
+            self._estimate_bar.show_bar(estimate_bar(estimate, scale, title))
+        if fit is not None:
+            self._estimate_bar.chip.show_word(*FIT_WORDS[fit.verdict])
+        self._estimate_bar.chip.setVisible(fit is not None)
+
+    def _show_measured(self) -> None:
+        """Compare what was measured with the estimate; leave no gap where there is nothing to compare."""
+        estimate = self._run_estimate or self._estimate
+        if self._measured_bytes and estimate:
+            text, tone = measured_text(estimate, self._measured_bytes)
+            self._measured.setText(text)
+            self._measured.set_tone(tone)
+        self._measured.setVisible(bool(self._measured_bytes and estimate))
+        self._comparison.setHidden(self._measured.isHidden() and self._phases.isHidden())
+
+    def _scale(self) -> int | None:
+        if self._assumed is not None:
+            return self._assumed[1]
+        return self._sample.total_bytes if self._sample is not None and self._sample.available else None
+
+    def _available(self) -> int | None:
+        if self._assumed is not None:
+            return self._assumed[1]
+        return available_bytes(self._sample) if self._sample is not None else None
+
+    def _build(self) -> None:
+        inner = column(self._comparison, margins=(0, 0, 0, 12), spacing=8)
+        for measured in (self._measured, self._phases_title, self._phases):
+            inner.addWidget(measured)
+            measured.hide()
+        self._comparison.hide()
+        content = QWidget()
+        content.setProperty("surface", "clear")
+        box = column(content, margins=(16, 20, 16, 16), spacing=0)
+        for part, gap in (
+            (self._name, 2),
+            (self._facts, 16),
+            (self._estimate_bar, 14),
+            (self._now_bar, 12),
+            (self._legend, 12),
+            (Rule(), 12),
+            (self._comparison, 0),
+            (self._gauges, 0),
+        ):
+            box.addWidget(part)
+            box.addSpacing(gap)
+        box.addStretch(1)
+        box.addSpacing(12)
+        box.addWidget(self.advice)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(content)
+        column(self, margins=(1, 0, 0, 0)).addWidget(scroll)

@@ -1,0 +1,188 @@
+"""The parts of the GPU panel: a bar with its words, the legend, the history, and advice."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QVBoxLayout, QWidget
+
+from qlora_studio.core.memory.estimate import Estimate
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.jobs.gpu_sample import GpuSample
+from qlora_studio.jobs.process_memory import ProcessMemory
+from qlora_studio.ui.kit.bars import Sparkline, StackedBar, Swatch
+from qlora_studio.ui.kit.plain_text import ElidedLabel, Label
+from qlora_studio.ui.kit.widgets import Button, Card, Chip, column, row
+from qlora_studio.ui.memory.view import BarView, legend_text
+
+
+class MemoryBar(QWidget):
+    """A bar with its title and value above it and a note below."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._title = ElidedLabel("", "caption")
+        self._value = Label("", "strong")
+        self._after = Label("", "caption")
+        self.chip = Chip()
+        self._bar = StackedBar(name)
+        self.note = Label("", "caption", wrap=True)
+        box = column(self, spacing=5)
+        head = row(spacing=7)
+        head.addWidget(self._title, 1)
+        for part in (self._value, self._after, self.chip):
+            head.addWidget(part)
+        box.addLayout(head)
+        box.addWidget(self._bar)
+        box.addWidget(self.note)
+        self.chip.hide()
+        self.note.hide()
+
+    def show_bar(self, view: BarView) -> None:
+        """Show a bar and its words."""
+        self._title.setText(view.title)
+        self._value.setText(view.value)
+        self._after.setText(view.after)
+        self._after.setVisible(bool(view.after))
+        self._bar.show_parts(view.parts, view.total, view.text)
+        if view.note:
+            self.note.setText(view.note)
+            self.note.show()
+
+
+class Legend(QWidget):
+    """One line for each component of the estimate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._box: QVBoxLayout = column(self, spacing=4)
+        self._lines: dict[str, tuple[QWidget, Label]] = {}
+
+    def show_estimate(self, estimate: Estimate | None) -> None:
+        """Show the components, or nothing."""
+        for line, _ in self._lines.values():
+            line.hide()
+        for component in estimate.components if estimate else ():
+            if component.key not in self._lines:
+                self._lines[component.key] = self._new_line(component.key, component.label)
+            line, value = self._lines[component.key]
+            value.setText(legend_text(component.bytes, estimate.total_bytes if estimate else 0))
+            line.show()
+        self.setVisible(estimate is not None)
+
+    def _new_line(self, key: str, label: str) -> tuple[QWidget, Label]:
+        line = QWidget()
+        box = row(line, spacing=10)
+        value = Label("", "caption")
+        box.addWidget(Swatch(key))
+        box.addWidget(Label(label, "small"), 1)
+        box.addWidget(value)
+        self._box.addWidget(line)
+        return line, value
+
+
+class _Gauge(QWidget):
+    """A quantity with its value and the line of its last two minutes."""
+
+    def __init__(self, title: str, token: str, *, low: float | None = None, high: float | None = None) -> None:
+        super().__init__()
+        self._value = Label("", "strong")
+        self.line = Sparkline(f"{title}, last two minutes", token, low=low, high=high)
+        box = column(self, spacing=2)
+        head = row()
+        head.addWidget(Label(title, "caption"), 1)
+        head.addWidget(self._value)
+        box.addLayout(head)
+        box.addWidget(self.line)
+
+    def show_history(self, text: str, values: list[float | None], high: float | None = None) -> None:
+        self.setVisible(any(value is not None for value in values))
+        self._value.setText(text)
+        self.line.show_values(values, high=high)
+
+
+class Gauges(QWidget):
+    """The history: of the card, or of the machine's memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._utilisation = _Gauge("Utilisation", "weights", low=0, high=100)
+        self._temperature = _Gauge("Temperature", "logits", low=20, high=100)
+        self._power = _Gauge("Power", "activations", low=0)
+        self._worker = _Gauge("Memory of this run", "weights", low=0)
+        self._machine = _Gauge("Memory in use", "other", low=0)
+        self._all = (self._utilisation, self._temperature, self._power, self._worker, self._machine)
+        box = column(self, spacing=12)
+        for gauge in self._all:
+            box.addWidget(gauge)
+            gauge.hide()
+
+    def set_compact(self, compact: bool) -> None:
+        """Show the values alone, without their history."""
+        for gauge in self._all:
+            gauge.line.setVisible(not compact)
+
+    def show_card(self, samples: Sequence[GpuSample]) -> None:
+        """Show how the card is."""
+        now = samples[-1]
+        self._worker.hide()
+        self._machine.hide()
+        self._utilisation.show_history(_percent(now.utilisation_percent), [s.utilisation_percent for s in samples])
+        self._temperature.show_history(f"{now.temperature_celsius} °C", [s.temperature_celsius for s in samples])
+        limit = f" / {now.power_limit_watts:.0f}" if now.power_limit_watts else ""
+        watts = f"{now.power_watts:.0f}{limit} W" if now.power_watts is not None else ""
+        self._power.show_history(watts, [s.power_watts for s in samples], high=now.power_limit_watts)
+
+    def show_machine(self, memories: Sequence[ProcessMemory]) -> None:
+        """Show the machine's memory."""
+        now = memories[-1]
+        for gauge in (self._utilisation, self._temperature, self._power):
+            gauge.hide()
+        worker = [None if m.worker_bytes is None else float(m.worker_bytes) for m in memories]
+        self._worker.show_history(bytes_text(now.worker_bytes or 0), worker if now.worker_bytes else [])
+        used = now.machine_total_bytes - now.machine_available_bytes
+        self._machine.show_history(
+            bytes_text(used),
+            [float(m.machine_total_bytes - m.machine_available_bytes) for m in memories],
+            high=float(now.machine_total_bytes),
+        )
+
+
+class Advice(Card):
+    """What to change so that a run fits, or what the free memory is good for; hidden where there is nothing to say."""
+
+    change_requested = Signal(dict)
+
+    def __init__(self) -> None:
+        super().__init__(" ")
+        self._text = Label("", "caption", wrap=True)
+        self._levers = column(spacing=6)
+        self.add(self._text)
+        self.body.addLayout(self._levers)
+        self.hide()
+
+    def show_advice(self, title: str, text: str, levers: Sequence[tuple[str, dict[str, Any]]] = ()) -> None:
+        """Show a title, a text, and levers: words, and new values by `section.field`. An empty title hides it."""
+        self.title_label.setText(title)
+        self._text.setText(text)
+        self._text.setVisible(bool(text))
+        while (item := self._levers.takeAt(0)) is not None:
+            if (old := item.widget()) is not None:
+                old.deleteLater()
+        for words, change in levers:
+            self._levers.addWidget(self._lever(words, change))
+        self.setVisible(bool(title))
+
+    def _lever(self, words: str, change: dict[str, Any]) -> QWidget:
+        line = QWidget()
+        box = row(line, spacing=8)
+        button = Button("Use", "small", tip=words)
+        button.setAccessibleName(f"Use: {words}")
+        button.clicked.connect(lambda: self.change_requested.emit(change))
+        box.addWidget(Label(words, "small", wrap=True), 1)
+        box.addWidget(button)
+        return line
+
+
+def _percent(value: int | None) -> str:
+    return "" if value is None else f"{value} %"

@@ -1,0 +1,130 @@
+"""What the GPU panel says, as values: parts of bars, words, and whether a run fits. Pure; sizes are bytes."""
+
+from dataclasses import dataclass
+
+from qlora_studio.core.memory.estimate import Estimate
+from qlora_studio.core.memory.fit import Verdict
+from qlora_studio.core.quantity import GIB, MIB, bytes_text
+from qlora_studio.jobs.gpu_sample import GpuSample
+from qlora_studio.jobs.process_memory import ProcessMemory
+from qlora_studio.ui.kit.bars import Part
+
+_TOKENS = {
+    "weights": "weights",
+    "adapter": "adapter",
+    "optimizer": "optimizer",
+    "activations": "activations",
+    "logits": "logits",
+    "context": "context",
+}
+
+
+FIT_WORDS = {Verdict.FITS: ("fits", "ok"), Verdict.TIGHT: ("tight", "warn"), Verdict.NO: ("does not fit", "bad")}
+
+
+@dataclass(frozen=True)
+class BarView:
+    """A bar with the words beside it. `rows` are the legend: label, size, colour token."""
+
+    title: str
+    value: str
+    after: str
+    parts: tuple[Part, ...]
+    total: int
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        """The bar in words, for its tooltip and for screen readers."""
+        parts = ", ".join(f"{part.label} {bytes_text(int(part.value))}" for part in self.parts)
+        return f"{self.title}: {self.value} {self.after}. {parts}"
+
+
+def available_bytes(sample: GpuSample) -> int | None:
+    """Return what a run can have of a card: everything that the driver and other programs do not hold."""
+    if not sample.available or sample.total_bytes is None:
+        return None
+    return sample.total_bytes - (sample.reserved_bytes or 0) - (sample.other_bytes or 0)
+
+
+def estimate_bar(estimate: Estimate, total: int, title: str = "Estimate") -> BarView:
+    """Return the bar of an estimate on a scale from 0 to `total`."""
+    parts = tuple(
+        Part(component.label, component.bytes, _TOKENS.get(component.key, "other")) for component in estimate.components
+    )
+    sign = "≈ " if estimate.level == "instant" else ""
+    return BarView(title, sign + bytes_text(estimate.total_bytes), "", parts, total, " ".join(estimate.notes))
+
+
+def estimate_title(estimate: Estimate, assumed: str) -> str:
+    """Return what the estimate is for: this run here, or on a card that is not here, or on none."""
+    if assumed:
+        return f"Estimate on {assumed}"
+    if estimate.level == "probed":
+        return "Estimate, probed"
+    return "Estimate" if estimate.context_bytes else "Estimate, on a card"
+
+
+def card_bar(sample: GpuSample) -> BarView:
+    """Return what is in use on the card now: this run, other programs, the driver."""
+    total = sample.total_bytes or 0
+    if sample.used_bytes is None:
+        return BarView("Now", "not told", "", (), max(total, 1), "The driver does not tell how much is in use.")
+    sizes = (
+        ("this run", sample.worker_bytes or 0, "weights"),
+        (_others(sample), sample.other_bytes or 0, "other"),
+        ("reserved", sample.reserved_bytes or 0, "context"),
+    )
+    parts = tuple(Part(label, size, token) for label, size, token in sizes if size)
+    used = sample.used_bytes + (sample.reserved_bytes or 0)
+    note = " · ".join(f"{part.label} {_gib(part.value)}" for part in parts) or "free"
+    return BarView("Now", bytes_text(used), f"used of {_gib(total)}", parts, max(total, 1), note)
+
+
+def machine_bar(memory: ProcessMemory) -> BarView:
+    """Return what is in use of the machine's own memory: this run and the rest."""
+    total, worker = memory.machine_total_bytes, memory.worker_bytes or 0
+    used = total - memory.machine_available_bytes
+    rest = max(0, used - worker)
+    parts = tuple(
+        Part(label, size, token)
+        for label, size, token in (("this run", worker, "weights"), ("other programs", rest, "other"))
+        if size
+    )
+    note = " · ".join(f"{part.label} {_gib(part.value)}" for part in parts)
+    return BarView("This machine", bytes_text(used), f"used of {_gib(total)}", parts, total, note)
+
+
+def card_title(sample: GpuSample) -> tuple[str, str]:
+    """Return the card's name and a line about it; without a card, what is missing and why."""
+    if not sample.available:
+        return "No NVIDIA card", f"{sample.reason} Runs are trained on the processor.".strip()
+    facts = [bytes_text(sample.total_bytes)] if sample.total_bytes else []
+    facts += [f"driver {sample.driver}"] if sample.driver else []
+    facts += [f"GPU {sample.index}"] if sample.index is not None else []
+    facts += [f"slowed by {', '.join(sample.throttling)}"] if sample.throttling else []
+    return sample.name, " · ".join(facts)
+
+
+def measured_text(estimate: Estimate, measured: int) -> tuple[str, str]:
+    """Return the largest measured use beside the estimate, and a tone: warn where it was more than the error allows."""
+    share = measured / estimate.total_bytes - 1 if estimate.total_bytes else 0.0
+    side = "under" if share < 0 else "over"
+    tone = "warn" if share > estimate.error_share else "ok"
+    return f"Measured at most {bytes_text(measured)}, {abs(share):.1%} {side} the estimate", tone
+
+
+def legend_text(size: int, total: int) -> str:
+    """Return a component's size in the unit that suits the total, so that the column lines up."""
+    return f"{size / GIB:.1f} GiB" if total >= 4 * GIB else f"{size / MIB:,.0f} MiB"
+
+
+def _others(sample: GpuSample) -> str:
+    names = list(dict.fromkeys(process.name for process in sample.others))
+    if not names:
+        return "other programs"
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.1f}"

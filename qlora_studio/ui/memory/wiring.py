@@ -1,0 +1,92 @@
+"""Connects the GPU panel to the estimate, the card, and the settings that it can change."""
+
+from PySide6.QtCore import QObject
+
+from qlora_studio.core.memory.estimate import Estimate
+from qlora_studio.core.memory.fit import Verdict
+from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
+from qlora_studio.core.memory.lever import levers
+from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.jobs.gpu_sample import GpuSample
+from qlora_studio.storage.runs.probe_records import probe_records
+from qlora_studio.ui.memory.panel import GpuPanel
+from qlora_studio.ui.state.estimates import EstimatedCard
+from qlora_studio.ui.state.studio import Studio
+
+_MOST_LEVERS = 4
+
+
+class PanelWiring(QObject):
+    """The panel with the estimate and the card behind it."""
+
+    def __init__(self, studio: Studio, panel: GpuPanel) -> None:
+        super().__init__(panel)
+        self._studio, self._panel = studio, panel
+        studio.estimates.estimated.connect(self._on_estimated)
+        studio.gpu.changed.connect(self._on_gpu_changed)
+        studio.runs.changed.connect(self._on_runs_changed)
+        self._probed: tuple[str, str | None, float] | None = None
+        self._probe: ProbeRecord | None = None
+        studio.settings_changed.connect(lambda _settings: self._render_assumed())
+        panel.change_requested.connect(studio.draft.set_values)
+        self._render_assumed()
+
+    def _on_estimated(self, result: Estimate | None, why_not: str) -> None:
+        self._panel.render_estimate(result, why_not)
+        self._render_advice()
+
+    def _on_runs_changed(self) -> None:
+        shown = self._studio.runs.shown
+        self._panel.render_run(shown.store.state if shown is not None else None)
+        self._take_card()
+
+    def _take_card(self) -> None:
+        """Estimate for the card that is assumed, or for the one here with what its newest probe taught."""
+        sample, assumed = self._studio.gpu.sample, find_gpu(self._studio.settings.assumed_gpu)
+        if assumed is not None:
+            self._studio.estimates.take_card(EstimatedCard(known=True, spec=assumed))
+        elif sample is not None and sample.available:
+            card = EstimatedCard(known=True, spec=find_gpu(sample.name), probe=self._probe_of(sample))
+            self._studio.estimates.take_card(card)
+        else:
+            self._studio.estimates.take_card(EstimatedCard())
+
+    def _probe_of(self, sample: GpuSample) -> ProbeRecord | None:
+        """Return the newest probe of a card; the records are read again once a run has probed anew."""
+        shown = self._studio.runs.shown
+        probe = shown.store.state.probe if shown is not None else None
+        key = (sample.uuid, sample.driver, probe.time if probe is not None else 0.0)
+        if key != self._probed:
+            self._probed = key
+            self._probe = newest_for(probe_records(), sample.uuid, sample.driver)
+        return self._probe
+
+    def _on_gpu_changed(self) -> None:
+        gpu = self._studio.gpu
+        self._take_card()
+        before = self._panel.fit()
+        self._panel.render_samples(gpu.samples, gpu.memories)
+        self._panel.render_measured(gpu.measured_bytes)
+        after = self._panel.fit()
+        if (before and before.verdict) != (after and after.verdict):
+            self._render_advice()
+
+    def _render_assumed(self) -> None:
+        name = self._studio.settings.assumed_gpu
+        spec = next((spec for spec in GPUS if spec.name == name), None)
+        self._panel.render_assumed(name if spec else "", spec.total_bytes if spec else 0)
+        self._take_card()
+        self._render_advice()
+
+    def _render_advice(self) -> None:
+        fit, found = self._panel.fit(), self._studio.estimates.found
+        shape = found.facts.shape if found is not None and found.facts is not None else None
+        if fit is None or shape is None or fit.verdict == Verdict.FITS:
+            self._panel.advice.show_advice("", "")
+            return
+        offered = levers(self._studio.draft.config, shape, row_tokens=self._studio.estimates.row_tokens)[:_MOST_LEVERS]
+        missing = bytes_text(max(0, -fit.spare_bytes))
+        title = "A tight fit" if fit.verdict == Verdict.TIGHT else f"{missing} too much"
+        text = "Each of these makes it smaller:" if offered else "Choose a smaller model."
+        self._panel.advice.show_advice(title, text, [(lever.text, lever.change) for lever in offered])

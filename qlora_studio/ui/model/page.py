@@ -1,0 +1,227 @@
+"""The page where the base model is chosen and looked at."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Signal
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QLineEdit, QPlainTextEdit
+
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_state import RunState
+from qlora_studio.storage.models.location import STARTER, ModelFacts, ModelLocation
+from qlora_studio.ui.kit.fact_grid import FactGrid
+from qlora_studio.ui.kit.plain_text import Label
+from qlora_studio.ui.kit.side_by_side import SideBySide
+from qlora_studio.ui.kit.table import ROW_HEIGHT, Column, Table, TableModel
+from qlora_studio.ui.kit.theme import mono_font
+from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton
+from qlora_studio.ui.model.source import ModelSource
+from qlora_studio.ui.model.view import (
+    CatalogueLine,
+    MethodLine,
+    advice_text,
+    follows_advice,
+    four_bit_text,
+    model_fact_pairs,
+    model_summary,
+    model_title,
+    template_text,
+)
+from qlora_studio.ui.window.page import Page
+
+_COLUMNS = (
+    Column("Model", lambda line: line.title, stretch=True, tip=lambda line: line.id),
+    Column("Parameters", lambda line: line.size, right=True),
+    Column("Takes", lambda line: line.needs, right=True),
+    Column("This card", lambda line: line.fit, tone=lambda line: line.tone),
+    Column("Licence", lambda line: line.licence + (", ask first" if line.gated else "")),
+    Column("Here", lambda line: "yes" if line.here else ""),
+)
+
+
+_METHODS = (
+    Column("Way", lambda line: line.label, stretch=True),
+    Column("Weights", lambda line: bytes_text(line.weights_bytes), right=True),
+    Column("Trained", lambda line: bytes_text(line.trained_bytes), right=True, tip=lambda _line: _TRAINED),
+    Column("Activations", lambda line: bytes_text(line.activations_bytes), right=True),
+    Column("In all", lambda line: bytes_text(line.total_bytes), right=True),
+    Column("This card", lambda line: line.fit, tone=lambda line: line.tone),
+)
+_NARROW = 700
+_TRAINED = "What is trained, with its gradients and the optimizer's state"
+
+
+class ModelPage(Page):
+    """Choose a model; see what it is and whether it fits.
+
+    Signals:
+        source_requested: a model by its source and revision.
+        download_requested: fetch it from the hub; source and revision.
+        download_stop_requested: stop that.
+        advice_requested: take rank and learning rate as recommended for the size.
+        continue_requested: on to the data.
+    """
+
+    name = "model"
+    title = "Model"
+
+    source_requested = Signal(str, str)
+    download_requested = Signal(str, str)
+    download_stop_requested = Signal()
+    advice_requested = Signal()
+    continue_requested = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._facts: ModelFacts | None = None
+        self._lines: tuple[CatalogueLine, ...] = ()
+        self._config = RunConfig()
+        self._needed = True
+        self._download: RunState | None = None
+        self.continue_button = PrimaryButton("Continue to Data")
+        self.add_action(self.continue_button)
+        self.source = ModelSource()
+        self.catalogue = TableModel(_COLUMNS)
+        self.body.addWidget(self.source)
+        self.body.addWidget(SideBySide(self._about(), self._fitness()))
+        self.body.addWidget(self._comparison())
+        self.body.addWidget(self._catalogue(), 1)
+        self._connect()
+        self.render_config(self._config)
+
+    def render_config(self, config: RunConfig) -> None:
+        """Show which model the draft names."""
+        self._config = config
+        self._render_facts()
+
+    def render_model(self, location: ModelLocation | None, facts: ModelFacts | None, problem: str = "") -> None:
+        """Show what the files say of the model, or why they say nothing."""
+        self._facts = facts
+        self._needed = location is not None and location.kind == "hub" and location.path is None
+        if location is not None:
+            kind = "starter" if location.source == STARTER else location.kind
+            self.source.show_source(location.source, location.revision, kind)
+            self.grid.show_facts(model_fact_pairs(location, facts) if facts else ())
+        self.source.show_download(self._download, needed=self._needed)
+        self._empty.setText(problem or "Choose a model above, or one of the list below.")
+        self._empty.setVisible(facts is None)
+        self.grid.setVisible(facts is not None)
+        self._render_facts()
+
+    def render_download(self, state: RunState | None) -> None:
+        """Show how far the download is."""
+        self._download = state
+        self.source.show_download(state, needed=self._needed)
+
+    def render_catalogue(self, lines: Sequence[CatalogueLine], card: str) -> None:
+        """Show the catalogue, judged for a card; `card` is its name, empty where there is none."""
+        self._lines = tuple(lines)
+        self._show_lines()
+        on = f"Judged with the settings of this run, on {card}." if card else "Choose a card in Settings to judge them."
+        self._card.setText(on)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave parts of the totals out where the window is narrow: which way is which matters more."""
+        super().resizeEvent(event)
+        for index in (2, 3):
+            self._method_table.setColumnHidden(index, event.size().width() < _NARROW)
+
+    def render_methods(self, lines: Sequence[MethodLine]) -> None:
+        """Show the ways to train the chosen model; none hides them."""
+        self.methods.set_rows(tuple(lines))
+        self._methods.setVisible(bool(lines))
+
+    def _render_facts(self) -> None:
+        facts, config = self._facts, self._config
+        self.set_heading(model_title(config.model.source), model_summary(facts) if facts else self._subtitle_without())
+        self.continue_button.setEnabled(facts is not None)
+        self.template_text.setText(template_text(facts) if facts else "")
+        self.template_button.setVisible(bool(facts and facts.chat_template))
+        self.template.setPlainText((facts.chat_template or "") if facts else "")
+        self.four_bit.setText(four_bit_text(facts.shape) if facts and facts.shape else "Known once the model is here.")
+        known = facts is not None and facts.parameters > 0
+        self.advice.setText(advice_text(facts.parameters) if facts and known else "")
+        self.take_advice.setVisible(bool(facts and known and not follows_advice(config, facts.parameters)))
+
+    def _subtitle_without(self) -> str:
+        return "not on this machine yet" if self._config.model.source else "What should learn? Start here."
+
+    def _about(self) -> Card:
+        card = Card("What it is")
+        self.grid, self._empty = FactGrid(), Label("", "muted", wrap=True)
+        card.add(self.grid, self._empty)
+        card.body.addStretch(1)
+        return card
+
+    def _fitness(self) -> Card:
+        card = Card("How it will be trained")
+        self.four_bit, self.advice = Label("", wrap=True), Label("", wrap=True)
+        self.take_advice = Button("Use these", "small")
+        self.template_text = Label("", wrap=True)
+        self.template_button = Button("Show the template", "quiet", checkable=True)
+        self.template = QPlainTextEdit()
+        self.template.setReadOnly(True)
+        self.template.setFont(mono_font(12))
+        self.template.setFixedHeight(180)
+        self.template.setAccessibleName("Chat template")
+        self.template.hide()
+        card.add(Label("4-bit weights", "muted"), self.four_bit)
+        card.body.addSpacing(4)
+        card.add(Label("Rank and learning rate", "muted"), self.advice, self.take_advice)
+        card.body.addSpacing(4)
+        card.add(Label("Chat template", "muted"), self.template_text, self.template_button, self.template)
+        card.body.addStretch(1)
+        return card
+
+    def _comparison(self) -> Card:
+        self._methods = Card("Three ways to train it")
+        text = "Graphics memory with this run's settings; computed for this model."
+        self.methods = TableModel(_METHODS)
+        table = self._method_table = Table(self.methods, name="Ways to train the model")
+        table.setFixedHeight(4 * ROW_HEIGHT + 2)
+        self._methods.add(Label(text, "caption", wrap=True), table)
+        self._methods.hide()
+        return self._methods
+
+    def _catalogue(self) -> Card:
+        card = Card("Models that people start from")
+        self._card = Label("", "caption", wrap=True)
+        self.search = QLineEdit()
+        self.search.setPlaceholderText("Filter")
+        self.search.setAccessibleName("Filter the models")
+        self.search.setMinimumWidth(72)
+        self.search.setMaximumWidth(150)
+        card.add_header(self.search)
+        self.use_selected = Button("Use it", "small", tip="Choose the selected model")
+        self.use_selected.setEnabled(False)
+        card.add_header(self.use_selected)
+        self.table = Table(self.catalogue, name="Models")
+        self.table.setMinimumHeight(260)
+        card.add(self._card, self.table)
+        return card
+
+    def _connect(self) -> None:
+        self.source.source_requested.connect(self.source_requested)
+        self.source.download_requested.connect(self.download_requested)
+        self.source.download_stop_requested.connect(self.download_stop_requested)
+        self.take_advice.clicked.connect(self.advice_requested)
+        self.template_button.toggled.connect(self.template.setVisible)
+        self.continue_button.clicked.connect(self.continue_requested)
+        self.search.textChanged.connect(self._show_lines)
+        self.table.activated.connect(self._use_selected)
+        self.table.selectionModel().selectionChanged.connect(self._on_selection_changed)
+        self.catalogue.modelReset.connect(self._on_selection_changed)
+        self.use_selected.clicked.connect(self._use_selected)
+
+    def _show_lines(self) -> None:
+        words = self.search.text().lower().split()
+        fits = [line for line in self._lines if all(word in f"{line.id} {line.title}".lower() for word in words)]
+        self.catalogue.set_rows(tuple(fits))
+
+    def _on_selection_changed(self) -> None:
+        self.use_selected.setEnabled(bool(self.table.selectionModel().selectedRows()))
+
+    def _use_selected(self) -> None:
+        for index in self.table.selectionModel().selectedRows()[:1]:
+            self.source_requested.emit(self.catalogue.row(index.row()).id, "")

@@ -1,0 +1,162 @@
+"""Where a base model comes from: the starter model, the hub, a folder, or a GGUF file."""
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QButtonGroup, QLineEdit, QWidget
+
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.run.run_state import RunState
+from qlora_studio.storage.models.location import STARTER, STARTER_TITLE
+from qlora_studio.ui.kit.bars import ProgressLine
+from qlora_studio.ui.kit.fields import PathField
+from qlora_studio.ui.kit.plain_text import Label
+from qlora_studio.ui.kit.widgets import Button, Card, column, row
+
+KINDS = {"starter": "Starter model", "hub": "From the hub", "folder": "Folder", "gguf": "GGUF file"}
+
+
+class ModelSource(Card):
+    """Four ways to name a model.
+
+    Signals:
+        source_requested: the user names a model: its source, and a revision of the hub or nothing.
+        download_requested: the user wants it from the hub.
+        download_stop_requested: no more.
+    """
+
+    source_requested = Signal(str, str)
+    download_requested = Signal(str, str)
+    download_stop_requested = Signal()
+
+    def __init__(self) -> None:
+        super().__init__("Choose a base model")
+        self.kinds: dict[str, Button] = {}
+        self._group = QButtonGroup(self)
+        pills = row(spacing=8)
+        for kind, words in KINDS.items():
+            button = self.kinds[kind] = Button(words, "pill", checkable=True)
+            self._group.addButton(button)
+            button.clicked.connect(lambda _checked=False, kind=kind: self.show_kind(kind))
+            pills.addWidget(button)
+        pills.addStretch(1)
+        self.body.addLayout(pills)
+        self._parts = {"starter": self._starter(), "hub": self._hub(), "folder": self._folder(), "gguf": self._gguf()}
+        self.add(*self._parts.values())
+        self.show_kind("starter")
+
+    def show_kind(self, kind: str) -> None:
+        """Show the field of a kind."""
+        self.kinds[kind].setChecked(True)
+        for name, part in self._parts.items():  # no stack: that would be as high as its highest page
+            part.setVisible(name == kind)
+
+    def show_source(self, source: str, revision: str, kind: str) -> None:
+        """Show the model that is chosen."""
+        fields = {"hub": self.hub_id, "folder": self.folder.line, "gguf": self.gguf.line}
+        if kind in fields and fields[kind].text() != source:
+            fields[kind].setText(source)
+        if kind == "hub" and self.revision.text() != revision:
+            self.revision.setText(revision)
+        self.show_kind(kind)
+        self.use_starter.setEnabled(source != STARTER)
+        self.use_starter.setText("Chosen" if source == STARTER else "Use it")
+
+    def show_download(self, state: RunState | None, *, needed: bool) -> None:
+        """Show how far a download is; `needed` is whether the model of the field is not on this machine."""
+        busy = state is not None and not state.phase.is_over
+        self.download.setVisible(not busy)
+        self.download.setText("Download" if needed else "Check for a newer one")
+        self.stop.setVisible(busy)
+        self._line.setVisible(busy)
+        progress = state.progress if state else None
+        share = progress.done / progress.total if progress and progress.total else None
+        self._line.show_share(share)
+        self._facts.setText(_download_text(state, needed=needed))
+
+    def _starter(self) -> QWidget:
+        part = QWidget()
+        box = row(part, spacing=12)
+        words = column(spacing=2)
+        words.addWidget(Label(STARTER_TITLE, "strong"))
+        text = "Comes with the program: small, quick on any machine, and answers sensibly. Good for a first run."
+        words.addWidget(Label(text, "muted", wrap=True))
+        box.addLayout(words, 1)
+        self.use_starter = Button("Use it")
+        self.use_starter.clicked.connect(lambda: self.source_requested.emit(STARTER, ""))
+        box.addWidget(self.use_starter)
+        return part
+
+    def _hub(self) -> QWidget:
+        part = QWidget()
+        outer = column(part, spacing=8)
+        box = row()
+        self.hub_id, self.revision = QLineEdit(), QLineEdit()
+        self.hub_id.setPlaceholderText("owner/name, such as Qwen/Qwen3-8B")
+        self.hub_id.setAccessibleName("Hub id")
+        self.revision.setPlaceholderText("revision: main")
+        self.revision.setAccessibleName("Revision")
+        self.revision.setMaximumWidth(150)
+        self.download, self.stop = Button("Download"), Button("Stop")
+        for widget, stretch in ((self.hub_id, 3), (self.revision, 1), (self.download, 0), (self.stop, 0)):
+            box.addWidget(widget, stretch)
+        outer.addLayout(box)
+        self._line, self._facts = ProgressLine("Download", 4000), Label("", "caption", wrap=True)
+        outer.addWidget(self._line)
+        outer.addWidget(self._facts)
+        self.hub_id.editingFinished.connect(self._on_hub_edited)
+        self.revision.editingFinished.connect(self._on_hub_edited)
+        self.download.clicked.connect(self._on_download_clicked)
+        self.stop.clicked.connect(self.download_stop_requested)
+        self.show_download(None, needed=True)
+        return part
+
+    def _folder(self) -> QWidget:
+        self.folder = PathField("A folder with config.json and .safetensors files", folder=True, caption="Model folder")
+        self.folder.line.setAccessibleName("Model folder")
+        self.folder.edited.connect(self._on_path_edited)
+        return _with_help(
+            self.folder, "A model saved by transformers. Pickled weights and models with code are refused."
+        )
+
+    def _gguf(self) -> QWidget:
+        self.gguf = PathField("A .gguf file", pattern="GGUF (*.gguf)", caption="GGUF file")
+        self.gguf.line.setAccessibleName("GGUF file")
+        self.gguf.edited.connect(self._on_path_edited)
+        return _with_help(self.gguf, "It is turned into 16-bit weights once, and kept in the cache.")
+
+    def _on_path_edited(self, text: str) -> None:
+        if text:
+            self.source_requested.emit(text, "")
+
+    def _on_hub_edited(self) -> None:
+        changed = self.hub_id.isModified() or self.revision.isModified()
+        if changed and self.hub_id.text().strip():
+            self.hub_id.setModified(False)
+            self.revision.setModified(False)
+            self.source_requested.emit(self.hub_id.text().strip(), self.revision.text().strip())
+
+    def _on_download_clicked(self) -> None:
+        if self.hub_id.text().strip():
+            self.download_requested.emit(self.hub_id.text().strip(), self.revision.text().strip())
+        else:
+            self.hub_id.setFocus()
+
+
+def _with_help(field: QWidget, text: str) -> QWidget:
+    part = QWidget()
+    box = column(part, spacing=8)
+    box.addWidget(field)
+    box.addWidget(Label(text, "caption", wrap=True))
+    return part
+
+
+def _download_text(state: RunState | None, *, needed: bool) -> str:
+    if state is None or state.phase.is_over:
+        if state is not None and state.failure is not None:
+            return f"{state.failure.message} {state.failure.advice}".strip()
+        if needed:
+            return "Not on this machine. Only what you download here leaves or enters it; nothing else is sent."
+        return "On this machine."
+    if state.progress is None:
+        return "Asking the hub …"
+    done, total = state.progress.done, state.progress.total
+    return f"{bytes_text(done)} of {bytes_text(total)}" if total else bytes_text(done)

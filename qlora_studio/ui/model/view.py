@@ -1,0 +1,158 @@
+"""What the Model page says, as values. Pure; sizes are bytes."""
+
+from dataclasses import dataclass
+
+from qlora_studio.core.memory.estimator import estimate
+from qlora_studio.core.memory.fit import Verdict, judge
+from qlora_studio.core.memory.method_comparison import MethodRow, compare_methods
+from qlora_studio.core.memory.setup import MemorySetup
+from qlora_studio.core.model.recommendation import recommended_learning_rate, recommended_rank
+from qlora_studio.core.model.shape import ModelShape
+from qlora_studio.core.quantity import bytes_text, count_text
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.models.location import STARTER, STARTER_TITLE, ModelFacts, ModelLocation
+from qlora_studio.ui.kit.fields import number_text
+
+VERDICT_WORDS = {Verdict.FITS: "fits", Verdict.TIGHT: "tight", Verdict.NO: "too large"}
+VERDICT_TONES = {Verdict.FITS: "ok", Verdict.TIGHT: "warn", Verdict.NO: "bad"}
+
+
+@dataclass(frozen=True)
+class MethodLine:
+    """A way to train the model, what it takes, and whether that fits the card; None without a card."""
+
+    label: str
+    weights_bytes: int
+    trained_bytes: int
+    activations_bytes: int
+    total_bytes: int
+    verdict: Verdict | None = None
+
+    @property
+    def fit(self) -> str:
+        """Whether it fits, in a word."""
+        return VERDICT_WORDS[self.verdict] if self.verdict else "–"
+
+    @property
+    def tone(self) -> str:
+        """The colour of the word."""
+        return VERDICT_TONES[self.verdict] if self.verdict else "muted"
+
+
+def method_lines(shape: ModelShape, setup: MemorySetup, free: int, context: int | None) -> tuple[MethodLine, ...]:
+    """Return full fine-tuning, LoRA and QLoRA of a model, with a run's setup in all else.
+
+    `free` is what a run can have of the card, 0 where there is none; `context` is the card's, None where not known.
+    """
+    rows = compare_methods(shape, setup, context_bytes=context)
+    return tuple(_method_line(row, free) for row in rows)
+
+
+def _method_line(row: MethodRow, free: int) -> MethodLine:
+    found = row.estimate
+    return MethodLine(
+        label=row.label,
+        weights_bytes=found.component("weights"),
+        trained_bytes=found.component("adapter") + found.component("optimizer"),
+        activations_bytes=found.component("activations") + found.component("logits"),
+        total_bytes=found.total_bytes,
+        verdict=judge(found, free).verdict if free else None,
+    )
+
+
+@dataclass(frozen=True)
+class CatalogueLine:
+    """A line of the catalogue: a model, what a run on it takes, and whether that fits the card; None without a card."""
+
+    id: str
+    title: str
+    parameters: int
+    licence: str
+    gated: bool
+    template: str
+    needed_bytes: int
+    verdict: Verdict | None = None
+    here: bool = False
+
+    @property
+    def size(self) -> str:
+        """The number of parameters."""
+        return count_text(self.parameters)
+
+    @property
+    def needs(self) -> str:
+        """The memory of a run."""
+        return bytes_text(self.needed_bytes)
+
+    @property
+    def fit(self) -> str:
+        """Whether it fits, in a word."""
+        return VERDICT_WORDS[self.verdict] if self.verdict else "–"
+
+    @property
+    def tone(self) -> str:
+        """The colour of the word."""
+        return VERDICT_TONES[self.verdict] if self.verdict else "muted"
+
+
+def model_title(source: str) -> str:
+    """Return a model's name for headings: without the folders before it."""
+    if source == STARTER:
+        return STARTER_TITLE
+    return source.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] if source else "No model yet"
+
+
+def model_summary(facts: ModelFacts) -> str:
+    """Return the line below the heading."""
+    parts = [facts.architecture]
+    parts += [f"{count_text(facts.parameters)} parameters"] if facts.parameters else []
+    parts += [f"context {facts.context_length:,}"] if facts.context_length else []
+    parts += [facts.licence] if facts.licence else []
+    return " · ".join(part for part in parts if part)
+
+
+def model_fact_pairs(location: ModelLocation, facts: ModelFacts) -> tuple[tuple[str, str], ...]:
+    """Return the facts of a model for a grid."""
+    stored = f"{bytes_text(facts.weights_bytes)} {facts.stored_dtype}" if facts.weights_bytes else ""
+    return (
+        ("Architecture", facts.architecture),
+        ("Parameters", f"{facts.parameters:,}" if facts.parameters else "not told by the files"),
+        ("Layers", f"{facts.layers} of width {facts.hidden_size:,}" if facts.layers else ""),
+        ("Context", f"{facts.context_length:,} tokens" if facts.context_length else ""),
+        ("Vocabulary", f"{facts.vocabulary:,} tokens" if facts.vocabulary else ""),
+        ("Licence", facts.licence or "not stated in the files"),
+        ("On disk", stored),
+        ("Where", str(location.path) if location.path else "on the hub"),
+    )
+
+
+def template_text(facts: ModelFacts) -> str:
+    """Return a sentence about the chat template."""
+    if facts.chat_template:
+        return f"It has a chat template of {len(facts.chat_template):,} characters: conversations are put in its form."
+    return "It has no chat template: a base model. Plain text can be trained, conversations need a template."
+
+
+def four_bit_text(shape: ModelShape) -> str:
+    """Return a sentence on what 4-bit weights save, and whether that helps."""
+    config = RunConfig()
+    small = estimate(config, shape).component("weights")
+    large = estimate(config.with_value("quantization.method", "none"), shape).component("weights")
+    share = 1 - small / large if large else 0.0
+    sizes = f"{bytes_text(large)} of weights become {bytes_text(small)} in 4 bits"
+    if share >= 0.5:
+        return f"{sizes}, {share:.0%} less."
+    kept = shape.kept_parameters / max(1, shape.parameters)
+    return f"{sizes}, only {share:.0%} less: {kept:.0%} of the parameters stay in 16 bits."
+
+
+def advice_text(parameters: int) -> str:
+    """Return what the run config should have for a model of this size, in a sentence."""
+    rank, rate = recommended_rank(parameters), recommended_learning_rate(parameters)
+    return f"For this size: rank {rank}, learning rate {number_text(rate)}."
+
+
+def follows_advice(config: RunConfig, parameters: int) -> bool:
+    """Whether rank and learning rate are as recommended."""
+    rate = recommended_learning_rate(parameters)
+    return config.lora.rank == recommended_rank(parameters) and config.training.learning_rate == rate

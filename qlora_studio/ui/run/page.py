@@ -1,0 +1,260 @@
+"""The Run page: how a training run goes, live or replayed, and what the user can ask of it."""
+
+import time
+
+from PySide6.QtCore import QTimer, Signal
+from PySide6.QtWidgets import QMenu, QSizePolicy, QWidget
+
+from qlora_studio.core.run.events import Recovering, Warned
+from qlora_studio.core.run.run_state import Phase, RunState
+from qlora_studio.ui.kit.bars import ProgressLine
+from qlora_studio.ui.kit.plain_text import Label, set_style_property, set_tooltip
+from qlora_studio.ui.kit.tiles import TileGrid
+from qlora_studio.ui.kit.widgets import Button, Card, Notice, PrimaryButton, StatTile, column, row
+from qlora_studio.ui.run.memory_card import MemoryCard
+from qlora_studio.ui.run.plot_card import PlotCard
+from qlora_studio.ui.run.sample_card import SampleCard
+from qlora_studio.ui.run.smoothing import last_finite
+from qlora_studio.ui.run.view import findings, phase_text, progress_share, progress_text, subtitle, tiles
+from qlora_studio.ui.run.way_out import WayOut, way_out
+from qlora_studio.ui.state.run_store import RunStore
+from qlora_studio.ui.window.page import GUTTER, Page
+
+_TILES = ("Train loss", "Evaluation loss", "Perplexity", "Learning rate", "Throughput", "Time left")
+_CLOCK_MILLISECONDS = 1000
+
+
+class RunPage(Page):
+    """Shows a RunStore.
+
+    Signals:
+        pause_requested, resume_requested, checkpoint_requested, evaluation_requested, folder_requested.
+        stop_requested: with True, what was learned is saved as the final adapter.
+        kill_requested: the worker does not answer, and is to be ended.
+        way_out_requested: go on in the way that the page offers; carries a WayOut.
+        page_requested: the name of the page to go to.
+    """
+
+    name = "run"
+    title = "Run"
+    pause_requested = Signal()
+    stop_requested = Signal(bool)
+    kill_requested = Signal()
+    way_out_requested = Signal(object)
+    resume_requested = Signal()
+    checkpoint_requested = Signal()
+    evaluation_requested = Signal()
+    folder_requested = Signal()
+    page_requested = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._store: RunStore | None = None
+        self._tiles = tuple(StatTile(title) for title in _TILES)
+        self._warning = Notice("warn")
+        self.plots = PlotCard()
+        self.samples = SampleCard()
+        self.memory = MemoryCard()
+        self._says = _Findings()
+        self._work = _Work()
+        self._way_out: WayOut | None = None
+        self._empty = self._empty_card()
+        self._full = QWidget()
+        self._build_buttons()
+        self._build_body()
+        self._clock = QTimer(self)
+        self._clock.setInterval(_CLOCK_MILLISECONDS)
+        self._clock.timeout.connect(self._on_clock_timeout)
+        self.render_nothing()
+
+    def render_nothing(self) -> None:
+        """Show that no run is open."""
+        self._store = self._way_out = None
+        self.set_heading("Run", "No run is open")
+        self.clear_error()
+        self._full.hide()
+        self._empty.show()
+        self._render_buttons(RunState())
+
+    def render_run(self, store: RunStore) -> None:
+        """Show what a store knows of a run."""
+        self._store = store
+        if store.config is None:
+            self.render_nothing()
+            return
+        state = store.state
+        self._empty.hide()
+        self._full.show()
+        self.set_heading(store.config.name, subtitle(store.config, state))
+        self._way_out = way_out(state)
+        self._render_buttons(state)
+        self._render_failure(state)
+        self._warning.show_message(*_warnings(state))
+        self._work.render_state(state)
+        self.plots.render_history(store.history, store.checkpoints, state)
+        self._render_tiles(store)
+        self.samples.render_samples(state.samples)
+        self.memory.render_state(state)
+        self._says.render_sentences(findings(state, store.history, store.config))
+
+    def on_shown(self) -> None:
+        """Bring clock texts up to date while in front."""
+        self._clock.start()
+        self._on_clock_timeout()
+
+    def on_closing(self) -> None:
+        """Take the plot apart."""
+        self.plots.close_plot()
+
+    def hideEvent(self, event: object) -> None:
+        """Rest while another page is in front."""
+        super().hideEvent(event)  # type: ignore[arg-type]
+        self._clock.stop()
+
+    def _render_tiles(self, store: RunStore) -> None:
+        loss = last_finite(self.plots.smoothed_loss())
+        for widget, tile in zip(self._tiles, tiles(store.state, loss, store.config, time.time()), strict=True):
+            widget.show_tile(tile.title, tile.value, tile.note)
+
+    def _render_buttons(self, state: RunState) -> None:
+        phase = state.phase
+        running = not phase.is_over
+        training = phase in (Phase.TRAINING, Phase.EVALUATING)
+        resumable = phase in (Phase.WAITING, Phase.PAUSED, Phase.STOPPED, Phase.FAILED) and self._store is not None
+        self._pause.setVisible(training)
+        self._stop.setVisible(running)
+        self._stop.setText("Stop and save" if training else "Stop")
+        self._more.setVisible(self._store is not None)
+        self._resume.setVisible(resumable)
+        advised = self._way_out is not None and self._way_out.is_advised
+        exportable = phase == Phase.STOPPED and bool(state.adapter_path)
+        set_style_property(self._resume, "kind", "" if exportable or advised else "primary")
+        self._export.setVisible(phase == Phase.FINISHED or exportable)
+        for action in self._while_training:
+            action.setEnabled(training)
+        self._stop_unsaved.setEnabled(running)
+        self._end_worker.setEnabled(running)
+
+    def _render_failure(self, state: RunState) -> None:
+        failure = state.failure
+        if self._way_out is not None:
+            self._other_way.setText(self._way_out.label)
+            set_tooltip(self._other_way, self._way_out.tip)
+            set_style_property(self._other_way, "kind", "primary" if self._way_out.is_advised else "small")
+        self._other_way.setVisible(self._way_out is not None)
+        if failure is None:
+            self.clear_error()
+        elif failure.message != self.notice.message.text():
+            self.notice.show_message(failure.message, failure.advice, failure.detail)
+
+    def _on_clock_timeout(self) -> None:
+        if self._store is not None and not self._store.state.phase.is_over:
+            self._render_tiles(self._store)
+
+    def _build_buttons(self) -> None:
+        self._more = Button("More", tip="More to do with this run")
+        menu = QMenu(self._more)
+        save = menu.addAction("Save a checkpoint now", self.checkpoint_requested.emit)
+        evaluate = menu.addAction("Evaluate now", self.evaluation_requested.emit)
+        self._while_training = (save, evaluate)
+        menu.addSeparator()
+        menu.addAction("Open the run's folder", self.folder_requested.emit)
+        menu.addSeparator()
+        self._stop_unsaved = menu.addAction("Stop without saving …", lambda: self.stop_requested.emit(False))
+        self._end_worker = menu.addAction("End the worker now …", self.kill_requested.emit)
+        self._more.setMenu(menu)
+        self._more.setProperty("menu", "true")
+        self._pause = Button("Pause", tip="Make the work safe and free the card; resume later")
+        self._stop = Button("Stop and save", tip="End the run and keep what was learned")
+        self._resume = PrimaryButton("Resume", tip="Go on from the newest safe checkpoint")
+        self._export = PrimaryButton("Continue to Export")
+        self._pause.clicked.connect(self.pause_requested.emit)
+        self._stop.clicked.connect(lambda: self.stop_requested.emit(True))
+        self._resume.clicked.connect(self.resume_requested.emit)
+        self._export.clicked.connect(lambda: self.page_requested.emit("export"))
+        self._other_way = PrimaryButton("Go on in another way")
+        self._other_way.clicked.connect(lambda: self.way_out_requested.emit(self._way_out))
+        self._other_way.hide()
+        self.notice.add_action(self._other_way)
+        for button in (self._more, self._pause, self._stop, self._resume, self._export):
+            self.add_action(button)
+
+    def _build_body(self) -> None:
+        box = column(self._full, spacing=GUTTER)
+        below = row(spacing=12)
+        below.addWidget(self.samples, 9)
+        below.addWidget(self._says, 5)
+        box.addWidget(self._warning)
+        box.addWidget(self._work)
+        box.addWidget(TileGrid(self._tiles, columns=(6, 3, 2), least=112))
+        box.addWidget(self.plots, 1)
+        box.addLayout(below)
+        box.addWidget(self.memory)
+        self.body.addWidget(self._empty)
+        self.body.addWidget(self._full, 1)
+        self.body.addStretch(0)
+
+    def _empty_card(self) -> Card:
+        card = Card("Nothing has been trained yet")
+        button = PrimaryButton("Go to Training")
+        button.clicked.connect(lambda: self.page_requested.emit("training"))
+        card.add(
+            Label(
+                "Choose a model and a dataset, then start on the Training page. The curves appear here.",
+                "muted",
+                wrap=True,
+            )
+        )
+        card.add(button)
+        card.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        return card
+
+
+class _Work(Card):
+    """What is done before, between and after the training steps, with its progress."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._words = Label("", "strong")
+        self._line = ProgressLine("Progress of the phase", width=10_000)
+        self._count = Label("", "caption")
+        box = row(spacing=12)
+        for part, stretch in ((self._words, 0), (self._line, 1), (self._count, 0)):
+            box.addWidget(part, stretch)
+        self.body.addLayout(box)
+        self.hide()
+
+    def render_state(self, state: RunState) -> None:
+        """Show the phase; hide while training, when the curves say more."""
+        self._words.setText(phase_text(state))
+        self._line.show_share(progress_share(state))
+        self._count.setText("" if state.phase == Phase.EVALUATING else progress_text(state))
+        self.setVisible(not state.phase.is_over and state.phase != Phase.TRAINING)
+
+
+class _Findings(Card):
+    """What the curves say, in sentences."""
+
+    def __init__(self) -> None:
+        super().__init__("What it says")
+        self._lines = tuple(Label("", "muted", wrap=True, selectable=True) for _ in range(7))
+        self.add(*self._lines)
+        self.body.addStretch(1)
+
+    def render_sentences(self, sentences: tuple[str, ...]) -> None:
+        """Show the sentences, one a paragraph."""
+        texts = sentences or ("The first steps will tell.",)
+        for index, line in enumerate(self._lines):
+            line.setText(texts[index] if index < len(texts) else "")
+            line.setVisible(index < len(texts))
+
+
+def _warnings(state: RunState) -> tuple[str, str, str]:
+    """Return the newest warning or recovery, how many there are, and all of them for the fold."""
+    events: list[Warned | Recovering] = [*state.warnings, *state.recoveries]
+    told = sorted(events, key=lambda event: event.time)
+    if not told:
+        return "", "", ""
+    texts = list(dict.fromkeys(event.message for event in told))
+    more = f"{len(texts) - 1} more below." if len(texts) > 1 else ""
+    return texts[-1], more, "\n".join(texts) if len(texts) > 1 else ""

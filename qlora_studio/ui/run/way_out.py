@@ -1,0 +1,44 @@
+"""What a failed run offers besides trying the same again, as a value: one button that makes it so. Pure; no Qt."""
+
+from dataclasses import dataclass
+
+from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
+from qlora_studio.core.run.run_state import RunState
+
+_FACTOR = 0.5
+
+
+@dataclass(frozen=True)
+class WayOut:
+    """A button's word, what it does, and the order that the resumed worker gets. `question` is asked before."""
+
+    label: str
+    tip: str
+    order: Command
+    question: str = ""
+
+    @property
+    def is_advised(self) -> bool:
+        """Whether it is the best way to go on; what is asked about first is the user's own risk."""
+        return not self.question
+
+
+def way_out(state: RunState) -> WayOut | None:
+    """Return what is offered after the run's failure, or None where resuming is all there is."""
+    kind = state.failure.kind if state.failure is not None else ""
+    if kind == "non_finite_loss":
+        where = f"step {state.checkpoint.step:,}" if state.checkpoint is not None else "the start"
+        return WayOut(
+            f"Go on from {where} with half the rate",
+            "Rolls back to the last good state and trains on with half the learning rate",
+            LowerRate(factor=_FACTOR),
+        )
+    if kind == "fingerprint_mismatch":
+        return WayOut(
+            "Go on all the same …",
+            "Trains on with what is there now, and keeps on record that it did",
+            AcceptChanges(),
+            question="The steps so far were taken with something else. What the run learns from here on may not fit "
+            "what it learned before, and it cannot be repeated from its settings. The run keeps a record of this.",
+        )
+    return None

@@ -1,0 +1,71 @@
+"""Connects the Run page to the runs: what it shows, and what its buttons ask of the worker."""
+
+from PySide6.QtCore import QObject, QUrl
+from PySide6.QtGui import QDesktopServices
+
+from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
+from qlora_studio.core.run.run_state import Phase
+from qlora_studio.ui.run.page import RunPage
+from qlora_studio.ui.run.way_out import WayOut
+from qlora_studio.ui.state.studio import Studio
+from qlora_studio.ui.window.dialogs import ask_end_worker, ask_go_on, ask_stop_unsaved
+from qlora_studio.ui.window.main_window import MainWindow
+from qlora_studio.ui.window.rail import StepState
+
+
+class RunWiring(QObject):
+    """The Run page with the runs behind it."""
+
+    def __init__(self, studio: Studio, window: MainWindow, page: RunPage) -> None:
+        super().__init__(window)
+        self._runs, self._window, self._page = studio.runs, window, page
+        studio.runs.changed.connect(self._on_runs_changed)
+        page.pause_requested.connect(lambda: self._runs.send(Pause()))
+        page.checkpoint_requested.connect(lambda: self._runs.send(SaveCheckpoint()))
+        page.evaluation_requested.connect(lambda: self._runs.send(EvaluateNow()))
+        page.resume_requested.connect(self._runs.go_on)
+        page.way_out_requested.connect(self._on_way_out_requested)
+        page.stop_requested.connect(self._on_stop_requested)
+        page.kill_requested.connect(self._on_kill_requested)
+        page.folder_requested.connect(self._on_folder_requested)
+        page.page_requested.connect(window.show_page)
+        window.status_line.clicked.connect(self._on_status_clicked)
+
+    def _on_runs_changed(self) -> None:
+        session = self._runs.shown
+        if session is None:
+            self._page.render_nothing()
+            return
+        self._page.render_run(session.store)
+        state = session.store.state
+        self._window.set_step("training", StepState.DONE)
+        done = StepState.DONE if state.phase == Phase.FINISHED or state.adapter_path else StepState.TODO
+        self._window.set_step("run", StepState.PROBLEM if state.phase == Phase.FAILED else done)
+        self._window.set_step("export", StepState.DONE if state.exports else StepState.TODO)
+
+    def _on_stop_requested(self, save: bool) -> None:
+        session = self._runs.shown
+        if session is None or session.store.config is None:
+            return
+        if save or ask_stop_unsaved(self._window, session.store.config.name):
+            self._runs.send(Stop(save=save))
+
+    def _on_way_out_requested(self, way: WayOut) -> None:
+        session = self._runs.shown
+        if session is None or session.store.config is None:
+            return
+        if not way.question or ask_go_on(self._window, session.store.config.name, way.question):
+            self._runs.resume(way.order)
+
+    def _on_kill_requested(self) -> None:
+        session = self._runs.shown
+        if session is not None and session.store.config and ask_end_worker(self._window, session.store.config.name):
+            self._runs.end_now()
+
+    def _on_folder_requested(self) -> None:
+        if self._runs.shown is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._runs.shown.folder.path)))
+
+    def _on_status_clicked(self) -> None:
+        if self._runs.shown is not None:
+            self._window.show_page("run")

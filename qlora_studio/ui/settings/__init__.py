@@ -1,0 +1,1 @@
+"""The Settings page, and what the program is made of."""

@@ -1,0 +1,111 @@
+"""The page of what the user chooses once, for all runs; and what the program is."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Signal
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QWidget
+
+from qlora_studio.storage.settings import Settings
+from qlora_studio.ui.kit.fact_grid import FactGrid
+from qlora_studio.ui.kit.fields import ComboBox, PathField
+from qlora_studio.ui.kit.plain_text import Label
+from qlora_studio.ui.kit.side_by_side import SideBySide
+from qlora_studio.ui.kit.widgets import Button, Card, Rule
+from qlora_studio.ui.window.page import Page
+
+_THEMES = {"system": "As the desktop", "light": "Light", "dark": "Dark"}
+_PRIVACY = (
+    "Everything stays on this machine. The program reports nothing, opens no port, and reaches the network only when "
+    "you ask for a model or a dataset of the hub, or upload an export. The libraries' own reporting is switched off."
+)
+
+
+class SettingsPage(Page):
+    """Shows the settings.
+
+    Signals:
+        settings_requested: values by name, as in `storage.settings.Settings`.
+        folder_requested: open a folder on the desktop.
+    """
+
+    name = "settings"
+    title = "Settings"
+
+    settings_requested = Signal(dict)
+    folder_requested = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_heading("Settings", "Chosen once, for all runs")
+        self.theme = ComboBox(_THEMES)
+        self.runs_dir = PathField("Where runs are kept", folder=True, caption="Folder of runs")
+        self.open_runs = Button("Show the runs", "small")
+        self.assumed = ComboBox({"": "The card of this machine"})
+        self.gpu = ComboBox({"": "The first"})
+        self.versions, self.folders = FactGrid(), FactGrid()
+        self._for_report = ""
+        self._build()
+        self._connect()
+
+    def render_settings(self, settings: Settings) -> None:
+        """Show the settings."""
+        self.theme.set_value(settings.theme)
+        self.runs_dir.set_text(str(settings.runs_path))
+        self.assumed.set_value(settings.assumed_gpu)
+        self.gpu.set_value(settings.gpu_uuid)
+
+    def render_cards(self, assumable: Sequence[str], present: dict[str, str]) -> None:
+        """Show the cards to assume, by name, and those of this machine: their names by uuid."""
+        chosen, watched = self.assumed.value(), self.gpu.value()
+        self.assumed.set_choices({"": "The card of this machine", **{name: name for name in assumable}})
+        self.assumed.set_value(chosen)
+        self.gpu.set_choices({"": "The first", **present})
+        self.gpu.set_value(watched)
+
+    def render_about(self, versions: Sequence[tuple[str, str]], folders: Sequence[tuple[str, str]]) -> None:
+        """Show versions, and where things are kept."""
+        self.versions.show_facts(versions)
+        self.folders.show_facts(folders)
+        self._for_report = "\n".join(f"{word}: {value}" for word, value in versions)
+
+    def _build(self) -> None:
+        self.body.addWidget(SideBySide(self._choices(), self._about()))
+        self.body.addStretch(1)
+
+    def _choices(self) -> Card:
+        card = Card("Choices")
+        for title, field, help in (
+            ("Appearance", self.theme, ""),
+            ("Folder of runs", self.runs_dir, "Runs that exist stay where they are."),
+            ("Judge estimates for", self.assumed, "A card that you plan to use, instead of the one in this machine."),
+            ("Watch", self.gpu, "Which card the panel shows where there are several."),
+        ):
+            self._add(card, title, field, help)
+        card.body.addStretch(1)
+        return card
+
+    def _add(self, card: Card, title: str, field: QWidget, help: str) -> None:
+        label = Label(title, "muted")
+        label.setBuddy(field)
+        field.setAccessibleName(title)
+        card.add(label, field)
+        if help:
+            card.add(Label(help, "caption", wrap=True))
+        card.body.addSpacing(6)
+
+    def _about(self) -> Card:
+        card = Card("About")
+        self.copy_button = Button("Copy", "quiet", tip="Copy the versions for a bug report")
+        card.add_header(self.copy_button)
+        card.add(self.versions, Rule(), self.folders, self.open_runs, Rule(), Label(_PRIVACY, "muted", wrap=True))
+        card.body.addStretch(1)
+        return card
+
+    def _connect(self) -> None:
+        self.copy_button.clicked.connect(lambda: QGuiApplication.clipboard().setText(self._for_report))
+        self.open_runs.clicked.connect(lambda: self.folder_requested.emit(self.runs_dir.text()))
+        self.theme.chosen.connect(lambda value: self.settings_requested.emit({"theme": value}))
+        self.runs_dir.edited.connect(lambda value: self.settings_requested.emit({"runs_dir": value}))
+        self.assumed.chosen.connect(lambda value: self.settings_requested.emit({"assumed_gpu": value}))
+        self.gpu.chosen.connect(lambda value: self.settings_requested.emit({"gpu_uuid": value}))

@@ -1,0 +1,1 @@
+"""The window shown to others: a sample run, screenshots, the self-test."""

@@ -1,0 +1,140 @@
+"""Keeps the estimate true to the draft: reads the model's files beside the event loop, then computes."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from qlora_studio.core.data.report import LengthStatistics
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.memory.estimate import Estimate
+from qlora_studio.core.memory.estimator import estimate
+from qlora_studio.core.memory.gpu_catalogue import GpuSpec
+from qlora_studio.core.memory.probe_record import ProbeRecord
+from qlora_studio.core.model.shape import ModelShape
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.models.location import ModelFacts, ModelLocation, locate_model, model_facts
+from qlora_studio.ui.state.background import Background
+
+_SETTLE_MILLISECONDS = 60
+
+
+class FoundModel(NamedTuple):
+    """A model and what its files say; no facts where it is not on this machine."""
+
+    location: ModelLocation
+    facts: ModelFacts | None
+
+
+@dataclass(frozen=True)
+class EstimatedCard:
+    """The card that is estimated for: whether there is one, of which kind, and what a probe taught of it."""
+
+    known: bool = False
+    spec: GpuSpec | None = None
+    probe: ProbeRecord | None = None
+
+
+class EstimateControl(QObject):
+    """Looks up the draft's model and estimates the draft.
+
+    Signals:
+        model_found: a FoundModel.
+        model_missing: a StudioError: there is no such model, or it is refused.
+        estimated: the Estimate of the draft, or None, and why there is none.
+    """
+
+    model_found = Signal(object)
+    model_missing = Signal(object)
+    estimated = Signal(object, str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: FoundModel | None = None
+        self.estimate: Estimate | None = None
+        self._lengths: LengthStatistics | None = None
+        self._config = RunConfig()
+        self._card = EstimatedCard()
+        self._asked: tuple[str, str] | None = None
+        self._look_up = Background(self)
+        self._look_up.answered.connect(self._on_look_up_answered)
+        self._look_up.failed.connect(self._on_look_up_failed)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_SETTLE_MILLISECONDS)
+        self._timer.timeout.connect(self._compute)
+
+    def take_config(self, config: RunConfig) -> None:
+        """Estimate another draft; look its model up where that is another one."""
+        self._config = config
+        source = (config.model.source, config.model.revision)
+        if source != self._asked:
+            self.look_again()
+        else:
+            self._timer.start()
+
+    def take_lengths(self, lengths: LengthStatistics | None) -> None:
+        """Estimate with the longest row or pack of the data, None where they are not known."""
+        if lengths != self._lengths:
+            self._lengths = lengths
+            self._timer.start()
+
+    @property
+    def row_tokens(self) -> int | None:
+        """The longest sequence that the draft would train, None where it is not known."""
+        training = self._config.training
+        if self._lengths is None:
+            return None
+        return self._lengths.sequence_tokens(packing=training.packing, max_length=training.max_length)
+
+    def take_card(self, card: EstimatedCard) -> None:
+        """Estimate for another card, or for none: then without the context that a card would need."""
+        if card != self._card:
+            self._card = card
+            self._timer.start()
+
+    def look_again(self) -> None:
+        """Read the model's files again: a download may have ended."""
+        source, revision = self._asked = (self._config.model.source, self._config.model.revision)
+        self.found = None
+        if source:
+            self._look_up.ask(_find, source, revision)
+        else:
+            self._look_up.forget()
+            self._tell(None, "Choose a model to see what it takes.")
+
+    def _on_look_up_answered(self, found: FoundModel) -> None:
+        self.found = found
+        self.model_found.emit(found)
+        self._compute()
+
+    def _on_look_up_failed(self, error: StudioError) -> None:
+        self.model_missing.emit(error)
+        self._tell(None, error.message)
+
+    def _compute(self) -> None:
+        if self.found is None:
+            return
+        facts = self.found.facts
+        if facts is None:
+            self._tell(None, "Download the model to see what it takes.")
+        elif facts.shape is None:
+            self._tell(None, f"There is no formula for {facts.architecture} yet.")
+        else:
+            self._tell(self._estimate(facts.shape), "")
+
+    def _estimate(self, shape: ModelShape) -> Estimate:
+        card = self._card
+        context = None if card.known else 0
+        return estimate(
+            self._config, shape, row_tokens=self.row_tokens, context_bytes=context, gpu=card.spec, probe=card.probe
+        )
+
+    def _tell(self, result: Estimate | None, why_not: str) -> None:
+        self.estimate = result
+        self.estimated.emit(result, why_not)
+
+
+def _find(source: str, revision: str) -> FoundModel:
+    location = locate_model(source, revision)
+    return FoundModel(location, model_facts(location) if location.path is not None else None)

@@ -1,0 +1,77 @@
+"""Threads that follow a worker from the window's side. They contain no training: the worker is another process."""
+
+import threading
+
+from PySide6.QtCore import QObject, QThread, Signal
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.commands import Command
+from qlora_studio.core.run.events import Failed
+from qlora_studio.jobs.run_follower import RunFollower
+from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
+from qlora_studio.storage.runs.run_folder import RunFolder
+
+_STOP_MILLISECONDS = 5000
+
+
+class JobThread(QThread):
+    """Follows one job and re-emits its events in the window's thread.
+
+    With `start_it` it starts the worker first; without, it re-attaches to one that lives, or replays one that ended.
+
+    Signals:
+        events_received: a tuple of events, in order, none skipped.
+    """
+
+    events_received = Signal(tuple)
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        start_it: bool,
+        orders: tuple[Command, ...] = (),
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.folder = folder
+        self.process: WorkerProcess | None = None
+        self._start_it = start_it
+        self._orders = orders
+        self._leaving = threading.Event()
+
+    def run(self) -> None:
+        """Start the worker where that is asked, and emit its events until its session ends."""
+        try:
+            if self._start_it:
+                self.process = start_worker(self.folder, orders=self._orders)
+            for batch in RunFollower(self.folder, self.process).batches(self._leaving):
+                self.events_received.emit(batch)
+        except StudioError as error:
+            failed = Failed(kind=error.kind, message=error.message, advice=error.advice, detail=error.detail)
+            self.events_received.emit((failed,))
+
+    def send(self, command: Command) -> None:
+        """Ask something of the worker. Raises StudioError or OSError where its folder cannot be written."""
+        self.folder.send(command)
+
+    def leave(self) -> None:
+        """Stop following; the worker goes on. Returns when the thread has ended."""
+        self._leaving.set()
+        self.wait(_STOP_MILLISECONDS)
+
+
+class TrainingThread(JobThread):
+    """Owns a training run from the window's side: starts its worker, or re-attaches to it, and follows it."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        start_it: bool | None = None,
+        orders: tuple[Command, ...] = (),
+        parent: QObject | None = None,
+    ) -> None:
+        """`start_it` of None means: re-attach where a worker lives. `orders` are the worker's first commands."""
+        start_it = not folder.is_busy() if start_it is None else start_it
+        super().__init__(folder, start_it=start_it, orders=orders, parent=parent)

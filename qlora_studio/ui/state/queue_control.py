@@ -1,0 +1,93 @@
+"""The queue behind the window: starts the runs that wait one after another, and sums up when the last has ended."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.jobs.queue_runner import QueueRunner, queue_summary
+from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.run_queue import RunQueue
+
+_TICK_MILLISECONDS = 1500
+
+
+class QueueControl(QObject):
+    """Looks after the queue of a folder of runs while the window is open; a closed window leaves it waiting.
+
+    Signals:
+        changed: other runs wait, or for another reason.
+        started: a run was started; carries its folder.
+        ended: the last run of the queue has ended; carries the summary, one sentence.
+        failed: what was asked could not be done; carries a StudioError.
+    """
+
+    changed = Signal()
+    started = Signal(object)
+    ended = Signal(str)
+    failed = Signal(object)
+
+    def __init__(self, runs: Path, free_bytes: Callable[[], int | None], is_idle: Callable[[], bool]) -> None:
+        super().__init__()
+        self._queue = RunQueue(runs)
+        self._runner = QueueRunner(self._queue, free_bytes)
+        self._is_idle = is_idle
+        self._started: list[RunFolder] = []
+        self._clock = QTimer(self)
+        self._clock.setInterval(_TICK_MILLISECONDS)
+        self._clock.timeout.connect(self.tick)
+
+    def begin(self) -> None:
+        """Look after the queue from now on."""
+        self._clock.start()
+
+    def end(self) -> None:
+        """Start nothing any more; what runs goes on."""
+        self._clock.stop()
+
+    def waiting(self) -> tuple[str, ...]:
+        """Return the folders that wait, first first."""
+        return tuple(run.path for run in self._queue.runs())
+
+    def reason(self) -> str:
+        """Return what the first one waits for, where it could otherwise start."""
+        return self._runner.waiting_for
+
+    def add(self, folder: RunFolder, needed_bytes: int = 0) -> None:
+        """Put a run at the end of the queue."""
+        self._queue.add(folder, needed_bytes)
+        self.changed.emit()
+
+    def add_new(self, create: Callable[[], RunFolder], needed_bytes: int) -> RunFolder | None:
+        """Create a run and put it at the end of the queue; None where that cannot be."""
+        try:
+            folder = create()
+        except StudioError as error:
+            self.failed.emit(error)
+            return None
+        self.add(folder, needed_bytes)
+        return folder
+
+    def remove(self, folder: RunFolder) -> None:
+        """Take a run out of the queue."""
+        self._queue.remove(folder)
+        self.changed.emit()
+
+    def tick(self) -> None:
+        """Start the next run where its turn has come."""
+        before = self._runner.waiting_for
+        if self._is_idle():
+            process = self._runner.start_next()
+            if process is not None:
+                self._started.append(process.folder)
+                self.started.emit(process.folder)
+                self.changed.emit()
+        for _, error in self._runner.failures:
+            self.failed.emit(error)
+        self._runner.failures.clear()
+        if before != self._runner.waiting_for:
+            self.changed.emit()
+        if self._started and self._runner.current is None and self._is_idle() and not self.waiting():
+            folders, self._started = self._started, []
+            self.ended.emit(queue_summary(folders))

@@ -1,0 +1,163 @@
+"""The runs that the window follows: starts, resumes, asks and leaves their workers. The Run page shows one of them."""
+
+from pathlib import Path
+
+from PySide6.QtCore import QObject, Signal
+
+from qlora_studio.core.errors import InvalidRunConfig, StudioError
+from qlora_studio.core.run.commands import Command, Resume, Stop
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_config_text import problems_before_start
+from qlora_studio.jobs.worker_ending import end_worker
+from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
+from qlora_studio.ui.state.background import Background
+from qlora_studio.ui.state.job_thread import TrainingThread
+from qlora_studio.ui.state.run_store import RunStore
+
+
+class RunSession(QObject):
+    """A run with its store and, while it is followed, its thread."""
+
+    def __init__(self, folder: RunFolder, config: RunConfig, parent: QObject) -> None:
+        super().__init__(parent)
+        self.folder = folder
+        self.store = RunStore()
+        self.store.open(folder, config)
+        self.follower: TrainingThread | None = None
+
+    def follow(self, *, start_it: bool, orders: tuple[Command, ...] = ()) -> None:
+        """Follow the run from its first event; with `start_it`, start its worker, with `orders` to begin with."""
+        self.leave()
+        self.store.open(self.folder, self.store.config)
+        self.follower = TrainingThread(self.folder, start_it=start_it, orders=orders, parent=self)
+        self.follower.events_received.connect(self.store.take)
+        self.follower.start()
+
+    def leave(self) -> None:
+        """Stop following; the worker goes on."""
+        if self.follower is not None:
+            self.follower.events_received.disconnect(self.store.take)
+            self.store.forget()
+            self.follower.leave()
+            self.follower = None
+
+    def is_at_work(self) -> bool:
+        """Whether a worker is at work, or about to be."""
+        return self.follower is not None and self.follower.isRunning() and not self._is_over()
+
+    def _is_over(self) -> bool:
+        state = self.store.state
+        return state.phase.is_over and state.last_event > 0
+
+
+class RunControl(QObject):
+    """All runs that are followed, and which of them is shown.
+
+    Signals:
+        changed: the shown run changed, or another one is shown.
+        worked: a run that is at work changed.
+        failed: what was asked could not be done; carries a StudioError.
+    """
+
+    changed = Signal()
+    worked = Signal()
+    failed = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sessions: dict[Path, RunSession] = {}
+        self._ending = Background(self)
+        self.shown: RunSession | None = None
+
+    def start(self, config: RunConfig, runs: Path) -> bool:
+        """Create a run and start it; return whether that went well."""
+        try:
+            if problems := problems_before_start(config):
+                raise InvalidRunConfig(problems)
+            folder = create_run_folder(runs, config)
+        except StudioError as error:
+            self.failed.emit(error)
+            return False
+        return self.open(folder, start_it=True)
+
+    def open(self, folder: RunFolder, *, start_it: bool = False, orders: tuple[Command, ...] = ()) -> bool:
+        """Show a run: live where its worker lives, else as it was; with `start_it`, go on with it, by `orders`."""
+        path = folder.path.resolve()
+        session = self._sessions.get(path)
+        if session is None:
+            try:
+                session = RunSession(folder, folder.config(), self)
+            except StudioError as error:
+                self.failed.emit(error)
+                return False
+            session.store.changed.connect(lambda session=session: self._on_store_changed(session))
+            self._sessions[path] = session
+        self._show(session)
+        if start_it or session.follower is None:
+            session.follow(start_it=start_it, orders=orders)
+        return True
+
+    def forget(self, folder: RunFolder) -> None:
+        """Show the run no more, and follow it no more."""
+        session = self._sessions.pop(folder.path.resolve(), None)
+        if session is not None:
+            session.leave()
+            self.shown = None if self.shown is session else self.shown
+            session.deleteLater()
+            self.changed.emit()
+
+    def resume(self, *orders: Command) -> None:
+        """Go on with the shown run from its newest safe checkpoint; `orders` are what its worker is told first."""
+        if self.shown is not None and not self.shown.is_at_work():
+            self.open(self.shown.folder, start_it=True, orders=orders)
+
+    def send(self, command: Command) -> None:
+        """Ask something of the shown run's worker."""
+        if self.shown is not None:
+            self._send(self.shown, command)
+
+    def end_now(self) -> None:
+        """End the shown run's worker without its help; its checkpoints stay."""
+        if self.shown is not None and self.shown.store.state.pid:
+            self._ending.ask(end_worker, self.shown.folder, self.shown.store.state.pid)
+
+    def go_on(self) -> None:
+        """Go on with the shown run: tell a worker that waits for space, or start one from the newest checkpoint."""
+        if self.shown is not None and self.shown.is_at_work():
+            self.send(Resume())
+        else:
+            self.resume()
+
+    def stop_all(self) -> None:
+        """Ask every worker to save and end."""
+        for session in self.at_work():
+            self._send(session, Stop(save=True))
+
+    def at_work(self) -> tuple[RunSession, ...]:
+        """Return the runs whose workers are at work."""
+        return tuple(session for session in self._sessions.values() if session.is_at_work())
+
+    def leave_all(self) -> None:
+        """Stop following; the workers go on."""
+        for session in self._sessions.values():
+            session.leave()
+
+    def _show(self, session: RunSession) -> None:
+        before, self.shown = self.shown, session
+        if before is not None and before is not session and not before.is_at_work():
+            self._sessions.pop(before.folder.path.resolve(), None)
+            before.leave()
+            before.deleteLater()
+        self.changed.emit()
+
+    def _send(self, session: RunSession, command: Command) -> None:
+        try:
+            session.folder.send(command)
+        except OSError as error:
+            text = f"Cannot write to {session.folder.path}: {error.strerror or error}."
+            self.failed.emit(StudioError(text, kind="not_writable", advice="Check the folder's permissions."))
+
+    def _on_store_changed(self, session: RunSession) -> None:
+        if session is self.shown:
+            self.changed.emit()
+        self.worked.emit()

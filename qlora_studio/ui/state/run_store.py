@@ -1,0 +1,87 @@
+"""What the window knows of one run, or of another job: the state and the metric series of its events."""
+
+import time
+from collections import deque
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from qlora_studio.core.run.events import CheckpointSaved, Event
+from qlora_studio.core.run.metric_history import MetricHistory
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_state import RunState, reduce
+from qlora_studio.storage.runs.run_folder import RunFolder
+
+_TURN_SECONDS = 0.01  # of applying events, between which the window answers
+_TELL_SECONDS = 0.1  # between two tellings of a replay
+
+
+class RunStore(QObject):
+    """Applies events in their order. Live view and replay are the same calls.
+
+    Signals:
+        changed: state or history are others now; once per batch.
+        events_applied: the batch itself, for those who follow a stream such as a chat's words.
+    """
+
+    changed = Signal()
+    events_applied = Signal(tuple)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder: RunFolder | None = None
+        self.config: RunConfig | None = None
+        self.state = RunState()
+        self.history = MetricHistory()
+        self.checkpoints: tuple[int, ...] = ()
+        self._waiting: deque[Event] = deque()
+        self._told = 0.0
+        self._more = QTimer(self)
+        self._more.setInterval(0)
+        self._more.timeout.connect(self._apply_some)
+
+    def open(self, folder: RunFolder | None, config: RunConfig | None = None) -> None:
+        """Begin anew with another folder, before its events come."""
+        self.forget()
+        self.folder, self.config = folder, config
+        self.state, self.history = RunState(), MetricHistory()
+        self.checkpoints = ()
+        self.changed.emit()
+
+    def take(self, events: tuple[Event, ...]) -> None:
+        """Apply events bit by bit where there are many: a replay has thousands, and the window answers meanwhile."""
+        self._waiting.extend(events)
+        if not self._more.isActive():
+            self._apply_some()
+
+    def forget(self) -> None:
+        """Let go of what was taken and not applied yet."""
+        self._waiting.clear()
+        self._more.stop()
+
+    def apply(self, events: tuple[Event, ...]) -> None:
+        """Apply a batch of events at once."""
+        for event in events:
+            self._apply_one(event)
+        self.events_applied.emit(events)
+        self.changed.emit()
+
+    def _apply_some(self) -> None:
+        until = time.monotonic() + _TURN_SECONDS
+        some: list[Event] = []
+        while self._waiting and (not some or time.monotonic() < until):
+            some.append(event := self._waiting.popleft())
+            self._apply_one(event)
+        if self._waiting:
+            self._more.start()
+        else:
+            self._more.stop()
+        self.events_applied.emit(tuple(some))
+        if not self._waiting or time.monotonic() - self._told > _TELL_SECONDS:
+            self._told = time.monotonic()
+            self.changed.emit()
+
+    def _apply_one(self, event: Event) -> None:
+        self.state = reduce(self.state, event)
+        self.history.apply(event)
+        if isinstance(event, CheckpointSaved):
+            self.checkpoints = (*self.checkpoints, event.step)

@@ -1,0 +1,40 @@
+"""What the bottom line says, of the run that is at work, or of the one that is shown."""
+
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_state import Phase, RunState
+from qlora_studio.ui.run.view import (
+    eta_text,
+    is_kept_awake,
+    phase_text,
+    phase_tone,
+    progress_share,
+    progress_text,
+    risk_text,
+)
+from qlora_studio.ui.window.status_line import Status
+
+
+def run_status(state: RunState, config: RunConfig | None, now: float, *, others: int = 0) -> Status:
+    """Return the status of a run. `others` is how many more runs are at work."""
+    if config is None or (state.phase == Phase.NEW and not state.last_event and not others):
+        return Status()
+    more = [f"{others} more at work"] if others else []
+    if state.phase.is_over:
+        steps = [f"{state.step:,} steps"] if state.step else []
+        return Status(phase_text(state), config.name, facts=" · ".join(steps + more), tone=phase_tone(state.phase))
+    awake = "kept awake" if is_kept_awake(state) else ""
+    facts = [text for text in (progress_text(state), eta_text(state), awake, *more) if text]
+    return Status(
+        what=phase_text(state),
+        subject=config.name,
+        share=progress_share(state),
+        facts=" · ".join(facts),
+        at_risk=risk_text(state, now),
+        tone=phase_tone(state.phase),
+        busy=True,
+    )
+
+
+def job_status(what: str, subject: str, state: RunState) -> Status:
+    """Return the status of an export or a download."""
+    return Status(what, subject, share=progress_share(state), facts=progress_text(state), tone="accent", busy=True)

@@ -1,0 +1,144 @@
+"""The program behind the window: settings, draft, runs, jobs, card. `app.py` connects it to the pages."""
+
+import time
+from pathlib import Path
+
+from PySide6.QtCore import QObject, Signal
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.commands import Stop
+from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder, run_folders
+from qlora_studio.storage.settings import Settings, cache_path, save_settings
+from qlora_studio.ui.state.background import Background
+from qlora_studio.ui.state.draft import DraftStore
+from qlora_studio.ui.state.estimates import EstimateControl
+from qlora_studio.ui.state.gpu_store import GpuStore
+from qlora_studio.ui.state.job_control import JobControl
+from qlora_studio.ui.state.queue_control import QueueControl
+from qlora_studio.ui.state.run_control import RunControl
+from qlora_studio.ui.state.status import job_status, run_status
+from qlora_studio.ui.window.status_line import Status
+
+
+class Studio(QObject):
+    """Everything that is not a widget, and nothing that trains.
+
+    Signals:
+        failed: something that was asked could not be done; carries a StudioError.
+        settings_changed: the user's settings are others now.
+    """
+
+    failed = Signal(object)
+    settings_changed = Signal(object)
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.draft = DraftStore()
+        self.runs = RunControl()
+        self.estimates = EstimateControl()
+        self.gpu = GpuStore()
+        self.data, self.export, self.chat, self.download = JobControl(), JobControl(), JobControl(), JobControl()
+        self.upload = JobControl()
+        self.queue = QueueControl(settings.runs_path, self._free_bytes, lambda: not self.runs.at_work())
+        self.queue.started.connect(lambda folder: self.runs.open(folder))
+        self.queue.failed.connect(self.failed)
+        self._search = Background(self)
+        self._search.answered.connect(self._on_search_answered)
+        for part in (self.runs, self.data, self.export, self.chat, self.download, self.upload):
+            part.failed.connect(self.failed)
+        self.draft.changed.connect(self.estimates.take_config)
+        self.runs.worked.connect(self._watch_worker)
+
+    @property
+    def jobs_path(self) -> Path:
+        """Where jobs without a run of their own work."""
+        return cache_path() / "jobs"
+
+    def begin(self) -> None:
+        """Sample the card, take up the draft of last time, and find the runs that are at work."""
+        self.gpu.start(self.settings.gpu_uuid)
+        last = {"model.source": self.settings.last_model, "data.path": self.settings.last_data}
+        self.draft.set_values({path: value for path, value in last.items() if value})
+        self._search.ask(_busy_runs, self.settings.runs_path)
+        self.queue.begin()
+
+    def start_draft(self) -> bool:
+        """Start the draft as a run; return whether that went well."""
+        config = self.draft.config
+        if not self.runs.start(config, self.settings.runs_path):
+            return False
+        self.change_settings(last_model=config.model.source, last_data=config.data.path)
+        return True
+
+    def queue_draft(self) -> bool:
+        """Put the draft into the queue as a run of its own; return whether that went well."""
+        estimate = self.estimates.estimate
+        needed = estimate.total_bytes if estimate is not None else 0
+        config, runs = self.draft.config, self.settings.runs_path
+        return self.queue.add_new(lambda: create_run_folder(runs, config), needed) is not None
+
+    def change_settings(self, **values: object) -> None:
+        """Change and save settings."""
+        self.settings = Settings.model_validate(self.settings.model_dump() | values)
+        try:
+            save_settings(self.settings)
+        except StudioError as error:
+            self.failed.emit(error)
+        self.settings_changed.emit(self.settings)
+
+    def status(self) -> Status:
+        """Return what the bottom line says now."""
+        working = self.runs.at_work()
+        shown = self.runs.shown
+        if working or shown is None:
+            session = shown if shown in working else (working[0] if working else None)
+        else:
+            session = shown
+        if not working:
+            for what, job in (("Exporting", self.export), ("Uploading", self.upload), ("Downloading", self.download)):
+                if job.is_at_work():
+                    return job_status(what, "", job.store.state)
+        if session is None:
+            return Status()
+        return run_status(session.store.state, session.store.config, time.time(), others=max(0, len(working) - 1))
+
+    def names_at_work(self) -> tuple[str, ...]:
+        """Return what a closing window leaves at work."""
+        names = [session.store.config.name for session in self.runs.at_work() if session.store.config]
+        names += ["An export"] if self.export.is_at_work() else []
+        names += ["An upload"] if self.upload.is_at_work() else []
+        return tuple(names)
+
+    def end(self) -> None:
+        """Leave the runs to themselves, end the small jobs and the sampling."""
+        self.queue.end()
+        self.runs.leave_all()
+        for job in (self.data, self.chat, self.download):
+            job.end()
+        for job in (self.export, self.upload):
+            job.leave()
+        self.gpu.stop()
+
+    def stop_work(self) -> None:
+        """Ask everything at work to save and end."""
+        self.runs.stop_all()
+        for job in (self.export, self.upload):
+            if job.is_at_work():
+                job.send(Stop(save=True))
+
+    def _free_bytes(self) -> int | None:
+        sample = self.gpu.sample
+        return sample.free_bytes if sample is not None and sample.available else None
+
+    def _watch_worker(self) -> None:
+        working = self.runs.at_work()
+        self.gpu.watch_worker(working[0].store.state.pid or None if working else None)
+
+    def _on_search_answered(self, folders: list[RunFolder]) -> None:
+        for folder in reversed(folders):
+            self.runs.open(folder)
+
+
+def _busy_runs(runs: Path) -> list[RunFolder]:
+    return [folder for folder in run_folders(runs) if folder.is_busy()]

@@ -1,0 +1,126 @@
+"""Forms out of the run config's own field metadata: label, help, unit, bounds and choices are said once, in core."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QWidget
+
+from qlora_studio.core.errors import Problem
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.setting import SettingInfo
+from qlora_studio.ui.kit.widgets import Button, Card, Rule, column
+from qlora_studio.ui.training.setting_line import SettingLine
+
+
+class SettingsSection(Card):
+    """The settings of one section as lines; the advanced ones are folded.
+
+    Signals:
+        changed: the user changed a setting: its path, and the value, or the text where it is no value.
+    """
+
+    changed = Signal(str, object)
+
+    def __init__(self, title: str, settings: Sequence[SettingInfo]) -> None:
+        super().__init__(title)
+        self.lines = {info.path: SettingLine(info) for info in settings}
+        self.body.setSpacing(0)
+        plain = [info.path for info in settings if not info.advanced]
+        advanced = [info.path for info in settings if info.advanced]
+        self._fill(self, plain)
+        self._advanced = QWidget()
+        self._advanced.setVisible(False)
+        self._advanced_box = column(self._advanced, spacing=0)
+        self._fill_box(advanced, first_rule=bool(plain))
+        self.fold = Button(f"Advanced ({len(advanced)})", "quiet", checkable=True)
+        self.fold.setAccessibleName(f"Advanced settings of {title}")
+        self.fold.toggled.connect(self._advanced.setVisible)
+        self.add_header(self.fold)
+        self.fold.setVisible(bool(advanced))
+        self.add(self._advanced)
+        self.body.addStretch(1)
+        for line in self.lines.values():
+            line.changed.connect(self.changed)
+
+    def _fill(self, card: Card, paths: Iterable[str]) -> None:
+        for number, path in enumerate(paths):
+            if number:
+                card.add(Rule())
+            card.add(self.lines[path])
+
+    def _fill_box(self, paths: Iterable[str], *, first_rule: bool) -> None:
+        for number, path in enumerate(paths):
+            if number or first_rule:
+                self._advanced_box.addWidget(Rule())
+            self._advanced_box.addWidget(self.lines[path])
+
+    def unfold_for(self, path: str) -> None:
+        """Show the advanced settings where `path` is one of them."""
+        if path in self.lines and self.lines[path].info.advanced:
+            self.fold.setChecked(True)
+
+
+class SettingsForm(QWidget):
+    """Sections in `columns` side by side; all of them show one config.
+
+    Signals:
+        changed: as a section's.
+    """
+
+    changed = Signal(str, object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sections: list[SettingsSection] = []
+        self._problems: dict[str, str] = {}
+
+    def add_section(self, title: str, settings: Sequence[SettingInfo]) -> SettingsSection:
+        """Make a section; the caller places it."""
+        section = SettingsSection(title, settings)
+        section.changed.connect(self.changed)
+        self.sections.append(section)
+        return section
+
+    def line(self, path: str) -> SettingLine:
+        """Return the line of a setting."""
+        return next(section.lines[path] for section in self.sections if path in section.lines)
+
+    def render_config(self, config: RunConfig) -> None:
+        """Show the values of a config. A text that was refused stays, with its problem, until it is corrected."""
+        for path, line in self._lines():
+            if not (line.has_problem() and line.is_pending()):
+                line.show_value(value_at(config, path))
+                line.show_problem("")
+
+    def render_problems(self, problems: Sequence[Problem]) -> tuple[Problem, ...]:
+        """Show each problem at its field; return those that have no field here."""
+        by_path = {problem.field: problem.message for problem in problems}
+        for path, line in self._lines():
+            if path in by_path:
+                line.show_problem(by_path[path])
+        for section in self.sections:
+            for path in by_path:
+                section.unfold_for(path)
+        known = {path for path, _ in self._lines()}
+        return tuple(problem for problem in problems if problem.field not in known)
+
+    def forget_refused(self) -> None:
+        """Let go of texts that were refused: another config comes whole."""
+        for _, line in self._lines():
+            line.show_problem("")
+
+    def refused(self) -> tuple[Problem, ...]:
+        """Return the problems of texts that stand in a field and are no value."""
+        return tuple(Problem(path, line.problem()) for path, line in self._lines() if line.is_pending())
+
+    def _lines(self) -> list[tuple[str, SettingLine]]:
+        return [item for section in self.sections for item in section.lines.items()]
+
+
+def value_at(config: RunConfig, path: str) -> Any:
+    """Return the value of `section.field`."""
+    value: Any = config
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value

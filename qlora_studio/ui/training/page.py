@@ -1,0 +1,191 @@
+"""The page of the settings: a form out of the run config's own fields, what follows from them, and Start."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QLineEdit, QWidget
+
+from qlora_studio.core.data.report import DataReport
+from qlora_studio.core.errors import InvalidRunConfig, Problem
+from qlora_studio.core.run.run_config import DatasetSource, RunConfig, all_settings
+from qlora_studio.storage.runs.drive_space import DriveSpace
+from qlora_studio.ui.data.view import datasets_title
+from qlora_studio.ui.kit.disk_lines import DiskLines
+from qlora_studio.ui.kit.fields import ComboBox
+from qlora_studio.ui.kit.plain_text import Label
+from qlora_studio.ui.kit.side_by_side import SideBySide
+from qlora_studio.ui.kit.tiles import TileGrid
+from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, StatTile, column, row
+from qlora_studio.ui.model.view import model_title
+from qlora_studio.ui.training.form import SettingsForm
+from qlora_studio.ui.training.view import tiles
+from qlora_studio.ui.window.page import GUTTER, Page
+
+_ON_DATA_PAGE = (*DatasetSource.model_fields, "more", "duplicates", "bad_rows")
+_ELSEWHERE = (*(f"data.{name}" for name in _ON_DATA_PAGE), "export.formats")  # on other pages
+_LEFT = {"lora": "What is learned", "quantization": "The base on the card", "data": "What is held out"}
+_RIGHT = {
+    "training": "How it is learned",
+    "evaluation": "Measuring on the way",
+    "checkpoint": "Keeping the work safe",
+    "export": "At the end",
+}
+
+
+@dataclass(frozen=True)
+class PresetLine:
+    """A preset as a button."""
+
+    name: str
+    title: str
+    description: str
+
+
+class TrainingPage(Page):
+    """Shows the draft as a form.
+
+    Signals:
+        setting_requested: a setting by its path, and its value.
+        preset_requested: take a preset by its name.
+        start_requested: start the draft as a run.
+    """
+
+    name = "training"
+    title = "Training"
+
+    setting_requested = Signal(str, object)
+    preset_requested = Signal(str)
+    start_requested = Signal()
+    queue_requested = Signal()
+
+    def __init__(self, *, at_once: bool = True) -> None:
+        """Build the page; not `at_once`, its `steps` are left to the caller."""
+        super().__init__()
+        self._config = RunConfig()
+        self._report: DataReport | None = None
+        self.queue_button = Button("Add to queue", tip="It starts by itself when the runs before it have ended")
+        self.add_action(self.queue_button)
+        self.start_button = PrimaryButton("Start training")
+        self.add_action(self.start_button)
+        self.form = SettingsForm()
+        self.run_name = QLineEdit()
+        self.run_name.setAccessibleName("Name of the run")
+        self.run_name.setMaxLength(80)
+        self.run_name.setMinimumWidth(100)
+        self.run_name.setMaximumWidth(240)
+        self.presets = ComboBox()
+        self.presets.setAccessibleName("Preset")
+        self.presets.setMinimumWidth(120)
+        self.presets.setMaximumWidth(220)
+        self._preset_words: dict[str, str] = {}
+        self.disk = DiskLines()
+        self._tiles = tuple(StatTile(tile.title) for tile in tiles(self._config, None))
+        self.steps = self._build()
+        if at_once:
+            for _ in self.steps:
+                pass
+
+    def _connect(self) -> None:
+        self.form.changed.connect(self.setting_requested)
+        self.presets.chosen.connect(self._on_preset_chosen)
+        self.run_name.editingFinished.connect(self._on_name_edited)
+        self.start_button.clicked.connect(self._on_start_clicked)
+        self.queue_button.clicked.connect(self.queue_requested)
+        self.render_config(self._config)
+
+    def render_config(self, config: RunConfig) -> None:
+        """Show the draft."""
+        self._config = config
+        self.form.render_config(config)
+        if self.run_name.text() != config.name:
+            self.run_name.setText(config.name)
+        model, data = config.model.source, config.data.path
+        parts = [model_title(model) if model else "no model yet", datasets_title(config) if data else "no dataset yet"]
+        self.set_heading("Training", " · ".join(parts))
+        self._render_tiles()
+
+    def render_dataset(self, report: DataReport | None) -> None:
+        """Take the number of rows for the steps; None where the data was not looked through."""
+        self._report = report
+        self._render_tiles()
+
+    def render_drives(self, drives: Sequence[DriveSpace]) -> None:
+        """Show what the run will write, drive by drive."""
+        self.disk.show_drives(drives)
+
+    def render_presets(self, presets: Sequence[PresetLine]) -> None:
+        """Offer presets to begin with."""
+        self._preset_words = {preset.name: preset.description for preset in presets}
+        self.presets.set_choices({"": "Presets …", **{preset.name: preset.title for preset in presets}})
+        self.presets.setVisible(bool(presets))
+
+    def render_problems(self, problems: Sequence[Problem]) -> None:
+        """Show every problem at its field, and those without a field here on top."""
+        elsewhere = self.form.render_problems(problems)
+        if elsewhere:
+            self.show_error(InvalidRunConfig(elsewhere))
+            lines = "\n".join(problem.message for problem in elsewhere)
+            self.notice.show_message(lines, "Then start again." if len(elsewhere) > 1 else "")
+        elif not problems:
+            self.clear_error()
+
+    def render_busy(self, busy: bool) -> None:
+        """Say on the button whether a run is at work already."""
+        self.start_button.setText("Start beside the other" if busy else "Start training")
+
+    def _on_start_clicked(self) -> None:
+        self.clear_error()
+        refused = self.form.refused()
+        if refused:
+            titles = {info.path: info.title for info in all_settings()}
+            words = "\n".join(f"{titles.get(item.field, item.field)}: {item.message}" for item in refused)
+            self.notice.show_message("Some settings are not right yet.", words)
+            return
+        self.start_requested.emit()
+
+    def _on_preset_chosen(self, name: str) -> None:
+        self._preset_note.setText(self._preset_words.get(name, ""))
+        self._preset_note.setVisible(bool(name))
+        if not name:
+            return
+        self.form.forget_refused()
+        self.clear_error()
+        self.preset_requested.emit(name)
+
+    def _on_name_edited(self) -> None:
+        if self.run_name.text().strip() != self._config.name:
+            self.setting_requested.emit("name", self.run_name.text().strip())
+
+    def _render_tiles(self) -> None:
+        for tile, view in zip(self._tiles, tiles(self._config, self._report), strict=True):
+            tile.show_value(view.value, view.note, view.tone)
+
+    def _build(self) -> Iterator[None]:
+        card = Card()
+        line = row(spacing=12)
+        label = Label("Name of the run", "muted")
+        label.setBuddy(self.run_name)
+        line.addWidget(label)
+        line.addWidget(self.run_name, 2)
+        line.addStretch(1)
+        line.addWidget(self.presets, 2)
+        card.body.addLayout(line)
+        self._preset_note = Label("", "caption", wrap=True)
+        self._preset_note.hide()
+        card.add(self._preset_note)
+        self.body.addWidget(card)
+        self.body.addWidget(TileGrid(self._tiles, columns=(5, 3), least=128))
+        self.body.addWidget(self.disk)
+        yield
+        left, right = QWidget(), QWidget()
+        for whole, sections in ((left, _LEFT), (right, _RIGHT)):
+            box = column(whole, spacing=GUTTER)
+            for name, title in sections.items():
+                infos = [info for info in all_settings() if info.section == name and info.path not in _ELSEWHERE]
+                box.addWidget(self.form.add_section(title, infos))
+                yield
+            box.addStretch(1)
+        self.body.addWidget(SideBySide(left, right, breakpoint=640))
+        self.body.addStretch(1)
+        self._connect()

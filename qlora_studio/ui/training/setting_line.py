@@ -1,0 +1,204 @@
+"""One setting: its title and help at the left, its field at the right, and below them what is wrong with it."""
+
+from typing import Any
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QFocusEvent
+from PySide6.QtWidgets import QLineEdit, QPlainTextEdit, QWidget
+
+from qlora_studio.core.run.setting import SettingInfo
+from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox, number_text
+from qlora_studio.ui.kit.plain_text import Label, set_style_property, set_tooltip
+from qlora_studio.ui.kit.widgets import column, row
+
+WIDTH = 168
+_TINY = 0.001  # a number below this is written, not stepped
+
+
+class SettingLine(QWidget):
+    """A setting of the run config.
+
+    Signals:
+        changed: its path, and the new value, or the text where it is no value.
+    """
+
+    changed = Signal(str, object)
+
+    def __init__(self, info: SettingInfo) -> None:
+        super().__init__()
+        self.info = info
+        self._problem = ""
+        self._pending = False
+        self.field = _field_for(info)
+        self.field.setAccessibleName(info.title)
+        self.field.setAccessibleDescription(info.help)
+        set_tooltip(self.field, _tip(info))
+        self._message = Label("", "small", wrap=True)
+        self._message.set_tone("bad")
+        self._message.hide()
+        self._build()
+        _connect(self.field, self._on_field_changed)
+
+    def value(self) -> Any:
+        """Return what stands in the field."""
+        return _read(self.field, self.info)
+
+    def show_value(self, value: Any) -> None:
+        """Show a value, without a signal."""
+        self._pending = False
+        self.field.blockSignals(True)
+        _write(self.field, value)
+        self.field.blockSignals(False)
+
+    def show_problem(self, message: str) -> None:
+        """Say what is wrong, below the field; an empty message ends it."""
+        self._problem = message
+        self._pending = self._pending and bool(message)
+        self._message.setText(message[:1].upper() + message[1:])
+        self._message.setVisible(bool(message))
+        set_style_property(self.field, "invalid", "true" if message else "false")
+
+    def problem(self) -> str:
+        """Return what is wrong, or nothing."""
+        return self._problem
+
+    def has_problem(self) -> bool:
+        """Whether something is wrong."""
+        return bool(self._problem)
+
+    def is_pending(self) -> bool:
+        """Whether the field shows something that the config has not."""
+        return self._pending and self.has_problem()
+
+    def _on_field_changed(self) -> None:
+        self.show_problem("")
+        self._pending = True
+        self.changed.emit(self.info.path, self.value())
+
+    def _build(self) -> None:
+        outer = column(self, margins=(0, 9, 0, 9), spacing=4)
+        words = column(spacing=1)
+        title = Label(self.info.title, wrap=True)
+        title.setBuddy(self.field)
+        words.addWidget(title)
+        words.addWidget(Label(self.info.help, "caption", wrap=True))
+        if isinstance(self.field, QPlainTextEdit):
+            outer.addLayout(words)
+            outer.addWidget(self.field)
+        else:
+            across = row(spacing=16)
+            across.addLayout(words, 1)
+            across.addWidget(self.field, 0, Qt.AlignmentFlag.AlignVCenter)
+            outer.addLayout(across)
+        outer.addWidget(self._message)
+
+
+class ListEdit(QPlainTextEdit):
+    """Several texts, one a line. `done` is emitted when the focus leaves a changed text."""
+
+    done = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before = ""
+        self.setTabChangesFocus(True)
+        self.setFixedHeight(64)
+        self.setPlaceholderText("One a line")
+
+    def texts(self) -> list[str]:
+        """Return the lines that are not empty."""
+        return [line.strip() for line in self.toPlainText().splitlines() if line.strip()]
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        """Remember the text."""
+        self._before = self.toPlainText()
+        super().focusInEvent(event)
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        """Tell of a changed text."""
+        super().focusOutEvent(event)
+        if self.toPlainText() != self._before:
+            self.done.emit()
+
+
+def _field_for(info: SettingInfo) -> QWidget:
+    field: QWidget
+    if info.choices:
+        field = ComboBox(info.choices)
+    elif info.kind is bool:
+        return CheckBox()
+    elif info.kind is int:
+        field = SpinBox(int(info.minimum or 0), int(info.maximum or 2**31 - 1), unit=info.unit)
+    elif info.kind is float and not (0 < abs(info.default) < _TINY):
+        field = NumberBox(info.minimum or 0.0, 1e9 if info.maximum is None else info.maximum, unit=info.unit)
+    elif info.kind is list:
+        return ListEdit()
+    else:
+        field = QLineEdit()
+    field.setFixedWidth(WIDTH)
+    return field
+
+
+def _connect(field: QWidget, changed: Any) -> None:
+    match field:
+        case ComboBox():
+            field.chosen.connect(lambda _value: changed())
+        case CheckBox():
+            field.toggled.connect(lambda _checked: changed())
+        case SpinBox() | NumberBox():
+            field.valueChanged.connect(lambda _value: changed())
+        case QLineEdit():
+            field.editingFinished.connect(lambda: changed() if field.isModified() else None)
+        case ListEdit():
+            field.done.connect(changed)
+
+
+def _read(field: QWidget, info: SettingInfo) -> Any:
+    match field:
+        case ComboBox():
+            return field.value()
+        case CheckBox():
+            return field.isChecked()
+        case SpinBox() | NumberBox():
+            return field.value()
+        case ListEdit():
+            return field.texts()
+        case QLineEdit():
+            return _number(field.text()) if info.kind is float else field.text().strip()
+    raise TypeError(type(field))
+
+
+def _write(field: QWidget, value: Any) -> None:
+    match field:
+        case ComboBox():
+            field.set_value(str(value))
+        case CheckBox():
+            field.setChecked(bool(value))
+        case SpinBox() | NumberBox():
+            field.setValue(value)
+        case ListEdit():
+            if field.texts() != list(value):
+                field.setPlainText("\n".join(str(item) for item in value))
+        case QLineEdit():
+            text = number_text(value) if isinstance(value, float) else str(value)
+            if text != field.text():
+                field.setText(text)
+            field.setModified(False)
+
+
+def _number(text: str) -> float | str:
+    """A text that is no number goes on as it is: the config says what is wrong with it."""
+    try:
+        return float(text)
+    except ValueError:
+        return text.strip()
+
+
+def _tip(info: SettingInfo) -> str:
+    bounds = []
+    if info.minimum is not None:
+        bounds.append(f"from {number_text(float(info.minimum))}")
+    if info.maximum is not None:
+        bounds.append(f"to {number_text(float(info.maximum))}")
+    lines = [info.help, " ".join([*bounds, info.unit]).strip(), f"{info.path} in run.toml"]
+    return "\n".join(line for line in lines if line)

@@ -1,0 +1,99 @@
+"""What the Training page computes while a form is filled: batches, steps and tokens. Pure."""
+
+import math
+from dataclasses import dataclass
+
+from qlora_studio.core.data.report import DataReport
+from qlora_studio.core.quantity import count_text
+from qlora_studio.core.run.run_config import RunConfig
+
+
+@dataclass(frozen=True)
+class TileView:
+    """A tile: what, how much, and a word about it."""
+
+    title: str
+    value: str
+    note: str = ""
+    tone: str = ""
+
+
+def steps_per_epoch(config: RunConfig, report: DataReport | None) -> int | None:
+    """Return the optimizer steps of one pass over the training rows, None where the rows are not known."""
+    rows = _sequences(config, report)
+    if not rows:
+        return None
+    batches = math.ceil(rows / config.training.batch_size)
+    return max(1, math.ceil(batches / config.training.gradient_accumulation))
+
+
+def total_steps(config: RunConfig, report: DataReport | None) -> int | None:
+    """Return the optimizer steps of the whole run, None where the rows are not known."""
+    if config.training.max_steps:
+        return config.training.max_steps
+    per_epoch = steps_per_epoch(config, report)
+    return None if per_epoch is None else math.ceil(config.training.epochs * per_epoch)
+
+
+def tiles(config: RunConfig, report: DataReport | None) -> tuple[TileView, ...]:
+    """Return the tiles above the form."""
+    training = config.training
+    batch = f"{training.batch_size} × {training.gradient_accumulation} rows a step"
+    per_epoch, total = steps_per_epoch(config, report), total_steps(config, report)
+    unknown = "check the data first" if config.data.path else "choose a dataset first"
+    return (
+        TileView("Effective batch", f"{config.effective_batch:,}", batch),
+        TileView("Steps per epoch", _count(per_epoch), f"{report.rows.per_epoch:,} rows" if report else unknown),
+        TileView("Steps in all", _count(total), _ends(config)),
+        TileView("Evaluations", _count(_evaluations(config, total)), _held_out(config, report)),
+        TileView("Tokens to learn from", *_tokens(config, report, per_epoch, total)),
+    )
+
+
+def _sequences(config: RunConfig, report: DataReport | None) -> int:
+    if report is None:
+        return 0
+    if config.training.packing and report.lengths and config.training.max_length == report.lengths.max_length:
+        return report.lengths.packs
+    if config.training.packing and report.lengths:  # about
+        share = report.rows.per_epoch / max(1, report.lengths.rows)
+        return math.ceil(report.lengths.tokens_per_epoch * min(1.0, share) / config.training.max_length)
+    return report.rows.per_epoch
+
+
+def _ends(config: RunConfig) -> str:
+    if config.training.max_steps:
+        return "as set in Steps"
+    epochs = config.training.epochs
+    return f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+
+
+def _evaluations(config: RunConfig, total: int | None) -> int | None:
+    if total is None:
+        return None
+    if not config.data.evaluation_share and config.data.evaluation is None:
+        return 0
+    every = config.evaluation.every_steps
+    return 2 + ((total - 1) // every if every else 0)
+
+
+def _held_out(config: RunConfig, report: DataReport | None) -> str:
+    if report and report.rows.evaluation:
+        return f"of {report.rows.evaluation:,} rows"
+    return (
+        f"of {config.data.evaluation_share:.0%} of the rows" if config.data.evaluation_share else "nothing is held out"
+    )
+
+
+def _tokens(config: RunConfig, report: DataReport | None, per_epoch: int | None, total: int | None) -> tuple[str, str]:
+    lengths = report.lengths if report else None
+    if lengths is None or not per_epoch or not total:
+        return "–", ""
+    share = report.rows.training / max(1, lengths.rows) if report else 1.0
+    known = sum(source.trained_tokens for source in report.sources) if report else 0
+    trained = known or lengths.trained_tokens * min(1.0, share)
+    return count_text(round(trained * total / per_epoch)), f"{lengths.trained_share:.0%} of what is read"
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"

@@ -1,0 +1,105 @@
+"""The questions that are asked before something ends, or goes on otherwise than it began."""
+
+from enum import Enum, auto
+
+from PySide6.QtWidgets import QMessageBox, QWidget
+
+from qlora_studio.ui.kit.plain_text import message_box
+
+
+class Closing(Enum):
+    """What the user wants of the runs when the window closes."""
+
+    KEEP = auto()
+    STOP_AND_SAVE = auto()
+    CANCEL = auto()
+
+
+class Discarding(Enum):
+    """What the user wants of a run that broke off."""
+
+    KEEP = auto()
+    TRASH = auto()
+    CANCEL = auto()
+
+
+def ask_discard(parent: QWidget, name: str) -> Discarding:
+    """Ask what becomes of a run that broke off."""
+    more = "Kept, it stays in the list and can be resumed or exported later. In the trash, its checkpoints go with it."
+    box = message_box(parent, "Discard a run", f"What is to become of {name}?", more)
+    keep = box.addButton("Keep it for later", QMessageBox.ButtonRole.AcceptRole)
+    trash = box.addButton("Move to the trash", QMessageBox.ButtonRole.DestructiveRole)
+    cancel = box.addButton("Cancel", QMessageBox.ButtonRole.RejectRole)
+    box.setDefaultButton(keep)
+    box.setEscapeButton(cancel)
+    box.exec()
+    chosen = {keep: Discarding.KEEP, trash: Discarding.TRASH}
+    return next((choice for button, choice in chosen.items() if box.clickedButton() is button), Discarding.CANCEL)
+
+
+def ask_closing(parent: QWidget, names: tuple[str, ...]) -> Closing:
+    """Ask what becomes of what runs."""
+    one = len(names) == 1
+    what = f"{names[0]} is still at work." if one else f"{len(names)} runs are still at work."
+    more = (
+        "It goes on without the window, and the next start shows it again."
+        if one
+        else ("They go on without the window, and the next start shows them again.")
+    )
+    box = message_box(parent, "Close QLoRA Studio", what, more)
+    keep = box.addButton("Keep training", QMessageBox.ButtonRole.AcceptRole)
+    stop = box.addButton("Stop and save", QMessageBox.ButtonRole.DestructiveRole)
+    cancel = box.addButton("Cancel", QMessageBox.ButtonRole.RejectRole)
+    box.setDefaultButton(keep)
+    box.setEscapeButton(cancel)
+    box.exec()
+    if box.clickedButton() is keep:
+        return Closing.KEEP
+    return Closing.STOP_AND_SAVE if box.clickedButton() is stop else Closing.CANCEL
+
+
+def ask_end_worker(parent: QWidget, name: str) -> bool:
+    """Ask whether a worker that may not answer is to be ended from outside."""
+    return _ask(
+        parent,
+        "End the worker",
+        f"End the worker of {name} now?",
+        "For a worker that does not answer. It is told to end, and killed after five seconds. Checkpoints stay.",
+        "End it",
+    )
+
+
+def ask_go_on(parent: QWidget, name: str, question: str) -> bool:
+    """Ask whether a run is to go on although its base model or dataset is another one now."""
+    return _ask(parent, "Something has changed", f"Go on with {name} all the same?", question, "Go on")
+
+
+def ask_other_base(parent: QWidget, name: str) -> bool:
+    """Ask whether a run is to be exported on a base that is not the one of its training."""
+    return _ask(
+        parent,
+        "Another base model",
+        f"Export {name} on another base all the same?",
+        "The adapter was trained on other weights: what comes out may answer badly. The export keeps a record of it.",
+        "Export all the same",
+    )
+
+
+def ask_stop_unsaved(parent: QWidget, name: str) -> bool:
+    """Ask whether what a run learned since its last checkpoint may be thrown away."""
+    return _ask(
+        parent,
+        "Stop without saving",
+        f"Stop {name} without saving?",
+        "What it learned since its last checkpoint is lost. Checkpoints stay, and the run can be resumed from them.",
+        "Stop without saving",
+    )
+
+
+def _ask(parent: QWidget, title: str, question: str, more: str, yes: str) -> bool:
+    box = message_box(parent, title, question, more)
+    accept = box.addButton(yes, QMessageBox.ButtonRole.DestructiveRole)
+    cancel = box.addButton("Cancel", QMessageBox.ButtonRole.RejectRole)
+    box.setDefaultButton(cancel)
+    box.exec()
+    return box.clickedButton() is accept

@@ -1,0 +1,106 @@
+"""The one window: the rail, the open page, the GPU panel and the status line. It holds widgets and no truth."""
+
+from PySide6.QtCore import QRect, QTimer, Signal
+from PySide6.QtGui import QCloseEvent, QGuiApplication, QResizeEvent
+from PySide6.QtWidgets import QMainWindow, QStackedWidget, QWidget
+
+from qlora_studio.ui.kit.widgets import column, row
+from qlora_studio.ui.window.page import Page
+from qlora_studio.ui.window.rail import Rail, StepState
+from qlora_studio.ui.window.status_line import StatusLine
+
+STEPS = ("model", "data", "training", "run", "export")
+LAST = "settings"
+SIZE = (1440, 900)
+SMALLEST = (1024, 640)
+NARROW = 1200
+RAIL_WIDTHS = (184, 152)  # usual, narrow
+PANEL_WIDTHS = (316, 272)
+
+
+class MainWindow(QMainWindow):
+    """Rail · page · GPU panel, above one status line.
+
+    Signals:
+        page_shown: the name of the page that came to the front.
+        close_requested: the user wants to close; the window stays until `close_now`.
+    """
+
+    page_shown = Signal(str)
+    close_requested = Signal()
+
+    def __init__(self, gpu_panel: QWidget) -> None:
+        super().__init__()
+        self.setWindowTitle("QLoRA Studio")
+        self.setMinimumSize(*SMALLEST)
+        self.rail = Rail()
+        self.status_line = StatusLine()
+        self.gpu_panel = gpu_panel
+        self.pages: dict[str, Page] = {}
+        self._stack = QStackedWidget()
+        self._may_close = False
+        self._build()
+        self.rail.chosen.connect(self.show_page)
+        self.resize_for(QGuiApplication.primaryScreen().availableGeometry())
+
+    def add_page(self, page: Page) -> None:
+        """Add a page and its entry in the rail; the order of the calls is the order of the rail."""
+        number = STEPS.index(page.name) + 1 if page.name in STEPS else None
+        self.rail.add(page.name, page.title, number=number, last=page.name == LAST)
+        self.pages[page.name] = page
+        self._stack.addWidget(page)
+
+    def show_page(self, name: str) -> None:
+        """Bring a page to the front."""
+        page = self.pages[name]
+        self._stack.setCurrentWidget(page)
+        self.rail.select(name)
+        page.on_shown()
+        self.page_shown.emit(name)
+
+    def current_page(self) -> Page:
+        """Return the page at the front."""
+        page = self._stack.currentWidget()
+        assert isinstance(page, Page)
+        return page
+
+    def set_step(self, name: str, state: StepState) -> None:
+        """Show in the rail where a step of the work stands."""
+        self.rail.set_state(name, state)
+
+    def close_now(self) -> None:
+        """Close without asking again."""
+        self._may_close = True
+        self.close()
+
+    def resize_for(self, screen: QRect) -> None:
+        """Take the usual size, or what the screen has."""
+        self.resize(min(SIZE[0], max(SMALLEST[0], screen.width())), min(SIZE[1], max(SMALLEST[1], screen.height())))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave the page more room in a narrow window."""
+        super().resizeEvent(event)
+        narrow = event.size().width() < NARROW
+        self.rail.setFixedWidth(RAIL_WIDTHS[narrow])
+        self.gpu_panel.setFixedWidth(PANEL_WIDTHS[narrow])
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Ask before closing; whoever listens to `close_requested` decides."""
+        if self._may_close:
+            super().closeEvent(event)
+            return
+        event.ignore()
+        QTimer.singleShot(0, self.close_requested.emit)  # after this event: within it, Qt closes nothing
+
+    def _build(self) -> None:
+        whole = QWidget()
+        across = row(whole, spacing=0)
+        across.addWidget(self.rail)
+        right = column(spacing=0)
+        middle = row(spacing=0)
+        middle.addWidget(self._stack, 1)
+        middle.addWidget(self.gpu_panel)
+        right.addLayout(middle, 1)
+        right.addWidget(self.status_line)
+        across.addLayout(right, 1)
+        self.setCentralWidget(whole)

@@ -1,0 +1,49 @@
+"""Tells the user that something has ended while they looked elsewhere."""
+
+from PySide6.QtCore import QObject
+from PySide6.QtWidgets import QApplication, QSystemTrayIcon, QWidget
+
+from qlora_studio.ui.run.view import phase_text
+from qlora_studio.ui.state.run_control import RunSession
+from qlora_studio.ui.state.studio import Studio
+
+_SECONDS = 10
+
+
+class Notifier:
+    """Notifies through the desktop where it can, and by the window's own mark in any case."""
+
+    def __init__(self, window: QWidget) -> None:
+        self._window = window
+        self._tray: QSystemTrayIcon | None = None
+
+    def tell(self, title: str, text: str) -> None:
+        """Say something, unless the user looks at the window anyway."""
+        if self._window.isActiveWindow():
+            return
+        QApplication.alert(self._window)
+        if not QSystemTrayIcon.isSystemTrayAvailable() or not QSystemTrayIcon.supportsMessages():
+            return
+        if self._tray is None:
+            self._tray = QSystemTrayIcon(self._window.windowIcon(), self._window)
+        self._tray.show()
+        self._tray.showMessage(title, text, self._window.windowIcon(), _SECONDS * 1000)
+
+
+class EndingNotifier(QObject):
+    """Tells when a run has ended, and when the queue is done."""
+
+    def __init__(self, studio: Studio, window: QWidget) -> None:
+        super().__init__(window)
+        self._studio = studio
+        self._notifier = Notifier(window)
+        self._working: tuple[RunSession, ...] = ()
+        studio.runs.worked.connect(self._on_runs_worked)
+        studio.queue.ended.connect(lambda text: self._notifier.tell("QLoRA Studio", text))
+
+    def _on_runs_worked(self) -> None:
+        working = self._studio.runs.at_work()
+        for session in self._working:
+            if session not in working and session.store.config is not None:
+                self._notifier.tell(session.store.config.name, phase_text(session.store.state))
+        self._working = working

@@ -1,0 +1,102 @@
+"""The base of every page, and how a page is made.
+
+A page is a `Page` subclass in its own module (`model_page.py` / `ModelPage`). It holds no truth and knows no process:
+
+- class attributes `name` (`"model"`, also its key in the window and in the tests) and `title` (the word in the rail);
+- `__init__(self)` builds its widgets into `self.body` (a vertical layout that scrolls) and its buttons by
+  `add_action`;
+- `render_…(state)` methods show what they are given, again and again; they never emit a signal;
+- what the user asks for leaves as a signal named `…_requested`, with plain values or core's models as arguments.
+
+`ui/app.py` alone creates the pages, connects `changed` signals of stores to `render_…` and `…_requested`
+signals to what fulfils them. `on_shown` is called each time the page comes to the front: the place to build what is
+slow (a plot).
+
+What pages get and whom their wishes reach: `draft_store.DraftStore` is the run config being edited (`set_value(path,
+value)`); `run_store.RunStore` holds state and history of a run or of any job; `training_thread.JobThread` starts and
+follows a worker; `background.Background` makes slow calls beside the event loop. Pages that need such an object live
+from signals all the same: `app.py` stands between.
+
+Make every text with `plain_text.Label`; use `widgets` and `fields`; give every input an accessible name.
+"""
+
+from collections.abc import Iterator
+
+from PySide6.QtWidgets import QFrame, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+
+from qlora_studio.ui.kit.plain_text import ElidedLabel
+from qlora_studio.ui.kit.scrolled_content import ScrolledContent
+from qlora_studio.ui.kit.widgets import ErrorNotice, column, row
+
+MARGIN = 20
+GUTTER = 14
+
+
+class Page(QWidget):
+    """A heading with a line below it and buttons at its right, a notice for errors, and content that scrolls."""
+
+    name = ""
+    title = ""
+    steps: Iterator[None] = iter(())  # what is still to be built, where a page was asked not to do it all at once
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setAccessibleName(self.title)
+        self._heading = ElidedLabel(self.title, "heading")
+        self._subtitle = ElidedLabel("", "subtitle")
+        self._actions = row()
+        self._actions.setSpacing(12)
+        self.notice = ErrorNotice()
+        self.body = self._scrolled()
+
+    def set_heading(self, heading: str, subtitle: str = "") -> None:
+        """Show what the page is about, and a line of facts below."""
+        self._heading.setText(heading)
+        self._subtitle.setText(subtitle)
+        self._subtitle.setVisible(bool(subtitle))
+
+    def add_action(self, button: QPushButton) -> None:
+        """Put a button at the right of the heading; the last added stands outermost."""
+        self._actions.addWidget(button)
+
+    def show_error(self, error: Exception) -> None:
+        """Show an error below the heading until `clear_error`."""
+        self.notice.show_error(error)
+        self._scroll.ensureWidgetVisible(self.notice)
+
+    def clear_error(self) -> None:
+        """Hide the error."""
+        self.notice.clear()
+
+    def on_shown(self) -> None:
+        """Called each time the page comes to the front."""
+
+    def on_closing(self) -> None:
+        """Called once, before the window closes."""
+
+    def _scrolled(self) -> QVBoxLayout:
+        content = ScrolledContent()
+        outer = column(content, margins=(MARGIN, MARGIN, MARGIN, MARGIN), spacing=GUTTER)
+        outer.addLayout(self._head())
+        outer.addWidget(self.notice)
+        body = column(spacing=GUTTER)
+        outer.addLayout(body, 1)
+        self._scroll = QScrollArea()
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFrameShape(QFrame.Shape.NoFrame)
+        self._scroll.setWidget(content)
+        column(self).addWidget(self._scroll)
+        return body
+
+    def _head(self) -> QVBoxLayout:
+        head = row(spacing=16)
+        words = column(spacing=2)
+        words.addWidget(self._heading)
+        words.addWidget(self._subtitle)
+        self._subtitle.hide()
+        head.addLayout(words, 1)
+        head.addLayout(self._actions)
+        whole = column(spacing=0)
+        whole.addLayout(head)
+        self._heading.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        return whole

@@ -1,0 +1,189 @@
+"""The narrow rail at the left: the steps of the work in their order, then the places to look things up."""
+
+from enum import StrEnum
+
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QFont, QKeySequence, QPainter, QPainterPath, QPaintEvent, QPen, QShortcut
+from PySide6.QtWidgets import QAbstractButton, QButtonGroup, QSizePolicy, QWidget
+
+from qlora_studio.ui.kit.plain_text import Label, set_tooltip
+from qlora_studio.ui.kit.theme import Theme, active_theme, sans_font
+from qlora_studio.ui.kit.widgets import Rule, column
+
+_BADGE = 18.0
+
+
+class StepState(StrEnum):
+    """Where a step of the work stands."""
+
+    TODO = "to do"
+    DONE = "done"
+    PROBLEM = "needs attention"
+
+
+class RailButton(QAbstractButton):
+    """An entry of the rail: a badge with its number, a check or an icon, and a word."""
+
+    def __init__(self, name: str, title: str, number: int | None) -> None:
+        super().__init__()
+        self.name = name
+        self._number = number
+        self._state = StepState.TODO
+        self.setText(title)
+        self.setCheckable(True)
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setAttribute(Qt.WidgetAttribute.WA_Hover)
+        self._describe()
+
+    def set_state(self, state: StepState) -> None:
+        """Show where the step stands."""
+        if state != self._state:
+            self._state = state
+            self._describe()
+            self.update()
+
+    def sizeHint(self) -> QSize:
+        """Return the size of an entry."""
+        return QSize(132, 36)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Paint the surface, the badge and the word."""
+        theme, painter = active_theme(), QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        self._paint_surface(painter, theme)
+        self._paint_badge(painter, theme, QRectF(10, (self.height() - _BADGE) / 2, _BADGE, _BADGE))
+        weight = QFont.Weight.DemiBold if self.isChecked() else QFont.Weight.Medium
+        painter.setFont(sans_font(13, weight))
+        painter.setPen(theme.color("accent" if self.isChecked() else "text"))
+        words = QRectF(38, 0, self.width() - 42, self.height())
+        painter.drawText(words, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, self.text())
+        painter.end()
+
+    def _paint_surface(self, painter: QPainter, theme: Theme) -> None:
+        area = QRectF(self.rect()).adjusted(1, 1, -1, -1)
+        painter.setPen(Qt.PenStyle.NoPen)
+        if self.isChecked() or self.underMouse():
+            painter.setBrush(theme.color("selection" if self.isChecked() else "hover"))
+            painter.drawRoundedRect(area, 6, 6)
+        if self.hasFocus():
+            painter.setPen(QPen(theme.color("accent"), 1.5))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.drawRoundedRect(area, 6, 6)
+
+    def _paint_badge(self, painter: QPainter, theme: Theme, area: QRectF) -> None:
+        if self._number is None:
+            _paint_icon(painter, theme, self.name, area, self.isChecked())
+            return
+        token = {StepState.DONE: "ok", StepState.PROBLEM: "bad"}.get(self._state, "")
+        ink = token or ("accent" if self.isChecked() else "muted")
+        painter.setPen(QPen(theme.color(token or ("accent" if self.isChecked() else "control_line")), 1.2))
+        painter.setBrush(theme.color(token) if token else Qt.BrushStyle.NoBrush)
+        painter.drawEllipse(area.adjusted(0.6, 0.6, -0.6, -0.6))
+        if self._state == StepState.DONE:
+            painter.setPen(_round_pen(theme, "panel", 1.7))
+            painter.drawPath(_lines(area, [(0.28, 0.52), (0.44, 0.67), (0.72, 0.36)]))
+            return
+        painter.setFont(sans_font(11, QFont.Weight.DemiBold))
+        painter.setPen(theme.color("panel" if token else ink))
+        text = "!" if self._state == StepState.PROBLEM else str(self._number)
+        painter.drawText(area, Qt.AlignmentFlag.AlignCenter, text)
+
+    def _describe(self) -> None:
+        step = "" if self._number is None else f"step {self._number}, {self._state.value}"
+        self.setAccessibleName(self.text())
+        self.setAccessibleDescription(step)
+
+
+class Rail(QWidget):
+    """All entries. Emits `chosen` with the name of the page that the user picked."""
+
+    chosen = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self.setProperty("surface", "panel")
+        self._buttons: dict[str, RailButton] = {}
+        self._group = QButtonGroup(self)
+        self._group.setExclusive(True)
+        box = column(self, margins=(10, 18, 10, 14), spacing=0)
+        brand = Label("QLoRA Studio", "brand")
+        brand.setContentsMargins(10, 0, 0, 14)
+        box.addWidget(brand)
+        self._steps, self._places, self._last = column(spacing=1), column(spacing=1), column(spacing=1)
+        box.addLayout(self._steps)
+        box.addSpacing(11)
+        box.addWidget(Rule())
+        box.addSpacing(11)
+        box.addLayout(self._places)
+        box.addStretch(1)
+        box.addLayout(self._last)
+
+    def add(self, name: str, title: str, *, number: int | None = None, last: bool = False) -> None:
+        """Add an entry: a numbered step, a place, or the one at the bottom."""
+        button = RailButton(name, title, number)
+        (self._last if last else self._places if number is None else self._steps).addWidget(button)
+        self._group.addButton(button)
+        self._buttons[name] = button
+        button.clicked.connect(lambda _checked=False, name=name: self.chosen.emit(name))
+        keys = f"Ctrl+{len(self._buttons)}"
+        QShortcut(QKeySequence(keys), self, button.click)
+        set_tooltip(button, f"{title} ({keys})")
+
+    def select(self, name: str) -> None:
+        """Mark an entry as the page that is open."""
+        self._buttons[name].setChecked(True)
+
+    def set_state(self, name: str, state: StepState) -> None:
+        """Show where a step stands."""
+        self._buttons[name].set_state(state)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all entries, in their order."""
+        return tuple(self._buttons)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Paint the surface and the line at its right edge."""
+        theme, painter = active_theme(), QPainter(self)
+        painter.fillRect(self.rect(), theme.color("panel"))
+        painter.fillRect(self.width() - 1, 0, 1, self.height(), theme.color("line"))
+        painter.end()
+
+
+def _paint_icon(painter: QPainter, theme: Theme, name: str, area: QRectF, checked: bool) -> None:
+    painter.setPen(_round_pen(theme, "accent" if checked else "muted", 1.4))
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    match name:
+        case "chat":
+            painter.drawRoundedRect(area.adjusted(2, 3, -2, -5), 3, 3)
+            painter.drawPath(_lines(area, [(0.32, 0.74), (0.32, 0.92), (0.52, 0.74)]))
+        case "runs":
+            for y in (0.26, 0.5, 0.74):
+                painter.drawPath(_lines(area, [(0.14, y), (0.18, y)]))
+                painter.drawPath(_lines(area, [(0.34, y), (0.88, y)]))
+        case _:
+            for y, knob in ((0.3, 0.64), (0.7, 0.36)):
+                painter.drawPath(_lines(area, [(0.12, y), (0.88, y)]))
+                painter.setBrush(theme.color("panel"))
+                painter.drawEllipse(_at(area, knob, y), 2.4, 2.4)
+                painter.setBrush(Qt.BrushStyle.NoBrush)
+
+
+def _round_pen(theme: Theme, token: str, width: float) -> QPen:
+    pen = QPen(theme.color(token), width)
+    pen.setCapStyle(Qt.PenCapStyle.RoundCap)
+    pen.setJoinStyle(Qt.PenJoinStyle.RoundJoin)
+    return pen
+
+
+def _lines(area: QRectF, points: list[tuple[float, float]]) -> QPainterPath:
+    path = QPainterPath(_at(area, *points[0]))
+    for point in points[1:]:
+        path.lineTo(_at(area, *point))
+    return path
+
+
+def _at(area: QRectF, x: float, y: float) -> QPointF:
+    return QPointF(area.left() + x * area.width(), area.top() + y * area.height())

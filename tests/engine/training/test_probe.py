@@ -1,0 +1,95 @@
+"""The probe takes a real step and a real evaluation on the longest rows, and leaves no trace of them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from transformers import set_seed
+
+from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.data.prepared import prepare_datasets
+from qlora_studio.engine.model.adapted import attach_adapters, load_base
+from qlora_studio.engine.model.base import tokenizer_of
+from qlora_studio.engine.model.device import choose_device
+from qlora_studio.engine.training.probe import probe
+from qlora_studio.engine.training.setup import build_trainer
+from qlora_studio.engine.training.trainer import StudioTrainer
+from tests.engine.training_run import make_run
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture
+def trainer(tiny_llama: Path, tmp_path: Path) -> Any:
+    """A trainer over the tiny model as a run makes it, before its first step."""
+    folder = make_run(tmp_path, tiny_llama, "training.max_steps=2", "checkpoint.every_steps=0")
+    context, config = JobContext(folder), folder.config()
+    tokenizer = tokenizer_of(tiny_llama)
+    data = prepare_datasets(config, tokenizer, context)
+    device = choose_device(config, context)
+    set_seed(config.training.seed)
+    model = attach_adapters(load_base(tiny_llama, config, device), config)
+    yield build_trainer(
+        model=model,
+        tokenizer=tokenizer,
+        training=data.training,
+        evaluation=data.evaluation,
+        config=config,
+        device=device,
+        context=context,
+        checkpoint_facts={},
+    )
+    context.close()
+
+
+def _weights(trainer: StudioTrainer) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in trainer.model.named_parameters() if value.requires_grad}
+
+
+def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_probe_steps_and_evaluates_on_the_longest_rows_and_leaves_everything_as_it_was(
+    trainer: StudioTrainer,
+) -> None:
+    before, random_state, training = _weights(trainer), torch.get_rng_state(), trainer.model.training
+    steps: list[bool] = []
+    lengths: list[tuple[bool, int]] = []
+    hook = register_optimizer_step_post_hook(lambda *_: steps.append(not _equal(before, _weights(trainer))))
+    watch = trainer.model.register_forward_pre_hook(
+        lambda model, args, kwargs: lengths.append((model.training, kwargs["input_ids"].shape[1])), with_kwargs=True
+    )
+    probed = probe(trainer)
+    hook.remove()
+    watch.remove()
+    longest = {name: max(map(len, data["input_ids"])) for name, data in _datasets(trainer).items()}
+    assert steps == [True], "the probe took no step that changes the weights"
+    assert lengths == [(True, longest["training"]), (False, longest["evaluation"])]
+    assert (probed.rows, probed.tokens) == (2, longest["training"])
+    assert _equal(before, _weights(trainer))
+    assert torch.equal(random_state, torch.get_rng_state())
+    assert trainer.optimizer is None
+    assert trainer.model.training is training
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+
+
+def test_a_run_after_a_probe_learns_what_it_learns_without_one(trainer: StudioTrainer) -> None:
+    begin, random_state = _weights(trainer), torch.get_rng_state()
+    probe(trainer)
+    trainer.train()
+    probed = _weights(trainer)
+    for name, value in trainer.model.named_parameters():
+        if name in begin:
+            value.data.copy_(begin[name])
+    torch.set_rng_state(random_state)
+    trainer.optimizer = trainer.lr_scheduler = None
+    trainer.train()
+    assert not _equal(begin, probed)
+    assert _equal(probed, _weights(trainer))
+
+
+def _datasets(trainer: StudioTrainer) -> dict[str, Any]:
+    return {"training": trainer.train_dataset, "evaluation": trainer.eval_dataset}

@@ -1,0 +1,219 @@
+"""Exports of a run, verified: right ones pass every check, and each way of being wrong is noticed."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.events import Exported, Reported
+from qlora_studio.core.run.job import VerifyJob
+from qlora_studio.engine.context import JobContext, JobStopped
+from qlora_studio.engine.export.export import export_run
+from qlora_studio.engine.verification import job as verify_job
+from qlora_studio.storage.runs.checkpoint_folder import MANIFEST, sha256_of
+from qlora_studio.storage.runs.run_folder import RunFolder
+from tests.engine.finished_run import make_run
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> JobContext:
+    (tmp_path / "job").mkdir()
+    return JobContext(RunFolder(tmp_path / "job"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def exported(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One export of each shape, made once; tests copy what they spoil."""
+    folder = tmp_path_factory.mktemp("job")
+    formats = ["safetensors", "gguf:q8_0", "ollama:bf16", "adapter", "gguf_adapter"]
+    events = export_run(run, formats=formats, context=JobContext(RunFolder(folder)))
+    return {event.format: Path(event.path) for event in events}
+
+
+def verify(path: Path, run: RunFolder, context: JobContext, **more: Any) -> dict[str, Any]:
+    verify_job.run(VerifyJob(path=str(path), run_dir=str(run.path), **more), context)
+    events = [event for event in context.folder.events() if isinstance(event, Reported)]
+    return next(event.report for event in reversed(events) if event.kind == "verification")
+
+
+def failed(report: dict[str, Any]) -> set[str]:
+    return {check["name"] for check in report["checks"] if not check["passed"]}
+
+
+def test_every_format_of_a_run_passes_every_check(
+    exported: dict[str, Path], run: RunFolder, context: JobContext
+) -> None:
+    paths = [str(path) for path in exported.values()]
+    verify_job.run(VerifyJob(path=paths[0], more=paths[1:], run_dir=str(run.path), bases=True), context)
+    events = [event for event in context.folder.events() if isinstance(event, Reported)]
+    reports = [event.report for event in events if event.kind == "verification"]
+    assert [report["format"] for report in reports] == list(exported)
+    assert [failed(report) for report in reports] == [set()] * len(reports)
+    assert all(report["verified"] for report in reports)
+    merged = reports[0]
+    assert merged["losses"]["merged"] == pytest.approx(merged["losses"]["adapter on 16 bit"], abs=0.01)
+    assert merged["losses"]["merged"] != merged["losses"]["base"]
+    (bases,) = [event.report for event in events if event.kind == "bases"]
+    assert [row["base"] for row in bases["bases"]] == ["original", "nf4"]
+    assert bases["bases"][1]["divergence"] < bases["bases"][0]["divergence"]
+    for path in exported.values():
+        assert json.loads((path / "verification.json").read_text())["verified"]
+        assert "Every check passed." in (path / "verification.md").read_text()
+
+
+def test_an_export_tells_nothing_of_this_computer(exported: dict[str, Path], run: RunFolder) -> None:
+    for folder in exported.values():
+        for path in folder.rglob("*"):
+            if path.suffix in (".md", ".toml", ".json", ".svg") and path.is_file():
+                assert str(run.path.parent.parent) not in path.read_text("utf-8"), path
+
+
+def test_an_export_keeps_adapter_config_and_base_beside_it(exported: dict[str, Path]) -> None:
+    for shape, folder in exported.items():
+        assert (folder / "training" / "run.toml").is_file()
+        assert json.loads((folder / "training" / "base.json").read_text())["source"] == "base-model"
+        assert "license: apache-2.0\n" in (folder / "README.md").read_text()
+        place = folder if shape == "adapter" else folder / "training" / "adapter"
+        assert (place / "adapter_model.safetensors").is_file()
+
+
+def spoiled(source: Path, target: Path, spoil: Callable[[Path, Path], None], base: Path) -> Path:
+    """A copy of an export with something wrong in it, and a manifest that says all is well."""
+    shutil.copytree(source, target)
+    spoil(target, base)
+    manifest = json.loads((target / MANIFEST).read_text())
+    for name in manifest["files"]:
+        path = target / name
+        manifest["files"][name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
+    (target / MANIFEST).write_text(json.dumps(manifest))
+    return target
+
+
+def forget_the_adapter(folder: Path, base: Path) -> None:
+    shutil.copyfile(base / "model.safetensors", folder / "model.safetensors")
+
+
+def change_the_template(folder: Path, base: Path) -> None:
+    path = folder / "chat_template.jinja"
+    path.write_text(path.read_text().replace("<|im_start|>", "<|im_start|> "))
+
+
+def lose_the_stop_token(folder: Path, base: Path) -> None:
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": 7}))
+
+
+def split_words_otherwise(folder: Path, base: Path) -> None:
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["merges"] = content["model"]["merges"][:5]
+    path.write_text(json.dumps(content))
+
+
+SPOILED: dict[str, Callable[[Path, Path], None]] = {
+    "adapter": forget_the_adapter,
+    "template": change_the_template,
+    "stop token": lose_the_stop_token,
+    "tokenizer": split_words_otherwise,
+}
+
+
+def test_what_is_wrong_in_an_export_is_noticed(
+    tmp_path: Path, exported: dict[str, Path], run: RunFolder, context: JobContext
+) -> None:
+    base, source = Path(run.config().model.source), exported["safetensors"]
+    bad = [spoiled(source, tmp_path / name.replace(" ", "-"), spoil, base) for name, spoil in SPOILED.items()]
+    more = [str(path) for path in bad[1:]]
+    verify_job.run(VerifyJob(path=str(bad[0]), more=more, run_dir=str(run.path)), context)
+    for name, folder in zip(SPOILED, bad, strict=True):
+        report = json.loads((folder / "verification.json").read_text())
+        assert name in failed(report)
+        assert not report["verified"]
+
+
+def test_a_flipped_bit_is_noticed_and_the_weights_are_not_loaded(
+    tmp_path: Path, exported: dict[str, Path], run: RunFolder, context: JobContext
+) -> None:
+    folder = tmp_path / "flipped"
+    shutil.copytree(exported["gguf:q8_0"], folder)
+    path = next(folder.glob("*.gguf"))
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    report = verify(folder, run, context)
+    assert failed(report) == {"files"}
+    assert report["losses"] == {}
+
+
+def test_without_its_run_an_export_is_not_called_right(
+    tmp_path: Path, exported: dict[str, Path], context: JobContext
+) -> None:
+    folder = tmp_path / "far" / "away"
+    shutil.copytree(exported["safetensors"], folder)
+    verify_job.run(VerifyJob(path=str(folder)), context)
+    report = json.loads((folder / "verification.json").read_text())
+    assert failed(report) == {"comparison"}
+
+
+def test_the_run_is_found_around_an_export(exported: dict[str, Path], context: JobContext) -> None:
+    verify_job.run(VerifyJob(path=str(exported["gguf_adapter"])), context)
+    assert json.loads((exported["gguf_adapter"] / "verification.json").read_text())["verified"]
+
+
+def test_a_merge_into_the_round_trip_is_what_was_trained(run: RunFolder, context: JobContext, tmp_path: Path) -> None:
+    (event,) = export_run(run, formats=["safetensors"], base="nf4", out_dir=str(tmp_path / "rounded"), context=context)
+    report = verify(Path(event.path), run, context)
+    assert failed(report) == set()
+    assert report["losses"]["merged"] == pytest.approx(report["losses"]["adapter"], abs=0.01)
+
+
+def test_another_base_is_refused_unless_forced(tmp_path: Path, context: JobContext) -> None:
+    run = make_run(tmp_path / "own")
+    base = Path(run.config().model.source)
+    weights = load_file(base / "model.safetensors")
+    save_file({name: tensor * 1.01 for name, tensor in weights.items()}, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(StudioError) as caught:
+        export_run(run, formats=["safetensors"], context=context)
+    assert caught.value.kind == "fingerprint_mismatch"
+    assert not run.exports_path.exists()
+    assert export_run(run, formats=["safetensors"], context=context, force=True)
+
+
+def test_a_second_export_never_replaces_the_first(run: RunFolder, context: JobContext) -> None:
+    paths = [export_run(run, formats=["adapter"], context=context)[0].path for _ in range(2)]
+    assert paths[0] != paths[1]
+    with pytest.raises(StudioError, match="exists already"):
+        export_run(run, formats=["adapter"], out_dir=paths[0], context=context)
+
+
+class StoppedContext(JobContext):
+    """A context whose user asks for the end at the n-th look."""
+
+    looks = 3
+
+    def raise_if_stopped(self) -> None:
+        self.looks -= 1
+        if self.looks < 0:
+            raise JobStopped
+
+
+@pytest.mark.parametrize("shape", ["safetensors", "gguf:q8_0"])
+def test_a_stopped_export_leaves_nothing(run: RunFolder, tmp_path: Path, shape: str) -> None:
+    (tmp_path / "job").mkdir()
+    context = StoppedContext(RunFolder(tmp_path / "job"))
+    with pytest.raises(JobStopped):
+        export_run(run, formats=[shape], out_dir=str(tmp_path / "out" / "model"), context=context)
+    assert list((tmp_path / "out").iterdir()) == []
+    assert not [event for event in context.folder.events() if isinstance(event, Exported)]

@@ -1,0 +1,41 @@
+"""The catalogue of models."""
+
+import pytest
+
+from qlora_studio.storage.models.catalogue import CatalogueModel, find_in_catalogue, model_catalogue
+
+
+@pytest.mark.parametrize("model", model_catalogue(), ids=lambda model: model.id)
+def test_a_models_parameters_follow_exactly_from_its_config(model: CatalogueModel) -> None:
+    assert model.shape.exact
+    assert model.shape.parameters == model.parameters
+
+
+def test_the_catalogue_spans_from_small_to_405_billion() -> None:
+    sizes = [model.parameters for model in model_catalogue()]
+    assert len(sizes) >= 40
+    assert sizes == sorted(sizes)
+    assert sizes[0] < 500_000_000
+    assert sizes[-1] > 400_000_000_000
+
+
+def test_it_holds_ten_families_and_more() -> None:
+    families = {model.shape.family for model in model_catalogue()}
+    assert {"llama", "qwen2", "qwen3", "mistral", "gemma2", "phi3", "granite", "olmo2", "smollm3"} <= families
+    assert len(families) >= 12
+
+
+def test_ids_are_unique_and_found_in_any_case() -> None:
+    ids = [model.id for model in model_catalogue()]
+    assert len(set(ids)) == len(ids)
+    found = find_in_catalogue("qwen/qwen3-8b")
+    assert found is not None
+    assert found.title == "Qwen3 8B"
+    assert find_in_catalogue("nobody/nothing") is None
+
+
+def test_gated_models_name_the_page_where_their_licence_is_accepted() -> None:
+    gated = find_in_catalogue("meta-llama/Llama-3.1-8B-Instruct")
+    assert gated is not None
+    assert gated.gated
+    assert gated.url == "https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct"

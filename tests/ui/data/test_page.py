@@ -1,0 +1,250 @@
+"""The Data page: it asks for files and rows by signals, and shows what a data job reports."""
+
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDropEvent
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QLabel
+
+from qlora_studio.core.data.report import (
+    Check,
+    DataReport,
+    Neighbour,
+    Rejection,
+    RowCounts,
+    RowPack,
+    RowPreview,
+    RowsReport,
+    RowSummary,
+    TokenPiece,
+)
+from qlora_studio.core.run.events import Failed, PhaseChanged, Progressed, WorkerStarted
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_state import RunState, reduce
+from qlora_studio.ui.data.page import DataPage
+
+LEFT = Qt.MouseButton.LeftButton
+ROWS = (
+    RowSummary(number=0, line=1, verdict="ok", words="Where is my parcel?", tokens=40, trained=20, part="training"),
+    RowSummary(number=1, line=2, verdict="rejected", words='{"messages": [', reason="not valid JSON"),
+    RowSummary(number=2, line=3, verdict="repaired", words="<b>bold\u202e</b>", reason="cut", tokens=9, trained=4),
+)
+REPORT = DataReport(
+    path="tickets.jsonl",
+    format="messages",
+    evidence={"messages": 3},
+    columns=("messages",),
+    size_bytes=4_300_000,
+    rows=RowCounts(total=3, ok=1, repaired=1, rejected=1, training=2),
+    rejections=(Rejection(number=1, line=2, offset=80, reason="not valid JSON"),),
+    listing=ROWS,
+    checks=(Check(name="end", title="Answers end", passed=True, message="2 of 2"),),
+    verdicts_path="verdicts.jsonl",
+)
+CONFIG = RunConfig().with_value("data.path", "somewhere/tickets.jsonl").with_value("model.source", "starter")
+
+
+def texts(page: DataPage) -> str:
+    return "\n".join(label.text() for label in page.findChildren(QLabel) if label.isVisibleTo(page))
+
+
+@pytest.fixture
+def page(qapp: QApplication) -> DataPage:
+    page = DataPage()
+    page.resize(900, 800)
+    page.show()
+    return page
+
+
+@pytest.fixture
+def filled(page: DataPage) -> DataPage:
+    page.render_config(CONFIG)
+    page.render_report(REPORT)
+    return page
+
+
+def test_without_a_dataset_the_page_says_what_to_do_next(page: DataPage) -> None:
+    assert page.source.isVisibleTo(page)
+    assert "Drop a file here" in texts(page)
+    assert not page.xray.isVisibleTo(page)
+    assert not page.continue_button.isEnabled()
+
+
+def test_a_file_that_is_dropped_is_asked_for(page: DataPage, tmp_path: Path) -> None:
+    asked: list[object] = []
+    page.settings_requested.connect(lambda settings: asked.append(settings["data.path"]))
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(tmp_path / "a b.jsonl"))])
+    action, buttons, keys = Qt.DropAction.CopyAction, LEFT, Qt.KeyboardModifier.NoModifier
+    enter = QDragEnterEvent(QPoint(5, 5), action, data, buttons, keys)
+    QApplication.sendEvent(page.source.zone, enter)
+    assert enter.isAccepted()
+    QApplication.sendEvent(page.source.zone, QDropEvent(QPointF(5, 5), action, data, buttons, keys))
+    assert asked == [str(tmp_path / "a b.jsonl")]
+
+
+def test_a_link_from_the_web_cannot_be_dropped(page: DataPage) -> None:
+    data = QMimeData()
+    data.setUrls([QUrl("https://example.org/data.jsonl")])
+    enter = QDragEnterEvent(QPoint(5, 5), Qt.DropAction.CopyAction, data, LEFT, Qt.KeyboardModifier.NoModifier)
+    enter.ignore()
+    QApplication.sendEvent(page.source.zone, enter)
+    assert not enter.isAccepted()
+
+
+def test_a_name_is_typed_and_the_starter_dataset_takes_one_click(page: DataPage) -> None:
+    asked: list[object] = []
+    page.settings_requested.connect(lambda settings: asked.append(settings["data.path"]))
+    page.starter_requested.connect(lambda: asked.append("the starter"))
+    QTest.keyClicks(page.source.path, "owner/name")
+    QTest.keyClick(page.source.path, Qt.Key.Key_Return)
+    QTest.mouseClick(page.source.starter, LEFT)
+    assert asked == ["owner/name", "the starter"]
+
+
+def test_a_report_is_shown_with_format_evidence_and_counts(filled: DataPage) -> None:
+    assert not filled.source.isVisibleTo(filled)
+    assert "3 rows · chat messages, found in all rows" in filled._subtitle.whole_text()
+    assert filled.rows.pills["rejected"].text() == "rejected 1"
+    assert "Answers end" in texts(filled) and "2 of 2" in texts(filled)
+    assert filled.continue_button.isEnabled()
+
+
+def test_rows_are_filtered_by_verdict_and_by_words(filled: DataPage) -> None:
+    QTest.mouseClick(filled.rows.pills["rejected"], LEFT)
+    assert [filled.rows.model.row(i).number for i in range(filled.rows.model.rowCount())] == [1]
+    QTest.mouseClick(filled.rows.pills["all"], LEFT)
+    QTest.keyClicks(filled.rows.search, "parcel")
+    assert [filled.rows.model.row(i).number for i in range(filled.rows.model.rowCount())] == [0]
+
+
+def test_text_of_a_dataset_is_never_taken_for_html_and_hides_nothing(filled: DataPage) -> None:
+    assert filled.rows.model.index(2, 2).data() == "<b>bold‹RLO›</b>"
+    assert "&lt;b&gt;" in filled.rows.model.index(2, 2).data(Qt.ItemDataRole.ToolTipRole)
+
+
+def test_a_row_is_asked_for_by_its_button_its_number_and_its_line_in_the_table(filled: DataPage) -> None:
+    asked: list[object] = []
+    filled.row_requested.connect(asked.append)
+    for button in (*filled.xray.picks.values(), filled.xray.rejected):
+        QTest.mouseClick(button, LEFT)
+    filled.xray.number.setValue(3)
+    filled.rows.table.selectRow(2)
+    assert asked == ["longest", "shortest", "random", 1, 2, 2]
+
+
+def test_the_xray_shows_tokens_record_and_text(filled: DataPage) -> None:
+    tokens = (TokenPiece(id=1, string="<s>", special=True), TokenPiece(id=7, string="Hi", trained=True))
+    row = RowPreview(number=0, line=1, verdict="ok", raw='{"a": 1}', text="<s>Hi", tokens=tokens, part="training")
+    filled.render_rows(RowsReport(request=1, rows=(row,)))
+    assert filled.xray.tokens.tokens() == tokens
+    assert "2 tokens, 1 trained (50%) · in training" in texts(filled)
+    filled.xray.more.click()
+    assert filled.xray._raw.toPlainText() == '{"a": 1}'
+    assert filled.xray._text.toPlainText() == "<s>Hi"
+
+
+def test_a_rejected_row_is_shown_with_its_reason_and_its_record(filled: DataPage) -> None:
+    row = RowPreview(number=1, line=2, verdict="rejected", raw='{"messages": [', reason="not valid JSON")
+    filled.render_rows(RowsReport(rows=(row,)))
+    assert "Line 2 is rejected: not valid JSON." in texts(filled)
+    assert filled.xray._raw.isVisibleTo(filled)
+
+
+def test_a_dataset_that_would_be_refused_says_so_and_cannot_be_continued_with(filled: DataPage) -> None:
+    filled.render_report(REPORT.model_copy(update={"refused": "No row has an answer."}))
+    assert "No row has an answer." in texts(filled)
+    assert not filled.continue_button.isEnabled()
+
+
+def test_rows_that_are_read_are_shown_before_they_are_tokenized(page: DataPage) -> None:
+    page.render_config(CONFIG)
+    page.render_job(reading())
+    page.render_report(REPORT.model_copy(update={"complete": False}))
+    assert page.rows.isVisibleTo(page)
+    assert not page.xray.isVisibleTo(page)
+    assert page.stop.isVisibleTo(page)
+    assert not page.continue_button.isEnabled()
+
+
+def test_columns_that_are_not_known_are_mapped_by_the_user(page: DataPage) -> None:
+    asked: list[dict[str, object]] = []
+    page.settings_requested.connect(asked.append)
+    page.render_config(CONFIG)
+    page.render_report(REPORT.model_copy(update={"format": "", "columns": ("frage", "antwort")}))
+    assert page.mapping.isVisibleTo(page)
+    assert not page.mapping.use.isEnabled()
+    for name, column in (("prompt", "frage"), ("completion", "antwort")):
+        combo = page.mapping.parts[name]
+        combo.setCurrentIndex(combo.findData(column))
+        combo.activated.emit(combo.currentIndex())
+    QTest.mouseClick(page.mapping.use, LEFT)
+    mapping = {"prompt": "frage", "completion": "antwort"}
+    assert asked == [{"data.format": "question_answer", "data.mapping": mapping}]
+
+
+def test_progress_is_shown_while_reading_and_a_failure_in_words(page: DataPage) -> None:
+    stopped: list[bool] = []
+    page.stop_requested.connect(lambda: stopped.append(True))
+    page.render_config(CONFIG)
+    page.render_job(reading())
+    assert "1.0 MiB of 4.0 MiB" in texts(page)
+    QTest.mouseClick(page.stop, LEFT)
+    assert stopped == [True]
+    failed = Failed(kind="data_not_found", message="There is no file tickets.jsonl.", advice="Choose another.")
+    page.render_job(reduce(reading(), failed))
+    assert "There is no file tickets.jsonl." in texts(page)
+    assert not page.stop.isVisibleTo(page)
+
+
+def test_the_report_is_offered_to_be_saved(filled: DataPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    filled.save_requested.connect(asked.append)
+    answer = ("report.jsonl", "")
+    monkeypatch.setattr("qlora_studio.ui.data.rows.QFileDialog.getSaveFileName", lambda *_: answer)
+    QTest.mouseClick(filled.rows.save, LEFT)
+    assert asked == ["report.jsonl"]
+
+
+def reading() -> RunState:
+    state = RunState()
+    started = WorkerStarted(job="data", studio="0", pid=1)
+    progress = Progressed(what="rows", done=1 << 20, total=4 << 20, unit="bytes")
+    for event in (started, PhaseChanged(phase="reading_data"), progress):
+        state = reduce(state, event)
+    return state
+
+
+def test_the_xray_of_a_packed_row_shows_its_neighbours_and_says_which_they_are(filled: DataPage) -> None:
+    own = (TokenPiece(id=7, string="Hi", trained=True),)
+    other = (TokenPiece(id=8, string="Ho", trained=True, packed=True),) * 3
+    pack = RowPack(
+        number=1,
+        packs=9,
+        tokens=7,
+        before=(Neighbour(number=4, tokens=other),),
+        after=(Neighbour(number=6, tokens=other),),
+    )
+    filled.render_rows(
+        RowsReport(
+            rows=(RowPreview(number=0, line=1, verdict="ok", text="Hi", tokens=own, part="training", pack=pack),)
+        )
+    )
+    assert [piece.string for piece in filled.xray.tokens.tokens()] == ["Ho"] * 3 + ["Hi"] + ["Ho"] * 3
+    assert "In pack 2 of 9: with 2 other rows, 7 tokens" in texts(filled)
+    assert filled.xray._neighbour.isVisibleTo(filled)
+    filled.render_rows(RowsReport(rows=(RowPreview(number=0, line=1, verdict="ok", text="Hi", tokens=own),)))
+    assert not filled.xray._neighbour.isVisibleTo(filled)
+
+
+def test_where_the_answers_cannot_be_told_the_full_text_is_trained_only_when_the_user_agrees(filled: DataPage) -> None:
+    asked: list[dict[str, object]] = []
+    filled.settings_requested.connect(asked.append)
+    assert not filled.agree.isVisibleTo(filled)
+    assert filled._report is not None
+    filled.render_report(filled._report.model_copy(update={"supported": False, "refused": "It cannot be told."}))
+    assert filled.agree.isVisibleTo(filled)
+    filled.agree.click()
+    assert asked == [{"training.loss_on": "all"}]

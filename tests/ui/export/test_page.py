@@ -1,0 +1,224 @@
+"""The Export page: what, where, one button; and what lies on disk afterwards, with its verification."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QLabel
+
+from qlora_studio.core.export.formats import parse_format
+from qlora_studio.core.run.events import Exported, Failed, PhaseChanged, Progressed, WorkerStarted
+from qlora_studio.core.run.job import ExportJob
+from qlora_studio.core.run.run_state import RunState, reduce
+from qlora_studio.storage.runs.export_folder import staged_export
+from qlora_studio.ui.export.copy_block import CopyBlock
+from qlora_studio.ui.export.page import ExportPage
+from qlora_studio.ui.export.value_row import ValueRow
+from qlora_studio.ui.export.view import RunChoice, better_base, compared_bases, drives_for, verification_checks
+from qlora_studio.ui.state.export_list import PastExport, past_exports
+
+LEFT = Qt.MouseButton.LeftButton
+
+
+def texts(page: ExportPage) -> str:
+    return "\n".join(label.text() for label in page.findChildren(QLabel) if label.isVisibleTo(page))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunChoice:
+    return RunChoice(
+        path=str(tmp_path / "run"),
+        name="support-bot",
+        parameters=134_515_008,
+        adapter_bytes=19_000_000,
+        checkpoints=("400", "200"),
+        exports_dir=str(tmp_path / "run" / "exports"),
+        base="SmolLM2-135M-Instruct",
+    )
+
+
+@pytest.fixture
+def page(qapp: QApplication, run: RunChoice) -> ExportPage:
+    page = ExportPage()
+    page.resize(900, 900)
+    page.show()
+    page.render_runs([run], "")
+    return page
+
+
+def working() -> RunState:
+    state = RunState()
+    started = WorkerStarted(job="export", studio="0", pid=1)
+    progress = Progressed(what="merging", done=64 << 20, total=256 << 20, unit="bytes")
+    for event in (started, PhaseChanged(phase="merging"), progress):
+        state = reduce(state, event)
+    return state
+
+
+def test_without_a_run_the_page_says_what_to_do_next(qapp: QApplication) -> None:
+    page = ExportPage()
+    asked: list[bool] = []
+    page.training_requested.connect(lambda: asked.append(True))
+    assert "No trained run yet" in texts(page)
+    assert not page.export_button.isEnabled()
+    QTest.mouseClick(page.go_training, LEFT)
+    assert asked == [True]
+
+
+def test_one_click_merges_and_exports_the_run(page: ExportPage, run: RunChoice) -> None:
+    asked: list[ExportJob] = []
+    page.export_requested.connect(asked.append)
+    QTest.mouseClick(page.export_button, LEFT)
+    assert asked == [ExportJob(run_dir=run.path, formats=["safetensors"])]
+
+
+def test_formats_checkpoint_base_and_place_are_chosen(page: ExportPage, run: RunChoice, tmp_path: Path) -> None:
+    asked: list[ExportJob] = []
+    page.export_requested.connect(asked.append)
+    page.lines["gguf"].wanted.click()
+    page.lines["adapter"].wanted.click()
+    for combo, value in ((page.lines["gguf"].precision, "gguf:bf16"), (page.checkpoint, "200"), (page.base, "nf4")):
+        combo.setCurrentIndex(combo.findData(value))
+        combo.activated.emit(combo.currentIndex())
+    QTest.keyClicks(page.place.line, str(tmp_path))
+    QTest.mouseClick(page.export_button, LEFT)
+    formats = ["safetensors", "adapter", "gguf:bf16"]
+    assert asked == [ExportJob(run_dir=run.path, formats=formats, checkpoint="200", base="nf4", out_dir=str(tmp_path))]
+
+
+def test_without_a_format_there_is_nothing_to_export(page: ExportPage) -> None:
+    page.lines["safetensors"].wanted.click()
+    assert not page.export_button.isEnabled()
+    page.lines["adapter"].wanted.click()
+    assert page.export_button.isEnabled()
+    assert page.export_button.text() == "Export"
+
+
+def test_sizes_and_free_space_are_shown(page: ExportPage) -> None:
+    assert "about 257 MiB" in texts(page)
+    assert "needed for merged model, " in page.disk_text()
+    assert page.disk_text().endswith(" free.")
+
+
+def test_too_little_space_is_said_and_the_export_cannot_begin(page: ExportPage) -> None:
+    run = page.chosen_run()
+    assert run is not None
+    page.render_runs([replace(run, parameters=1 << 60)], run.path)
+    assert "only" in page.disk_text()
+    assert "Free" in page.disk_text()
+    assert not page.export_button.isEnabled()
+    (drive,) = drives_for(replace(run, parameters=1 << 60), [parse_format("gguf")], "")
+    assert not drive.fits
+
+
+def test_progress_is_shown_and_the_export_can_be_stopped(page: ExportPage) -> None:
+    asked: list[bool] = []
+    page.stop_requested.connect(lambda: asked.append(True))
+    page.render_job(working())
+    assert "Merging: 64.0 MiB of 256 MiB" in texts(page)
+    assert not page.export_button.isEnabled()
+    QTest.mouseClick(page.stop, LEFT)
+    assert asked == [True]
+    page.render_job(reduce(working(), Failed(kind="disk_full", message="The disk became full.", advice="Free some.")))
+    assert "The disk became full." in texts(page)
+    assert page.export_button.isEnabled()
+
+
+def test_a_finished_export_shows_folder_commands_and_verification(page: ExportPage, qapp: QApplication) -> None:
+    asked: list[str] = []
+    page.folder_requested.connect(asked.append)
+    page.render_results([past("/models/a b"), past("/models/c", verified=False)])
+    qapp.processEvents()  # a card that is added to a page that is open appears with the next event
+    first, second = page.results()
+    assert (first.chip.text(), second.chip.text()) == ("verified", "not right")
+    blocks = first.findChildren(CopyBlock)
+    assert "vLLM" in texts(page) and "transformers" in texts(page)
+    QTest.mouseClick(blocks[0].copy_button, LEFT)
+    assert (
+        QGuiApplication.clipboard().text()
+        == "vllm serve '/models/a b' --host 127.0.0.1 --served-model-name support-bot"
+    )
+    QTest.mouseClick(first.open_button, LEFT)
+    assert asked == ["/models/a b"]
+    assert "Same ids" in texts(page)
+    assert first.losses.rows() == (
+        ValueRow("Base model", ("2.5000", "–")),
+        ValueRow("Adapter as trained", ("1.2500", "0.0000")),
+    )
+
+
+def test_a_result_that_is_shown_stays_when_another_comes(page: ExportPage) -> None:
+    page.render_results([past("/models/old")])
+    old = page.results()[0]
+    page.render_results([past("/models/new"), past("/models/old")])
+    assert [card.exported.path for card in page.results()] == ["/models/new", "/models/old"]
+    assert page.results()[1] is old
+    page.render_results([])
+    assert page.results() == ()
+
+
+def test_exports_are_read_from_their_own_manifests(tmp_path: Path) -> None:
+    with staged_export(tmp_path / "gguf-q8_0") as staged:
+        (staged.path / "model.gguf").write_bytes(b"GGUF" * 100)
+        staged.facts = {"format": "gguf:q8_0", "file": "model.gguf"}
+    (tmp_path / "half-made").mkdir()
+    (tmp_path / ".staging-1-x").mkdir()
+    found = past_exports(tmp_path)
+    assert [(item.exported.format, item.exported.size_bytes, item.report) for item in found] == [("gguf:q8_0", 400, {})]
+    (tmp_path / "gguf-q8_0" / "verification.json").write_text(json.dumps({"verified": True, "checks": []}))
+    assert past_exports(tmp_path)[0].report == {"verified": True, "checks": []}
+
+
+def test_a_check_without_a_level_has_one_by_whether_it_passed() -> None:
+    report = {"checks": [{"name": "stop_token", "passed": True, "message": "a"}, {"name": "x", "passed": False}]}
+    assert [(check.title, check.level) for check in verification_checks(report)] == [
+        ("Stop token", "ok"),
+        ("X", "error"),
+    ]
+
+
+def bases(*, made_from: str) -> dict[str, object]:
+    found = [{"base": "original", "loss": 1.25, "divergence": 0.01}, {"base": "nf4", "loss": 1.3, "divergence": 0.0}]
+    return {"bases": {"bases": found, "recommended": "original"}, "base_weights": made_from}
+
+
+def test_both_bases_stand_beside_each_other_with_the_better_one_named() -> None:
+    first, second = compared_bases(bases(made_from="original"))
+    assert (first.name, first.values, first.note) == ("Original 16-bit weights", ("1.2500", "0.0100"), "better here")
+    assert (second.values, second.note) == (("1.3000", "0.0000"), "")
+    assert "what this export was merged into" in better_base(bases(made_from="original"))
+    assert "export again" in better_base(bases(made_from="nf4"))
+    assert (compared_bases({}), better_base({})) == ((), "")
+
+
+@pytest.mark.parametrize(
+    ("better", "gain", "words"),
+    [("nf4", 0.0133, "by 0.0133 ± 0.0040"), ("original", -0.05, "by 0.0500"), ("original", 0.003, "no worse")],
+)
+def test_it_is_said_by_how_much_a_base_is_better(better: str, gain: float, words: str) -> None:
+    found = {"bases": [], "recommended": better, "gain_of_nf4": gain, "standard_error": 0.002}
+    assert words in better_base({"bases": found, "base_weights": better})
+
+
+def past(path: str, *, verified: bool = True) -> PastExport:
+    exported = Exported(format="safetensors", path=path, size_bytes=269_000_000)
+    checks = [{"name": "ids", "title": "Same ids", "passed": verified, "message": "3 conversations"}]
+    losses = {"base": 2.5, "adapter": 1.25, "gguf": None}
+    return PastExport(exported, {"verified": verified, "checks": checks, "losses": losses})
+
+
+def test_after_a_mismatch_of_the_base_going_on_is_an_act_of_its_own(page: ExportPage) -> None:
+    asked: list[ExportJob] = []
+    page.force_requested.connect(asked.append)
+    assert not page.force_button.isVisible()
+    page.render_job(reduce(working(), Failed(kind="disk_full", message="The disk became full.")))
+    assert not page.force_button.isVisible()
+    page.render_job(reduce(working(), Failed(kind="fingerprint_mismatch", message="The base is another one.")))
+    QTest.mouseClick(page.force_button, LEFT)
+    assert [job.force for job in asked] == [True]
+    assert page.job() is not None
+    assert page.job().force is False  # type: ignore[union-attr]

@@ -1,0 +1,60 @@
+"""Input fields: a scroll changes nothing, numbers are written briefly and read back the same."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QValidator, QWheelEvent
+from PySide6.QtWidgets import QApplication, QWidget
+
+from qlora_studio.ui.kit.fields import ComboBox, NumberBox, SpinBox, number_text
+
+
+def scroll(widget: QWidget) -> QWheelEvent:
+    down = QPoint(0, -120)
+    nothing = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase
+    event = QWheelEvent(QPointF(5, 5), QPointF(5, 5), down, down, *nothing, False)
+    QApplication.sendEvent(widget, event)
+    return event
+
+
+def test_the_wheel_over_a_field_without_the_focus_changes_nothing(qapp: QApplication) -> None:
+    number, whole, choice = NumberBox(0, 10), SpinBox(0, 10), ComboBox({"a": "A", "b": "B"})
+    number.setValue(5)
+    whole.setValue(5)
+    for field in (number, whole, choice):
+        assert not scroll(field).isAccepted()
+    assert (number.value(), whole.value(), choice.value()) == (5, 5, "a")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(2e-4, "2e-4"), (0.05, "0.05"), (1000.0, "1000"), (0.0, "0"), (1.5e-5, "1.5e-5"), (0.3, "0.3")]
+)
+def test_a_number_is_written_as_briefly_as_it_can_be(value: float, text: str) -> None:
+    assert number_text(value) == text
+
+
+@given(st.floats(min_value=0, max_value=1e6, allow_nan=False).map(lambda value: float(f"{value:.6g}")))
+def test_a_number_that_is_written_is_read_back_the_same(value: float) -> None:
+    assert float(number_text(value)) == pytest.approx(value, rel=1e-9)
+
+
+def test_a_number_field_takes_what_python_reads_as_a_number(qapp: QApplication) -> None:
+    field = NumberBox(0.0, 1.0)
+    assert field.validate("2e-4", 0)[0] == QValidator.State.Acceptable
+    assert field.validate("2e", 0)[0] == QValidator.State.Intermediate
+    assert field.validate("two", 0)[0] == QValidator.State.Invalid
+    assert field.validate("0,5", 0)[0] == QValidator.State.Invalid
+    field.lineEdit().setText("3e-5")
+    field.interpretText()
+    assert field.value() == pytest.approx(3e-5)
+
+
+def test_a_choice_is_told_by_its_value_and_only_when_the_user_makes_it(qapp: QApplication) -> None:
+    field = ComboBox({"nf4": "4-bit NF4", "none": "16-bit"})
+    told: list[str] = []
+    field.chosen.connect(told.append)
+    field.set_value("none")
+    assert told == []
+    field.activated.emit(field.currentIndex())
+    assert told == ["none"]

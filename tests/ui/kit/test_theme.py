@@ -1,0 +1,47 @@
+"""Both themes can be read by everybody."""
+
+import pytest
+from PySide6.QtGui import QPalette
+from PySide6.QtWidgets import QApplication
+
+from qlora_studio.ui.kit.theme import DARK, LIGHT, SURFACES, TEXT_COLORS, Theme, active_theme, apply_theme, contrast
+
+THEMES = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+
+
+@THEMES
+@pytest.mark.parametrize("surface", SURFACES)
+@pytest.mark.parametrize("text", TEXT_COLORS)
+def test_every_text_colour_reaches_wcag_aa_on_every_surface(theme: Theme, text: str, surface: str) -> None:
+    assert contrast(getattr(theme, text), getattr(theme, surface)) >= 4.5
+
+
+@THEMES
+def test_texts_on_accents_and_notices_reach_wcag_aa(theme: Theme) -> None:
+    assert contrast(theme.accent_text, theme.accent) >= 4.5
+    assert contrast(theme.accent_text, theme.accent_hover) >= 4.5
+    for surface in (theme.bad_surface, theme.warn_surface, theme.trained_surface, theme.neighbour_surface):
+        assert contrast(theme.text, surface) >= 4.5
+    assert contrast(theme.muted, theme.bad_surface) >= 4.5
+    assert contrast(theme.muted, theme.warn_surface) >= 4.5
+    assert contrast(theme.muted, theme.neighbour_surface) >= 4.5
+    assert contrast(theme.muted, theme.track) >= 4.5
+
+
+@THEMES
+def test_the_lines_of_plots_and_the_checked_badge_stand_out_by_three_to_one(theme: Theme) -> None:
+    for token in ("weights", "logits", "context", "accent", "ok", "bad"):
+        assert contrast(getattr(theme, token), theme.panel) >= 3.0, token
+
+
+def test_contrast_of_black_and_white_is_twenty_one() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21.0)
+    assert contrast("#777777", "#777777") == pytest.approx(1.0)
+
+
+def test_a_theme_reaches_the_palette_and_the_widgets_that_paint_themselves(qapp: QApplication) -> None:
+    apply_theme(qapp, DARK)
+    assert active_theme() is DARK
+    assert qapp.palette().color(QPalette.ColorRole.Window).name() == DARK.background
+    apply_theme(qapp, LIGHT)
+    assert active_theme() is LIGHT

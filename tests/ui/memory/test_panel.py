@@ -1,0 +1,166 @@
+"""The GPU panel in each of its states: fits, tight, does not fit, no card, other programs."""
+
+import pytest
+from PySide6.QtWidgets import QApplication, QPushButton
+
+from qlora_studio.core.memory.estimate import Estimate, make_components
+from qlora_studio.core.memory.fit import Verdict
+from qlora_studio.core.quantity import GIB, MIB
+from qlora_studio.jobs.gpu_sample import GpuProcess, GpuSample
+from qlora_studio.jobs.process_memory import ProcessMemory
+from qlora_studio.ui.kit.plain_text import Label
+from qlora_studio.ui.memory.panel import GpuPanel
+from qlora_studio.ui.memory.view import available_bytes, card_bar, card_title, estimate_bar, legend_text, machine_bar
+
+ABSENT = GpuSample(available=False, reason="No NVIDIA driver is installed.")
+MEMORY = ProcessMemory(worker_bytes=2 * GIB, machine_total_bytes=24 * GIB, machine_available_bytes=12 * GIB)
+
+
+def estimate_of(gib: float) -> Estimate:
+    sizes = {"weights": int(0.6 * gib * GIB), "activations": int(0.4 * gib * GIB) - 500 * MIB, "context": 500 * MIB}
+    total = sum(sizes.values())
+    return Estimate(
+        components=make_components(sizes),
+        allocated_bytes=total - 500 * MIB,
+        reserved_bytes=total - 500 * MIB,
+        managed_bytes=0,
+        context_bytes=500 * MIB,
+        total_bytes=total,
+        error_share=0.05,
+        level="instant",
+        peak_phase="backward",
+        phases=(),
+    )
+
+
+def sample_of(*, worker: float | None = None, other: float = 0.5, reserved: float = 0.3) -> GpuSample:
+    used = (worker or 0.0) + other
+    return GpuSample(
+        available=True,
+        index=0,
+        uuid="GPU-1",
+        name="NVIDIA RTX 4090",
+        driver="580.95",
+        total_bytes=24 * GIB,
+        used_bytes=int(used * GIB),
+        reserved_bytes=int(reserved * GIB),
+        worker_bytes=None if worker is None else int(worker * GIB),
+        other_bytes=int(other * GIB),
+        others=(GpuProcess(1, "firefox", GIB), GpuProcess(2, "Xorg", GIB), GpuProcess(3, "blender", GIB)),
+        utilisation_percent=97,
+        temperature_celsius=68,
+        power_watts=402.0,
+        power_limit_watts=450.0,
+    )
+
+
+@pytest.mark.parametrize(("gib", "verdict"), [(10.0, Verdict.FITS), (22.6, Verdict.TIGHT), (40.0, Verdict.NO)])
+def test_the_chip_says_whether_the_estimate_fits_the_card(qapp: QApplication, gib: float, verdict: Verdict) -> None:
+    panel = GpuPanel()
+    panel.render_samples([sample_of()], [])
+    panel.render_estimate(estimate_of(gib))
+    fit = panel.fit()
+    assert fit is not None
+    assert fit.verdict == verdict
+    words = {Verdict.FITS: "fits", Verdict.TIGHT: "tight", Verdict.NO: "does not fit"}[verdict]
+    assert words in shown_texts(panel)
+
+
+def test_memory_of_other_programs_makes_a_run_fit_no_longer(qapp: QApplication) -> None:
+    panel = GpuPanel()
+    panel.render_estimate(estimate_of(10.0))
+    panel.render_samples([sample_of(other=13.9)], [])
+    fit = panel.fit()
+    assert fit is not None
+    assert fit.verdict != Verdict.FITS
+    assert "firefox, Xorg and 1 more 13.9" in " ".join(shown_texts(panel))
+
+
+def test_without_a_card_the_panel_says_why_and_shows_the_machines_memory(qapp: QApplication) -> None:
+    panel = GpuPanel()
+    panel.render_samples([ABSENT], [MEMORY])
+    panel.render_estimate(estimate_of(10.0))
+    texts = shown_texts(panel)
+    assert "No NVIDIA card" in texts
+    assert "No NVIDIA driver is installed. Runs are trained on the processor." in texts
+    assert "This machine" in texts
+    assert "this run 2.0 · other programs 10.0" in texts
+    assert panel.fit() is None
+
+
+def test_a_card_that_is_assumed_judges_the_estimate_where_there_is_none(qapp: QApplication) -> None:
+    panel = GpuPanel()
+    panel.render_samples([ABSENT], [MEMORY])
+    panel.render_assumed("RTX 4090 24 GB", 24 * GIB)
+    panel.render_estimate(estimate_of(10.0))
+    fit = panel.fit()
+    assert fit is not None
+    assert fit.verdict == Verdict.FITS
+    assert "Estimate on RTX 4090 24 GB" in shown_texts(panel)
+
+
+def test_a_lever_is_asked_for_by_its_values(qapp: QApplication) -> None:
+    panel = GpuPanel()
+    asked: list[dict[str, object]] = []
+    panel.change_requested.connect(asked.append)
+    change = {"training.max_length": 1024}
+    panel.advice.show_advice("Too much", "Each helps:", [("Max length 2048 → 1024 saves 1.2 GiB", change)])
+    button = panel.advice.findChild(QPushButton)
+    assert isinstance(button, QPushButton)
+    assert button.accessibleName() == "Use: Max length 2048 → 1024 saves 1.2 GiB"
+    button.click()
+    assert asked == [{"training.max_length": 1024}]
+
+
+def test_the_bar_of_now_tells_this_run_from_others_and_adds_up_to_what_is_in_use() -> None:
+    view = card_bar(sample_of(worker=9.7, other=0.9))
+    assert [part.label for part in view.parts] == ["this run", "firefox, Xorg and 1 more", "reserved"]
+    assert sum(part.value for part in view.parts) / GIB == pytest.approx(10.9, abs=0.01)
+    assert view.value == "10.9 GiB"
+    assert view.after == "used of 24.0"
+
+
+def test_both_bars_share_one_scale() -> None:
+    assert estimate_bar(estimate_of(10), 24 * GIB).total == card_bar(sample_of()).total
+
+
+def test_a_card_that_tells_little_is_shown_without_inventing_the_rest(qapp: QApplication) -> None:
+    mute = GpuSample(available=True, name="NVIDIA T4", index=1, total_bytes=16 * GIB)
+    panel = GpuPanel()
+    panel.render_samples([mute], [])
+    assert card_title(mute) == ("NVIDIA T4", "16.0 GiB · GPU 1")
+    assert "not told" in shown_texts(panel)
+    assert not any("None" in text for text in shown_texts(panel))
+
+
+def test_what_was_measured_is_compared_with_the_estimate_that_is_shown_now(qapp: QApplication) -> None:
+    panel = GpuPanel()
+    panel.render_measured(2 * GIB)
+    panel.render_estimate(estimate_of(1.0))
+    assert any("over the estimate" in text for text in shown_texts(panel))
+
+    panel.render_estimate(estimate_of(4.0))
+    assert any("under the estimate" in text for text in shown_texts(panel))
+
+
+def test_what_a_run_can_have_leaves_out_the_driver_and_other_programs() -> None:
+    assert available_bytes(sample_of(worker=5.0, other=2.0, reserved=1.0)) == 21 * GIB
+    assert available_bytes(ABSENT) is None
+
+
+def test_the_machines_memory_is_split_into_this_run_and_the_rest() -> None:
+    view = machine_bar(MEMORY)
+    assert [(part.label, part.value) for part in view.parts] == [("this run", 2 * GIB), ("other programs", 10 * GIB)]
+
+
+def test_the_legend_speaks_in_one_unit() -> None:
+    assert legend_text(300 * MIB, 10 * GIB) == "0.3 GiB"
+    assert legend_text(300 * MIB, 2 * GIB) == "300 MiB"
+
+
+def shown_texts(panel: GpuPanel) -> list[str]:
+    return [
+        getattr(label, "whole_text", label.text)()
+        for label in panel.findChildren(Label)
+        if label.isVisibleTo(panel) and label.text()
+    ]

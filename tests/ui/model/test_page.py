@@ -1,0 +1,182 @@
+"""The Model page: four ways to name a model, and what its files say of it."""
+
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QLabel
+
+from qlora_studio.core.memory.estimator import estimate
+from qlora_studio.core.memory.fit import Verdict
+from qlora_studio.core.memory.method_comparison import article_shapes
+from qlora_studio.core.memory.setup import setup_for
+from qlora_studio.core.quantity import GIB
+from qlora_studio.core.run.events import Failed, PhaseChanged, Progressed, WorkerStarted
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_state import RunState, reduce
+from qlora_studio.storage.models.location import ModelLocation, locate_model, model_facts
+from qlora_studio.ui.model.page import ModelPage
+from qlora_studio.ui.model.view import CatalogueLine, four_bit_text, method_lines
+
+LEFT = Qt.MouseButton.LeftButton
+STARTER = RunConfig().with_value("model.source", "starter")
+
+
+def texts(page: ModelPage) -> str:
+    return "\n".join(label.text() for label in page.findChildren(QLabel) if label.isVisibleTo(page))
+
+
+@pytest.fixture
+def page(qapp: QApplication) -> ModelPage:
+    page = ModelPage()
+    page.resize(900, 800)
+    page.show()
+    return page
+
+
+@pytest.fixture
+def chosen(page: ModelPage, starter_gguf: Path) -> ModelPage:
+    location = locate_model("starter")
+    page.render_config(STARTER)
+    page.render_model(location, model_facts(location))
+    return page
+
+
+def line(name: str, parameters: int, verdict: Verdict | None) -> CatalogueLine:
+    return CatalogueLine(f"maker/{name}", name, parameters, "apache-2.0", False, "chatml", parameters, verdict)
+
+
+def test_the_starter_model_takes_one_click(page: ModelPage) -> None:
+    asked: list[tuple[str, str]] = []
+    page.source_requested.connect(lambda source, revision: asked.append((source, revision)))
+    QTest.mouseClick(page.source.use_starter, LEFT)
+    assert asked == [("starter", "")]
+
+
+def test_a_hub_id_is_typed_and_downloaded(page: ModelPage) -> None:
+    asked: list[tuple[str, ...]] = []
+    page.source_requested.connect(lambda *told: asked.append(("look", *told)))
+    page.download_requested.connect(lambda *told: asked.append(("download", *told)))
+    QTest.mouseClick(page.source.kinds["hub"], LEFT)
+    QTest.keyClicks(page.source.hub_id, "Qwen/Qwen3-0.6B")
+    QTest.keyClicks(page.source.revision, "main")
+    QTest.keyClick(page.source.hub_id, Qt.Key.Key_Return)
+    QTest.mouseClick(page.source.download, LEFT)
+    assert asked == [("look", "Qwen/Qwen3-0.6B", "main"), ("download", "Qwen/Qwen3-0.6B", "main")]
+
+
+@pytest.mark.parametrize("kind", ["folder", "gguf"])
+def test_a_folder_or_file_is_named_by_its_path(page: ModelPage, kind: str, tmp_path: Path) -> None:
+    asked: list[str] = []
+    page.source_requested.connect(lambda source, _revision: asked.append(source))
+    QTest.mouseClick(page.source.kinds[kind], LEFT)
+    field = getattr(page.source, kind)
+    QTest.keyClicks(field.line, str(tmp_path))
+    QTest.keyClick(field.line, Qt.Key.Key_Return)
+    assert asked == [str(tmp_path)]
+
+
+def test_the_files_of_the_model_are_told_in_words(chosen: ModelPage) -> None:
+    shown = dict(chosen.grid.facts())
+    assert shown["Parameters"] == "134,515,008"
+    assert shown["Context"] == "8,192 tokens"
+    assert shown["Layers"] == "30 of width 576"
+    assert "134.5 M parameters" in texts(chosen)
+    assert "It has a chat template" in texts(chosen)
+    assert "less." in chosen.four_bit.text()
+    assert chosen.continue_button.isEnabled()
+
+
+def test_the_template_is_shown_on_demand_as_plain_text(chosen: ModelPage) -> None:
+    assert not chosen.template.isVisibleTo(chosen)
+    QTest.mouseClick(chosen.template_button, LEFT)
+    assert "<|im_start|>" in chosen.template.toPlainText()
+    assert chosen.template.isVisibleTo(chosen)
+
+
+def test_advice_is_offered_only_where_the_settings_differ_from_it(chosen: ModelPage) -> None:
+    asked: list[bool] = []
+    chosen.advice_requested.connect(lambda: asked.append(True))
+    assert not chosen.take_advice.isVisibleTo(chosen)
+    chosen.render_config(STARTER.with_value("lora.rank", 64))
+    assert "rank 16, learning rate 2e-4" in chosen.advice.text()
+    QTest.mouseClick(chosen.take_advice, LEFT)
+    assert asked == [True]
+
+
+def test_a_model_that_is_not_there_is_said_in_words_and_not_continued_with(page: ModelPage) -> None:
+    page.render_config(RunConfig().with_value("model.source", "maker/none"))
+    page.render_model(ModelLocation("hub", "maker/none", None), None)
+    assert not page.continue_button.isEnabled()
+    assert "not on this machine yet" in texts(page)
+    assert page.source.download.text() == "Download"
+
+
+def test_a_download_shows_how_far_it_is_and_why_it_failed(page: ModelPage) -> None:
+    stopped: list[bool] = []
+    page.download_stop_requested.connect(lambda: stopped.append(True))
+    page.source.show_kind("hub")
+    state = RunState()
+    for event in (
+        WorkerStarted(job="download", studio="0", pid=1),
+        PhaseChanged(phase="downloading"),
+        Progressed(what="download", done=1 << 30, total=4 << 30, unit="bytes"),
+    ):
+        state = reduce(state, event)
+    page.render_download(state)
+    assert "1.0 GiB of 4.0 GiB" in texts(page)
+    QTest.mouseClick(page.source.stop, LEFT)
+    assert stopped == [True]
+    page.render_download(reduce(state, Failed(kind="model_not_found", message="The hub does not know it.")))
+    assert "The hub does not know it." in texts(page)
+    assert page.source.download.isVisibleTo(page)
+
+
+def test_the_catalogue_is_judged_filtered_and_chosen_from(page: ModelPage) -> None:
+    asked: list[str] = []
+    page.source_requested.connect(lambda source, _revision: asked.append(source))
+    lines = [
+        line("small", 10**9, Verdict.FITS),
+        line("middle", 10**10, Verdict.TIGHT),
+        line("large", 10**11, Verdict.NO),
+    ]
+    page.render_catalogue(lines, "RTX 4090")
+    assert [page.catalogue.index(row, 3).data() for row in range(3)] == ["fits", "tight", "too large"]
+    assert not page.use_selected.isEnabled()
+    QTest.keyClicks(page.search, "mid")
+    assert page.catalogue.rowCount() == 1
+    page.table.selectRow(0)
+    QTest.mouseClick(page.use_selected, LEFT)
+    assert asked == ["maker/middle"]
+
+
+def test_without_a_card_the_catalogue_is_listed_without_a_verdict(page: ModelPage) -> None:
+    page.render_catalogue([line("small", 10**9, None)], "")
+    assert page.catalogue.index(0, 3).data() == "–"
+    assert "Choose a card in Settings" in texts(page)
+
+
+def test_what_four_bits_save_is_said_with_both_sizes(chosen: ModelPage) -> None:
+    shape = model_facts(locate_model("starter")).shape
+    assert shape is not None
+    assert "of weights become" in four_bit_text(shape)
+
+
+def test_the_qlora_row_of_the_comparison_is_the_estimate_of_the_run_itself() -> None:
+    shape, config = article_shapes()["13B"], RunConfig()
+    found = estimate(config, shape)
+    full, lora, qlora = method_lines(shape, setup_for(config, shape), 24 * GIB, found.context_bytes)
+    assert qlora.total_bytes == found.total_bytes
+    assert (full.fit, lora.fit, qlora.fit) == ("too large", "too large", "fits")
+    assert full.total_bytes > 6 * lora.total_bytes > 12 * qlora.total_bytes
+
+
+def test_the_comparison_is_shown_for_the_chosen_model_and_not_without_one(qapp: QApplication) -> None:
+    page = ModelPage()
+    shape = article_shapes()["7B"]
+    page.render_methods(method_lines(shape, setup_for(RunConfig(), shape), 0, 0))
+    assert [page.methods.row(index).fit for index in range(page.methods.rowCount())] == ["–", "–", "–"]
+    assert not page._methods.isHidden()
+    page.render_methods(())
+    assert page._methods.isHidden()

@@ -1,0 +1,91 @@
+"""The Run page says what the run got over, and what it waits for."""
+
+from pathlib import Path
+
+import pytest
+from PySide6.QtWidgets import QApplication, QLabel, QPushButton
+
+from qlora_studio.core.run.commands import AcceptChanges, LowerRate
+from qlora_studio.core.run.events import (
+    CheckpointSaved,
+    Failed,
+    PhaseChanged,
+    Recovering,
+    Reported,
+    Warned,
+    WorkerStarted,
+)
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.ui.run.page import RunPage
+from qlora_studio.ui.run.way_out import WayOut
+from qlora_studio.ui.state.run_store import RunStore
+
+
+def _page_after(folder: Path, *events: object) -> RunPage:
+    store = RunStore()
+    store.open(RunFolder(folder), RunConfig())
+    store.apply((WorkerStarted(job="train", studio="test", pid=1), *events))  # type: ignore[arg-type]
+    page = RunPage()
+    page.render_run(store)
+    return page
+
+
+def _texts(page: RunPage) -> str:
+    return " ".join(label.text() for label in page.findChildren(QLabel))
+
+
+def test_a_recovery_is_told(qapp: QApplication, tmp_path: Path) -> None:
+    words = "Out of memory: the batch is halved to 1, accumulation doubled."
+    recovering = Recovering(kind="out_of_memory", message=words, step=6, batch_size=1, gradient_accumulation=4)
+    assert words in _texts(_page_after(tmp_path, recovering))
+
+
+def test_a_run_that_waits_for_space_offers_to_go_on(qapp: QApplication, tmp_path: Path) -> None:
+    words = "The disk is full. Free 2.1 GiB, then press Resume. Nothing is lost."
+    page = _page_after(tmp_path, PhaseChanged(phase="waiting_for_space"), Warned(kind="disk_full", message=words))
+    assert words in _texts(page)
+    assert not page._resume.isHidden()
+
+
+def _primary_buttons(page: RunPage) -> list[str]:
+    buttons = page.findChildren(QPushButton)
+    return [item.text() for item in buttons if item.property("kind") == "primary" and item.isVisibleTo(page)]
+
+
+SAVED = CheckpointSaved(step=800, name="checkpoint-800", size_bytes=1, seconds=0.1)
+
+
+def test_after_an_infinite_loss_one_button_rolls_back_and_halves_the_rate(qapp: QApplication, tmp_path: Path) -> None:
+    page = _page_after(tmp_path, SAVED, Failed(kind="non_finite_loss", message="At step 812 the loss became infinite."))
+    asked: list[WayOut] = []
+    page.way_out_requested.connect(asked.append)
+    assert _primary_buttons(page) == ["Go on from step 800 with half the rate"]
+    page._other_way.click()
+    assert [(way.order, way.question) for way in asked] == [(LowerRate(factor=0.5, time=asked[0].order.time), "")]
+
+
+def test_after_a_mismatch_going_on_all_the_same_is_offered_and_asked_about(qapp: QApplication, tmp_path: Path) -> None:
+    page = _page_after(tmp_path, SAVED, Failed(kind="fingerprint_mismatch", message="The base model is another one."))
+    asked: list[WayOut] = []
+    page.way_out_requested.connect(asked.append)
+    assert _primary_buttons(page) == ["Resume"], "the risk is not what is advised"
+    page._other_way.click()
+    assert isinstance(asked[0].order, AcceptChanges)
+    assert "record" in asked[0].question
+
+
+def test_after_any_other_end_resume_is_the_one_primary_button(qapp: QApplication, tmp_path: Path) -> None:
+    page = _page_after(tmp_path, SAVED, Failed(kind="worker_died", message="The worker was ended by SIGKILL."))
+    assert _primary_buttons(page) == ["Resume"]
+
+
+@pytest.mark.parametrize(
+    ("active", "words"), [(True, "This computer is kept awake"), (False, "could not be kept awake")]
+)
+def test_whether_the_computer_is_kept_awake_is_told_while_a_run_is_at_work(
+    qapp: QApplication, tmp_path: Path, active: bool, words: str
+) -> None:
+    told = Reported(kind="awake", report={"active": active})
+    assert words in _texts(_page_after(tmp_path, told))
+    assert words not in _texts(_page_after(tmp_path, told, Failed(kind="error", message="It ended.")))

@@ -1,0 +1,184 @@
+"""The Runs page and the Settings page: what lies on disk is listed, in words, and acted upon by signals."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication
+
+from qlora_studio.core.run.events import Failed, Finished, WorkerStarted
+from qlora_studio.storage.runs.message_log import MessageLogWriter
+from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.settings import Settings
+from qlora_studio.ui.runs.page import RunsPage
+from qlora_studio.ui.runs.view import KnownRun, RunLine, read_runs, recovery_text, when_text
+from qlora_studio.ui.settings.about import folders, versions
+from qlora_studio.ui.settings.page import SettingsPage
+from qlora_studio.ui.showcase.sample_run import write_illustrative_run
+
+LEFT = Qt.MouseButton.LeftButton
+LINES = (
+    RunLine("/r/c", "newest", "SmolLM2", "at work", 4, 10, when=3.0, busy=True),
+    RunLine("/r/b", "broken", "Qwen3", "broken off", 120, 300, 0.83, 2.0, broken=True, resumable=True, safe_step=100),
+    RunLine("/r/a", "done", "SmolLM2", "finished", 10, 10, 1.2, 1.0, has_adapter=True),
+)
+
+
+@pytest.fixture
+def page(qapp: QApplication) -> RunsPage:
+    page = RunsPage()
+    page.resize(900, 700)
+    page.show()
+    return page
+
+
+def test_without_runs_the_page_says_what_to_do_next(page: RunsPage) -> None:
+    asked: list[bool] = []
+    page.training_requested.connect(lambda: asked.append(True))
+    QTest.mouseClick(page.go_training, LEFT)
+    assert asked == [True]
+    assert not page.open_button.isEnabled()
+
+
+def test_a_run_is_told_by_name_model_state_steps_loss_and_time(page: RunsPage) -> None:
+    page.render_runs(LINES)
+    cells = [page.model.index(1, column).data() for column in range(6)]
+    assert cells[:5] == ["broken", "Qwen3", "broken off", "120 of 300", "0.830"]
+
+
+def test_buttons_ask_for_what_the_selected_run_allows(page: RunsPage) -> None:
+    asked: list[tuple[str, str]] = []
+    for name in ("open", "resume", "chat", "export", "draft", "folder"):
+        getattr(page, f"{name}_requested").connect(lambda path, name=name: asked.append((name, path)))
+    page.render_runs(LINES)
+    page.table.selectRow(2)
+    assert not page.resume_button.isEnabled()
+    for button in (page.open_button, page.chat_button, page.export_button, page.draft_button, page.folder_button):
+        QTest.mouseClick(button, LEFT)
+    page.table.selectRow(1)
+    assert not page.export_button.isEnabled()
+    QTest.mouseClick(page.resume_button, LEFT)
+    assert asked == [*((name, "/r/a") for name in ("open", "chat", "export", "draft", "folder")), ("resume", "/r/b")]
+
+
+def test_a_run_that_broke_off_is_offered_to_be_resumed_looked_at_or_discarded(page: RunsPage) -> None:
+    asked: list[str] = []
+    page.resume_requested.connect(asked.append)
+    others: list[tuple[str, str]] = []
+    page.open_requested.connect(lambda path: others.append(("open", path)))
+    page.discard_requested.connect(lambda path: others.append(("discard", path)))
+    page.render_runs(LINES)
+    QTest.mouseClick(page.inspect, LEFT)
+    QTest.mouseClick(page.discard, LEFT)
+    assert others == [("open", "/r/b"), ("discard", "/r/b")]
+    assert page.recovery.message.text() == "broken broke off at step 120. Its checkpoint of step 100 is safe."
+    QTest.mouseClick(page.recover, LEFT)
+    assert asked == ["/r/b"]
+    assert "begin again" in recovery_text(replace(LINES[1], safe_step=None))
+    page.render_runs(LINES[:1])
+    assert not page.recovery.isVisibleTo(page)
+
+
+def test_the_selection_stays_when_the_list_is_read_again(page: RunsPage) -> None:
+    page.render_runs(LINES)
+    page.table.selectRow(1)
+    page.render_runs((replace(LINES[0], step=5), *LINES[1:]))
+    selected = page.selected()
+    assert selected is not None and selected.path == "/r/b"
+
+
+def test_runs_are_filtered_by_words(page: RunsPage) -> None:
+    page.render_runs(LINES)
+    QTest.keyClicks(page.search, "smol fin")
+    assert page.model.rowCount() == 1
+
+
+def test_the_list_is_read_again_whenever_the_page_comes_to_the_front(page: RunsPage) -> None:
+    asked: list[bool] = []
+    page.refresh_requested.connect(lambda: asked.append(True))
+    page.on_shown()
+    assert asked == [True]
+
+
+def test_states_of_runs_on_disk_are_read_from_their_events(tmp_path: Path) -> None:
+    write_illustrative_run(tmp_path / "3-broken", steps=120)
+    write_illustrative_run(tmp_path / "2-done", steps=790, ending=Finished())
+    write_illustrative_run(tmp_path / "1-failed", steps=5, ending=Failed(kind="error", message="x"))
+    (tmp_path / "0-garbage").mkdir()
+    (tmp_path / "0-garbage" / "run.toml").write_text("this is = not toml = at all")
+    lines = read_runs(tmp_path, {})
+    assert [line.state for line in lines] == ["broken off", "finished", "failed", "not readable"]
+    assert [line.resumable for line in lines] == [True, False, True, False]
+    assert lines[0].broken
+    assert lines[1].step == 790 and lines[1].evaluation_loss is not None
+    assert lines[3].problem
+
+
+def test_a_run_whose_worker_lives_is_at_work(tmp_path: Path) -> None:
+    folder = write_illustrative_run(tmp_path / "1-live", steps=5)
+    with folder.lock().acquire(blocking=False):
+        (line,) = read_runs(tmp_path, {})
+    assert line.busy and line.state == "at work" and not line.broken and not line.resumable
+
+
+def test_a_run_is_read_again_only_when_its_events_changed(tmp_path: Path) -> None:
+    folder = RunFolder(write_illustrative_run(tmp_path / "1-run", steps=5).path)
+    known: dict[str, KnownRun] = {}
+    first = read_runs(tmp_path, known)[0]
+    line = known[first.path].line
+    assert read_runs(tmp_path, known) == [first]
+    assert known[first.path].line is line
+    with MessageLogWriter(folder.events_path) as log:
+        log.append(WorkerStarted(job="train", studio="0", pid=1))
+        log.append(Finished())
+    assert read_runs(tmp_path, known)[0].state == "finished"
+
+
+def test_a_run_that_two_threads_look_at_is_not_read_by_halves(tmp_path: Path) -> None:
+    write_illustrative_run(tmp_path / "1-done", steps=790, ending=Finished())
+    for _ in range(5):
+        known: dict[str, KnownRun] = {}
+        with ThreadPoolExecutor(4) as threads:
+            looks = [threads.submit(read_runs, tmp_path, known) for _ in range(4)]
+        assert {line.state for look in looks for line in look.result()} == {"finished"}
+
+
+def test_a_moment_of_today_is_told_by_the_clock() -> None:
+    assert when_text(1_790_000_000.0, now=1_790_000_100.0).startswith("today ")
+    assert when_text(1_780_000_000.0, now=1_790_000_100.0).startswith("2026-")
+    assert when_text(0.0) == "–"
+
+
+def test_settings_are_asked_for_by_name(qapp: QApplication, tmp_path: Path) -> None:
+    page = SettingsPage()
+    asked: list[dict[str, str]] = []
+    page.settings_requested.connect(asked.append)
+    page.render_cards(["RTX 4090 24 GB"], {"GPU-1": "H100"})
+    page.render_settings(Settings(theme="dark", runs_dir=str(tmp_path)))
+    assert asked == []
+    assert page.theme.value() == "dark"
+    assert page.runs_dir.text() == str(tmp_path)
+    for combo, value in ((page.theme, "light"), (page.assumed, "RTX 4090 24 GB"), (page.gpu, "GPU-1")):
+        combo.setCurrentIndex(combo.findData(value))
+        combo.activated.emit(combo.currentIndex())
+    assert asked == [{"theme": "light"}, {"assumed_gpu": "RTX 4090 24 GB"}, {"gpu_uuid": "GPU-1"}]
+
+
+def test_settings_say_what_the_program_is_made_of_and_keeps_where(qapp: QApplication) -> None:
+    page = SettingsPage()
+    page.render_about(versions(), folders(Settings()))
+    words = dict(page.versions.facts())
+    assert words["QLoRA Studio"]
+    assert words["torch"][0].isdigit()
+    assert set(dict(page.folders.facts())) == {"Runs", "Data", "Cache"}
+
+
+def test_the_summary_of_the_queue_stays_until_it_is_closed(page: RunsPage) -> None:
+    page.render_summary("The queue is done: 2 finished, 1 failed.")
+    assert page.summary.message.text() == "The queue is done: 2 finished, 1 failed."
+    assert page.summary.isVisible()
+    QTest.mouseClick(page._summary_seen, LEFT)
+    assert not page.summary.isVisible()

@@ -1,0 +1,43 @@
+"""The queue behind the window: one run after another, a summary at the end, and its place in the list of runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from PySide6.QtWidgets import QApplication
+
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
+from qlora_studio.ui.runs.view import read_runs, with_queue
+from qlora_studio.ui.state.queue_control import QueueControl
+
+
+def test_the_queue_starts_its_runs_and_sums_up(
+    qapp: QApplication, tmp_path: Path, wait_until: Callable[..., None]
+) -> None:
+    queue = QueueControl(tmp_path, lambda: None, lambda: True)
+    started: list[RunFolder] = []
+    summaries: list[str] = []
+    queue.started.connect(started.append)
+    queue.ended.connect(summaries.append)
+    for name in ("first", "second"):
+        queue.add(create_run_folder(tmp_path, RunConfig(name=name)))
+    lines = with_queue(read_runs(tmp_path, {}), queue.waiting())
+    assert {line.name: line.words for line in lines} == {
+        "first": "in the queue, no. 1",
+        "second": "in the queue, no. 2",
+    }
+
+    def summed_up() -> bool:
+        queue.tick()
+        return bool(summaries)
+
+    wait_until(summed_up)
+    assert [folder.config().name for folder in started] == ["first", "second"]
+    assert summaries == ["The queue is done: 2 failed."]
+
+
+def test_nothing_starts_while_another_run_is_at_work(qapp: QApplication, tmp_path: Path) -> None:
+    queue = QueueControl(tmp_path, lambda: None, lambda: False)
+    queue.add(create_run_folder(tmp_path, RunConfig()))
+    queue.tick()
+    assert len(queue.waiting()) == 1

@@ -1,0 +1,143 @@
+"""The form is made of the run config's own fields, tells changes by path, and says each problem at its field."""
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QLabel, QLineEdit
+
+from qlora_studio.core.errors import Problem
+from qlora_studio.core.run.run_config import RunConfig, all_settings
+from qlora_studio.ui.kit.fields import ComboBox, NumberBox, SpinBox
+from qlora_studio.ui.state.draft import DraftStore
+from qlora_studio.ui.training.form import SettingsForm, value_at
+from qlora_studio.ui.training.setting_line import ListEdit
+
+
+@pytest.fixture
+def form(qapp: QApplication) -> SettingsForm:
+    form = SettingsForm()
+    for section in {info.section: None for info in all_settings()}:
+        form.add_section(
+            section, [info for info in all_settings() if info.section == section and info.kind is not dict]
+        )
+    form.render_config(RunConfig())
+    return form
+
+
+def paths() -> list[str]:
+    return [info.path for info in all_settings() if info.kind is not dict]
+
+
+def texts(line: object) -> str:
+    return " ".join(label.text() for label in line.findChildren(QLabel))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("path", paths())
+def test_a_setting_shows_its_title_help_and_value_and_reads_back_what_it_shows(form: SettingsForm, path: str) -> None:
+    line = form.line(path)
+    assert line.info.title in texts(line)
+    assert line.info.help in texts(line)
+    assert path in line.field.toolTip()
+    assert line.field.accessibleName() == line.info.title
+    assert line.value() == value_at(RunConfig(), path)
+
+
+@pytest.mark.parametrize("path", paths())
+def test_showing_a_config_asks_for_nothing(form: SettingsForm, path: str) -> None:
+    told: list[tuple[str, object]] = []
+    form.changed.connect(lambda path, value: told.append((path, value)))
+    form.render_config(RunConfig().with_value("lora.rank", 64).with_value("evaluation.prompts", ["a", "b"]))
+    assert told == []
+    assert form.line("lora.rank").value() == 64
+    assert form.line("evaluation.prompts").value() == ["a", "b"]
+
+
+def test_each_kind_of_field_tells_its_path_and_value(form: SettingsForm) -> None:
+    told: dict[str, object] = {}
+    form.changed.connect(lambda path, value: told.update({path: value}))
+    rank, dropout, rate = (
+        form.line(f"{name}").field for name in ("lora.rank", "lora.dropout", "training.learning_rate")
+    )
+    assert isinstance(rank, SpinBox) and isinstance(dropout, NumberBox) and isinstance(rate, QLineEdit)
+    QTest.keyClick(rank, Qt.Key.Key_Up)
+    dropout.setValue(0.1)
+    _type(rate, "1e-4")
+    form.line("lora.rslora").field.click()  # type: ignore[attr-defined]
+    loss = form.line("training.loss_on").field
+    assert isinstance(loss, ComboBox)
+    loss.setCurrentIndex(1)
+    loss.activated.emit(1)
+    assert told == {
+        "lora.rank": 17,
+        "lora.dropout": 0.1,
+        "training.learning_rate": 1e-4,
+        "lora.rslora": True,
+        "training.loss_on": "all",
+    }
+
+
+def test_a_spin_box_stays_within_the_bounds_of_the_setting(form: SettingsForm) -> None:
+    field = form.line("training.max_length").field
+    assert isinstance(field, SpinBox)
+    assert (field.minimum(), field.maximum()) == (16, 1_048_576)
+    assert field.suffix() == " tokens"
+
+
+def test_advanced_settings_are_folded_until_asked_for_and_where_one_has_a_problem(form: SettingsForm) -> None:
+    form.show()
+    section = next(item for item in form.sections if "training.scheduler" in item.lines)
+    section.show()
+    line = form.line("training.scheduler")
+    assert not line.isVisibleTo(section)
+    section.fold.click()
+    assert line.isVisibleTo(section)
+    section.fold.click()
+    form.render_problems([Problem("training.warmup_ratio", "must be at most 0.5, not 0.9")])
+    assert form.line("training.warmup_ratio").isVisibleTo(section)
+
+
+def test_a_text_that_is_no_number_stays_with_its_problem_until_it_is_corrected(form: SettingsForm) -> None:
+    draft = DraftStore()
+    form.changed.connect(draft.set_value)
+    draft.changed.connect(form.render_config)
+    draft.refused.connect(form.render_problems)
+    rate = form.line("training.learning_rate").field
+    assert isinstance(rate, QLineEdit)
+    _type(rate, "fast")
+    assert form.line("training.learning_rate").problem() == "must be a number, not 'fast'"
+    assert rate.property("invalid") == "true"
+    draft.set_value("lora.rank", 32)
+    assert rate.text() == "fast"
+    assert [problem.field for problem in form.refused()] == ["training.learning_rate"]
+    _type(rate, "3e-4")
+    assert form.refused() == ()
+    assert draft.config.training.learning_rate == 3e-4
+    assert not form.line("training.learning_rate").has_problem()
+
+
+def test_all_problems_are_shown_at_their_fields_and_those_without_a_field_come_back(form: SettingsForm) -> None:
+    elsewhere = form.render_problems(
+        [
+            Problem("lora.rank", "must be at least 1, not 0"),
+            Problem("data.mapping", "must be a table"),
+            Problem("", "x"),
+        ]
+    )
+    assert [problem.field for problem in elsewhere] == ["data.mapping", ""]
+    assert "Must be at least 1, not 0" in texts(form.line("lora.rank"))
+
+
+def test_lists_are_typed_one_text_a_line(form: SettingsForm) -> None:
+    told: list[object] = []
+    form.changed.connect(lambda _path, value: told.append(value))
+    field = form.line("evaluation.prompts").field
+    assert isinstance(field, ListEdit)
+    field.setPlainText("one\n\n two ")
+    field.done.emit()
+    assert told == [["one", "two"]]
+
+
+def _type(field: QLineEdit, text: str) -> None:
+    field.selectAll()
+    QTest.keyClicks(field, text)
+    QTest.keyClick(field, Qt.Key.Key_Return)

@@ -8,8 +8,7 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import JobSession, checked
 from qlora_studio.cli.train_command import existing_run
-from qlora_studio.core.errors import StudioError
-from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.errors import ExitCode, StudioError
 from qlora_studio.core.run.commands import Ask, Stop
 from qlora_studio.core.run.events import Event, TextGenerated
 from qlora_studio.core.run.job import CHAT_VARIANTS, ChatJob

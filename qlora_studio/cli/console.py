@@ -4,8 +4,7 @@ import json
 import sys
 from typing import Any
 
-from qlora_studio.core.errors import StudioError
-from qlora_studio.core.exit_code import exit_code_for
+from qlora_studio.core.errors import StudioError, exit_code_for
 
 
 class Console:

@@ -16,8 +16,7 @@ from qlora_studio.core.data.report import (
     check_json,
     preview_json,
 )
-from qlora_studio.core.errors import InvalidRunConfig, Problem, StudioError
-from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.errors import ExitCode, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.run_config import RunConfig
 

@@ -9,8 +9,7 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.display import has_display
 from qlora_studio.cli.job_session import error_of
 from qlora_studio.cli.train_command import new_run, runs_path, train_to_end
-from qlora_studio.core.errors import StudioError
-from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.errors import ExitCode, StudioError
 from qlora_studio.core.quantity import duration_text
 from qlora_studio.storage.presets import load_preset
 

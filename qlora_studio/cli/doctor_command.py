@@ -5,7 +5,7 @@ from typing import Any
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.examination import Finding, examine
-from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.errors import ExitCode
 
 _MARKS = {"ok": "ok     ", "warning": "note   ", "error": "PROBLEM"}
 

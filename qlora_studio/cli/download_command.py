@@ -5,7 +5,7 @@ from typing import Any
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
-from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.run.job import DownloadJob
 
 

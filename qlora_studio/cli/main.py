@@ -8,8 +8,7 @@ from importlib import import_module
 from qlora_studio import __version__
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.display import require_display
-from qlora_studio.core.errors import StudioError
-from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.errors import ExitCode, StudioError
 
 OpenWindow = Callable[[bool], int]
 SelfTest = Callable[[bool], int]

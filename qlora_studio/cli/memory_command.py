@@ -7,13 +7,11 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.cli.run_source import add_run_source, run_config
-from qlora_studio.core.errors import InvalidRunConfig, Problem, StudioError
-from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.errors import ExitCode, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.memory.estimate import Estimate, estimate_from_report
 from qlora_studio.core.memory.estimator import estimate, with_context
-from qlora_studio.core.memory.fit import Fit, Verdict, fit_to_gpu, judge, largest
+from qlora_studio.core.memory.fit import Fit, Verdict, fit_to_gpu, judge, largest, levers
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
-from qlora_studio.core.memory.lever import levers
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text

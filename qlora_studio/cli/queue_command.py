@@ -6,7 +6,7 @@ from typing import Any
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.train_command import existing_run, runs_path
-from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.errors import ExitCode
 from qlora_studio.jobs.gpu_monitor import sample_gpu
 from qlora_studio.jobs.queue_runner import QueueRunner, queue_summary
 from qlora_studio.storage.runs.run_folder import RunFolder

@@ -8,8 +8,7 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import JobSession, error_of, resume_command
 from qlora_studio.cli.run_source import add_run_source, run_config
-from qlora_studio.core.errors import InvalidRunConfig, StudioError
-from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.errors import ExitCode, InvalidRunConfig, StudioError
 from qlora_studio.core.quantity import duration_text
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.events import Event, StepDone

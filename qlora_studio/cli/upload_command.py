@@ -6,8 +6,7 @@ from typing import Any
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
-from qlora_studio.core.errors import StudioError
-from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.errors import ExitCode, StudioError
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.job import UploadJob
 from qlora_studio.storage.runs.upload_files import check_repository, upload_files

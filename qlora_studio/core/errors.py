@@ -1,6 +1,7 @@
-"""Errors as part of the product: what, where, and what to do, in words."""
+"""Errors as part of the product: what, where, and what to do, in words; and what the command's exit status says."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,59 @@ class InvalidRunConfig(StudioError):
             advice="Correct the settings named here.",
         )
         self.problems = problems
+
+
+class ExitCode(IntEnum):
+    """Exit codes of `qlora-studio`."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    INVALID_CONFIG = 20
+    MODEL_NOT_FOUND = 21
+    DATA_NOT_FOUND = 22
+    NOT_WRITABLE = 23
+    DATA_REFUSED = 24
+    RUN_NOT_FOUND = 25
+    RUN_BUSY = 26
+    OUT_OF_MEMORY = 27
+    DISK_FULL = 28
+    WORKER_DIED = 29
+    DAMAGED = 30
+    NOT_VERIFIED = 31
+    DOES_NOT_FIT = 32
+    NO_DISPLAY = 33
+    DOCTOR_FOUND_PROBLEMS = 34
+    HUB_REFUSED = 35
+    INTERRUPTED = 130
+
+
+_BY_KIND = {
+    "usage": ExitCode.USAGE,
+    "invalid_config": ExitCode.INVALID_CONFIG,
+    "model_not_found": ExitCode.MODEL_NOT_FOUND,
+    "model_refused": ExitCode.MODEL_NOT_FOUND,
+    "data_not_found": ExitCode.DATA_NOT_FOUND,
+    "data_refused": ExitCode.DATA_REFUSED,
+    "data_choice": ExitCode.DATA_REFUSED,
+    "not_writable": ExitCode.NOT_WRITABLE,
+    "run_not_found": ExitCode.RUN_NOT_FOUND,
+    "run_busy": ExitCode.RUN_BUSY,
+    "out_of_memory": ExitCode.OUT_OF_MEMORY,
+    "disk_full": ExitCode.DISK_FULL,
+    "worker_died": ExitCode.WORKER_DIED,
+    "damaged": ExitCode.DAMAGED,
+    "damaged_checkpoint": ExitCode.DAMAGED,
+    "fingerprint_mismatch": ExitCode.DAMAGED,
+    "not_verified": ExitCode.NOT_VERIFIED,
+    "does_not_fit": ExitCode.DOES_NOT_FIT,
+    "hub_login": ExitCode.HUB_REFUSED,
+    "hub_refused": ExitCode.HUB_REFUSED,
+    "no_display": ExitCode.NO_DISPLAY,
+    "interrupted": ExitCode.INTERRUPTED,
+}
+
+
+def exit_code_for(kind: str) -> ExitCode:
+    """Return the exit code for the `kind` of a StudioError or of a Failed event."""
+    return _BY_KIND.get(kind, ExitCode.ERROR)

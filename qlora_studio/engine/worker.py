@@ -5,20 +5,21 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from filelock import Timeout
 from wakepy import keep
 
 from qlora_studio import __version__
-from qlora_studio.core.errors import StudioError
-from qlora_studio.core.exit_code import ExitCode, exit_code_for
+from qlora_studio.core.errors import ExitCode, InvalidRunConfig, StudioError, exit_code_for
 from qlora_studio.core.run.events import Failed, Finished, Recovering, Reported, TerminalEvent, WorkerStarted
 from qlora_studio.core.run.job import Job, TrainJob
+from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.engine.context import JobContext, JobStopped
-from qlora_studio.engine.faults import failure_of
-from qlora_studio.engine.preflight import preflight
-from qlora_studio.engine.recovery import RECOVERABLE, recovery_from, start_again
+from qlora_studio.engine.faults import RECOVERABLE, failure_of, recovery_from, start_again
+from qlora_studio.storage.models.folder import folder_tensors, read_config
+from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 # Read by the libraries when they are imported, so set before any of them is. trl would otherwise tell the hub of every
@@ -33,7 +34,6 @@ _ENVIRONMENT = {
     "TRL_EXPERIMENTAL_SILENCE": "1",
     "OMP_WAIT_POLICY": "passive",  # threads that spin while they wait take the cores from the window and each other
 }
-
 # Each kind of job with the module whose `run` does it, imported when it is asked for: most of them load torch.
 _JOBS: dict[str, str] = {
     "train": "qlora_studio.engine.training.job",
@@ -127,3 +127,23 @@ def _run(job: Job, context: JobContext) -> TerminalEvent:
             context.emit(Reported(kind="awake", report={"active": bool(awake.active)}))
         ending: TerminalEvent = module.run(job, context)
     return ending
+
+
+def preflight(job: Job, folder: RunFolder) -> None:
+    """Raise StudioError where a training job cannot succeed: a setting, the model's place, the dataset's place."""
+    if not isinstance(job, TrainJob):
+        return
+    config = folder.config()
+    if problems := problems_before_start(config):
+        raise InvalidRunConfig(problems)
+    location = locate_model(config.model.source, config.model.revision)
+    if location.kind != "gguf" and location.path is not None:
+        read_config(location.path)
+        folder_tensors(location.path)  # the headers alone: a download that broke off is refused at once
+    for path in filter(None, (*(source.path for source in config.data.sources), config.data.evaluation_path)):
+        if Path(path).is_absolute() and not Path(path).exists():
+            raise StudioError(
+                f"There is no dataset at {path}.",
+                kind="data_not_found",
+                advice="It may have been moved or renamed: choose it again.",
+            )

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Recovering, WorkerStarted, parse_event
 from qlora_studio.jobs.worker_process import WorkerProcess
 from qlora_studio.storage.runs.message_log import MessageLogReader

@@ -9,8 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from qlora_studio.core.errors import StudioError
-from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.errors import ExitCode, StudioError
 from qlora_studio.core.run.commands import Command, Stop
 from qlora_studio.storage.runs.run_folder import RunFolder
 

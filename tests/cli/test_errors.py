@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.errors import ExitCode
 from tests.cli.conftest import Outcome
 
 Studio = Callable[..., Outcome]

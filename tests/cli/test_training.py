@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from qlora_studio.core.exit_code import ExitCode
+from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.events import StepDone
 from qlora_studio.jobs.worker_process import wait_until_free

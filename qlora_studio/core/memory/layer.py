@@ -5,7 +5,7 @@ Counted from what autograd saves in transformers' and peft's layers; a test comp
 """
 
 from qlora_studio.core.memory.setup import MemorySetup
-from qlora_studio.core.model.layer_shape import LayerShape, Linear
+from qlora_studio.core.model.layers import LayerShape, Linear
 from qlora_studio.core.model.shape import ModelShape
 
 # Eager attention, bytes a score: what is saved, and what the backward pass of softmax holds at its worst

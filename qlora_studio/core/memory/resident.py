@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from qlora_studio.core.memory.setup import MemorySetup
-from qlora_studio.core.model.layer_shape import Linear
+from qlora_studio.core.model.layers import Linear
 from qlora_studio.core.model.shape import ModelShape
 
 _BLOCK = 512  # the allocator's unit

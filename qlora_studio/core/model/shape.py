@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from qlora_studio.core.model.config import ConfigReader, text_config
 from qlora_studio.core.model.family import FAMILIES, LLAMA
-from qlora_studio.core.model.layer_count import Sizes, layer_shapes, norm_parameters, query_norm
-from qlora_studio.core.model.layer_shape import LayerShape
+from qlora_studio.core.model.layers import LayerShape, Sizes, layer_shapes, norm_parameters, query_norm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from qlora_studio.core.model.layer_shape import LayerShape, Linear, Role
+from qlora_studio.core.model.layers import LayerShape, Linear, Role
 from qlora_studio.core.model.shape import ModelShape
 
 _IN_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.(.+?)\.?(weight|bias)?$")

@@ -66,8 +66,8 @@ def _tokenized(
     context.phase("loading_libraries")
     started = time.monotonic()
     from qlora_studio.engine.data.prepared import prepare
+    from qlora_studio.engine.data.preview import ShownRows
     from qlora_studio.engine.data.report import full_report
-    from qlora_studio.engine.data.shown_rows import ShownRows
     from qlora_studio.engine.model.base import load_tokenizer
 
     tokenizer = load_tokenizer(config.model.source, config.model.revision, context)

@@ -17,11 +17,9 @@ from qlora_studio.core.data.split import Keys, RowPlan, first_of, plan_rows, rep
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
-from qlora_studio.engine.data.row_files import RowFile, divide, labels_of
-from qlora_studio.engine.data.row_keys import RowKeys
-from qlora_studio.engine.data.tally import DUPLICATES, PARTS, RowTally
+from qlora_studio.engine.data.row_files import VERDICTS, RowFile, VerdictFile, divide, labels_of
+from qlora_studio.engine.data.tally import DUPLICATES, PARTS, RowKeys, RowTally
 from qlora_studio.engine.data.tokenized_rows import BATCH_ROWS, IGNORED, TokenizedRow, problem_of, tokenize_stream
-from qlora_studio.engine.data.verdict_file import VERDICTS, VerdictFile
 from qlora_studio.engine.templates.rendering import ControlTokens, RowRenderer
 from qlora_studio.storage.datasets.mixture import DatasetMixture
 from qlora_studio.storage.datasets.reader import FormatMistaken

@@ -1,8 +1,9 @@
-"""Tokenized rows on disk as an Arrow stream that `datasets` maps into memory: `input_ids`, `labels`, `row`.
+"""Prepared rows on disk: an Arrow stream that `datasets` maps into memory, and a line for each row not simply taken.
 
 In a file of packs each line is a pack: `row` lists the rows in it, and `seq_lengths` their tokens.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy
 import pyarrow as pa
 from datasets import Dataset
 
+from qlora_studio.core.data.row_verdict import ReadRow
 from qlora_studio.engine.data.tokenized_rows import IGNORED, TokenizedRow
 
 # The schemas are told, never guessed from the data.
@@ -21,6 +23,7 @@ SCHEMA = pa.schema([("input_ids", _TOKENS), ("labels", _TOKENS), ("row", pa.int6
 PACKED_SCHEMA = pa.schema(
     [("input_ids", _TOKENS), ("labels", _TOKENS), ("row", pa.list_(pa.int64())), ("seq_lengths", _TOKENS)]
 )
+VERDICTS = "verdicts.jsonl"
 
 
 class RowFile:
@@ -104,3 +107,31 @@ def _contents(batch: pa.RecordBatch) -> Iterator[pa.Array]:
         yield from (rows.flatten(), batch.column("seq_lengths").flatten(), rows.value_lengths())
     else:
         yield rows
+
+
+class VerdictFile:
+    """Appends to the file. `names` are those of the datasets, `what` is rows or evaluation rows."""
+
+    def __init__(self, path: Path, names: Sequence[str], what: str) -> None:
+        self._names, self._what = names, what
+        self._file = path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> "VerdictFile":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None) -> None:
+        self._file.close()
+
+    def add(self, row: ReadRow, verdict: str = "", reason: str = "") -> None:
+        """Write a row with its own verdict, or with another one."""
+        place = {"of": self._what, "dataset": self._names[row.source], "file": row.file, "number": row.number}
+        what = {"verdict": verdict or str(row.verdict), "reason": reason or row.reason}
+        self._write({**place, "line": row.line, "offset": row.offset, **what})
+
+    def add_dropped(self, number: int, line: int, source: int, original: int) -> None:
+        """Write a row that was dropped because it repeats another one; rows are told by their numbers, from 0."""
+        place = {"of": self._what, "dataset": self._names[source], "number": number, "line": line}
+        self._write({**place, "verdict": "duplicate", "reason": f"repeats row {original + 1}"})
+
+    def _write(self, line: dict[str, object]) -> None:
+        self._file.write(json.dumps(line) + "\n")

@@ -1,6 +1,9 @@
-"""An Ollama folder: the Modelfile beside a GGUF, and `ollama create` where Ollama is there."""
+"""An Ollama folder: the Modelfile beside a GGUF; and a trial in Ollama where it is there."""
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ _CONVERSATION = [
     {"role": "assistant", "content": "Good day"},
     {"role": "user", "content": "And now?"},
 ]
+_QUICK, _SLOW = 20.0, 600.0  # seconds
+_QUESTION = "Hello!"
 
 
 def write_modelfile(folder: Path, file: str, tokenizer_folder: Path, context: JobContext) -> dict[str, Any]:
@@ -106,3 +111,38 @@ def _rendered(tokenizer: Any, turns: list[tuple[str, str]], *, opening: bool = F
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opening))
     except (TemplateError, TypeError, ValueError):
         return None
+
+
+def try_in_ollama(folder: Path) -> tuple[bool, str] | None:
+    """Return whether Ollama made and ran the model, and in words; None where there is no Ollama that answers."""
+    program = shutil.which("ollama")
+    if program is None or _run(program, folder, _QUICK, "list") is None:
+        return None
+    name = f"qlora-studio-check-{os.getpid()}"
+    try:
+        if _run(program, folder, _SLOW, "create", name, "-f", "Modelfile") is None:
+            return False, "ollama create did not take the Modelfile."
+        answer = _run(program, folder, _SLOW, "run", name, _QUESTION)
+        if not answer or not answer.strip():
+            return False, "Ollama made the model, and it did not answer."
+        return True, f"Ollama made the model, and it answers: {' '.join(answer.split())[:120]}"
+    finally:
+        _run(program, folder, _QUICK, "rm", name)
+
+
+def _run(program: str, folder: Path, seconds: float, *words: str) -> str | None:
+    """Return what a command prints, or None where it fails or takes too long."""
+    try:
+        done = subprocess.run(
+            [program, *words],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

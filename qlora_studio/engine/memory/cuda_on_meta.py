@@ -1,34 +1,120 @@
-"""Makes the libraries do on meta tensors what they would do on a graphics card."""
+"""Makes the libraries do on meta tensors what they would do on a graphics card; a place that changed is named."""
 
+import importlib
+import inspect
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.nn import functional as F  # noqa: N812  its usual name
 
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.memory.setup import MemorySetup
-from qlora_studio.engine.memory.cuda_attention import HalfSoftmax, attention_kernel
-from qlora_studio.engine.memory.patch_point import PatchPoint, replaced
+from qlora_studio.engine.memory.cuda_kernels import HalfSoftmax, attention_kernel
 
 _FUNCTIONAL = "torch.nn.functional"
 _LOGPROB = "trl.kernels.chunked_logprob"
 
+
+class TracerOutdated(StudioError):
+    """A library is not the one that the tracer was written for."""
+
+
+@dataclass(frozen=True)
+class PatchPoint:
+    """A function of a library by its path, with the names of its parameters where Python can tell them."""
+
+    module: str
+    name: str
+    parameters: tuple[str, ...] | None = None
+
+    @property
+    def path(self) -> str:
+        """The dotted path."""
+        return f"{self.module}.{self.name}"
+
+    def current(self) -> Callable[..., Any]:
+        """Return what stands there now. Raises TracerOutdated where it is gone or takes other parameters."""
+        try:
+            owner = importlib.import_module(self.module)
+            found: Callable[..., Any] = getattr(owner, self.name)
+        except (ImportError, AttributeError) as error:
+            raise self._outdated("is gone") from error
+        if self.parameters is not None and tuple(inspect.signature(found).parameters) != self.parameters:
+            raise self._outdated("takes other parameters than " + ", ".join(self.parameters))
+        return found
+
+    def _outdated(self, why: str) -> TracerOutdated:
+        library = self.module.split(".")[0]
+        return TracerOutdated(
+            f"Memory cannot be traced with {library} {_version(library)}: {self.path} {why}.",
+            kind="tracer_outdated",
+            advice="The instant estimate still holds. Install the versions that this program was released with.",
+            detail=self.path,
+        )
+
+
+@contextmanager
+def replaced(replacements: dict[PatchPoint, Any]) -> Iterator[None]:
+    """Replace functions for a while. Raises TracerOutdated, before anything is replaced, where one is not as known."""
+    for point in replacements:
+        point.current()
+    with ExitStack() as stack:
+        for point, replacement in replacements.items():
+            stack.enter_context(mock.patch.object(importlib.import_module(point.module), point.name, replacement))
+        yield
+
+
+def _version(library: str) -> str:
+    return version(library)
+
+
 ATTENTION = PatchPoint(_FUNCTIONAL, "scaled_dot_product_attention")
+
+
 SOFTMAX = PatchPoint(_FUNCTIONAL, "softmax", ("input", "dim", "_stacklevel", "dtype"))
+
+
 DROPOUT = PatchPoint(_FUNCTIONAL, "dropout", ("input", "p", "training", "inplace"))
+
+
 PACKED_ROWS = PatchPoint("transformers.masking_utils", "find_packed_sequence_indices", ("position_ids",))
+
+
 ALL_TRUE = PatchPoint("transformers.masking_utils", "fast_all", ("tensor",))
+
+
 FORWARD_TILE = PatchPoint(_LOGPROB, "_forward_tile")
+
+
 BACKWARD_TILE = PatchPoint(_LOGPROB, "_backward_tile")
+
+
 ADD_PRODUCT = PatchPoint(_LOGPROB, "_addmm_fp32", ("acc", "a", "b"))
+
+
 SCORES_TRAINED_ONLY = PatchPoint("trl.trainer.utils", "_use_triton", ("device",))
+
+
 IS_AUTOCAST = PatchPoint("torch", "is_autocast_enabled")
+
+
 AUTOCAST_DTYPE = PatchPoint("torch", "get_autocast_dtype")
+
+
 LINEAR = PatchPoint(_FUNCTIONAL, "linear")
+
+
 MATMUL = PatchPoint("torch", "matmul")
+
+
 LAYER_NORM = PatchPoint(_FUNCTIONAL, "layer_norm", ("input", "normalized_shape", "weight", "bias", "eps"))
+
 
 PATCH_POINTS = (
     ATTENTION, SOFTMAX, DROPOUT, PACKED_ROWS, ALL_TRUE, FORWARD_TILE, BACKWARD_TILE, ADD_PRODUCT,

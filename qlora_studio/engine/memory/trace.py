@@ -1,4 +1,4 @@
-"""Records every allocation that real training code makes on meta tensors, as a graphics card's allocator would see it.
+"""Records every allocation that real training code makes on meta tensors, as a card's allocator would see it.
 
 A meta tensor has a shape and no data, so that a step of a 70B model runs in seconds on any processor. Each storage that
 an operation creates is put into the allocator's model, and taken out when Python lets go of it.
@@ -15,8 +15,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qlora_studio.core.memory.formula import HEAD_TILE_TOKENS, HEAD_TILE_WORDS
+from qlora_studio.core.memory.resident import state_sizes
 from qlora_studio.engine.memory.allocator import Block, CachingAllocator
-from qlora_studio.engine.memory.cuda_scratch import indexed_by_mask, scratch_after, scratch_during, uses_cublas
+from qlora_studio.engine.memory.cuda_kernels import indexed_by_mask, scratch_after, scratch_during, uses_cublas
 
 
 @dataclass
@@ -154,3 +155,14 @@ class MemoryTrace(TorchDispatchMode):
         block, kind = self._live.pop(key)
         self._by_kind[kind] -= block.size
         self.allocator.free(block)
+
+
+def hold_optimizer_state(trace: MemoryTrace, parameters: list[Any], optimizer: str) -> int:
+    """Allocate the state of the optimizer's first step; return the bytes that lie in managed memory instead."""
+    managed = 0
+    for parameter in parameters:
+        ordinary, paged = state_sizes(parameter.numel(), parameter.element_size(), optimizer)
+        for size in ordinary:
+            trace.hold(size, "optimizer")
+        managed += sum(paged)
+    return managed

@@ -13,8 +13,7 @@ from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.engine.memory.allocator import CachingAllocator
 from qlora_studio.engine.memory.cuda_on_meta import cuda_on_meta
 from qlora_studio.engine.memory.meta_model import build_meta_model, replay_load
-from qlora_studio.engine.memory.optimizer_memory import hold_optimizer_state
-from qlora_studio.engine.memory.trace import MemoryTrace
+from qlora_studio.engine.memory.trace import MemoryTrace, hold_optimizer_state
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,8 @@
-"""Which device computes, in which precision, and what its memory holds."""
+"""Which device computes, in which precision, and what its memory holds, by torch's word and by NVIDIA's library."""
 
+import os
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import psutil
 import torch
@@ -8,6 +10,8 @@ import torch
 from qlora_studio.core.run.events import Warned
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
+
+_LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes")
 
 
 @dataclass(frozen=True)
@@ -75,3 +79,46 @@ def memory_of(device: Device, peak_bytes: int) -> dict[str, int]:
         facts["reserved_bytes"] = torch.cuda.memory_reserved()
         facts["peak_bytes"] = peak_bytes
     return facts
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card by what the driver tells of it; `process_bytes` is 0 where it does not tell (Windows)."""
+
+    uuid: str
+    name: str
+    driver: str
+    process_bytes: int
+
+
+def current_card() -> Card:
+    """Return the card that torch computes on, by NVML's names, so that window and worker mean the same one."""
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    uuid = str(getattr(properties, "uuid", ""))
+    uuid = uuid if not uuid or uuid.startswith("GPU-") else f"GPU-{uuid}"
+    driver, used = _by_nvml(uuid)
+    return Card(uuid, properties.name, driver, used)
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions that decide how much memory a step takes."""
+    return {name: version(name) for name in _LIBRARIES}
+
+
+def _by_nvml(uuid: str) -> tuple[str, int]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return "", 0
+    try:
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        used = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
+        return str(driver), int(used[0] or 0) if used else 0
+    except pynvml.NVMLError:
+        return "", 0
+    finally:
+        pynvml.nvmlShutdown()

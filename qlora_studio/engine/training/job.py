@@ -23,15 +23,15 @@ from qlora_studio.core.run.job import TrainJob
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
+from qlora_studio.engine.faults import batch_plan, with_plan
 from qlora_studio.engine.model import adapted as adapted_model
 from qlora_studio.engine.model.adapter import save_final_adapter
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.device import Device, choose_device
 from qlora_studio.engine.model.generation import answer
-from qlora_studio.engine.recovery import batch_plan, with_plan
-from qlora_studio.engine.training.card_measurement import measure_card
 from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_full
 from qlora_studio.engine.training.pack_isolation import require_isolation
+from qlora_studio.engine.training.probe import measure_card
 from qlora_studio.engine.training.resumption import newest_safe_checkpoint, with_lowered_rate
 from qlora_studio.engine.training.setup import build_trainer, expected_checkpoint_bytes
 from qlora_studio.engine.training.trainer import StudioTrainer

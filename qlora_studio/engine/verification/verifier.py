@@ -6,7 +6,7 @@ from typing import Any
 
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export.sidecar import PROVENANCE, versions
-from qlora_studio.engine.gguf.ollama_trial import try_in_ollama
+from qlora_studio.engine.gguf.ollama import try_in_ollama
 from qlora_studio.engine.model.adapted import release_memory
 from qlora_studio.engine.model.base import tokenizer_of
 from qlora_studio.engine.verification import measurement

@@ -3,9 +3,8 @@
 from PySide6.QtCore import QObject
 
 from qlora_studio.core.memory.estimate import Estimate
-from qlora_studio.core.memory.fit import Verdict
+from qlora_studio.core.memory.fit import Verdict, levers
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
-from qlora_studio.core.memory.lever import levers
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.jobs.gpu_sample import GpuSample

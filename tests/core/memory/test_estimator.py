@@ -7,9 +7,8 @@ import pytest
 
 from qlora_studio.core.memory.estimate import Estimate, estimate_from_report
 from qlora_studio.core.memory.estimator import estimate
-from qlora_studio.core.memory.fit import Verdict, fit_to_gpu, judge, largest
+from qlora_studio.core.memory.fit import Verdict, fit_to_gpu, judge, largest, levers
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
-from qlora_studio.core.memory.lever import levers
 from qlora_studio.core.memory.method_comparison import ARTICLE_GB, article_shapes, compare_methods
 from qlora_studio.core.memory.resident import resident
 from qlora_studio.core.memory.setup import MemorySetup, setup_for

@@ -14,7 +14,7 @@ from qlora_studio.core.run.commands import ShowRows, Stop
 from qlora_studio.core.run.events import Failed, Finished, Reported
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.data.length_statistics import length_statistics
+from qlora_studio.engine.data.report import length_statistics
 from qlora_studio.engine.data.tally import RowTally
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder

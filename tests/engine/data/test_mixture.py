@@ -12,7 +12,7 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.run_config_text import from_mapping, from_toml, to_toml
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
-from qlora_studio.engine.data.verdict_file import VERDICTS
+from qlora_studio.engine.data.row_files import VERDICTS
 from qlora_studio.engine.model.base import tokenizer_of
 from qlora_studio.storage.datasets.mixture import DatasetMixture
 from qlora_studio.storage.datasets.reader import open_dataset

@@ -20,12 +20,11 @@ from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.checks import checks_of
 from qlora_studio.engine.data.collator import collator, take_facts
-from qlora_studio.engine.data.length_statistics import length_statistics
 from qlora_studio.engine.data.opened import open_data
 from qlora_studio.engine.data.packing import pack
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
-from qlora_studio.engine.data.preview import strings_of
-from qlora_studio.engine.data.shown_rows import ShownRows
+from qlora_studio.engine.data.preview import ShownRows, strings_of
+from qlora_studio.engine.data.report import length_statistics
 from qlora_studio.engine.data.tokenized_rows import IGNORED
 from qlora_studio.engine.model.adapted import attach_adapters, load_base
 from qlora_studio.engine.model.base import tokenizer_of

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.engine.gguf.ollama_trial import try_in_ollama
+from qlora_studio.engine.gguf.ollama import try_in_ollama
 
 _PROGRAM = """#!/bin/sh
 echo "$@" >> "$OLLAMA_LOG"

@@ -23,8 +23,7 @@ from qlora_studio.core.run.job import EstimateJob
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.memory import job as estimate_job
-from qlora_studio.engine.memory.cuda_on_meta import PATCH_POINTS
-from qlora_studio.engine.memory.patch_point import PatchPoint, TracerOutdated, replaced
+from qlora_studio.engine.memory.cuda_on_meta import PATCH_POINTS, PatchPoint, TracerOutdated, replaced
 from qlora_studio.engine.memory.traced_step import TracedStep, TraceOptions, trace_step
 from qlora_studio.storage.runs.run_folder import RunFolder
 

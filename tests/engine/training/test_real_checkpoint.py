@@ -14,7 +14,7 @@ from qlora_studio.engine.model.adapted import load_base
 from qlora_studio.engine.model.adapter import adapter_folder, check_base
 from qlora_studio.engine.model.base import tokenizer_of
 from qlora_studio.engine.model.device import choose_device
-from qlora_studio.engine.preflight import preflight
+from qlora_studio.engine.worker import preflight
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, DamagedCheckpoint, verify
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.training_run import make_run, run_to_end

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qlora_studio.core.exit_code import ExitCode, exit_code_for
+from qlora_studio.core.errors import ExitCode, exit_code_for
 from qlora_studio.ui.window.qt_check import PACKAGES, missing, require_qt
 
 

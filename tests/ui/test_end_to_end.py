@@ -12,8 +12,8 @@ from PySide6.QtWidgets import QApplication, QLabel
 from qlora_studio.storage.runs.run_folder import run_folders
 from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.data.token_view import TokenView
-from qlora_studio.ui.kit.plain_text import Label
-from qlora_studio.ui.kit.table import Table
+from qlora_studio.ui.kit.tables import Table
+from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.run.plot_card import PlotCard
 from tests.engine.training_run import write_rows
 from tests.ui.window_driver import Person

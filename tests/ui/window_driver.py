@@ -14,7 +14,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QScrollArea, QWidget
 
 from qlora_studio.ui.app import AppWindow
-from qlora_studio.ui.kit.plain_text import ElidedLabel
+from qlora_studio.ui.kit.text import ElidedLabel
 from qlora_studio.ui.kit.widgets import Notice
 from qlora_studio.ui.window.rail import RailButton
 

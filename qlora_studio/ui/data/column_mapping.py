@@ -10,7 +10,7 @@ from qlora_studio.core.data.report import SourceReport
 from qlora_studio.core.run.run_config import RunConfig, all_settings
 from qlora_studio.ui.data.datasets_view import changed, encoding_texts, evidence_text
 from qlora_studio.ui.kit.fields import ComboBox
-from qlora_studio.ui.kit.plain_text import ElidedLabel, Label, set_tooltip
+from qlora_studio.ui.kit.text import ElidedLabel, Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, row
 
 _PARTS = {

@@ -1,4 +1,4 @@
-"""The datasets of the run with their weights, what becomes of duplicates and bad rows, and what is held out."""
+"""The datasets of the run, a line each with its weight; what becomes of duplicates and bad rows, what is held out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,17 +9,115 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 from qlora_studio.core.data.report import DataReport, SourceReport
 from qlora_studio.core.quantity import counted
 from qlora_studio.core.run.run_config import RunConfig, all_settings
-from qlora_studio.ui.data.datasets_view import changed, duplicates_text, evaluation_text, removed
+from qlora_studio.ui.data.datasets_view import changed, choices, duplicates_text, evaluation_text, removed, source_text
 from qlora_studio.ui.data.source import PATTERN
-from qlora_studio.ui.data.source_line import SourceLine
 from qlora_studio.ui.data.view import data_title
-from qlora_studio.ui.kit.fields import ComboBox
-from qlora_studio.ui.kit.plain_text import Label, set_tooltip
-from qlora_studio.ui.kit.side_by_side import SideBySide
-from qlora_studio.ui.kit.widgets import Card, Rule, column
+from qlora_studio.ui.kit.fields import ComboBox, NumberBox
+from qlora_studio.ui.kit.layouts import SideBySide
+from qlora_studio.ui.kit.text import ElidedLabel, Label, set_tooltip
+from qlora_studio.ui.kit.widgets import Button, Card, Rule, column, row
 
+_LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 100.0
 _BREAKPOINT = 600
 _FILE = "a file"  # no split is called so: it has a space
+
+
+class SourceLine(QWidget):
+    """One dataset.
+
+    Signals:
+        changed: fields of it: weight, or subset and split.
+        removed: take it out.
+    """
+
+    changed = Signal(dict)
+    removed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name, self._facts = ElidedLabel("", "strong", middle=True), Label("", "caption", wrap=True)
+        self.weight = NumberBox(_LEAST_WEIGHT, _MOST_WEIGHT)
+        self.weight.setPrefix("× ")
+        self.weight.setFixedWidth(86)
+        self.weight.setKeyboardTracking(False)
+        self.remove = Button("Remove", "quiet")
+        self.subset, self.split = ComboBox(), ComboBox()
+        self._subset_title, self._split_title = Label("Subset", "muted"), Label("Split", "muted")
+        self.use = Button("Use it")
+        self._subsets: dict[str, tuple[str, ...]] = {}
+        self._build()
+        self.weight.valueChanged.connect(lambda value: self.changed.emit({"weight": value}))
+        self.remove.clicked.connect(self.removed)
+        self.subset.chosen.connect(lambda _value: self._on_subset_chosen())
+        self.split.chosen.connect(lambda _value: self._on_split_chosen())
+        self.use.clicked.connect(self._ask)
+
+    def show_source(self, source: SourceReport, *, whole: int, several: bool) -> None:
+        """Show a dataset; `whole` is how many tokens an epoch trains on, `several` whether it is one of more."""
+        self.name.setText(source.name)
+        self._facts.setText(source_text(source, whole))
+        self._facts.setVisible(bool(self._facts.text()))
+        self.weight.setAccessibleName(f"Weight of {source.name}")
+        self.remove.setAccessibleName(f"Remove {source.name}")
+        self.weight.blockSignals(True)
+        self.weight.setValue(source.weight)
+        self.weight.blockSignals(False)
+        self.remove.setVisible(several)
+        self._show_choice(source)
+
+    def _show_choice(self, source: SourceReport) -> None:
+        self._subsets = source.subsets
+        words, subset = choices(tuple(source.subsets), source.subset)
+        self.subset.set_choices(words)
+        self.subset.set_value(subset)
+        self._show_splits(source.split)
+        has_choice = len(source.subsets) > 1 or any(len(splits) > 1 for splits in source.subsets.values())
+        for part in (self.subset, self._subset_title):
+            part.setVisible(len(source.subsets) > 1)
+        self._choice.setVisible(has_choice)
+        self.use.setVisible(has_choice and not source.files)
+
+    def _show_splits(self, wanted: str) -> None:
+        splits = self._subsets.get(self.subset.value(), ())
+        words, split = choices(splits, wanted)
+        self.split.set_choices(words)
+        self.split.set_value(split)
+        for part in (self.split, self._split_title):
+            part.setVisible(len(splits) > 1)
+
+    def _on_subset_chosen(self) -> None:
+        self._show_splits("")
+        self._on_split_chosen()
+
+    def _on_split_chosen(self) -> None:
+        if not self.use.isVisibleTo(self):
+            self._ask()
+
+    def _ask(self) -> None:
+        self.changed.emit({"subset": self.subset.value(), "split": self.split.value()})
+
+    def _build(self) -> None:
+        outer = column(self, margins=(0, 5, 0, 5), spacing=4)
+        first = row(spacing=10)
+        first.addWidget(self.name, 1)
+        first.addWidget(self.weight)
+        first.addWidget(self.remove)
+        outer.addLayout(first)
+        outer.addWidget(self._facts)
+        self._choice = QWidget()
+        second = row(self._choice, spacing=10)
+        for title, combo, words in (
+            (self._subset_title, self.subset, "Subset"),
+            (self._split_title, self.split, "Split"),
+        ):
+            combo.setAccessibleName(words)
+            combo.setMinimumWidth(150)
+            title.setBuddy(combo)
+            second.addWidget(title)
+            second.addWidget(combo)
+        second.addWidget(self.use)
+        second.addStretch(1)
+        outer.addWidget(self._choice)
 
 
 class SourcesCard(Card):

@@ -8,7 +8,7 @@ from qlora_studio.core.data.source_facts import EvaluationFacts
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_config import ENCODING_NAMES, DataSection, DatasetSource
 from qlora_studio.ui.data.view import FORMAT_WORDS
-from qlora_studio.ui.kit.visible_text import visible_text
+from qlora_studio.ui.kit.text import visible_text
 
 _MOST_REASONS, _MOST_COLUMNS = 3, 8
 _FIELDS = tuple(DatasetSource.model_fields)

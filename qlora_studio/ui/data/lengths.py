@@ -1,16 +1,78 @@
-"""How long the rows are, in tokens, with the max length as a line that can be dragged."""
+"""How long the rows are, in tokens: the histogram with the max length as a line to drag, and the table behind it."""
+
+from dataclasses import dataclass
 
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from qlora_studio.core.data.report import LengthStatistics, kept_by
-from qlora_studio.ui.data.length_scale import LengthScale, beyond, nice_length
+from qlora_studio.ui.data.view import lengths_text, tokens_text
+from qlora_studio.ui.kit.tables import Column, Table, TableModel
+from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import Theme, active_theme, sans_font
+from qlora_studio.ui.kit.widgets import Button, Card
 
+_NICE = (1, 2, 5)
 _HEIGHT, _TOP, _BOTTOM, _SIDE = 168, 24, 22, 8
 _REACH = 8  # pixels around the line that take hold of it
 _KEYS = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_PageDown: -8, Qt.Key.Key_PageUp: 8}
+_COLUMNS = (
+    Column("From", lambda item: f"{item[0]:,}", right=True),
+    Column("to", lambda item: f"{item[1]:,} tokens", right=True),
+    Column("Rows", lambda item: f"{item[2]:,}", right=True, stretch=True),
+)
+
+
+@dataclass(frozen=True)
+class LengthScale:
+    """Tokens from 0 to `longest` over pixels from `left` on, `width` wide."""
+
+    longest: int
+    left: float
+    width: float
+
+    def x(self, tokens: float) -> float:
+        """Return where a length stands; beyond the end it stands at the end."""
+        return self.left + self.width * min(1.0, max(0.0, tokens / max(1, self.longest)))
+
+    def tokens(self, x: float) -> int:
+        """Return the length at a place."""
+        return round(self.longest * min(1.0, max(0.0, (x - self.left) / max(1.0, self.width))))
+
+    def ticks(self, count: int = 4) -> tuple[int, ...]:
+        """Return about `count` round lengths, 0 first."""
+        step = nice_step(self.longest / max(1, count))
+        return tuple(range(0, self.longest + 1, step))
+
+
+def nice_step(size: float) -> int:
+    """Return the least of 1, 2, 5, 10, 20 … that is at least `size`."""
+    scale = 1
+    while True:
+        for step in _NICE:
+            if step * scale >= size:
+                return step * scale
+        scale *= 10
+
+
+def nice_length(tokens: int) -> int:
+    """Return a max length near `tokens`: a multiple of 64 from 512 on, of 8 below; never under 16."""
+    step = 64 if tokens >= 512 else 8
+    return max(16, round(tokens / step) * step)
+
+
+def beyond(edges: tuple[int, ...], values: tuple[int, ...], length: int) -> int:
+    """Return what lies beyond a max length, between the two edges that it stands between, by the straight line."""
+    if not edges or not values or length >= edges[-1]:
+        return 0
+    for index, edge in enumerate(edges[:-1]):
+        if length < edges[index + 1]:
+            here = values[index]
+            there = values[index + 1] if index + 1 < len(values) else 0
+            share = (length - edge) / max(1, edges[index + 1] - edge)
+            return round(here + (there - here) * max(0.0, share))
+    return 0
 
 
 class LengthHistogram(QWidget):
@@ -157,3 +219,47 @@ def cut_text(lengths: LengthStatistics, max_length: int) -> str:
     lost = beyond(lengths.edges, lengths.trained_beyond, max_length)
     share = lost / lengths.trained_tokens if lengths.trained_tokens else 0.0
     return f"About {rows:,} rows are cut, {share:.1%} of the answer tokens are lost. {kept_by(lengths.keeps)}"
+
+
+class LengthsCard(Card):
+    """Shows lengths.
+
+    Signals:
+        max_length_requested: the user moved the line.
+    """
+
+    max_length_requested = Signal(int)
+
+    def __init__(self) -> None:
+        super().__init__("Tokens per row")
+        self._lengths: LengthStatistics | None = None
+        self.histogram = LengthHistogram()
+        self._cut, self._words, self._tokens = (Label("", role, wrap=True) for role in ("small", "caption", "caption"))
+        self._model = TableModel(_COLUMNS)
+        self.table = Table(self._model, name="Rows by length")
+        self.table.setFixedHeight(168)
+        self.table.hide()
+        self.fold = Button("Table", "quiet", checkable=True)
+        self.add_header(self.fold)
+        self.add(self.histogram, self.table, self._cut, self._words, self._tokens)
+        self.body.addStretch(1)
+        self.fold.toggled.connect(self._on_fold_toggled)
+        self.histogram.moved.connect(self._say_what_is_cut)
+        self.histogram.max_length_requested.connect(self.max_length_requested)
+
+    def show_lengths(self, lengths: LengthStatistics | None, max_length: int) -> None:
+        """Show lengths, and the max length of the run."""
+        self._lengths = lengths
+        self.histogram.show_lengths(lengths, max_length)
+        bins = zip(lengths.edges, lengths.edges[1:], lengths.counts, strict=False) if lengths else ()
+        self._model.set_rows(tuple(item for item in bins if item[2]))
+        self._words.setText(lengths_text(lengths) if lengths else "")
+        self._tokens.setText(tokens_text(lengths) if lengths else "")
+        self._say_what_is_cut(max_length)
+
+    def _say_what_is_cut(self, max_length: int) -> None:
+        self._cut.setText(cut_text(self._lengths, max_length) if self._lengths else "")
+
+    def _on_fold_toggled(self, shown: bool) -> None:
+        self.table.setVisible(shown)
+        self.histogram.setVisible(not shown)

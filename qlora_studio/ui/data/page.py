@@ -9,15 +9,15 @@ from qlora_studio.core.run.run_state import RunState
 from qlora_studio.ui.data.column_mapping import ColumnMapping
 from qlora_studio.ui.data.datasets import SourcesCard
 from qlora_studio.ui.data.datasets_view import added, fresh
-from qlora_studio.ui.data.lengths_card import LengthsCard
+from qlora_studio.ui.data.lengths import LengthsCard
 from qlora_studio.ui.data.rows import RowsCard
 from qlora_studio.ui.data.source import DataSource
 from qlora_studio.ui.data.view import data_summary, datasets_title, progress_text
 from qlora_studio.ui.data.xray import XrayCard
-from qlora_studio.ui.kit.bars import ProgressLine
+from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.check_list import CheckList
-from qlora_studio.ui.kit.plain_text import Label
-from qlora_studio.ui.kit.side_by_side import SideBySide
+from qlora_studio.ui.kit.layouts import SideBySide
+from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, row
 from qlora_studio.ui.window.page import Page
 

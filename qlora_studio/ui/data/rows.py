@@ -5,10 +5,9 @@ from PySide6.QtWidgets import QButtonGroup, QFileDialog, QLineEdit
 
 from qlora_studio.core.data.report import DataReport, RowSummary
 from qlora_studio.ui.data.view import PART_WORDS, verdict_text, verdict_tone
-from qlora_studio.ui.kit.flow_row import FlowRow
-from qlora_studio.ui.kit.plain_text import Label
-from qlora_studio.ui.kit.table import Column, Table, TableModel
-from qlora_studio.ui.kit.visible_text import visible_text
+from qlora_studio.ui.kit.layouts import FlowRow
+from qlora_studio.ui.kit.tables import Column, Table, TableModel
+from qlora_studio.ui.kit.text import Label, visible_text
 from qlora_studio.ui.kit.widgets import Button, Card, row
 
 _COLUMNS = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from qlora_studio.core.data.report import TokenPiece
-from qlora_studio.ui.kit.visible_text import Run, visible_runs
+from qlora_studio.ui.kit.text import Run, visible_runs
 
 LINE = 24
 PAD, GAP = 3, 1

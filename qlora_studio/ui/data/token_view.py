@@ -22,9 +22,8 @@ from PySide6.QtWidgets import QAbstractScrollArea, QSizePolicy, QToolTip, QWidge
 
 from qlora_studio.core.data.report import TokenPiece
 from qlora_studio.ui.data.token_layout import LINE, PAD, Placed, TokenLayout
-from qlora_studio.ui.kit.plain_text import tooltip
+from qlora_studio.ui.kit.text import tooltip, visible_text
 from qlora_studio.ui.kit.theme import Theme, active_theme, mono_font
-from qlora_studio.ui.kit.visible_text import visible_text
 
 _LINES_SHOWN = (4, 10)
 _MARGIN = 2

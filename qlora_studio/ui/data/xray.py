@@ -7,11 +7,9 @@ from qlora_studio.core.data.report import DataReport, RowPreview, TokenPiece
 from qlora_studio.ui.data.token_view import PieceSample, TokenView
 from qlora_studio.ui.data.view import PART_WORDS, pack_text, packed_tokens, place_text, row_text
 from qlora_studio.ui.kit.fields import SpinBox
-from qlora_studio.ui.kit.flow_row import FlowRow
-from qlora_studio.ui.kit.plain_text import ElidedLabel, Label
-from qlora_studio.ui.kit.side_by_side import SideBySide
+from qlora_studio.ui.kit.layouts import FlowRow, SideBySide
+from qlora_studio.ui.kit.text import ElidedLabel, Label, visible_lines
 from qlora_studio.ui.kit.theme import mono_font
-from qlora_studio.ui.kit.visible_text import visible_lines
 from qlora_studio.ui.kit.widgets import Button, Card, column, row
 
 _PICKS = {"longest": "longest", "shortest": "shortest", "random": "random"}

@@ -6,7 +6,7 @@ from PySide6.QtWidgets import QWidget
 from qlora_studio.core.export.formats import ExportFormat
 from qlora_studio.ui.export.view import RunChoice, precision_words, size_text
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox
-from qlora_studio.ui.kit.plain_text import Label
+from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import column, row
 
 _WIDTH = 190

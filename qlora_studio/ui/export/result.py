@@ -1,17 +1,18 @@
 """What an export left: the folder, how to serve it, and whether it was found to be right."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QWidget
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QFrame, QGridLayout, QWidget
 
 from qlora_studio.core.quantity import bytes_text, duration_text
 from qlora_studio.core.run.events import Exported
-from qlora_studio.ui.export.copy_block import CopyBlock
 from qlora_studio.ui.export.upload_panel import UploadPanel
-from qlora_studio.ui.export.value_table import ValueTable
 from qlora_studio.ui.export.view import (
     RunChoice,
+    ValueRow,
     better_base,
     commands_for,
     compared_bases,
@@ -19,11 +20,12 @@ from qlora_studio.ui.export.view import (
     verification_checks,
 )
 from qlora_studio.ui.kit.check_list import CheckList
-from qlora_studio.ui.kit.plain_text import Label
+from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import mono_font
-from qlora_studio.ui.kit.widgets import Button, Card, Chip, Rule, column
+from qlora_studio.ui.kit.widgets import Button, Card, Chip, Rule, column, row
 
 _MEASURED = ("Loss", "Divergence")
+_NAME_WIDTH, _VALUE_WIDTH = 210, 62  # so that tables below each other line up
 
 
 class ExportResult(Card):
@@ -114,3 +116,84 @@ def _gap() -> Label:
     gap = Label("")
     gap.setFixedHeight(2)
     return gap
+
+
+class ValueTable(QWidget):
+    """Shows rows of numbers below their titles."""
+
+    def __init__(self, name: str, titles: Sequence[str]) -> None:
+        super().__init__()
+        self.setAccessibleName(name)
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setHorizontalSpacing(22)
+        self._grid.setVerticalSpacing(6)
+        self._grid.setColumnStretch(len(titles) + 1, 1)
+        self._grid.setColumnMinimumWidth(0, _NAME_WIDTH)
+        for number in range(len(titles)):
+            self._grid.setColumnMinimumWidth(number + 1, _VALUE_WIDTH)
+        self._rows: tuple[ValueRow, ...] = ()
+        self._labels: list[list[Label]] = []
+        self._width = len(titles)
+        for number, title in enumerate(titles):
+            self._grid.addWidget(_number(title, "caption"), 0, number + 1)
+
+    def show_rows(self, rows: Sequence[ValueRow]) -> None:
+        """Show these rows."""
+        self._rows = tuple(rows)
+        while len(self._labels) < len(self._rows):
+            self._add_line()
+        for index, labels in enumerate(self._labels):
+            known = index < len(self._rows)
+            row = self._rows[index] if known else ValueRow("", ())
+            texts = (row.name, *row.values, *("",) * (self._width - len(row.values)), row.note)
+            for label, text in zip(labels, texts, strict=True):
+                label.setText(text)
+                label.setVisible(known)
+
+    def rows(self) -> tuple[ValueRow, ...]:
+        """Return what is shown."""
+        return self._rows
+
+    def _add_line(self) -> None:
+        note = Label("", "caption")
+        note.set_tone("accent")
+        labels = [Label("", "muted"), *(_number("", "body") for _ in range(self._width)), note]
+        for place, label in enumerate(labels):
+            self._grid.addWidget(label, len(self._labels) + 1, place)
+        self._labels.append(labels)
+
+
+def _number(text: str, role: str) -> Label:
+    label = Label(text, role, selectable=role == "body")
+    label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+    return label
+
+
+class CopyBlock(QFrame):
+    """A title, a text in fixed width, and Copy."""
+
+    def __init__(self, title: str = "", text: str = "") -> None:
+        super().__init__()
+        self._title = Label(title, "caption")
+        self._text = Label(text, wrap=True, selectable=True)
+        self._text.setFont(mono_font(12))
+        self.copy_button = Button("Copy", "quiet", tip="Copy the text to the clipboard")
+        self.copy_button.clicked.connect(self._on_copy_clicked)
+        box = column(self, spacing=1)
+        head = row()
+        head.addWidget(self._title)
+        head.addStretch(1)
+        head.addWidget(self.copy_button)
+        box.addLayout(head)
+        box.addWidget(self._text)
+        self.show_text(title, text)
+
+    def show_text(self, title: str, text: str) -> None:
+        """Show another text."""
+        self._title.setText(title)
+        self._text.setText(text)
+        self.copy_button.setAccessibleName(f"Copy: {title}")
+
+    def _on_copy_clicked(self) -> None:
+        QGuiApplication.clipboard().setText(self._text.text())

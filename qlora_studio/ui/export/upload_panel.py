@@ -9,10 +9,10 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.job import UploadJob
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.storage.runs.upload_files import UploadFile, upload_files
-from qlora_studio.ui.export.upload_view import file_list, is_repository, objection, outcome, share, summary
-from qlora_studio.ui.kit.bars import ProgressLine
+from qlora_studio.ui.export.view import file_list, is_repository, objection, outcome, share, summary
+from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.fields import CheckBox
-from qlora_studio.ui.kit.plain_text import Label
+from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Rule, column, row
 
 

@@ -15,7 +15,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from qlora_studio.ui.kit.plain_text import set_tooltip
+from qlora_studio.ui.kit.text import set_tooltip
 from qlora_studio.ui.kit.theme import c_locale
 from qlora_studio.ui.kit.widgets import Button, row
 

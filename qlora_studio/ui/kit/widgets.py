@@ -6,7 +6,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QBoxLayout, QFrame, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from qlora_studio.ui.kit.plain_text import ElidedLabel, Label, set_style_property, set_tooltip
+from qlora_studio.ui.kit.text import ElidedLabel, Label, set_style_property, set_tooltip
 
 GAP = 8
 L = TypeVar("L", bound=QBoxLayout)

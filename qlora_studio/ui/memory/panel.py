@@ -11,8 +11,8 @@ from qlora_studio.core.memory.fit import Fit, judge
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
-from qlora_studio.ui.kit.fact_grid import FactGrid
-from qlora_studio.ui.kit.plain_text import ElidedLabel, Label
+from qlora_studio.ui.kit.tables import FactGrid
+from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import Rule, column
 from qlora_studio.ui.memory.parts import Advice, Gauges, Legend, MemoryBar

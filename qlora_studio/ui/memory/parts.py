@@ -10,8 +10,8 @@ from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
-from qlora_studio.ui.kit.bars import Sparkline, StackedBar, Swatch
-from qlora_studio.ui.kit.plain_text import ElidedLabel, Label
+from qlora_studio.ui.kit.charts import Sparkline, StackedBar, Swatch
+from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.widgets import Button, Card, Chip, column, row
 from qlora_studio.ui.memory.view import BarView, legend_text
 

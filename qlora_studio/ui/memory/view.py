@@ -7,7 +7,7 @@ from qlora_studio.core.memory.fit import Verdict
 from qlora_studio.core.quantity import GIB, MIB, bytes_text
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
-from qlora_studio.ui.kit.bars import Part
+from qlora_studio.ui.kit.charts import Part
 
 _TOKENS = {
     "weights": "weights",

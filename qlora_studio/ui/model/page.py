@@ -10,10 +10,9 @@ from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.storage.models.location import STARTER, ModelFacts, ModelLocation
-from qlora_studio.ui.kit.fact_grid import FactGrid
-from qlora_studio.ui.kit.plain_text import Label
-from qlora_studio.ui.kit.side_by_side import SideBySide
-from qlora_studio.ui.kit.table import ROW_HEIGHT, Column, Table, TableModel
+from qlora_studio.ui.kit.layouts import SideBySide
+from qlora_studio.ui.kit.tables import ROW_HEIGHT, Column, FactGrid, Table, TableModel
+from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import mono_font
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton
 from qlora_studio.ui.model.source import ModelSource

@@ -7,13 +7,12 @@ from PySide6.QtWidgets import QMenu, QSizePolicy, QWidget
 
 from qlora_studio.core.run.events import Recovering, Warned
 from qlora_studio.core.run.run_state import Phase, RunState
-from qlora_studio.ui.kit.bars import ProgressLine
-from qlora_studio.ui.kit.plain_text import Label, set_style_property, set_tooltip
-from qlora_studio.ui.kit.tiles import TileGrid
+from qlora_studio.ui.kit.charts import ProgressLine
+from qlora_studio.ui.kit.layouts import TileGrid
+from qlora_studio.ui.kit.text import Label, set_style_property, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, Notice, PrimaryButton, StatTile, column, row
-from qlora_studio.ui.run.memory_card import MemoryCard
+from qlora_studio.ui.run.cards import MemoryCard, SampleCard
 from qlora_studio.ui.run.plot_card import PlotCard
-from qlora_studio.ui.run.sample_card import SampleCard
 from qlora_studio.ui.run.smoothing import last_finite
 from qlora_studio.ui.run.view import findings, phase_text, progress_share, progress_text, subtitle, tiles
 from qlora_studio.ui.run.way_out import WayOut, way_out

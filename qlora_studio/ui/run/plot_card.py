@@ -15,9 +15,9 @@ from PySide6.QtWidgets import QButtonGroup, QMenu, QStackedWidget, QWidget
 
 from qlora_studio.core.run.metric_history import Floats, MetricHistory, Series
 from qlora_studio.core.run.run_state import RunState
-from qlora_studio.ui.kit.legend import Legend
-from qlora_studio.ui.kit.plain_text import ElidedLabel, Label
-from qlora_studio.ui.kit.table import Table, TableModel
+from qlora_studio.ui.kit.charts import Legend
+from qlora_studio.ui.kit.tables import Table, TableModel
+from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.widgets import Button, Card, column, row
 from qlora_studio.ui.run.marks import curve_marks, happenings
 from qlora_studio.ui.run.smoothing import MovingAverage

@@ -7,7 +7,7 @@ import numpy as np
 
 from qlora_studio.core.run.metric_history import MetricHistory
 from qlora_studio.ui.kit.fields import number_text
-from qlora_studio.ui.kit.table import Column
+from qlora_studio.ui.kit.tables import Column
 
 COLUMNS = (
     Column("step", lambda r: f"{r[0]:,}", right=True),

@@ -6,9 +6,9 @@ from PySide6.QtCore import Signal
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QLineEdit
 
-from qlora_studio.ui.kit.flow_row import FlowRow
-from qlora_studio.ui.kit.plain_text import Label
-from qlora_studio.ui.kit.table import Column, Table, TableModel
+from qlora_studio.ui.kit.layouts import FlowRow
+from qlora_studio.ui.kit.tables import Column, Table, TableModel
+from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, Notice, PrimaryButton, row
 from qlora_studio.ui.runs.view import RunLine, recovery_advice, recovery_text, when_text
 from qlora_studio.ui.window.page import Page

@@ -7,10 +7,10 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QWidget
 
 from qlora_studio.storage.settings import Settings
-from qlora_studio.ui.kit.fact_grid import FactGrid
 from qlora_studio.ui.kit.fields import ComboBox, PathField
-from qlora_studio.ui.kit.plain_text import Label
-from qlora_studio.ui.kit.side_by_side import SideBySide
+from qlora_studio.ui.kit.layouts import SideBySide
+from qlora_studio.ui.kit.tables import FactGrid
+from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, Rule
 from qlora_studio.ui.window.page import Page
 

@@ -1,15 +1,21 @@
-"""Connects the Settings page to the settings, the cards, and what the program is made of."""
+"""Connects the Settings page to the settings, the cards, and what the program is made of on this machine."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
 
 from PySide6.QtCore import QObject
 
+from qlora_studio import __version__
 from qlora_studio.core.memory.gpu_catalogue import GPUS
 from qlora_studio.jobs.gpu_monitor import GpuCard, gpu_cards
+from qlora_studio.storage.settings import Settings, cache_path, data_path
 from qlora_studio.ui.runs.wiring import show_folder
-from qlora_studio.ui.settings.about import folders, versions
 from qlora_studio.ui.settings.page import SettingsPage
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.main_window import MainWindow
+
+_PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "PySide6-Essentials", "pyqtgraph")
 
 
 class SettingsWiring(QObject):
@@ -40,3 +46,21 @@ class SettingsWiring(QObject):
         self._page.render_cards([gpu.name for gpu in GPUS], {card.uuid: card.name for card in self._cards})
         self._page.render_settings(settings)
         self._page.render_about(versions(), folders(settings))
+
+
+def versions() -> tuple[tuple[str, str], ...]:
+    """Return names and versions."""
+    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    return (("QLoRA Studio", __version__), ("System", system), *((name, _version(name)) for name in _PACKAGES))
+
+
+def folders(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Return where things are kept."""
+    return (("Runs", str(settings.runs_path)), ("Data", str(data_path())), ("Cache", str(cache_path())))
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -105,7 +105,7 @@ def _hide_this_machine(window: "AppWindow") -> None:
     """Write usual places for the paths and the system of the machine that makes the pictures."""
     from PySide6.QtWidgets import QLineEdit, QWidget
 
-    from qlora_studio.ui.kit.plain_text import ElidedLabel, Label
+    from qlora_studio.ui.kit.text import ElidedLabel, Label
 
     names = {
         os.environ["QLORA_STUDIO_HOME"]: "~/.local/share/qlora-studio",

@@ -13,9 +13,8 @@ from qlora_studio.storage.runs.drive_space import DriveSpace
 from qlora_studio.ui.data.view import datasets_title
 from qlora_studio.ui.kit.disk_lines import DiskLines
 from qlora_studio.ui.kit.fields import ComboBox
-from qlora_studio.ui.kit.plain_text import Label
-from qlora_studio.ui.kit.side_by_side import SideBySide
-from qlora_studio.ui.kit.tiles import TileGrid
+from qlora_studio.ui.kit.layouts import SideBySide, TileGrid
+from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, StatTile, column, row
 from qlora_studio.ui.model.view import model_title
 from qlora_studio.ui.training.form import SettingsForm

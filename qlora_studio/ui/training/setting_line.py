@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QLineEdit, QPlainTextEdit, QWidget
 
 from qlora_studio.core.run.setting import SettingInfo
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox, number_text
-from qlora_studio.ui.kit.plain_text import Label, set_style_property, set_tooltip
+from qlora_studio.ui.kit.text import Label, set_style_property, set_tooltip
 from qlora_studio.ui.kit.widgets import column, row
 
 WIDTH = 168

@@ -4,7 +4,7 @@ from enum import Enum, auto
 
 from PySide6.QtWidgets import QMessageBox, QWidget
 
-from qlora_studio.ui.kit.plain_text import message_box
+from qlora_studio.ui.kit.text import message_box
 
 
 class Closing(Enum):

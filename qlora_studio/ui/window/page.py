@@ -24,8 +24,8 @@ from collections.abc import Iterator
 
 from PySide6.QtWidgets import QFrame, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
-from qlora_studio.ui.kit.plain_text import ElidedLabel
-from qlora_studio.ui.kit.scrolled_content import ScrolledContent
+from qlora_studio.ui.kit.layouts import ScrolledContent
+from qlora_studio.ui.kit.text import ElidedLabel
 from qlora_studio.ui.kit.widgets import ErrorNotice, column, row
 
 MARGIN = 20

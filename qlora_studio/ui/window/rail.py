@@ -6,7 +6,7 @@ from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QFont, QKeySequence, QPainter, QPainterPath, QPaintEvent, QPen, QShortcut
 from PySide6.QtWidgets import QAbstractButton, QButtonGroup, QSizePolicy, QWidget
 
-from qlora_studio.ui.kit.plain_text import Label, set_tooltip
+from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.theme import Theme, active_theme, sans_font
 from qlora_studio.ui.kit.widgets import Rule, column
 

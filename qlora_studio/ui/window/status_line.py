@@ -6,8 +6,8 @@ from PySide6.QtCore import Signal
 from PySide6.QtGui import QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
-from qlora_studio.ui.kit.bars import ProgressLine
-from qlora_studio.ui.kit.plain_text import ElidedLabel, Label
+from qlora_studio.ui.kit.charts import ProgressLine
+from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import row
 

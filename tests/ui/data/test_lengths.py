@@ -10,9 +10,15 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 from qlora_studio.core.data.report import LengthStatistics
-from qlora_studio.ui.data.length_scale import LengthScale, beyond, nice_length, nice_step
-from qlora_studio.ui.data.lengths import LengthHistogram, cut_text
-from qlora_studio.ui.data.lengths_card import LengthsCard
+from qlora_studio.ui.data.lengths import (
+    LengthHistogram,
+    LengthScale,
+    LengthsCard,
+    beyond,
+    cut_text,
+    nice_length,
+    nice_step,
+)
 
 LENGTHS = [40, 90, 130, 250, 400, 410, 700, 990]
 

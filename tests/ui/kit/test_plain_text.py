@@ -8,8 +8,8 @@ from PySide6.QtWidgets import QApplication, QLabel
 from qlora_studio.ui.chat.page import ChatPage
 from qlora_studio.ui.data.page import DataPage
 from qlora_studio.ui.export.page import ExportPage
-from qlora_studio.ui.kit.plain_text import ElidedLabel, Label, message_box, set_tooltip
-from qlora_studio.ui.kit.table import Column, TableModel
+from qlora_studio.ui.kit.tables import Column, TableModel
+from qlora_studio.ui.kit.text import ElidedLabel, Label, message_box, set_tooltip
 from qlora_studio.ui.kit.widgets import ErrorNotice
 from qlora_studio.ui.memory.panel import GpuPanel
 from qlora_studio.ui.model.page import ModelPage

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qlora_studio.ui.kit.visible_text import Run, visible_lines, visible_runs, visible_text
+from qlora_studio.ui.kit.text import Run, visible_lines, visible_runs, visible_text
 
 
 @pytest.mark.parametrize(

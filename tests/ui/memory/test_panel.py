@@ -8,7 +8,7 @@ from qlora_studio.core.memory.fit import Verdict
 from qlora_studio.core.quantity import GIB, MIB
 from qlora_studio.jobs.gpu_sample import GpuProcess, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
-from qlora_studio.ui.kit.plain_text import Label
+from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.memory.panel import GpuPanel
 from qlora_studio.ui.memory.view import available_bytes, card_bar, card_title, estimate_bar, legend_text, machine_bar
 

@@ -15,8 +15,8 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import Settings
 from qlora_studio.ui.runs.page import RunsPage
 from qlora_studio.ui.runs.view import KnownRun, RunLine, read_runs, recovery_text, when_text
-from qlora_studio.ui.settings.about import folders, versions
 from qlora_studio.ui.settings.page import SettingsPage
+from qlora_studio.ui.settings.wiring import folders, versions
 from qlora_studio.ui.showcase.sample_run import write_illustrative_run
 
 LEFT = Qt.MouseButton.LeftButton

@@ -14,7 +14,7 @@ from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.memory.panel import GpuPanel
-from qlora_studio.ui.run.memory_card import MemoryCard
+from qlora_studio.ui.run.cards import MemoryCard
 from qlora_studio.ui.state.memory_phases import memory_text, phase_lines
 
 ESTIMATE = estimate(RunConfig(), article_shapes()["7B"])

@@ -1,17 +1,25 @@
-"""Answers to the sample prompts at each evaluation: how the model comes to speak as it is taught."""
+"""The cards of the Run page below its curves: answers to the sample prompts, and memory by phase."""
 
 from PySide6.QtCore import QModelIndex
 
 from qlora_studio.core.run.events import SampleGenerated
+from qlora_studio.core.run.run_state import RunState
 from qlora_studio.ui.kit.fields import ComboBox
-from qlora_studio.ui.kit.plain_text import Label
-from qlora_studio.ui.kit.table import ROW_HEIGHT, Column, Table, TableModel
+from qlora_studio.ui.kit.tables import ROW_HEIGHT, Column, Table, TableModel
+from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Card
+from qlora_studio.ui.state.memory_phases import memory_text, phase_lines
 
 _MOST_ROWS = 6
-_COLUMNS = (
+_ANSWER_COLUMNS = (
     Column("step", lambda sample: f"{sample.step:,}", right=True),
     Column("answer", lambda sample: " ".join(sample.answer.split()), stretch=True, tip=lambda sample: sample.answer),
+)
+_MEMORY_COLUMNS = (
+    Column("Phase", lambda line: line.label, stretch=True),
+    Column("Estimated", lambda line: line.estimated, right=True),
+    Column("Measured", lambda line: line.measured, right=True),
+    Column("Difference", lambda line: line.difference, right=True, tone=lambda line: line.tone),
 )
 
 
@@ -24,7 +32,7 @@ class SampleCard(Card):
         self._prompts = ComboBox()
         self._prompts.setAccessibleName("Sample prompt")
         self._prompt = Label("", "muted", wrap=True, selectable=True)
-        self._model = TableModel(_COLUMNS)
+        self._model = TableModel(_ANSWER_COLUMNS)
         self._table = Table(self._model, name="Answers by step")
         self._whole = Label("", wrap=True, selectable=True)
         self._none = Label("Sample prompts on the Training page are answered at each evaluation.", "muted", wrap=True)
@@ -64,3 +72,24 @@ class SampleCard(Card):
         if current.isValid():
             self._whole.setText(self._model.row(current.row()).answer)
         self._whole.setVisible(current.isValid())
+
+
+class MemoryCard(Card):
+    """Shows estimate and measurement by phase; hidden where nothing was measured, as on a processor."""
+
+    def __init__(self) -> None:
+        super().__init__("Graphics memory, estimated and measured")
+        self._text = Label("", "caption", wrap=True)
+        self.model = TableModel(_MEMORY_COLUMNS)
+        self._table = Table(self.model, name="Memory by phase")
+        self.add(self._text, self._table)
+        self.hide()
+
+    def render_state(self, state: RunState) -> None:
+        """Show what is known of a run's memory."""
+        lines = phase_lines(state)
+        self.model.set_rows(lines)
+        self._table.setFixedHeight((len(lines) + 1) * ROW_HEIGHT + 2)
+        self._text.setText(memory_text(state))
+        self._text.setVisible(bool(self._text.text()))
+        self.setVisible(bool(lines))

@@ -1,4 +1,4 @@
-"""Tables: rows of plain values in a model, and a view dressed like the rest of the window."""
+"""Tables: rows of plain values in a model and a view dressed like the rest of the window; and facts in two columns."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from typing import Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt
 from PySide6.QtGui import QColor, QGuiApplication, QKeyEvent, QKeySequence, QResizeEvent
-from PySide6.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QTableView
+from PySide6.QtWidgets import QAbstractItemView, QFrame, QGridLayout, QHeaderView, QTableView, QWidget
 
-from qlora_studio.ui.kit.plain_text import tooltip
+from qlora_studio.ui.kit.text import Label, tooltip
 from qlora_studio.ui.kit.theme import active_theme
 
 _Index = QModelIndex | QPersistentModelIndex
@@ -145,3 +145,41 @@ class Table(QTableView):
 
 def _side(column: Column) -> Qt.AlignmentFlag:
     return Qt.AlignmentFlag.AlignRight if column.right else Qt.AlignmentFlag.AlignLeft
+
+
+class FactGrid(QWidget):
+    """Shows pairs of a word and a value. All texts are plain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setHorizontalSpacing(18)
+        self._grid.setVerticalSpacing(7)
+        self._grid.setColumnStretch(1, 1)
+        self._facts: tuple[tuple[str, str], ...] = ()
+        self._labels: list[tuple[Label, Label]] = []
+
+    def show_facts(self, facts: Sequence[tuple[str, str]]) -> None:
+        """Show these pairs; a pair without a value is left out."""
+        self._facts = tuple((word, value) for word, value in facts if value)
+        while len(self._labels) < len(self._facts):
+            self._add_line()
+        for index, (word, value) in enumerate(self._labels):
+            known = index < len(self._facts)
+            word.setVisible(known)
+            value.setVisible(known)
+            if known:
+                word.setText(self._facts[index][0])
+                value.setText(self._facts[index][1])
+
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """Return what is shown."""
+        return self._facts
+
+    def _add_line(self) -> None:
+        word, value = Label("", "muted"), Label("", wrap=True, selectable=True)
+        line = len(self._labels)
+        self._grid.addWidget(word, line, 0)
+        self._grid.addWidget(value, line, 1)
+        self._labels.append((word, value))

@@ -1,9 +1,11 @@
-"""One question and its answers beside each other, as they are written."""
+"""A chat as it is written: a question with its answers beside each other, and the field for the next prompt."""
 
-from PySide6.QtWidgets import QWidget
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QKeyEvent
+from PySide6.QtWidgets import QPlainTextEdit, QWidget
 
-from qlora_studio.ui.kit.plain_text import Label
-from qlora_studio.ui.kit.tiles import TileGrid
+from qlora_studio.ui.kit.layouts import TileGrid
+from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Card, column
 
 VARIANTS = {"tuned": "Tuned", "base": "Base", "merged": "Merged", "gguf": "GGUF"}
@@ -56,3 +58,32 @@ class Exchange(QWidget):
         answer = self.answers.get(variant)
         turn = [{"role": "user", "content": self.prompt}]
         return [*turn, {"role": "assistant", "content": answer.text().strip()}] if answer and answer.text() else []
+
+
+class PromptField(QPlainTextEdit):
+    """A text of a few lines.
+
+    Signals:
+        submitted: Enter was pressed.
+    """
+
+    submitted = Signal()
+
+    def __init__(self, placeholder: str) -> None:
+        super().__init__()
+        self.setPlaceholderText(placeholder)
+        self.setAccessibleName("Prompt")
+        self.setTabChangesFocus(True)
+        self.setFixedHeight(72)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Send on Enter."""
+        plain = not event.modifiers() & Qt.KeyboardModifier.ShiftModifier
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and plain:
+            self.submitted.emit()
+        else:
+            super().keyPressEvent(event)
+
+    def text(self) -> str:
+        """Return the text without the blanks around it."""
+        return self.toPlainText().strip()

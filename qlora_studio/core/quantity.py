@@ -1,5 +1,7 @@
 """Numbers as people read them: bytes, durations, counts, rates."""
 
+import math
+
 GIB = 1 << 30
 MIB = 1 << 20
 
@@ -36,3 +38,15 @@ def count_text(count: float) -> str:
 def counted(count: int, noun: str) -> str:
     """Return `1 row`, `2 rows`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def loss_text(value: float | None) -> str:
+    """Return a loss or a norm with three figures."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def perplexity_text(value: float) -> str:
+    """Return a perplexity with about three figures."""
+    return f"{value:.2f}" if value < 10 else f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"

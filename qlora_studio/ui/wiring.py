@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from qlora_studio.ui.chat.page import ChatPage
+from qlora_studio.ui.chat.wiring import ChatWiring
 from qlora_studio.ui.data.page import DataPage
 from qlora_studio.ui.data.wiring import DataWiring
 from qlora_studio.ui.export.page import ExportPage
-from qlora_studio.ui.export.upload_wiring import UploadWiring
+from qlora_studio.ui.export.wiring import ExportWiring, UploadWiring
 from qlora_studio.ui.memory.panel import GpuPanel
 from qlora_studio.ui.memory.wiring import PanelWiring
 from qlora_studio.ui.model.page import ModelPage
@@ -15,7 +16,7 @@ from qlora_studio.ui.model.wiring import ModelWiring
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.run.wiring import RunWiring
 from qlora_studio.ui.runs.page import RunsPage
-from qlora_studio.ui.runs.wiring import ChatWiring, ExportWiring, RunsWiring
+from qlora_studio.ui.runs.wiring import RunsWiring
 from qlora_studio.ui.settings.page import SettingsPage
 from qlora_studio.ui.settings.wiring import SettingsWiring
 from qlora_studio.ui.state.run_list import RunsList

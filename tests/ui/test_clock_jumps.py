@@ -5,7 +5,8 @@ import pytest
 from qlora_studio.core.run.events import CheckpointSaved, Event, StepDone, WorkerStarted
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, reduce, work_at_risk
-from qlora_studio.ui.run.view import risk_text, tiles
+from qlora_studio.ui.run.view import tiles
+from qlora_studio.ui.state.progress import risk_text
 
 HOUR = 3600.0
 NOW = 1_800_000_000.0

@@ -16,7 +16,7 @@ from qlora_studio.core.export.model_card import public_name
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
-from qlora_studio.engine.export.sidecar import write_companions
+from qlora_studio.engine.export.sidecar import copy_adapter, write_companions
 from qlora_studio.engine.gguf.llama_cpp import require_quantizer
 from qlora_studio.engine.merge.nf4_round_trip import Nf4RoundTrip
 from qlora_studio.engine.merge.weights import MergedWeights
@@ -30,7 +30,6 @@ from qlora_studio.storage.runs.export_folder import StagedExport, require_free_p
 from qlora_studio.storage.runs.run_folder import RunFolder, folder_name
 
 _DTYPES = {"": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-
 BaseWeights = Literal["original", "nf4"]
 
 
@@ -201,14 +200,6 @@ def tokenizer_folder(source: ExportSource) -> Path:
     """Return the folder with the tokenizer of training."""
     places = (source.adapter, source.run.adapter_path, source.base)
     return next((place for place in places if (place / "tokenizer_config.json").is_file()), source.base)
-
-
-def copy_adapter(adapter: Path, out: Path, base_name: str) -> None:
-    """Copy an adapter's two files; the base's name replaces whatever path was kept there."""
-    config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
-    config["base_model_name_or_path"] = base_name
-    (out / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (out / "adapter_model.safetensors").write_bytes((adapter / "adapter_model.safetensors").read_bytes())
 
 
 def _progress(context: JobContext, what: str) -> Callable[[int, int], None]:

@@ -10,8 +10,7 @@ from qlora_studio.core.run.events import Exported, Failed, Finished
 from qlora_studio.core.run.job import MergeJob, VerifyJob
 from qlora_studio.engine.child_job import run_child
 from qlora_studio.engine.context import JobContext
-from qlora_studio.engine.export.export import copy_adapter
-from qlora_studio.engine.export.sidecar import PROVENANCE, complete_generation_config
+from qlora_studio.engine.export.sidecar import PROVENANCE, complete_generation_config, copy_adapter
 from qlora_studio.engine.merge.writer import merge_adapter
 from qlora_studio.engine.model.base import base_folder
 from qlora_studio.storage.runs import fingerprint

@@ -17,7 +17,6 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from qlora_studio.engine.export.export import ExportSource
-
 PROVENANCE = "training"
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes")
 
@@ -40,7 +39,7 @@ def write_companions(
     }
     (provenance / "base.json").write_text(json.dumps(base, indent=1), encoding="utf-8")
     if shape.kind != "adapter":
-        from qlora_studio.engine.export.export import copy_adapter
+        from qlora_studio.engine.export.sidecar import copy_adapter
 
         (provenance / "adapter").mkdir()
         copy_adapter(source.adapter, provenance / "adapter", str(base["source"]))
@@ -131,3 +130,11 @@ def _curve(run: RunFolder) -> str:
         for series in (losses, evaluations)
     ]
     return loss_picture(*pairs)
+
+
+def copy_adapter(adapter: Path, out: Path, base_name: str) -> None:
+    """Copy an adapter's two files; the base's name replaces whatever path was kept there."""
+    config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+    config["base_model_name_or_path"] = base_name
+    (out / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (out / "adapter_model.safetensors").write_bytes((adapter / "adapter_model.safetensors").read_bytes())

@@ -9,11 +9,11 @@ from qlora_studio.core.run.commands import Ask
 from qlora_studio.core.run.events import Event, TextGenerated
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.ui.chat.transcript import VARIANTS, Exchange, PromptField
-from qlora_studio.ui.export.view import RunChoice
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox
 from qlora_studio.ui.kit.layouts import ScrolledContent, TileGrid
 from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, column, row
+from qlora_studio.ui.state.run_choice import RunChoice
 from qlora_studio.ui.window.page import Page
 
 _CHECKPOINTS = {"best": "Best checkpoint", "final": "Final adapter", "last": "Last checkpoint"}

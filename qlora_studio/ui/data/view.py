@@ -54,13 +54,6 @@ def datasets_title(config: RunConfig) -> str:
     return data_title(config.data.path) + more
 
 
-def is_of(report: DataReport, config: RunConfig) -> bool:
-    """Whether a report is of the datasets of a draft."""
-    if not report.sources:
-        return report.path == config.data.path
-    return [source.path for source in report.sources] == [source.path for source in config.data.sources]
-
-
 def data_summary(report: DataReport) -> str:
     """Return the line below the heading: rows, format with its evidence, size, time."""
     parts = [f"{report.rows.total:,} rows", format_text(report)]

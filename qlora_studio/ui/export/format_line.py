@@ -4,10 +4,11 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QWidget
 
 from qlora_studio.core.export.formats import ExportFormat
-from qlora_studio.ui.export.view import RunChoice, precision_words, size_text
+from qlora_studio.ui.export.view import precision_words, size_text
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import column, row
+from qlora_studio.ui.state.run_choice import RunChoice
 
 _WIDTH = 190
 

@@ -11,14 +11,15 @@ from qlora_studio.core.run.job import ExportJob
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.ui.export.format_line import FormatLine
 from qlora_studio.ui.export.result import ExportResult
-from qlora_studio.ui.export.view import BASES, RunChoice, drives_for, export_progress, kind_choices
+from qlora_studio.ui.export.view import BASES, drives_for, export_progress, kind_choices
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.disk_lines import DiskLines
 from qlora_studio.ui.kit.fields import ComboBox, PathField
 from qlora_studio.ui.kit.layouts import SideBySide
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, Rule, column, row
-from qlora_studio.ui.state.export_list import PastExport
+from qlora_studio.ui.state.run_choice import RunChoice
+from qlora_studio.ui.state.run_index import PastExport
 from qlora_studio.ui.window.page import GUTTER, Page
 
 _CHECKPOINTS = {"best": "Best by evaluation loss", "final": "Final adapter", "last": "Last checkpoint"}

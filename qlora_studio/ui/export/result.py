@@ -11,7 +11,6 @@ from qlora_studio.core.quantity import bytes_text, duration_text
 from qlora_studio.core.run.events import Exported
 from qlora_studio.ui.export.upload_panel import UploadPanel
 from qlora_studio.ui.export.view import (
-    RunChoice,
     ValueRow,
     better_base,
     commands_for,
@@ -23,6 +22,7 @@ from qlora_studio.ui.kit.check_list import CheckList
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import mono_font
 from qlora_studio.ui.kit.widgets import Button, Card, Chip, Rule, column, row
+from qlora_studio.ui.state.run_choice import RunChoice
 
 _MEASURED = ("Loss", "Divergence")
 _NAME_WIDTH, _VALUE_WIDTH = 210, 62  # so that tables below each other line up

@@ -1,6 +1,6 @@
 """What the Export page says, and its uploads, as values. Sizes are bytes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.events import Exported, Reported
 from qlora_studio.core.run.run_state import Phase, RunState
 from qlora_studio.storage.runs.drive_space import DriveSpace, Writing, drives
-from qlora_studio.storage.runs.run_folder import RunFolder, folder_name
+from qlora_studio.storage.runs.run_folder import folder_name
 from qlora_studio.storage.runs.upload_files import UploadFile, check_repository, is_verified, traces
-from qlora_studio.ui.runs.view import RunLine
+from qlora_studio.ui.state.run_choice import RunChoice
 
 _PHASES = {
     "loading_libraries": "Starting",
@@ -55,46 +55,6 @@ class ReportedCheck:
     title: str
     message: str
     level: str
-
-
-@dataclass(frozen=True)
-class RunChoice:
-    """A run that can be exported: its folder, name, and what its base and adapter weigh.
-
-    `answering` are its exports that can be asked in a chat: merged or gguf, and of which checkpoint.
-    """
-
-    path: str
-    name: str
-    parameters: int = 0
-    adapter_bytes: int = 0
-    checkpoints: tuple[str, ...] = ()
-    exports_dir: str = ""
-    base: str = ""
-    rank: int = 16
-    answering: tuple[tuple[str, str], ...] = ()
-
-
-def choice_of(line: RunLine) -> RunChoice:
-    """Return a run of the list as one to export, or to talk to."""
-    return RunChoice(
-        path=line.path,
-        name=line.name,
-        parameters=line.parameters,
-        adapter_bytes=line.adapter_bytes,
-        checkpoints=tuple(str(step) for step in line.checkpoints),
-        exports_dir=str(RunFolder(line.path).exports_path),
-        base=line.model,
-        rank=line.rank,
-        answering=tuple(_answering(line)),
-    )
-
-
-def _answering(line: RunLine) -> Iterator[tuple[str, str]]:
-    kinds = {"safetensors": "merged", "gguf": "gguf", "ollama": "gguf"}
-    for past in line.exports:
-        if variant := kinds.get(past.exported.format.partition(":")[0]):
-            yield variant, str(past.exported.facts.get("checkpoint", "final"))
 
 
 def kind_choices() -> dict[str, tuple[ExportFormat, ...]]:

@@ -12,10 +12,12 @@ from qlora_studio.ui.kit.layouts import TileGrid
 from qlora_studio.ui.kit.text import Label, set_style_property, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, Notice, PrimaryButton, StatTile, column, row
 from qlora_studio.ui.run.cards import MemoryCard, SampleCard
+from qlora_studio.ui.run.findings import findings
 from qlora_studio.ui.run.plot_card import PlotCard
 from qlora_studio.ui.run.smoothing import last_finite
-from qlora_studio.ui.run.view import findings, phase_text, progress_share, progress_text, subtitle, tiles
+from qlora_studio.ui.run.view import subtitle, tiles
 from qlora_studio.ui.run.way_out import WayOut, way_out
+from qlora_studio.ui.state.progress import phase_text, progress_share, progress_text
 from qlora_studio.ui.state.run_store import RunStore
 from qlora_studio.ui.window.page import GUTTER, Page
 

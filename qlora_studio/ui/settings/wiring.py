@@ -9,7 +9,7 @@ from qlora_studio import __version__
 from qlora_studio.core.memory.gpu_catalogue import GPUS
 from qlora_studio.jobs.gpu_monitor import GpuCard, gpu_cards
 from qlora_studio.storage.settings import Settings, cache_path, data_path
-from qlora_studio.ui.runs.wiring import show_folder
+from qlora_studio.ui.kit.desktop import show_folder
 from qlora_studio.ui.settings.page import SettingsPage
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.studio import Studio

@@ -4,6 +4,7 @@ from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
+from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.errors import InvalidRunConfig
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_mapping
@@ -47,3 +48,10 @@ class DraftStore(QObject):
         if config != self.config:
             self.config = config
             self.changed.emit(config)
+
+
+def is_report_of(report: DataReport, config: RunConfig) -> bool:
+    """Whether a report is of the datasets of a draft."""
+    if not report.sources:
+        return report.path == config.data.path
+    return [source.path for source in report.sources] == [source.path for source in config.data.sources]

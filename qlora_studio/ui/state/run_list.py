@@ -2,8 +2,8 @@
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
-from qlora_studio.ui.runs.view import KnownRun, RunLine, read_runs
 from qlora_studio.ui.state.background import Background
+from qlora_studio.ui.state.run_index import KnownRun, RunLine, read_runs
 from qlora_studio.ui.state.studio import Studio
 
 _SETTLE_MILLISECONDS = 700

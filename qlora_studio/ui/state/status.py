@@ -1,8 +1,10 @@
 """What the bottom line says, of the run that is at work, or of the one that is shown."""
 
+from dataclasses import dataclass
+
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import Phase, RunState
-from qlora_studio.ui.run.view import (
+from qlora_studio.ui.state.progress import (
     eta_text,
     is_kept_awake,
     phase_text,
@@ -11,7 +13,19 @@ from qlora_studio.ui.run.view import (
     progress_text,
     risk_text,
 )
-from qlora_studio.ui.window.status_line import Status
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the line shows. `share` is 0 to 1, None where it is unknown; `tone` colours the dot."""
+
+    what: str = "Nothing runs"
+    subject: str = ""
+    share: float | None = None
+    facts: str = ""
+    at_risk: str = ""
+    tone: str = "muted"
+    busy: bool = False
 
 
 def run_status(state: RunState, config: RunConfig | None, now: float, *, others: int = 0) -> Status:

@@ -16,8 +16,7 @@ from qlora_studio.ui.state.gpu_store import GpuStore
 from qlora_studio.ui.state.job_control import JobControl
 from qlora_studio.ui.state.queue_control import QueueControl
 from qlora_studio.ui.state.run_control import RunControl
-from qlora_studio.ui.state.status import job_status, run_status
-from qlora_studio.ui.window.status_line import Status
+from qlora_studio.ui.state.status import Status, job_status, run_status
 
 
 class Studio(QObject):

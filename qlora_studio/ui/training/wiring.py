@@ -11,9 +11,9 @@ from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.storage.presets import load_preset, presets
 from qlora_studio.storage.runs.drive_space import DriveSpace, Writing, drives
 from qlora_studio.storage.settings import cache_path
-from qlora_studio.ui.data.view import is_of
 from qlora_studio.ui.kit.disk_lines import what_to_free
 from qlora_studio.ui.state.background import Background
+from qlora_studio.ui.state.draft import is_report_of
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.training.page import PresetLine, TrainingPage
 from qlora_studio.ui.window.main_window import MainWindow
@@ -43,7 +43,7 @@ class TrainingWiring(QObject):
         page.render_config(studio.draft.config)
 
     def _on_draft_changed(self, config: RunConfig) -> None:
-        if self._report is not None and not is_of(self._report, config):
+        if self._report is not None and not is_report_of(self._report, config):
             self._report = None
             self._page.render_dataset(None)
         self._page.render_config(config)

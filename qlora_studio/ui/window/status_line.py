@@ -1,7 +1,5 @@
 """The one line at the bottom: what runs, how far it is, how long it will take, and what a crash would cost."""
 
-from dataclasses import dataclass
-
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
@@ -10,19 +8,7 @@ from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import row
-
-
-@dataclass(frozen=True)
-class Status:
-    """What the line shows. `share` is 0 to 1, None where it is unknown; `tone` colours the dot."""
-
-    what: str = "Nothing runs"
-    subject: str = ""
-    share: float | None = None
-    facts: str = ""
-    at_risk: str = ""
-    tone: str = "muted"
-    busy: bool = False
+from qlora_studio.ui.state.status import Status
 
 
 class StatusLine(QWidget):

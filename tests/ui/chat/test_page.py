@@ -9,7 +9,7 @@ from qlora_studio.core.run.commands import Ask
 from qlora_studio.core.run.events import Failed, PhaseChanged, TextGenerated, WorkerStarted
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.ui.chat.page import ChatPage
-from qlora_studio.ui.export.view import RunChoice
+from qlora_studio.ui.state.run_choice import RunChoice
 
 Told = list[tuple[str, str, list[Ask]]]
 RUNS = [

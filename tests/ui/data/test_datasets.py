@@ -25,8 +25,9 @@ from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.ui.data.datasets_view import added, changed, fresh, removed
 from qlora_studio.ui.data.page import DataPage
-from qlora_studio.ui.data.view import is_of, verdict_text, verdict_tone
+from qlora_studio.ui.data.view import verdict_text, verdict_tone
 from qlora_studio.ui.kit.fields import ComboBox
+from qlora_studio.ui.state.draft import is_report_of
 
 LEFT = Qt.MouseButton.LeftButton
 MORE = {"path": "maker/set", "weight": 0.5, "mapping": {"text": "story"}}
@@ -226,8 +227,8 @@ def test_another_split_of_the_dataset_can_be_held_out(page: DataPage, asked: lis
 
 
 def test_a_report_is_known_to_be_of_the_draft_by_all_its_datasets() -> None:
-    assert is_of(REPORT, CONFIG)
-    assert not is_of(REPORT, from_mapping({"data": {"path": "/d/chats.jsonl"}}))
+    assert is_report_of(REPORT, CONFIG)
+    assert not is_report_of(REPORT, from_mapping({"data": {"path": "/d/chats.jsonl"}}))
 
 
 def test_a_row_that_cannot_be_trained_is_told_as_left_out_whatever_its_verdict() -> None:

@@ -17,15 +17,9 @@ from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.storage.runs.export_folder import staged_export
 from qlora_studio.ui.export.page import ExportPage
 from qlora_studio.ui.export.result import CopyBlock
-from qlora_studio.ui.export.view import (
-    RunChoice,
-    ValueRow,
-    better_base,
-    compared_bases,
-    drives_for,
-    verification_checks,
-)
-from qlora_studio.ui.state.export_list import PastExport, past_exports
+from qlora_studio.ui.export.view import ValueRow, better_base, compared_bases, drives_for, verification_checks
+from qlora_studio.ui.state.run_choice import RunChoice
+from qlora_studio.ui.state.run_index import PastExport, past_exports
 
 LEFT = Qt.MouseButton.LeftButton
 

@@ -14,10 +14,11 @@ from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import Settings
 from qlora_studio.ui.runs.page import RunsPage
-from qlora_studio.ui.runs.view import KnownRun, RunLine, read_runs, recovery_text, when_text
+from qlora_studio.ui.runs.view import recovery_text, when_text
 from qlora_studio.ui.settings.page import SettingsPage
 from qlora_studio.ui.settings.wiring import folders, versions
 from qlora_studio.ui.showcase.sample_run import write_illustrative_run
+from qlora_studio.ui.state.run_index import KnownRun, RunLine, read_runs
 
 LEFT = Qt.MouseButton.LeftButton
 LINES = (

@@ -7,8 +7,9 @@ from PySide6.QtWidgets import QApplication
 
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
-from qlora_studio.ui.runs.view import read_runs, with_queue
+from qlora_studio.ui.runs.view import with_queue
 from qlora_studio.ui.state.queue_control import QueueControl
+from qlora_studio.ui.state.run_index import read_runs
 
 
 def test_the_queue_starts_its_runs_and_sums_up(

@@ -1,0 +1,23 @@
+"""What the desktop does for the window: folders opened, and put into the trash."""
+
+from pathlib import Path
+
+from PySide6.QtCore import QFile, QUrl
+from PySide6.QtGui import QDesktopServices
+
+from qlora_studio.core.errors import StudioError
+
+
+def move_to_trash(path: Path) -> None:
+    """Put a folder into the desktop's trash. Raises StudioError where that cannot be."""
+    if not QFile.moveToTrash(str(path)):
+        raise StudioError(
+            f"{path} cannot be moved to the trash.",
+            kind="not_writable",
+            advice="Remove the folder by hand, or keep the run.",
+        )
+
+
+def show_folder(path: str) -> None:
+    """Open a folder on the desktop."""
+    QDesktopServices.openUrl(QUrl.fromLocalFile(path))

@@ -1,0 +1,193 @@
+"""The runs on disk with their exports, read on from where the last look ended."""
+
+import json
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.events import Exported, parse_event
+from qlora_studio.core.run.run_state import Phase, RunState, reduce
+from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
+from qlora_studio.storage.runs.export_folder import VERIFICATION_FILES, exports_of
+from qlora_studio.storage.runs.message_log import MessageLogReader
+from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
+from qlora_studio.ui.model.view import model_title
+
+_PLAIN = (str, int, float, bool)
+_WORDS = {
+    Phase.NEW: "not started",
+    Phase.FINISHED: "finished",
+    Phase.STOPPED: "stopped and saved",
+    Phase.PAUSED: "paused",
+    Phase.FAILED: "failed",
+    Phase.WAITING: "waiting for disk space",
+}
+_TONES = {"finished": "ok", "failed": "bad", "broken off": "warn", "paused": "warn", "not readable": "bad"}
+
+
+@dataclass(frozen=True)
+class PastExport:
+    """A finished export and the report of its verification; an empty report where there was none."""
+
+    exported: Exported
+    report: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run in the list. `resumable` is whether it can go on; `broken` whether it ended without a word."""
+
+    path: str
+    name: str
+    model: str = ""
+    state: str = ""
+    step: int = 0
+    total_steps: int = 0
+    evaluation_loss: float | None = None
+    when: float = 0.0
+    busy: bool = False
+    broken: bool = False
+    resumable: bool = False
+    has_adapter: bool = False
+    safe_step: int | None = None
+    problem: str = ""
+    parameters: int = 0
+    adapter_bytes: int = 0
+    checkpoints: tuple[int, ...] = ()
+    rank: int = 16
+    exports: tuple[PastExport, ...] = ()
+    queued: int = 0
+
+    @property
+    def words(self) -> str:
+        """The state, or the place in the queue."""
+        return f"in the queue, no. {self.queued}" if self.queued else self.state
+
+    @property
+    def tone(self) -> str:
+        """The colour of the state."""
+        return "accent" if self.busy else _TONES.get(self.state, "muted")
+
+    @property
+    def steps(self) -> str:
+        """The steps taken, of how many."""
+        return f"{self.step:,} of {self.total_steps:,}" if self.total_steps else "–"
+
+    @property
+    def loss(self) -> str:
+        """The newest evaluation loss."""
+        return "–" if self.evaluation_loss is None else f"{self.evaluation_loss:.3f}"
+
+
+class KnownRun:
+    """What was read of a run so far: its events are read on from where the last look ended.
+
+    Threads may look at once: the second waits for the first, and does not take what that has read half for the whole.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.line = RunLine(str(folder.path), folder.path.name)
+        self.stamp = (-1, 0)
+        self._folder = folder
+        self._log = MessageLogReader(folder.events_path)
+        self._state = RunState()
+        self._lock = threading.Lock()
+
+    def look(self) -> RunLine:
+        """Return the run as it is now."""
+        with self._lock:
+            stamp = _stamp(self._folder)
+            if stamp != self.stamp:
+                self.stamp, self.line = stamp, self._read()
+        return _judged(self.line, busy=self._folder.is_busy())
+
+    def _read(self) -> RunLine:
+        try:
+            while lines := list(self._log.new_lines()):
+                for event in map(parse_event, lines):
+                    self._state = self._state if event is None else reduce(self._state, event)
+            return _line(self._folder, self._state)
+        except StudioError as error:
+            return replace(self.line, state="not readable", problem=error.message)
+        except OSError as error:
+            return replace(self.line, state="not readable", problem=str(error))
+
+
+def read_runs(runs: Path, known: dict[str, KnownRun]) -> list[RunLine]:
+    """Return all runs, newest first. `known` keeps what was read, so that a second look reads only what is new."""
+    folders = run_folders(runs)
+    return [known.setdefault(str(folder.path), KnownRun(folder)).look() for folder in folders]
+
+
+def _judged(line: RunLine, *, busy: bool) -> RunLine:
+    """A run that has not ended and has no worker broke off."""
+    if line.problem:
+        return line
+    broken = not busy and line.state == "at work"
+    state = "broken off" if broken else line.state
+    open_end = state in ("broken off", "paused", "failed", "stopped and saved", "not started")
+    return replace(line, busy=busy, broken=broken, state=state, resumable=not busy and open_end)
+
+
+def _stamp(folder: RunFolder) -> tuple[int, int]:
+    """What changes when a run goes on, or is exported or verified."""
+    size, newest = 0, 0
+    for path in (folder.events_path, folder.exports_path, *folder.exports_path.glob("*")):
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        size, newest = size + stat.st_size, max(newest, stat.st_mtime_ns)
+    return (size, newest)
+
+
+def _line(folder: RunFolder, state: RunState) -> RunLine:
+    config = folder.config()
+    checkpoints = tuple(int(item.name.rsplit("-", 1)[-1]) for item in CheckpointFolder(folder.checkpoints_path).all())
+    return RunLine(
+        path=str(folder.path),
+        name=config.name,
+        model=model_title(config.model.source),
+        state=_WORDS.get(state.phase, "at work"),
+        step=state.step,
+        total_steps=state.total_steps,
+        evaluation_loss=state.evaluation.loss if state.evaluation else None,
+        when=state.last_event or folder.config_path.stat().st_mtime,
+        has_adapter=_has_adapter(folder, state),
+        safe_step=checkpoints[0] if checkpoints else None,
+        parameters=state.model.parameters if state.model else 0,
+        adapter_bytes=sum(item.stat().st_size for item in folder.adapter_path.glob("*.safetensors")),
+        checkpoints=checkpoints,
+        rank=config.lora.rank,
+        exports=past_exports(folder.exports_path),
+    )
+
+
+def _has_adapter(folder: RunFolder, state: RunState) -> bool:
+    return bool(state.adapter_path) or (folder.adapter_path / "adapter_config.json").exists()
+
+
+def past_exports(folder: Path) -> tuple[PastExport, ...]:
+    """Return the finished exports in a folder, newest first."""
+    exports = [_past_export(path, manifest) for path, manifest in exports_of(folder)]
+    return tuple(export for export in exports if export is not None)
+
+
+def _past_export(path: Path, manifest: dict[str, Any]) -> PastExport | None:
+    try:
+        size = sum(int(entry["size"]) for entry in manifest["files"].values())
+    except (KeyError, TypeError, ValueError):
+        return None
+    facts = {key: value for key, value in manifest.items() if isinstance(value, _PLAIN)}
+    exported = Exported(format=str(facts.get("format", "")), path=str(path), size_bytes=size, facts=facts)
+    return PastExport(exported, _report(path / VERIFICATION_FILES[0]))
+
+
+def _report(path: Path) -> dict[str, Any]:
+    try:
+        report = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}

@@ -13,11 +13,10 @@ from typing import Literal
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.model.tensors import shape_from_tensors
+from qlora_studio.core.run.titles import STARTER
 from qlora_studio.storage.models.folder import chat_template, folder_tensors, licence, read_config
 from qlora_studio.storage.models.gguf_header import gguf_config, read_gguf_header
 
-STARTER = "starter"
-STARTER_TITLE = "SmolLM2-135M-Instruct"
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$|^[\w.-]+$")
 
 

@@ -9,9 +9,9 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 from qlora_studio.core.data.report import DataReport, SourceReport
 from qlora_studio.core.quantity import counted
 from qlora_studio.core.run.run_config import RunConfig, all_settings
+from qlora_studio.core.run.titles import data_title
 from qlora_studio.ui.data.datasets_view import changed, choices, duplicates_text, evaluation_text, removed, source_text
 from qlora_studio.ui.data.source import PATTERN
-from qlora_studio.ui.data.view import data_title
 from qlora_studio.ui.kit.fields import ComboBox, NumberBox
 from qlora_studio.ui.kit.layouts import SideBySide
 from qlora_studio.ui.kit.text import ElidedLabel, Label, set_tooltip

@@ -6,13 +6,14 @@ from qlora_studio.core.data.report import Check, DataReport, RowsReport, SourceR
 from qlora_studio.core.run.events import Failed
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.run.titles import datasets_title
 from qlora_studio.ui.data.column_mapping import ColumnMapping
 from qlora_studio.ui.data.datasets import SourcesCard
 from qlora_studio.ui.data.datasets_view import added, fresh
 from qlora_studio.ui.data.lengths import LengthsCard
 from qlora_studio.ui.data.rows import RowsCard
 from qlora_studio.ui.data.source import DataSource
-from qlora_studio.ui.data.view import data_summary, datasets_title, progress_text
+from qlora_studio.ui.data.view import data_summary, progress_text
 from qlora_studio.ui.data.xray import XrayCard
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.check_list import CheckList

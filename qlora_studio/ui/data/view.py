@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 from qlora_studio.core.data.report import DataReport, LengthStatistics, RowPreview, RowSummary, TokenPiece
 from qlora_studio.core.quantity import bytes_text, count_text, duration_text
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
 
 FORMAT_WORDS = {
@@ -41,17 +40,6 @@ _PROGRESS_WORDS = {
     "rows": "Reading rows",
     "evaluation rows": "Reading evaluation rows",
 }
-
-
-def data_title(path: str) -> str:
-    """Return a dataset's name for headings."""
-    return path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] if path else "No dataset yet"
-
-
-def datasets_title(config: RunConfig) -> str:
-    """Return the name of a draft's dataset, or of the first with how many there are more."""
-    more = f" and {len(config.data.more)} more" if config.data.more else ""
-    return data_title(config.data.path) + more
 
 
 def data_summary(report: DataReport) -> str:

@@ -9,7 +9,8 @@ from PySide6.QtWidgets import QLineEdit, QPlainTextEdit
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
-from qlora_studio.storage.models.location import STARTER, ModelFacts, ModelLocation
+from qlora_studio.core.run.titles import STARTER, model_title
+from qlora_studio.storage.models.location import ModelFacts, ModelLocation
 from qlora_studio.ui.kit.layouts import SideBySide
 from qlora_studio.ui.kit.tables import ROW_HEIGHT, Column, FactGrid, Table, TableModel
 from qlora_studio.ui.kit.text import Label
@@ -24,7 +25,6 @@ from qlora_studio.ui.model.view import (
     four_bit_text,
     model_fact_pairs,
     model_summary,
-    model_title,
     template_text,
 )
 from qlora_studio.ui.window.page import Page

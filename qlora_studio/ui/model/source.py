@@ -5,7 +5,7 @@ from PySide6.QtWidgets import QButtonGroup, QLineEdit, QWidget
 
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_state import RunState
-from qlora_studio.storage.models.location import STARTER, STARTER_TITLE
+from qlora_studio.core.run.titles import STARTER, STARTER_TITLE
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.fields import PathField
 from qlora_studio.ui.kit.text import Label

@@ -10,7 +10,7 @@ from qlora_studio.core.model.recommendation import recommended_learning_rate, re
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text, count_text
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.storage.models.location import STARTER, STARTER_TITLE, ModelFacts, ModelLocation
+from qlora_studio.storage.models.location import ModelFacts, ModelLocation
 from qlora_studio.ui.kit.fields import number_text
 
 VERDICT_WORDS = {Verdict.FITS: "fits", Verdict.TIGHT: "tight", Verdict.NO: "too large"}
@@ -93,13 +93,6 @@ class CatalogueLine:
     def tone(self) -> str:
         """The colour of the word."""
         return VERDICT_TONES[self.verdict] if self.verdict else "muted"
-
-
-def model_title(source: str) -> str:
-    """Return a model's name for headings: without the folders before it."""
-    if source == STARTER:
-        return STARTER_TITLE
-    return source.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] if source else "No model yet"
 
 
 def model_summary(facts: ModelFacts) -> str:

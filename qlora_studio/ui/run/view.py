@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from qlora_studio.core.quantity import duration_text, loss_text, perplexity_text
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.run.titles import model_title
 from qlora_studio.ui.state.progress import phase_text
 
 
@@ -18,16 +19,11 @@ class Tile:
     note: str = ""
 
 
-def model_name(source: str) -> str:
-    """Return the short name of a base model: the last part of a hub id or path."""
-    return "SmolLM2-135M-Instruct" if source == "starter" else source.rstrip("/\\").replace("\\", "/").split("/")[-1]
-
-
 def subtitle(config: RunConfig, state: RunState) -> str:
     """Return the line below the run's name: model, data, rank, length, effective batch."""
     rows = f", {state.dataset.training_rows:,} rows" if state.dataset else ""
     parts = (
-        model_name(config.model.source),
+        model_title(config.model.source),
         config.data.path.replace("\\", "/").split("/")[-1] + rows,
         f"rank {config.lora.rank}",
         f"{config.training.max_length:,} tokens",

@@ -9,11 +9,11 @@ from typing import Any
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.events import Exported, parse_event
 from qlora_studio.core.run.run_state import Phase, RunState, reduce
+from qlora_studio.core.run.titles import model_title
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.export_folder import VERIFICATION_FILES, exports_of
 from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
-from qlora_studio.ui.model.view import model_title
 
 _PLAIN = (str, int, float, bool)
 _WORDS = {

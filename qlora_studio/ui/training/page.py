@@ -9,14 +9,13 @@ from PySide6.QtWidgets import QLineEdit, QWidget
 from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.errors import InvalidRunConfig, Problem
 from qlora_studio.core.run.run_config import DatasetSource, RunConfig, all_settings
+from qlora_studio.core.run.titles import datasets_title, model_title
 from qlora_studio.storage.runs.drive_space import DriveSpace
-from qlora_studio.ui.data.view import datasets_title
 from qlora_studio.ui.kit.disk_lines import DiskLines
 from qlora_studio.ui.kit.fields import ComboBox
 from qlora_studio.ui.kit.layouts import SideBySide, TileGrid
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, StatTile, column, row
-from qlora_studio.ui.model.view import model_title
 from qlora_studio.ui.training.form import SettingsForm
 from qlora_studio.ui.training.view import tiles
 from qlora_studio.ui.window.page import GUTTER, Page

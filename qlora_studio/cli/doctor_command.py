@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from qlora_studio.cli.console import Console
-from qlora_studio.cli.examination import Finding, examine
+from qlora_studio.cli.diagnosis import Finding, diagnose
 from qlora_studio.core.errors import ExitCode
 
 _MARKS = {"ok": "ok     ", "warning": "note   ", "error": "PROBLEM"}
@@ -25,7 +25,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 def run_doctor(arguments: argparse.Namespace, console: Console) -> int:
     """Print every finding with its advice."""
     findings: list[Finding] = []
-    for finding in examine():
+    for finding in diagnose():
         findings.append(finding)
         console.result(f"{_MARKS[finding.level]}  {finding.name}: {finding.message}")
         if finding.advice:

@@ -27,11 +27,11 @@ _ENDING_SECONDS = 30.0
 class JobSession:
     """One worker, from its start to its end."""
 
-    def __init__(self, folder: RunFolder, console: Console, orders: Sequence[Command] = ()) -> None:
+    def __init__(self, folder: RunFolder, console: Console, initial_commands: Sequence[Command] = ()) -> None:
         self.folder = folder
         self.interrupted = 0
         self.started = time.monotonic()
-        self.process: WorkerProcess = start_worker(folder, orders=orders)
+        self.process: WorkerProcess = start_worker(folder, initial_commands=initial_commands)
         self._console = console
 
     @property

@@ -10,7 +10,7 @@ from qlora_studio.cli.run_source import add_run_source, run_config
 from qlora_studio.core.errors import ExitCode, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.memory.estimate import Estimate, estimate_from_report
 from qlora_studio.core.memory.estimator import estimate, with_context
-from qlora_studio.core.memory.fit import Fit, Verdict, fit_to_gpu, judge, largest, levers
+from qlora_studio.core.memory.fit import Fit, FitVerdict, fit_to_gpu, judge, largest, memory_savings
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.model.shape import ModelShape
@@ -77,9 +77,9 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
     console.result(_estimate_text(result))
     if card and fit:
         console.result(_fit_text(card[0], fit))
-        if fit.verdict is not Verdict.FITS:
-            for lever in levers(config, shape)[:3]:
-                console.result(f"  {lever.text}")
+        if fit.verdict is not FitVerdict.FITS:
+            for saving in memory_savings(config, shape)[:3]:
+                console.result(f"  {saving.text}")
     return ExitCode.OK
 
 
@@ -109,7 +109,7 @@ def fit_run(arguments: argparse.Namespace, console: Console) -> int:
     )
     if arguments.write:
         write_atomically(Path(arguments.write), to_toml(proposal.config).encode())
-    return ExitCode.OK if proposal.fit.verdict is Verdict.FITS else ExitCode.DOES_NOT_FIT
+    return ExitCode.OK if proposal.fit.verdict is FitVerdict.FITS else ExitCode.DOES_NOT_FIT
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -187,6 +187,6 @@ def _estimate_text(result: Estimate) -> str:
 
 
 def _fit_text(name: str, fit: Fit) -> str:
-    words = {Verdict.FITS: "fits", Verdict.TIGHT: "is tight", Verdict.NO: "does not fit"}[fit.verdict]
+    words = {FitVerdict.FITS: "fits", FitVerdict.TIGHT: "is tight", FitVerdict.NO: "does not fit"}[fit.verdict]
     spare = f"{bytes_text(abs(fit.spare_bytes))} {'to spare' if fit.spare_bytes >= 0 else 'missing'}"
     return f"{name}: {words}, {bytes_text(fit.free_bytes)} free, {spare}"

@@ -68,7 +68,7 @@ class Progress:
         ):
             return
         self._phase, self._drawn = state.activity, now
-        text = progress_text(state)
+        text = progress_line(state)
         if self._live:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r\x1b[K{text[:width]}", end="", file=sys.stderr, flush=True)
@@ -80,7 +80,7 @@ class Progress:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def progress_text(state: RunState) -> str:
+def progress_line(state: RunState) -> str:
     """Return where a job stands, in one line."""
     title = PHASES.get(state.activity, state.activity.replace("_", " ").capitalize())
     if state.activity == "training" and state.total_steps:

@@ -70,14 +70,14 @@ def resume_run(arguments: argparse.Namespace, console: Console) -> int:
             kind="already_finished",
             advice="Export it, chat with it, or begin a new run with more epochs.",
         )
-    orders: list[Command] = [LowerRate()] if arguments.lower_rate else []
-    orders += [AcceptChanges()] if arguments.accept_changes else []
-    return train_in(folder, console, orders)
+    initial_commands: list[Command] = [LowerRate()] if arguments.lower_rate else []
+    initial_commands += [AcceptChanges()] if arguments.accept_changes else []
+    return train_in(folder, console, initial_commands)
 
 
-def train_in(folder: RunFolder, console: Console, orders: Sequence[Command] = ()) -> int:
+def train_in(folder: RunFolder, console: Console, initial_commands: Sequence[Command] = ()) -> int:
     """Train in a run's folder, report, and return the exit code."""
-    state, summary, interrupted = train_to_end(folder, console, orders)
+    state, summary, interrupted = train_to_end(folder, console, initial_commands)
     if state.failure is not None:
         return console.fail(error_of(state.failure), **summary)
     console.report(summary)
@@ -86,7 +86,7 @@ def train_in(folder: RunFolder, console: Console, orders: Sequence[Command] = ()
 
 
 def train_to_end(
-    folder: RunFolder, console: Console, orders: Sequence[Command] = ()
+    folder: RunFolder, console: Console, initial_commands: Sequence[Command] = ()
 ) -> tuple[RunState, dict[str, Any], bool]:
     """Train in a run's folder; return its last state, the summary, and whether Ctrl-C was pressed."""
     losses: dict[int, float] = {}
@@ -95,7 +95,7 @@ def train_to_end(
         if isinstance(event, StepDone) and event.loss is not None:
             losses[event.step] = event.loss
 
-    session = JobSession(folder, console, orders)
+    session = JobSession(folder, console, initial_commands)
     state = session.follow(note_loss)
     return state, summary_of(folder, state, losses, session.seconds), bool(session.interrupted)
 

@@ -62,7 +62,7 @@ class JobContext:
         found, self._waiting = self._waiting, []
         return found
 
-    def orders(self) -> Sequence[Command]:
+    def initial_commands(self) -> Sequence[Command]:
         """Return on which terms the user lets a run go on; other commands stay for `commands`."""
         self._read_commands()
         found = [command for command in self._waiting if isinstance(command, LowerRate | AcceptChanges)]

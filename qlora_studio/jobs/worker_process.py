@@ -92,9 +92,9 @@ class WorkerProcess:
 
 
 def start_worker(
-    folder: RunFolder, program: Sequence[str] = WORKER, *, orders: Sequence[Command] = ()
+    folder: RunFolder, program: Sequence[str] = WORKER, *, initial_commands: Sequence[Command] = ()
 ) -> WorkerProcess:
-    """Start the worker of a run or job folder. `orders` are the first commands that it finds.
+    """Start the worker of a run or job folder. `initial_commands` are the first commands that it finds.
 
     Raises StudioError where one is at work already, or none can start.
     """
@@ -106,8 +106,8 @@ def start_worker(
         )
     offset, commands_from = _size(folder.events_path), _size(folder.commands_path)
     try:
-        for order in orders:
-            folder.send(order)
+        for command in initial_commands:
+            folder.send(command)
         with folder.log_path.open("ab") as log:
             popen = subprocess.Popen(
                 [*program, str(folder.path.resolve())],

@@ -264,17 +264,17 @@ class Use:
     def watch_runs(self, window: Any, place: Path, seconds: float) -> None:
         """Replay a long run, then watch one at 40 events a second."""
         from qlora_studio.core.run.events import Finished
-        from qlora_studio.ui.showcase.sample_run import illustrative_events, write_illustrative_run
+        from qlora_studio.ui.showcase.sample_run import sample_events, write_sample_run
 
         page, studio = window.window.pages["run"], window.studio
-        long = write_illustrative_run(place / "runs" / "long", steps=20_000, ending=Finished())
+        long = write_sample_run(place / "runs" / "long", steps=20_000, ending=Finished())
         with self._watch.phase("a long run is replayed"):
             studio.runs.open(long)
             window.window.show_page("run")
             self.wait(lambda: page.plots.is_plot_ready() and len(page.plots.smoothed_loss()) >= 20_000)
             self.rest(1.0)
-        live = write_illustrative_run(place / "runs" / "live", steps=1)
-        events = list(illustrative_events(int(seconds * _EVENTS_PER_SECOND)))[10:]
+        live = write_sample_run(place / "runs" / "live", steps=1)
+        events = list(sample_events(int(seconds * _EVENTS_PER_SECOND)))[10:]
         with live.lock(), self._watch.phase("a run at 40 events a second"):
             studio.runs.open(live)
             teller = threading.Thread(target=_tell, args=(live, events), daemon=True)

@@ -45,7 +45,7 @@ def test_orders_are_taken_first_and_what_else_came_is_obeyed_later(tmp_path: Pat
     context = JobContext(folder)
     for command in (LowerRate(factor=0.5), Pause(), AcceptChanges()):
         folder.send(command)
-    assert [command.type for command in context.orders()] == ["lower_rate", "accept_changes"]
+    assert [command.type for command in context.initial_commands()] == ["lower_rate", "accept_changes"]
     context.raise_if_stopped()
     assert [command.type for command in context.commands()] == ["pause"]
     folder.send(Stop(save=False))

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from qlora_studio.core.memory.estimator import estimate
-from qlora_studio.core.memory.fit import Verdict, judge
+from qlora_studio.core.memory.fit import FitVerdict, judge
 from qlora_studio.core.memory.gpu_catalogue import GPUS
 from qlora_studio.core.model.recommendation import recommended_learning_rate
 from qlora_studio.core.run.run_config_text import problems_before_start
@@ -40,7 +40,7 @@ def test_a_preset_fits_every_card_of_the_size_it_is_named_after(preset: Preset) 
     assert cards
 
     for card in cards:
-        assert judge(estimate(preset.config, model.shape), card.free_bytes).verdict is Verdict.FITS, card.name
+        assert judge(estimate(preset.config, model.shape), card.free_bytes).verdict is FitVerdict.FITS, card.name
 
 
 @pytest.mark.parametrize("preset", FOR_A_CARD, ids=lambda preset: preset.name)

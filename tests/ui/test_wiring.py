@@ -16,7 +16,7 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.kit.theme import DARK, LIGHT, active_theme, apply_theme
-from qlora_studio.ui.showcase.sample_run import write_illustrative_run
+from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.window.dialogs import Discarding
 from qlora_studio.ui.window.page import Page
 
@@ -27,11 +27,11 @@ LEFT = Qt.MouseButton.LeftButton
 @pytest.fixture
 def runs(studio_home: Path) -> Path:
     """A folder of runs: one that is trained, one that broke off."""
-    trained = write_illustrative_run(studio_home / "runs" / "1-trained", steps=790)
+    trained = write_sample_run(studio_home / "runs" / "1-trained", steps=790)
     with MessageLogWriter(trained.events_path) as log:
         log.append(AdapterSaved(path="adapter", step=790))
         log.append(Finished())
-    write_illustrative_run(studio_home / "runs" / "2-broken", steps=120)
+    write_sample_run(studio_home / "runs" / "2-broken", steps=120)
     return studio_home / "runs"
 
 

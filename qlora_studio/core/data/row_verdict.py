@@ -6,7 +6,7 @@ from typing import NamedTuple
 from qlora_studio.core.data.example import Example
 
 
-class Verdict(StrEnum):
+class RowVerdict(StrEnum):
     """Taken as it is, taken after a change that is named, or left out for a reason that is named."""
 
     OK = "ok"
@@ -26,7 +26,7 @@ class ReadRow(NamedTuple):
     number: int
     line: int
     offset: int
-    verdict: Verdict
+    verdict: RowVerdict
     reason: str
     example: Example | None
     raw: str

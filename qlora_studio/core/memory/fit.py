@@ -18,11 +18,11 @@ _SHORTEST_LENGTH, _LONGEST_LENGTH = 128, 1_048_576
 _LARGEST_BATCH, _LARGEST_RANK = 512, 1024
 Knob = Literal["batch", "length", "rank"]
 _LEAST_SAVING = 32 * MIB
-_SHORTEST_LEVER_LENGTH = 256
+_SHORTEST_SAVING_LENGTH = 256
 _LOWEST_RANK = 8
 
 
-class Verdict(StrEnum):
+class FitVerdict(StrEnum):
     """Whether a run fits: surely, only just, or not."""
 
     FITS = "fits"
@@ -34,7 +34,7 @@ class Verdict(StrEnum):
 class Fit:
     """The judgement of an estimate on a card. `spare_bytes` is below 0 where something is missing."""
 
-    verdict: Verdict
+    verdict: FitVerdict
     needed_bytes: int
     free_bytes: int
 
@@ -63,8 +63,8 @@ def judge(estimate: Estimate, free_bytes: int) -> Fit:
     needed = estimate.total_bytes + max(round(MARGIN_SHARE * estimate.total_bytes), SMALLEST_MARGIN)
     least = round(_TIGHT_SHARE * estimate.allocated_bytes) + estimate.context_bytes
     if free_bytes >= needed:
-        return Fit(Verdict.FITS, needed, free_bytes)
-    return Fit(Verdict.TIGHT if free_bytes >= least else Verdict.NO, needed, free_bytes)
+        return Fit(FitVerdict.FITS, needed, free_bytes)
+    return Fit(FitVerdict.TIGHT if free_bytes >= least else FitVerdict.NO, needed, free_bytes)
 
 
 def largest(
@@ -102,7 +102,7 @@ def fit_to_gpu(config: RunConfig, shape: ModelShape, free_bytes: int, *, context
 def fits_surely(config: RunConfig, shape: ModelShape, free_bytes: int, context_bytes: int | None = None) -> bool:
     """Whether a config's instant estimate fits with the margin."""
     found = estimate(config, shape, context_bytes=context_bytes)
-    return judge(found, free_bytes).verdict is Verdict.FITS
+    return judge(found, free_bytes).verdict is FitVerdict.FITS
 
 
 def turned(config: RunConfig, knob: Knob, value: int) -> RunConfig:
@@ -177,7 +177,7 @@ def _with(config: RunConfig, section: str, **values: Any) -> RunConfig:
 
 
 @dataclass(frozen=True)
-class Lever:
+class MemorySaving:
     """A change, in words and as values by `section.field`, and the bytes that it saves."""
 
     text: str
@@ -185,22 +185,22 @@ class Lever:
     change: dict[str, Any]
 
 
-def levers(
+def memory_savings(
     config: RunConfig, shape: ModelShape, *, row_tokens: int | None = None, context_bytes: int | None = None
-) -> tuple[Lever, ...]:
+) -> tuple[MemorySaving, ...]:
     """Return the changes that save memory, the most first. The effective batch stays what it is."""
     now = estimate(config, shape, row_tokens=row_tokens, context_bytes=context_bytes).total_bytes
     found = []
     for text, changed in _candidates(config):
         saved = now - estimate(changed, shape, row_tokens=row_tokens, context_bytes=context_bytes).total_bytes
         if saved >= _LEAST_SAVING:
-            found.append(Lever(f"{text} saves {bytes_text(saved)}", saved, changes_between(config, changed)))
-    return tuple(sorted(found, key=lambda lever: -lever.saves_bytes))
+            found.append(MemorySaving(f"{text} saves {bytes_text(saved)}", saved, changes_between(config, changed)))
+    return tuple(sorted(found, key=lambda saving: -saving.saves_bytes))
 
 
 def _candidates(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
     training, lora, quantization = config.training, config.lora, config.quantization
-    length = max(_SHORTEST_LEVER_LENGTH, training.max_length // 2)
+    length = max(_SHORTEST_SAVING_LENGTH, training.max_length // 2)
     if length < training.max_length:
         yield f"Max length {training.max_length} → {length}", _with(config, "training", max_length=length)
     if training.batch_size > 1:

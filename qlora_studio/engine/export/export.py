@@ -16,11 +16,11 @@ from qlora_studio.core.export.model_card import public_name
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
-from qlora_studio.engine.export.sidecar import copy_adapter, write_companions
+from qlora_studio.engine.export.sidecar import copy_adapter, write_sidecar_files
 from qlora_studio.engine.gguf.llama_cpp import require_quantizer
 from qlora_studio.engine.merge.nf4_round_trip import Nf4RoundTrip
 from qlora_studio.engine.merge.weights import MergedWeights
-from qlora_studio.engine.merge.writer import copy_companions, peak_rss, write_merged
+from qlora_studio.engine.merge.writer import copy_sidecar_files, peak_rss, write_merged
 from qlora_studio.engine.model.adapter import adapter_folder, check_base, checkpoint_name
 from qlora_studio.engine.model.base import base_folder
 from qlora_studio.storage.runs import fingerprint
@@ -120,7 +120,7 @@ def _export(source: ExportSource, shape: ExportFormat, place: Path, context: Job
     with staged_export(place) as staged:
         facts = _WRITERS[shape.kind](source, shape, staged, context)
         context.phase("exporting")
-        write_companions(source, shape, staged.path, place, facts)
+        write_sidecar_files(source, shape, staged.path, place, facts)
         staged.facts = {
             "format": shape.text,
             "base": public_name(source.config.model.source),
@@ -150,7 +150,7 @@ def _write_safetensors(
     if not shape.precision and any(tensor.dtype in ("F32", "F64") for tensor in weights.tensors.values()):
         weights = source.merged(torch.bfloat16)
     report = write_merged(weights, staged, progress=_progress(context, "merging"))
-    copy_companions(staged.path, source.adapter, source.run.adapter_path, source.base)
+    copy_sidecar_files(staged.path, source.adapter, source.run.adapter_path, source.base)
     return {"tensors_merged": report.tensors_merged, "tensors": report.tensors}
 
 
@@ -160,7 +160,7 @@ def _write_adapter(
     """The adapter in PEFT's format, its base named as the user named it."""
     context.phase("exporting")
     copy_adapter(source.adapter, staged.path, public_name(source.config.model.source))
-    copy_companions(staged.path, source.adapter, source.run.adapter_path, source.base)
+    copy_sidecar_files(staged.path, source.adapter, source.run.adapter_path, source.base)
     return {"tensors_merged": 0}
 
 

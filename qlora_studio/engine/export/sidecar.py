@@ -21,7 +21,7 @@ PROVENANCE = "training"
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes")
 
 
-def write_companions(
+def write_sidecar_files(
     source: "ExportSource", shape: ExportFormat, folder: Path, place: Path, facts: dict[str, Any]
 ) -> None:
     """Complete an export in the making. `place` is where it will lie in the end."""

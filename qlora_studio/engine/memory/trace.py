@@ -21,7 +21,7 @@ from qlora_studio.engine.memory.cuda_kernels import indexed_by_mask, scratch_aft
 
 
 @dataclass
-class PhasePeak:
+class TracedPeak:
     """The most allocated within a phase, and of what kinds it was."""
 
     allocated: int = 0
@@ -43,7 +43,7 @@ class MemoryTrace(TorchDispatchMode):
         self.allocator = allocator
         self.kind = "activations"
         self.phase = "load"
-        self.peaks: dict[str, PhasePeak] = {}
+        self.peaks: dict[str, TracedPeak] = {}
         self._workspace_bytes = workspace_bytes
         self._with_workspace: set[str] = set()  # threads whose cuBLAS handle has its workspace
         self._vocabulary = vocabulary
@@ -146,7 +146,7 @@ class MemoryTrace(TorchDispatchMode):
         return block
 
     def _note_peak(self) -> None:
-        peak = self.peaks.setdefault(self.phase, PhasePeak())
+        peak = self.peaks.setdefault(self.phase, TracedPeak())
         if self.allocator.allocated > peak.allocated:
             peak.allocated = self.allocator.allocated
             peak.by_kind = self._by_kind.copy()

@@ -1,6 +1,5 @@
 """A base and an adapter as one set of weights that exists nowhere: a tensor is made, by rows, when it is asked for."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.engine.merge.adapter_change import Change, OpenedChange
 from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter, refused
 from qlora_studio.engine.merge.safetensors_file import CODES, DTYPES, SafetensorsFile, StoredTensor, WeightsFolder
+from qlora_studio.storage.models.folder import read_config
 
 _BLOCK = 4 << 20  # bytes of a tensor as stored; twice to four times as much while it is merged
 _STORES_TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt")
@@ -67,7 +67,7 @@ class MergedWeights:
         rounding: BaseRounding | None = None,
         force: bool = False,
     ) -> None:
-        self.config = read_config(base)
+        self.config = _base_config(base)
         self.base = WeightsFolder(base)
         self._rounding = rounding
         is_transposed = self.config.get("model_type") in _STORES_TRANSPOSED
@@ -212,18 +212,9 @@ class MergedWeights:
             raise _mismatch(f"It holds nothing for {missing[0]} ({len(missing)} such), so the base has other layers.")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def _base_config(folder: Path) -> dict[str, Any]:
     """Return a base's `config.json`. Raises StudioError where it is missing, remote code, or quantized."""
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise StudioError(
-            f"{folder} is not a model: it has no readable config.json.",
-            kind="model_not_found",
-            advice="Name a folder with config.json and .safetensors files.",
-        ) from error
-    if config.get("auto_map"):
-        raise StudioError("This model brings code of its own, which is never run here.", kind="model_refused")
+    config = read_config(folder)
     if config.get("quantization_config"):
         raise StudioError(
             "The base is quantized; a merge into such weights destroys them.",

@@ -63,7 +63,7 @@ def merge_adapter(
     require_drives([Writing(out.parent, "merged model", weights.size + MARGIN)], "This merge")
     with staged_export(out) as staged:
         report = write_merged(weights, staged, progress=progress, cancelled=cancelled)
-        copy_companions(staged.path, adapter, base)
+        copy_sidecar_files(staged.path, adapter, base)
         complete(staged.path)
         staged.facts = {"format": "safetensors", "tensors_merged": report.tensors_merged}
     return report
@@ -118,7 +118,7 @@ COMPANIONS = (
 )
 
 
-def copy_companions(out: Path, *folders: Path) -> list[str]:
+def copy_sidecar_files(out: Path, *folders: Path) -> list[str]:
     """Copy tokenizer, chat template, special tokens and generation config; each from the first folder that has it.
 
     Tokenizer files are taken together from one folder: half of one and half of another are no tokenizer.

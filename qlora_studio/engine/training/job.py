@@ -43,7 +43,7 @@ from qlora_studio.storage.runs.fingerprint import fingerprint_folder
 
 def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     """Train the run of the context's folder; go on from its newest safe checkpoint where there is one."""
-    config, orders = context.folder.config(), context.orders()
+    config, initial_commands = context.folder.config(), context.initial_commands()
     base = base_folder(config.model.source, config.model.revision, context)
     tokenizer = tokenizer_of(base)
     data = _prepare_data(config, tokenizer, context)
@@ -53,8 +53,8 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     resumes = bool(CheckpointFolder(context.folder.checkpoints_path).all())
     context.phase("checking_base")
     facts = {"base": fingerprint_folder(base, anew=resumes), "data": data.fingerprint}
-    checkpoint = newest_safe_checkpoint(context, facts, orders)
-    config = with_lowered_rate(config, checkpoint.step if checkpoint else 0, orders, context)
+    checkpoint = newest_safe_checkpoint(context, facts, initial_commands)
+    config = with_lowered_rate(config, checkpoint.step if checkpoint else 0, initial_commands, context)
     trainer = _load(base, tokenizer, data, config, device, context, facts)
     _train(trainer, checkpoint, config, tokenizer, base, context)
     return _end(trainer, base, tokenizer, facts, config, context)
@@ -120,7 +120,7 @@ def _train(
     if checkpoint:
         context.emit(Resumed(step=step, checkpoint=checkpoint.path.name))
         earlier = [event for event in context.folder.events() if isinstance(event, Evaluated) and event.step <= step]
-        trainer.conductor.remember(earlier)
+        trainer.control.remember(earlier)
     trainer.add_callback(_Samples(config, tokenizer, trainer, context))
     if torch.cuda.is_available():
         measure_card(trainer, base, config, context)
@@ -147,7 +147,7 @@ def _end(
     context: JobContext,
 ) -> Finished | Paused:
     """Keep what was learned, as the user asked: paused, stopped with or without saving, or completed and exported."""
-    ending = trainer.conductor.ending
+    ending = trainer.control.ending
     step = trainer.state.global_step
     if isinstance(ending, Pause):
         return Paused(step=step, checkpoint=f"checkpoint-{step}")

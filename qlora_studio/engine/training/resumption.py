@@ -14,7 +14,9 @@ from qlora_studio.storage.runs.fingerprint import differences
 _PARTS: dict[Literal["base", "data"], str] = {"base": "base model", "data": "dataset"}
 
 
-def newest_safe_checkpoint(context: JobContext, facts: dict[str, Any], orders: Sequence[Command]) -> Checkpoint | None:
+def newest_safe_checkpoint(
+    context: JobContext, facts: dict[str, Any], initial_commands: Sequence[Command]
+) -> Checkpoint | None:
     """Return where to go on from; a damaged checkpoint on the way is set aside and told.
 
     `facts` are the fingerprints of base and data as they are now. Raises StudioError where they are no longer what the
@@ -29,16 +31,18 @@ def newest_safe_checkpoint(context: JobContext, facts: dict[str, Any], orders: S
         for what in _PARTS:
             changes = differences(checkpoint.facts.get(what, {}), facts[what])
             if changes and (what, facts[what]) not in accepted:
-                _accept_or_refuse(what, changes, checkpoint.step, facts[what], orders, context)
+                _accept_or_refuse(what, changes, checkpoint.step, facts[what], initial_commands, context)
     return checkpoint
 
 
-def with_lowered_rate(config: RunConfig, step: int, orders: Sequence[Command], context: JobContext) -> RunConfig:
+def with_lowered_rate(
+    config: RunConfig, step: int, initial_commands: Sequence[Command], context: JobContext
+) -> RunConfig:
     """Return the config with the learning rate that holds from `step` on: lowered now, or in an earlier session."""
     scale = context.folder.state().rate_scale
-    for order in orders:
-        if isinstance(order, LowerRate):
-            scale *= order.factor
+    for command in initial_commands:
+        if isinstance(command, LowerRate):
+            scale *= command.factor
             context.emit(RateLowered(step=step, scale=scale))
     if scale == 1.0:
         return config
@@ -51,11 +55,11 @@ def _accept_or_refuse(
     changes: list[str],
     step: int,
     found: dict[str, Any],
-    orders: Sequence[Command],
+    initial_commands: Sequence[Command],
     context: JobContext,
 ) -> None:
     name = _PARTS[what]
-    if not any(isinstance(order, AcceptChanges) for order in orders):
+    if not any(isinstance(command, AcceptChanges) for command in initial_commands):
         raise StudioError(
             f"The {name} is not what this run began with: {changes[0]}.",
             kind="fingerprint_mismatch",

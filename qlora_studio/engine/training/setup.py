@@ -32,7 +32,7 @@ def build_trainer(
     checkpoint_facts: dict[str, Any],
 ) -> StudioTrainer:
     """Return a trainer over prepared rows or packs (`input_ids`, `labels`, `row`, and `seq_lengths` of packs)."""
-    conductor = Conductor(config, context)
+    control = TrainingControl(config, context)
     trainer = StudioTrainer(
         context=context,
         device=device,
@@ -43,15 +43,15 @@ def build_trainer(
         eval_dataset=evaluation,
         processing_class=tokenizer,
         data_collator=collator(tokenizer),
-        callbacks=[conductor],
+        callbacks=[control],
     )
-    trainer.conductor = conductor
+    trainer.control = control
     cast_adapters(trainer.model, device.adapter_dtype)
     return trainer
 
 
 def arguments(config: RunConfig, device: Device, output: str) -> SFTConfig:
-    """Return the trainer's arguments. What decides when to log, evaluate and save is the Conductor, not they."""
+    """Return the trainer's arguments. What decides when to log, evaluate and save is the TrainingControl, not they."""
     training = config.training
     return SFTConfig(
         output_dir=output,
@@ -87,7 +87,7 @@ def arguments(config: RunConfig, device: Device, output: str) -> SFTConfig:
     )
 
 
-class Conductor(TrainerCallback):
+class TrainingControl(TrainerCallback):
     """Decides after each step what is next: evaluate, save, pause, stop; from the config and the user's commands."""
 
     def __init__(self, config: RunConfig, context: JobContext) -> None:

@@ -17,7 +17,7 @@ from qlora_studio.core.data.formats import (
     form_of_mapping,
     unknown_reason,
 )
-from qlora_studio.core.data.row_verdict import ReadRow, RowRefused, Verdict
+from qlora_studio.core.data.row_verdict import ReadRow, RowRefused, RowVerdict
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.run_config import DatasetSource
 from qlora_studio.storage.datasets.encoding import TextEncoding, readings
@@ -34,7 +34,7 @@ from qlora_studio.storage.datasets.survey import (
     merged,
 )
 
-__all__ = ["DatasetReader", "DatasetSurvey", "ReadRow", "Verdict", "open_dataset"]
+__all__ = ["DatasetReader", "DatasetSurvey", "ReadRow", "RowVerdict", "open_dataset"]
 
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
@@ -204,12 +204,12 @@ def _read_row(
     line, offset, value, _, raw = record
     name = file.path.name
     if fault:
-        return ReadRow(number, line, offset, Verdict.REJECTED, fault, None, raw, name)
+        return ReadRow(number, line, offset, RowVerdict.REJECTED, fault, None, raw, name)
     try:
         example, repairs = convert(value, form, mapping)
     except RowRefused as error:
-        return ReadRow(number, line, offset, Verdict.REJECTED, error.reason, None, raw, name)
-    return ReadRow(number, line, offset, Verdict.REPAIRED if repairs else Verdict.OK, repairs, example, raw, name)
+        return ReadRow(number, line, offset, RowVerdict.REJECTED, error.reason, None, raw, name)
+    return ReadRow(number, line, offset, RowVerdict.REPAIRED if repairs else RowVerdict.OK, repairs, example, raw, name)
 
 
 def _forced_format(data: DatasetSource) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from qlora_studio.core.data.example import Example
 from qlora_studio.core.data.formats import FORMATS, UNKNOWN
-from qlora_studio.core.data.row_verdict import ReadRow, Verdict
+from qlora_studio.core.data.row_verdict import ReadRow, RowVerdict
 
 KEPT_REJECTIONS = 1000
 _KEPT_RAW = 300
@@ -19,7 +19,7 @@ _PARTICULAR = re.compile(r"\\u[0-9a-f]{4}|(?<![\w-])\d\w*|“[^”]*”|'[^']*'"
 
 
 @dataclass(frozen=True)
-class Rejection:
+class RejectedRow:
     """A row that was left out: where it stands, why, and how it begins."""
 
     row: int
@@ -55,7 +55,7 @@ class DatasetSurvey:
     rejected: int
     repairs: dict[str, int]
     reasons: dict[str, int]
-    first_rejections: tuple[Rejection, ...]
+    first_rejections: tuple[RejectedRow, ...]
     exact_duplicates: int
     near_duplicates: int
     size_bytes: int
@@ -74,8 +74,8 @@ class FormatTally:
     rejected: int = 0
     repairs: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
-    first_rejections: list[Rejection] = field(default_factory=list)
-    first_rows: list[Rejection] = field(default_factory=list)
+    first_rejections: list[RejectedRow] = field(default_factory=list)
+    first_rows: list[RejectedRow] = field(default_factory=list)
     keys: "array[int]" = field(default_factory=lambda: array("Q"))
     near_keys: "array[int]" = field(default_factory=lambda: array("Q"))
 
@@ -83,13 +83,13 @@ class FormatTally:
         """Count a row."""
         if len(self.first_rows) < KEPT_REJECTIONS:
             self.first_rows.append(rejection_of(row))
-        if row.verdict is Verdict.REJECTED:
+        if row.verdict is RowVerdict.REJECTED:
             self.rejected += 1
             _count(self.reasons, row.reason)
             if len(self.first_rejections) < KEPT_REJECTIONS:
                 self.first_rejections.append(rejection_of(row))
             return
-        if row.verdict is Verdict.OK:
+        if row.verdict is RowVerdict.OK:
             self.ok += 1
         else:
             self.repaired += 1
@@ -139,9 +139,9 @@ class ColumnTally:
         self._shapes.clear()
 
 
-def rejection_of(row: ReadRow) -> Rejection:
+def rejection_of(row: ReadRow) -> RejectedRow:
     """Return what a report keeps of a rejected row."""
-    return Rejection(row.number, row.line, row.offset, row.reason, row.raw[:_KEPT_RAW], row.file)
+    return RejectedRow(row.number, row.line, row.offset, row.reason, row.raw[:_KEPT_RAW], row.file)
 
 
 def majority(evidence: dict[str, int]) -> str:

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
 from qlora_studio.core.run.commands import Ask
 from qlora_studio.core.run.events import Event, TextGenerated
 from qlora_studio.core.run.run_state import RunState
-from qlora_studio.ui.chat.transcript import VARIANTS, Exchange, PromptField
+from qlora_studio.ui.chat.transcript import VARIANTS, ChatTurn, PromptField
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox
 from qlora_studio.ui.kit.layouts import ScrolledContent, TileGrid
 from qlora_studio.ui.kit.text import Label, set_tooltip
@@ -46,8 +46,8 @@ class ChatPage(Page):
     def __init__(self) -> None:
         super().__init__()
         self._runs: dict[str, RunChoice] = {}
-        self._exchanges: list[Exchange] = []
-        self._waiting: dict[tuple[int, str], Exchange] = {}
+        self._turns: list[ChatTurn] = []
+        self._waiting: dict[tuple[int, str], ChatTurn] = {}
         self._request = 0
         self.again, self.stop = Button("New conversation"), Button("Free the memory", tip="Let go of the model")
         self.add_action(self.stop)
@@ -97,27 +97,27 @@ class ChatPage(Page):
         if run is None or not text or not chosen or self._waiting:
             return
         self.clear_error()
-        exchange = Exchange(text, chosen)
-        asks = [self._ask(variant, exchange) for variant in chosen]
-        self._exchanges.append(exchange)
-        self._transcript.insertWidget(self._transcript.count() - 1, exchange)
+        turn = ChatTurn(text, chosen)
+        asks = [self._ask(variant, turn) for variant in chosen]
+        self._turns.append(turn)
+        self._transcript.insertWidget(self._transcript.count() - 1, turn)
         self._hint.hide()
         self.prompt.clear()
         self.send.setEnabled(False)
         QTimer.singleShot(0, self._scroll_down)
         self.ask_requested.emit(run.path, self.checkpoint.value() or "best", asks)
 
-    def exchanges(self) -> tuple[Exchange, ...]:
+    def turns(self) -> tuple[ChatTurn, ...]:
         """Return the conversation."""
-        return tuple(self._exchanges)
+        return tuple(self._turns)
 
-    def _ask(self, variant: str, exchange: Exchange) -> Ask:
+    def _ask(self, variant: str, turn: ChatTurn) -> Ask:
         self._request += 1
-        self._waiting[self._request, variant] = exchange
-        before = [message for turn in self._exchanges for message in turn.messages(variant)]
+        self._waiting[self._request, variant] = turn
+        before = [message for turn in self._turns for message in turn.messages(variant)]
         return Ask(
             request=self._request,
-            messages=[*before, {"role": "user", "content": exchange.prompt}],
+            messages=[*before, {"role": "user", "content": turn.prompt}],
             variants=[variant],
             max_new_tokens=self.longest.value(),
             temperature=self.temperature.value(),
@@ -125,10 +125,10 @@ class ChatPage(Page):
         )
 
     def _write(self, event: TextGenerated) -> None:
-        exchange = self._waiting.get((event.request, event.variant))
-        if exchange is None:
+        turn = self._waiting.get((event.request, event.variant))
+        if turn is None:
             return
-        answer = exchange.answers[event.variant]
+        answer = turn.answers[event.variant]
         answer.append(event.text)
         if event.done:
             answer.finish(event.tokens, event.seconds)
@@ -137,9 +137,9 @@ class ChatPage(Page):
         QTimer.singleShot(0, self._scroll_down)
 
     def _begin_again(self) -> None:
-        for exchange in self._exchanges:
-            exchange.deleteLater()
-        self._exchanges, self._waiting = [], {}
+        for turn in self._turns:
+            turn.deleteLater()
+        self._turns, self._waiting = [], {}
         self._hint.show()
         self.send.setEnabled(True)
         self.prompt.setFocus()

@@ -41,7 +41,7 @@ class AnswerCard(Card):
         return self._text
 
 
-class Exchange(QWidget):
+class ChatTurn(QWidget):
     """A prompt above its answers."""
 
     def __init__(self, prompt: str, variants: tuple[str, ...]) -> None:

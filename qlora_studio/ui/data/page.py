@@ -13,7 +13,7 @@ from qlora_studio.ui.data.datasets_view import added, fresh
 from qlora_studio.ui.data.lengths import LengthsCard
 from qlora_studio.ui.data.rows import RowsCard
 from qlora_studio.ui.data.source import DataSource
-from qlora_studio.ui.data.view import data_summary, progress_text
+from qlora_studio.ui.data.view import data_summary, reading_text
 from qlora_studio.ui.data.xray import XrayCard
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.check_list import CheckList
@@ -85,7 +85,7 @@ class DataPage(Page):
         if state is None:
             return
         if busy:
-            words, share = progress_text(state)
+            words, share = reading_text(state)
             self._progress.setText(words)
             self._progress_line.show_share(share)
         if state.failure is not None:

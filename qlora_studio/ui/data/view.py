@@ -157,7 +157,7 @@ def place_text(row: RowPreview) -> str:
     )
 
 
-def progress_text(state: RunState) -> tuple[str, float | None]:
+def reading_text(state: RunState) -> tuple[str, float | None]:
     """Return what a data job does, and its share where that is known."""
     progress = state.progress
     what = progress.what if progress and progress.what else state.activity

@@ -15,7 +15,7 @@ from qlora_studio.ui.kit.tables import FactGrid
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import Rule, column
-from qlora_studio.ui.memory.parts import Advice, Gauges, Legend, MemoryBar
+from qlora_studio.ui.memory.parts import Advice, Gauges, MemoryBar, PartsLegend
 from qlora_studio.ui.memory.view import (
     FIT_WORDS,
     BarView,
@@ -34,7 +34,7 @@ class GpuPanel(QWidget):
     """Shows an estimate, samples of the card, or the machine's memory where there is no card.
 
     Signals:
-        change_requested: the user takes a lever: new values by `section.field`.
+        change_requested: the user takes a saving: new values by `section.field`.
     """
 
     change_requested = Signal(dict)
@@ -49,7 +49,7 @@ class GpuPanel(QWidget):
         self._facts = Label("Looking for a card …", "caption", wrap=True)
         self._estimate_bar = MemoryBar("Estimate")
         self._now_bar = MemoryBar("Now")
-        self._legend = Legend()
+        self._legend = PartsLegend()
         self._measured = Label("", "caption", wrap=True)
         self._phases_title = Label("Measured by phase, and how far from the estimate", "caption", wrap=True)
         self._phases = FactGrid()

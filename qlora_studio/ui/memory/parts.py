@@ -50,7 +50,7 @@ class MemoryBar(QWidget):
             self.note.show()
 
 
-class Legend(QWidget):
+class PartsLegend(QWidget):
     """One line for each component of the estimate."""
 
     def __init__(self) -> None:
@@ -156,24 +156,24 @@ class Advice(Card):
     def __init__(self) -> None:
         super().__init__(" ")
         self._text = Label("", "caption", wrap=True)
-        self._levers = column(spacing=6)
+        self._savings = column(spacing=6)
         self.add(self._text)
-        self.body.addLayout(self._levers)
+        self.body.addLayout(self._savings)
         self.hide()
 
-    def show_advice(self, title: str, text: str, levers: Sequence[tuple[str, dict[str, Any]]] = ()) -> None:
-        """Show a title, a text, and levers: words, and new values by `section.field`. An empty title hides it."""
+    def show_advice(self, title: str, text: str, savings: Sequence[tuple[str, dict[str, Any]]] = ()) -> None:
+        """Show a title, a text, and savings: words, and new values by `section.field`. An empty title hides it."""
         self.title_label.setText(title)
         self._text.setText(text)
         self._text.setVisible(bool(text))
-        while (item := self._levers.takeAt(0)) is not None:
+        while (item := self._savings.takeAt(0)) is not None:
             if (old := item.widget()) is not None:
                 old.deleteLater()
-        for words, change in levers:
-            self._levers.addWidget(self._lever(words, change))
+        for words, change in savings:
+            self._savings.addWidget(self._saving(words, change))
         self.setVisible(bool(title))
 
-    def _lever(self, words: str, change: dict[str, Any]) -> QWidget:
+    def _saving(self, words: str, change: dict[str, Any]) -> QWidget:
         line = QWidget()
         box = row(line, spacing=8)
         button = Button("Use", "small", tip=words)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from qlora_studio.core.memory.estimate import Estimate
-from qlora_studio.core.memory.fit import Verdict
+from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.quantity import GIB, MIB, bytes_text
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
@@ -19,7 +19,11 @@ _TOKENS = {
 }
 
 
-FIT_WORDS = {Verdict.FITS: ("fits", "ok"), Verdict.TIGHT: ("tight", "warn"), Verdict.NO: ("does not fit", "bad")}
+FIT_WORDS = {
+    FitVerdict.FITS: ("fits", "ok"),
+    FitVerdict.TIGHT: ("tight", "warn"),
+    FitVerdict.NO: ("does not fit", "bad"),
+}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from PySide6.QtCore import QObject
 
 from qlora_studio.core.memory.estimate import Estimate
-from qlora_studio.core.memory.fit import Verdict, levers
+from qlora_studio.core.memory.fit import FitVerdict, memory_savings
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.quantity import bytes_text
@@ -13,7 +13,7 @@ from qlora_studio.ui.memory.panel import GpuPanel
 from qlora_studio.ui.state.estimates import EstimatedCard
 from qlora_studio.ui.state.studio import Studio
 
-_MOST_LEVERS = 4
+_MOST_SAVINGS = 4
 
 
 class PanelWiring(QObject):
@@ -81,11 +81,13 @@ class PanelWiring(QObject):
     def _render_advice(self) -> None:
         fit, found = self._panel.fit(), self._studio.estimates.found
         shape = found.facts.shape if found is not None and found.facts is not None else None
-        if fit is None or shape is None or fit.verdict == Verdict.FITS:
+        if fit is None or shape is None or fit.verdict == FitVerdict.FITS:
             self._panel.advice.show_advice("", "")
             return
-        offered = levers(self._studio.draft.config, shape, row_tokens=self._studio.estimates.row_tokens)[:_MOST_LEVERS]
+        offered = memory_savings(self._studio.draft.config, shape, row_tokens=self._studio.estimates.row_tokens)[
+            :_MOST_SAVINGS
+        ]
         missing = bytes_text(max(0, -fit.spare_bytes))
-        title = "A tight fit" if fit.verdict == Verdict.TIGHT else f"{missing} too much"
+        title = "A tight fit" if fit.verdict == FitVerdict.TIGHT else f"{missing} too much"
         text = "Each of these makes it smaller:" if offered else "Choose a smaller model."
-        self._panel.advice.show_advice(title, text, [(lever.text, lever.change) for lever in offered])
+        self._panel.advice.show_advice(title, text, [(saving.text, saving.change) for saving in offered])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from qlora_studio.core.memory.estimator import estimate
-from qlora_studio.core.memory.fit import Verdict, judge
+from qlora_studio.core.memory.fit import FitVerdict, judge
 from qlora_studio.core.memory.method_comparison import MethodRow, compare_methods
 from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.recommendation import recommended_learning_rate, recommended_rank
@@ -13,8 +13,8 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.models.location import ModelFacts, ModelLocation
 from qlora_studio.ui.kit.fields import number_text
 
-VERDICT_WORDS = {Verdict.FITS: "fits", Verdict.TIGHT: "tight", Verdict.NO: "too large"}
-VERDICT_TONES = {Verdict.FITS: "ok", Verdict.TIGHT: "warn", Verdict.NO: "bad"}
+VERDICT_WORDS = {FitVerdict.FITS: "fits", FitVerdict.TIGHT: "tight", FitVerdict.NO: "too large"}
+VERDICT_TONES = {FitVerdict.FITS: "ok", FitVerdict.TIGHT: "warn", FitVerdict.NO: "bad"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class MethodLine:
     trained_bytes: int
     activations_bytes: int
     total_bytes: int
-    verdict: Verdict | None = None
+    verdict: FitVerdict | None = None
 
     @property
     def fit(self) -> str:
@@ -71,7 +71,7 @@ class CatalogueLine:
     gated: bool
     template: str
     needed_bytes: int
-    verdict: Verdict | None = None
+    verdict: FitVerdict | None = None
     here: bool = False
 
     @property

@@ -54,7 +54,7 @@ def spikes_sentence(history: MetricHistory) -> str:
     return f"The loss spiked {where}: up to {max(spike.loss for spike in spikes):.2f} where {last.usual:.2f} is usual."
 
 
-def happenings(state: RunState, history: MetricHistory) -> dict[int, str]:
+def annotations(state: RunState, history: MetricHistory) -> dict[int, str]:
     """Return by step what is to be told beside its numbers."""
     told = {mark.step: mark.words for mark in curve_marks(state)}
     for spike in history.spikes:

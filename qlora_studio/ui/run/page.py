@@ -14,9 +14,9 @@ from qlora_studio.ui.kit.widgets import Button, Card, Notice, PrimaryButton, Sta
 from qlora_studio.ui.run.cards import MemoryCard, SampleCard
 from qlora_studio.ui.run.findings import findings
 from qlora_studio.ui.run.plot_card import PlotCard
+from qlora_studio.ui.run.recovery_action import RecoveryAction, recovery_action
 from qlora_studio.ui.run.smoothing import last_finite
 from qlora_studio.ui.run.view import subtitle, tiles
-from qlora_studio.ui.run.way_out import WayOut, way_out
 from qlora_studio.ui.state.progress import phase_text, progress_share, progress_text
 from qlora_studio.ui.state.run_store import RunStore
 from qlora_studio.ui.window.page import GUTTER, Page
@@ -32,7 +32,7 @@ class RunPage(Page):
         pause_requested, resume_requested, checkpoint_requested, evaluation_requested, folder_requested.
         stop_requested: with True, what was learned is saved as the final adapter.
         kill_requested: the worker does not answer, and is to be ended.
-        way_out_requested: go on in the way that the page offers; carries a WayOut.
+        recovery_action_requested: go on in the way that the page offers; carries a RecoveryAction.
         page_requested: the name of the page to go to.
     """
 
@@ -41,7 +41,7 @@ class RunPage(Page):
     pause_requested = Signal()
     stop_requested = Signal(bool)
     kill_requested = Signal()
-    way_out_requested = Signal(object)
+    recovery_action_requested = Signal(object)
     resume_requested = Signal()
     checkpoint_requested = Signal()
     evaluation_requested = Signal()
@@ -58,7 +58,7 @@ class RunPage(Page):
         self.memory = MemoryCard()
         self._says = _Findings()
         self._work = _Work()
-        self._way_out: WayOut | None = None
+        self._recovery_action: RecoveryAction | None = None
         self._empty = self._empty_card()
         self._full = QWidget()
         self._build_buttons()
@@ -70,7 +70,7 @@ class RunPage(Page):
 
     def render_nothing(self) -> None:
         """Show that no run is open."""
-        self._store = self._way_out = None
+        self._store = self._recovery_action = None
         self.set_heading("Run", "No run is open")
         self.clear_error()
         self._full.hide()
@@ -87,7 +87,7 @@ class RunPage(Page):
         self._empty.hide()
         self._full.show()
         self.set_heading(store.config.name, subtitle(store.config, state))
-        self._way_out = way_out(state)
+        self._recovery_action = recovery_action(state)
         self._render_buttons(state)
         self._render_failure(state)
         self._warning.show_message(*_warnings(state))
@@ -127,7 +127,7 @@ class RunPage(Page):
         self._stop.setText("Stop and save" if training else "Stop")
         self._more.setVisible(self._store is not None)
         self._resume.setVisible(resumable)
-        advised = self._way_out is not None and self._way_out.is_advised
+        advised = self._recovery_action is not None and self._recovery_action.is_advised
         exportable = phase == Phase.STOPPED and bool(state.adapter_path)
         set_style_property(self._resume, "kind", "" if exportable or advised else "primary")
         self._export.setVisible(phase == Phase.FINISHED or exportable)
@@ -138,11 +138,11 @@ class RunPage(Page):
 
     def _render_failure(self, state: RunState) -> None:
         failure = state.failure
-        if self._way_out is not None:
-            self._other_way.setText(self._way_out.label)
-            set_tooltip(self._other_way, self._way_out.tip)
-            set_style_property(self._other_way, "kind", "primary" if self._way_out.is_advised else "small")
-        self._other_way.setVisible(self._way_out is not None)
+        if self._recovery_action is not None:
+            self._other_way.setText(self._recovery_action.label)
+            set_tooltip(self._other_way, self._recovery_action.tip)
+            set_style_property(self._other_way, "kind", "primary" if self._recovery_action.is_advised else "small")
+        self._other_way.setVisible(self._recovery_action is not None)
         if failure is None:
             self.clear_error()
         elif failure.message != self.notice.message.text():
@@ -174,7 +174,7 @@ class RunPage(Page):
         self._resume.clicked.connect(self.resume_requested.emit)
         self._export.clicked.connect(lambda: self.page_requested.emit("export"))
         self._other_way = PrimaryButton("Go on in another way")
-        self._other_way.clicked.connect(lambda: self.way_out_requested.emit(self._way_out))
+        self._other_way.clicked.connect(lambda: self.recovery_action_requested.emit(self._recovery_action))
         self._other_way.hide()
         self.notice.add_action(self._other_way)
         for button in (self._more, self._pause, self._stop, self._resume, self._export):

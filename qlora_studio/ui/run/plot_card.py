@@ -19,7 +19,7 @@ from qlora_studio.ui.kit.charts import Legend
 from qlora_studio.ui.kit.tables import Table, TableModel
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.widgets import Button, Card, column, row
-from qlora_studio.ui.run.marks import curve_marks, happenings
+from qlora_studio.ui.run.marks import annotations, curve_marks
 from qlora_studio.ui.run.smoothing import MovingAverage
 from qlora_studio.ui.run.table import COLUMNS, MetricRows, value_text
 from qlora_studio.ui.state.background import Background
@@ -174,7 +174,7 @@ class PlotCard(Card):
         return tuple((k, k * steps) for k in range(1, count + 1)) if count <= _MAX_EPOCH_LINES else ()
 
     def _rows(self) -> MetricRows:
-        return MetricRows(self._history, happenings(self._state, self._history))
+        return MetricRows(self._history, annotations(self._state, self._history))
 
     def _on_import_answered(self, module: Any) -> None:
         if self._plot is not None:
@@ -195,7 +195,7 @@ class PlotCard(Card):
         if data.smooth is not None:
             words.append(f"smoothed {value_text(data.smooth[index])}")
         text = " · ".join(words) + (f" {self._metric.unit}" if self._metric.unit else "")
-        told = happenings(self._state, self._history).get(int(data.x[index]), "")
+        told = annotations(self._state, self._history).get(int(data.x[index]), "")
         self._pointed.setText(f"{text} · {told}" if told else text)
         self._legend.hide()
 

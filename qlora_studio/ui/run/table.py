@@ -21,13 +21,13 @@ COLUMNS = (
 
 
 class MetricRows(Sequence[tuple[Any, ...]]):
-    """The rows of the table. `happenings` tells by step what is to be said beside the numbers."""
+    """The rows of the table. `annotations` tells by step what is to be said beside the numbers."""
 
-    def __init__(self, history: MetricHistory, happenings: Mapping[int, str]) -> None:
+    def __init__(self, history: MetricHistory, annotations: Mapping[int, str]) -> None:
         self._steps = history.steps
         self._x = history.steps["loss"].x
         self._evaluations = dict(zip(history.evaluation.x.tolist(), history.evaluation.y.tolist(), strict=True))
-        self._happenings = happenings
+        self._annotations = annotations
 
     def __len__(self) -> int:
         return len(self._x)
@@ -35,7 +35,7 @@ class MetricRows(Sequence[tuple[Any, ...]]):
     def __getitem__(self, index: Any) -> Any:
         step = int(self._x[index])
         values = (self._steps[key].y[index] for key in ("learning_rate", "gradient_norm", "tokens_per_second"))
-        told = self._happenings.get(step, "")
+        told = self._annotations.get(step, "")
         return (step, float(self._steps["loss"].y[index]), self._evaluations.get(step), *map(float, values), told)
 
 

@@ -6,7 +6,7 @@ from PySide6.QtGui import QDesktopServices
 from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
 from qlora_studio.core.run.run_state import Phase
 from qlora_studio.ui.run.page import RunPage
-from qlora_studio.ui.run.way_out import WayOut
+from qlora_studio.ui.run.recovery_action import RecoveryAction
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.dialogs import ask_end_worker, ask_go_on, ask_stop_unsaved
 from qlora_studio.ui.window.main_window import MainWindow
@@ -23,8 +23,8 @@ class RunWiring(QObject):
         page.pause_requested.connect(lambda: self._runs.send(Pause()))
         page.checkpoint_requested.connect(lambda: self._runs.send(SaveCheckpoint()))
         page.evaluation_requested.connect(lambda: self._runs.send(EvaluateNow()))
-        page.resume_requested.connect(self._runs.go_on)
-        page.way_out_requested.connect(self._on_way_out_requested)
+        page.resume_requested.connect(lambda: self._runs.resume())
+        page.recovery_action_requested.connect(self._on_recovery_action_requested)
         page.stop_requested.connect(self._on_stop_requested)
         page.kill_requested.connect(self._on_kill_requested)
         page.folder_requested.connect(self._on_folder_requested)
@@ -50,12 +50,12 @@ class RunWiring(QObject):
         if save or ask_stop_unsaved(self._window, session.store.config.name):
             self._runs.send(Stop(save=save))
 
-    def _on_way_out_requested(self, way: WayOut) -> None:
+    def _on_recovery_action_requested(self, way: RecoveryAction) -> None:
         session = self._runs.shown
         if session is None or session.store.config is None:
             return
         if not way.question or ask_go_on(self._window, session.store.config.name, way.question):
-            self._runs.resume(way.order)
+            self._runs.resume(way.command)
 
     def _on_kill_requested(self) -> None:
         session = self._runs.shown

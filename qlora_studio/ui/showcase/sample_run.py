@@ -26,8 +26,8 @@ _ANSWERS = {
 }
 
 
-def illustrative_config() -> RunConfig:
-    """Return the config of the illustrative run."""
+def sample_config() -> RunConfig:
+    """Return the config of the sample run."""
     return RunConfig(
         name="support-bot",
         model=ModelSection(source="starter"),
@@ -37,19 +37,19 @@ def illustrative_config() -> RunConfig:
     )
 
 
-def write_illustrative_run(path: Path, *, steps: int = 412, ending: ev.TerminalEvent | None = None) -> RunFolder:
+def write_sample_run(path: Path, *, steps: int = 412, ending: ev.TerminalEvent | None = None) -> RunFolder:
     """Write a run folder whose worker took `steps` steps until now; `ending` ends its session."""
     folder = RunFolder(path)
-    folder.write_config(illustrative_config())
+    folder.write_config(sample_config())
     with MessageLogWriter(folder.events_path) as log:
-        for event in illustrative_events(steps):
+        for event in sample_events(steps):
             log.append(event)
         if ending is not None:
             log.append(ending)
     return folder
 
 
-def illustrative_events(steps: int) -> Iterator[ev.Event]:
+def sample_events(steps: int) -> Iterator[ev.Event]:
     """Yield what the worker of such a run would have told until now, when it took its last step."""
     begin = time.time() - _PREPARING_SECONDS - steps * _STEP_SECONDS
     for seconds, event in _timed_events(steps):

@@ -1,7 +1,7 @@
 """`make screenshots`: a picture of every page, light and dark, large and small, into docs/screenshots.
 
 The model, the dataset, its tokens and the estimate are real: the starter project's, read by a real worker. The runs are
-illustrations (see `illustration`), and so is the card of the pictures named `run-card-…`: no run was trained for them.
+illustrations (see `sample_run`), and so is the card of the pictures named `run-card-…`: no run was trained for them.
 """
 
 import math
@@ -22,7 +22,7 @@ from qlora_studio.storage.presets import load_preset
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.kit.theme import DARK, LIGHT, apply_theme
-from qlora_studio.ui.showcase.sample_run import STEPS, write_illustrative_run
+from qlora_studio.ui.showcase.sample_run import STEPS, write_sample_run
 
 if TYPE_CHECKING:
     from PySide6.QtWidgets import QApplication
@@ -58,11 +58,11 @@ def main(place: Path) -> int:
 
 
 def _write_runs(runs: Path) -> RunFolder:
-    finished = write_illustrative_run(runs / "20260901-093012-support-bot-first", steps=STEPS)
+    finished = write_sample_run(runs / "20260901-093012-support-bot-first", steps=STEPS)
     with MessageLogWriter(finished.events_path) as log:
         log.append(ev.AdapterSaved(path=str(finished.adapter_path), step=STEPS))
         log.append(ev.Finished())
-    return write_illustrative_run(runs / "20260902-141500-support-bot")
+    return write_sample_run(runs / "20260902-141500-support-bot")
 
 
 def _prepare(app: "QApplication", window: "AppWindow") -> None:
@@ -137,7 +137,7 @@ def _sample(second: int) -> GpuSample:
         available=True,
         time=float(second),
         index=0,
-        uuid="GPU-illustration",
+        uuid="GPU-sample",
         name="NVIDIA RTX 4060",
         driver="580.95",
         total_bytes=8 * GIB,

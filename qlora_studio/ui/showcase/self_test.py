@@ -87,13 +87,13 @@ def _plot_is_drawn(window: "AppWindow", pump: Callable[[Callable[[], bool]], Non
     """Replay a run that was not trained and wait for its curves."""
     from qlora_studio.core.run.events import Finished
     from qlora_studio.ui.run.page import RunPage
-    from qlora_studio.ui.showcase.sample_run import write_illustrative_run
+    from qlora_studio.ui.showcase.sample_run import write_sample_run
 
     page, studio = window.window.pages["run"], window.studio
     assert isinstance(page, RunPage)
     assert studio is not None
     with tempfile.TemporaryDirectory() as place:
-        studio.runs.open(write_illustrative_run(Path(place) / "run", steps=60, ending=Finished()))
+        studio.runs.open(write_sample_run(Path(place) / "run", steps=60, ending=Finished()))
         window.window.show_page("run")
         pump(lambda: page.plots.is_plot_ready() and len(page.plots.smoothed_loss()) == 60)
         studio.runs.leave_all()

@@ -30,21 +30,21 @@ class JobThread(QThread):
         folder: RunFolder,
         *,
         start_it: bool,
-        orders: tuple[Command, ...] = (),
+        initial_commands: tuple[Command, ...] = (),
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
         self.folder = folder
         self.process: WorkerProcess | None = None
         self._start_it = start_it
-        self._orders = orders
+        self._initial_commands = initial_commands
         self._leaving = threading.Event()
 
     def run(self) -> None:
         """Start the worker where that is asked, and emit its events until its session ends."""
         try:
             if self._start_it:
-                self.process = start_worker(self.folder, orders=self._orders)
+                self.process = start_worker(self.folder, initial_commands=self._initial_commands)
             for batch in RunFollower(self.folder, self.process).batches(self._leaving):
                 self.events_received.emit(batch)
         except StudioError as error:
@@ -69,9 +69,9 @@ class TrainingThread(JobThread):
         folder: RunFolder,
         *,
         start_it: bool | None = None,
-        orders: tuple[Command, ...] = (),
+        initial_commands: tuple[Command, ...] = (),
         parent: QObject | None = None,
     ) -> None:
-        """`start_it` of None means: re-attach where a worker lives. `orders` are the worker's first commands."""
+        """`start_it` of None means: re-attach where a worker lives. It finds `initial_commands` first."""
         start_it = not folder.is_busy() if start_it is None else start_it
-        super().__init__(folder, start_it=start_it, orders=orders, parent=parent)
+        super().__init__(folder, start_it=start_it, initial_commands=initial_commands, parent=parent)

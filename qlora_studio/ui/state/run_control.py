@@ -25,11 +25,11 @@ class RunSession(QObject):
         self.store.open(folder, config)
         self.follower: TrainingThread | None = None
 
-    def follow(self, *, start_it: bool, orders: tuple[Command, ...] = ()) -> None:
-        """Follow the run from its first event; with `start_it`, start its worker, with `orders` to begin with."""
+    def follow(self, *, start_it: bool, initial_commands: tuple[Command, ...] = ()) -> None:
+        """Follow the run from its first event; with `start_it`, start its worker, which finds `initial_commands`."""
         self.leave()
         self.store.open(self.folder, self.store.config)
-        self.follower = TrainingThread(self.folder, start_it=start_it, orders=orders, parent=self)
+        self.follower = TrainingThread(self.folder, start_it=start_it, initial_commands=initial_commands, parent=self)
         self.follower.events_received.connect(self.store.take)
         self.follower.start()
 
@@ -80,8 +80,8 @@ class RunControl(QObject):
             return False
         return self.open(folder, start_it=True)
 
-    def open(self, folder: RunFolder, *, start_it: bool = False, orders: tuple[Command, ...] = ()) -> bool:
-        """Show a run: live where its worker lives, else as it was; with `start_it`, go on with it, by `orders`."""
+    def open(self, folder: RunFolder, *, start_it: bool = False, initial_commands: tuple[Command, ...] = ()) -> bool:
+        """Show a run: live where its worker lives, else as it was; with `start_it`, go on, by `initial_commands`."""
         path = folder.path.resolve()
         session = self._sessions.get(path)
         if session is None:
@@ -94,7 +94,7 @@ class RunControl(QObject):
             self._sessions[path] = session
         self._show(session)
         if start_it or session.follower is None:
-            session.follow(start_it=start_it, orders=orders)
+            session.follow(start_it=start_it, initial_commands=initial_commands)
         return True
 
     def forget(self, folder: RunFolder) -> None:
@@ -106,10 +106,17 @@ class RunControl(QObject):
             session.deleteLater()
             self.changed.emit()
 
-    def resume(self, *orders: Command) -> None:
-        """Go on with the shown run from its newest safe checkpoint; `orders` are what its worker is told first."""
-        if self.shown is not None and not self.shown.is_at_work():
-            self.open(self.shown.folder, start_it=True, orders=orders)
+    def resume(self, *initial_commands: Command) -> None:
+        """Go on with the shown run: tell a worker that waits for space, or start one from the newest safe checkpoint.
+
+        `initial_commands` are what a new worker is told first.
+        """
+        if self.shown is None:
+            return
+        if not self.shown.is_at_work():
+            self.open(self.shown.folder, start_it=True, initial_commands=initial_commands)
+        elif not initial_commands:
+            self.send(Resume())
 
     def send(self, command: Command) -> None:
         """Ask something of the shown run's worker."""
@@ -120,13 +127,6 @@ class RunControl(QObject):
         """End the shown run's worker without its help; its checkpoints stay."""
         if self.shown is not None and self.shown.store.state.pid:
             self._ending.ask(end_worker, self.shown.folder, self.shown.store.state.pid)
-
-    def go_on(self) -> None:
-        """Go on with the shown run: tell a worker that waits for space, or start one from the newest checkpoint."""
-        if self.shown is not None and self.shown.is_at_work():
-            self.send(Resume())
-        else:
-            self.resume()
 
     def stop_all(self) -> None:
         """Ask every worker to save and end."""

@@ -1,4 +1,4 @@
-"""The instant estimate, the judgement, the proposals and the levers."""
+"""The instant estimate, the judgement, the proposals and the memory_savings."""
 
 import time
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from qlora_studio.core.memory.estimate import Estimate, estimate_from_report
 from qlora_studio.core.memory.estimator import estimate
-from qlora_studio.core.memory.fit import Verdict, fit_to_gpu, judge, largest, levers
+from qlora_studio.core.memory.fit import FitVerdict, fit_to_gpu, judge, largest, memory_savings
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.memory.method_comparison import ARTICLE_GB, article_shapes, compare_methods
 from qlora_studio.core.memory.resident import resident
@@ -136,7 +136,7 @@ def test_an_estimate_takes_less_than_five_milliseconds_of_processor_time(shape: 
     assert (time.process_time() - started) / 100 < 0.005
 
 
-def _judged(total: int, free: int) -> Verdict:
+def _judged(total: int, free: int) -> FitVerdict:
     found = Estimate(
         components=(),
         allocated_bytes=int(0.9 * total),
@@ -153,15 +153,15 @@ def _judged(total: int, free: int) -> Verdict:
 
 
 def test_a_run_fits_with_three_percent_to_spare_and_300_mebibytes_at_least() -> None:
-    assert _judged(20 * GIB, int(20.6 * GIB) + 1) is Verdict.FITS
-    assert _judged(20 * GIB, int(20.6 * GIB) - MIB) is Verdict.TIGHT
-    assert _judged(1 * GIB, 1 * GIB + 300 * MIB) is Verdict.FITS
-    assert _judged(1 * GIB, 1 * GIB + 299 * MIB) is Verdict.TIGHT
+    assert _judged(20 * GIB, int(20.6 * GIB) + 1) is FitVerdict.FITS
+    assert _judged(20 * GIB, int(20.6 * GIB) - MIB) is FitVerdict.TIGHT
+    assert _judged(1 * GIB, 1 * GIB + 300 * MIB) is FitVerdict.FITS
+    assert _judged(1 * GIB, 1 * GIB + 299 * MIB) is FitVerdict.TIGHT
 
 
 def test_it_is_tight_as_long_as_what_is_allocated_would_fit() -> None:
-    assert _judged(20 * GIB, int(18 * 1.02 * GIB) + 1) is Verdict.TIGHT
-    assert _judged(20 * GIB, int(18 * 1.02 * GIB) - MIB) is Verdict.NO
+    assert _judged(20 * GIB, int(18 * 1.02 * GIB) + 1) is FitVerdict.TIGHT
+    assert _judged(20 * GIB, int(18 * 1.02 * GIB) - MIB) is FitVerdict.NO
 
 
 @pytest.mark.parametrize(("knob", "step"), [("batch", 1), ("length", 64), ("rank", 8)])
@@ -182,7 +182,7 @@ def test_where_nothing_fits_the_largest_is_none() -> None:
 def test_a_proposal_fits_and_keeps_the_effective_batch(shape: ModelShape, gibibytes: int) -> None:
     greedy = _with(training__batch_size=8, training__gradient_accumulation=2, training__gradient_checkpointing="off")
     found = fit_to_gpu(greedy, shape, gibibytes * GIB)
-    assert found.fit.verdict is Verdict.FITS
+    assert found.fit.verdict is FitVerdict.FITS
     assert found.config.effective_batch == 16
     assert found.changes["training.gradient_checkpointing"] == "auto"
     assert judge(found.estimate, gibibytes * GIB) == found.fit
@@ -194,22 +194,22 @@ def test_what_fits_already_is_left_alone(shape: ModelShape) -> None:
 
 def test_a_proposal_that_cannot_fit_says_so(shape: ModelShape) -> None:
     found = fit_to_gpu(RunConfig(), shape, 4 * GIB)
-    assert found.fit.verdict is Verdict.NO
+    assert found.fit.verdict is FitVerdict.NO
     assert found.fit.spare_bytes < 0
 
 
 def test_levers_are_ranked_and_each_saves_what_it_says(shape: ModelShape) -> None:
-    found = levers(RunConfig(), shape)
+    found = memory_savings(RunConfig(), shape)
     assert len(found) >= 4
-    assert [lever.saves_bytes for lever in found] == sorted((lever.saves_bytes for lever in found), reverse=True)
+    assert [saving.saves_bytes for saving in found] == sorted((saving.saves_bytes for saving in found), reverse=True)
     before = estimate(RunConfig(), shape).total_bytes
-    for lever in found:
+    for saving in found:
         changed = RunConfig()
-        for path, value in lever.change.items():
+        for path, value in saving.change.items():
             changed = changed.with_value(path, value)
-        assert before - estimate(changed, shape).total_bytes == lever.saves_bytes
+        assert before - estimate(changed, shape).total_bytes == saving.saves_bytes
         assert changed.effective_batch == RunConfig().effective_batch
-        assert "saves" in lever.text
+        assert "saves" in saving.text
 
 
 def test_the_articles_table_follows_for_its_sizes() -> None:

@@ -211,7 +211,7 @@ def test_a_nan_takes_no_step_names_its_rows_and_leaves_the_last_good_state(
 
 def _check_half_the_rate(gentler: RunFolder, plain: RunFolder) -> None:
     """The same run, rolled back and resumed with half the rate, now and in every later session."""
-    process = start_worker(gentler, orders=[LowerRate(factor=0.5)])
+    process = start_worker(gentler, initial_commands=[LowerRate(factor=0.5)])
     follow(process, _at_step(7))
     process.kill()
     process.wait(10)
@@ -257,7 +257,7 @@ def test_another_base_or_another_dataset_is_refused_on_resume_until_the_user_acc
     weights.write_bytes(content)
     os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))  # a bit that flips on a disk changes no time
     assert _failure(run_to_end(folder).failure) == ("fingerprint_mismatch", "base model")
-    follow(start_worker(folder, orders=[AcceptChanges()]))
+    follow(start_worker(folder, initial_commands=[AcceptChanges()]))
     state = folder.state()
     assert state.phase is Phase.FINISHED
     assert [(event.what, event.step, event.changes) for event in state.accepted] == [

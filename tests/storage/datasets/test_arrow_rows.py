@@ -8,7 +8,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from qlora_studio.core.data.row_verdict import Verdict
+from qlora_studio.core.data.row_verdict import RowVerdict
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.run_config import DataSection
 from qlora_studio.storage.datasets.reader import DatasetReader, open_dataset
@@ -43,7 +43,7 @@ def test_fields_that_arrow_adds_to_every_struct_are_absent(tmp_path: Path) -> No
     path = tmp_path / "rows.parquet"
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     read = list(opened(path).rows())
-    assert [row.verdict for row in read] == [Verdict.OK, Verdict.OK, Verdict.REJECTED]
+    assert [row.verdict for row in read] == [RowVerdict.OK, RowVerdict.OK, RowVerdict.REJECTED]
     assert read[0].example and read[0].example.messages[1]["tool_calls"] == [CALL]
     assert read[1].example and read[1].example.messages == (
         {"role": "user", "content": "x"},
@@ -81,7 +81,7 @@ def test_columns_of_bytes_are_left_aside_and_other_values_are_shown(tmp_path: Pa
     data = {"text": ["a"], "image": [{"bytes": b"\xff"}], "when": [datetime.datetime(2020, 1, 2)], "n": [float("nan")]}
     parquet.write_table(pyarrow.table(data), path)
     row = next(opened(path).rows())
-    assert row.verdict is Verdict.OK
+    assert row.verdict is RowVerdict.OK
     assert "2020-01-02" in row.raw and "image" not in row.raw
 
 

@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qlora_studio.core.data.row_verdict import ReadRow, Verdict
+from qlora_studio.core.data.row_verdict import ReadRow, RowVerdict
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.run_config import DataSection
 from qlora_studio.storage.datasets.reader import open_dataset
@@ -130,7 +130,7 @@ def test_accepted_text_is_what_was_written_to_the_last_byte(
         path=str(path), format="question_answer", encoding="utf-16" if encoding == "utf-16" else "utf-8"
     )
     read = list(open_dataset(config, block_size=37).rows())
-    assert [row.verdict is not Verdict.REJECTED for row in read] == [bool(q.strip() and a.strip()) for q, a in rows]
+    assert [row.verdict is not RowVerdict.REJECTED for row in read] == [bool(q.strip() and a.strip()) for q, a in rows]
     for row, pair in zip(read, rows, strict=True):
         if row.example is not None:
             assert tuple(message["content"] for message in row.example.messages) == pair
@@ -164,7 +164,7 @@ def test_a_broken_element_of_an_array_costs_no_other_where_its_brackets_close(
     for block_size in (1, 5, 1 << 20):
         rows = list(open_dataset(DataSection(path=str(path)), block_size=block_size).rows())
         assert len(rows) == len(parts)
-        assert sum(row.verdict is Verdict.OK for row in rows) == 1 + len(elements)
+        assert sum(row.verdict is RowVerdict.OK for row in rows) == 1 + len(elements)
 
 
 def check_invariants(folder: Path, suffix: str, data: bytes) -> None:
@@ -179,8 +179,8 @@ def check_invariants(folder: Path, suffix: str, data: bytes) -> None:
         places = [(row.line, row.offset) for row in rows]
         assert places == sorted(places)
         for row in rows:
-            assert (row.example is None) == (row.verdict is Verdict.REJECTED)
-            assert bool(row.reason) == (row.verdict is not Verdict.OK)
+            assert (row.example is None) == (row.verdict is RowVerdict.REJECTED)
+            assert bool(row.reason) == (row.verdict is not RowVerdict.OK)
             row.raw.encode()
             if row.example is not None:
                 row.example.key()
@@ -199,8 +199,8 @@ def outcome(path: Path, block_size: int) -> list[ReadRow] | tuple[str, str]:
         assert error.kind in OUR_KINDS
         assert error.message and error.advice
         return error.kind, error.message
-    assert (survey.total, survey.rejected) == (len(rows), sum(row.verdict is Verdict.REJECTED for row in rows))
-    assert survey.ok == sum(row.verdict is Verdict.OK for row in rows)
+    assert (survey.total, survey.rejected) == (len(rows), sum(row.verdict is RowVerdict.REJECTED for row in rows))
+    assert survey.ok == sum(row.verdict is RowVerdict.OK for row in rows)
     assert [found.row for found in survey.first_rejections] == [row.number for row in rows if row.example is None]
     json.dumps(survey.to_json())
     return rows

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from qlora_studio.core.data.row_verdict import ReadRow, Verdict
+from qlora_studio.core.data.row_verdict import ReadRow, RowVerdict
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.run_config import DataSection
 from qlora_studio.storage.datasets.reader import DatasetReader, open_dataset
@@ -43,7 +43,7 @@ def refused(act: Callable[[], object]) -> StudioError:
 def test_json_lines_say_line_and_offset_of_every_row_and_pass_over_blank_lines(write: Write) -> None:
     rows = list(write("rows.jsonl", '{"text": "é"}\n\n \r\n{"text": 1}\r\n{"text": "b"}'.encode()).rows())
     assert [(row.number, row.line, row.offset) for row in rows] == [(0, 1, 0), (1, 4, 19), (2, 5, 32)]
-    assert [row.verdict for row in rows] == [Verdict.OK, Verdict.REJECTED, Verdict.OK]
+    assert [row.verdict for row in rows] == [RowVerdict.OK, RowVerdict.REJECTED, RowVerdict.OK]
     assert rows[1].raw == '{"text": 1}'
     assert texts(rows) == ["é", None, "b"]
 
@@ -145,7 +145,7 @@ def test_csv_cells_stay_text(write: Write) -> None:
 def test_the_header_tells_what_separates_the_cells(write: Write) -> None:
     rows = list(write("rows.csv", "question;answer\nÄ, ja;nein\n".encode()).rows())
     assert rows[0].example and rows[0].example.messages[0]["content"] == "Ä, ja"
-    assert next(write("rows.tsv", b"question\tanswer\na,b\tc\n").rows()).verdict is Verdict.OK
+    assert next(write("rows.tsv", b"question\tanswer\na,b\tc\n").rows()).verdict is RowVerdict.OK
     assert "stands there twice" in refused(lambda: write("rows.csv", b"text,text\na,b\n").survey()).message
 
 
@@ -153,7 +153,7 @@ def test_two_columns_are_read_by_a_mapping(write: Write) -> None:
     data = b"document,summary\nlong,short\n"
     assert next(write("rows.csv", data).rows()).reason.startswith("the columns fit no known format")
     mapped = write("rows.csv", data, mapping={"prompt": "document", "completion": "summary"})
-    assert next(mapped.rows()).verdict is Verdict.OK
+    assert next(mapped.rows()).verdict is RowVerdict.OK
     assert mapped.survey().format == "question_answer"
     assert "half of a pair" in refused(lambda: write("rows.csv", data, mapping={"prompt": "document"})).message
     assert refused(lambda: write("rows.csv", data, mapping={"role": "x"})).kind == "data_refused"
@@ -171,7 +171,7 @@ def test_a_mixed_file_is_reported_and_the_smaller_part_left_out(write: Write) ->
     assert [(found.row, found.line) for found in survey.first_rejections] == [(1, 2), (3, 4), (4, 5)]
     reason = "this row looks like plain text, but the dataset is chat messages (role, content)"
     assert survey.reasons[reason] == 2
-    rejected = [row for row in reader.rows() if row.verdict is Verdict.REJECTED]
+    rejected = [row for row in reader.rows() if row.verdict is RowVerdict.REJECTED]
     assert [row.reason for row in rejected] == [found.reason for found in survey.first_rejections]
 
 
@@ -267,5 +267,5 @@ def test_another_path_is_read_with_the_same_settings(write: Write, tmp_path: Pat
     data = DataSection(path="train.csv", mapping={"prompt": "a", "completion": "b"}, evaluation_path=own)
     assert data.evaluation is not None
     rows = list(open_dataset(data.evaluation).rows())
-    assert rows[0].verdict is Verdict.OK
+    assert rows[0].verdict is RowVerdict.OK
     assert rows[0].file == "evaluation.csv"

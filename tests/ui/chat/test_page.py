@@ -77,7 +77,7 @@ def test_pieces_are_written_where_they_belong_and_as_plain_text(page: ChatPage, 
     ask(page, "Hi")
     tuned, base = told[0][2]
     answer(page, tuned, "<b>Ahoy", "</b>!")
-    shown = page.exchanges()[0].answers
+    shown = page.turns()[0].answers
     assert shown["tuned"].label.text() == "<b>Ahoy</b>!"
     assert shown["tuned"].label.textFormat() == Qt.TextFormat.PlainText
     assert shown["base"].text() == ""
@@ -121,22 +121,22 @@ def test_what_was_exported_answers_beside_the_others_and_what_was_not_cannot_be_
     assert [item.variants for item in told[0][2]] == [["tuned"], ["base"], ["merged"], ["gguf"]]
     assert len({item.seed for item in told[0][2]}) == 1
     answer(page, told[0][2][3], "Ahoy")
-    assert page.exchanges()[0].answers["gguf"].label.text() == "Ahoy"
+    assert page.turns()[0].answers["gguf"].label.text() == "Ahoy"
 
 
 def test_a_new_conversation_and_another_run_begin_with_nothing(page: ChatPage, told: Told) -> None:
     ask(page, "Hi")
     page.again.click()
-    assert page.exchanges() == ()
+    assert page.turns() == ()
     answer(page, told[0][2][0], "too late")
-    assert page.exchanges() == ()
+    assert page.turns() == ()
     ask(page, "Hi again")
     chosen: list[str] = []
     page.run_requested.connect(chosen.append)
     page.run.setCurrentIndex(0)
     page.run.activated.emit(0)
     assert chosen == ["/runs/a"]
-    assert page.exchanges() == ()
+    assert page.turns() == ()
 
 
 def test_the_state_of_the_model_is_told_and_its_memory_can_be_freed(page: ChatPage) -> None:

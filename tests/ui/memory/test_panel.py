@@ -4,7 +4,7 @@ import pytest
 from PySide6.QtWidgets import QApplication, QPushButton
 
 from qlora_studio.core.memory.estimate import Estimate, make_components
-from qlora_studio.core.memory.fit import Verdict
+from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.quantity import GIB, MIB
 from qlora_studio.jobs.gpu_sample import GpuProcess, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
@@ -54,15 +54,15 @@ def sample_of(*, worker: float | None = None, other: float = 0.5, reserved: floa
     )
 
 
-@pytest.mark.parametrize(("gib", "verdict"), [(10.0, Verdict.FITS), (22.6, Verdict.TIGHT), (40.0, Verdict.NO)])
-def test_the_chip_says_whether_the_estimate_fits_the_card(qapp: QApplication, gib: float, verdict: Verdict) -> None:
+@pytest.mark.parametrize(("gib", "verdict"), [(10.0, FitVerdict.FITS), (22.6, FitVerdict.TIGHT), (40.0, FitVerdict.NO)])
+def test_the_chip_says_whether_the_estimate_fits_the_card(qapp: QApplication, gib: float, verdict: FitVerdict) -> None:
     panel = GpuPanel()
     panel.render_samples([sample_of()], [])
     panel.render_estimate(estimate_of(gib))
     fit = panel.fit()
     assert fit is not None
     assert fit.verdict == verdict
-    words = {Verdict.FITS: "fits", Verdict.TIGHT: "tight", Verdict.NO: "does not fit"}[verdict]
+    words = {FitVerdict.FITS: "fits", FitVerdict.TIGHT: "tight", FitVerdict.NO: "does not fit"}[verdict]
     assert words in shown_texts(panel)
 
 
@@ -72,7 +72,7 @@ def test_memory_of_other_programs_makes_a_run_fit_no_longer(qapp: QApplication) 
     panel.render_samples([sample_of(other=13.9)], [])
     fit = panel.fit()
     assert fit is not None
-    assert fit.verdict != Verdict.FITS
+    assert fit.verdict != FitVerdict.FITS
     assert "firefox, Xorg and 1 more 13.9" in " ".join(shown_texts(panel))
 
 
@@ -95,7 +95,7 @@ def test_a_card_that_is_assumed_judges_the_estimate_where_there_is_none(qapp: QA
     panel.render_estimate(estimate_of(10.0))
     fit = panel.fit()
     assert fit is not None
-    assert fit.verdict == Verdict.FITS
+    assert fit.verdict == FitVerdict.FITS
     assert "Estimate on RTX 4090 24 GB" in shown_texts(panel)
 
 

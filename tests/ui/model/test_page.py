@@ -8,7 +8,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
 from qlora_studio.core.memory.estimator import estimate
-from qlora_studio.core.memory.fit import Verdict
+from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.memory.method_comparison import article_shapes
 from qlora_studio.core.memory.setup import setup_for
 from qlora_studio.core.quantity import GIB
@@ -43,7 +43,7 @@ def chosen(page: ModelPage, starter_gguf: Path) -> ModelPage:
     return page
 
 
-def line(name: str, parameters: int, verdict: Verdict | None) -> CatalogueLine:
+def line(name: str, parameters: int, verdict: FitVerdict | None) -> CatalogueLine:
     return CatalogueLine(f"maker/{name}", name, parameters, "apache-2.0", False, "chatml", parameters, verdict)
 
 
@@ -137,9 +137,9 @@ def test_the_catalogue_is_judged_filtered_and_chosen_from(page: ModelPage) -> No
     asked: list[str] = []
     page.source_requested.connect(lambda source, _revision: asked.append(source))
     lines = [
-        line("small", 10**9, Verdict.FITS),
-        line("middle", 10**10, Verdict.TIGHT),
-        line("large", 10**11, Verdict.NO),
+        line("small", 10**9, FitVerdict.FITS),
+        line("middle", 10**10, FitVerdict.TIGHT),
+        line("large", 10**11, FitVerdict.NO),
     ]
     page.render_catalogue(lines, "RTX 4090")
     assert [page.catalogue.index(row, 3).data() for row in range(3)] == ["fits", "tight", "too large"]

@@ -3,7 +3,7 @@
 from qlora_studio.core.run.events import ChangeAccepted, RateLowered, Recovering, StepDone
 from qlora_studio.core.run.metric_history import MetricHistory
 from qlora_studio.core.run.run_state import RunState, reduce
-from qlora_studio.ui.run.marks import curve_marks, happenings, spikes_sentence
+from qlora_studio.ui.run.marks import annotations, curve_marks, spikes_sentence
 
 
 def _state() -> RunState:
@@ -33,7 +33,7 @@ def test_recoveries_rates_and_accepted_changes_are_marked_where_they_were() -> N
 
 
 def test_the_table_says_why() -> None:
-    told = happenings(_state(), _history({50: 4.0}))
+    told = annotations(_state(), _history({50: 4.0}))
     assert told[40].startswith("Out of memory: the batch is halved to 1")
     assert told[50].startswith("spike: 4.00, usual 1.02")
     assert set(told) == {40, 50, 60, 80}

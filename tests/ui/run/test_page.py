@@ -18,7 +18,7 @@ from qlora_studio.core.run.events import (
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.run.page import RunPage
-from qlora_studio.ui.run.way_out import WayOut
+from qlora_studio.ui.run.recovery_action import RecoveryAction
 from qlora_studio.ui.state.run_store import RunStore
 
 
@@ -58,20 +58,20 @@ SAVED = CheckpointSaved(step=800, name="checkpoint-800", size_bytes=1, seconds=0
 
 def test_after_an_infinite_loss_one_button_rolls_back_and_halves_the_rate(qapp: QApplication, tmp_path: Path) -> None:
     page = _page_after(tmp_path, SAVED, Failed(kind="non_finite_loss", message="At step 812 the loss became infinite."))
-    asked: list[WayOut] = []
-    page.way_out_requested.connect(asked.append)
+    asked: list[RecoveryAction] = []
+    page.recovery_action_requested.connect(asked.append)
     assert _primary_buttons(page) == ["Go on from step 800 with half the rate"]
     page._other_way.click()
-    assert [(way.order, way.question) for way in asked] == [(LowerRate(factor=0.5, time=asked[0].order.time), "")]
+    assert [(way.command, way.question) for way in asked] == [(LowerRate(factor=0.5, time=asked[0].command.time), "")]
 
 
 def test_after_a_mismatch_going_on_all_the_same_is_offered_and_asked_about(qapp: QApplication, tmp_path: Path) -> None:
     page = _page_after(tmp_path, SAVED, Failed(kind="fingerprint_mismatch", message="The base model is another one."))
-    asked: list[WayOut] = []
-    page.way_out_requested.connect(asked.append)
+    asked: list[RecoveryAction] = []
+    page.recovery_action_requested.connect(asked.append)
     assert _primary_buttons(page) == ["Resume"], "the risk is not what is advised"
     page._other_way.click()
-    assert isinstance(asked[0].order, AcceptChanges)
+    assert isinstance(asked[0].command, AcceptChanges)
     assert "record" in asked[0].question
 
 

@@ -17,7 +17,7 @@ from qlora_studio.ui.runs.page import RunsPage
 from qlora_studio.ui.runs.view import recovery_text, when_text
 from qlora_studio.ui.settings.page import SettingsPage
 from qlora_studio.ui.settings.wiring import folders, versions
-from qlora_studio.ui.showcase.sample_run import write_illustrative_run
+from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.state.run_index import KnownRun, RunLine, read_runs
 
 LEFT = Qt.MouseButton.LeftButton
@@ -105,9 +105,9 @@ def test_the_list_is_read_again_whenever_the_page_comes_to_the_front(page: RunsP
 
 
 def test_states_of_runs_on_disk_are_read_from_their_events(tmp_path: Path) -> None:
-    write_illustrative_run(tmp_path / "3-broken", steps=120)
-    write_illustrative_run(tmp_path / "2-done", steps=790, ending=Finished())
-    write_illustrative_run(tmp_path / "1-failed", steps=5, ending=Failed(kind="error", message="x"))
+    write_sample_run(tmp_path / "3-broken", steps=120)
+    write_sample_run(tmp_path / "2-done", steps=790, ending=Finished())
+    write_sample_run(tmp_path / "1-failed", steps=5, ending=Failed(kind="error", message="x"))
     (tmp_path / "0-garbage").mkdir()
     (tmp_path / "0-garbage" / "run.toml").write_text("this is = not toml = at all")
     lines = read_runs(tmp_path, {})
@@ -119,14 +119,14 @@ def test_states_of_runs_on_disk_are_read_from_their_events(tmp_path: Path) -> No
 
 
 def test_a_run_whose_worker_lives_is_at_work(tmp_path: Path) -> None:
-    folder = write_illustrative_run(tmp_path / "1-live", steps=5)
+    folder = write_sample_run(tmp_path / "1-live", steps=5)
     with folder.lock().acquire(blocking=False):
         (line,) = read_runs(tmp_path, {})
     assert line.busy and line.state == "at work" and not line.broken and not line.resumable
 
 
 def test_a_run_is_read_again_only_when_its_events_changed(tmp_path: Path) -> None:
-    folder = RunFolder(write_illustrative_run(tmp_path / "1-run", steps=5).path)
+    folder = RunFolder(write_sample_run(tmp_path / "1-run", steps=5).path)
     known: dict[str, KnownRun] = {}
     first = read_runs(tmp_path, known)[0]
     line = known[first.path].line
@@ -139,7 +139,7 @@ def test_a_run_is_read_again_only_when_its_events_changed(tmp_path: Path) -> Non
 
 
 def test_a_run_that_two_threads_look_at_is_not_read_by_halves(tmp_path: Path) -> None:
-    write_illustrative_run(tmp_path / "1-done", steps=790, ending=Finished())
+    write_sample_run(tmp_path / "1-done", steps=790, ending=Finished())
     for _ in range(5):
         known: dict[str, KnownRun] = {}
         with ThreadPoolExecutor(4) as threads:

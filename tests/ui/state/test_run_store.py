@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QApplication
 from qlora_studio.core.run.events import Failed, Finished, Resumed
 from qlora_studio.core.run.run_state import Phase
 from qlora_studio.storage.runs.run_folder import RunFolder
-from qlora_studio.ui.showcase.sample_run import illustrative_config, illustrative_events, write_illustrative_run
+from qlora_studio.ui.showcase.sample_run import sample_config, sample_events, write_sample_run
 from qlora_studio.ui.state.job_thread import JobThread
 from qlora_studio.ui.state.run_store import RunStore
 
@@ -17,7 +17,7 @@ WaitUntil = Callable[[Callable[[], object]], None]
 
 
 def test_a_store_that_was_fed_in_pieces_equals_the_replay_of_the_folder(qapp: QApplication, tmp_path: Path) -> None:
-    folder = write_illustrative_run(tmp_path / "run", steps=230, ending=Finished())
+    folder = write_sample_run(tmp_path / "run", steps=230, ending=Finished())
     store = RunStore()
     store.open(folder, folder.config())
     events = tuple(folder.events())
@@ -33,9 +33,9 @@ def test_a_store_that_was_fed_in_pieces_equals_the_replay_of_the_folder(qapp: QA
 def test_a_long_replay_is_applied_bit_by_bit_in_order(
     qapp: QApplication, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
-    events = (*illustrative_events(4000), Finished())
+    events = (*sample_events(4000), Finished())
     store, applied = RunStore(), []
-    store.open(write_illustrative_run(tmp_path / "run", steps=1))
+    store.open(write_sample_run(tmp_path / "run", steps=1))
     store.events_applied.connect(applied.extend)
     store.take(events[:2000])
     assert 0 < len(applied) < 2000
@@ -54,13 +54,13 @@ def test_a_store_tells_once_a_batch_that_it_changed(qapp: QApplication) -> None:
     store = RunStore()
     told: list[int] = []
     store.changed.connect(lambda: told.append(store.state.step))
-    store.apply(tuple(illustrative_events(20)))
+    store.apply(tuple(sample_events(20)))
     assert told == [20]
 
 
 def test_a_resumed_run_overwrites_the_steps_that_are_taken_again(qapp: QApplication) -> None:
     store = RunStore()
-    events = tuple(illustrative_events(120))
+    events = tuple(sample_events(120))
     store.apply(events)
     store.apply((Resumed(step=100, checkpoint="checkpoint-100"),))
     assert store.history.steps["loss"].x[-1] == 100
@@ -69,7 +69,7 @@ def test_a_resumed_run_overwrites_the_steps_that_are_taken_again(qapp: QApplicat
 def test_a_thread_replays_a_run_from_its_file_in_order(
     qapp: QApplication, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
-    folder = write_illustrative_run(tmp_path / "run", steps=412, ending=Finished())
+    folder = write_sample_run(tmp_path / "run", steps=412, ending=Finished())
     store = RunStore()
     store.open(folder, folder.config())
     thread = JobThread(folder, start_it=False)
@@ -82,7 +82,7 @@ def test_a_thread_replays_a_run_from_its_file_in_order(
 
 
 def test_a_run_whose_worker_died_silently_is_shown_as_failed(qapp: QApplication, tmp_path: Path, wait_until) -> None:  # type: ignore[no-untyped-def]
-    folder = write_illustrative_run(tmp_path / "run", steps=30)
+    folder = write_sample_run(tmp_path / "run", steps=30)
     store = RunStore()
     store.open(folder, folder.config())
     thread = JobThread(folder, start_it=False)
@@ -125,7 +125,7 @@ def test_signals_keep_the_references_of_true_and_none(qapp: QApplication) -> Non
 
 
 def test_the_illustration_says_of_itself_that_it_is_one() -> None:
-    from qlora_studio.ui.showcase import sample_run as illustration
+    from qlora_studio.ui.showcase import sample_run as sample_run_module
 
-    assert "not trained" in (illustration.__doc__ or "")
-    assert illustrative_config().model.source == "starter"
+    assert "not trained" in (sample_run_module.__doc__ or "")
+    assert sample_config().model.source == "starter"

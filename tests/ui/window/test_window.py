@@ -18,7 +18,7 @@ from qlora_studio.storage.settings import Settings, save_settings
 from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.kit.theme import DARK, LIGHT, active_theme
 from qlora_studio.ui.run.page import RunPage
-from qlora_studio.ui.showcase.sample_run import write_illustrative_run
+from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.window.rail import RailButton
 
 WaitUntil = Callable[[Callable[[], object]], None]
@@ -71,7 +71,7 @@ def test_every_control_can_be_reached_by_keyboard_and_has_a_name(app_window: App
 def test_a_run_of_the_folder_is_replayed_with_its_curves(
     app_window: AppWindow, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
-    folder = write_illustrative_run(tmp_path / "run", steps=412, ending=Finished())
+    folder = write_sample_run(tmp_path / "run", steps=412, ending=Finished())
     assert app_window.studio is not None
     assert app_window.studio.runs.open(folder)
     app_window.window.show_page("run")
@@ -85,7 +85,7 @@ def test_a_failure_is_shown_with_its_advice_and_its_details_folded(
     app_window: AppWindow, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     failed = Failed(kind="out_of_memory", message="The card is full.", advice="Lower max length.", detail="Traceback …")
-    folder = write_illustrative_run(tmp_path / "run", steps=20, ending=failed)
+    folder = write_sample_run(tmp_path / "run", steps=20, ending=failed)
     assert app_window.studio is not None
     app_window.studio.runs.open(folder)
     app_window.window.show_page("run")

@@ -53,7 +53,7 @@ class Finding:
     advice: str = ""
 
 
-def examine() -> Iterator[Finding]:
+def diagnose() -> Iterator[Finding]:
     """Yield the findings, one by one as they are made: PyTorch's take some seconds."""
     sample = sample_gpu()
     yield python_finding()

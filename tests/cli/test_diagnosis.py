@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.cli.examination import (
+from qlora_studio.cli.diagnosis import (
     bitsandbytes_finding,
     card_finding,
     disk_finding,

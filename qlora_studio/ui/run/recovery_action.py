@@ -9,12 +9,12 @@ _FACTOR = 0.5
 
 
 @dataclass(frozen=True)
-class WayOut:
+class RecoveryAction:
     """A button's word, what it does, and the order that the resumed worker gets. `question` is asked before."""
 
     label: str
     tip: str
-    order: Command
+    command: Command
     question: str = ""
 
     @property
@@ -23,18 +23,18 @@ class WayOut:
         return not self.question
 
 
-def way_out(state: RunState) -> WayOut | None:
+def recovery_action(state: RunState) -> RecoveryAction | None:
     """Return what is offered after the run's failure, or None where resuming is all there is."""
     kind = state.failure.kind if state.failure is not None else ""
     if kind == "non_finite_loss":
         where = f"step {state.checkpoint.step:,}" if state.checkpoint is not None else "the start"
-        return WayOut(
+        return RecoveryAction(
             f"Go on from {where} with half the rate",
             "Rolls back to the last good state and trains on with half the learning rate",
             LowerRate(factor=_FACTOR),
         )
     if kind == "fingerprint_mismatch":
-        return WayOut(
+        return RecoveryAction(
             "Go on all the same …",
             "Trains on with what is there now, and keeps on record that it did",
             AcceptChanges(),

@@ -19,10 +19,10 @@ from qlora_studio.core.run.job import EstimateJob
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.jobs.gpu_monitor import sample_gpu
+from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.models.catalogue import find_in_catalogue
 from qlora_studio.storage.models.location import locate_model, model_facts
 from qlora_studio.storage.runs.probe_records import probe_records
-from qlora_studio.storage.runs.run_folder import write_atomically
 
 _FLAGS = {
     "batch": ("training.batch_size", "rows on the card at once"),

@@ -4,9 +4,8 @@ import faulthandler
 import os
 import sys
 import traceback
-from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, assert_never
 
 from filelock import Timeout
 from wakepy import keep
@@ -14,7 +13,18 @@ from wakepy import keep
 from qlora_studio import __version__
 from qlora_studio.core.errors import ExitCode, InvalidRunConfig, StudioError, exit_code_for
 from qlora_studio.core.run.events import Failed, Finished, Recovering, Reported, TerminalEvent, WorkerStarted
-from qlora_studio.core.run.job import Job, TrainJob
+from qlora_studio.core.run.job import (
+    ChatJob,
+    DataJob,
+    DownloadJob,
+    EstimateJob,
+    ExportJob,
+    Job,
+    MergeJob,
+    TrainJob,
+    UploadJob,
+    VerifyJob,
+)
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.faults import RECOVERABLE, failure_of, recovery_from, start_again
@@ -33,18 +43,6 @@ _ENVIRONMENT = {
     "WANDB_DISABLED": "true",
     "TRL_EXPERIMENTAL_SILENCE": "1",
     "OMP_WAIT_POLICY": "passive",  # threads that spin while they wait take the cores from the window and each other
-}
-# Each kind of job with the module whose `run` does it, imported when it is asked for: most of them load torch.
-_JOBS: dict[str, str] = {
-    "train": "qlora_studio.engine.training.job",
-    "data": "qlora_studio.engine.data.job",
-    "estimate": "qlora_studio.engine.memory.job",
-    "export": "qlora_studio.engine.export.job",
-    "merge": "qlora_studio.engine.export.merge_job",
-    "verify": "qlora_studio.engine.verification.job",
-    "chat": "qlora_studio.engine.chat.job",
-    "download": "qlora_studio.engine.model.download_job",
-    "upload": "qlora_studio.engine.export.upload_job",
 }
 _LOCK_SECONDS = 1.0  # whoever looks whether a worker lives holds the lock for a moment
 _AGAIN = -1
@@ -121,12 +119,53 @@ def _recovery(failed: Failed, folder: RunFolder) -> Recovering | None:
 
 
 def _run(job: Job, context: JobContext) -> TerminalEvent:
-    module = import_module(_JOBS[job.kind])
     with keep.running(on_fail="pass") as awake:
         if isinstance(job, TrainJob):
             context.emit(Reported(kind="awake", report={"active": bool(awake.active)}))
-        ending: TerminalEvent = module.run(job, context)
-    return ending
+        return _run_kind(job, context)
+
+
+def _run_kind(job: Job, context: JobContext) -> TerminalEvent:
+    """Do a job by the module of its kind, imported only now: most of them load torch."""
+    match job:
+        case TrainJob():
+            from qlora_studio.engine.training.job import run as train
+
+            return train(job, context)
+        case DataJob():
+            from qlora_studio.engine.data.job import run as read_data
+
+            return read_data(job, context)
+        case EstimateJob():
+            from qlora_studio.engine.memory.job import run as estimate
+
+            return estimate(job, context)
+        case ExportJob():
+            from qlora_studio.engine.export.job import run as export
+
+            return export(job, context)
+        case MergeJob():
+            from qlora_studio.engine.export.merge_job import run as merge
+
+            return merge(job, context)
+        case VerifyJob():
+            from qlora_studio.engine.verification.job import run as verify
+
+            return verify(job, context)
+        case ChatJob():
+            from qlora_studio.engine.chat.job import run as chat
+
+            return chat(job, context)
+        case DownloadJob():
+            from qlora_studio.engine.model.download_job import run as download
+
+            return download(job, context)
+        case UploadJob():
+            from qlora_studio.engine.export.upload_job import run as upload
+
+            return upload(job, context)
+        case _:
+            assert_never(job)
 
 
 def preflight(job: Job, folder: RunFolder) -> None:

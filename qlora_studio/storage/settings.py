@@ -7,7 +7,7 @@ from typing import Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from qlora_studio.storage.runs.run_folder import write_atomically
+from qlora_studio.storage.durable import write_atomically
 
 _APP = "qlora-studio"
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.durable import write_manifest
 from qlora_studio.storage.runs import fingerprint
-from qlora_studio.storage.runs.checkpoint_folder import write_manifest
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from tests.engine.families import make_adapter, make_base, make_tokenizer
 

@@ -23,8 +23,8 @@ from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.merge.writer import copy_sidecar_files, peak_rss, write_merged
 from qlora_studio.engine.model.adapter import adapter_folder, check_base, checkpoint_name
 from qlora_studio.engine.model.base import base_folder
+from qlora_studio.storage.durable import MANIFEST
 from qlora_studio.storage.runs import fingerprint
-from qlora_studio.storage.runs.checkpoint_folder import MANIFEST
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.runs.export_folder import StagedExport, require_free_place, staged_export
 from qlora_studio.storage.runs.run_folder import RunFolder, folder_name

@@ -16,15 +16,9 @@ from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.model.adapted import load_base
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.device import Device
-from qlora_studio.engine.training.trainer import write_adapter
+from qlora_studio.storage.durable import sync_folder, write_manifest
 from qlora_studio.storage.runs import fingerprint
-from qlora_studio.storage.runs.checkpoint_folder import (
-    CheckpointFolder,
-    DamagedCheckpoint,
-    sync_folder,
-    verify,
-    write_manifest,
-)
+from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, DamagedCheckpoint, verify
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 
@@ -152,3 +146,9 @@ def _name_the_base(folder: Path, config: RunConfig) -> None:
     settings = json.loads(path.read_text("utf-8"))
     settings["base_model_name_or_path"] = config.model.source
     path.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+
+
+def write_adapter(model: Any, folder: Path) -> None:
+    """Write the adapter in PEFT's format, without the card that peft adds: it would hold this computer's paths."""
+    model.save_pretrained(str(folder), safe_serialization=True)
+    (folder / "README.md").unlink(missing_ok=True)

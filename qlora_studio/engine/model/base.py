@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.engine.context import JobContext
+from qlora_studio.storage.durable import sha256_of, sync_folder, write_manifest
 from qlora_studio.storage.models.location import ModelLocation, locate_model
-from qlora_studio.storage.runs.checkpoint_folder import sha256_of, sync_folder, write_manifest
 from qlora_studio.storage.settings import cache_path
 
 # What a run may need of a hub repository: never pickled weights, never code.

@@ -18,6 +18,7 @@ from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.collator import take_facts
 from qlora_studio.engine.faults import is_out_of_memory
 from qlora_studio.engine.model.adapted import cast_adapters
+from qlora_studio.engine.model.adapter import write_adapter
 from qlora_studio.engine.model.device import Device, memory_of
 from qlora_studio.engine.training.optimizer_state import restore_paging, restore_rate
 from qlora_studio.engine.training.phase_memory import PhaseMemory, phase_memory
@@ -221,12 +222,6 @@ class StudioTrainer(SFTTrainer):
         columns: list[str] = self._signature_columns
         if "row" not in columns:
             columns.append("row")
-
-
-def write_adapter(model: Any, folder: Path) -> None:
-    """Write the adapter in PEFT's format, without the card that peft adds: it would hold this computer's paths."""
-    model.save_pretrained(str(folder), safe_serialization=True)
-    (folder / "README.md").unlink(missing_ok=True)
 
 
 class _OptimizerPhase(TrainerCallback):

@@ -12,8 +12,9 @@ from qlora_studio.engine.verification.base_comparison import compare_bases
 from qlora_studio.engine.verification.report import Verification
 from qlora_studio.engine.verification.subject import foreign_subject, subject_of
 from qlora_studio.engine.verification.verifier import Verifier, check_files
+from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.runs.export_folder import VERIFICATION_FILES, read_manifest
-from qlora_studio.storage.runs.run_folder import RunFolder, write_atomically
+from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import load_settings
 
 

@@ -6,7 +6,6 @@ ever used, the newest first; broken ones are set aside under a name that says so
 verifies. (The scheme is the one that survived all 43 kill points tried when it was chosen.)
 """
 
-import hashlib
 import json
 import os
 import re
@@ -17,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MANIFEST = "manifest.json"
+from qlora_studio.storage.durable import MANIFEST, sha256_of, sync_folder, write_manifest
+
 _REPLACED = ".replaced-"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -136,20 +136,6 @@ class CheckpointFolder:
                 path.rename(final)
 
 
-def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    """Sync every file of `folder`, write and sync the manifest with their sizes and hashes, then sync the folder."""
-    files = {}
-    for path in sorted(item for item in folder.rglob("*") if item.is_file()):
-        sync_file(path)
-        files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
-    manifest = folder / MANIFEST
-    manifest.write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
-    sync_file(manifest)
-    for path in [item for item in folder.rglob("*") if item.is_dir()]:
-        sync_folder(path)
-    sync_folder(folder)
-
-
 def verify(folder: Path) -> Checkpoint:
     """Return the checkpoint in `folder`, every file hashed and compared. Raises DamagedCheckpoint."""
     try:
@@ -189,26 +175,3 @@ def _loss_in_manifest(folder: Path) -> float | None:
     except (OSError, ValueError):
         return None
     return float(value) if value is not None else None
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync_file(path: Path) -> None:
-    """Return when the file's bytes are on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Return when the folder's entries are on the disk. Windows has no such call and needs none."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

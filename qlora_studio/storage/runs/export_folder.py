@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from qlora_studio.core.errors import StudioError
-from qlora_studio.storage.runs.checkpoint_folder import MANIFEST, sha256_of, sync_file, sync_folder
+from qlora_studio.storage.durable import MANIFEST, sha256_of, sync_file, sync_folder, umask
 
 # Written beside a finished export later, by the verification; the manifest knows nothing of them.
 VERIFICATION_FILES = ("verification.json", "verification.md")
@@ -127,7 +127,7 @@ def damages(folder: Path) -> list[str]:
 
 def _seal(staged: StagedExport) -> None:
     """Set permissions (safetensors makes files that no other user can read), sync, and write the manifest last."""
-    mode = 0o666 & ~_umask()
+    mode = 0o666 & ~umask()
     files = {}
     for path in sorted(item for item in staged.path.rglob("*") if item.is_file()):
         path.chmod(mode)
@@ -140,12 +140,6 @@ def _seal(staged: StagedExport) -> None:
     sync_file(manifest)
     for path in [staged.path, *(item for item in staged.path.rglob("*") if item.is_dir())]:
         sync_folder(path)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _in_words(final: Path, error: OSError) -> StudioError:

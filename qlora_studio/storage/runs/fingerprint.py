@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from qlora_studio.storage.runs.checkpoint_folder import sha256_of
-from qlora_studio.storage.runs.run_folder import write_atomically
+from qlora_studio.storage.durable import sha256_of, write_atomically
 from qlora_studio.storage.settings import cache_path
 
 _WEIGHTS = ("*.safetensors", "*.gguf")

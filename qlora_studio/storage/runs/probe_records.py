@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from qlora_studio.core.memory.probe_record import ProbeRecord
-from qlora_studio.storage.runs.run_folder import write_atomically
+from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.settings import cache_path
 
 _RECORDS: TypeAdapter[tuple[ProbeRecord, ...]] = TypeAdapter(tuple[ProbeRecord, ...])

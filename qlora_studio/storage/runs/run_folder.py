@@ -3,9 +3,7 @@
 run.toml  job.json  events.jsonl  commands.jsonl  worker.log  run.lock  checkpoints/  adapter/  exports/  jobs/
 """
 
-import os
 import re
-import tempfile
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from qlora_studio.core.run.job import Job, TrainJob, parse_job
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_toml, to_toml
 from qlora_studio.core.run.run_state import RunState, reduce
+from qlora_studio.storage.durable import not_writable, write_atomically
 from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
 
 if TYPE_CHECKING:
@@ -140,9 +139,9 @@ def make_folder(parent: Path, stem: str) -> Path:
                 break
             continue
         except OSError as error:
-            raise _not_writable(parent, error) from error
+            raise not_writable(parent, error) from error
         return path
-    raise _not_writable(parent, FileExistsError("a file stands in the way"))
+    raise not_writable(parent, FileExistsError("a file stands in the way"))
 
 
 def folder_name(name: str) -> str:
@@ -157,36 +156,3 @@ def run_folders(runs: Path) -> list[RunFolder]:
         return []
     found = [RunFolder(path) for path in runs.iterdir() if (path / "run.toml").is_file()]
     return sorted(found, key=lambda folder: folder.path.name, reverse=True)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` durably: a reader, or a crash, sees the old bytes or the new ones. Raises StudioError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise _not_writable(path.parent, error) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _not_writable(path: Path, error: OSError) -> StudioError:
-    return StudioError(
-        f"Cannot write to {path}: {error.strerror or error}.",
-        kind="not_writable",
-        advice="Choose another folder, or give yourself permission to write there.",
-    )

@@ -6,7 +6,8 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from qlora_studio.storage.runs.run_folder import RunFolder, write_atomically
+from qlora_studio.storage.durable import write_atomically
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 
 class QueuedRun(BaseModel):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.export.disclosure import disclosures
-from qlora_studio.storage.runs.checkpoint_folder import MANIFEST
+from qlora_studio.storage.durable import MANIFEST
 from qlora_studio.storage.runs.export_folder import VERIFICATION_FILES, damages, read_manifest
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")

@@ -16,7 +16,7 @@ from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.model.adapter import adapter_folder, checkpoint_name
 from qlora_studio.jobs.worker_process import start_worker
-from qlora_studio.storage.runs.checkpoint_folder import write_manifest
+from qlora_studio.storage.durable import write_manifest
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
 from tests.engine.finished_run import make_run

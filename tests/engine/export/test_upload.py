@@ -177,7 +177,7 @@ def test_a_stopped_upload_leaves_the_repository_as_it_was(export: Path, hub: Hub
 
 
 def _entry(path: Path, text: str) -> dict[str, object]:
-    from qlora_studio.storage.runs.checkpoint_folder import sha256_of
+    from qlora_studio.storage.durable import sha256_of
 
     path.write_text(text)
     return {"size": path.stat().st_size, "sha256": sha256_of(path)}

@@ -12,7 +12,8 @@ from qlora_studio.core.run.commands import AcceptChanges, EvaluateNow, LowerRate
 from qlora_studio.core.run.events import CheckpointSaved, Evaluated, Event, Failed, Paused, Recovering, StepDone, Warned
 from qlora_studio.core.run.run_state import Phase
 from qlora_studio.jobs.worker_process import start_worker
-from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, sha256_of
+from qlora_studio.storage.durable import sha256_of
+from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.training_run import final_weights, follow, make_run, of_type, run_to_end, tensors
 

@@ -15,7 +15,7 @@ from qlora_studio.core.run.job import VerifyJob
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.verification import job as verify_job
-from qlora_studio.storage.runs.checkpoint_folder import MANIFEST, sha256_of
+from qlora_studio.storage.durable import MANIFEST, sha256_of
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.finished_run import make_run
 

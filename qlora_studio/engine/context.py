@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 import psutil
 
@@ -21,6 +22,39 @@ class JobStopped(Exception):
     def __init__(self, save: bool = False) -> None:
         super().__init__("stopped by the user")
         self.save = save
+
+
+class Reporter(Protocol):
+    """Where facts are told. What asks for this writes no folder and obeys no command."""
+
+    def emit(self, event: Event) -> None:
+        """Tell an event."""
+
+    def phase(self, name: str) -> None:
+        """Tell what the worker turns to now."""
+
+    def progress(self, what: str, done: int, total: int, unit: str = "") -> None:
+        """Tell how far something is, as often as one likes."""
+
+    def warn(self, kind: str, message: str) -> None:
+        """Tell the user something that stops nothing."""
+
+
+class Commands(Protocol):
+    """What the user asks meanwhile."""
+
+    def commands(self) -> list[Command]:
+        """Return the commands that came since the last call."""
+
+    def stop_requested(self) -> bool:
+        """Whether a Stop has come, by the last look."""
+
+    def raise_if_stopped(self) -> None:
+        """Raise JobStopped where the user asked for the end."""
+
+
+class Channel(Reporter, Commands, Protocol):
+    """Both ways: for long work that tells how far it is and can be stopped."""
 
 
 class JobContext:

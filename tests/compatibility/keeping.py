@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from qlora_studio.core.disclosure import disclosures
+from qlora_studio.core.export.disclosure import disclosures
 
 _LARGEST = 800_000  # bytes of all files together; their folders come on top
 

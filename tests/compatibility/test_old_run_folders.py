@@ -10,15 +10,16 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from qlora_studio.core.commands import parse_command
-from qlora_studio.core.exit_code import ExitCode
-from qlora_studio.core.run_state import Phase
-from qlora_studio.storage.checkpoint_folder import CheckpointFolder, sha256_of, verify
-from qlora_studio.storage.export_folder import damages, exports_of
-from qlora_studio.storage.model_folder import folder_tensors
-from qlora_studio.storage.run_folder import RunFolder
-from qlora_studio.storage.upload_files import is_verified
-from qlora_studio.ui.runs_view import read_runs
+from qlora_studio.core.errors import ExitCode
+from qlora_studio.core.run.commands import parse_command
+from qlora_studio.core.run.run_state import Phase
+from qlora_studio.storage.durable import sha256_of
+from qlora_studio.storage.models.folder import folder_tensors
+from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, verify
+from qlora_studio.storage.runs.export_folder import damages, exports_of
+from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.upload_files import is_verified
+from qlora_studio.ui.state.run_index import read_runs
 from tests.cli.conftest import Outcome, run_cli, start_cli
 from tests.compatibility.unpacking import OldRuns, unpack, versions
 

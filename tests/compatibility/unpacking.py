@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qlora_studio.storage.run_folder import RunFolder
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 MADE_AT = Path("/dev/shm/@FIXTURE@")  # every Linux has it, and its name tells nothing of a computer
 FIGURES = "figures.json"

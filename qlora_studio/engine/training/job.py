@@ -120,7 +120,7 @@ def _train(
     if checkpoint:
         context.emit(Resumed(step=step, checkpoint=checkpoint.path.name))
         earlier = [event for event in context.folder.events() if isinstance(event, Evaluated) and event.step <= step]
-        trainer.control.remember(earlier)
+        trainer.training_control.remember(earlier)
     trainer.add_callback(_Samples(config, tokenizer, trainer, context))
     if torch.cuda.is_available():
         measure_card(trainer, base, config, context)
@@ -147,7 +147,7 @@ def _end(
     context: JobContext,
 ) -> Finished | Paused:
     """Keep what was learned, as the user asked: paused, stopped with or without saving, or completed and exported."""
-    ending = trainer.control.ending
+    ending = trainer.training_control.ending
     step = trainer.state.global_step
     if isinstance(ending, Pause):
         return Paused(step=step, checkpoint=f"checkpoint-{step}")

@@ -32,7 +32,7 @@ def build_trainer(
     checkpoint_facts: dict[str, Any],
 ) -> StudioTrainer:
     """Return a trainer over prepared rows or packs (`input_ids`, `labels`, `row`, and `seq_lengths` of packs)."""
-    control = TrainingControl(config, context)
+    training_control = TrainingControl(config, context)
     trainer = StudioTrainer(
         context=context,
         device=device,
@@ -43,9 +43,9 @@ def build_trainer(
         eval_dataset=evaluation,
         processing_class=tokenizer,
         data_collator=collator(tokenizer),
-        callbacks=[control],
+        callbacks=[training_control],
     )
-    trainer.control = control
+    trainer.training_control = training_control
     cast_adapters(trainer.model, device.adapter_dtype)
     return trainer
 

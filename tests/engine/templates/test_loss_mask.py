@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from qlora_studio.core.data.example import Example
+from qlora_studio.core.data.row_verdict import RowVerdict
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.preview import RowPreviewer
 from qlora_studio.engine.data.tokenized_rows import IGNORED, tokenize
 from qlora_studio.engine.templates.chat_template import ChatTemplate
 from qlora_studio.engine.templates.loss_mask import AnswerFinder
 from qlora_studio.engine.templates.rendering import RowRenderer, control_tokens, known_twin
-from qlora_studio.storage.datasets.reader import ReadRow, Verdict
+from qlora_studio.storage.datasets.reader import ReadRow
 from tests.engine.templates.chat_templates import CONVERSATIONS, installed_templates, said, tokenizer_for
 
 NOW = datetime(2026, 11, 23)
@@ -75,7 +76,7 @@ def _assert_labels_are_the_spans(row: Any, tokenizer: Any) -> None:
 def test_the_preview_shows_what_is_trained_with_every_installed_template(name: str, tokenizer: Any) -> None:
     own = tokenizer_for(installed_templates()[name], tokenizer)
     rows = [
-        ReadRow(number, number + 1, 0, Verdict.OK, "", Example(messages=messages, tools=tools), "")
+        ReadRow(number, number + 1, 0, RowVerdict.OK, "", Example(messages=messages, tools=tools), "")
         for number, (messages, tools) in enumerate(CONVERSATIONS.values())
     ]
     with RowRenderer(own, loss_on="assistant", now=NOW) as renderer:

@@ -8,7 +8,7 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import JobSession, checked
 from qlora_studio.cli.train_command import existing_run
-from qlora_studio.core.errors import ExitCode, StudioError
+from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.run.commands import Ask, Stop
 from qlora_studio.core.run.events import Event, TextGenerated
 from qlora_studio.core.run.job import CHAT_VARIANTS, ChatJob
@@ -46,7 +46,9 @@ def chat_run(arguments: argparse.Namespace, console: Console) -> int:
     variants = _variants(arguments.variant)
     prompts = [arguments.prompt] if arguments.prompt is not None else list(_lines())
     if not prompts:
-        raise StudioError("There is nothing to ask.", kind="usage", advice='Give --prompt "…", or lines on stdin.')
+        raise StudioError(
+            "There is nothing to ask.", kind=FailureKind.USAGE, advice='Give --prompt "…", or lines on stdin.'
+        )
     conversation = _Conversation(prompts, variants, arguments, console)
     job = ChatJob(run_dir=str(folder.path.resolve()), checkpoint=arguments.checkpoint)
     conversation.hold(new_job_folder(job, folder))
@@ -60,7 +62,7 @@ def _variants(text: str) -> list[str]:
     if not names or set(names) - set(CHAT_VARIANTS):
         raise StudioError(
             f'"{text}" names no model of a run.',
-            kind="usage",
+            kind=FailureKind.USAGE,
             advice=f"There are {', '.join(CHAT_VARIANTS)}, and both.",
         )
     return list(dict.fromkeys(names))
@@ -103,7 +105,7 @@ class _Conversation:
             folder.send(self._ask(number, prompt))
         checked(session.follow(lambda event: self._take(event, folder)))
         if self._open:
-            raise StudioError("The chat ended before the answer did.", kind="interrupted")
+            raise StudioError("The chat ended before the answer did.", kind=FailureKind.INTERRUPTED)
 
     def _ask(self, number: int, prompt: str) -> Ask:
         system = [{"role": "system", "content": self._settings.system}] if self._settings.system else []

@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any
 
-from qlora_studio.core.errors import StudioError, exit_code_for
+from qlora_studio.core.errors import StudioError
 
 
 class Console:
@@ -44,7 +44,7 @@ class Console:
             self._tell_details(error.detail)
         told = {"kind": error.kind, "message": error.message, "advice": error.advice}
         self.report({**facts, "error": told})
-        return exit_code_for(error.kind)
+        return error.kind.exit_code
 
     def _tell_details(self, detail: str) -> None:
         if self.details:

@@ -16,7 +16,7 @@ from qlora_studio.core.data.report import (
     check_json,
     preview_json,
 )
-from qlora_studio.core.errors import ExitCode, InvalidRunConfig, Problem, StudioError
+from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.run_config import RunConfig
 
@@ -80,7 +80,7 @@ def _inspect(config: RunConfig, rows: list[int | str], console: Console) -> tupl
     state = run_job(DataJob(config=config, rows=rows), console)
     reports = {report.kind: report.report for report in state.reports}
     if "dataset" not in reports:
-        raise StudioError("The worker told nothing of the dataset.", kind="error")
+        raise StudioError("The worker told nothing of the dataset.", kind=FailureKind.ERROR)
     return DataReport.model_validate(reports["dataset"]), RowsReport.model_validate(reports.get("rows", {}))
 
 

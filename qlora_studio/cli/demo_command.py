@@ -9,7 +9,7 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.display import has_display
 from qlora_studio.cli.job_session import error_of
 from qlora_studio.cli.train_command import new_run, runs_path, train_to_end
-from qlora_studio.core.errors import ExitCode, StudioError
+from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.quantity import duration_text
 from qlora_studio.storage.presets import load_preset
 
@@ -42,7 +42,7 @@ def demo_run(arguments: argparse.Namespace, console: Console) -> int:
     if state.failure is not None:
         return console.fail(error_of(state.failure), **summary)
     if interrupted or not state.adapter_path:
-        raise StudioError("The demo was stopped before its end.", kind="interrupted")
+        raise StudioError("The demo was stopped before its end.", kind=FailureKind.INTERRUPTED)
     answers = answers_of(folder, arguments.prompt, console, variants=["base", "tuned"], max_new_tokens=120)
     report = {
         "run_dir": summary["run_dir"],

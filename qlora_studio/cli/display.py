@@ -3,7 +3,7 @@
 import os
 import sys
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 
 _VARIABLES = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
@@ -18,6 +18,6 @@ def require_display() -> None:
     if not has_display():
         raise StudioError(
             "There is no display to open a window on.",
-            kind="no_display",
+            kind=FailureKind.NO_DISPLAY,
             advice="Every command works without one: see `qlora-studio --help`, or try `qlora-studio demo`.",
         )

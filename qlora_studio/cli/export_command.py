@@ -7,7 +7,7 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.cli.train_command import existing_run
-from qlora_studio.core.errors import ExitCode, StudioError
+from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.quantity import bytes_text, duration_text
 from qlora_studio.core.run.job import ExportJob, MergeJob, VerifyJob
 from qlora_studio.core.run.run_state import RunState
@@ -59,7 +59,7 @@ def merge_run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.base_model or arguments.adapter:
         return _merge_foreign(arguments, console)
     if not arguments.run_dir:
-        raise StudioError("Name a run's folder, or give --base-model and --adapter.", kind="usage")
+        raise StudioError("Name a run's folder, or give --base-model and --adapter.", kind=FailureKind.USAGE)
     return _export(arguments, ["safetensors"], console)
 
 
@@ -72,7 +72,9 @@ def verify_export(arguments: argparse.Namespace, console: Console) -> int:
     """Check an export, and say which of the checks it passed."""
     path = Path(arguments.path).expanduser()
     if not path.is_dir():
-        raise StudioError(f"There is no folder {path}.", kind="run_not_found", advice="Name the folder of an export.")
+        raise StudioError(
+            f"There is no folder {path}.", kind=FailureKind.RUN_NOT_FOUND, advice="Name the folder of an export."
+        )
     run_dir = str(existing_run(arguments.run_dir).path.resolve()) if arguments.run_dir else ""
     state = run_job(VerifyJob(path=str(path.resolve()), run_dir=run_dir, bases=arguments.bases), console)
     report = next((item.report for item in state.reports if item.kind == "verification"), {})
@@ -119,7 +121,7 @@ def _told(report: dict[str, Any], console: Console) -> int:
 
 def _merge_foreign(arguments: argparse.Namespace, console: Console) -> int:
     if not (arguments.base_model and arguments.adapter and arguments.out) or arguments.run_dir:
-        raise StudioError("Give --base-model, --adapter and --out together, and no run.", kind="usage")
+        raise StudioError("Give --base-model, --adapter and --out together, and no run.", kind=FailureKind.USAGE)
     source = _absolute(arguments.base_model) if Path(arguments.base_model).exists() else arguments.base_model
     job = MergeJob(
         base_model=source,

@@ -10,7 +10,7 @@ from types import FrameType
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.progress import Progress
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Command
 from qlora_studio.core.run.events import Event, Failed
 from qlora_studio.core.run.job import Job
@@ -47,7 +47,7 @@ class JobSession:
         if self.interrupted > 1:
             raise StudioError(
                 "The run was ended at once.",
-                kind="interrupted",
+                kind=FailureKind.INTERRUPTED,
                 advice=f"Resume it with: {resume_command(self.folder)}",
             )
         return state

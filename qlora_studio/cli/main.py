@@ -8,7 +8,7 @@ from importlib import import_module
 from qlora_studio import __version__
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.display import require_display
-from qlora_studio.core.errors import ExitCode, StudioError
+from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 
 OpenWindow = Callable[[bool], int]
 SelfTest = Callable[[bool], int]
@@ -46,7 +46,7 @@ def run(argv: Sequence[str], *, open_window: OpenWindow, self_test: SelfTest) ->
     except StudioError as error:
         return console.fail(error)
     except KeyboardInterrupt:
-        return console.fail(StudioError("Interrupted.", kind="interrupted"))
+        return console.fail(StudioError("Interrupted.", kind=FailureKind.INTERRUPTED))
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         return ExitCode.OK

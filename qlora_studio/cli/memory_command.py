@@ -7,7 +7,7 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.cli.run_source import add_run_source, run_config
-from qlora_studio.core.errors import ExitCode, InvalidRunConfig, Problem, StudioError
+from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.memory.estimate import Estimate, estimate_from_report
 from qlora_studio.core.memory.estimator import estimate, with_context
 from qlora_studio.core.memory.fit import Fit, FitVerdict, fit_to_gpu, judge, largest, memory_savings
@@ -89,7 +89,9 @@ def fit_run(arguments: argparse.Namespace, console: Console) -> int:
     card = _card(arguments.gpu)
     if card is None:
         raise StudioError(
-            "There is no NVIDIA card here to fit to.", kind="does_not_fit", advice='Name one, such as --gpu "RTX 4090".'
+            "There is no NVIDIA card here to fit to.",
+            kind=FailureKind.DOES_NOT_FIT,
+            advice='Name one, such as --gpu "RTX 4090".',
         )
     proposal = fit_to_gpu(config, shape, card[1])
     most = {knob: largest(knob, proposal.config, shape, card[1]) for knob in ("batch", "length", "rank")}
@@ -135,7 +137,7 @@ def _shape(source: str, revision: str) -> ModelShape:
         return known.shape
     shape = model_facts(location).shape
     if shape is None:
-        raise StudioError(f"The files of {source} do not say how the model is built.", kind="model_refused")
+        raise StudioError(f"The files of {source} do not say how the model is built.", kind=FailureKind.MODEL_REFUSED)
     return shape
 
 
@@ -143,7 +145,7 @@ def _traced(config: RunConfig, arguments: argparse.Namespace, console: Console) 
     state = run_job(EstimateJob(config=config, gpu=arguments.gpu or ""), console)
     found = [report.report for report in state.reports if report.kind == "estimate"]
     if not found:
-        raise StudioError("The worker told no estimate.", kind="error")
+        raise StudioError("The worker told no estimate.", kind=FailureKind.ERROR)
     return estimate_from_report(found[-1])
 
 
@@ -160,7 +162,7 @@ def _card(name: str | None) -> tuple[str, int] | None:
         if spec is None:
             names = ", ".join(gpu.name for gpu in GPUS)
             raise StudioError(
-                f"No single card is called {name!r}.", kind="invalid_config", advice=f"Known are: {names}."
+                f"No single card is called {name!r}.", kind=FailureKind.INVALID_CONFIG, advice=f"Known are: {names}."
             )
         return spec.name, spec.free_bytes
     sample = sample_gpu()

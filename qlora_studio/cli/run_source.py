@@ -7,7 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from qlora_studio.core.errors import InvalidRunConfig, Problem, StudioError
+from qlora_studio.core.errors import FailureKind, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.model.recommendation import with_recommendations
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_mapping
@@ -60,7 +60,7 @@ def run_config(arguments: argparse.Namespace) -> RunConfig:
 def _mapping(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """Return the settings to begin with, and the folder that paths in them may be relative to."""
     if arguments.run_file and arguments.preset:
-        raise StudioError("Give a run file or a preset, not both.", kind="invalid_config")
+        raise StudioError("Give a run file or a preset, not both.", kind=FailureKind.INVALID_CONFIG)
     if arguments.preset:
         return tomllib.loads(preset_text(arguments.preset)), Path.cwd()
     if not arguments.run_file:
@@ -76,7 +76,7 @@ def _mapping(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     except OSError as error:
         raise StudioError(
             f"The run file {path} cannot be read: {error.strerror}.",
-            kind="run_not_found",
+            kind=FailureKind.RUN_NOT_FOUND,
             advice="Name a run.toml, or leave it out and give --model and --data.",
         ) from error
 

@@ -8,7 +8,7 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import JobSession, error_of, resume_command
 from qlora_studio.cli.run_source import add_run_source, run_config
-from qlora_studio.core.errors import ExitCode, InvalidRunConfig, StudioError
+from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.quantity import duration_text
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.events import Event, StepDone
@@ -67,7 +67,7 @@ def resume_run(arguments: argparse.Namespace, console: Console) -> int:
     if folder.state().phase is Phase.FINISHED:
         raise StudioError(
             f"{folder.path.name} is complete: there is nothing left to train.",
-            kind="already_finished",
+            kind=FailureKind.ALREADY_FINISHED,
             advice="Export it, chat with it, or begin a new run with more epochs.",
         )
     initial_commands: list[Command] = [LowerRate()] if arguments.lower_rate else []
@@ -133,7 +133,7 @@ def existing_run(path: str) -> RunFolder:
     if not folder.config_path.is_file():
         raise StudioError(
             f"{path} is not a run: it has no run.toml.",
-            kind="run_not_found",
+            kind=FailureKind.RUN_NOT_FOUND,
             advice="`qlora-studio runs` lists the runs with their folders.",
         )
     return folder

@@ -6,7 +6,7 @@ from typing import Any
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
-from qlora_studio.core.errors import ExitCode, StudioError
+from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.job import UploadJob
 from qlora_studio.storage.runs.upload_files import check_repository, upload_files
@@ -34,7 +34,9 @@ def upload_export(arguments: argparse.Namespace, console: Console) -> int:
     """Say what goes where, then upload it."""
     path = Path(arguments.path).expanduser()
     if not path.is_dir():
-        raise StudioError(f"There is no folder {path}.", kind="run_not_found", advice="Name the folder of an export.")
+        raise StudioError(
+            f"There is no folder {path}.", kind=FailureKind.RUN_NOT_FOUND, advice="Name the folder of an export."
+        )
     check_repository(arguments.repo)
     files = upload_files(path)
     size, seen = bytes_text(sum(file.size for file in files)), "everybody" if arguments.public else "you alone"

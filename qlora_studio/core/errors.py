@@ -1,7 +1,7 @@
 """Errors as part of the product: what, where, and what to do, in words; and what the command's exit status says."""
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 
 @dataclass(frozen=True)
@@ -15,13 +15,111 @@ class Problem:
         return f"{self.field}: {self.message}" if self.field else self.message
 
 
+class ExitCode(IntEnum):
+    """Exit codes of `qlora-studio`, each with what it says; docs/COMMANDS.md shows the same table."""
+
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> "ExitCode":
+        """Make a member of its number and its sentence."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+    OK = 0, "Done"
+    ERROR = 1, "An error that has no code of its own"
+    USAGE = 2, "The command was written wrongly"
+    INVALID_CONFIG = 20, "A setting is wrong or missing"
+    MODEL_NOT_FOUND = 21, "The model is not there, or is refused"
+    DATA_NOT_FOUND = 22, "The dataset is not there"
+    NOT_WRITABLE = 23, "A folder cannot be written"
+    DATA_REFUSED = 24, "The dataset is refused"
+    RUN_NOT_FOUND = 25, "The folder is no run"
+    RUN_BUSY = 26, "Another worker is at work in the run's folder"
+    OUT_OF_MEMORY = 27, "Not enough memory"
+    DISK_FULL = 28, "The disk is full"
+    WORKER_DIED = 29, "The worker died"
+    DAMAGED = 30, "Something on the disk is damaged, or the base or dataset is not the one that the run began with"
+    NOT_VERIFIED = 31, "An export did not pass its verification"
+    DOES_NOT_FIT = 32, "The run does not fit the card"
+    NO_DISPLAY = 33, "There is no display for the window"
+    DOCTOR_FOUND_PROBLEMS = 34, "The doctor found something that keeps training from working"
+    HUB_REFUSED = 35, "The hub refused, was not reached, or nobody is logged in there"
+    INTERRUPTED = 130, "Interrupted; what was learned so far is saved unless it was ended at once"
+
+
+class FailureKind(StrEnum):
+    """What went wrong, as a stable word for programs: each with what it means and the exit code that goes with it.
+
+    A word of a later version, read from a run folder, is an `ERROR`.
+    """
+
+    exit_code: ExitCode
+    meaning: str
+
+    def __new__(cls, word: str, exit_code: ExitCode = ExitCode.ERROR, meaning: str = "") -> "FailureKind":
+        """Make a member of its word, exit code and sentence."""
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.exit_code = exit_code
+        member.meaning = meaning
+        return member
+
+    ERROR = "error", ExitCode.ERROR, "Something that nobody foresaw."
+    INTERNAL = "internal", ExitCode.ERROR, "A fault of the window's own; its work goes on."
+    USAGE = "usage", ExitCode.USAGE, "The command was written wrongly."
+    INVALID_CONFIG = "invalid_config", ExitCode.INVALID_CONFIG, "A setting is wrong or missing."
+    NEWER_VERSION = "newer_version", ExitCode.ERROR, "A newer QLoRA Studio wrote this."
+    MODEL_NOT_FOUND = "model_not_found", ExitCode.MODEL_NOT_FOUND, "The model is not there."
+    MODEL_REFUSED = "model_refused", ExitCode.MODEL_NOT_FOUND, "The model is one that is not opened or not supported."
+    DATA_NOT_FOUND = "data_not_found", ExitCode.DATA_NOT_FOUND, "The dataset is not there."
+    DATA_REFUSED = "data_refused", ExitCode.DATA_REFUSED, "The dataset cannot be read or trained."
+    DATA_CHOICE = "data_choice", ExitCode.DATA_REFUSED, "The dataset has several parts: one must be chosen."
+    NOT_READABLE = "not_readable", ExitCode.ERROR, "A file cannot be read."
+    NOT_WRITABLE = "not_writable", ExitCode.NOT_WRITABLE, "A folder cannot be written."
+    RUN_NOT_FOUND = "run_not_found", ExitCode.RUN_NOT_FOUND, "The folder is no run, or is gone."
+    RUN_BUSY = "run_busy", ExitCode.RUN_BUSY, "Another worker is at work in the folder."
+    ALREADY_FINISHED = "already_finished", ExitCode.ERROR, "The run is finished: there is nothing to resume."
+    OUT_OF_MEMORY = "out_of_memory", ExitCode.OUT_OF_MEMORY, "The card had not enough memory."
+    CARD_LOST = "card_lost", ExitCode.ERROR, "The card stopped answering."
+    NON_FINITE_LOSS = "non_finite_loss", ExitCode.ERROR, "The loss was no number any more."
+    DISK_FULL = "disk_full", ExitCode.DISK_FULL, "The disk is full, or will be."
+    WORKER_DIED = "worker_died", ExitCode.WORKER_DIED, "The worker ended without a word."
+    DAMAGED = "damaged", ExitCode.DAMAGED, "Something on the disk is not what was written there."
+    DAMAGED_CHECKPOINT = (
+        "damaged_checkpoint",
+        ExitCode.DAMAGED,
+        "A checkpoint reads back otherwise than it was written.",
+    )
+    FINGERPRINT_MISMATCH = (
+        "fingerprint_mismatch",
+        ExitCode.DAMAGED,
+        "The base or the dataset is not the one that the run began with.",
+    )
+    NOT_VERIFIED = "not_verified", ExitCode.NOT_VERIFIED, "An export is not proven to be right."
+    DOES_NOT_FIT = "does_not_fit", ExitCode.DOES_NOT_FIT, "The run does not fit the card."
+    HUB_LOGIN = "hub_login", ExitCode.HUB_REFUSED, "Nobody is logged in at the hub, or may not do this there."
+    HUB_REFUSED = "hub_refused", ExitCode.HUB_REFUSED, "The hub refused, or was not reached."
+    TOOL_MISSING = "tool_missing", ExitCode.ERROR, "A program that this needs is not installed."
+    TRACER_OUTDATED = "tracer_outdated", ExitCode.ERROR, "The memory tracer does not know this version of a library."
+    NO_DISPLAY = "no_display", ExitCode.NO_DISPLAY, "There is no display for the window."
+    INTERRUPTED = "interrupted", ExitCode.INTERRUPTED, "It was ended by the user."
+
+    @classmethod
+    def _missing_(cls, value: object) -> "FailureKind | None":
+        return cls.ERROR if isinstance(value, str) else None
+
+
 class StudioError(Exception):
     """An error that a person reads. `kind` is a stable word for programs; `advice` says what to do.
 
     `detail` is for the fold behind "details": a traceback, a library's own message.
     """
 
-    def __init__(self, message: str, *, kind: str = "error", advice: str = "", detail: str = "") -> None:
+    def __init__(
+        self, message: str, *, kind: FailureKind = FailureKind.ERROR, advice: str = "", detail: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.kind = kind
@@ -35,63 +133,7 @@ class InvalidRunConfig(StudioError):
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__(
             "\n".join(str(problem) for problem in problems),
-            kind="invalid_config",
+            kind=FailureKind.INVALID_CONFIG,
             advice="Correct the settings named here.",
         )
         self.problems = problems
-
-
-class ExitCode(IntEnum):
-    """Exit codes of `qlora-studio`."""
-
-    OK = 0
-    ERROR = 1
-    USAGE = 2
-    INVALID_CONFIG = 20
-    MODEL_NOT_FOUND = 21
-    DATA_NOT_FOUND = 22
-    NOT_WRITABLE = 23
-    DATA_REFUSED = 24
-    RUN_NOT_FOUND = 25
-    RUN_BUSY = 26
-    OUT_OF_MEMORY = 27
-    DISK_FULL = 28
-    WORKER_DIED = 29
-    DAMAGED = 30
-    NOT_VERIFIED = 31
-    DOES_NOT_FIT = 32
-    NO_DISPLAY = 33
-    DOCTOR_FOUND_PROBLEMS = 34
-    HUB_REFUSED = 35
-    INTERRUPTED = 130
-
-
-_BY_KIND = {
-    "usage": ExitCode.USAGE,
-    "invalid_config": ExitCode.INVALID_CONFIG,
-    "model_not_found": ExitCode.MODEL_NOT_FOUND,
-    "model_refused": ExitCode.MODEL_NOT_FOUND,
-    "data_not_found": ExitCode.DATA_NOT_FOUND,
-    "data_refused": ExitCode.DATA_REFUSED,
-    "data_choice": ExitCode.DATA_REFUSED,
-    "not_writable": ExitCode.NOT_WRITABLE,
-    "run_not_found": ExitCode.RUN_NOT_FOUND,
-    "run_busy": ExitCode.RUN_BUSY,
-    "out_of_memory": ExitCode.OUT_OF_MEMORY,
-    "disk_full": ExitCode.DISK_FULL,
-    "worker_died": ExitCode.WORKER_DIED,
-    "damaged": ExitCode.DAMAGED,
-    "damaged_checkpoint": ExitCode.DAMAGED,
-    "fingerprint_mismatch": ExitCode.DAMAGED,
-    "not_verified": ExitCode.NOT_VERIFIED,
-    "does_not_fit": ExitCode.DOES_NOT_FIT,
-    "hub_login": ExitCode.HUB_REFUSED,
-    "hub_refused": ExitCode.HUB_REFUSED,
-    "no_display": ExitCode.NO_DISPLAY,
-    "interrupted": ExitCode.INTERRUPTED,
-}
-
-
-def exit_code_for(kind: str) -> ExitCode:
-    """Return the exit code for the `kind` of a StudioError or of a Failed event."""
-    return _BY_KIND.get(kind, ExitCode.ERROR)

@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Reported, TerminalEvent, Warned, parse_event
 from qlora_studio.core.run.job import Job
@@ -33,7 +34,7 @@ def run_child(job: Job, jobs: Path, context: JobContext) -> tuple[TerminalEvent,
         process.wait()
     ending = next((event for event in reversed(events) if isinstance(event, Finished | Failed | Paused)), None)
     if ending is None:
-        ending = Failed(kind="worker_died", message=f"The process ended with {process.returncode}.")
+        ending = Failed(kind=FailureKind.WORKER_DIED, message=f"The process ended with {process.returncode}.")
     return ending, [event for event in events if isinstance(event, Reported)]
 
 

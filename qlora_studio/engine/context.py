@@ -7,7 +7,7 @@ from typing import Protocol
 
 import psutil
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate, Stop, parse_command
 from qlora_studio.core.run.events import Event, PhaseChanged, Progressed, Warned
 from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
@@ -128,7 +128,7 @@ class JobContext:
         if not self._events.is_in_place():
             raise StudioError(
                 f"The folder {self.folder.path} was removed or moved while its run was at work.",
-                kind="run_not_found",
+                kind=FailureKind.RUN_NOT_FOUND,
                 advice="Put it back where it was, then resume; or begin a new run.",
             )
 

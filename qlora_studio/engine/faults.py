@@ -9,6 +9,7 @@ import traceback
 import warnings
 from dataclasses import dataclass
 
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.events import Failed, Recovering
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
@@ -37,7 +38,7 @@ _CARD_LOST = re.compile(
 _DISK_FULL = re.compile(
     r"no space left on device|file too large|disk quota exceeded|PytorchStreamWriter failed writing", re.IGNORECASE
 )
-RECOVERABLE = ("out_of_memory", "card_lost")
+RECOVERABLE = (FailureKind.OUT_OF_MEMORY, FailureKind.CARD_LOST)
 _MOST_HALVINGS = 2
 _MOST_RESTARTS = 1
 
@@ -64,32 +65,33 @@ def failure_of(error: BaseException) -> Failed:
     return Failed(kind=kind, message=message, advice=advice, detail="".join(traceback.format_exception(error)))
 
 
-def _words(error: BaseException) -> tuple[str, str, str]:
+def _words(error: BaseException) -> tuple[FailureKind, str, str]:
     first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     if is_out_of_memory(error):
         return (
-            "out_of_memory",
+            FailureKind.OUT_OF_MEMORY,
             "There was not enough memory on the card.",
             "Take a smaller batch or max length (Fit to my GPU proposes one), or close other programs on the card.",
         )
     if is_card_lost(error):
         return (
-            "card_lost",
+            FailureKind.CARD_LOST,
             f"The graphics card stopped answering: {first_line}",
             "Resume from the last safe checkpoint. If it happens again, restart the computer and check heat and power.",
         )
     if is_disk_full(error):
-        return "disk_full", "The disk is full.", "Free some space, then press Resume: the last safe checkpoint is kept."
+        advice = "Free some space, then press Resume: the last safe checkpoint is kept."
+        return FailureKind.DISK_FULL, "The disk is full.", advice
     if isinstance(error, DamagedCheckpoint):
         return (
-            "damaged_checkpoint",
+            FailureKind.DAMAGED_CHECKPOINT,
             f"A checkpoint reads back otherwise than it was written: {first_line}.",
             "This drive or this computer's memory may be failing: check both. Earlier checkpoints are kept.",
         )
     if isinstance(error, PermissionError):
-        return "not_writable", f"No permission: {first_line}", "Choose a folder that you may write to."
+        return FailureKind.NOT_WRITABLE, f"No permission: {first_line}", "Choose a folder that you may write to."
     return (
-        "error",
+        FailureKind.ERROR,
         f"{type(error).__name__}: {first_line}",
         "The details and worker.log in the run's folder say more; a run can be resumed from its last safe checkpoint.",
     )
@@ -128,12 +130,12 @@ def recovery_from(failed: Failed, config: RunConfig, state: RunState) -> Recover
     """
     plan = batch_plan(config, state)
     before = sum(event.kind == failed.kind for event in state.recoveries)
-    if failed.kind == "out_of_memory" and before < _MOST_HALVINGS and plan.batch_size % 2 == 0:
+    if failed.kind == FailureKind.OUT_OF_MEMORY and before < _MOST_HALVINGS and plan.batch_size % 2 == 0:
         plan = plan.halved()
         message = (
             f"Out of memory: the batch is halved to {plan.batch_size}, accumulation doubled. The steps stay the same."
         )
-    elif failed.kind == "card_lost" and before < _MOST_RESTARTS:
+    elif failed.kind == FailureKind.CARD_LOST and before < _MOST_RESTARTS:
         message = "The card stopped answering: the run goes on from its last safe checkpoint."
     else:
         return None

@@ -11,7 +11,7 @@ from filelock import Timeout
 from wakepy import keep
 
 from qlora_studio import __version__
-from qlora_studio.core.errors import ExitCode, InvalidRunConfig, StudioError, exit_code_for
+from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.run.events import Failed, Finished, Recovering, Reported, TerminalEvent, WorkerStarted
 from qlora_studio.core.run.job import (
     ChatJob,
@@ -78,7 +78,7 @@ def _work_locked(folder: RunFolder) -> int:
         ending, code = _outcome(folder, context)
         recovering = _recovery(ending, folder) if isinstance(ending, Failed) else None
         context.emit(recovering or ending)
-        if isinstance(ending, Failed) and ending.kind == "card_lost" and not recovering:
+        if isinstance(ending, Failed) and ending.kind == FailureKind.CARD_LOST and not recovering:
             _leave_at_once(code)
         return _AGAIN if recovering else code
     finally:
@@ -105,11 +105,11 @@ def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int
     except StudioError as error:
         detail = error.detail or traceback.format_exc()
         failed = Failed(kind=error.kind, message=error.message, advice=error.advice, detail=detail)
-        return failed, exit_code_for(error.kind)
+        return failed, error.kind.exit_code
     except Exception as error:  # noqa: BLE001  the worker's entry: whatever it was, it becomes a Failed
         traceback.print_exc()
         failed = failure_of(error)
-        return failed, exit_code_for(failed.kind)
+        return failed, failed.kind.exit_code
 
 
 def _recovery(failed: Failed, folder: RunFolder) -> Recovering | None:
@@ -183,6 +183,6 @@ def preflight(job: Job, folder: RunFolder) -> None:
         if Path(path).is_absolute() and not Path(path).exists():
             raise StudioError(
                 f"There is no dataset at {path}.",
-                kind="data_not_found",
+                kind=FailureKind.DATA_NOT_FOUND,
                 advice="It may have been moved or renamed: choose it again.",
             )

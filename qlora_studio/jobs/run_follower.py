@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from qlora_studio.core.errors import ExitCode
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Recovering, WorkerStarted, parse_event
 from qlora_studio.jobs.worker_process import WorkerProcess
 from qlora_studio.storage.runs.message_log import MessageLogReader
@@ -18,10 +18,8 @@ _LOCK_SECONDS = 0.5  # between two looks at the lock, where no process tells whe
 _STARTUP_SECONDS = 10.0  # a worker that somebody else started takes its lock within this
 _CHUNK = 1 << 18  # bytes of one read: about a thousand events
 _LOG_TAIL = 8000  # bytes of worker.log that go into the details of a failure
-_KINDS: dict[int, str] = {
-    ExitCode.RUN_BUSY: "run_busy",
-    ExitCode.NOT_WRITABLE: "not_writable",
-    ExitCode.RUN_NOT_FOUND: "run_not_found",
+_KINDS: dict[int, FailureKind] = {
+    kind.exit_code: kind for kind in (FailureKind.RUN_BUSY, FailureKind.NOT_WRITABLE, FailureKind.RUN_NOT_FOUND)
 }
 
 
@@ -105,7 +103,7 @@ class RunFollower:
         code = self._process.poll() if self._process else None
         how = self._process.ending_text() if self._process else "the worker is gone and did not say how it ended"
         return Failed(
-            kind="worker_died" if code is None else _KINDS.get(code, "worker_died"),
+            kind=_KINDS.get(code, FailureKind.WORKER_DIED) if code is not None else FailureKind.WORKER_DIED,
             message=f"{how[0].upper()}{how[1:]}.",
             advice=BREAKDOWN_ADVICE,
             detail=log_tail(self._folder),

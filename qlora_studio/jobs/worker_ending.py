@@ -6,7 +6,7 @@ import time
 import psutil
 from filelock import Timeout
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import Failed
 from qlora_studio.jobs.run_follower import BREAKDOWN_ADVICE, log_tail
 from qlora_studio.storage.runs.message_log import MessageLogWriter
@@ -39,11 +39,15 @@ def acknowledge_breakdown(folder: RunFolder) -> None:
                 return
             at = f" at step {state.step:,}" if state.step else ""
             message = f"The run broke off{at}: its worker is gone and did not say how it ended."
-            failed = Failed(kind="worker_died", message=message, advice=BREAKDOWN_ADVICE, detail=log_tail(folder))
+            failed = Failed(
+                kind=FailureKind.WORKER_DIED, message=message, advice=BREAKDOWN_ADVICE, detail=log_tail(folder)
+            )
             with MessageLogWriter(folder.events_path) as log:
                 log.append(failed)
     except Timeout as error:
-        raise StudioError("A worker is at work in this run.", kind="run_busy", advice="Look at it first.") from error
+        raise StudioError(
+            "A worker is at work in this run.", kind=FailureKind.RUN_BUSY, advice="Look at it first."
+        ) from error
 
 
 def _family(folder: RunFolder, pid: int) -> list[psutil.Process]:

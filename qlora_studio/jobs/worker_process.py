@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from qlora_studio.core.errors import ExitCode, StudioError
+from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.run.commands import Command, Stop
 from qlora_studio.storage.runs.run_folder import RunFolder
 
@@ -101,7 +101,7 @@ def start_worker(
     if not wait_until_free(folder, _LOOK_SECONDS):
         raise StudioError(
             f"A worker is at work in {folder.path}.",
-            kind="run_busy",
+            kind=FailureKind.RUN_BUSY,
             advice="Watch that one, or stop it first.",
         )
     offset, commands_from = _size(folder.events_path), _size(folder.commands_path)
@@ -120,11 +120,11 @@ def start_worker(
                 creationflags=_creation_flags(),
             )
     except FileNotFoundError as error:
-        raise StudioError(f"There is no folder {folder.path}.", kind="run_not_found") from error
+        raise StudioError(f"There is no folder {folder.path}.", kind=FailureKind.RUN_NOT_FOUND) from error
     except OSError as error:
         raise StudioError(
             f"No worker can be started in {folder.path}: {error.strerror or error}.",
-            kind="not_writable",
+            kind=FailureKind.NOT_WRITABLE,
             advice="Choose another folder, or give yourself permission to write there.",
         ) from error
     return WorkerProcess(popen, folder, events_offset=offset)

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 
 MANIFEST = "manifest.json"
 
@@ -42,7 +42,7 @@ def not_writable(path: Path, error: OSError) -> StudioError:
     """Return the error of a folder that nothing can be written to, in words."""
     return StudioError(
         f"Cannot write to {path}: {error.strerror or error}.",
-        kind="not_writable",
+        kind=FailureKind.NOT_WRITABLE,
         advice="Choose another folder, or give yourself permission to write there.",
     )
 

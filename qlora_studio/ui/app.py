@@ -20,7 +20,7 @@ from PySide6.QtCore import QEvent, QObject, QTimer, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication, QWidget
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.kit.theme import apply_theme, chosen_theme
 from qlora_studio.ui.memory.panel import GpuPanel
@@ -208,7 +208,7 @@ class AppWindow(QObject):
         self.show_error(
             StudioError(
                 "Something went wrong in the window. Runs are not touched by it.",
-                kind="internal",
+                kind=FailureKind.INTERNAL,
                 advice="Please report this with the details.",
                 detail=detail,
             )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import Stop, parse_command
 from qlora_studio.core.run.events import (
     Failed,
@@ -55,12 +56,14 @@ def play(script: str, folder: RunFolder) -> int:
                 case "finish":
                     log.append(Finished())
                 case "fail":
-                    log.append(Failed(kind="data_refused", message="The dataset is refused."))
+                    log.append(Failed(kind=FailureKind.DATA_REFUSED, message="The dataset is refused."))
                 case "pause":
                     log.append(Paused(step=3, checkpoint="checkpoint-3"))
                 case "recover":
                     log.append(
-                        Recovering(kind="card_lost", message="Again.", step=1, batch_size=2, gradient_accumulation=8)
+                        Recovering(
+                            kind=FailureKind.CARD_LOST, message="Again.", step=1, batch_size=2, gradient_accumulation=8
+                        )
                     )
                 case "say":
                     print(value, flush=True)

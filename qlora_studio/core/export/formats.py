@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 
 Kind = Literal["safetensors", "adapter", "gguf", "ollama", "gguf_adapter"]
 
@@ -124,5 +124,7 @@ def all_formats() -> tuple[ExportFormat, ...]:
 def _unknown(text: str) -> StudioError:
     known = ", ".join(item.text for item in all_formats() if item.kind != "ollama")
     return StudioError(
-        f'"{text}" is no export format.', kind="invalid_config", advice=f"There are: {known}; and ollama with the same."
+        f'"{text}" is no export format.',
+        kind=FailureKind.INVALID_CONFIG,
+        advice=f"There are: {known}; and ollama with the same.",
     )

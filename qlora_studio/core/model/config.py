@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.family import Family, Flag
 
 _WRAPPERS = {"gemma3": "gemma3_text", "mistral3": "mistral", "llama4": "llama4_text", "qwen3_5": "qwen3_5_text"}
@@ -33,7 +33,7 @@ class ConfigReader:
         if value <= 0:
             raise StudioError(
                 f"The model's config.json does not say {key}, or says nonsense.",
-                kind="model_refused",
+                kind=FailureKind.MODEL_REFUSED,
                 advice="Choose a text-generating language model in the Hugging Face format.",
             )
         return value

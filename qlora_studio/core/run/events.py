@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.message import Message, parse_line
 
 
@@ -206,7 +207,7 @@ class Recovering(Message):
     """A fault that the run can get over: a new process goes on from the last safe checkpoint, with this batch size."""
 
     type: Literal["recovering"] = "recovering"
-    kind: str
+    kind: FailureKind
     message: str
     step: int
     batch_size: int
@@ -288,7 +289,7 @@ class Failed(Message):
     """Ends a session badly: what happened in one sentence, what to do, and the traceback for whoever asks for it."""
 
     type: Literal["failed"] = "failed"
-    kind: str
+    kind: FailureKind
     message: str
     advice: str = ""
     detail: str = ""

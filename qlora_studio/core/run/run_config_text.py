@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from qlora_studio.core.errors import InvalidRunConfig, Problem, StudioError
+from qlora_studio.core.errors import FailureKind, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.run.run_config import RUN_CONFIG_VERSION, SECTIONS, RunConfig, all_settings
 
 _WORDS = {
@@ -52,7 +52,7 @@ def from_mapping(data: dict[str, Any], overrides: Iterable[str] = ()) -> RunConf
     if isinstance(data.get("version", 1), int) and data.get("version", 1) > RUN_CONFIG_VERSION:
         raise StudioError(
             "This run was made by a newer QLoRA Studio.",
-            kind="newer_version",
+            kind=FailureKind.NEWER_VERSION,
             advice="Update QLoRA Studio to open it; nothing in it was touched.",
         )
     merged = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}

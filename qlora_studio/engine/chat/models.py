@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import torch
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.gguf.reading import load_gguf, load_gguf_tokenizer
@@ -99,7 +99,7 @@ def find_export(run: RunFolder, checkpoint: str, variant: str) -> Path:
     of = "final adapter" if wanted == "final" else f"checkpoint of step {wanted}"
     raise StudioError(
         f"This run has no {what} of its {of}.",
-        kind="model_not_found",
+        kind=FailureKind.MODEL_NOT_FOUND,
         advice=f"Export one first: qlora-studio export {run.path} --to {EXPORT_KINDS[variant][0]}",
     )
 

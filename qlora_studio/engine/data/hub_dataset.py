@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import DatasetSource
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.model.download_progress import progress_bar
@@ -130,4 +130,6 @@ class _Fetching:
         return Path(folder)
 
     def _refused(self, what: str, advice: str, detail: str = "") -> StudioError:
-        return StudioError(f"The dataset {self._name} {what}.", kind="data_not_found", advice=advice, detail=detail)
+        return StudioError(
+            f"The dataset {self._name} {what}.", kind=FailureKind.DATA_NOT_FOUND, advice=advice, detail=detail
+        )

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from qlora_studio.core.data.example import Example
 from qlora_studio.core.data.row_verdict import ReadRow
 from qlora_studio.core.data.split import Keys, RowPlan, first_of, plan_rows, repeated
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.row_files import VERDICTS, RowFile, VerdictFile, divide, labels_of
@@ -104,7 +104,7 @@ class Preparation:
             why = " All of them are in the training data, too." if both.any() else ""
             raise StudioError(
                 f"No row of {', '.join(data.names)} can be used for evaluation.{why}",
-                kind="data_refused",
+                kind=FailureKind.DATA_REFUSED,
                 advice="Choose another evaluation file.",
             )
 

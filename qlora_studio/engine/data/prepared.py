@@ -17,7 +17,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from qlora_studio import __version__
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import DatasetPrepared
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
@@ -114,7 +114,9 @@ def prepare(
     found = _opened(folder, config, opened)
     if found is None:
         raise StudioError(
-            "The prepared rows in the cache are damaged.", kind="damaged", advice=f"Delete {folder} and try again."
+            "The prepared rows in the cache are damaged.",
+            kind=FailureKind.DAMAGED,
+            advice=f"Delete {folder} and try again.",
         )
     return found
 
@@ -199,7 +201,7 @@ def _packed(data: PreparedData, config: RunConfig) -> PreparedData:
 
 
 def _refused(message: str, advice: str) -> StudioError:
-    return StudioError(message, kind="data_refused", advice=advice)
+    return StudioError(message, kind=FailureKind.DATA_REFUSED, advice=advice)
 
 
 def store_path() -> Path:

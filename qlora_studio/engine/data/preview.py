@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.data.report import Neighbour, Part, RowPack, RowPreview, RowsReport, TokenPiece
 from qlora_studio.core.data.row_verdict import ReadRow
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import ShowRows
 from qlora_studio.core.run.events import Reported
 from qlora_studio.core.run.run_config import RunConfig
@@ -228,4 +228,4 @@ def _changed(config: RunConfig, path: str, value: object) -> RunConfig:
     try:
         return config.with_value(path, value)
     except (ValueError, KeyError) as error:
-        raise StudioError(f"{path} cannot be {value!r}.", kind="invalid_config", detail=str(error)) from error
+        raise StudioError(f"{path} cannot be {value!r}.", kind=FailureKind.INVALID_CONFIG, detail=str(error)) from error

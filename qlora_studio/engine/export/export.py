@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.disk_need import export_bytes, export_name
 from qlora_studio.core.export.formats import ExportFormat, parse_format
 from qlora_studio.core.export.model_card import public_name
@@ -103,7 +103,9 @@ def _place(source: ExportSource, shape: ExportFormat, out_dir: str, *, alone: bo
         return chosen if alone else chosen / shape.folder_name
     exports = source.run.exports_path
     if exports.is_symlink():
-        raise StudioError(f"{exports} is a link.", kind="not_writable", advice="Name the folder to export to instead.")
+        raise StudioError(
+            f"{exports} is a link.", kind=FailureKind.NOT_WRITABLE, advice="Name the folder to export to instead."
+        )
     stem = shape.folder_name if source.weights == "original" else f"{shape.folder_name}-{source.weights}"
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 10_000))
     return next(exports / name for name in names if not (exports / name).exists())

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.context import JobContext
 from qlora_studio.storage.runs.upload_files import UploadFile, upload_files
 
@@ -57,7 +57,7 @@ def _require_login(api: Any) -> None:
     if get_token() is None:
         raise StudioError(
             "You are not logged in to the hub.",
-            kind="hub_login",
+            kind=FailureKind.HUB_LOGIN,
             advice="Run `hf auth login` in a terminal, once: the token stays in the hub's own store.",
         )
 
@@ -74,7 +74,7 @@ def _open_repository(api: Any, repository: str, *, private: bool) -> None:
     if private and not found.private:
         raise StudioError(
             f"Everybody can see {repository}, and the upload was to be private.",
-            kind="hub_refused",
+            kind=FailureKind.HUB_REFUSED,
             advice="Choose another name, or upload it publicly.",
         )
 
@@ -97,7 +97,7 @@ def _errors_in_words(repository: str) -> Iterator[None]:
         words = str(error).strip().splitlines()
         raise StudioError(
             f"The hub does not take this: {words[0] if words else 'it did not say why'}",
-            kind="hub_refused",
+            kind=FailureKind.HUB_REFUSED,
             detail=str(error),
         ) from error
     except (broken, OSError, RuntimeError) as error:
@@ -108,24 +108,24 @@ def _refused(repository: str, status: int, detail: str) -> StudioError:
     if status == 401:
         return StudioError(
             "The hub does not know the stored token.",
-            kind="hub_login",
+            kind=FailureKind.HUB_LOGIN,
             advice="Run `hf auth login` again.",
             detail=detail,
         )
     if status in (403, 404):
         return StudioError(
             f"Your token may not write to {repository}.",
-            kind="hub_refused",
+            kind=FailureKind.HUB_REFUSED,
             advice="Check the owner's name, and that the token has permission to write.",
             detail=detail,
         )
-    return StudioError(f"The hub refused the upload ({status}).", kind="hub_refused", detail=detail)
+    return StudioError(f"The hub refused the upload ({status}).", kind=FailureKind.HUB_REFUSED, detail=detail)
 
 
 def _not_reached(message: str, detail: str) -> StudioError:
     return StudioError(
         message,
-        kind="hub_refused",
+        kind=FailureKind.HUB_REFUSED,
         advice="Check the connection, and upload again: files that arrived are not sent twice.",
         detail=detail,
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.gguf.family import arranged, family_of
 from qlora_studio.engine.merge.adapter_change import LowRank
 from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter
@@ -69,6 +69,6 @@ def _scaled(update: LowRank, alpha: float) -> torch.Tensor:
 def _refused(why: str) -> StudioError:
     return StudioError(
         f"This adapter cannot be written as a GGUF. {why}",
-        kind="model_refused",
+        kind=FailureKind.MODEL_REFUSED,
         advice="Export the merged model as a GGUF instead.",
     )

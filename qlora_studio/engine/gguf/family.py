@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 
 Tensors = dict[str, torch.Tensor]
 
@@ -170,6 +170,6 @@ _FAMILIES = {
 def _refused(why: str) -> StudioError:
     return StudioError(
         f"This model cannot be written as a GGUF here. {why}",
-        kind="model_refused",
+        kind=FailureKind.MODEL_REFUSED,
         advice="Export as safetensors, and convert with llama.cpp's own script.",
     )

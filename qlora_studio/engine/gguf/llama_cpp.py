@@ -9,7 +9,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.context import JobContext
 
 FOLDER_VARIABLE = "QLORA_STUDIO_LLAMA_CPP"
@@ -53,7 +53,7 @@ def require_quantizer(precision: str) -> list[str]:
     if command is None:
         raise StudioError(
             f"{precision} needs the program llama-quantize of llama.cpp, and it was not found.",
-            kind="tool_missing",
+            kind=FailureKind.TOOL_MISSING,
             advice=f"Install llama.cpp, or name its folder in {FOLDER_VARIABLE}. q8_0 needs no program.",
         )
     return command
@@ -82,7 +82,7 @@ def quantize(source: Path, out: Path, precision: str, context: JobContext) -> No
     if process.returncode != 0 or not out.is_file():
         raise StudioError(
             f"llama-quantize ended with {process.returncode}.",
-            kind="error",
+            kind=FailureKind.ERROR,
             advice="The details hold its own words; q8_0 needs no such program.",
             detail=text[-4000:],
         )

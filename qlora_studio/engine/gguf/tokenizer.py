@@ -6,7 +6,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.gguf.pre_tokenizers import pre_tokenizer_name
 from qlora_studio.engine.gguf.sentencepiece_scores import piece_scores
 
@@ -137,6 +137,6 @@ def _special_tokens(tokenizer: Any, folder: Path) -> dict[str, int]:
 def _refused(why: str) -> StudioError:
     return StudioError(
         f"This model's tokenizer cannot be written into a GGUF. {why}",
-        kind="model_refused",
+        kind=FailureKind.MODEL_REFUSED,
         advice="Export as safetensors, and convert with llama.cpp's own script.",
     )

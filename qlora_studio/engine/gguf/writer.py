@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.formats import PRECISIONS
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.gguf.family import Family, add_numbers, arranged, family_of, reordered_heads
@@ -116,7 +116,7 @@ class _Writer:
             if name is None or name in found:
                 raise StudioError(
                     f"{tensor.name} has no place in a GGUF of this family.",
-                    kind="model_refused",
+                    kind=FailureKind.MODEL_REFUSED,
                     advice="Export as safetensors, and convert with llama.cpp's own script.",
                 )
             found[name] = tensor
@@ -162,7 +162,7 @@ def _encoded(name: str, block: torch.Tensor, kind: Any) -> bytes | memoryview:
     if not bool(torch.isfinite(cast).all()):
         raise StudioError(
             f"{name} holds numbers that do not fit into {kind.name.lower()}.",
-            kind="damaged",
+            kind=FailureKind.DAMAGED,
             advice="Choose bf16 or q8_0.",
         )
     return memoryview(cast.reshape(-1).view(torch.uint8).numpy())

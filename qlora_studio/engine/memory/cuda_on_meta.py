@@ -13,7 +13,7 @@ from unittest import mock
 import torch
 from torch.nn import functional as F  # noqa: N812  its usual name
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.engine.memory.cuda_kernels import HalfSoftmax, attention_kernel
 
@@ -53,7 +53,7 @@ class PatchPoint:
         library = self.module.split(".")[0]
         return TracerOutdated(
             f"Memory cannot be traced with {library} {_version(library)}: {self.path} {why}.",
-            kind="tracer_outdated",
+            kind=FailureKind.TRACER_OUTDATED,
             advice="The instant estimate still holds. Install the versions that this program was released with.",
             detail=self.path,
         )

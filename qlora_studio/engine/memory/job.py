@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.memory.estimate import Estimate, make_components, make_phases
 from qlora_studio.core.memory.estimator import USUAL_CONTEXT_BYTES, notes
 from qlora_studio.core.memory.gpu_catalogue import find_gpu
@@ -31,7 +31,7 @@ def run(job: EstimateJob, context: JobContext) -> Finished:
     if job.gpu and find_gpu(job.gpu) is None:
         raise StudioError(
             f"No graphics card {job.gpu!r} is in the catalogue.",
-            kind="invalid_config",
+            kind=FailureKind.INVALID_CONFIG,
             advice="Use a name such as 'RTX 4090' or 'A100 80 GB'.",
         )
 
@@ -69,7 +69,7 @@ def model_config(source: str, revision: str = "") -> dict[str, Any]:
             return known.config
         raise StudioError(
             f"{source} is neither on this machine nor in the catalogue, so its shape is not known.",
-            kind="model_not_found",
+            kind=FailureKind.MODEL_NOT_FOUND,
             advice="Download the model first.",
         )
     path = Path(location.path)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.merge.adapter_change import AdapterTensor, Change, LowRank
 from qlora_studio.engine.merge.safetensors_file import WeightsFolder
 
@@ -98,7 +98,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise StudioError(
             f"{folder} is not an adapter: it has no readable {ADAPTER_CONFIG}.",
-            kind="model_not_found",
+            kind=FailureKind.MODEL_NOT_FOUND,
             advice="Name the folder that holds adapter_config.json and adapter_model.safetensors.",
         ) from error
     if config.get("peft_type") != "LORA":
@@ -125,7 +125,9 @@ def scaling(config: dict[str, Any], module: str, rank: int) -> float:
 def refused(why: str) -> StudioError:
     """Return the error for an adapter that is no plain update of its base's weights."""
     return StudioError(
-        f"This adapter cannot be merged. {why}", kind="model_refused", advice="Use it as an adapter, unmerged."
+        f"This adapter cannot be merged. {why}",
+        kind=FailureKind.MODEL_REFUSED,
+        advice="Use it as an adapter, unmerged.",
     )
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import torch
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.runs.export_folder import safe_name
 
 INDEX = "model.safetensors.index.json"
@@ -133,7 +133,7 @@ def read_header(path: Path) -> SafetensorsFile:
     if unknown := {tensor.dtype for tensor in tensors} - set(DTYPES):
         raise StudioError(
             f"{path.name} holds weights of type {', '.join(sorted(unknown))}.",
-            kind="model_refused",
+            kind=FailureKind.MODEL_REFUSED,
             advice="Take the model in 16 bit: compressed weights can be neither trained nor merged here.",
         )
     return SafetensorsFile(path, start + raw, tuple(tensors), {str(k): str(v) for k, v in metadata.items()})
@@ -170,7 +170,7 @@ def _weights_files(folder: Path) -> list[Path]:
     if not files:
         raise StudioError(
             f"{folder} holds no safetensors weights.",
-            kind="model_not_found",
+            kind=FailureKind.MODEL_NOT_FOUND,
             advice="Name a folder with config.json and .safetensors files.",
         )
     return files
@@ -178,5 +178,7 @@ def _weights_files(folder: Path) -> list[Path]:
 
 def _damaged(path: Path, why: str) -> StudioError:
     return StudioError(
-        f"{path.name} is damaged or incomplete: {why}.", kind="damaged", advice="Download or copy the model again."
+        f"{path.name} is damaged or incomplete: {why}.",
+        kind=FailureKind.DAMAGED,
+        advice="Download or copy the model again.",
     )

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.merge.adapter_change import Change, OpenedChange
 from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter, refused
 from qlora_studio.engine.merge.safetensors_file import CODES, DTYPES, SafetensorsFile, StoredTensor, WeightsFolder
@@ -218,7 +218,7 @@ def _base_config(folder: Path) -> dict[str, Any]:
     if config.get("quantization_config"):
         raise StudioError(
             "The base is quantized; a merge into such weights destroys them.",
-            kind="model_refused",
+            kind=FailureKind.MODEL_REFUSED,
             advice="Merge into the original 16-bit weights.",
         )
     return config
@@ -258,7 +258,7 @@ def _finished(tensor: MergedTensor, change: OpenedChange | None, block: torch.Te
     if (change is not None or dtype != block.dtype) and not _is_finite(merged):
         raise StudioError(
             f"{tensor.name} would hold numbers that are not finite.",
-            kind="damaged",
+            kind=FailureKind.DAMAGED,
             advice="The adapter is broken (a NaN in training?), or the weights do not fit into fp16: choose bf16.",
         )
     return merged.contiguous()
@@ -272,6 +272,6 @@ def _is_finite(block: torch.Tensor) -> bool:
 def _mismatch(why: str) -> StudioError:
     return StudioError(
         f"The adapter was not trained on this base. {why}",
-        kind="fingerprint_mismatch",
+        kind=FailureKind.FINGERPRINT_MISMATCH,
         advice="Choose the base model that the adapter was trained on.",
     )

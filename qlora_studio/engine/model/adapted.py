@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_config import RunConfig
@@ -43,7 +43,7 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise StudioError(
             f"The model in {folder.name} cannot be loaded.",
-            kind="model_refused",
+            kind=FailureKind.MODEL_REFUSED,
             advice="The folder may be incomplete or damaged: download or copy it again.",
             detail=str(error),
         ) from error
@@ -101,7 +101,7 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
     except ValueError as error:
         raise StudioError(
             f"The adapters cannot be attached to {names}.",
-            kind="invalid_config",
+            kind=FailureKind.INVALID_CONFIG,
             advice="Set the target modules to auto, or to names of linear layers of this model.",
             detail=str(error),
         ) from error

@@ -8,7 +8,7 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import ChangeAccepted
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
@@ -81,14 +81,14 @@ def adapter_folder(run: RunFolder, checkpoint: str) -> Path:
     if path is None or not path.is_dir():
         raise StudioError(
             f"This run has no {checkpoint} adapter.",
-            kind="run_not_found",
+            kind=FailureKind.RUN_NOT_FOUND,
             advice="Train it first, or name another checkpoint.",
         )
     try:
         return verify(path).path
     except DamagedCheckpoint as error:
         raise StudioError(
-            f"{error}.", kind="damaged", advice="Use another checkpoint: best, last or a step."
+            f"{error}.", kind=FailureKind.DAMAGED, advice="Use another checkpoint: best, last or a step."
         ) from error
 
 
@@ -113,7 +113,7 @@ def check_base(
     elif changed:
         raise StudioError(
             f"The base model is not the one that this adapter was trained on: {changed[0]}.",
-            kind="fingerprint_mismatch",
+            kind=FailureKind.FINGERPRINT_MISMATCH,
             advice="Put the original base model back. To go on all the same is possible, and is recorded.",
             detail="\n".join(changed),
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.context import JobContext
 from qlora_studio.storage.durable import sha256_of, sync_folder, write_manifest
 from qlora_studio.storage.models.location import ModelLocation, locate_model
@@ -48,7 +48,7 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudioError(
             f"The tokenizer of {folder} cannot be loaded.",
-            kind="model_refused",
+            kind=FailureKind.MODEL_REFUSED,
             advice="The folder needs a tokenizer.json (or tokenizer.model) and tokenizer_config.json.",
             detail=str(error),
         ) from error
@@ -102,12 +102,12 @@ def download(source: str, revision: str, context: JobContext | None, *, weights:
 
 
 def _download_error(source: str, what: str, advice: str, detail: str = "") -> StudioError:
-    return StudioError(f"The model {source} {what}.", kind="model_not_found", advice=advice, detail=detail)
+    return StudioError(f"The model {source} {what}.", kind=FailureKind.MODEL_NOT_FOUND, advice=advice, detail=detail)
 
 
 def _path_of(location: ModelLocation) -> Path:
     if location.path is None:
-        raise StudioError(f"{location.source} is not on this computer.", kind="model_not_found")
+        raise StudioError(f"{location.source} is not on this computer.", kind=FailureKind.MODEL_NOT_FOUND)
     return location.path
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import IO, Any
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 
 BATCH_SECONDS = 30.0
 ROW_SECONDS = 5.0
@@ -106,7 +106,7 @@ class TemplateSandbox:
             child.close()
             raise StudioError(
                 "The chat template of this model cannot be used.",
-                kind="model_refused",
+                kind=FailureKind.MODEL_REFUSED,
                 advice="Correct the model's chat_template, or choose another model.",
                 detail=reply["error"] if reply else "It could not be compiled within the limits of time and memory.",
             )
@@ -168,6 +168,6 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 def _endless() -> StudioError:
     return StudioError(
         "The chat template of this model does not come to an end.",
-        kind="model_refused",
+        kind=FailureKind.MODEL_REFUSED,
         advice="Correct the model's chat_template, or choose another model.",
     )

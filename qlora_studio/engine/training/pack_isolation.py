@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 
 _ROWS = (5, 7, 4)  # tokens
 _ROUNDING = 0.004  # of the outputs: half a unit in the last place of bfloat16
@@ -19,7 +19,7 @@ def require_isolation(model: Any) -> None:
     if not _keeps_apart(model):
         raise StudioError(
             "This model does not keep the rows of a pack apart: each would be trained with the text of its neighbours.",
-            kind="invalid_config",
+            kind=FailureKind.INVALID_CONFIG,
             advice="Turn packing off (training.packing = false).",
         )
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.events import ChangeAccepted, RateLowered
 from qlora_studio.core.run.run_config import RunConfig
@@ -62,7 +62,7 @@ def _accept_or_refuse(
     if not any(isinstance(command, AcceptChanges) for command in initial_commands):
         raise StudioError(
             f"The {name} is not what this run began with: {changes[0]}.",
-            kind="fingerprint_mismatch",
+            kind=FailureKind.FINGERPRINT_MISMATCH,
             advice="Put the original back, or start a new run. To go on all the same is possible, and is recorded.",
             detail="\n".join(changes),
         )

@@ -10,7 +10,7 @@ import torch
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import Evaluated, StepDone
 from qlora_studio.core.run.memory_spill import SpillWatch, StepMemory
 from qlora_studio.engine import fault_injection
@@ -268,7 +268,7 @@ def _non_finite(step: int, rows: list[int]) -> NonFiniteLoss:
     named = ", ".join(str(row + 1) for row in sorted(set(rows))[:20])
     return NonFiniteLoss(
         f"At step {step} the loss became infinite or not a number. No optimizer step was taken with it.",
-        kind="non_finite_loss",
+        kind=FailureKind.NON_FINITE_LOSS,
         advice="Resume from the last safe checkpoint with a lower learning rate (half is a good start), and look at "
         f"these rows of the dataset: {named or 'not known'}.",
     )

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.datasets.files import DatasetFile
 from qlora_studio.storage.datasets.record import RAW_LIMIT, Record
 from qlora_studio.storage.datasets.stream import Meter
@@ -27,7 +27,7 @@ def arrow_records(file: DatasetFile, meter: Meter, *, with_raw: bool = True) -> 
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         raise StudioError(
             f"{file.path.name} is damaged, or of a kind that cannot be read, after row {number}.",
-            kind="data_refused",
+            kind=FailureKind.DATA_REFUSED,
             advice="Copy or download it again.",
             detail=str(error),
         ) from error
@@ -39,7 +39,7 @@ def _check_names(file: DatasetFile, names: list[str]) -> None:
     if twice is not None:
         raise StudioError(
             f"{file.path.name} has two columns '{twice[:40]}'.",
-            kind="data_refused",
+            kind=FailureKind.DATA_REFUSED,
             advice="Rename one of them, and save it again.",
         )
 

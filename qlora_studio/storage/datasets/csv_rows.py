@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.datasets.line_rows import lines
 from qlora_studio.storage.datasets.record import RAW_LIMIT, ROW_LIMIT, Record, too_long
 from qlora_studio.storage.datasets.stream import DatasetStream
@@ -136,6 +136,6 @@ def _words(error: csv.Error) -> str:
 def _bad_header(stream: DatasetStream, fault: str) -> StudioError:
     return StudioError(
         f"The header of {stream.file.path.name} cannot be read: {fault}.",
-        kind="data_refused",
+        kind=FailureKind.DATA_REFUSED,
         advice="The first line must name the columns, each once.",
     )

@@ -4,7 +4,7 @@ import codecs
 import re
 from collections.abc import Iterator
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import ENCODING_NAMES
 
 _CONTEXT = 24
@@ -100,7 +100,9 @@ def _refuse_utf16(head: bytes, file_name: str) -> None:
     """Raise StudioError where the beginning is UTF-16 or UTF-32, by its BOM or by every other byte being zero."""
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         raise StudioError(
-            f"{file_name} is UTF-32, not UTF-8.", kind="data_refused", advice="Save it as UTF-8 and read it again."
+            f"{file_name} is UTF-32, not UTF-8.",
+            kind=FailureKind.DATA_REFUSED,
+            advice="Save it as UTF-8 and read it again.",
         )
     has_bom = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     if not has_bom and head.count(b"\x00") * 4 < max(4, len(head)):
@@ -109,6 +111,6 @@ def _refuse_utf16(head: bytes, file_name: str) -> None:
     reading = preview(head[2 if has_bom else 0 :][:120], "utf-16-be" if big else "utf-16-le")
     raise StudioError(
         f"{file_name} is not UTF-8 from its first byte on. As UTF-16 it reads: {reading}",
-        kind="data_refused",
+        kind=FailureKind.DATA_REFUSED,
         advice="If that is right, set the text encoding (data.encoding) to utf-16; else save the file as UTF-8.",
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import DatasetSource
 from qlora_studio.storage.datasets.layout import DEFAULT, Layout, chosen, declared_configs, layout_of
 
@@ -233,8 +233,8 @@ def cannot_read(path: Path, error: OSError) -> StudioError:
 
 
 def _refused(message: str, advice: str) -> StudioError:
-    return StudioError(message, kind="data_refused", advice=advice)
+    return StudioError(message, kind=FailureKind.DATA_REFUSED, advice=advice)
 
 
 def _not_found(message: str, advice: str) -> StudioError:
-    return StudioError(message, kind="data_not_found", advice=advice)
+    return StudioError(message, kind=FailureKind.DATA_NOT_FOUND, advice=advice)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import DatasetSource
 
 Layout = dict[str, dict[str, tuple[str, ...]]]  # subset: split: names, relative and with slashes
@@ -39,7 +39,7 @@ class DatasetChoice(StudioError):
     """
 
     def __init__(self, message: str, advice: str, subsets: Mapping[str, tuple[str, ...]], path: str) -> None:
-        super().__init__(message, kind="data_choice", advice=advice)
+        super().__init__(message, kind=FailureKind.DATA_CHOICE, advice=advice)
         self.subsets, self.path = dict(subsets), path
 
 

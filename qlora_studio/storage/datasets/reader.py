@@ -18,7 +18,7 @@ from qlora_studio.core.data.formats import (
     unknown_reason,
 )
 from qlora_studio.core.data.row_verdict import ReadRow, RowRefused, RowVerdict
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import DatasetSource
 from qlora_studio.storage.datasets.encoding import TextEncoding, readings
 from qlora_studio.storage.datasets.files import DatasetFile, LocatedDataset, locate_dataset
@@ -218,7 +218,7 @@ def _forced_format(data: DatasetSource) -> str | None:
     if unknown is not None:
         raise StudioError(
             f"The columns name a part that there is not: {unknown}.",
-            kind="data_refused",
+            kind=FailureKind.DATA_REFUSED,
             advice=f"The parts are {', '.join(MAPPING_KEYS)}.",
         )
     if data.format != "auto":
@@ -229,7 +229,7 @@ def _forced_format(data: DatasetSource) -> str | None:
     if form == UNKNOWN:
         raise StudioError(
             "The columns name only half of a pair.",
-            kind="data_refused",
+            kind=FailureKind.DATA_REFUSED,
             advice="Choose a column for the prompt and one for the completion, or one for the text.",
         )
     return form

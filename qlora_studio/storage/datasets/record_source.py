@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.datasets.array_rows import array_records
 from qlora_studio.storage.datasets.arrow_rows import arrow_records
 from qlora_studio.storage.datasets.csv_rows import csv_records
@@ -55,7 +55,7 @@ def _is_array(file: DatasetFile, encoding: str) -> bool:
     if file.container == "json" and first.startswith("{") and rest and not first.endswith("}"):
         raise StudioError(
             f"{file.path.name} is one JSON object, not a list of rows.",
-            kind="data_refused",
+            kind=FailureKind.DATA_REFUSED,
             advice="Save the rows as an array, [ … ], or as JSON Lines: an object per line.",
         )
     return False

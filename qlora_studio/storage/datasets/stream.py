@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import BinaryIO
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.datasets.encoding import TextEncoding
 from qlora_studio.storage.datasets.files import DatasetFile, cannot_read
 
@@ -37,7 +37,7 @@ class Meter:
             self._told = self._done
             self._progress(self._done, self._total)
         if self._cancelled is not None and self._cancelled():
-            raise StudioError("Reading the dataset was cancelled.", kind="interrupted")
+            raise StudioError("Reading the dataset was cancelled.", kind=FailureKind.INTERRUPTED)
 
 
 class DatasetStream:
@@ -129,7 +129,7 @@ class DatasetStream:
     def _damaged(self, detail: str) -> StudioError:
         return StudioError(
             f"The compressed file {self.file.path.name} is damaged: {detail}.",
-            kind="data_refused",
+            kind=FailureKind.DATA_REFUSED,
             advice="Copy or download it again.",
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.models.safetensors_header import TensorEntry, read_safetensors_header
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -20,7 +20,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise StudioError(
             f"{folder} is no model folder: it has no config.json.",
-            kind="model_not_found",
+            kind=FailureKind.MODEL_NOT_FOUND,
             advice="Choose the folder that holds config.json and the .safetensors files.",
         ) from error
     except (ValueError, OSError) as error:
@@ -37,11 +37,15 @@ def refuse_foreign_code(config: Mapping[str, Any], name: str) -> None:
     parts = [config, *(value for value in config.values() if isinstance(value, Mapping))]
     for part in parts:
         if part.get("auto_map"):
-            raise StudioError(f"{name} is refused: it brings Python code of its own.", kind="model_refused", advice=own)
+            raise StudioError(
+                f"{name} is refused: it brings Python code of its own.", kind=FailureKind.MODEL_REFUSED, advice=own
+            )
         for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
             if "/" in str(part.get(key) or ""):
                 raise StudioError(
-                    f"{name} is refused: its attention would be downloaded as code.", kind="model_refused", advice=own
+                    f"{name} is refused: its attention would be downloaded as code.",
+                    kind=FailureKind.MODEL_REFUSED,
+                    advice=own,
                 )
 
 
@@ -101,7 +105,7 @@ def _indexed_files(folder: Path, index: Path) -> list[Path]:
             f"{folder.name} is incomplete: {missing[0]} and {len(missing) - 1} more are missing."
             if len(missing) > 1
             else f"{folder.name} is incomplete: {missing[0]} is missing.",
-            kind="model_refused",
+            kind=FailureKind.MODEL_REFUSED,
             advice="Download the model again; it continues where it stopped.",
         )
     return files
@@ -116,7 +120,7 @@ def _without_safetensors(folder: Path) -> StudioError:
         )
     return StudioError(
         f"{folder.name} has no weights: no .safetensors file is in it.",
-        kind="model_not_found",
+        kind=FailureKind.MODEL_NOT_FOUND,
         advice="Choose the folder that holds config.json and the .safetensors files.",
     )
 
@@ -130,4 +134,4 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _refused(folder: Path, why: str, advice: str) -> StudioError:
-    return StudioError(f"{folder.name} is refused: {why}.", kind="model_refused", advice=advice)
+    return StudioError(f"{folder.name} is refused: {why}.", kind=FailureKind.MODEL_REFUSED, advice=advice)

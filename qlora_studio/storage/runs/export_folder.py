@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.durable import MANIFEST, sha256_of, sync_file, sync_folder, umask
 
 # Written beside a finished export later, by the verification; the manifest knows nothing of them.
@@ -64,7 +64,7 @@ def safe_name(name: str) -> str:
     if not _NAME.fullmatch(name) or name.endswith("."):
         raise StudioError(
             f'"{name}" cannot be the name of an export.',
-            kind="not_writable",
+            kind=FailureKind.NOT_WRITABLE,
             advice="Use letters, digits, dots, dashes and underscores, beginning with a letter or digit.",
         )
     return name
@@ -75,7 +75,9 @@ def require_free_place(final: Path) -> None:
     safe_name(final.name)
     if os.path.lexists(final):
         raise StudioError(
-            f"{final} exists already.", kind="not_writable", advice="Choose another name, or remove the old one first."
+            f"{final} exists already.",
+            kind=FailureKind.NOT_WRITABLE,
+            advice="Choose another name, or remove the old one first.",
         )
 
 
@@ -96,7 +98,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StudioError(
             f"{folder} is not a finished export: it has no readable manifest.json.",
-            kind="damaged",
+            kind=FailureKind.DAMAGED,
             advice="Export again.",
         ) from error
     return dict(manifest)
@@ -146,13 +148,13 @@ def _in_words(final: Path, error: OSError) -> StudioError:
     if error.errno in _NO_SPACE or "No space left" in str(error):
         return StudioError(
             f"The disk became full while {final.name} was written.",
-            kind="disk_full",
+            kind=FailureKind.DISK_FULL,
             advice="Free some space and export again. Nothing half-made was left.",
             detail=str(error),
         )
     return StudioError(
         f"Cannot write {final}: {error.strerror or error}.",
-        kind="not_writable",
+        kind=FailureKind.NOT_WRITABLE,
         advice="Choose another folder, or give yourself permission to write there.",
         detail=str(error),
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Command
 from qlora_studio.core.run.events import Event, parse_event
 from qlora_studio.core.run.job import Job, TrainJob, parse_job
@@ -49,7 +49,7 @@ class RunFolder:
         except FileNotFoundError as error:
             raise StudioError(
                 f"{self.path} is not a run: it has no run.toml.",
-                kind="run_not_found",
+                kind=FailureKind.RUN_NOT_FOUND,
                 advice="Name a run's own folder.",
             ) from error
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.disclosure import disclosures
 from qlora_studio.storage.durable import MANIFEST
 from qlora_studio.storage.runs.export_folder import VERIFICATION_FILES, damages, read_manifest
@@ -47,7 +47,9 @@ def check_repository(name: str) -> str:
     """Return a repository's name where it is owner/name. Raises StudioError."""
     if not _REPOSITORY.fullmatch(name):
         raise StudioError(
-            f'"{name}" is no repository on the hub.', kind="usage", advice="It is owner/name, such as alice/my-model."
+            f'"{name}" is no repository on the hub.',
+            kind=FailureKind.USAGE,
+            advice="It is owner/name, such as alice/my-model.",
         )
     return name
 
@@ -55,19 +57,19 @@ def check_repository(name: str) -> str:
 def check_upload(folder: Path, repository: str, *, force: bool) -> None:
     """Raise StudioError where an export may not be uploaded. `force` passes over a missing proof and over traces."""
     if broken := damages(folder):
-        raise StudioError(f"The export is damaged: {broken[0]}.", kind="damaged", advice="Export it again.")
+        raise StudioError(f"The export is damaged: {broken[0]}.", kind=FailureKind.DAMAGED, advice="Export it again.")
     if force:
         return
     if not is_verified(folder):
         raise StudioError(
             "This export is not verified, so it is not uploaded.",
-            kind="not_verified",
+            kind=FailureKind.NOT_VERIFIED,
             advice=f"Verify it first: qlora-studio verify {folder}",
         )
     if found := traces(folder, owner=repository.partition("/")[0]):
         raise StudioError(
             f"The export tells of this computer, so it is not uploaded: {found[0]}.",
-            kind="not_verified",
+            kind=FailureKind.NOT_VERIFIED,
             advice="Rename what is named there, and export again.",
             detail="\n".join(found),
         )

@@ -3,6 +3,7 @@
 from PySide6.QtCore import Qt, Signal
 
 from qlora_studio.core.data.report import Check, DataReport, RowsReport, SourceReport, SourcesReport
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.events import Failed
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
@@ -132,11 +133,11 @@ class DataPage(Page):
 
     def _show_failure(self, failure: Failed) -> None:
         """Show why nothing was read; a choice that is left to the user is a question, not an error."""
-        if failure.kind == "data_choice":
+        if failure.kind == FailureKind.DATA_CHOICE:
             self.notice.show_message(failure.message, "Choose one below.", tone="info")
         else:
             self.notice.show_message(failure.message, failure.advice, failure.detail, tone="bad")
-        if failure.kind == "data_refused" and any(source.readings for source in self._sources):
+        if failure.kind == FailureKind.DATA_REFUSED and any(source.readings for source in self._sources):
             self.reading.setChecked(True)
         self._arrange()
 

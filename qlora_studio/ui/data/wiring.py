@@ -5,7 +5,7 @@ import shutil
 from PySide6.QtCore import QObject, QTimer
 
 from qlora_studio.core.data.report import DataReport, RowsReport, SourcesReport
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import ShowRows
 from qlora_studio.core.run.events import Event, Reported
 from qlora_studio.core.run.job import DataJob
@@ -94,7 +94,7 @@ class DataWiring(QObject):
         state = self._job.store.state
         self._page.render_job(state)
         if state.failure is not None:
-            is_question = state.failure.kind == "data_choice"
+            is_question = state.failure.kind == FailureKind.DATA_CHOICE
             self._window.set_step("data", StepState.TODO if is_question else StepState.PROBLEM)
 
     def _on_events_applied(self, events: tuple[Event, ...]) -> None:
@@ -122,7 +122,7 @@ class DataWiring(QObject):
             shutil.copyfile(self._report.verdicts_path, path)
         except OSError as error:
             text = f"Cannot write {path}: {error.strerror or error}."
-            self._page.show_error(StudioError(text, kind="not_writable", advice="Choose another place."))
+            self._page.show_error(StudioError(text, kind=FailureKind.NOT_WRITABLE, advice="Choose another place."))
 
 
 def _what_matters(config: RunConfig) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QWidget
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.formats import parse_format
 from qlora_studio.core.run.job import ExportJob
 from qlora_studio.core.run.run_state import RunState
@@ -92,7 +92,7 @@ class ExportPage(Page):
             self._progress_line.show_share(share)
         if state is not None and state.failure is not None:
             self.notice.show_message(state.failure.message, state.failure.advice, state.failure.detail)
-            self.force_button.setVisible(state.failure.kind == "fingerprint_mismatch")
+            self.force_button.setVisible(state.failure.kind == FailureKind.FINGERPRINT_MISMATCH)
         self._update()
 
     def chosen_run(self) -> RunChoice | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from PySide6.QtCore import QFile, QUrl
 from PySide6.QtGui import QDesktopServices
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 
 
 def move_to_trash(path: Path) -> None:
@@ -13,7 +13,7 @@ def move_to_trash(path: Path) -> None:
     if not QFile.moveToTrash(str(path)):
         raise StudioError(
             f"{path} cannot be moved to the trash.",
-            kind="not_writable",
+            kind=FailureKind.NOT_WRITABLE,
             advice="Remove the folder by hand, or keep the run.",
         )
 

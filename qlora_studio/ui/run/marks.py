@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.events import Recovering
 from qlora_studio.core.run.loss_spike import LossSpike
 from qlora_studio.core.run.metric_history import MetricHistory
@@ -63,7 +64,7 @@ def annotations(state: RunState, history: MetricHistory) -> dict[int, str]:
 
 
 def _recovery_label(event: Recovering) -> str:
-    return f"batch {event.batch_size}" if event.kind == "out_of_memory" else "restarted"
+    return f"batch {event.batch_size}" if event.kind == FailureKind.OUT_OF_MEMORY else "restarted"
 
 
 def _join(one: CurveMark, other: CurveMark) -> CurveMark:

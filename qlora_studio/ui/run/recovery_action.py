@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.run_state import RunState
 
@@ -26,14 +27,14 @@ class RecoveryAction:
 def recovery_action(state: RunState) -> RecoveryAction | None:
     """Return what is offered after the run's failure, or None where resuming is all there is."""
     kind = state.failure.kind if state.failure is not None else ""
-    if kind == "non_finite_loss":
+    if kind == FailureKind.NON_FINITE_LOSS:
         where = f"step {state.checkpoint.step:,}" if state.checkpoint is not None else "the start"
         return RecoveryAction(
             f"Go on from {where} with half the rate",
             "Rolls back to the last good state and trains on with half the learning rate",
             LowerRate(factor=_FACTOR),
         )
-    if kind == "fingerprint_mismatch":
+    if kind == FailureKind.FINGERPRINT_MISMATCH:
         return RecoveryAction(
             "Go on all the same …",
             "Trains on with what is there now, and keeps on record that it did",

@@ -7,7 +7,7 @@ from typing import Any
 
 from PySide6.QtCore import QObject, QRunnable, QThreadPool, Signal
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 
 _NAMES = count()
 
@@ -67,7 +67,7 @@ class _Call(QRunnable):
         except StudioError as problem:
             error = problem
         except OSError as problem:
-            error = StudioError(str(problem), kind="not_readable")
+            error = StudioError(str(problem), kind=FailureKind.NOT_READABLE)
         self._messenger.done.emit(self._number, result, error)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Command
 from qlora_studio.core.run.job import Job
 from qlora_studio.storage.runs.run_folder import create_job_folder
@@ -49,7 +49,9 @@ class JobControl(QObject):
         try:
             self.store.folder.send(command)
         except OSError as error:
-            self.failed.emit(StudioError(f"Cannot write to {self.store.folder.path}: {error}.", kind="not_writable"))
+            self.failed.emit(
+                StudioError(f"Cannot write to {self.store.folder.path}: {error}.", kind=FailureKind.NOT_WRITABLE)
+            )
 
     def is_at_work(self) -> bool:
         """Whether the job's worker is at work, or about to be."""

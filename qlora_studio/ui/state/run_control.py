@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
-from qlora_studio.core.errors import InvalidRunConfig, StudioError
+from qlora_studio.core.errors import FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.run.commands import Command, Resume, Stop
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
@@ -155,7 +155,7 @@ class RunControl(QObject):
             session.folder.send(command)
         except OSError as error:
             text = f"Cannot write to {session.folder.path}: {error.strerror or error}."
-            self.failed.emit(StudioError(text, kind="not_writable", advice="Check the folder's permissions."))
+            self.failed.emit(StudioError(text, kind=FailureKind.NOT_WRITABLE, advice="Check the folder's permissions."))
 
     def _on_store_changed(self, session: RunSession) -> None:
         if session is self.shown:

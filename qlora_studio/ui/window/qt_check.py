@@ -6,7 +6,7 @@ import os
 import re
 import sys
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 
 # What Qt's wheels take from the system: library, package of Debian and Ubuntu, package of Fedora.
 PACKAGES = {
@@ -57,7 +57,7 @@ def missing(text: str) -> StudioError:
     else:
         advice = "Install the program again: make setup, or pip install --force-reinstall PySide6-Essentials."
     what = f"the system library {library} is missing" if library else text
-    return StudioError(f"The window cannot be opened: {what}.", kind="no_display", advice=advice, detail=text)
+    return StudioError(f"The window cannot be opened: {what}.", kind=FailureKind.NO_DISPLAY, advice=advice, detail=text)
 
 
 def _is_x11() -> bool:

@@ -5,6 +5,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import Ask
 from qlora_studio.core.run.events import Failed, PhaseChanged, TextGenerated, WorkerStarted
 from qlora_studio.core.run.run_state import RunState, reduce
@@ -156,7 +157,7 @@ def test_a_model_that_cannot_be_loaded_is_said_in_words_and_another_prompt_can_b
     page: ChatPage, told: Told
 ) -> None:
     ask(page, "Hi")
-    failed = Failed(kind="damaged", message="The adapter is damaged.", advice="Choose a checkpoint.")
+    failed = Failed(kind=FailureKind.DAMAGED, message="The adapter is damaged.", advice="Choose a checkpoint.")
     page.render_job(reduce(reduce(RunState(), WorkerStarted(job="chat", studio="0", pid=1)), failed))
     assert page.notice.message.text() == "The adapter is damaged."
     assert page.send.isEnabled()

@@ -19,6 +19,7 @@ from qlora_studio.core.data.report import (
     TokenPiece,
 )
 from qlora_studio.core.data.source_facts import EvaluationFacts
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.events import Failed, WorkerStarted
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_mapping
@@ -143,7 +144,7 @@ def test_subset_and_split_are_a_question_and_no_error(page: DataPage, asked: lis
     page.render_config(from_mapping({"data": {"path": "maker/set"}}))
     open_ = SourceReport(name="maker/set", path="maker/set", subsets={"a": ("test",), "b": ("test", "train")})
     page.render_sources(SourcesReport(sources=(open_,)))
-    failed = Failed(kind="data_choice", message="maker/set has several subsets: a, b.", advice="--set …")
+    failed = Failed(kind=FailureKind.DATA_CHOICE, message="maker/set has several subsets: a, b.", advice="--set …")
     page.render_job(reduce(reduce(RunState(), WorkerStarted(job="data", studio="1", pid=1)), failed))
     assert "Choose one below." in texts(page) and "--set" not in texts(page)
     line = page.datasets.lines[0]

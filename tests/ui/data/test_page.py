@@ -20,6 +20,7 @@ from qlora_studio.core.data.report import (
     RowSummary,
     TokenPiece,
 )
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.events import Failed, PhaseChanged, Progressed, WorkerStarted
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, reduce
@@ -193,7 +194,9 @@ def test_progress_is_shown_while_reading_and_a_failure_in_words(page: DataPage) 
     assert "1.0 MiB of 4.0 MiB" in texts(page)
     QTest.mouseClick(page.stop, LEFT)
     assert stopped == [True]
-    failed = Failed(kind="data_not_found", message="There is no file tickets.jsonl.", advice="Choose another.")
+    failed = Failed(
+        kind=FailureKind.DATA_NOT_FOUND, message="There is no file tickets.jsonl.", advice="Choose another."
+    )
     page.render_job(reduce(reading(), failed))
     assert "There is no file tickets.jsonl." in texts(page)
     assert not page.stop.isVisibleTo(page)

@@ -10,6 +10,7 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.export.formats import parse_format
 from qlora_studio.core.run.events import Exported, Failed, PhaseChanged, Progressed, WorkerStarted
 from qlora_studio.core.run.job import ExportJob
@@ -123,7 +124,9 @@ def test_progress_is_shown_and_the_export_can_be_stopped(page: ExportPage) -> No
     assert not page.export_button.isEnabled()
     QTest.mouseClick(page.stop, LEFT)
     assert asked == [True]
-    page.render_job(reduce(working(), Failed(kind="disk_full", message="The disk became full.", advice="Free some.")))
+    page.render_job(
+        reduce(working(), Failed(kind=FailureKind.DISK_FULL, message="The disk became full.", advice="Free some."))
+    )
     assert "The disk became full." in texts(page)
     assert page.export_button.isEnabled()
 
@@ -215,9 +218,11 @@ def test_after_a_mismatch_of_the_base_going_on_is_an_act_of_its_own(page: Export
     asked: list[ExportJob] = []
     page.force_requested.connect(asked.append)
     assert not page.force_button.isVisible()
-    page.render_job(reduce(working(), Failed(kind="disk_full", message="The disk became full.")))
+    page.render_job(reduce(working(), Failed(kind=FailureKind.DISK_FULL, message="The disk became full.")))
     assert not page.force_button.isVisible()
-    page.render_job(reduce(working(), Failed(kind="fingerprint_mismatch", message="The base is another one.")))
+    page.render_job(
+        reduce(working(), Failed(kind=FailureKind.FINGERPRINT_MISMATCH, message="The base is another one."))
+    )
     QTest.mouseClick(page.force_button, LEFT)
     assert [job.force for job in asked] == [True]
     assert page.job() is not None

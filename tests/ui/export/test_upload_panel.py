@@ -8,6 +8,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.events import Failed, Finished, Progressed, Reported, WorkerStarted
 from qlora_studio.core.run.job import UploadJob
 from qlora_studio.core.run.run_state import RunState, reduce
@@ -96,7 +97,9 @@ def test_progress_and_the_end_are_told(panel: UploadPanel) -> None:
     panel.render_job(state_after(progress, done, Finished()))
     assert "Uploaded: https://huggingface.co/captain/log-bot" in texts(panel)
     assert panel.upload.isEnabled()
-    panel.render_job(state_after(Failed(kind="hub_login", message="You are not logged in.", advice="Run it.")))
+    panel.render_job(
+        state_after(Failed(kind=FailureKind.HUB_LOGIN, message="You are not logged in.", advice="Run it."))
+    )
     assert "You are not logged in. Run it." in texts(panel)
     panel.render_job(state_after(progress, Finished(status="stopped")))
     assert "Stopped." in texts(panel)

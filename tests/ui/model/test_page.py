@@ -7,6 +7,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.memory.method_comparison import article_shapes
@@ -128,7 +129,7 @@ def test_a_download_shows_how_far_it_is_and_why_it_failed(page: ModelPage) -> No
     assert "1.0 GiB of 4.0 GiB" in texts(page)
     QTest.mouseClick(page.source.stop, LEFT)
     assert stopped == [True]
-    page.render_download(reduce(state, Failed(kind="model_not_found", message="The hub does not know it.")))
+    page.render_download(reduce(state, Failed(kind=FailureKind.MODEL_NOT_FOUND, message="The hub does not know it.")))
     assert "The hub does not know it." in texts(page)
     assert page.source.download.isVisibleTo(page)
 

@@ -1,5 +1,6 @@
 """What happened on the way is marked on the curves, each mark with its reason, and told in the table behind them."""
 
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.events import ChangeAccepted, RateLowered, Recovering, StepDone
 from qlora_studio.core.run.metric_history import MetricHistory
 from qlora_studio.core.run.run_state import RunState, reduce
@@ -10,8 +11,10 @@ def _state() -> RunState:
     words = "Out of memory: the batch is halved to 1, accumulation doubled."
     state = RunState()
     for event in (
-        Recovering(kind="out_of_memory", message=words, step=40, batch_size=1, gradient_accumulation=4),
-        Recovering(kind="card_lost", message="The card is gone.", step=60, batch_size=1, gradient_accumulation=4),
+        Recovering(kind=FailureKind.OUT_OF_MEMORY, message=words, step=40, batch_size=1, gradient_accumulation=4),
+        Recovering(
+            kind=FailureKind.CARD_LOST, message="The card is gone.", step=60, batch_size=1, gradient_accumulation=4
+        ),
         RateLowered(step=60, scale=0.5),
         ChangeAccepted(what="data", step=80, changes=["rows.jsonl has other content"]),
     ):

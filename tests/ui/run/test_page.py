@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtWidgets import QApplication, QLabel, QPushButton
 
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import AcceptChanges, LowerRate
 from qlora_studio.core.run.events import (
     CheckpointSaved,
@@ -37,7 +38,9 @@ def _texts(page: RunPage) -> str:
 
 def test_a_recovery_is_told(qapp: QApplication, tmp_path: Path) -> None:
     words = "Out of memory: the batch is halved to 1, accumulation doubled."
-    recovering = Recovering(kind="out_of_memory", message=words, step=6, batch_size=1, gradient_accumulation=4)
+    recovering = Recovering(
+        kind=FailureKind.OUT_OF_MEMORY, message=words, step=6, batch_size=1, gradient_accumulation=4
+    )
     assert words in _texts(_page_after(tmp_path, recovering))
 
 
@@ -57,7 +60,9 @@ SAVED = CheckpointSaved(step=800, name="checkpoint-800", size_bytes=1, seconds=0
 
 
 def test_after_an_infinite_loss_one_button_rolls_back_and_halves_the_rate(qapp: QApplication, tmp_path: Path) -> None:
-    page = _page_after(tmp_path, SAVED, Failed(kind="non_finite_loss", message="At step 812 the loss became infinite."))
+    page = _page_after(
+        tmp_path, SAVED, Failed(kind=FailureKind.NON_FINITE_LOSS, message="At step 812 the loss became infinite.")
+    )
     asked: list[RecoveryAction] = []
     page.recovery_action_requested.connect(asked.append)
     assert _primary_buttons(page) == ["Go on from step 800 with half the rate"]
@@ -66,7 +71,9 @@ def test_after_an_infinite_loss_one_button_rolls_back_and_halves_the_rate(qapp: 
 
 
 def test_after_a_mismatch_going_on_all_the_same_is_offered_and_asked_about(qapp: QApplication, tmp_path: Path) -> None:
-    page = _page_after(tmp_path, SAVED, Failed(kind="fingerprint_mismatch", message="The base model is another one."))
+    page = _page_after(
+        tmp_path, SAVED, Failed(kind=FailureKind.FINGERPRINT_MISMATCH, message="The base model is another one.")
+    )
     asked: list[RecoveryAction] = []
     page.recovery_action_requested.connect(asked.append)
     assert _primary_buttons(page) == ["Resume"], "the risk is not what is advised"
@@ -76,7 +83,9 @@ def test_after_a_mismatch_going_on_all_the_same_is_offered_and_asked_about(qapp:
 
 
 def test_after_any_other_end_resume_is_the_one_primary_button(qapp: QApplication, tmp_path: Path) -> None:
-    page = _page_after(tmp_path, SAVED, Failed(kind="worker_died", message="The worker was ended by SIGKILL."))
+    page = _page_after(
+        tmp_path, SAVED, Failed(kind=FailureKind.WORKER_DIED, message="The worker was ended by SIGKILL.")
+    )
     assert _primary_buttons(page) == ["Resume"]
 
 
@@ -88,4 +97,4 @@ def test_whether_the_computer_is_kept_awake_is_told_while_a_run_is_at_work(
 ) -> None:
     told = Reported(kind="awake", report={"active": active})
     assert words in _texts(_page_after(tmp_path, told))
-    assert words not in _texts(_page_after(tmp_path, told, Failed(kind="error", message="It ended.")))
+    assert words not in _texts(_page_after(tmp_path, told, Failed(kind=FailureKind.ERROR, message="It ended.")))

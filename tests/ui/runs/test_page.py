@@ -9,6 +9,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.events import Failed, Finished, WorkerStarted
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -107,7 +108,7 @@ def test_the_list_is_read_again_whenever_the_page_comes_to_the_front(page: RunsP
 def test_states_of_runs_on_disk_are_read_from_their_events(tmp_path: Path) -> None:
     write_sample_run(tmp_path / "3-broken", steps=120)
     write_sample_run(tmp_path / "2-done", steps=790, ending=Finished())
-    write_sample_run(tmp_path / "1-failed", steps=5, ending=Failed(kind="error", message="x"))
+    write_sample_run(tmp_path / "1-failed", steps=5, ending=Failed(kind=FailureKind.ERROR, message="x"))
     (tmp_path / "0-garbage").mkdir()
     (tmp_path / "0-garbage" / "run.toml").write_text("this is = not toml = at all")
     lines = read_runs(tmp_path, {})

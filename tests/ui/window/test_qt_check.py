@@ -2,7 +2,7 @@
 
 import pytest
 
-from qlora_studio.core.errors import ExitCode, exit_code_for
+from qlora_studio.core.errors import ExitCode
 from qlora_studio.ui.window.qt_check import PACKAGES, missing, require_qt
 
 
@@ -14,7 +14,7 @@ def test_the_package_of_a_missing_library_is_named_for_debian_and_fedora(library
     assert f"dnf install {fedora}" in error.advice
     assert library in error.message
     assert "\n" not in error.message + error.advice
-    assert exit_code_for(error.kind) == ExitCode.NO_DISPLAY
+    assert error.kind.exit_code == ExitCode.NO_DISPLAY
 
 
 def test_an_unknown_library_is_named_all_the_same() -> None:

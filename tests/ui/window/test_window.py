@@ -12,6 +12,7 @@ from PySide6.QtCore import QEvent, QObject, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QScrollArea, QWidget
 
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.events import Failed, Finished
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import Settings, save_settings
@@ -84,7 +85,9 @@ def test_a_run_of_the_folder_is_replayed_with_its_curves(
 def test_a_failure_is_shown_with_its_advice_and_its_details_folded(
     app_window: AppWindow, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
-    failed = Failed(kind="out_of_memory", message="The card is full.", advice="Lower max length.", detail="Traceback …")
+    failed = Failed(
+        kind=FailureKind.OUT_OF_MEMORY, message="The card is full.", advice="Lower max length.", detail="Traceback …"
+    )
     folder = write_sample_run(tmp_path / "run", steps=20, ending=failed)
     assert app_window.studio is not None
     app_window.studio.runs.open(folder)

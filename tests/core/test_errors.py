@@ -1,0 +1,38 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
+from qlora_studio.core.run.events import Failed, parse_event
+
+COMMANDS = Path(__file__).parents[2] / "docs" / "COMMANDS.md"
+
+
+def test_the_table_of_exit_codes_in_the_documentation_is_the_programs():
+    section = COMMANDS.read_text(encoding="utf-8").partition("## Exit codes")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", section, re.MULTILINE)
+    assert [(int(code), meaning) for code, meaning in rows] == [(int(code), code.meaning) for code in ExitCode]
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+def test_each_kind_of_failure_says_what_it_means_and_fails_the_command(kind):
+    assert kind.meaning.endswith(".")
+    assert kind.exit_code not in (ExitCode.OK, ExitCode.DOCTOR_FOUND_PROBLEMS)
+
+
+def test_an_error_without_a_kind_has_the_general_exit_code():
+    assert StudioError("Something.").kind.exit_code == ExitCode.ERROR
+
+
+def test_a_kind_stands_in_an_events_line_as_its_word():
+    line = Failed(kind=FailureKind.DISK_FULL, message="Full.").to_line()
+    assert '"kind":"disk_full"' in line
+    event = parse_event(line.encode())
+    assert isinstance(event, Failed) and event.kind is FailureKind.DISK_FULL
+
+
+def test_the_failure_of_a_later_version_is_still_told():
+    event = parse_event(b'{"type": "failed", "kind": "moon_phase", "message": "The moon was full."}')
+    assert isinstance(event, Failed)
+    assert (event.kind, event.kind.exit_code, event.message) == (FailureKind.ERROR, 1, "The moon was full.")

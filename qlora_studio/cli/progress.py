@@ -8,25 +8,9 @@ from types import TracebackType
 from qlora_studio.cli.console import Console
 from qlora_studio.core.quantity import bytes_text, count_text, duration_text
 from qlora_studio.core.run import events as ev
-from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.run.activity import Phase
+from qlora_studio.core.run.run_state import RunState, phase_text
 
-PHASES = {
-    "loading_libraries": "Loading libraries",
-    "downloading": "Downloading",
-    "converting_model": "Converting the model",
-    "preparing_data": "Preparing the data",
-    "checking_base": "Checking the base model",
-    "loading_model": "Loading the model",
-    "probing": "Trying the longest rows",
-    "training": "Training",
-    "evaluating": "Measuring held-out rows",
-    "saving": "Saving",
-    "merging": "Merging",
-    "exporting": "Exporting",
-    "verifying": "Verifying",
-    "ready": "Ready",
-    "waiting_for_space": "Waiting for free disk space",
-}
 _BAR_CELLS = 24
 _REDRAW_SECONDS = 0.1
 _LINE_SECONDS = 10.0
@@ -72,7 +56,7 @@ class Progress:
         if self._live:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r\x1b[K{text[:width]}", end="", file=sys.stderr, flush=True)
-        elif not changed or state.activity not in ("training", "evaluating", "saving"):
+        elif not changed or state.phase not in (Phase.TRAINING, Phase.EVALUATING, Phase.SAVING):
             self._console.say(text)
 
     def _wipe(self) -> None:
@@ -82,8 +66,8 @@ class Progress:
 
 def progress_line(state: RunState) -> str:
     """Return where a job stands, in one line."""
-    title = PHASES.get(state.activity, state.activity.replace("_", " ").capitalize())
-    if state.activity == "training" and state.total_steps:
+    title = phase_text(state)
+    if state.phase is Phase.TRAINING and state.total_steps:
         return f"{title}  {bar(state.step, state.total_steps)}  {_training_facts(state)}"
     if state.progress is None:
         return title

@@ -10,11 +10,12 @@ from qlora_studio.cli.job_session import JobSession, error_of, resume_command
 from qlora_studio.cli.run_source import add_run_source, run_config
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.quantity import duration_text
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.events import Event, StepDone
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
-from qlora_studio.core.run.run_state import Phase, RunState
+from qlora_studio.core.run.run_state import RunState
 from qlora_studio.storage.datasets.files import hub_name, locate_dataset
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder

@@ -9,8 +9,9 @@ from qlora_studio.cli.job_session import follow
 from qlora_studio.cli.progress import Progress
 from qlora_studio.cli.train_command import existing_run, runs_path, summary_of
 from qlora_studio.core.errors import ExitCode
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Event, StepDone
-from qlora_studio.core.run.run_state import Phase, RunState
+from qlora_studio.core.run.run_state import RunState
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import psutil
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate, Stop, parse_command
 from qlora_studio.core.run.events import Event, PhaseChanged, Progressed, Warned
 from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
@@ -30,7 +31,7 @@ class Reporter(Protocol):
     def emit(self, event: Event) -> None:
         """Tell an event."""
 
-    def phase(self, name: str) -> None:
+    def phase(self, activity: Activity) -> None:
         """Tell what the worker turns to now."""
 
     def progress(self, what: str, done: int, total: int, unit: str = "") -> None:
@@ -73,9 +74,9 @@ class JobContext:
         """Append an event."""
         self._events.append(event)
 
-    def phase(self, name: str) -> None:
+    def phase(self, activity: Activity) -> None:
         """Tell what the worker turns to now."""
-        self.emit(PhaseChanged(phase=name))
+        self.emit(PhaseChanged(phase=activity))
 
     def progress(self, what: str, done: int, total: int, unit: str = "") -> None:
         """Tell how far something is; too frequent calls are dropped, first and last never."""

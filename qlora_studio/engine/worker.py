@@ -12,6 +12,7 @@ from wakepy import keep
 
 from qlora_studio import __version__
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, StudioError
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Failed, Finished, Recovering, Reported, TerminalEvent, WorkerStarted
 from qlora_studio.core.run.job import (
     ChatJob,
@@ -98,7 +99,7 @@ def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int
         job = folder.job()
         context.emit(WorkerStarted(job=job.kind, studio=__version__, pid=os.getpid()))
         preflight(job, folder)
-        context.phase("loading_libraries")
+        context.phase(Activity.LOADING_LIBRARIES)
         return _run(job, context), ExitCode.OK
     except JobStopped:
         return Finished(status="stopped"), ExitCode.OK

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_state import Phase
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.run_queue import QueuedRun, RunQueue
 
-_WORDS = {Phase.FINISHED: "finished", Phase.PAUSED: "paused", Phase.STOPPED: "stopped"}
+_WELL = (Phase.FINISHED, Phase.PAUSED, Phase.STOPPED)
 
 
 class QueueRunner:
@@ -59,5 +59,5 @@ class QueueRunner:
 
 def queue_summary(folders: Sequence[RunFolder]) -> str:
     """Return what became of runs: "The queue is done: 2 finished, 1 failed."."""
-    counts = Counter(_WORDS.get(folder.state().phase, "failed") for folder in folders)
-    return "The queue is done: " + ", ".join(f"{count} {word}" for word, count in counts.items()) + "."
+    counts = Counter(phase if (phase := folder.state().phase) in _WELL else Phase.FAILED for folder in folders)
+    return "The queue is done: " + ", ".join(f"{count} {phase.words.lower()}" for phase, count in counts.items()) + "."

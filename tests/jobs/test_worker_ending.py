@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_state import Phase
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_ending import acknowledge_breakdown, end_worker
 from qlora_studio.jobs.worker_process import WorkerProcess

@@ -24,7 +24,7 @@ class WorkerStarted(Message):
 
 
 class PhaseChanged(Message):
-    """The worker turned to something else: loading_libraries, preparing_data, loading_model, training, evaluating …"""
+    """The worker turned to something else. `phase` is an activity of `core/run/activity.py`, or of a later version."""
 
     type: Literal["phase_changed"] = "phase_changed"
     phase: str

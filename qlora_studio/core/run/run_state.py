@@ -1,44 +1,10 @@
 """What is known of a run at a moment: a pure function of its events. Metric series live in `metric_history`."""
 
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any, assert_never
 
 from qlora_studio.core.run import events as ev
-
-
-class Phase(StrEnum):
-    """Where a run stands, in words for the status line."""
-
-    NEW = "new"
-    STARTING = "starting"
-    PREPARING = "preparing"
-    TRAINING = "training"
-    EVALUATING = "evaluating"
-    SAVING = "saving"
-    EXPORTING = "exporting"
-    WAITING = "waiting"
-    RECOVERING = "recovering"
-    PAUSED = "paused"
-    STOPPED = "stopped"
-    FINISHED = "finished"
-    FAILED = "failed"
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no worker is at work."""
-        return self in (Phase.NEW, Phase.PAUSED, Phase.STOPPED, Phase.FINISHED, Phase.FAILED)
-
-
-_PHASES = {
-    "training": Phase.TRAINING,
-    "evaluating": Phase.EVALUATING,
-    "saving": Phase.SAVING,
-    "merging": Phase.EXPORTING,
-    "exporting": Phase.EXPORTING,
-    "verifying": Phase.EXPORTING,
-    "waiting_for_space": Phase.WAITING,
-}
+from qlora_studio.core.run.activity import Activity, Phase, activity_words, phase_of
 
 
 @dataclass(frozen=True)
@@ -51,6 +17,7 @@ class RunState:
     pid: int = 0
     started: float = 0.0
     last_event: float = 0.0
+    training_over: bool = False  # the final adapter is saved: what comes now can be done again
     safe_since: float = 0.0  # by the clock of the events: when the newest checkpoint was safe, or the session began
     model: ev.ModelLoaded | None = None
     dataset: ev.DatasetPrepared | None = None
@@ -86,15 +53,16 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
             return replace(
                 state,
                 phase=Phase.STARTING,
-                activity="loading_libraries",
+                activity=Activity.LOADING_LIBRARIES,
                 pid=event.pid,
                 started=event.time,
                 safe_since=event.time,
+                training_over=False,
                 failure=None,
                 progress=None,
             )
         case ev.PhaseChanged():
-            return replace(state, phase=_PHASES.get(event.phase, Phase.PREPARING), activity=event.phase, progress=None)
+            return replace(state, phase=phase_of(event.phase), activity=event.phase, progress=None)
         case ev.Progressed():
             return replace(state, progress=event)
         case ev.ModelLoaded():
@@ -107,10 +75,11 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
             return replace(
                 state,
                 phase=Phase.TRAINING,
-                activity="training",
+                activity=Activity.TRAINING,
                 step=event.step,
                 total_steps=event.total_steps,
                 last_step=event,
+                training_over=False,
             )
         case ev.Evaluated():
             return _evaluated(state, event)
@@ -119,13 +88,13 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
         case ev.CheckpointSaved():
             return replace(state, checkpoint=event, safe_since=event.time)
         case ev.AdapterSaved():
-            return replace(state, adapter_path=event.path)
+            return replace(state, adapter_path=event.path, training_over=True)
         case ev.Exported():
             return replace(state, exports=(*state.exports, event))
         case ev.Resumed():
             return replace(state, step=event.step, resumptions=(*state.resumptions, event.step))
         case ev.Recovering():
-            return replace(state, phase=Phase.RECOVERING, activity=event.kind, recoveries=(*state.recoveries, event))
+            return replace(state, phase=Phase.RECOVERING, activity="", recoveries=(*state.recoveries, event))
         case ev.RateLowered():
             return replace(state, rate_scale=event.scale, rates=(*state.rates, event))
         case ev.ChangeAccepted():
@@ -149,10 +118,24 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
 
 
 def work_at_risk(state: RunState, now: float) -> float:
-    """Return the seconds of training that a crash would lose: since the newest safe checkpoint or the start."""
-    if state.phase.is_over or state.last_step is None:
+    """Return the seconds of training that a crash would lose: since the newest safe checkpoint or the start.
+
+    None are at risk where no worker trains: before the first step, and once the final adapter is saved.
+    """
+    if not is_at_risk(state):
         return 0.0
     return max(0.0, now - state.safe_since)
+
+
+def is_at_risk(state: RunState) -> bool:
+    """Whether a crash would lose something that was trained."""
+    over = state.training_over or state.phase.is_over or state.phase is Phase.EXPORTING
+    return state.last_step is not None and not over
+
+
+def phase_text(state: RunState) -> str:
+    """Return what a worker does now, in words; where none is at work, how the run stands."""
+    return activity_words(state.activity) or state.phase.words
 
 
 def _memory_measured(state: RunState, event: ev.MemoryMeasured) -> RunState:

@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.gguf.reading import load_gguf, load_gguf_tokenizer
@@ -51,9 +52,9 @@ class ChatModels:
         """Return the model that answers as a variant. Raises StudioError where the run has none."""
         key = "tuned" if variant == "base" else variant
         if key not in self._loaded:
-            self._context.phase("loading_model")
+            self._context.phase(Activity.LOADING_MODEL)
             self._loaded[key] = self._tuned() if key == "tuned" else self._exported(key)
-            self._context.phase("ready")
+            self._context.phase(Activity.READY)
         return self._loaded[key]
 
     @contextmanager

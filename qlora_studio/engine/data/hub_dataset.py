@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
 )
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.run_config import DatasetSource
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.model.download_progress import progress_bar
@@ -56,7 +57,7 @@ class _Fetching:
         self._context, self._between = context, between
 
     def run(self, source: DatasetSource) -> LocatedDataset:
-        self._context.phase("asking_the_hub")
+        self._context.phase(Activity.ASKING_THE_HUB)
         folder, names = self._look(self._revision)
         kinds = data_names(names)
         layout = layout_of(kinds, declared_configs(folder / _README), kinds) if kinds else {}
@@ -64,7 +65,7 @@ class _Fetching:
         if not layout:
             layout, revision = self._converted(names)
         subset, split = chosen(layout, source)
-        self._context.phase("downloading")
+        self._context.phase(Activity.DOWNLOADING)
         place = self._download(revision, layout[subset][split])
         found = located(place, layout, source.model_copy(update={"subset": subset, "split": split}), self._name)
         return replace(found, commit=folder.name)

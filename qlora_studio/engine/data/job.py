@@ -6,6 +6,7 @@ What was read is reported before anything heavy is imported.
 import time
 
 from qlora_studio.core.data.report import DataReport, SourceReport, SourcesReport
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import ShowRows
 from qlora_studio.core.run.events import Finished, Reported
 from qlora_studio.core.run.job import DataJob
@@ -27,7 +28,7 @@ def run(job: DataJob, context: JobContext) -> Finished:
     if not config.model.source:
         config = config.with_value("model.source", _TOKENIZER)
     opened = _open(config, context, waiting)
-    context.phase("reading_data")
+    context.phase(Activity.READING_DATA)
     surveys = opened.training.surveys(
         progress=lambda done, total: context.progress("rows", done, total, "bytes"),
         cancelled=lambda: _look_on(context, waiting),
@@ -63,7 +64,7 @@ def _tokenized(
     context: JobContext,
     waiting: list[ShowRows],
 ) -> Finished:
-    context.phase("loading_libraries")
+    context.phase(Activity.LOADING_LIBRARIES)
     started = time.monotonic()
     from qlora_studio.engine.data.prepared import prepare
     from qlora_studio.engine.data.preview import ShownRows
@@ -71,7 +72,7 @@ def _tokenized(
     from qlora_studio.engine.model.base import load_tokenizer
 
     tokenizer = load_tokenizer(config.model.source, config.model.revision, context)
-    context.phase("preparing_data")
+    context.phase(Activity.PREPARING_DATA)
     data = prepare(config, tokenizer, context, lambda: _look_on(context, waiting), opened)
     with ShownRows(config, tokenizer, data, opened.training, context) as rows:
         for complete in (False, True):
@@ -80,7 +81,7 @@ def _tokenized(
             context.emit(Reported(kind="dataset", report=report.model_dump()))
             while not _look_on(context, waiting) and waiting:
                 rows.show(waiting.pop(0))
-        context.phase("ready")
+        context.phase(Activity.READY)
         while job.stay and not _look(context, waiting):
             if waiting:
                 rows.show(waiting.pop(0))

@@ -13,6 +13,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.disk_need import export_bytes, export_name
 from qlora_studio.core.export.formats import ExportFormat, parse_format
 from qlora_studio.core.export.model_card import public_name
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
@@ -89,7 +90,7 @@ def _source(run: RunFolder, checkpoint: str, weights: BaseWeights, context: JobC
     config = run.config()
     adapter = adapter_folder(run, checkpoint)
     base = base_folder(config.model.source, config.model.revision, context)
-    context.phase("checking_base")
+    context.phase(Activity.CHECKING_BASE)
     check_base(run, adapter, base, anew=True, accepted_by=context if force else None)
     if weights == "nf4" and config.quantization.method == "none":
         context.warn("base", "This run was trained on 16-bit weights, so they are what it is merged into.")
@@ -121,7 +122,7 @@ def _export(source: ExportSource, shape: ExportFormat, place: Path, context: Job
     began = time.monotonic()
     with staged_export(place) as staged:
         facts = _WRITERS[shape.kind](source, shape, staged, context)
-        context.phase("exporting")
+        context.phase(Activity.EXPORTING)
         write_sidecar_files(source, shape, staged.path, place, facts)
         staged.facts = {
             "format": shape.text,
@@ -147,7 +148,7 @@ def _write_safetensors(
     source: ExportSource, shape: ExportFormat, staged: StagedExport, context: JobContext
 ) -> dict[str, Any]:
     """Merge into 16 bit; a base stored in fp32 is rounded to bf16 once, unless fp32 is asked for."""
-    context.phase("merging")
+    context.phase(Activity.MERGING)
     weights = source.merged(_DTYPES[shape.precision])
     if not shape.precision and any(tensor.dtype in ("F32", "F64") for tensor in weights.tensors.values()):
         weights = source.merged(torch.bfloat16)
@@ -160,7 +161,7 @@ def _write_adapter(
     source: ExportSource, shape: ExportFormat, staged: StagedExport, context: JobContext
 ) -> dict[str, Any]:
     """The adapter in PEFT's format, its base named as the user named it."""
-    context.phase("exporting")
+    context.phase(Activity.EXPORTING)
     copy_adapter(source.adapter, staged.path, public_name(source.config.model.source))
     copy_sidecar_files(staged.path, source.adapter, source.run.adapter_path, source.base)
     return {"tensors_merged": 0}
@@ -169,7 +170,7 @@ def _write_adapter(
 def _write_gguf(source: ExportSource, shape: ExportFormat, staged: StagedExport, context: JobContext) -> dict[str, Any]:
     from qlora_studio.engine.gguf.writer import write_gguf
 
-    context.phase("merging")
+    context.phase(Activity.MERGING)
     return write_gguf(
         source.merged(torch.float32),
         tokenizer_folder(source),
@@ -194,7 +195,7 @@ def _write_gguf_adapter(
 ) -> dict[str, Any]:
     from qlora_studio.engine.gguf.adapter import write_gguf_adapter
 
-    context.phase("exporting")
+    context.phase(Activity.EXPORTING)
     return write_gguf_adapter(source.base, source.adapter, staged.path, name=source.name)
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported, Failed, Finished
 from qlora_studio.core.run.job import ExportJob, VerifyJob
 from qlora_studio.engine.child_job import run_child
@@ -43,7 +44,7 @@ def verify_exports(run_folder: RunFolder, exports: list[Exported], context: JobC
     """
     if not exports:
         return {"verified": False, "checks": []}
-    context.phase("verifying")
+    context.phase(Activity.VERIFYING)
     first, *rest = [event.path for event in exports]
     job = VerifyJob(path=first, more=rest, run_dir=str(run_folder.path.resolve()), bases=True)
     ending, reports = run_child(job, context.folder.jobs_path, context)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.export.model_card import public_name
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported, Failed, Finished
 from qlora_studio.core.run.job import MergeJob, VerifyJob
 from qlora_studio.engine.child_job import run_child
@@ -20,7 +21,7 @@ def run(job: MergeJob, context: JobContext) -> Finished:
     """Merge, tell where the result is, and whether it computes what base and adapter compute."""
     base = base_folder(job.base_model, "", context)
     adapter, out = Path(job.adapter).expanduser(), Path(job.out_dir).expanduser().absolute()
-    context.phase("merging")
+    context.phase(Activity.MERGING)
 
     def progress(done: int, total: int) -> None:
         context.raise_if_stopped()
@@ -48,7 +49,7 @@ def _complete(folder: Path, *, base: Path, adapter: Path, name: str) -> None:
 
 
 def _verified(out: Path, base: Path, adapter: Path, context: JobContext) -> dict[str, Any]:
-    context.phase("verifying")
+    context.phase(Activity.VERIFYING)
     job = VerifyJob(path=str(out), base_model=str(base.resolve()), adapter=str(adapter.resolve()))
     ending, reports = run_child(job, context.folder.path / "jobs", context)
     found = next((item.report for item in reports if item.kind == "verification"), None)

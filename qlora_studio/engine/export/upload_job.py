@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Finished, Reported
 from qlora_studio.core.run.job import UploadJob
 from qlora_studio.engine.context import JobContext
@@ -12,9 +13,9 @@ from qlora_studio.storage.runs.upload_files import check_repository, check_uploa
 def run(job: UploadJob, context: JobContext) -> Finished:
     """Check, upload, and tell where it is."""
     folder, repository = Path(job.path), check_repository(job.repository)
-    context.phase("checking_export")
+    context.phase(Activity.CHECKING_EXPORT)
     check_upload(folder, repository, force=job.force)
-    context.phase("uploading")
+    context.phase(Activity.UPLOADING)
     report = upload(folder, repository, private=job.private, context=context)
     context.emit(Reported(kind="upload", report={**report, "path": job.path}))
     return Finished(facts={"out_dir": job.path, **report})

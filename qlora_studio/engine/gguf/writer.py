@@ -12,6 +12,7 @@ import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.formats import PRECISIONS
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.gguf.family import Family, add_numbers, arranged, family_of, reordered_heads
 from qlora_studio.engine.gguf.tokenizer import gguf_tokenizer
@@ -32,7 +33,7 @@ def write_gguf(
 
         source = folder / f"{name}-F16.gguf"
         _Writer(weights, tokenizer, source, name, "F16", context).write()
-        context.phase("quantizing")
+        context.phase(Activity.QUANTIZING)
         quantize(source, file, precision, context)
         source.unlink()
     else:

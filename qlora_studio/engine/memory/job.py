@@ -13,6 +13,7 @@ from qlora_studio.core.memory.estimator import USUAL_CONTEXT_BYTES, notes
 from qlora_studio.core.memory.gpu_catalogue import find_gpu
 from qlora_studio.core.memory.setup import MemorySetup, compute_dtype_of, setup_for
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Finished, Reported
 from qlora_studio.core.run.job import EstimateJob
 from qlora_studio.core.run.run_config import RunConfig
@@ -37,7 +38,7 @@ def run(job: EstimateJob, context: JobContext) -> Finished:
 
     def tell(phase: str) -> None:
         context.raise_if_stopped()
-        context.phase(f"tracing_{phase}")
+        context.phase(Activity(f"tracing_{phase}"))
 
     report = traced_estimate(job.config, gpu_name=job.gpu, told=tell).to_report()
     context.emit(Reported(kind="estimate", report=report))

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.engine.context import JobContext
 from qlora_studio.storage.durable import sha256_of, sync_folder, write_manifest
 from qlora_studio.storage.models.location import ModelLocation, locate_model
@@ -73,7 +74,7 @@ def download(source: str, revision: str, context: JobContext | None, *, weights:
 
     patterns = HUB_PATTERNS if weights else [item for item in HUB_PATTERNS if "safetensors" not in item]
     if context:
-        context.phase("downloading")
+        context.phase(Activity.DOWNLOADING)
     try:
         folder = snapshot_download(
             source, revision=revision or None, allow_patterns=patterns, tqdm_class=progress_bar(context)
@@ -119,7 +120,7 @@ def _converted_gguf(gguf: Path, context: JobContext | None) -> Path:
     if (folder / "manifest.json").is_file():
         return folder
     if context:
-        context.phase("converting_model")
+        context.phase(Activity.CONVERTING_MODEL)
     staging = folder.with_name(f".{folder.name}-{os.getpid()}")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)

@@ -9,6 +9,7 @@ from typing import TypeVar
 from safetensors import SafetensorError
 
 from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import Pause, Resume
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.faults import is_card_lost, is_disk_full
@@ -52,7 +53,7 @@ def _wait(needed: int, context: JobContext) -> None:
     """Wait until there is space, or where a quota and not the disk is full, until the user says so."""
     (context.folder.path / ".reserve").unlink(missing_ok=True)
     by_quota = _free(context) >= needed
-    context.phase("waiting_for_space")
+    context.phase(Activity.WAITING_FOR_SPACE)
     context.warn("disk_full", _words(needed - _free(context), by_quota))
     while by_quota or _free(context) < needed:
         commands = context.commands()

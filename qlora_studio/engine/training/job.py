@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from qlora_studio.core.export.disk_need import run_needs
 from qlora_studio.core.model.shape import shape_from_config
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import Pause
 from qlora_studio.core.run.events import (
     AdapterSaved,
@@ -51,7 +52,7 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     device = choose_device(config, context)
     _require_space(config, base, context)
     resumes = bool(CheckpointFolder(context.folder.checkpoints_path).all())
-    context.phase("checking_base")
+    context.phase(Activity.CHECKING_BASE)
     facts = {"base": fingerprint_folder(base, anew=resumes), "data": data.fingerprint}
     checkpoint = newest_safe_checkpoint(context, facts, initial_commands)
     config = with_lowered_rate(config, checkpoint.step if checkpoint else 0, initial_commands, context)
@@ -61,7 +62,7 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
 
 
 def _prepare_data(config: RunConfig, tokenizer: PreTrainedTokenizerBase, context: JobContext) -> PreparedData:
-    context.phase("preparing_data")
+    context.phase(Activity.PREPARING_DATA)
     data = prepare_datasets(config, tokenizer, context)
     context.emit(data.facts)
     context.raise_if_stopped()
@@ -86,7 +87,7 @@ def _load(
     context: JobContext,
     facts: dict[str, Any],
 ) -> StudioTrainer:
-    context.phase("loading_model")
+    context.phase(Activity.LOADING_MODEL)
     set_seed(config.training.seed)
     model = adapted_model.attach_adapters(adapted_model.load_base(base, config, device), config)
     if config.training.packing:
@@ -127,7 +128,7 @@ def _train(
     if not checkpoint and trainer.eval_dataset is not None:
         trainer.evaluate()
     context.emit(TrainingStarted(step=step, total_steps=_total_steps(trainer, config)))
-    context.phase("training")
+    context.phase(Activity.TRAINING)
     trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
 
 
@@ -155,7 +156,7 @@ def _end(
         raise JobStopped
     if trainer.eval_dataset is not None and (trainer.last_evaluation is None or trainer.last_evaluation.step != step):
         trainer.evaluate()
-    context.phase("saving")
+    context.phase(Activity.SAVING)
     retried_when_full(
         lambda: save_final_adapter(trainer.model, tokenizer, base, facts["base"], config, context),
         lambda: expected_checkpoint_bytes(trainer.model),
@@ -180,7 +181,7 @@ def _export(trainer: StudioTrainer, config: RunConfig, context: JobContext) -> d
     trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
     trainer.accelerator.free_memory()
     adapted_model.release_memory()
-    context.phase("exporting")
+    context.phase(Activity.EXPORTING)
     exports = export_run(context.folder, formats=config.export.formats, context=context)
     verified = verify_exports(context.folder, exports, context)
     return {"exports": {event.format: event.path for event in exports}, "verified": verified["verified"]}

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig
 
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
 from qlora_studio.core.run.events import CheckpointSaved, Evaluated, StoppedEarly
 from qlora_studio.core.run.run_config import RunConfig
@@ -173,7 +174,7 @@ def _is_due(every: int, step: int) -> bool:
 
 def _save(trainer: StudioTrainer, config: RunConfig, context: JobContext, facts: dict[str, Any]) -> None:
     """Save, verify, tell, then let go of the oldest."""
-    context.phase("saving")
+    context.phase(Activity.SAVING)
     started = time.monotonic()
     step = trainer.state.global_step
     last = trainer.last_evaluation
@@ -191,4 +192,4 @@ def _save(trainer: StudioTrainer, config: RunConfig, context: JobContext, facts:
         )
     )
     folder.rotate(config.checkpoint.keep)
-    context.phase("training")
+    context.phase(Activity.TRAINING)

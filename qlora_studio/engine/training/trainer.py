@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Evaluated, StepDone
 from qlora_studio.core.run.memory_spill import SpillWatch, StepMemory
 from qlora_studio.engine import fault_injection
@@ -132,14 +133,14 @@ class StudioTrainer(SFTTrainer):
         no memory for it, the evaluation is skipped, told, and training goes on.
         """
         started = time.monotonic()
-        self.context.phase("evaluating")
+        self.context.phase(Activity.EVALUATING)
         self.memory.enter("evaluation")
         metrics = self._metrics_or_none(started)
         if metrics is None:  # only now is nothing of the failed batch held any more
             torch.cuda.empty_cache()
             self.context.warn("evaluation_skipped", "An evaluation found no memory and was skipped; training goes on.")
             metrics = {"eval_loss": math.nan}
-        self.context.phase("training")
+        self.context.phase(Activity.TRAINING)
         self._pace.pause(time.monotonic() - started)
         return metrics
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.export.verification_page import verification_page
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Finished, Reported
 from qlora_studio.core.run.job import VerifyJob
 from qlora_studio.engine.context import JobContext
@@ -23,7 +24,7 @@ def run(job: VerifyJob, context: JobContext) -> Finished:
     verifier = Verifier(context)
     verified, checks = True, []
     for number, path in enumerate([job.path, *job.more]):
-        context.phase("verifying")
+        context.phase(Activity.VERIFYING)
         folder = Path(path)
         foreign = (Path(job.base_model), Path(job.adapter)) if job.adapter else None
         with_bases = job.bases and number == 0
@@ -60,7 +61,7 @@ def _verify(
         return found, {}
     if subject.config is None or subject.config.quantization.method == "none":
         return found, {}
-    context.phase("comparing_bases")
+    context.phase(Activity.COMPARING_BASES)
     loss = references.trained.loss
     bases = compare_bases(subject.config, subject.base, subject.adapter, rows, references.live, loss, context)
     context.emit(Reported(kind="bases", report=bases))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
 
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import Ask
 from qlora_studio.core.run.events import Event, TextGenerated
 from qlora_studio.core.run.run_state import RunState
@@ -242,4 +243,8 @@ def _state_text(state: RunState | None) -> str:
         return ""
     if state.failure is not None:
         return "The model could not be loaded."
-    return "The model is loaded." if state.activity == "ready" else "Loading the model; the first answer takes longer …"
+    return (
+        "The model is loaded."
+        if state.activity == Activity.READY
+        else "Loading the model; the first answer takes longer …"
+    )

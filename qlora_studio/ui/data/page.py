@@ -4,6 +4,7 @@ from PySide6.QtCore import Qt, Signal
 
 from qlora_studio.core.data.report import Check, DataReport, RowsReport, SourceReport, SourcesReport
 from qlora_studio.core.errors import FailureKind
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Failed
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
@@ -81,7 +82,9 @@ class DataPage(Page):
 
     def render_job(self, state: RunState | None) -> None:
         """Show what the data job does, or how it failed."""
-        busy = state is not None and state.last_event > 0 and not state.phase.is_over and state.activity != "ready"
+        busy = (
+            state is not None and state.last_event > 0 and not state.phase.is_over and state.activity != Activity.READY
+        )
         self._progress_card.setVisible(busy)
         if state is None:
             return

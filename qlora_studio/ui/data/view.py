@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from qlora_studio.core.data.report import DataReport, LengthStatistics, RowPreview, RowSummary, TokenPiece
 from qlora_studio.core.quantity import bytes_text, count_text, duration_text
+from qlora_studio.core.run.activity import Phase, activity_words
 from qlora_studio.core.run.run_state import RunState
 
 FORMAT_WORDS = {
@@ -24,22 +25,7 @@ PART_WORDS = {
     "duplicate": "dropped",
     "not_drawn": "not drawn",
 }
-_PROGRESS_WORDS = {
-    "loading_libraries": "Starting",
-    "reading": "Reading rows",
-    "preparing_data": "Preparing the rows",
-    "tokenizing": "Turning rows into tokens",
-    "rendering": "Rendering rows",
-    "checking": "Checking",
-    "loading_tokenizer": "Loading the tokenizer",
-    "loading_model": "Preparing the model's files",
-    "ready": "Ready",
-    "asking_the_hub": "Asking the hub",
-    "downloading": "Fetching from the hub",
-    "download": "Fetching from the hub",
-    "rows": "Reading rows",
-    "evaluation rows": "Reading evaluation rows",
-}
+_COUNTED = {"rows": "Reading rows", "evaluation rows": "Reading evaluation rows"}  # in whichever activity
 
 
 def data_summary(report: DataReport) -> str:
@@ -160,8 +146,8 @@ def place_text(row: RowPreview) -> str:
 def reading_text(state: RunState) -> tuple[str, float | None]:
     """Return what a data job does, and its share where that is known."""
     progress = state.progress
-    what = progress.what if progress and progress.what else state.activity
-    words = _PROGRESS_WORDS.get(what, what.replace("_", " ").capitalize() or "Starting")
+    counted = _COUNTED.get(progress.what, "") if progress else ""
+    words = counted or activity_words(state.activity) or Phase.STARTING.words
     if progress is None or not progress.total:
         return f"{words} …", None
     if progress.unit == "bytes":

@@ -10,23 +10,14 @@ from qlora_studio.core.export.disk_need import export_bytes, export_name
 from qlora_studio.core.export.formats import PRECISIONS, ExportFormat, all_formats, parse_format
 from qlora_studio.core.export.serving import ServingCommand, serving_commands
 from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.run.activity import Phase, activity_words
 from qlora_studio.core.run.events import Exported, Reported
-from qlora_studio.core.run.run_state import Phase, RunState
+from qlora_studio.core.run.run_state import RunState
 from qlora_studio.storage.runs.drive_space import DriveSpace, Writing, drives
 from qlora_studio.storage.runs.run_folder import folder_name
 from qlora_studio.storage.runs.upload_files import UploadFile, check_repository, is_verified, traces
 from qlora_studio.ui.state.run_choice import RunChoice
 
-_PHASES = {
-    "loading_libraries": "Starting",
-    "checking_base": "Checking that the base is the one of the training",
-    "merging": "Merging",
-    "exporting": "Writing",
-    "converting": "Converting to GGUF",
-    "quantizing": "Quantizing",
-    "verifying": "Verifying what was written",
-    "loading_model": "Preparing the base model",
-}
 _SUBJECTS = {
     "base": "Base model",
     "adapter": "Adapter as trained",
@@ -88,7 +79,7 @@ def drives_for(run: RunChoice, wanted: Sequence[ExportFormat], folder: str) -> t
 def export_progress(state: RunState) -> tuple[str, float | None]:
     """Return what an export does, and its share where that is known."""
     progress = state.progress
-    words = _PHASES.get(state.activity, state.activity.replace("_", " ").capitalize() or "Starting")
+    words = activity_words(state.activity) or Phase.STARTING.words
     if progress is None or not progress.total:
         return f"{words} …", None
     if progress.unit == "bytes":

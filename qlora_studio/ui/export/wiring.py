@@ -2,9 +2,9 @@
 
 from PySide6.QtCore import QObject
 
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.job import ExportJob, UploadJob
-from qlora_studio.core.run.run_state import Phase
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.export.page import ExportPage
 from qlora_studio.ui.kit.desktop import show_folder

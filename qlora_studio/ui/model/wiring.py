@@ -8,9 +8,9 @@ from qlora_studio.core.memory.fit import judge
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.memory.setup import setup_for
 from qlora_studio.core.model.recommendation import with_recommendations
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.job import DownloadJob
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_state import Phase
 from qlora_studio.storage.models.catalogue import model_catalogue
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.ui.memory.view import available_bytes

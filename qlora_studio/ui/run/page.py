@@ -5,8 +5,9 @@ import time
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QMenu, QSizePolicy, QWidget
 
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Recovering, Warned
-from qlora_studio.core.run.run_state import Phase, RunState
+from qlora_studio.core.run.run_state import RunState, phase_text
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.layouts import TileGrid
 from qlora_studio.ui.kit.text import Label, set_style_property, set_tooltip
@@ -17,7 +18,7 @@ from qlora_studio.ui.run.plot_card import PlotCard
 from qlora_studio.ui.run.recovery_action import RecoveryAction, recovery_action
 from qlora_studio.ui.run.smoothing import last_finite
 from qlora_studio.ui.run.view import subtitle, tiles
-from qlora_studio.ui.state.progress import phase_text, progress_share, progress_text
+from qlora_studio.ui.state.progress import progress_share, progress_text
 from qlora_studio.ui.state.run_store import RunStore
 from qlora_studio.ui.window.page import GUTTER, Page
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from qlora_studio.core.quantity import duration_text, loss_text, perplexity_text
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.run.run_state import RunState, phase_text
 from qlora_studio.core.run.titles import model_title
-from qlora_studio.ui.state.progress import phase_text
 
 
 @dataclass(frozen=True)

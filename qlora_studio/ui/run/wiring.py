@@ -3,8 +3,8 @@
 from PySide6.QtCore import QObject, QUrl
 from PySide6.QtGui import QDesktopServices
 
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
-from qlora_studio.core.run.run_state import Phase
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.run.recovery_action import RecoveryAction
 from qlora_studio.ui.state.studio import Studio

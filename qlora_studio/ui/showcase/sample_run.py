@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qlora_studio.core.run import events as ev
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.run_config import DataSection, EvaluationSection, ModelSection, RunConfig, TrainingSection
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -60,7 +61,7 @@ def _timed_events(steps: int) -> Iterator[tuple[float, ev.Event]]:
     """Yield the events with the seconds since the worker's start."""
     dice = random.Random(42)
     yield 0, ev.WorkerStarted(job="train", studio="0.1.0", pid=0)
-    for number, phase in enumerate(("loading_libraries", "preparing_data", "loading_model")):
+    for number, phase in enumerate((Activity.LOADING_LIBRARIES, Activity.PREPARING_DATA, Activity.LOADING_MODEL)):
         yield 4 * number, ev.PhaseChanged(phase=phase)
     yield 8, _dataset()
     yield 12, _model()

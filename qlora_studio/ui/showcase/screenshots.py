@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from qlora_studio.core.quantity import GIB
 from qlora_studio.core.run import events as ev
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.jobs.gpu_sample import GpuProcess, GpuSample
 from qlora_studio.storage.presets import load_preset
 from qlora_studio.storage.runs.message_log import MessageLogWriter
@@ -72,7 +73,7 @@ def _prepare(app: "QApplication", window: "AppWindow") -> None:
     studio.draft.replace(load_preset("starter"))
     window.window.show_page("data")
     store = studio.data.store
-    _pump(app, lambda: store.state.failure is not None or store.state.activity == "ready")
+    _pump(app, lambda: store.state.failure is not None or store.state.activity == Activity.READY)
     _pump(app, lambda: studio.runs.shown is not None and studio.runs.shown.store.state.step > 400)
 
 

@@ -1,39 +1,9 @@
 """How far a run or another job is, in words. Pure; no Qt, and no numpy: the first paint needs it."""
 
 from qlora_studio.core.quantity import bytes_text, duration_text
-from qlora_studio.core.run.run_state import Phase, RunState, work_at_risk
+from qlora_studio.core.run.activity import Phase
+from qlora_studio.core.run.run_state import RunState, is_at_risk, work_at_risk
 
-_ACTIVITIES = {
-    "loading_libraries": "Starting",
-    "downloading": "Downloading the model",
-    "converting_model": "Converting the model",
-    "preparing_data": "Preparing the data",
-    "checking_base": "Checking the base model",
-    "loading_model": "Loading the model",
-    "probing": "Trying the longest rows",
-    "training": "Training",
-    "evaluating": "Evaluating",
-    "saving": "Saving",
-    "exporting": "Exporting",
-    "merging": "Merging",
-    "verifying": "Verifying",
-    "waiting_for_space": "Waiting for disk space",
-}
-_PHASES = {
-    Phase.NEW: "Not started",
-    Phase.STARTING: "Starting",
-    Phase.PREPARING: "Preparing",
-    Phase.TRAINING: "Training",
-    Phase.EVALUATING: "Evaluating",
-    Phase.SAVING: "Saving",
-    Phase.EXPORTING: "Exporting",
-    Phase.WAITING: "Waiting for disk space",
-    Phase.RECOVERING: "Recovering",
-    Phase.PAUSED: "Paused",
-    Phase.STOPPED: "Stopped",
-    Phase.FINISHED: "Finished",
-    Phase.FAILED: "Failed",
-}
 _TONES = {
     Phase.WAITING: "warn",
     Phase.RECOVERING: "warn",
@@ -43,12 +13,6 @@ _TONES = {
     Phase.STOPPED: "muted",
     Phase.NEW: "muted",
 }
-
-
-def phase_text(state: RunState) -> str:
-    """Return what a run does now, in words."""
-    words = _ACTIVITIES.get(state.activity, "") if not state.phase.is_over else ""
-    return words or _PHASES[state.phase]
 
 
 def phase_tone(phase: Phase) -> str:
@@ -81,14 +45,14 @@ def progress_text(state: RunState) -> str:
 def eta_text(state: RunState) -> str:
     """Return the time left, or nothing."""
     step = state.last_step
-    if state.phase.is_over or step is None or step.eta_seconds is None or state.phase == Phase.EXPORTING:
+    if step is None or step.eta_seconds is None or not is_at_risk(state):
         return ""
     return f"{duration_text(step.eta_seconds)} left"
 
 
 def risk_text(state: RunState, now: float) -> str:
     """Return the newest safe checkpoint and what a crash would cost."""
-    if state.phase.is_over or state.last_step is None or state.phase == Phase.EXPORTING:
+    if not is_at_risk(state):
         return ""
     safe = f"Safe checkpoint {state.checkpoint.step}, " if state.checkpoint else "No checkpoint yet, "
     return f"{safe}{duration_text(work_at_risk(state, now))} of work at risk"

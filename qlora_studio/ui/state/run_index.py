@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Exported, parse_event
-from qlora_studio.core.run.run_state import Phase, RunState, reduce
+from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.core.run.titles import model_title
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.export_folder import VERIFICATION_FILES, exports_of
@@ -16,14 +17,6 @@ from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
 
 _PLAIN = (str, int, float, bool)
-_WORDS = {
-    Phase.NEW: "not started",
-    Phase.FINISHED: "finished",
-    Phase.STOPPED: "stopped and saved",
-    Phase.PAUSED: "paused",
-    Phase.FAILED: "failed",
-    Phase.WAITING: "waiting for disk space",
-}
 _TONES = {"finished": "ok", "failed": "bad", "broken off": "warn", "paused": "warn", "not readable": "bad"}
 
 
@@ -127,7 +120,7 @@ def _judged(line: RunLine, *, busy: bool) -> RunLine:
         return line
     broken = not busy and line.state == "at work"
     state = "broken off" if broken else line.state
-    open_end = state in ("broken off", "paused", "failed", "stopped and saved", "not started")
+    open_end = state in ("broken off", "paused", "failed", "stopped", "not started")
     return replace(line, busy=busy, broken=broken, state=state, resumable=not busy and open_end)
 
 
@@ -150,7 +143,7 @@ def _line(folder: RunFolder, state: RunState) -> RunLine:
         path=str(folder.path),
         name=config.name,
         model=model_title(config.model.source),
-        state=_WORDS.get(state.phase, "at work"),
+        state=state.phase.words.lower() if state.phase.is_over or state.phase is Phase.WAITING else "at work",
         step=state.step,
         total_steps=state.total_steps,
         evaluation_loss=state.evaluation.loss if state.evaluation else None,

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_state import Phase, RunState
+from qlora_studio.core.run.run_state import RunState, phase_text
 from qlora_studio.ui.state.progress import (
     eta_text,
     is_kept_awake,
-    phase_text,
     phase_tone,
     progress_share,
     progress_text,

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.job import UploadJob, VerifyJob
-from qlora_studio.core.run.run_state import Phase, RunState
+from qlora_studio.core.run.run_state import RunState
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.verification import job as verify_job

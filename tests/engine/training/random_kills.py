@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import CheckpointSaved, Event, PhaseChanged, StepDone, TrainingStarted, parse_event
-from qlora_studio.core.run.run_state import Phase
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, verify
 from qlora_studio.storage.runs.export_folder import damages

@@ -5,8 +5,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import StepDone
-from qlora_studio.core.run.run_state import Phase
 from qlora_studio.jobs.worker_process import start_worker
 from tests.engine.training_run import follow, make_run
 

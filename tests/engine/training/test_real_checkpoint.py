@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.job import TrainJob
-from qlora_studio.core.run.run_state import Phase
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.model.adapted import load_base
 from qlora_studio.engine.model.adapter import adapter_folder, check_base

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import AcceptChanges, EvaluateNow, LowerRate, Pause, SaveCheckpoint, Stop
 from qlora_studio.core.run.events import CheckpointSaved, Evaluated, Event, Failed, Paused, Recovering, StepDone, Warned
-from qlora_studio.core.run.run_state import Phase
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.durable import sha256_of
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder

@@ -6,8 +6,8 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QApplication
 
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Failed, Finished, Resumed
-from qlora_studio.core.run.run_state import Phase
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.showcase.sample_run import sample_config, sample_events, write_sample_run
 from qlora_studio.ui.state.job_thread import JobThread

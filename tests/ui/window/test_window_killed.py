@@ -12,7 +12,7 @@ import psutil
 import pytest
 from PySide6.QtWidgets import QApplication
 
-from qlora_studio.core.run.run_state import Phase
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
 from qlora_studio.storage.settings import Settings, save_settings
 from qlora_studio.ui.app import AppWindow

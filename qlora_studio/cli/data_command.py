@@ -16,8 +16,9 @@ from qlora_studio.core.data.report import (
     check_json,
     preview_json,
 )
-from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, Problem, StudioError
+from qlora_studio.core.errors import ExitCode, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.run.job import DataJob
+from qlora_studio.core.run.reports import DatasetReported, RowsReported
 from qlora_studio.core.run.run_config import RunConfig
 
 _NEIGHBOURS_SHOWN = 12
@@ -78,10 +79,11 @@ def _inspect(config: RunConfig, rows: list[int | str], console: Console) -> tupl
     if not config.data.path:
         raise InvalidRunConfig((Problem("data.path", "Choose a dataset with --data."),))
     state = run_job(DataJob(config=config, rows=rows), console)
-    reports = {report.kind: report.report for report in state.reports}
-    if "dataset" not in reports:
-        raise StudioError("The worker told nothing of the dataset.", kind=FailureKind.ERROR)
-    return DataReport.model_validate(reports["dataset"]), RowsReport.model_validate(reports.get("rows", {}))
+    reports = [item.report for item in state.reports if isinstance(item, DatasetReported)]
+    shown = [item.report for item in state.reports if isinstance(item, RowsReported)]
+    if not reports:
+        raise StudioError("The worker told nothing of the dataset.")
+    return reports[-1], shown[-1] if shown else RowsReport()
 
 
 def _row_text(row: RowPreview) -> str:

@@ -7,6 +7,7 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.run.job import DownloadJob
+from qlora_studio.core.run.reports import DownloadFacts
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -26,6 +27,6 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 def download_model(arguments: argparse.Namespace, console: Console) -> int:
     """Download, with progress."""
     state = run_job(DownloadJob(source=arguments.model, revision=arguments.revision), console)
-    console.report(state.facts)
-    console.result(str(state.facts.get("path", "")))
+    console.report(state.facts.model_dump())
+    console.result(state.facts.path if isinstance(state.facts, DownloadFacts) else "")
     return ExitCode.OK

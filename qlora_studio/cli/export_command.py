@@ -1,6 +1,7 @@
 """`merge`, `export` and `verify`: what was learned, in the shape that other programs take, and the proof of it."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from qlora_studio.cli.train_command import existing_run
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.quantity import bytes_text, duration_text
 from qlora_studio.core.run.job import ExportJob, MergeJob, VerifyJob
+from qlora_studio.core.run.reports import ExportFacts, FormatCheck, VerificationReported
 from qlora_studio.core.run.run_state import RunState
 
 
@@ -77,11 +79,13 @@ def verify_export(arguments: argparse.Namespace, console: Console) -> int:
         )
     run_dir = str(existing_run(arguments.run_dir).path.resolve()) if arguments.run_dir else ""
     state = run_job(VerifyJob(path=str(path.resolve()), run_dir=run_dir, bases=arguments.bases), console)
-    report = next((item.report for item in state.reports if item.kind == "verification"), {})
-    console.report({**report, **state.facts})
-    for check in state.facts["checks"]:
+    reports = [item.report for item in state.reports if isinstance(item, VerificationReported)]
+    facts = _facts(state)
+    proof = {"out_dir": facts.out_dir, "verified": facts.verified, "checks": _plain(facts.checks)}
+    console.report({**(reports[0].model_dump() if reports else {}), **proof})
+    for check in facts.checks:
         console.result(_check_text(check))
-    return ExitCode.OK if state.facts["verified"] else ExitCode.NOT_VERIFIED
+    return ExitCode.OK if facts.verified else ExitCode.NOT_VERIFIED
 
 
 def _add_options(parser: argparse.ArgumentParser, *, needs_run: bool = True) -> None:
@@ -107,16 +111,20 @@ def _export(arguments: argparse.Namespace, formats: list[str], console: Console)
         force=arguments.force,
         out_dir=_absolute(arguments.out) if arguments.out else "",
     )
-    return _told(_report(run_job(job, console, parent=folder)), console)
+    return _told(run_job(job, console, parent=folder), console)
 
 
-def _told(report: dict[str, Any], console: Console) -> int:
+def _told(state: RunState, console: Console) -> int:
     """Tell what was written and how it was found, and return the exit code."""
-    console.report(report)
-    for check in report["checks"]:
+    facts = _facts(state)
+    seconds = facts.seconds or round(state.last_event - state.started, 3)
+    console.report(_report(state, facts, seconds))
+    for check in facts.checks:
         console.result(_check_text(check))
-    _tell(report, console)
-    return ExitCode.OK if report["verified"] else ExitCode.NOT_VERIFIED
+    for item in state.exports:
+        console.result(f"{item.format}: {item.path} ({bytes_text(item.size_bytes)})")
+    console.result(f"Done in {duration_text(seconds)}.")
+    return ExitCode.OK if facts.verified else ExitCode.NOT_VERIFIED
 
 
 def _merge_foreign(arguments: argparse.Namespace, console: Console) -> int:
@@ -129,33 +137,36 @@ def _merge_foreign(arguments: argparse.Namespace, console: Console) -> int:
         out_dir=_absolute(arguments.out),
         force=arguments.force,
     )
-    return _told(_report(run_job(job, console)), console)
+    return _told(run_job(job, console), console)
 
 
-def _report(state: RunState) -> dict[str, Any]:
+def _facts(state: RunState) -> ExportFacts:
+    """Return what the job finished with; nothing is verified where it did not say so."""
+    return state.facts if isinstance(state.facts, ExportFacts) else ExportFacts(verified=False, checks=())
+
+
+def _report(state: RunState, facts: ExportFacts, seconds: float) -> dict[str, Any]:
     """Return what `--json` prints."""
-    exports = [
-        {"format": event.format, "path": event.path, "size_bytes": event.size_bytes, **event.facts}
-        for event in state.exports
-    ]
     return {
-        "out_dir": exports[0]["path"] if exports else None,
-        "seconds": round(state.last_event - state.started, 3),
-        "verified": False,
-        "checks": [],
-        **state.facts,
-        "exports": exports,
+        "out_dir": facts.out_dir or None,
+        "seconds": seconds,
+        "peak_rss_bytes": facts.peak_rss_bytes,
+        "tensors_merged": facts.tensors_merged,
+        "verified": facts.verified,
+        "checks": _plain(facts.checks),
+        "exports": [
+            {"format": item.format, "path": item.path, "size_bytes": item.size_bytes, **item.facts.model_dump()}
+            for item in state.exports
+        ],
     }
 
 
-def _tell(report: dict[str, Any], console: Console) -> None:
-    for item in report["exports"]:
-        console.result(f"{item['format']}: {item['path']} ({bytes_text(item['size_bytes'])})")
-    console.result(f"Done in {duration_text(report['seconds'])}.")
+def _plain(checks: Sequence[FormatCheck]) -> list[dict[str, Any]]:
+    return [check.model_dump() for check in checks]
 
 
-def _check_text(check: dict[str, Any]) -> str:
-    return f"{'ok  ' if check['passed'] else 'FAIL'}  {check['name']}: {check.get('message', '')}"
+def _check_text(check: FormatCheck) -> str:
+    return f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.message}"
 
 
 def _absolute(path: str) -> str:

@@ -16,6 +16,7 @@ from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.job import EstimateJob
+from qlora_studio.core.run.reports import EstimateReported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.jobs.gpu_monitor import sample_gpu
@@ -73,7 +74,7 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
     else:
         result = estimate(config, shape, gpu=find_gpu(card[0]) if card else None, probe=probe)
     fit = judge(result, card[1]) if card else None
-    console.report({**result.to_report(), "gpu": _card_json(card, fit)})
+    console.report({**result.to_report().model_dump(), "gpu": _card_json(card, fit)})
     console.result(_estimate_text(result))
     if card and fit:
         console.result(_fit_text(card[0], fit))
@@ -98,7 +99,7 @@ def fit_run(arguments: argparse.Namespace, console: Console) -> int:
     console.report(
         {
             "changes": proposal.changes,
-            "estimate": proposal.estimate.to_report(),
+            "estimate": proposal.estimate.to_report().model_dump(),
             "gpu": _card_json(card, proposal.fit),
             "largest": most,
         }
@@ -143,7 +144,7 @@ def _shape(source: str, revision: str) -> ModelShape:
 
 def _traced(config: RunConfig, arguments: argparse.Namespace, console: Console) -> Estimate:
     state = run_job(EstimateJob(config=config, gpu=arguments.gpu or ""), console)
-    found = [report.report for report in state.reports if report.kind == "estimate"]
+    found = [item.report for item in state.reports if isinstance(item, EstimateReported)]
     if not found:
         raise StudioError("The worker told no estimate.", kind=FailureKind.ERROR)
     return estimate_from_report(found[-1])

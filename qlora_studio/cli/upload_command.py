@@ -9,6 +9,7 @@ from qlora_studio.cli.job_session import run_job
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.job import UploadJob
+from qlora_studio.core.run.reports import UploadReported
 from qlora_studio.storage.runs.upload_files import check_repository, upload_files
 
 
@@ -45,6 +46,7 @@ def upload_export(arguments: argparse.Namespace, console: Console) -> int:
         path=str(path.resolve()), repository=arguments.repo, private=not arguments.public, force=arguments.force
     )
     state = run_job(job, console)
-    console.report(state.facts)
-    console.result(str(state.facts["url"]))
+    report = next(item.report for item in state.reports if isinstance(item, UploadReported))
+    console.report({"out_dir": report.path, **report.model_dump(exclude={"path"})})
+    console.result(report.url)
     return ExitCode.OK

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import Stop
-from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Reported, TerminalEvent, Warned, parse_event
+from qlora_studio.core.run.events import Event, Failed, Finished, Paused, TerminalEvent, Warned, parse_event
 from qlora_studio.core.run.job import Job
+from qlora_studio.core.run.reports import AnyReported, Reported
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
@@ -17,7 +18,7 @@ _POLL_SECONDS = 0.1
 _PATIENCE = 20.0  # seconds between asking a child to stop and killing it
 
 
-def run_child(job: Job, jobs: Path, context: JobContext) -> tuple[TerminalEvent, list[Reported]]:
+def run_child(job: Job, jobs: Path, context: JobContext) -> tuple[TerminalEvent, list[AnyReported]]:
     """Do a job in a folder under `jobs`; return its ending and reports. A Stop ends it and raises JobStopped."""
     folder = create_job_folder(jobs, job)
     with folder.log_path.open("ab") as log:

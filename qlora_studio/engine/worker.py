@@ -13,7 +13,7 @@ from wakepy import keep
 from qlora_studio import __version__
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.core.run.events import Failed, Finished, Recovering, Reported, TerminalEvent, WorkerStarted
+from qlora_studio.core.run.events import Failed, Finished, Recovering, TerminalEvent, WorkerStarted
 from qlora_studio.core.run.job import (
     ChatJob,
     DataJob,
@@ -26,6 +26,7 @@ from qlora_studio.core.run.job import (
     UploadJob,
     VerifyJob,
 )
+from qlora_studio.core.run.reports import AwakeReport, AwakeReported
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.faults import RECOVERABLE, failure_of, recovery_from, start_again
@@ -122,7 +123,7 @@ def _recovery(failed: Failed, folder: RunFolder) -> Recovering | None:
 def _run(job: Job, context: JobContext) -> TerminalEvent:
     with keep.running(on_fail="pass") as awake:
         if isinstance(job, TrainJob):
-            context.emit(Reported(kind="awake", report={"active": bool(awake.active)}))
+            context.emit(AwakeReported(report=AwakeReport(active=bool(awake.active))))
         return _run_kind(job, context)
 
 

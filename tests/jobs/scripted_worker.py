@@ -18,8 +18,8 @@ from qlora_studio.core.run.events import (
     Paused,
     PhaseChanged,
     Recovering,
-    Reported,
     StepDone,
+    TextGenerated,
     WorkerStarted,
 )
 from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
@@ -48,7 +48,7 @@ def play(script: str, folder: RunFolder) -> int:
                 case "phase":
                     log.append(PhaseChanged(phase=value))
                 case "long":
-                    log.append(Reported(kind="long", report={"text": "x" * int(value)}))
+                    log.append(TextGenerated(request=1, variant="base", text="x" * int(value)))
                 case "garbage":
                     write(folder, b'{"type": "from_a_later_version"}\n\xff\xfe\x00 no json\n[1, 2]\n\n' * 100)
                 case "half":

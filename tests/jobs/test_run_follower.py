@@ -8,7 +8,7 @@ from itertools import chain
 
 import pytest
 
-from qlora_studio.core.run.events import Event, Failed, Finished, PhaseChanged, Reported, StepDone, WorkerStarted
+from qlora_studio.core.run.events import Event, Failed, Finished, PhaseChanged, StepDone, TextGenerated, WorkerStarted
 from qlora_studio.jobs import run_follower
 from qlora_studio.jobs.run_follower import RunFollower, log_tail
 from qlora_studio.jobs.worker_process import WorkerProcess
@@ -57,8 +57,8 @@ def test_garbage_larger_than_one_read_is_passed_over_when_the_worker_is_dead(
 def test_an_event_longer_than_one_read_arrives_whole(play: Play, folder: RunFolder) -> None:
     events = follow(folder, play("start,long:3000000,finish"))
 
-    assert isinstance(events[1], Reported)
-    assert len(events[1].report["text"]) == 3_000_000
+    assert isinstance(events[1], TextGenerated)
+    assert len(events[1].text) == 3_000_000
 
 
 def test_a_half_line_of_a_killed_worker_is_no_event(play: Play, folder: RunFolder) -> None:

@@ -1,6 +1,6 @@
 """A verification's report as a page for people."""
 
-from typing import Any
+from qlora_studio.core.run.reports import VerificationReport
 
 _LOSSES = {
     "base": "Base model",
@@ -11,33 +11,30 @@ _LOSSES = {
 }
 
 
-def verification_page(report: dict[str, Any]) -> str:
+def verification_page(report: VerificationReport) -> str:
     """Return the page in Markdown."""
-    verdict = "Every check passed." if report["verified"] else "Not every check passed."
-    lines = [f"# Verification: {report['format']}", "", verdict, "", "| Check | | |", "| --- | --- | --- |"]
+    verdict = "Every check passed." if report.verified else "Not every check passed."
+    lines = [f"# Verification: {report.format}", "", verdict, "", "| Check | | |", "| --- | --- | --- |"]
     lines += [
-        f"| {check['name']} | {'ok' if check['passed'] else 'FAILED'} | {_cell(check['message'])} |"
-        for check in report["checks"]
+        f"| {check.name} | {'ok' if check.passed else 'FAILED'} | {_cell(check.message)} |" for check in report.checks
     ]
-    losses = {name: value for name, value in report["losses"].items() if value is not None}
+    losses = {name: value for name, value in report.losses.items() if value is not None}
     if losses:
-        lines += ["", f"## Held-out loss, {report.get('tokens', 0):,} tokens", "", "| | Loss |", "| --- | --- |"]
+        lines += ["", f"## Held-out loss, {report.tokens:,} tokens", "", "| | Loss |", "| --- | --- |"]
         lines += [f"| {_LOSSES.get(name, name)} | {value:.4f} |" for name, value in losses.items()]
-    if bases := report.get("bases"):
+    if bases := report.bases:
         lines += ["", "## Which base to merge into", "", "| Merged into | Loss | Divergence |", "| --- | --- | --- |"]
-        lines += [
-            f"| {row['base']} | {_number(row['loss'])} | {_number(row['divergence'])} |" for row in bases["bases"]
-        ]
-        error = bases.get("standard_error")
-        doubt = f" (the 4-bit base gains {bases['gain_of_nf4']:.4f} ± {2 * error:.4f})" if error is not None else ""
-        lines += ["", f"Better here: {bases['recommended']}{doubt}."]
-    if report["answers"]:
+        lines += [f"| {row.base} | {_number(row.loss)} | {_number(row.divergence)} |" for row in bases.bases]
+        gain, error = bases.gain_of_nf4, bases.standard_error
+        doubt = "" if gain is None or error is None else f" (the 4-bit base gains {gain:.4f} ± {2 * error:.4f})"
+        lines += ["", f"Better here: {bases.recommended}{doubt}."]
+    if report.answers:
         lines += ["", "## Answers", ""]
-    for answer in report["answers"]:
-        lines += [f"**{_cell(answer['prompt'])}**", "", *_quote("adapter", answer["adapter"])]
-        lines += [] if answer["same"] else _quote("export", answer["export"])
-        lines += ["The same.", ""] if answer["same"] else [""]
-    versions = ", ".join(f"{name} {number}" for name, number in report.get("versions", {}).items())
+    for answer in report.answers:
+        lines += [f"**{_cell(answer.prompt)}**", "", *_quote("adapter", answer.adapter)]
+        lines += [] if answer.same else _quote("export", answer.export)
+        lines += ["The same.", ""] if answer.same else [""]
+    versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
     return "\n".join([*lines, "", versions, ""])
 
 

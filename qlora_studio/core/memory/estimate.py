@@ -1,7 +1,8 @@
 """What an estimate of graphics memory is: a number with its error, and what it is made of. Sizes are bytes."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+
+from qlora_studio.core.run.reports import EstimateReport, Level
 
 COMPONENT_LABELS = {
     "weights": "Weights",
@@ -19,8 +20,6 @@ PHASE_LABELS = {
     "evaluation": "Evaluation",
     "save": "Saving",
 }
-MEMORY_ESTIMATE = "memory_estimate"  # the kind of the report in which a run tells what it should take
-Level = Literal["instant", "traced", "probed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +65,29 @@ class Estimate:
         """Return the bytes of one component, 0 where there is none."""
         return sum(component.bytes for component in self.components if component.key == key)
 
-    def to_report(self) -> dict[str, Any]:
-        """Return the estimate as plain JSON, for `--json` and for a `Reported` event."""
-        return {
-            "level": self.level,
-            "total_bytes": self.total_bytes,
-            "error_share": self.error_share,
-            "allocated_bytes": self.allocated_bytes,
-            "reserved_bytes": self.reserved_bytes,
-            "managed_bytes": self.managed_bytes,
-            "context_bytes": self.context_bytes,
-            "peak_phase": self.peak_phase,
-            "components": {component.key: component.bytes for component in self.components},
-            "phases": {phase.key: phase.allocated_bytes for phase in self.phases},
-            "notes": list(self.notes),
-        }
+    def to_report(self) -> EstimateReport:
+        """Return the estimate for `--json` and for an event."""
+        return EstimateReport(
+            level=self.level,
+            total_bytes=self.total_bytes,
+            error_share=self.error_share,
+            allocated_bytes=self.allocated_bytes,
+            reserved_bytes=self.reserved_bytes,
+            managed_bytes=self.managed_bytes,
+            context_bytes=self.context_bytes,
+            peak_phase=self.peak_phase,
+            components={component.key: component.bytes for component in self.components},
+            phases={phase.key: phase.allocated_bytes for phase in self.phases},
+            notes=self.notes,
+        )
 
 
-def estimate_from_report(report: dict[str, Any]) -> Estimate:
-    """Return the estimate that `to_report` wrote. Raises KeyError where the report is none."""
-    plain = {key: value for key, value in report.items() if key not in ("components", "phases", "notes")}
+def estimate_from_report(report: EstimateReport) -> Estimate:
+    """Return the estimate that `to_report` wrote."""
     return Estimate(
-        **plain,
-        components=make_components(report["components"]),
-        phases=make_phases(report["phases"]),
-        notes=tuple(report["notes"]),
+        **report.model_dump(exclude={"components", "phases"}),
+        components=make_components(report.components),
+        phases=make_phases(report.phases),
     )
 
 

@@ -5,13 +5,14 @@ run appends another session to the same file. Sizes are bytes, durations seconds
 None here, and a `Warned` says so.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.message import Message, parse_line
+from qlora_studio.core.run.reports import AnyReported, ExportedFacts, Facts, NoFacts
 
 
 class WorkerStarted(Message):
@@ -153,7 +154,7 @@ class Exported(Message):
     format: str
     path: str
     size_bytes: int
-    facts: dict[str, Any] = Field(default_factory=dict)
+    facts: ExportedFacts = ExportedFacts()
 
 
 class Resumed(Message):
@@ -222,6 +223,19 @@ class RateLowered(Message):
     scale: float
 
 
+class FileContent(BaseModel):
+    """What a file was: its bytes, and their sha256."""
+
+    size: int
+    sha256: str
+
+
+class Fingerprint(BaseModel):
+    """What a base or a dataset is, by content: files by name, or the hash of the rows that were made of them."""
+
+    files: dict[str, FileContent | str] = Field(default_factory=dict)
+
+
 class ChangeAccepted(Message):
     """The user goes on with another base model or dataset than before. `fingerprint` is what was accepted."""
 
@@ -229,7 +243,7 @@ class ChangeAccepted(Message):
     what: Literal["base", "data"]
     step: int
     changes: list[str]
-    fingerprint: dict[str, Any] = Field(default_factory=dict)
+    fingerprint: Fingerprint = Fingerprint()
 
 
 class StoppedEarly(Message):
@@ -250,14 +264,6 @@ class TextGenerated(Message):
     done: bool = False
     tokens: int = 0
     seconds: float = 0.0
-
-
-class Reported(Message):
-    """A job's result: a preview of rows, a check of a dataset, an estimate, a verification. `kind` names its shape."""
-
-    type: Literal["reported"] = "reported"
-    kind: str
-    report: dict[str, Any]
 
 
 class Warned(Message):
@@ -282,7 +288,7 @@ class Finished(Message):
 
     type: Literal["finished"] = "finished"
     status: Literal["completed", "stopped"] = "completed"
-    facts: dict[str, Any] = Field(default_factory=dict)
+    facts: Facts = NoFacts()
 
 
 class Failed(Message):
@@ -316,7 +322,7 @@ Event = (
     | ChangeAccepted
     | StoppedEarly
     | TextGenerated
-    | Reported
+    | AnyReported
     | Warned
     | Paused
     | Finished

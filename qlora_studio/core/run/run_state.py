@@ -1,10 +1,11 @@
 """What is known of a run at a moment: a pure function of its events. Metric series live in `metric_history`."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, assert_never
+from typing import assert_never
 
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.activity import Activity, Phase, activity_words, phase_of
+from qlora_studio.core.run.reports import AnyReported, Facts, NoFacts, Reported
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class RunState:
     adapter_path: str = ""
     samples: tuple[ev.SampleGenerated, ...] = ()
     exports: tuple[ev.Exported, ...] = ()
-    reports: tuple[ev.Reported, ...] = ()
+    reports: tuple[AnyReported, ...] = ()
     warnings: tuple[ev.Warned, ...] = ()
     resumptions: tuple[int, ...] = ()
     recoveries: tuple[ev.Recovering, ...] = ()
@@ -42,7 +43,7 @@ class RunState:
     memory: dict[str, ev.MemoryMeasured] = field(default_factory=dict)
     stopped_early: ev.StoppedEarly | None = None
     failure: ev.Failed | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=NoFacts)
 
 
 def reduce(state: RunState, event: ev.Event) -> RunState:
@@ -105,7 +106,7 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
             return _memory_measured(state, event)
         case ev.StoppedEarly():
             return replace(state, stopped_early=event)
-        case ev.Reported():
+        case Reported():
             return replace(state, reports=(*state.reports, event))
         case ev.Warned():
             return replace(state, warnings=(*state.warnings, event))

@@ -8,8 +8,9 @@ import time
 from qlora_studio.core.data.report import DataReport, SourceReport, SourcesReport
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import ShowRows
-from qlora_studio.core.run.events import Finished, Reported
+from qlora_studio.core.run.events import Finished
 from qlora_studio.core.run.job import DataJob
+from qlora_studio.core.run.reports import DataFacts, DatasetReported, SourcesReported
 from qlora_studio.core.run.run_config import DatasetSource, RunConfig
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.data.opened import OpenedData, open_data
@@ -34,7 +35,7 @@ def run(job: DataJob, context: JobContext) -> Finished:
         cancelled=lambda: _look_on(context, waiting),
     )
     report = read_report(surveys, opened, config, time.monotonic() - started)
-    context.emit(Reported(kind="dataset", report=report.model_dump()))
+    context.emit(DatasetReported(report=report))
     return _tokenized(job, config, opened, report, context, waiting)
 
 
@@ -44,10 +45,10 @@ def _open(config: RunConfig, context: JobContext, waiting: list[ShowRows]) -> Op
         opened = open_data(config.data, context, lambda: _look_on(context, waiting))
     except DatasetChoice as choice:
         reports = [_undecided(source, choice) for source in config.data.sources]
-        context.emit(Reported(kind="sources", report=SourcesReport(sources=tuple(reports)).model_dump()))
+        context.emit(SourcesReported(report=SourcesReport(sources=tuple(reports))))
         raise
     reports = list(source_reports(opened.training))
-    context.emit(Reported(kind="sources", report=SourcesReport(sources=tuple(reports)).model_dump()))
+    context.emit(SourcesReported(report=SourcesReport(sources=tuple(reports))))
     return opened
 
 
@@ -78,7 +79,7 @@ def _tokenized(
         for complete in (False, True):
             seconds = read.seconds + time.monotonic() - started
             report = full_report(read, data, config, tokenizer, seconds, complete=complete)
-            context.emit(Reported(kind="dataset", report=report.model_dump()))
+            context.emit(DatasetReported(report=report))
             while not _look_on(context, waiting) and waiting:
                 rows.show(waiting.pop(0))
         context.phase(Activity.READY)
@@ -87,7 +88,7 @@ def _tokenized(
                 rows.show(waiting.pop(0))
             else:
                 time.sleep(_POLL_SECONDS)
-    return Finished(facts={"refused": report.refused})
+    return Finished(facts=DataFacts(refused=report.refused))
 
 
 def _look(context: JobContext, waiting: list[ShowRows]) -> bool:

@@ -12,7 +12,7 @@ from qlora_studio.core.data.report import Neighbour, Part, RowPack, RowPreview, 
 from qlora_studio.core.data.row_verdict import ReadRow
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import ShowRows
-from qlora_studio.core.run.events import Reported
+from qlora_studio.core.run.reports import RowsReported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.packing import PackedRow, PackIndex
@@ -164,7 +164,7 @@ class ShownRows:
             self._context.warn("rows_not_shown", f"{error.message} {error.advice}".strip())
             rows = ()
         report = RowsReport(request=command.request, rows=rows)
-        self._context.emit(Reported(kind="rows", report=report.model_dump()))
+        self._context.emit(RowsReported(report=report))
 
     def _previews(self, command: ShowRows) -> tuple[RowPreview, ...]:
         config = self._config

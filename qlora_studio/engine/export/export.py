@@ -15,6 +15,7 @@ from qlora_studio.core.export.formats import ExportFormat, parse_format
 from qlora_studio.core.export.model_card import public_name
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported
+from qlora_studio.core.run.reports import ExportedFacts
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export.sidecar import copy_adapter, write_sidecar_files
@@ -138,7 +139,13 @@ def _export(source: ExportSource, shape: ExportFormat, place: Path, context: Job
         format=shape.text,
         path=str(place),
         size_bytes=sum(entry["size"] for entry in files.values()),
-        facts={**facts, "seconds": time.monotonic() - began, "peak_rss_bytes": peak_rss(), "base": source.weights},
+        facts=ExportedFacts(
+            **facts,
+            seconds=time.monotonic() - began,
+            peak_rss_bytes=peak_rss(),
+            base=source.weights,
+            checkpoint=source.checkpoint,
+        ),
     )
     context.emit(exported)
     return exported

@@ -1,10 +1,9 @@
 """The export job: write what was asked for, then have each export proved by a fresh process."""
 
-from typing import Any
-
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported, Failed, Finished
 from qlora_studio.core.run.job import ExportJob, VerifyJob
+from qlora_studio.core.run.reports import ExportFacts, FormatCheck, VerificationReported
 from qlora_studio.engine.child_job import run_child
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export.export import export_run
@@ -25,35 +24,37 @@ def run(job: ExportJob, context: JobContext) -> Finished:
         force=job.force,
     )
     peak = peak_rss()
-    facts = verify_exports(run_folder, exports, context)
+    verified, checks = verify_exports(run_folder, exports, context)
     return Finished(
-        facts={
-            **facts,
-            "exports": {event.format: event.path for event in exports},
-            "out_dir": exports[0].path if exports else "",
-            "tensors_merged": max((int(event.facts["tensors_merged"]) for event in exports), default=0),
-            "peak_rss_bytes": peak,
-        }
+        facts=ExportFacts(
+            verified=verified,
+            checks=checks,
+            out_dir=exports[0].path if exports else "",
+            exports={event.format: event.path for event in exports},
+            tensors_merged=max((event.facts.tensors_merged for event in exports), default=0),
+            peak_rss_bytes=peak,
+        )
     )
 
 
-def verify_exports(run_folder: RunFolder, exports: list[Exported], context: JobContext) -> dict[str, Any]:
+def verify_exports(
+    run_folder: RunFolder, exports: list[Exported], context: JobContext
+) -> tuple[bool, tuple[FormatCheck, ...]]:
     """Have exports verified by a fresh process; return whether all are right, and every check.
 
     What could not be verified is told in a warning; nothing is removed.
     """
     if not exports:
-        return {"verified": False, "checks": []}
+        return False, ()
     context.phase(Activity.VERIFYING)
     first, *rest = [event.path for event in exports]
     job = VerifyJob(path=first, more=rest, run_dir=str(run_folder.path.resolve()), bases=True)
     ending, reports = run_child(job, context.folder.jobs_path, context)
-    found = [item.report for item in reports if item.kind == "verification"]
+    found = [item.report for item in reports if isinstance(item, VerificationReported)]
     if isinstance(ending, Failed):
         context.warn("not_verified", f"The export could not be verified: {ending.message}")
     for report in found:
-        if failed := [check["name"] for check in report["checks"] if not check["passed"]]:
-            context.warn("not_verified", f"{report['format']} did not pass: {', '.join(failed)}. See verification.md.")
-    checks = [{**check, "format": report["format"]} for report in found for check in report["checks"]]
-    verified = len(found) == len(exports) and all(report["verified"] for report in found)
-    return {"verified": verified, "checks": checks}
+        if failed := [check.name for check in report.checks if not check.passed]:
+            context.warn("not_verified", f"{report.format} did not pass: {', '.join(failed)}. See verification.md.")
+    verified = len(found) == len(exports) and all(report.verified for report in found)
+    return verified, tuple(check for report in found for check in report.named_checks())

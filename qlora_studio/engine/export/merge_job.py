@@ -3,12 +3,12 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from qlora_studio.core.export.model_card import public_name
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported, Failed, Finished
 from qlora_studio.core.run.job import MergeJob, VerifyJob
+from qlora_studio.core.run.reports import ExportedFacts, ExportFacts, VerificationReport, VerificationReported
 from qlora_studio.engine.child_job import run_child
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export.sidecar import PROVENANCE, complete_generation_config, copy_adapter
@@ -29,14 +29,21 @@ def run(job: MergeJob, context: JobContext) -> Finished:
 
     complete = partial(_complete, base=base, adapter=adapter, name=public_name(job.base_model))
     report = merge_adapter(base, adapter, out, force=job.force, progress=progress, complete=complete)
-    facts = {
-        "out_dir": str(out),
-        "seconds": report.seconds,
-        "peak_rss_bytes": report.peak_rss_bytes,
-        "tensors_merged": report.tensors_merged,
-    }
+    facts = ExportedFacts(
+        tensors_merged=report.tensors_merged, seconds=report.seconds, peak_rss_bytes=report.peak_rss_bytes
+    )
     context.emit(Exported(format="safetensors", path=str(out), size_bytes=report.bytes, facts=facts))
-    return Finished(facts={**facts, **_verified(out, base, adapter, context)})
+    found = _verified(out, base, adapter, context)
+    return Finished(
+        facts=ExportFacts(
+            verified=found.verified,
+            checks=tuple(found.named_checks()),
+            out_dir=str(out),
+            tensors_merged=report.tensors_merged,
+            seconds=report.seconds,
+            peak_rss_bytes=report.peak_rss_bytes,
+        )
+    )
 
 
 def _complete(folder: Path, *, base: Path, adapter: Path, name: str) -> None:
@@ -48,13 +55,13 @@ def _complete(folder: Path, *, base: Path, adapter: Path, name: str) -> None:
     copy_adapter(adapter, folder / PROVENANCE / "adapter", name)
 
 
-def _verified(out: Path, base: Path, adapter: Path, context: JobContext) -> dict[str, Any]:
+def _verified(out: Path, base: Path, adapter: Path, context: JobContext) -> VerificationReport:
     context.phase(Activity.VERIFYING)
     job = VerifyJob(path=str(out), base_model=str(base.resolve()), adapter=str(adapter.resolve()))
     ending, reports = run_child(job, context.folder.path / "jobs", context)
-    found = next((item.report for item in reports if item.kind == "verification"), None)
+    found = next((item.report for item in reports if isinstance(item, VerificationReported)), None)
     if found is None:
         why = ending.message if isinstance(ending, Failed) else "it was stopped"
         context.warn("not_verified", f"The merge could not be verified: {why}")
-        return {"verified": False, "checks": []}
-    return {"verified": found["verified"], "checks": found["checks"]}
+        return VerificationReport()
+    return found

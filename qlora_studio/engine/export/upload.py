@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.reports import UploadReport
 from qlora_studio.engine.context import JobContext
 from qlora_studio.storage.runs.upload_files import UploadFile, upload_files
 
 
-def upload(folder: Path, repository: str, *, private: bool, context: JobContext) -> dict[str, Any]:
+def upload(folder: Path, repository: str, *, private: bool, context: JobContext) -> UploadReport:
     """Send an export's files as one commit; return the repository's address and what was sent.
 
     Large files go first, one after another, and are not seen by anybody before the commit: a Stop between them leaves
@@ -37,14 +38,15 @@ def upload(folder: Path, repository: str, *, private: bool, context: JobContext)
         context.raise_if_stopped()
         commit = api.create_commit(repository, operations=additions, commit_message="Upload from QLoRA Studio")
         context.progress("uploading", total, total, "bytes")
-        return {
-            "repository": repository,
-            "url": f"{api.endpoint}/{repository}",
-            "commit": commit.oid,
-            "private": private,
-            "files": [file.name for file in files],
-            "bytes": total,
-        }
+        return UploadReport(
+            url=f"{api.endpoint}/{repository}",
+            repository=repository,
+            commit=commit.oid,
+            private=private,
+            files=tuple(file.name for file in files),
+            bytes=total,
+            path=str(folder),
+        )
 
 
 def _size(pair: tuple[UploadFile, Any]) -> int:

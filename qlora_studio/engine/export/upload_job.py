@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.core.run.events import Finished, Reported
+from qlora_studio.core.run.events import Finished
 from qlora_studio.core.run.job import UploadJob
+from qlora_studio.core.run.reports import UploadReported
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export.upload import upload
 from qlora_studio.storage.runs.upload_files import check_repository, check_upload
@@ -17,5 +18,5 @@ def run(job: UploadJob, context: JobContext) -> Finished:
     check_upload(folder, repository, force=job.force)
     context.phase(Activity.UPLOADING)
     report = upload(folder, repository, private=job.private, context=context)
-    context.emit(Reported(kind="upload", report={**report, "path": job.path}))
-    return Finished(facts={"out_dir": job.path, **report})
+    context.emit(UploadReported(report=report))
+    return Finished()

@@ -14,8 +14,9 @@ from qlora_studio.core.memory.gpu_catalogue import find_gpu
 from qlora_studio.core.memory.setup import MemorySetup, compute_dtype_of, setup_for
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.core.run.events import Finished, Reported
+from qlora_studio.core.run.events import Finished
 from qlora_studio.core.run.job import EstimateJob
+from qlora_studio.core.run.reports import EstimateReported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.memory.traced_step import TracedStep, TraceOptions, trace_step
@@ -28,7 +29,7 @@ TRACED_ERROR_SHARE = 0.05
 
 
 def run(job: EstimateJob, context: JobContext) -> Finished:
-    """Trace the job's config; report the estimate, and finish with it too."""
+    """Trace the job's config; report the estimate."""
     if job.gpu and find_gpu(job.gpu) is None:
         raise StudioError(
             f"No graphics card {job.gpu!r} is in the catalogue.",
@@ -41,8 +42,8 @@ def run(job: EstimateJob, context: JobContext) -> Finished:
         context.phase(Activity(f"tracing_{phase}"))
 
     report = traced_estimate(job.config, gpu_name=job.gpu, told=tell).to_report()
-    context.emit(Reported(kind="estimate", report=report))
-    return Finished(facts=report)
+    context.emit(EstimateReported(report=report))
+    return Finished()
 
 
 def traced_estimate(config: RunConfig, *, gpu_name: str = "", told: Any = lambda phase: None) -> Estimate:

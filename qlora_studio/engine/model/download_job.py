@@ -2,6 +2,7 @@
 
 from qlora_studio.core.run.events import Finished
 from qlora_studio.core.run.job import DownloadJob
+from qlora_studio.core.run.reports import DownloadFacts
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.model.base import download
 
@@ -9,4 +10,4 @@ from qlora_studio.engine.model.base import download
 def run(job: DownloadJob, context: JobContext) -> Finished:
     """Download into the hub's own cache, where every other program finds it too."""
     folder = download(job.source, job.revision, context)
-    return Finished(facts={"path": str(folder), "source": job.source})
+    return Finished(facts=DownloadFacts(path=str(folder), source=job.source))

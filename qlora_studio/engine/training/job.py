@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
@@ -21,6 +21,7 @@ from qlora_studio.core.run.events import (
     TrainingStarted,
 )
 from qlora_studio.core.run.job import TrainJob
+from qlora_studio.core.run.reports import TrainingFacts
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
@@ -163,14 +164,11 @@ def _end(
         context,
     )
     context.emit(AdapterSaved(path=str(context.folder.adapter_path), step=step))
-    result = {
-        "steps": step,
-        "adapter_dir": str(context.folder.adapter_path),
-        "status": "stopped" if ending else "completed",
-    }
+    status: Literal["stopped", "completed"] = "stopped" if ending else "completed"
+    result = TrainingFacts(steps=step, adapter_dir=str(context.folder.adapter_path), status=status)
     if ending is None and config.export.merge:
-        result |= _export(trainer, config, context)
-    return Finished(status="stopped" if ending else "completed", facts=result)
+        result = result.model_copy(update=_export(trainer, config, context))
+    return Finished(status=status, facts=result)
 
 
 def _export(trainer: StudioTrainer, config: RunConfig, context: JobContext) -> dict[str, Any]:
@@ -183,8 +181,8 @@ def _export(trainer: StudioTrainer, config: RunConfig, context: JobContext) -> d
     adapted_model.release_memory()
     context.phase(Activity.EXPORTING)
     exports = export_run(context.folder, formats=config.export.formats, context=context)
-    verified = verify_exports(context.folder, exports, context)
-    return {"exports": {event.format: event.path for event in exports}, "verified": verified["verified"]}
+    verified, _ = verify_exports(context.folder, exports, context)
+    return {"exports": {event.format: event.path for event in exports}, "verified": verified}
 
 
 class _Samples(TrainerCallback):

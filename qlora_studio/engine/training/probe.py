@@ -9,13 +9,14 @@ import numpy
 import torch
 
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.memory.estimate import MEMORY_ESTIMATE, Estimate
+from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.gpu_catalogue import find_gpu
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for, record_of
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.core.run.events import Probed, Reported
+from qlora_studio.core.run.events import Probed
+from qlora_studio.core.run.reports import RunEstimateReported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.collator import take_facts
@@ -133,7 +134,7 @@ def measure_card(trainer: StudioTrainer, base: Path, config: RunConfig, context:
     longest = int(row_lengths(trainer.train_dataset).max())
     known = newest_for(probe_records(), card.uuid, card.driver)
     expected = expected_memory(base, config, card.name, longest, known)
-    context.emit(Reported(kind=MEMORY_ESTIMATE, report=expected.to_report()))
+    context.emit(RunEstimateReported(report=expected.to_report()))
     context.phase(Activity.PROBING)
     trainer.memory.enter("")
     probed = probe(trainer)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
-from qlora_studio.core.run.events import ChangeAccepted, RateLowered
+from qlora_studio.core.run.events import ChangeAccepted, Fingerprint, RateLowered
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.storage.runs.checkpoint_folder import Checkpoint, CheckpointFolder
@@ -30,7 +30,7 @@ def newest_safe_checkpoint(
         accepted = [(event.what, event.fingerprint) for event in context.folder.state().accepted]
         for what in _PARTS:
             changes = differences(checkpoint.facts.get(what, {}), facts[what])
-            if changes and (what, facts[what]) not in accepted:
+            if changes and (what, Fingerprint.model_validate(facts[what])) not in accepted:
                 _accept_or_refuse(what, changes, checkpoint.step, facts[what], initial_commands, context)
     return checkpoint
 
@@ -66,5 +66,5 @@ def _accept_or_refuse(
             advice="Put the original back, or start a new run. To go on all the same is possible, and is recorded.",
             detail="\n".join(changes),
         )
-    context.emit(ChangeAccepted(what=what, step=step, changes=changes, fingerprint=found))
+    context.emit(ChangeAccepted(what=what, step=step, changes=changes, fingerprint=Fingerprint.model_validate(found)))
     context.warn("change_accepted", f"Going on with another {name} than before, as you asked: {changes[0]}.")

@@ -2,10 +2,10 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from qlora_studio.core.run.reports import BasesReport, MeasuredBase
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.merge.nf4_round_trip import Nf4RoundTrip
@@ -35,7 +35,7 @@ def compare_bases(
     live: torch.Tensor,
     trained_loss: float | None,
     context: JobContext,
-) -> dict[str, Any]:
+) -> BasesReport:
     """Return held-out loss, and divergence from the adapter as trained, of merges into both bases; and the better one.
 
     `live`: log-probabilities of the adapter as trained on the rows, (positions, vocabulary).
@@ -49,18 +49,18 @@ def compare_bases(
         model = load_merged(weights, dtype=comparison_dtype(parameters), device=device_name())
         other = distributions(model, [ids for ids, _ in rows.rows])
         losses.append(row_losses(model, rows))
-        found.append({"base": name, "loss": mean_loss(losses[-1]), "divergence": divergence(live, other)})
+        found.append(MeasuredBase(base=name, loss=mean_loss(losses[-1]), divergence=divergence(live, other)))
         del model
         release_memory()
     gain, error = paired_difference(*losses)
-    return {
-        "bases": found,
-        "trained_loss": trained_loss,
-        "tokens": rows.tokens,
-        "gain_of_nf4": gain,
-        "standard_error": error if math.isfinite(error) else None,
-        "recommended": better_base(gain, error),
-    }
+    return BasesReport(
+        bases=tuple(found),
+        recommended=better_base(gain, error),
+        trained_loss=trained_loss,
+        tokens=rows.tokens,
+        gain_of_nf4=gain,
+        standard_error=error if math.isfinite(error) else None,
+    )
 
 
 def better_base(gain: float, error: float) -> str:

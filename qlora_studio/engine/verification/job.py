@@ -1,13 +1,18 @@
 """The verification job: what was exported is read again, in a fresh process, and proved; the proof lies beside it."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from qlora_studio.core.export.verification_page import verification_page
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.core.run.events import Finished, Reported
+from qlora_studio.core.run.events import Finished
 from qlora_studio.core.run.job import VerifyJob
+from qlora_studio.core.run.reports import (
+    BasesReported,
+    ExportFacts,
+    FormatCheck,
+    VerificationReport,
+    VerificationReported,
+)
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.verification.base_comparison import compare_bases
 from qlora_studio.engine.verification.report import Verification
@@ -22,19 +27,20 @@ from qlora_studio.storage.settings import load_settings
 def run(job: VerifyJob, context: JobContext) -> Finished:
     """Verify, tell with `Reported`, and write `verification.json` and a page for people; for each export."""
     verifier = Verifier(context)
-    verified, checks = True, []
+    verified = True
+    checks: list[FormatCheck] = []
     for number, path in enumerate([job.path, *job.more]):
         context.phase(Activity.VERIFYING)
         folder = Path(path)
         foreign = (Path(job.base_model), Path(job.adapter)) if job.adapter else None
         with_bases = job.bases and number == 0
-        found, extra = _verify(folder, job.run_dir, verifier, context, with_bases=with_bases, foreign=foreign)
-        report = {**found.report(), **extra}
+        found = _verify(folder, job.run_dir, verifier, context, with_bases=with_bases, foreign=foreign)
+        report = found.report(str(folder))
         write_proof(folder, report)
-        context.emit(Reported(kind="verification", report={**report, "path": str(folder)}))
+        context.emit(VerificationReported(report=report))
         verified = verified and found.verified
-        checks += [{**check, "format": found.format} for check in found.checks]
-    return Finished(facts={"out_dir": job.path, "verified": verified, "checks": checks})
+        checks += report.named_checks()
+    return Finished(facts=ExportFacts(verified=verified, checks=tuple(checks), out_dir=job.path))
 
 
 def _verify(
@@ -45,33 +51,33 @@ def _verify(
     *,
     with_bases: bool,
     foreign: tuple[Path, Path] | None = None,
-) -> tuple[Verification, dict[str, Any]]:
+) -> Verification:
     if foreign is not None:
-        return verifier.verify(foreign_subject(folder, *foreign)), {}
+        return verifier.verify(foreign_subject(folder, *foreign))
     source = _run_of(folder, run_dir)
     if source is None:
         found = Verification(str(read_manifest(folder).get("format", "")))
         check_files(folder, found)
         found.add("comparison", False, "The run that this came from is not on this computer: nothing to compare with.")
-        return found, {}
+        return found
     subject = subject_of(folder, source, context)
     found = verifier.verify(subject)
     references, rows = verifier.references, verifier.rows
     if not with_bases or references is None or references.live is None or rows is None:
-        return found, {}
+        return found
     if subject.config is None or subject.config.quantization.method == "none":
-        return found, {}
+        return found
     context.phase(Activity.COMPARING_BASES)
     loss = references.trained.loss
-    bases = compare_bases(subject.config, subject.base, subject.adapter, rows, references.live, loss, context)
-    context.emit(Reported(kind="bases", report=bases))
-    return found, {"bases": bases}
+    found.bases = compare_bases(subject.config, subject.base, subject.adapter, rows, references.live, loss, context)
+    context.emit(BasesReported(report=found.bases))
+    return found
 
 
-def write_proof(folder: Path, report: dict[str, Any]) -> None:
+def write_proof(folder: Path, report: VerificationReport) -> None:
     """Write the report beside what it is about. Raises StudioError where that cannot be."""
     data, page = VERIFICATION_FILES
-    write_atomically(folder / data, json.dumps(report, indent=1, ensure_ascii=False).encode())
+    write_atomically(folder / data, report.model_dump_json(indent=1, exclude={"path"}).encode())
     write_atomically(folder / page, verification_page(report).encode())
 
 

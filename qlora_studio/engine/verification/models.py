@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from qlora_studio.core.run.reports import ComparedAnswer
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.gguf.reading import load_gguf
 from qlora_studio.engine.model.adapted import release_memory
@@ -115,7 +116,7 @@ def compare_models(subject: Subject, rows: Rows, references: "References", found
     }
     other = measurement.distributions(model, references.sequences)
     divergence = measurement.divergence(reference.log_probabilities, other)
-    found.facts["divergence_as_trained"] = measurement.divergence(references.trained.log_probabilities, other)
+    found.divergence_as_trained = measurement.divergence(references.trained.log_probabilities, other)
     _check_divergence(subject, divergence, found)
     effect = measurement.divergence(reference.log_probabilities, references.base_log_probabilities)
     _check_adapter(subject, divergence, effect, found)
@@ -126,7 +127,7 @@ def compare_models(subject: Subject, rows: Rows, references: "References", found
 def _check_divergence(subject: Subject, value: float, found: Verification) -> None:
     limit, _ = TOLERANCES[subject.precision]
     text = f"{value:.2g} nats a token from the live adapter; at most {limit:g} for {subject.precision}."
-    found.facts["divergence"] = value
+    found.divergence = value
     found.add("logits", value <= limit, text)
 
 
@@ -168,21 +169,23 @@ def _check_answers(
     same, parting = 0, ""
     for text, prompt, answer in zip(_PROMPTS, references.prompts, answers, strict=True):
         other = measurement.greedy(export, prompt, references.stops, tokens=_ANSWER_TOKENS)
-        entry = {"prompt": text, "adapter": decode(answer), "export": decode(other), "same": answer == other}
+        parts: dict[str, Any] = {}
         if answer == other:
             same += 1
         else:
             first = _first_difference(answer, other)
             wanted, got = ((ids + references.stops)[first : first + 1] for ids in (answer, other))
             lead = measurement.lead(export, [*prompt, *answer[:first]], wanted[0]) if wanted else 1.0
-            entry |= {"first_difference": first, "lead": lead}
+            parts = {"first_difference": first, "lead": lead}
             if lead >= worst:
                 after = decode(answer[max(0, first - 6) : first])
                 parting = (
                     f" After {after!r} the adapter goes on with {decode(wanted)!r}, the export with {decode(got)!r}."
                 )
             worst = max(worst, lead)
-        found.answers.append(entry)
+        found.answers.append(
+            ComparedAnswer(prompt=text, adapter=decode(answer), export=decode(other), same=answer == other, **parts)
+        )
     text = f"{same} of {len(answers)} greedy answers are the same"
     text += f"; the others part where one token leads by {worst:.2g} of probability." if parting else "."
     found.add("answers", worst <= limit, text + parting)

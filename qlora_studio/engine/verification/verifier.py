@@ -34,8 +34,12 @@ class Verifier:
     def verify(self, subject: Subject) -> Verification:
         """Return what was found. Damaged files are not loaded."""
         began = time.monotonic()
-        found = Verification(subject.shape.text)
-        found.facts |= {"versions": versions(), "base_weights": subject.weights, "checkpoint": subject.checkpoint}
+        found = Verification(
+            subject.shape.text,
+            versions=versions(),
+            base_weights=subject.weights,
+            checkpoint=subject.checkpoint,
+        )
         check_files(subject.folder, found)
         if self.rows is None:
             self.rows = self._held_out(subject)
@@ -43,14 +47,14 @@ class Verifier:
             exported = exported_tokenizer(subject)
             check_tokenizer(subject, exported, self.rows, found)
             check_stop_token(subject, exported, self.rows, found)
-        if subject.shape.kind != "gguf_adapter" and found.checks[0]["passed"]:
+        if subject.shape.kind != "gguf_adapter" and found.checks[0].passed:
             if self.references is None:
                 self.references = measure_references(subject, self.rows, self._context)
             compare_models(subject, self.rows, self.references, found)
             release_memory()
         if subject.shape.kind == "ollama" and found.verified and (outcome := try_in_ollama(subject.folder)):
             found.add("ollama", *outcome)
-        found.facts |= {"tokens": self.rows.tokens, "seconds": time.monotonic() - began}
+        found.tokens, found.seconds = self.rows.tokens, time.monotonic() - began
         return found
 
     def _held_out(self, subject: Subject) -> Rows:

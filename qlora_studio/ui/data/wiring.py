@@ -4,11 +4,12 @@ import shutil
 
 from PySide6.QtCore import QObject, QTimer
 
-from qlora_studio.core.data.report import DataReport, RowsReport, SourcesReport
+from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import ShowRows
-from qlora_studio.core.run.events import Event, Reported
+from qlora_studio.core.run.events import Event
 from qlora_studio.core.run.job import DataJob
+from qlora_studio.core.run.reports import DatasetReported, RowsReported, SourcesReported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.presets import load_preset
 from qlora_studio.ui.data.datasets_view import fresh
@@ -99,12 +100,12 @@ class DataWiring(QObject):
 
     def _on_events_applied(self, events: tuple[Event, ...]) -> None:
         for event in events:
-            if isinstance(event, Reported) and event.kind == "dataset":
-                self._show(DataReport.model_validate(event.report))
-            elif isinstance(event, Reported) and event.kind == "sources":
-                self._page.render_sources(SourcesReport.model_validate(event.report))
-            elif isinstance(event, Reported) and event.kind == "rows":
-                self._page.render_rows(RowsReport.model_validate(event.report))
+            if isinstance(event, DatasetReported):
+                self._show(event.report)
+            elif isinstance(event, SourcesReported):
+                self._page.render_sources(event.report)
+            elif isinstance(event, RowsReported):
+                self._page.render_rows(event.report)
 
     def _show(self, report: DataReport) -> None:
         if self._report is not None and not report.complete:

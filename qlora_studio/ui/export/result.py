@@ -1,7 +1,6 @@
 """What an export left: the folder, how to serve it, and whether it was found to be right."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication
@@ -9,6 +8,7 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QWidget
 
 from qlora_studio.core.quantity import bytes_text, duration_text
 from qlora_studio.core.run.events import Exported
+from qlora_studio.core.run.reports import VerificationReport
 from qlora_studio.ui.export.upload_panel import UploadPanel
 from qlora_studio.ui.export.view import (
     ValueRow,
@@ -70,19 +70,19 @@ class ExportResult(Card):
         for part in (Rule(), self._verdict, self.checks, *measured):
             box.addWidget(part)
         self.add(self._verified)
-        self.show_report({})
+        self.show_report(VerificationReport())
 
-    def show_report(self, report: dict[str, Any]) -> None:
-        """Show what the verification found; an empty report says that there was none."""
+    def show_report(self, report: VerificationReport) -> None:
+        """Show what the verification found; one without checks says that there was none."""
         checks = verification_checks(report)
         failed = sum(check.level == "error" for check in checks)
-        right = bool(checks) and bool(report.get("verified", not failed))
+        right = bool(checks) and report.verified
         self.checks.show_checks(checks)
         losses, bases = measured_losses(report), compared_bases(report)
         self.losses.show_rows(losses)
         self.bases.show_rows(bases)
         self._better.setText(better_base(report))
-        self._losses_title.setText(f"Measured on {int(report.get('tokens') or 0):,} held-out tokens")
+        self._losses_title.setText(f"Measured on {report.tokens:,} held-out tokens")
         for part in (self.losses, self._losses_title, self._meaning):
             part.setVisible(bool(losses))
         for part in (self.bases, self._bases_title, self._better):
@@ -105,10 +105,9 @@ class ExportResult(Card):
 
 def _facts(exported: Exported) -> str:
     parts = [bytes_text(exported.size_bytes)]
-    seconds = exported.facts.get("seconds")
-    parts += [f"in {duration_text(float(seconds))}"] if seconds else []
-    peak = exported.facts.get("peak_rss_bytes")
-    parts += [f"{bytes_text(int(peak))} of memory at most"] if peak else []
+    seconds, peak = exported.facts.seconds, exported.facts.peak_rss_bytes
+    parts += [f"in {duration_text(seconds)}"] if seconds else []
+    parts += [f"{bytes_text(peak)} of memory at most"] if peak else []
     return " · ".join(parts)
 
 

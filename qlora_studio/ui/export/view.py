@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.export.disk_need import export_bytes, export_name
@@ -11,7 +10,8 @@ from qlora_studio.core.export.formats import PRECISIONS, ExportFormat, all_forma
 from qlora_studio.core.export.serving import ServingCommand, serving_commands
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.activity import Phase, activity_words
-from qlora_studio.core.run.events import Exported, Reported
+from qlora_studio.core.run.events import Exported
+from qlora_studio.core.run.reports import BasesReport, UploadReported, VerificationReport
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.storage.runs.drive_space import DriveSpace, Writing, drives
 from qlora_studio.storage.runs.run_folder import folder_name
@@ -26,7 +26,6 @@ _SUBJECTS = {
     "gguf": "This export (GGUF)",
 }
 BASES = {"original": "Original 16-bit weights", "nf4": "4-bit weights of the training"}
-_LEVELS = {True: "ok", False: "error"}
 _SHOWN = 6  # files by name; the rest are counted
 
 
@@ -95,70 +94,69 @@ def commands_for(exported: Exported, run: RunChoice) -> tuple[ServingCommand, ..
     except StudioError:
         return ()
     folder = Path(exported.path)
-    file = str(exported.facts.get("file", "")) or next((path.name for path in sorted(folder.glob("*.gguf"))), "")
-    name = str(exported.facts.get("name", "")) or folder_name(run.name)
-    return serving_commands(shape, folder, file=file, name=name, base=run.base, rank=run.rank)
+    file = exported.facts.file or next((path.name for path in sorted(folder.glob("*.gguf"))), "")
+    return serving_commands(shape, folder, file=file, name=folder_name(run.name), base=run.base, rank=run.rank)
 
 
-def measured_losses(report: dict[str, Any]) -> tuple[ValueRow, ...]:
+def measured_losses(report: VerificationReport) -> tuple[ValueRow, ...]:
     """Return what a verification measured on the held-out rows: whose loss, and how far from the adapter as trained."""
-    divergences = {"adapter": 0.0, "merged": report.get("divergence_as_trained")}
-    divergences["gguf"] = divergences["merged"]
+    divergences = {"adapter": 0.0, **dict.fromkeys(("merged", "gguf"), report.divergence_as_trained)}
     return tuple(
         ValueRow(_SUBJECTS.get(name, name), (f"{value:.4f}", _divergence(divergences.get(name))))
-        for name, value in report.get("losses", {}).items()
-        if isinstance(value, float)
+        for name, value in report.losses.items()
+        if value is not None
     )
 
 
-def compared_bases(report: dict[str, Any]) -> tuple[ValueRow, ...]:
+def compared_bases(report: VerificationReport) -> tuple[ValueRow, ...]:
     """Return what merging into either base was measured to give; nothing where it was not measured."""
-    bases = report.get("bases") or {}
-    better = bases.get("recommended")
+    if report.bases is None:
+        return ()
     return tuple(
         ValueRow(
-            BASES.get(str(item.get("base")), str(item.get("base"))),
-            (f"{item['loss']:.4f}", _divergence(item.get("divergence"))),
-            "better here" if item.get("base") == better else "",
+            BASES.get(item.base, item.base),
+            (f"{item.loss:.4f}", _divergence(item.divergence)),
+            "better here" if item.base == report.bases.recommended else "",
         )
-        for item in bases.get("bases", ())
-        if isinstance(item.get("loss"), float)
+        for item in report.bases.bases
+        if item.loss is not None
     )
 
 
-def better_base(report: dict[str, Any]) -> str:
+def better_base(report: VerificationReport) -> str:
     """Return the recommendation in a sentence, and whether the export follows it."""
-    better = (report.get("bases") or {}).get("recommended")
-    if better is None:
+    if report.bases is None or not report.bases.recommended:
         return ""
-    words = BASES.get(str(better), str(better))
-    by = _by_how_much(report["bases"])
-    if report.get("base_weights") == better:
+    better, by = report.bases.recommended, _by_how_much(report.bases)
+    words = BASES.get(better, better)
+    if report.base_weights == better:
         return f"{words}: better on your own rows{by}, and what this export was merged into."
     return f"{words} would be better on your own rows{by}. Choose them under Merged into, and export again."
 
 
-def _by_how_much(bases: dict[str, Any]) -> str:
-    gain, error = bases.get("gain_of_nf4"), bases.get("standard_error")
-    if not isinstance(gain, float) or not isinstance(error, float):
+def _by_how_much(bases: BasesReport) -> str:
+    gain, error = bases.gain_of_nf4, bases.standard_error
+    if gain is None or error is None:
         return ""
-    if bases["recommended"] == "original" and gain > -2 * error:
+    if bases.recommended == "original" and gain > -2 * error:
         return " or no worse beyond doubt"
     return f" by {abs(gain):.4f} ± {2 * error:.4f}"
 
 
-def _divergence(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else "–"
+def _divergence(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
-def verification_checks(report: dict[str, Any]) -> tuple[ReportedCheck, ...]:
-    """Return the checks of a `Reported(kind="verification")`."""
-    found = []
-    for check in report.get("checks", ()):
-        level = str(check.get("level") or _LEVELS.get(check.get("passed"), ""))
-        title = str(check.get("title") or check.get("name", "")).replace("_", " ")
-        found.append(ReportedCheck(title[:1].upper() + title[1:], str(check.get("message", "")), level))
-    return tuple(found)
+def verification_checks(report: VerificationReport) -> tuple[ReportedCheck, ...]:
+    """Return the checks of a verification as lines of a list."""
+    return tuple(
+        ReportedCheck(_title(check.name), check.message, "ok" if check.passed else "error") for check in report.checks
+    )
+
+
+def _title(name: str) -> str:
+    words = name.replace("_", " ")
+    return words[:1].upper() + words[1:]
 
 
 def summary(files: Sequence[UploadFile], repository: str, *, private: bool) -> str:
@@ -199,9 +197,9 @@ def outcome(state: RunState) -> tuple[str, str]:
         return f"{state.failure.message} {state.failure.advice}".strip(), "bad"
     if state.phase is Phase.STOPPED:
         return "Stopped. The repository is as it was.", "muted"
-    report = next((item.report for item in state.reports if _is_upload(item)), None)
+    report = next((item.report for item in state.reports if isinstance(item, UploadReported)), None)
     if report is not None:
-        return f"Uploaded: {report['url']}", "ok"
+        return f"Uploaded: {report.url}", "ok"
     progress = state.progress
     if progress is not None and progress.total:
         return f"Uploading: {bytes_text(progress.done)} of {bytes_text(progress.total)}", ""
@@ -212,7 +210,3 @@ def share(state: RunState) -> float | None:
     """Return how much of an upload is done, None where that is not known."""
     progress = state.progress
     return progress.done / progress.total if progress is not None and progress.total else None
-
-
-def _is_upload(item: Reported) -> bool:
-    return item.kind == "upload"

@@ -5,6 +5,7 @@ from PySide6.QtCore import QObject
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.job import ExportJob, UploadJob
+from qlora_studio.core.run.reports import VerificationReport, VerificationReported
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.export.page import ExportPage
 from qlora_studio.ui.kit.desktop import show_folder
@@ -54,8 +55,10 @@ class ExportWiring(QObject):
         if not isinstance(job, ExportJob) or run is None or job.run_dir != run.path or not job.out_dir:
             return ()
         state = self._job.store.state
-        reports = {str(item.report.get("path")): item.report for item in state.reports if item.kind == "verification"}
-        return tuple(PastExport(exported, reports.get(exported.path, {})) for exported in state.exports)
+        reports = {item.report.path: item.report for item in state.reports if isinstance(item, VerificationReported)}
+        return tuple(
+            PastExport(exported, reports.get(exported.path, VerificationReport())) for exported in state.exports
+        )
 
     def _on_shown_run_changed(self) -> None:
         """Offer a run that has just been trained, once; and list its exports as they come."""

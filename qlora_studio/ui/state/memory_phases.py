@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from qlora_studio.core.memory.estimate import MEMORY_ESTIMATE, PHASE_LABELS, Estimate, estimate_from_report
+from qlora_studio.core.memory.estimate import PHASE_LABELS, Estimate, estimate_from_report
 from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.run.reports import RunEstimateReported
 from qlora_studio.core.run.run_state import RunState
 
 _LEVELS = {"instant": "by formula", "traced": "traced", "probed": "with what a probe taught of this card"}
@@ -47,7 +48,7 @@ class PhaseLine:
 
 def run_estimate(state: RunState) -> Estimate | None:
     """Return what the run's worker said that it should take; None where it said nothing, as on a processor."""
-    reports = [item.report for item in state.reports if item.kind == MEMORY_ESTIMATE]
+    reports = [item.report for item in state.reports if isinstance(item, RunEstimateReported)]
     return estimate_from_report(reports[-1]) if reports else None
 
 

@@ -2,6 +2,7 @@
 
 from qlora_studio.core.quantity import bytes_text, duration_text
 from qlora_studio.core.run.activity import Phase
+from qlora_studio.core.run.reports import AwakeReported
 from qlora_studio.core.run.run_state import RunState, is_at_risk, work_at_risk
 
 _TONES = {
@@ -60,5 +61,5 @@ def risk_text(state: RunState, now: float) -> str:
 
 def is_kept_awake(state: RunState) -> bool | None:
     """Whether the worker keeps the computer from falling asleep; None where none is at work, or none has told."""
-    told = [item.report.get("active") for item in state.reports if item.kind == "awake"]
-    return bool(told[-1]) if told and not state.phase.is_over else None
+    told = [item.report.active for item in state.reports if isinstance(item, AwakeReported)]
+    return told[-1] if told and not state.phase.is_over else None

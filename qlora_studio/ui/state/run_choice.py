@@ -44,4 +44,4 @@ def _answering(line: RunLine) -> Iterator[tuple[str, str]]:
     kinds = {"safetensors": "merged", "gguf": "gguf", "ollama": "gguf"}
     for past in line.exports:
         if variant := kinds.get(past.exported.format.partition(":")[0]):
-            yield variant, str(past.exported.facts.get("checkpoint", "final"))
+            yield variant, past.exported.facts.checkpoint or "final"

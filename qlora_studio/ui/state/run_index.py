@@ -1,6 +1,5 @@
 """The runs on disk with their exports, read on from where the last look ended."""
 
-import json
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Exported, parse_event
+from qlora_studio.core.run.reports import ExportedFacts, VerificationReport
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.core.run.titles import model_title
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
@@ -16,16 +16,15 @@ from qlora_studio.storage.runs.export_folder import VERIFICATION_FILES, exports_
 from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
 
-_PLAIN = (str, int, float, bool)
 _TONES = {"finished": "ok", "failed": "bad", "broken off": "warn", "paused": "warn", "not readable": "bad"}
 
 
 @dataclass(frozen=True)
 class PastExport:
-    """A finished export and the report of its verification; an empty report where there was none."""
+    """A finished export and the report of its verification; one without checks where there was none."""
 
     exported: Exported
-    report: dict[str, Any] = field(default_factory=dict, hash=False)
+    report: VerificationReport = field(default_factory=VerificationReport, hash=False)
 
 
 @dataclass(frozen=True)
@@ -173,14 +172,13 @@ def _past_export(path: Path, manifest: dict[str, Any]) -> PastExport | None:
         size = sum(int(entry["size"]) for entry in manifest["files"].values())
     except (KeyError, TypeError, ValueError):
         return None
-    facts = {key: value for key, value in manifest.items() if isinstance(value, _PLAIN)}
-    exported = Exported(format=str(facts.get("format", "")), path=str(path), size_bytes=size, facts=facts)
+    facts = ExportedFacts(file=str(manifest.get("file", "")), checkpoint=str(manifest.get("checkpoint", "")))
+    exported = Exported(format=str(manifest.get("format", "")), path=str(path), size_bytes=size, facts=facts)
     return PastExport(exported, _report(path / VERIFICATION_FILES[0]))
 
 
-def _report(path: Path) -> dict[str, Any]:
+def _report(path: Path) -> VerificationReport:
     try:
-        report = json.loads(path.read_text("utf-8"))
+        return VerificationReport.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
-        return {}
-    return report if isinstance(report, dict) else {}
+        return VerificationReport()

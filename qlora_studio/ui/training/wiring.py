@@ -5,7 +5,8 @@ from PySide6.QtCore import QObject
 from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.errors import Problem
 from qlora_studio.core.export.disk_need import run_needs
-from qlora_studio.core.run.events import Event, Reported
+from qlora_studio.core.run.events import Event
+from qlora_studio.core.run.reports import DatasetReported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.storage.presets import load_preset, presets
@@ -50,8 +51,8 @@ class TrainingWiring(QObject):
 
     def _on_data_events(self, events: tuple[Event, ...]) -> None:
         for event in events:
-            if isinstance(event, Reported) and event.kind == "dataset":
-                self._report = DataReport.model_validate(event.report)
+            if isinstance(event, DatasetReported):
+                self._report = event.report
                 self._page.render_dataset(self._report if self._report.complete else None)
                 self._look_at_disks()
 

@@ -14,6 +14,7 @@ from qlora_studio.core.memory.resident import resident
 from qlora_studio.core.memory.setup import MemorySetup, setup_for
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.quantity import GIB, MIB
+from qlora_studio.core.run.reports import EstimateReport
 from qlora_studio.core.run.run_config import RunConfig
 
 LLAMA_8B = {
@@ -118,7 +119,8 @@ def test_an_old_card_computes_in_fp16_without_flash_attention(shape: ModelShape)
 
 def test_an_estimate_survives_its_way_through_json(shape: ModelShape) -> None:
     found = estimate(RunConfig(), shape)
-    assert estimate_from_report(found.to_report()) == found
+    told = EstimateReport.model_validate_json(found.to_report().model_dump_json())
+    assert estimate_from_report(told) == found
 
 
 def test_a_mixture_of_experts_says_that_4_bits_hardly_help() -> None:

@@ -9,11 +9,12 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from qlora_studio.core.data.report import DataReport, SourcesReport
+from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Stop
-from qlora_studio.core.run.events import DatasetPrepared, Event, Failed, Finished, Progressed, Reported
+from qlora_studio.core.run.events import DatasetPrepared, Event, Failed, Finished, Progressed
 from qlora_studio.core.run.job import DataJob
+from qlora_studio.core.run.reports import DatasetReported, SourcesReported
 from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.run_folder import create_job_folder, create_run_folder
@@ -48,16 +49,16 @@ def read(tmp_path: Path, model: Path, *, whole: bool = False, **data: Any) -> li
     """Read a dataset until its rows are reported, or until they are tokenized where the `whole` is wanted."""
     config = from_mapping({"model": {"source": str(model)}, "data": {"path": SET, **data}})
     process = start_worker(create_job_folder(tmp_path / "jobs", DataJob(config=config)))
-    seen = follow(process, lambda event: not whole and isinstance(event, Reported) and event.kind == "dataset")
+    seen = follow(process, lambda event: not whole and isinstance(event, DatasetReported))
     process.kill()
     process.wait(10)
     return seen
 
 
 def report_of(events: list[Event]) -> DataReport:
-    found = [event.report for event in events if isinstance(event, Reported) and event.kind == "dataset"]
+    found = [event.report for event in events if isinstance(event, DatasetReported)]
     assert found, events[-1]
-    return DataReport.model_validate(found[-1])
+    return found[-1]
 
 
 def failure_of(events: list[Event]) -> Failed:
@@ -90,8 +91,8 @@ def test_several_subsets_and_splits_are_told_and_not_chosen(hub: Hub, tiny_llama
     events = read(tmp_path, tiny_llama)
     failed = failure_of(events)
     assert (failed.kind, failed.message) == ("data_choice", "maker/set has several subsets: a, b.")
-    (told,) = [event.report for event in events if isinstance(event, Reported) and event.kind == "sources"]
-    assert SourcesReport.model_validate(told).sources[0].subsets == {"a": ("train",), "b": ("train", "test")}
+    (told,) = [event.report for event in events if isinstance(event, SourcesReported)]
+    assert told.sources[0].subsets == {"a": ("train",), "b": ("train", "test")}
     assert not [path for path in hub.asked if path.endswith(".jsonl")]
     assert failure_of(read(tmp_path, tiny_llama, subset="b")).message == "maker/set has several splits: train, test."
     assert (

@@ -11,8 +11,9 @@ import pytest
 
 from qlora_studio.core.data.report import DataReport, RowsReport, check_json, preview_json
 from qlora_studio.core.run.commands import ShowRows, Stop
-from qlora_studio.core.run.events import Failed, Finished, Reported
+from qlora_studio.core.run.events import Failed, Finished
 from qlora_studio.core.run.job import DataJob
+from qlora_studio.core.run.reports import DatasetReported, RowsReported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.report import length_statistics
 from qlora_studio.engine.data.tally import RowTally
@@ -51,22 +52,22 @@ class StayingJob:
         self.folder = folder
         self.process: WorkerProcess = start_worker(folder)
 
-    def reported(self, kind: str, wanted: Any = lambda report: True) -> dict[str, Any]:
+    def reported(self, kind: type[Any], wanted: Any = lambda report: True) -> Any:
         """Wait for a report."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             for event in self.folder.events():
-                if isinstance(event, Reported) and event.kind == kind and wanted(event.report):
+                if isinstance(event, kind) and wanted(event.report):
                     return event.report
                 assert not isinstance(event, Failed), event
             time.sleep(0.05)
         raise AssertionError(f"no report of {kind}: {self.folder.log_path.read_text('utf-8')[-2000:]}")
 
     def report(self) -> DataReport:
-        return DataReport.model_validate(self.reported("dataset", lambda report: report["complete"]))
+        return self.reported(DatasetReported, lambda report: report.complete)
 
     def rows(self, request: int) -> RowsReport:
-        return RowsReport.model_validate(self.reported("rows", lambda report: report["request"] == request))
+        return self.reported(RowsReported, lambda report: report.request == request)
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +77,7 @@ def _may_last(request: pytest.FixtureRequest, lasting_processes: set[int]) -> No
 
 
 def test_what_was_read_is_reported_before_anything_heavy_is_loaded(staying: StayingJob) -> None:
-    first = DataReport.model_validate(staying.reported("dataset"))
+    first = staying.reported(DatasetReported)
     assert not first.complete
     assert first.lengths is None
     assert (first.rows.total, first.rows.ok, first.rows.rejected) == (203, 202, 1)

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qlora_studio.core.data.report import RowPreview, RowsReport
+from qlora_studio.core.data.report import RowPreview
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.commands import ShowRows
-from qlora_studio.core.run.events import DatasetPrepared, Reported
+from qlora_studio.core.run.events import DatasetPrepared
+from qlora_studio.core.run.reports import RowsReported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
@@ -99,8 +100,8 @@ def previews(config: RunConfig, tokenizer: Any, data: PreparedData, context: Job
     datasets = open_data(config.data, context, lambda: None).training
     with ShownRows(config, tokenizer, data, datasets, context) as shown:
         shown.show(ShowRows(request=1, rows=list(range(sum(data.tally.verdicts.values())))))
-    (event,) = [event for event in context.folder.events() if isinstance(event, Reported) and event.kind == "rows"]
-    return {row.number: row for row in RowsReport.model_validate(event.report).rows}
+    (event,) = [event for event in context.folder.events() if isinstance(event, RowsReported)]
+    return {row.number: row for row in event.report.rows}
 
 
 def trainer_for(

@@ -10,6 +10,7 @@ import pytest
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.job import UploadJob, VerifyJob
+from qlora_studio.core.run.reports import UploadReported
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export.export import export_run
@@ -82,8 +83,8 @@ def test_a_verified_export_arrives_whole_and_private(export: Path, hub: Hub, upl
     assert {name: (export / name).read_bytes() for name in arrived} == arrived
     manifest = json.loads((export / "manifest.json").read_text())
     assert set(arrived) == {*manifest["files"], "manifest.json", "verification.json", "verification.md"}
-    assert state.facts["url"] == f"{hub.address}/{REPOSITORY}"
-    assert state.facts["private"] is True
+    (done,) = [item.report for item in state.reports if isinstance(item, UploadReported)]
+    assert (done.url, done.private) == (f"{hub.address}/{REPOSITORY}", True)
 
 
 def test_the_token_is_in_no_file_but_the_hubs_own(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from qlora_studio.core.run.job import MergeJob, VerifyJob
+from qlora_studio.core.run.reports import ExportFacts
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export import merge_job
 from qlora_studio.engine.verification import job as verify_job
@@ -31,8 +32,8 @@ def test_a_merge_without_a_run_is_proved_in_a_fresh_process(
         make_tokenizer(base)
     adapter, out = make_adapter(tmp_path / "adapter", base), tmp_path / "out"
     facts = merge_job.run(MergeJob(base_model=str(base), adapter=str(adapter), out_dir=str(out)), context).facts
-    assert facts["verified"], facts["checks"]
-    names = {check["name"] for check in facts["checks"]}
+    assert isinstance(facts, ExportFacts) and facts.verified, facts
+    names = {check.name for check in facts.checks}
     assert {"files", "provenance", "logits", "adapter", "answers"} <= names
     assert ("template" in names) == has_tokenizer
     assert json.loads((out / "training" / "base.json").read_text())["source"] == "base"
@@ -52,5 +53,5 @@ def test_a_merge_without_what_was_learned_is_not_called_right(tmp_path: Path, co
     (out / "manifest.json").write_text(json.dumps(manifest))
     job = VerifyJob(path=str(out), base_model=str(base), adapter=str(adapter))
     facts = verify_job.run(job, context).facts
-    assert not facts["verified"]
-    assert {check["name"] for check in facts["checks"] if not check["passed"]} >= {"adapter"}
+    assert isinstance(facts, ExportFacts) and not facts.verified
+    assert {check.name for check in facts.checks if not check.passed} >= {"adapter"}

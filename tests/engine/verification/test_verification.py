@@ -10,8 +10,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.events import Exported, Reported
+from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.job import VerifyJob
+from qlora_studio.core.run.reports import BasesReported, VerificationReported
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.verification import job as verify_job
@@ -44,8 +45,8 @@ def exported(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 def verify(path: Path, run: RunFolder, context: JobContext, **more: Any) -> dict[str, Any]:
     verify_job.run(VerifyJob(path=str(path), run_dir=str(run.path), **more), context)
-    events = [event for event in context.folder.events() if isinstance(event, Reported)]
-    return next(event.report for event in reversed(events) if event.kind == "verification")
+    reports = [event.report for event in context.folder.events() if isinstance(event, VerificationReported)]
+    return reports[-1].model_dump()
 
 
 def failed(report: dict[str, Any]) -> set[str]:
@@ -57,15 +58,15 @@ def test_every_format_of_a_run_passes_every_check(
 ) -> None:
     paths = [str(path) for path in exported.values()]
     verify_job.run(VerifyJob(path=paths[0], more=paths[1:], run_dir=str(run.path), bases=True), context)
-    events = [event for event in context.folder.events() if isinstance(event, Reported)]
-    reports = [event.report for event in events if event.kind == "verification"]
+    events = list(context.folder.events())
+    reports = [event.report.model_dump() for event in events if isinstance(event, VerificationReported)]
     assert [report["format"] for report in reports] == list(exported)
     assert [failed(report) for report in reports] == [set()] * len(reports)
     assert all(report["verified"] for report in reports)
     merged = reports[0]
     assert merged["losses"]["merged"] == pytest.approx(merged["losses"]["adapter on 16 bit"], abs=0.01)
     assert merged["losses"]["merged"] != merged["losses"]["base"]
-    (bases,) = [event.report for event in events if event.kind == "bases"]
+    (bases,) = [event.report.model_dump() for event in events if isinstance(event, BasesReported)]
     assert [row["base"] for row in bases["bases"]] == ["original", "nf4"]
     assert bases["bases"][1]["divergence"] < bases["bases"][0]["divergence"]
     for path in exported.values():

@@ -14,6 +14,7 @@ from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.export.formats import parse_format
 from qlora_studio.core.run.events import Exported, Failed, PhaseChanged, Progressed, WorkerStarted
 from qlora_studio.core.run.job import ExportJob
+from qlora_studio.core.run.reports import BasesReport, CheckOutcome, MeasuredBase, VerificationReport
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.storage.runs.export_folder import staged_export
 from qlora_studio.ui.export.page import ExportPage
@@ -171,22 +172,29 @@ def test_exports_are_read_from_their_own_manifests(tmp_path: Path) -> None:
     (tmp_path / "half-made").mkdir()
     (tmp_path / ".staging-1-x").mkdir()
     found = past_exports(tmp_path)
-    assert [(item.exported.format, item.exported.size_bytes, item.report) for item in found] == [("gguf:q8_0", 400, {})]
+    assert [(item.exported.format, item.exported.size_bytes, item.report) for item in found] == [
+        ("gguf:q8_0", 400, VerificationReport())
+    ]
     (tmp_path / "gguf-q8_0" / "verification.json").write_text(json.dumps({"verified": True, "checks": []}))
-    assert past_exports(tmp_path)[0].report == {"verified": True, "checks": []}
+    assert past_exports(tmp_path)[0].report == VerificationReport(verified=True)
 
 
-def test_a_check_without_a_level_has_one_by_whether_it_passed() -> None:
-    report = {"checks": [{"name": "stop_token", "passed": True, "message": "a"}, {"name": "x", "passed": False}]}
+def test_a_check_has_a_level_by_whether_it_passed() -> None:
+    report = VerificationReport(
+        checks=(CheckOutcome(name="stop_token", passed=True, message="a"), CheckOutcome(name="x", passed=False))
+    )
     assert [(check.title, check.level) for check in verification_checks(report)] == [
         ("Stop token", "ok"),
         ("X", "error"),
     ]
 
 
-def bases(*, made_from: str) -> dict[str, object]:
-    found = [{"base": "original", "loss": 1.25, "divergence": 0.01}, {"base": "nf4", "loss": 1.3, "divergence": 0.0}]
-    return {"bases": {"bases": found, "recommended": "original"}, "base_weights": made_from}
+def bases(*, made_from: str) -> VerificationReport:
+    found = (
+        MeasuredBase(base="original", loss=1.25, divergence=0.01),
+        MeasuredBase(base="nf4", loss=1.3, divergence=0.0),
+    )
+    return VerificationReport(bases=BasesReport(bases=found, recommended="original"), base_weights=made_from)
 
 
 def test_both_bases_stand_beside_each_other_with_the_better_one_named() -> None:
@@ -195,7 +203,7 @@ def test_both_bases_stand_beside_each_other_with_the_better_one_named() -> None:
     assert (second.values, second.note) == (("1.3000", "0.0000"), "")
     assert "what this export was merged into" in better_base(bases(made_from="original"))
     assert "export again" in better_base(bases(made_from="nf4"))
-    assert (compared_bases({}), better_base({})) == ((), "")
+    assert (compared_bases(VerificationReport()), better_base(VerificationReport())) == ((), "")
 
 
 @pytest.mark.parametrize(
@@ -203,15 +211,15 @@ def test_both_bases_stand_beside_each_other_with_the_better_one_named() -> None:
     [("nf4", 0.0133, "by 0.0133 ± 0.0040"), ("original", -0.05, "by 0.0500"), ("original", 0.003, "no worse")],
 )
 def test_it_is_said_by_how_much_a_base_is_better(better: str, gain: float, words: str) -> None:
-    found = {"bases": [], "recommended": better, "gain_of_nf4": gain, "standard_error": 0.002}
-    assert words in better_base({"bases": found, "base_weights": better})
+    found = BasesReport(recommended=better, gain_of_nf4=gain, standard_error=0.002)
+    assert words in better_base(VerificationReport(bases=found, base_weights=better))
 
 
 def past(path: str, *, verified: bool = True) -> PastExport:
     exported = Exported(format="safetensors", path=path, size_bytes=269_000_000)
-    checks = [{"name": "ids", "title": "Same ids", "passed": verified, "message": "3 conversations"}]
+    checks = (CheckOutcome(name="same_ids", passed=verified, message="3 conversations"),)
     losses = {"base": 2.5, "adapter": 1.25, "gguf": None}
-    return PastExport(exported, {"verified": verified, "checks": checks, "losses": losses})
+    return PastExport(exported, VerificationReport(verified=verified, checks=checks, losses=losses))
 
 
 def test_after_a_mismatch_of_the_base_going_on_is_an_act_of_its_own(page: ExportPage) -> None:

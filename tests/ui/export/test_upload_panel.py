@@ -9,8 +9,9 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
 from qlora_studio.core.errors import FailureKind
-from qlora_studio.core.run.events import Failed, Finished, Progressed, Reported, WorkerStarted
+from qlora_studio.core.run.events import Failed, Finished, Progressed, WorkerStarted
 from qlora_studio.core.run.job import UploadJob
+from qlora_studio.core.run.reports import UploadReport, UploadReported
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.storage.runs.export_folder import staged_export
 from qlora_studio.ui.export.upload_panel import UploadPanel
@@ -93,7 +94,7 @@ def test_progress_and_the_end_are_told(panel: UploadPanel) -> None:
     assert "Uploading: 1.0 MiB of 2.0 MiB" in texts(panel)
     assert panel.stop.isVisibleTo(panel)
     assert not panel.upload.isEnabled()
-    done = Reported(kind="upload", report={"url": "https://huggingface.co/captain/log-bot"})
+    done = UploadReported(report=UploadReport(url="https://huggingface.co/captain/log-bot"))
     panel.render_job(state_after(progress, done, Finished()))
     assert "Uploaded: https://huggingface.co/captain/log-bot" in texts(panel)
     assert panel.upload.isEnabled()

@@ -12,10 +12,10 @@ from qlora_studio.core.run.events import (
     Failed,
     PhaseChanged,
     Recovering,
-    Reported,
     Warned,
     WorkerStarted,
 )
+from qlora_studio.core.run.reports import AwakeReport, AwakeReported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.run.page import RunPage
@@ -95,6 +95,6 @@ def test_after_any_other_end_resume_is_the_one_primary_button(qapp: QApplication
 def test_whether_the_computer_is_kept_awake_is_told_while_a_run_is_at_work(
     qapp: QApplication, tmp_path: Path, active: bool, words: str
 ) -> None:
-    told = Reported(kind="awake", report={"active": active})
+    told = AwakeReported(report=AwakeReport(active=active))
     assert words in _texts(_page_after(tmp_path, told))
     assert words not in _texts(_page_after(tmp_path, told, Failed(kind=FailureKind.ERROR, message="It ended.")))

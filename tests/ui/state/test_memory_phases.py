@@ -4,11 +4,11 @@ from pathlib import Path
 
 from PySide6.QtWidgets import QApplication
 
-from qlora_studio.core.memory.estimate import MEMORY_ESTIMATE
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.method_comparison import article_shapes
 from qlora_studio.core.quantity import GIB, MIB
 from qlora_studio.core.run import events as ev
+from qlora_studio.core.run.reports import RunEstimateReported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.storage.runs.message_log import MessageLogWriter
@@ -24,7 +24,7 @@ PEAKS = {phase.key: phase.allocated_bytes for phase in ESTIMATE.phases}
 def _run(folder: Path, *measured: tuple[str, int]) -> RunState:
     """Return the state of a run whose events went through its log."""
     told: list[ev.Event] = [
-        ev.Reported(kind=MEMORY_ESTIMATE, report=ESTIMATE.to_report()),
+        RunEstimateReported(report=ESTIMATE.to_report()),
         ev.Probed(
             rows=1, tokens=512, allocated_bytes=5 * GIB, reserved_bytes=6 * GIB, seconds=1.0, context_bytes=512 * MIB
         ),

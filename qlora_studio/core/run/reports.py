@@ -1,0 +1,259 @@
+"""What jobs report, and what they finish with, as models: told apart by `kind` in an event's line.
+
+A report of a kind that this version does not know is passed over, as is a key that it does not know.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from qlora_studio.core.data.report import DataReport, RowsReport, SourcesReport
+from qlora_studio.core.run.message import Message
+
+Level = Literal["instant", "traced", "probed"]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class EstimateReport(_Facts):
+    """An estimate of graphics memory; `components` and `phases` go by the keys of `core/memory/estimate.py`."""
+
+    level: Level
+    total_bytes: int
+    error_share: float
+    allocated_bytes: int
+    reserved_bytes: int
+    managed_bytes: int
+    context_bytes: int
+    peak_phase: str
+    components: dict[str, int]
+    phases: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+class CheckOutcome(_Facts):
+    """One check of a verification."""
+
+    name: str
+    passed: bool
+    message: str = ""
+
+
+class FormatCheck(CheckOutcome):
+    """One check of one of several exports."""
+
+    format: str = ""
+
+
+class ComparedAnswer(_Facts):
+    """A greedy answer of the adapter and of the export; where they part, and by how much one token leads there."""
+
+    prompt: str
+    adapter: str
+    export: str
+    same: bool
+    first_difference: int | None = None
+    lead: float | None = None
+
+
+class MeasuredBase(_Facts):
+    """What a merge into one base gives: the held-out loss, and the divergence from the adapter as trained."""
+
+    base: str
+    loss: float | None = None
+    divergence: float | None = None
+
+
+class BasesReport(_Facts):
+    """Which base is better to merge into. `gain_of_nf4` is by how much the loss is lower on the 4-bit one."""
+
+    bases: tuple[MeasuredBase, ...] = ()
+    recommended: str = ""
+    trained_loss: float | None = None
+    tokens: int = 0
+    gain_of_nf4: float | None = None
+    standard_error: float | None = None
+
+
+class VerificationReport(_Facts):
+    """What a verification found of the export at `path`; the same stands in its `verification.json`.
+
+    Losses are mean nats per trained token of the held-out rows, divergences nats a token, None where not measured.
+    """
+
+    verified: bool = False
+    format: str = ""
+    checks: tuple[CheckOutcome, ...] = ()
+    losses: dict[str, float | None] = Field(default_factory=dict)
+    answers: tuple[ComparedAnswer, ...] = ()
+    versions: dict[str, str] = Field(default_factory=dict)
+    base_weights: str = ""
+    checkpoint: str = ""
+    divergence: float | None = None
+    divergence_as_trained: float | None = None
+    tokens: int = 0
+    seconds: float = 0.0
+    bases: BasesReport | None = None
+    path: str = ""
+
+    def named_checks(self) -> list[FormatCheck]:
+        """Return the checks, each with the format that it was of."""
+        return [FormatCheck(**check.model_dump(), format=self.format) for check in self.checks]
+
+
+class UploadReport(_Facts):
+    """What was uploaded from `path`, and where it is."""
+
+    url: str
+    repository: str = ""
+    commit: str = ""
+    private: bool = True
+    files: tuple[str, ...] = ()
+    bytes: int = 0
+    path: str = ""
+
+
+class AwakeReport(_Facts):
+    """Whether the worker keeps the computer from falling asleep."""
+
+    active: bool
+
+
+class Reported(Message):
+    """A job's result, or part of it. `kind` names the report."""
+
+    type: Literal["reported"] = "reported"
+
+
+class DatasetReported(Reported):
+    """A data job tells of its rows, checks and lengths, more complete each time."""
+
+    kind: Literal["dataset"] = "dataset"
+    report: DataReport
+
+
+class SourcesReported(Reported):
+    """A data job tells of its datasets before they are read."""
+
+    kind: Literal["sources"] = "sources"
+    report: SourcesReport
+
+
+class RowsReported(Reported):
+    """A data job answers a `ShowRows`."""
+
+    kind: Literal["rows"] = "rows"
+    report: RowsReport
+
+
+class EstimateReported(Reported):
+    """An estimate job's result."""
+
+    kind: Literal["estimate"] = "estimate"
+    report: EstimateReport
+
+
+class RunEstimateReported(Reported):
+    """What a run on a card should take, told before its probe."""
+
+    kind: Literal["memory_estimate"] = "memory_estimate"
+    report: EstimateReport
+
+
+class BasesReported(Reported):
+    """Which base is better to merge into, measured during a verification."""
+
+    kind: Literal["bases"] = "bases"
+    report: BasesReport
+
+
+class VerificationReported(Reported):
+    """What was found of one export."""
+
+    kind: Literal["verification"] = "verification"
+    report: VerificationReport
+
+
+class UploadReported(Reported):
+    """An upload is done."""
+
+    kind: Literal["upload"] = "upload"
+    report: UploadReport
+
+
+class AwakeReported(Reported):
+    """A training session says whether the computer is kept awake."""
+
+    kind: Literal["awake"] = "awake"
+    report: AwakeReport
+
+
+AnyReported = Annotated[
+    DatasetReported
+    | SourcesReported
+    | RowsReported
+    | EstimateReported
+    | RunEstimateReported
+    | BasesReported
+    | VerificationReported
+    | UploadReported
+    | AwakeReported,
+    Field(discriminator="kind"),
+]
+
+
+class ExportedFacts(_Facts):
+    """How an export came about: of which checkpoint, merged into which weights. `file` is the name of a GGUF file."""
+
+    tensors_merged: int = 0
+    tensors: int = 0
+    file: str = ""
+    template: bool | None = None
+    seconds: float = 0.0
+    peak_rss_bytes: int = 0
+    base: str = ""
+    checkpoint: str = ""
+
+
+class TrainingFacts(_Facts):
+    """What a run finishes with; `exports` are paths by format, `verified` is None where nothing was exported."""
+
+    steps: int
+    adapter_dir: str
+    status: str = "completed"
+    exports: dict[str, str] = Field(default_factory=dict)
+    verified: bool | None = None
+
+
+class ExportFacts(_Facts):
+    """What an export, a merge or a verification finishes with: whether every check passed, and all of them."""
+
+    verified: bool
+    checks: tuple[FormatCheck, ...]
+    out_dir: str = ""
+    exports: dict[str, str] = Field(default_factory=dict)
+    tensors_merged: int = 0
+    seconds: float = 0.0
+    peak_rss_bytes: int = 0
+
+
+class DownloadFacts(_Facts):
+    """What a download finishes with: where the model is."""
+
+    path: str
+    source: str
+
+
+class DataFacts(_Facts):
+    """What a data job finishes with: why a run would be refused, or nothing."""
+
+    refused: str
+
+
+class NoFacts(_Facts):
+    """A job that has told everything in its events finishes with nothing."""
+
+
+Facts = Annotated[TrainingFacts | ExportFacts | DownloadFacts | DataFacts | NoFacts, Field(union_mode="left_to_right")]

@@ -1,12 +1,12 @@
 """What a data job tells of a dataset: rows, checks, lengths, and single rows as they are trained, token by token.
 
-`DataReport` travels as `Reported(kind="dataset")`, the rows of a `ShowRows` as `Reported(kind="rows")` in the shape of
+`DataReport` travels in a `DatasetReported`, the rows of a `ShowRows` in a `RowsReported` in the shape of
 `RowsReport`. `check_json` and `preview_json` are what the command line prints.
 """
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
 
@@ -41,7 +41,11 @@ def _pieces(tokens: Any) -> tuple[TokenPiece, ...]:
     return tuple(tokens if all(type(token) is TokenPiece for token in tokens) else map(TokenPiece._make, tokens))
 
 
-Pieces = Annotated[tuple[TokenPiece, ...], PlainValidator(_pieces)]
+def _as_they_are(tokens: tuple[TokenPiece, ...]) -> Any:
+    return tokens
+
+
+Pieces = Annotated[tuple[TokenPiece, ...], PlainValidator(_pieces), PlainSerializer(_as_they_are, return_type=Any)]
 
 
 class Neighbour(_Report):
@@ -189,7 +193,7 @@ class SourceReport(SourceFacts):
 
 
 class SourcesReport(_Report):
-    """What is known of the datasets before they are read: `Reported(kind="sources")`.
+    """What is known of the datasets before they are read.
 
     Where a subset or split is still to be chosen, the dataset has its `subsets` and no files.
     """

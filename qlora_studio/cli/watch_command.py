@@ -8,7 +8,7 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import follow
 from qlora_studio.cli.progress import Progress
 from qlora_studio.cli.train_command import existing_run, runs_path, summary_of
-from qlora_studio.core.errors import ExitCode
+from qlora_studio.core.errors import ExitCode, StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Event, StepDone
 from qlora_studio.core.run.run_state import RunState
@@ -67,7 +67,10 @@ def list_runs(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _facts(folder: RunFolder) -> dict[str, Any]:
-    state, busy = folder.state(), folder.is_busy()
+    try:
+        state, busy = folder.state(), folder.is_busy()
+    except StudioError as error:
+        return _unreadable(folder, error)
     return {
         "name": folder.path.name,
         "run_dir": str(folder.path.resolve()),
@@ -79,6 +82,13 @@ def _facts(folder: RunFolder) -> dict[str, Any]:
         "adapter_dir": state.adapter_path or None,
         "last_event": state.last_event,
     }
+
+
+def _unreadable(folder: RunFolder, error: StudioError) -> dict[str, Any]:
+    """Return the same keys of a run that this version cannot read."""
+    nothing = dict.fromkeys(("steps", "total_steps", "eval_loss", "adapter_dir", "last_event"))
+    place = {"name": folder.path.name, "run_dir": str(folder.path.resolve())}
+    return {**place, "status": "unreadable", "words": f"{error.message} {error.advice}", **nothing}
 
 
 def _status(state: RunState, busy: bool) -> str:

@@ -127,6 +127,17 @@ class StudioError(Exception):
         self.detail = detail
 
 
+class NewerVersion(StudioError):
+    """What was read is of a version whose meaning is not known here."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This run was made by a newer QLoRA Studio.",
+            kind=FailureKind.NEWER_VERSION,
+            advice="Update QLoRA Studio to open it; nothing in it was touched.",
+        )
+
+
 class InvalidRunConfig(StudioError):
     """A run config with problems; all of them at once."""
 

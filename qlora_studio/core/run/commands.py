@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from qlora_studio.core.errors import NewerVersion
 from qlora_studio.core.run.message import Message, parse_line
 
 
@@ -78,6 +79,9 @@ _ADAPTER: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discrimina
 
 
 def parse_command(line: bytes) -> Command | None:
-    """Return the command of one line of `commands.jsonl`, or None where it is unknown."""
-    command: Command | None = parse_line(_ADAPTER, line)
+    """Return the command of one line of `commands.jsonl`, or None where it is unknown, or of a later version."""
+    try:
+        command: Command | None = parse_line(_ADAPTER, line)
+    except NewerVersion:
+        return None
     return command

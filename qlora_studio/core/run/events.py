@@ -334,6 +334,9 @@ _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator=
 
 
 def parse_event(line: bytes) -> Event | None:
-    """Return the event of a line of `events.jsonl`, or None where a later version's kind, or garbage, stands there."""
+    """Return the event of a line of `events.jsonl`, or None where a kind that is not known, or garbage, stands there.
+
+    Raises NewerVersion.
+    """
     event: Event | None = parse_line(_ADAPTER, line)
     return event

@@ -1,9 +1,17 @@
-"""What travels between worker and everyone else: a JSON object a line, frozen, versioned; extra fields are ignored."""
+"""What travels between worker and everyone else: a JSON object a line, frozen, versioned.
 
+The version rule: a field that is not known is ignored, and a kind that is not known is passed over, so both may be
+added at any time. Whoever changes what a known field means raises `PROTOCOL_VERSION`; who reads an event of a higher
+version refuses the run, and a worker passes over such a command.
+"""
+
+import json
 import time
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from qlora_studio.core.errors import NewerVersion
 
 PROTOCOL_VERSION = 1
 
@@ -25,8 +33,23 @@ M = TypeVar("M", bound=Message)
 
 
 def parse_line(adapter: TypeAdapter[Any], line: bytes) -> Any | None:
-    """Return the message of a line, or None where it is no message of a kind that this version knows."""
+    """Return the message of a line, or None where it is no message of a kind that this version knows.
+
+    Raises NewerVersion where the line says that it is of a higher version: it is not interpreted.
+    """
     try:
-        return adapter.validate_json(line)
+        message = adapter.validate_json(line)
     except ValueError:
-        return None
+        message = None
+    if (_version_of(line) if message is None else message.version) > PROTOCOL_VERSION:
+        raise NewerVersion
+    return message
+
+
+def _version_of(line: bytes) -> int:
+    """Return what a line says of its version, which is read even where nothing else can be."""
+    try:
+        version = json.loads(line)["version"]
+    except (ValueError, TypeError, KeyError):
+        return 0
+    return version if isinstance(version, int) else 0

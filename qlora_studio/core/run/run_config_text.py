@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from qlora_studio.core.errors import FailureKind, InvalidRunConfig, Problem, StudioError
+from qlora_studio.core.errors import InvalidRunConfig, NewerVersion, Problem
 from qlora_studio.core.run.run_config import RUN_CONFIG_VERSION, SECTIONS, RunConfig, all_settings
 
 _WORDS = {
@@ -50,11 +50,7 @@ def from_toml(text: str) -> RunConfig:
 def from_mapping(data: dict[str, Any], overrides: Iterable[str] = ()) -> RunConfig:
     """Return the config of nested dictionaries, after `section.field=value` overrides. Raises InvalidRunConfig."""
     if isinstance(data.get("version", 1), int) and data.get("version", 1) > RUN_CONFIG_VERSION:
-        raise StudioError(
-            "This run was made by a newer QLoRA Studio.",
-            kind=FailureKind.NEWER_VERSION,
-            advice="Update QLoRA Studio to open it; nothing in it was touched.",
-        )
+        raise NewerVersion
     merged = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
     problems = [problem for text in overrides if (problem := _apply_override(merged, text))]
     try:

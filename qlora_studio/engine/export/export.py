@@ -72,6 +72,7 @@ def export_run(
     Without `out_dir` they go under the run's `exports/`; with it, a single format becomes `out_dir` itself. `force`
     passes over a base whose fingerprint is not the one of training.
     """
+    run.state()  # a run of a newer version is refused before anything is written
     shapes = [parse_format(text) for text in formats]
     for shape in shapes:
         if shape.tool:

@@ -102,7 +102,9 @@ class KnownRun:
                     self._state = self._state if event is None else reduce(self._state, event)
             return _line(self._folder, self._state)
         except StudioError as error:
-            return replace(self.line, state="not readable", problem=error.message)
+            self._log, self._state = MessageLogReader(self._folder.events_path), RunState()  # the next look begins anew
+            problem = f"{error.message} {error.advice}".strip()
+            return replace(self.line, state="not readable", problem=problem)
         except OSError as error:
             return replace(self.line, state="not readable", problem=str(error))
 

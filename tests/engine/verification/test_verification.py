@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import NewerVersion, StudioError
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.job import VerifyJob
 from qlora_studio.core.run.reports import BasesReported, VerificationReported
@@ -190,6 +190,15 @@ def test_another_base_is_refused_unless_forced(tmp_path: Path, context: JobConte
     assert caught.value.kind == "fingerprint_mismatch"
     assert not run.exports_path.exists()
     assert export_run(run, formats=["safetensors"], context=context, force=True)
+
+
+def test_a_run_of_a_newer_version_is_not_exported(tmp_path: Path, context: JobContext) -> None:
+    run = RunFolder(shutil.copytree(make_run(tmp_path / "own").path, tmp_path / "newer"))
+    with run.events_path.open("a", encoding="utf-8") as events:
+        events.write('{"version": 99, "time": 1.0, "type": "finished"}\n')
+    with pytest.raises(NewerVersion):
+        export_run(run, formats=["adapter"], context=context)
+    assert not run.exports_path.exists()
 
 
 def test_a_second_export_never_replaces_the_first(run: RunFolder, context: JobContext) -> None:

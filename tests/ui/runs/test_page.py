@@ -119,6 +119,19 @@ def test_states_of_runs_on_disk_are_read_from_their_events(tmp_path: Path) -> No
     assert lines[3].problem
 
 
+def test_a_run_of_a_newer_version_is_listed_with_the_reason_for_as_long_as_it_is_one(tmp_path: Path) -> None:
+    folder = write_sample_run(tmp_path / "1-newer", steps=5)
+    known: dict[str, KnownRun] = {}
+    for _ in range(2):  # what was refused once is not read on from there
+        with folder.events_path.open("a", encoding="utf-8") as events:
+            events.write('{"version": 99, "time": 1.0, "type": "finished"}\n')
+        (line,) = read_runs(tmp_path, known)
+        assert line.state == "not readable" and not line.resumable
+        assert line.problem.startswith("This run was made by a newer QLoRA Studio. Update")
+        with folder.events_path.open("a", encoding="utf-8") as events:
+            events.write(Finished().to_line())
+
+
 def test_a_run_whose_worker_lives_is_at_work(tmp_path: Path) -> None:
     folder = write_sample_run(tmp_path / "1-live", steps=5)
     with folder.lock().acquire(blocking=False):

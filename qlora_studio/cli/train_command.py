@@ -103,6 +103,7 @@ def train_to_end(
 
 def summary_of(folder: RunFolder, state: RunState, losses: dict[int, float], seconds: float) -> dict[str, Any]:
     """Return what `--json` prints of a run. `train_loss` is the mean over its steps."""
+    environment = state.environment
     merged = [export.path for export in state.exports if export.format == "safetensors"]
     return {
         "run_dir": str(folder.path.resolve()),
@@ -114,6 +115,7 @@ def summary_of(folder: RunFolder, state: RunState, losses: dict[int, float], sec
         "adapter_dir": state.adapter_path or None,
         "merged_dir": merged[-1] if merged else None,
         "seconds": round(seconds, 3),
+        "environment": environment.model_dump(exclude={"version", "time", "type"}) if environment else None,
     }
 
 

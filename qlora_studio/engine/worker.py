@@ -30,6 +30,7 @@ from qlora_studio.core.run.reports import AwakeReport, AwakeReported
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.faults import RECOVERABLE, failure_of, recovery_from, start_again
+from qlora_studio.engine.model.environment import environment
 from qlora_studio.storage.models.folder import folder_tensors, read_config
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -99,6 +100,8 @@ def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int
     try:
         job = folder.job()
         context.emit(WorkerStarted(job=job.kind, studio=__version__, pid=os.getpid()))
+        if isinstance(job, TrainJob):
+            context.emit(environment())
         preflight(job, folder)
         context.phase(Activity.LOADING_LIBRARIES)
         return _run(job, context), ExitCode.OK

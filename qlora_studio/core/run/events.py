@@ -24,6 +24,22 @@ class WorkerStarted(Message):
     pid: int
 
 
+class EnvironmentTold(Message):
+    """What a training session runs on. `packages` are versions, `commit` is that of the checkout it runs from.
+
+    Nothing of it names a computer, a person or a folder; what is not known is empty.
+    """
+
+    type: Literal["environment_told"] = "environment_told"
+    studio: str = ""
+    commit: str = ""
+    python: str = ""
+    system: str = ""
+    packages: dict[str, str] = Field(default_factory=dict)
+    driver: str = ""
+    cards: list[str] = Field(default_factory=list)
+
+
 class PhaseChanged(Message):
     """The worker turned to something else. `phase` is an activity of `core/run/activity.py`, or of a later version."""
 
@@ -303,6 +319,7 @@ class Failed(Message):
 
 Event = (
     WorkerStarted
+    | EnvironmentTold
     | PhaseChanged
     | Progressed
     | ModelLoaded

@@ -20,6 +20,7 @@ class RunState:
     last_event: float = 0.0
     training_over: bool = False  # the final adapter is saved: what comes now can be done again
     safe_since: float = 0.0  # by the clock of the events: when the newest checkpoint was safe, or the session began
+    environment: ev.EnvironmentTold | None = None
     model: ev.ModelLoaded | None = None
     dataset: ev.DatasetPrepared | None = None
     step: int = 0
@@ -62,6 +63,8 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
                 failure=None,
                 progress=None,
             )
+        case ev.EnvironmentTold():
+            return replace(state, environment=event)
         case ev.PhaseChanged():
             return replace(state, phase=phase_of(event.phase), activity=event.phase, progress=None)
         case ev.Progressed():

@@ -1,7 +1,6 @@
 """What lies beside exported weights: stop tokens, model card and curve, and where the model came from."""
 
 import json
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from qlora_studio.core.export.formats import ExportFormat
 from qlora_studio.core.export.model_card import CardFacts, loss_picture, model_card, public_config, public_name
 from qlora_studio.core.export.serving import serving_commands
 from qlora_studio.core.run.run_config_text import to_toml
+from qlora_studio.engine.model.environment import package_versions
 from qlora_studio.storage.models.folder import licence
 from qlora_studio.storage.runs import fingerprint
 from qlora_studio.storage.runs.export_folder import read_manifest
@@ -108,13 +108,7 @@ def _card_facts(source: "ExportSource", shape: ExportFormat, usage: tuple[tuple[
 
 def versions() -> dict[str, str]:
     """Return the versions of the program and of its libraries."""
-    found = {"qlora-studio": __version__}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"qlora-studio": __version__, **package_versions(_LIBRARIES)}
 
 
 def _data_hash(path: str) -> str:

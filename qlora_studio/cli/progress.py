@@ -104,6 +104,8 @@ def event_text(event: ev.Event) -> str:
             return f"Going on from {event.checkpoint}"
         case ev.Recovering():
             return event.message
+        case ev.StoppedEarly():
+            return event.words
         case ev.Exported():
             return f"Exported {event.format}: {event.path} ({bytes_text(event.size_bytes)})"
         case ev.Warned():

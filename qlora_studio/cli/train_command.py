@@ -82,7 +82,7 @@ def train_in(folder: RunFolder, console: Console, initial_commands: Sequence[Com
     if state.failure is not None:
         return console.fail(error_of(state.failure), **summary)
     console.report(summary)
-    console.result(_words(summary, folder))
+    console.result(verdict(state, summary, folder))
     return ExitCode.INTERRUPTED if interrupted else ExitCode.OK
 
 
@@ -103,7 +103,7 @@ def train_to_end(
 
 def summary_of(folder: RunFolder, state: RunState, losses: dict[int, float], seconds: float) -> dict[str, Any]:
     """Return what `--json` prints of a run. `train_loss` is the mean over its steps."""
-    environment = state.environment
+    environment, early = state.environment, state.stopped_early
     merged = [export.path for export in state.exports if export.format == "safetensors"]
     return {
         "run_dir": str(folder.path.resolve()),
@@ -112,6 +112,7 @@ def summary_of(folder: RunFolder, state: RunState, losses: dict[int, float], sec
         "train_loss": sum(losses.values()) / len(losses) if losses else None,
         "eval_loss": state.evaluation.loss if state.evaluation else None,
         "eval_loss_before": state.first_evaluation.loss if state.first_evaluation else None,
+        "stopped_early": {"step": early.step, "evaluations": early.evaluations} if early else None,
         "adapter_dir": state.adapter_path or None,
         "merged_dir": merged[-1] if merged else None,
         "seconds": round(seconds, 3),
@@ -147,11 +148,14 @@ def runs_path(named: str | None) -> Path:
     return Path(named).expanduser() if named else load_settings().runs_path
 
 
-def _words(summary: dict[str, Any], folder: RunFolder) -> str:
+def verdict(state: RunState, summary: dict[str, Any], folder: RunFolder) -> str:
+    """Return what came of a run, in lines."""
     before, after = summary["eval_loss_before"], summary["eval_loss"]
     ways = {"completed": "Trained", "paused": "Paused after", "stopped": "Stopped after"}
     way = ways.get(summary["status"], summary["status"])
     lines = [f"{way} {summary['steps']} steps in {duration_text(summary['seconds'])}."]
+    if state.stopped_early is not None:
+        lines.append(state.stopped_early.words)
     if before is not None and after is not None:
         lines.append(f"Held-out loss: {before:.4f} before, {after:.4f} after.")
     if summary["adapter_dir"]:

@@ -50,6 +50,8 @@ def watch_run(arguments: argparse.Namespace, console: Console) -> int:
         summary["error"] = {"kind": state.failure.kind, "message": state.failure.message}
     console.report(summary)
     console.result(f"{folder.path.name}: {_words(state, busy=False)}")
+    if state.stopped_early is not None:
+        console.result(state.stopped_early.words)
     return ExitCode.OK
 
 

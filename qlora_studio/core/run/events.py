@@ -269,6 +269,12 @@ class StoppedEarly(Message):
     step: int
     evaluations: int
 
+    @property
+    def words(self) -> str:
+        """What happened, for window and terminal."""
+        times = f"{self.evaluations} evaluation{'' if self.evaluations == 1 else 's'}"
+        return f"Stopped early: the held-out loss did not get better for {times} (step {self.step:,})."
+
 
 class TextGenerated(Message):
     """A piece of an answer in a chat, streamed. `variant` is base, tuned, merged …; `done` marks the last piece."""

@@ -84,6 +84,7 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
                 total_steps=event.total_steps,
                 last_step=event,
                 training_over=False,
+                stopped_early=None,
             )
         case ev.Evaluated():
             return _evaluated(state, event)

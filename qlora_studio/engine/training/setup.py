@@ -131,7 +131,8 @@ class TrainingControl(TrainerCallback):
             control.should_save |= state.global_step > 0
         elif not math.isnan(loss):
             self._worse += 1
-        if patience and self._worse >= patience:
+        has_steps_left = self.ending is None and state.global_step < state.max_steps
+        if patience and self._worse >= patience and has_steps_left:
             self._context.emit(StoppedEarly(step=state.global_step, evaluations=self._worse))
             control.should_save = control.should_training_stop = True
         return control

@@ -17,8 +17,9 @@ _RECENT = 50
 
 def findings(state: RunState, history: MetricHistory, config: RunConfig | None) -> tuple[str, ...]:
     """Return what the curves say, in sentences, the most important first."""
+    early = state.stopped_early.words if state.stopped_early else ""
     curves = [_trend(state, history), spikes_sentence(history), _gap(state, history), _clipping(history, config)]
-    found = [*curves, _data(state), _memory(state), awake_text(state)]
+    found = [early, *curves, _data(state), _memory(state), awake_text(state)]
     return tuple(text for text in found if text)
 
 

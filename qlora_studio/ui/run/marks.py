@@ -1,4 +1,5 @@
-"""What happened to a run besides its steps, as marks on its curves: recoveries, lowered rates, spikes. Pure; no Qt."""
+"""What happened to a run besides its steps, as marks on its curves: recoveries, lowered rates, early stopping,
+spikes. Pure; no Qt."""
 
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ def curve_marks(state: RunState) -> tuple[CurveMark, ...]:
     for change in state.accepted:
         name = _ACCEPTED[change.what]
         marks.append(CurveMark(change.step, name, f"Gone on with an{name}."))
+    if (early := state.stopped_early) is not None:
+        marks.append(CurveMark(early.step, "stopped early", early.words))
     joined: dict[int, CurveMark] = {}
     for mark in sorted(marks, key=lambda mark: mark.step):
         before = joined.get(mark.step)

@@ -239,7 +239,7 @@ class _Findings(Card):
 
     def __init__(self) -> None:
         super().__init__("What it says")
-        self._lines = tuple(Label("", "muted", wrap=True, selectable=True) for _ in range(7))
+        self._lines = tuple(Label("", "muted", wrap=True, selectable=True) for _ in range(8))
         self.add(*self._lines)
         self.body.addStretch(1)
 

@@ -271,7 +271,13 @@ def test_training_ends_early_when_the_held_out_loss_stops_falling(tiny_llama: Pa
     state = run_to_end(make_run(tmp_path, tiny_llama, *settings))
     assert state.phase is Phase.FINISHED
     assert state.stopped_early is not None
-    assert state.step < 9
+    assert state.stopped_early.step == state.step < 9
+
+
+def test_a_run_that_took_all_its_steps_did_not_stop_early(tiny_llama: Path, tmp_path: Path) -> None:
+    settings = ("evaluation.every_steps=1", "evaluation.patience=2", "training.learning_rate=1e-12")
+    state = run_to_end(make_run(tmp_path, tiny_llama, *settings, "training.max_steps=2"))
+    assert (state.phase, state.step, state.stopped_early) == (Phase.FINISHED, 2, None)
 
 
 def _half_done(model: Path, runs: Path) -> RunFolder:

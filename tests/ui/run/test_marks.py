@@ -1,7 +1,7 @@
 """What happened on the way is marked on the curves, each mark with its reason, and told in the table behind them."""
 
 from qlora_studio.core.errors import FailureKind
-from qlora_studio.core.run.events import ChangeAccepted, RateLowered, Recovering, StepDone
+from qlora_studio.core.run.events import ChangeAccepted, RateLowered, Recovering, StepDone, StoppedEarly
 from qlora_studio.core.run.metric_history import MetricHistory
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.ui.run.marks import annotations, curve_marks, spikes_sentence
@@ -33,6 +33,12 @@ def _history(spikes: dict[int, float]) -> MetricHistory:
 def test_recoveries_rates_and_accepted_changes_are_marked_where_they_were() -> None:
     marks = [(mark.step, mark.label) for mark in curve_marks(_state())]
     assert marks == [(40, "batch 1"), (60, "restarted, rate × 0.5"), (80, "other dataset")]
+
+
+def test_where_training_stopped_early_is_marked_with_the_reason() -> None:
+    (mark,) = curve_marks(reduce(RunState(), StoppedEarly(step=90, evaluations=3)))
+    assert (mark.step, mark.label) == (90, "stopped early")
+    assert mark.words == "Stopped early: the held-out loss did not get better for 3 evaluations (step 90)."
 
 
 def test_the_table_says_why() -> None:

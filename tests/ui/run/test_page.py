@@ -10,8 +10,12 @@ from qlora_studio.core.run.commands import AcceptChanges, LowerRate
 from qlora_studio.core.run.events import (
     CheckpointSaved,
     Failed,
+    Finished,
+    Paused,
     PhaseChanged,
     Recovering,
+    StepDone,
+    StoppedEarly,
     Warned,
     WorkerStarted,
 )
@@ -42,6 +46,14 @@ def test_a_recovery_is_told(qapp: QApplication, tmp_path: Path) -> None:
         kind=FailureKind.OUT_OF_MEMORY, message=words, step=6, batch_size=1, gradient_accumulation=4
     )
     assert words in _texts(_page_after(tmp_path, recovering))
+
+
+def test_early_stopping_is_told_until_the_run_trains_on(qapp: QApplication, tmp_path: Path) -> None:
+    step = StepDone(step=1300, total_steps=2000, epoch=1.0, loss=1.0, learning_rate=1e-4)
+    told = "Stopped early: the held-out loss did not get better for 1 evaluation (step 1,200)."
+    early = StoppedEarly(step=1200, evaluations=1)
+    assert told in _texts(_page_after(tmp_path, early, Finished()))
+    assert told not in _texts(_page_after(tmp_path, early, Paused(step=1200, checkpoint="x"), step))
 
 
 def test_a_run_that_waits_for_space_offers_to_go_on(qapp: QApplication, tmp_path: Path) -> None:

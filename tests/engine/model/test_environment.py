@@ -18,37 +18,37 @@ def checkout(root: Path, head: str) -> Path:
     return root
 
 
-def test_versions_are_those_that_are_installed():
+def test_versions_are_those_that_are_installed() -> None:
     found = environment()
     assert found.packages["torch"] == version("torch")
     assert found.python == platform.python_version()
     assert parse_event(found.to_line().encode()) == found
 
 
-def test_nothing_names_the_computer_or_the_user():
+def test_nothing_names_the_computer_or_the_user() -> None:
     told = environment().to_line()
     assert platform.node() not in told and str(Path.home()) not in told
     assert f'"{getpass.getuser()}"' not in told
 
 
-def test_a_branch_leads_to_its_commit(tmp_path: Path):
+def test_a_branch_leads_to_its_commit(tmp_path: Path) -> None:
     root = checkout(tmp_path, "ref: refs/heads/main\n")
     (root / ".git" / "refs" / "heads" / "main").write_text(f"{COMMIT}\n")
     assert checkout_commit(root) == COMMIT
 
 
-def test_a_packed_branch_leads_to_its_commit(tmp_path: Path):
+def test_a_packed_branch_leads_to_its_commit(tmp_path: Path) -> None:
     root = checkout(tmp_path, "ref: refs/heads/main\n")
     packed = f"# pack-refs with: peeled\n{OTHER} refs/heads/other\n{COMMIT} refs/heads/main\n^{OTHER}\n"
     (root / ".git" / "packed-refs").write_text(packed)
     assert checkout_commit(root) == COMMIT
 
 
-def test_a_checkout_without_a_branch_has_its_commit(tmp_path: Path):
+def test_a_checkout_without_a_branch_has_its_commit(tmp_path: Path) -> None:
     assert checkout_commit(checkout(tmp_path, f"{COMMIT}\n")) == COMMIT
 
 
-def test_a_worktree_leads_to_its_commit(tmp_path: Path):
+def test_a_worktree_leads_to_its_commit(tmp_path: Path) -> None:
     root = checkout(tmp_path / "main", "ref: refs/heads/main\n")
     (root / ".git" / "refs" / "heads" / "side").write_text(COMMIT)
     own = root / ".git" / "worktrees" / "side"
@@ -60,11 +60,11 @@ def test_a_worktree_leads_to_its_commit(tmp_path: Path):
     assert checkout_commit(tmp_path / "side") == COMMIT
 
 
-def test_where_it_is_installed_there_is_no_commit(tmp_path: Path):
+def test_where_it_is_installed_there_is_no_commit(tmp_path: Path) -> None:
     assert checkout_commit(tmp_path) == ""
 
 
-def test_a_run_keeps_its_environment_even_where_it_cannot_begin(studio_home: Path, tmp_path: Path):
+def test_a_run_keeps_its_environment_even_where_it_cannot_begin(studio_home: Path, tmp_path: Path) -> None:
     folder = create_run_folder(tmp_path / "runs", RunConfig(name="no model"))
     start_worker(folder).wait(60)
     state = folder.state()

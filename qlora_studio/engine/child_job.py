@@ -1,10 +1,10 @@
 """A job in a fresh process of its own, from within another one: what it tells is told again here."""
 
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+from qlora_studio import child_process
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Reported, TerminalEvent, Warned, parse_event
 from qlora_studio.core.run.job import Job
@@ -20,8 +20,8 @@ def run_child(job: Job, jobs: Path, context: JobContext) -> tuple[TerminalEvent,
     """Do a job in a folder under `jobs`; return its ending and reports. A Stop ends it and raises JobStopped."""
     folder = create_job_folder(jobs, job)
     with folder.log_path.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "qlora_studio", "worker", str(folder.path)],
+        process = child_process.start(
+            child_process.python("-m", "qlora_studio", "worker", str(folder.path.absolute())),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

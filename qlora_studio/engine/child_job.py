@@ -8,7 +8,7 @@ from qlora_studio import child_process
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Reported, TerminalEvent, Warned, parse_event
 from qlora_studio.core.run.job import Job
-from qlora_studio.engine.context import JobContext, JobStopped
+from qlora_studio.engine.context import Channel, Commands, JobStopped
 from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
 
@@ -16,7 +16,7 @@ _POLL_SECONDS = 0.1
 _PATIENCE = 20.0  # seconds between asking a child to stop and killing it
 
 
-def run_child(job: Job, jobs: Path, context: JobContext) -> tuple[TerminalEvent, list[Reported]]:
+def run_child(job: Job, jobs: Path, channel: Channel) -> tuple[TerminalEvent, list[Reported]]:
     """Do a job in a folder under `jobs`; return its ending and reports. A Stop ends it and raises JobStopped."""
     folder = create_job_folder(jobs, job)
     with folder.log_path.open("ab") as log:
@@ -27,7 +27,7 @@ def run_child(job: Job, jobs: Path, context: JobContext) -> tuple[TerminalEvent,
             stderr=subprocess.STDOUT,
         )
     try:
-        events = _follow(process, folder, context)
+        events = _follow(process, folder, channel)
     finally:
         process.kill()
         process.wait()
@@ -37,7 +37,7 @@ def run_child(job: Job, jobs: Path, context: JobContext) -> tuple[TerminalEvent,
     return ending, [event for event in events if isinstance(event, Reported)]
 
 
-def _follow(process: "subprocess.Popen[bytes]", folder: RunFolder, context: JobContext) -> list[Event]:
+def _follow(process: "subprocess.Popen[bytes]", folder: RunFolder, channel: Channel) -> list[Event]:
     reader = MessageLogReader(folder.events_path)
     events: list[Event] = []
     while True:
@@ -46,16 +46,16 @@ def _follow(process: "subprocess.Popen[bytes]", folder: RunFolder, context: JobC
             if (event := parse_event(line)) is not None:
                 events.append(event)
                 if isinstance(event, Reported | Warned):
-                    context.emit(event)
+                    channel.emit(event)
         if is_over:
             return events
-        _stop_with(process, folder, context)
+        _stop_with(process, folder, channel)
         time.sleep(_POLL_SECONDS)
 
 
-def _stop_with(process: "subprocess.Popen[bytes]", folder: RunFolder, context: JobContext) -> None:
+def _stop_with(process: "subprocess.Popen[bytes]", folder: RunFolder, commands: Commands) -> None:
     try:
-        context.raise_if_stopped()
+        commands.raise_if_stopped()
     except JobStopped:
         folder.send(Stop(save=False))
         try:

@@ -15,6 +15,6 @@ def run(job: UploadJob, context: JobContext) -> Finished:
     context.phase("checking_export")
     check_upload(folder, repository, force=job.force)
     context.phase("uploading")
-    report = upload(folder, repository, private=job.private, context=context)
+    report = upload(folder, repository, private=job.private, channel=context)
     context.emit(Reported(kind="upload", report={**report, "path": job.path}))
     return Finished(facts={"out_dir": job.path, **report})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qlora_studio import child_process
 from qlora_studio.core.errors import StudioError
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Commands
 
 FOLDER_VARIABLE = "QLORA_STUDIO_LLAMA_CPP"
 _BINDINGS = "llama_cpp"  # the package llama-cpp-python: the library, without its programs
@@ -59,7 +59,7 @@ def require_quantizer(precision: str) -> list[str]:
     return command
 
 
-def quantize(source: Path, out: Path, precision: str, context: JobContext) -> None:
+def quantize(source: Path, out: Path, precision: str, commands: Commands) -> None:
     """Quantize a GGUF file. Raises StudioError where there is no llama-quantize, or where it fails."""
     command = require_quantizer(precision)
     with tempfile.TemporaryFile() as log:
@@ -72,7 +72,7 @@ def quantize(source: Path, out: Path, precision: str, context: JobContext) -> No
         )
         try:
             while process.poll() is None:
-                context.raise_if_stopped()
+                commands.raise_if_stopped()
                 time.sleep(_POLL_SECONDS)
         finally:
             process.kill()

@@ -9,7 +9,7 @@ from typing import Any
 
 from qlora_studio import child_process
 from qlora_studio.core.export.serving import TemplateShape, TurnShape, modelfile
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Reporter
 
 _MARK = "\u2042"  # an asterism: in no template
 _CONVERSATION = [
@@ -22,14 +22,14 @@ _QUICK, _SLOW = 20.0, 600.0  # seconds
 _QUESTION = "Hello!"
 
 
-def write_modelfile(folder: Path, file: str, tokenizer_folder: Path, context: JobContext) -> dict[str, Any]:
+def write_modelfile(folder: Path, file: str, tokenizer_folder: Path, reporter: Reporter) -> dict[str, Any]:
     """Write `Modelfile`; return whether Ollama will write conversations as the model was trained on them."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False, local_files_only=True)
     shape = template_shape(tokenizer)
     if shape is None:
-        context.warn(
+        reporter.warn(
             "template",
             "This chat template cannot be written as Ollama's. Ollama will use the one in the GGUF where it knows it; "
             "compare an answer with the Chat page.",

@@ -21,7 +21,7 @@ from qlora_studio.core.run.events import (
 )
 from qlora_studio.core.run.job import TrainJob
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.context import JobContext, JobStopped
+from qlora_studio.engine.context import JobContext, JobStopped, Reporter
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
 from qlora_studio.engine.faults import batch_plan, with_plan
 from qlora_studio.engine.model import adapted as adapted_model
@@ -157,7 +157,7 @@ def _end(
         trainer.evaluate()
     context.phase("saving")
     retried_when_full(
-        lambda: save_final_adapter(trainer.model, tokenizer, base, facts["base"], config, context),
+        lambda: save_final_adapter(trainer.model, tokenizer, base, facts["base"], config, context.folder),
         lambda: expected_checkpoint_bytes(trainer.model),
         context,
     )
@@ -181,7 +181,7 @@ def _export(trainer: StudioTrainer, config: RunConfig, context: JobContext) -> d
     trainer.accelerator.free_memory()
     adapted_model.release_memory()
     context.phase("exporting")
-    exports = export_run(context.folder, formats=config.export.formats, context=context)
+    exports = export_run(context.folder, formats=config.export.formats, channel=context)
     verified = verify_exports(context.folder, exports, context)
     return {"exports": {event.format: event.path for event in exports}, "verified": verified["verified"]}
 
@@ -190,16 +190,16 @@ class _Samples(TrainerCallback):
     """Answers the sample prompts after each evaluation."""
 
     def __init__(
-        self, config: RunConfig, tokenizer: PreTrainedTokenizerBase, trainer: StudioTrainer, context: JobContext
+        self, config: RunConfig, tokenizer: PreTrainedTokenizerBase, trainer: StudioTrainer, reporter: Reporter
     ) -> None:
         self._prompts = config.evaluation.prompts
         self._tokenizer = tokenizer
         self._trainer = trainer
-        self._context = context
+        self._reporter = reporter
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Answer each prompt greedily."""
         for prompt in self._prompts:
             messages = [{"role": "user", "content": prompt}]
             text = answer(self._trainer.model, self._tokenizer, messages, max_new_tokens=96)
-            self._context.emit(SampleGenerated(step=state.global_step, prompt=prompt, answer=text))
+            self._reporter.emit(SampleGenerated(step=state.global_step, prompt=prompt, answer=text))

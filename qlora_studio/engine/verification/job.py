@@ -7,7 +7,7 @@ from typing import Any
 from qlora_studio.core.export.verification_page import verification_page
 from qlora_studio.core.run.events import Finished, Reported
 from qlora_studio.core.run.job import VerifyJob
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel, JobContext
 from qlora_studio.engine.verification.base_comparison import compare_bases
 from qlora_studio.engine.verification.report import Verification
 from qlora_studio.engine.verification.subject import foreign_subject, subject_of
@@ -40,7 +40,7 @@ def _verify(
     folder: Path,
     run_dir: str,
     verifier: Verifier,
-    context: JobContext,
+    channel: Channel,
     *,
     with_bases: bool,
     foreign: tuple[Path, Path] | None = None,
@@ -53,17 +53,17 @@ def _verify(
         check_files(folder, found)
         found.add("comparison", False, "The run that this came from is not on this computer: nothing to compare with.")
         return found, {}
-    subject = subject_of(folder, source, context)
+    subject = subject_of(folder, source, channel)
     found = verifier.verify(subject)
     references, rows = verifier.references, verifier.rows
     if not with_bases or references is None or references.live is None or rows is None:
         return found, {}
     if subject.config is None or subject.config.quantization.method == "none":
         return found, {}
-    context.phase("comparing_bases")
+    channel.phase("comparing_bases")
     loss = references.trained.loss
-    bases = compare_bases(subject.config, subject.base, subject.adapter, rows, references.live, loss, context)
-    context.emit(Reported(kind="bases", report=bases))
+    bases = compare_bases(subject.config, subject.base, subject.adapter, rows, references.live, loss, channel)
+    channel.emit(Reported(kind="bases", report=bases))
     return found, {"bases": bases}
 
 

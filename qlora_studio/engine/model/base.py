@@ -75,10 +75,7 @@ def download(source: str, revision: str, channel: Channel, *, weights: bool = Tr
     channel.phase("downloading")
     try:
         folder = snapshot_download(
-            source,
-            revision=revision or None,
-            allow_patterns=patterns,
-            tqdm_class=progress_bar(channel, channel.raise_if_stopped),
+            source, revision=revision or None, allow_patterns=patterns, tqdm_class=progress_bar(channel)
         )
     except GatedRepoError as error:
         raise _download_error(

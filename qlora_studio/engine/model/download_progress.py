@@ -5,13 +5,13 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from qlora_studio.engine.context import Reporter
+from qlora_studio.engine.context import Channel
 
 
-def progress_bar(reporter: Reporter, between: Callable[[], object]) -> type[Any]:
+def progress_bar(channel: Channel, between: Callable[[], object] | None = None) -> type[Any]:
     """Return a tqdm class that tells the bytes of all files together.
 
-    `between` is called now and then, and raises where the user wants the end.
+    `between` is called now and then, and raises where the user wants the end; else a Stop is looked for.
     """
 
     class ReportedBar(tqdm):  # type: ignore[misc,type-arg]
@@ -22,8 +22,8 @@ def progress_bar(reporter: Reporter, between: Callable[[], object]) -> type[Any]
         def update(self, n: float | None = 1) -> bool | None:
             changed: bool | None = super().update(n)
             if self.unit == "B":
-                between()
-                reporter.progress("download", int(self.n), int(self.total or 0), "bytes")
+                (between or channel.raise_if_stopped)()
+                channel.progress("download", int(self.n), int(self.total or 0), "bytes")
             return changed
 
     return ReportedBar

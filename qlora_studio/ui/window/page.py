@@ -9,9 +9,9 @@ A page is a `Page` subclass in its own room (`model/page.py` / `ModelPage`). It 
 - what the user asks for leaves as a signal named `…_requested`, with plain values or core's models as arguments. It is
   emitted once: a part of a page emits the page's own signal, or has one that is connected to what fulfils it.
 
-`app.py` and `wiring.py` create the pages; each room's `wiring.py` connects `changed` signals of stores to `render_…` and
-`…_requested` signals to what fulfils them. `on_shown` is called each time the page comes to the front: the place to build what is
-slow (a plot).
+`app.py` and `wiring.py` create the pages; each room's `wiring.py` connects `changed` signals of stores to `render_…`
+and `…_requested` signals to what fulfils them. `on_shown` is called each time the page comes to the front: the place to
+build what is slow (a plot).
 
 What pages get and whom their wishes reach: `draft.DraftStore` is the run config being edited (`set_value(path,
 value)`); `run_store.RunStore` holds state and history of a run or of any job; `job_thread.JobThread` starts and

@@ -39,6 +39,7 @@ from qlora_studio.storage.models.folder import read_config
 from qlora_studio.storage.runs.checkpoint_folder import Checkpoint, CheckpointFolder
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.runs.fingerprint import fingerprint_folder
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 
 def run(job: TrainJob, context: JobContext) -> Finished | Paused:
@@ -49,7 +50,7 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     data = _prepare_data(config, tokenizer, context)
     config = with_plan(config, batch_plan(config, context.folder.state()))
     device = choose_device(config, context)
-    _require_space(config, base, context)
+    _require_space(config, base, context.folder)
     resumes = bool(CheckpointFolder(context.folder.checkpoints_path).all())
     context.phase("checking_base")
     facts = {"base": fingerprint_folder(base, anew=resumes), "data": data.fingerprint}
@@ -68,10 +69,10 @@ def _prepare_data(config: RunConfig, tokenizer: PreTrainedTokenizerBase, context
     return data
 
 
-def _require_space(config: RunConfig, base: Path, context: JobContext) -> None:
+def _require_space(config: RunConfig, base: Path, run: RunFolder) -> None:
     """Raise StudioError where this run's drive has no room for what it will write; what is there already counts."""
-    folder = context.folder.path
-    written = sum(path.stat().st_size for path in context.folder.checkpoints_path.rglob("*") if path.is_file())
+    folder = run.path
+    written = sum(path.stat().st_size for path in run.checkpoints_path.rglob("*") if path.is_file())
     needs = run_needs(config, shape_from_config(read_config(base)))
     writings = [Writing(folder, need.what, need.size) for need in needs if need.place == "run"]
     require_drives([*writings, Writing(folder, "already there", -written)], "This run")

@@ -3,6 +3,7 @@
 import ast
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,6 +110,16 @@ def test_the_doctor_imports_nothing_that_lies_about(imported: Path) -> None:
     findings = {finding.name: finding for finding in diagnose()}
 
     assert findings["PyTorch"].level == findings["bitsandbytes"].level == "ok"
+    assert not imported.exists(), imported.read_text()
+
+
+def test_the_program_itself_imports_nothing_that_lies_where_the_user_stands(user_folder: Path, imported: Path) -> None:
+    (user_folder / "qlora_studio.py").unlink()  # Python takes that for the program, before anything of it runs
+
+    command = [sys.executable, "-m", "qlora_studio", "queue", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
     assert not imported.exists(), imported.read_text()
 
 

@@ -49,4 +49,6 @@ def _test_window(as_json: bool) -> int:
 
 
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the folder where the user stands: what lies there is not to be taken for a library
     sys.exit(main())

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from qlora_studio import child_process
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.quantity import GIB, bytes_text
 from qlora_studio.jobs.gpu_monitor import GpuSample, sample_gpu
@@ -198,17 +199,11 @@ def _is_built_for(facts: dict[str, Any]) -> bool:
 
 def _ask(program: str) -> dict[str, Any]:
     try:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", program],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_PROBE_SECONDS,
-        )
+        code, out, err = child_process.ask(child_process.python("-W", "ignore", "-c", program), _PROBE_SECONDS)
     except subprocess.TimeoutExpired:
         return {"failure": f"no answer within {_PROBE_SECONDS:.0f} seconds."}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode == 0 and lines:
+    lines = out.strip().splitlines()
+    if code == 0 and lines:
         answer: dict[str, Any] = json.loads(lines[-1])
         return answer
-    return {"failure": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
+    return {"failure": (err.strip().splitlines() or [f"exit code {code}"])[-1]}

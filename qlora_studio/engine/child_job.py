@@ -1,16 +1,16 @@
 """A job in a fresh process of its own, from within another one: what it tells is told again here."""
 
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.events import Event, Failed, Finished, Paused, TerminalEvent, Warned, parse_event
 from qlora_studio.core.run.job import Job
 from qlora_studio.core.run.reports import AnyReported, Reported
-from qlora_studio.engine.context import JobContext, JobStopped
+from qlora_studio.engine.context import Channel, Commands, JobStopped
 from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
 
@@ -18,18 +18,18 @@ _POLL_SECONDS = 0.1
 _PATIENCE = 20.0  # seconds between asking a child to stop and killing it
 
 
-def run_child(job: Job, jobs: Path, context: JobContext) -> tuple[TerminalEvent, list[AnyReported]]:
+def run_child(job: Job, jobs: Path, channel: Channel) -> tuple[TerminalEvent, list[AnyReported]]:
     """Do a job in a folder under `jobs`; return its ending and reports. A Stop ends it and raises JobStopped."""
     folder = create_job_folder(jobs, job)
     with folder.log_path.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "qlora_studio", "worker", str(folder.path)],
+        process = child_process.start(
+            child_process.python("-m", "qlora_studio", "worker", str(folder.path.absolute())),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
     try:
-        events = _follow(process, folder, context)
+        events = _follow(process, folder, channel)
     finally:
         process.kill()
         process.wait()
@@ -39,7 +39,7 @@ def run_child(job: Job, jobs: Path, context: JobContext) -> tuple[TerminalEvent,
     return ending, [event for event in events if isinstance(event, Reported)]
 
 
-def _follow(process: "subprocess.Popen[bytes]", folder: RunFolder, context: JobContext) -> list[Event]:
+def _follow(process: "subprocess.Popen[bytes]", folder: RunFolder, channel: Channel) -> list[Event]:
     reader = MessageLogReader(folder.events_path)
     events: list[Event] = []
     while True:
@@ -48,16 +48,16 @@ def _follow(process: "subprocess.Popen[bytes]", folder: RunFolder, context: JobC
             if (event := parse_event(line)) is not None:
                 events.append(event)
                 if isinstance(event, Reported | Warned):
-                    context.emit(event)
+                    channel.emit(event)
         if is_over:
             return events
-        _stop_with(process, folder, context)
+        _stop_with(process, folder, channel)
         time.sleep(_POLL_SECONDS)
 
 
-def _stop_with(process: "subprocess.Popen[bytes]", folder: RunFolder, context: JobContext) -> None:
+def _stop_with(process: "subprocess.Popen[bytes]", folder: RunFolder, commands: Commands) -> None:
     try:
-        context.raise_if_stopped()
+        commands.raise_if_stopped()
     except JobStopped:
         folder.send(Stop(save=False))
         try:

@@ -58,6 +58,36 @@ class Channel(Reporter, Commands, Protocol):
     """Both ways: for long work that tells how far it is and can be stopped."""
 
 
+class QuietReporter:
+    """Tells nobody, and is never asked to stop."""
+
+    def emit(self, event: Event) -> None:
+        """Tell nobody."""
+
+    def phase(self, name: str) -> None:
+        """Tell nobody."""
+
+    def progress(self, what: str, done: int, total: int, unit: str = "") -> None:
+        """Tell nobody."""
+
+    def warn(self, kind: str, message: str) -> None:
+        """Tell nobody."""
+
+    def commands(self) -> list[Command]:
+        """Return nothing."""
+        return []
+
+    def stop_requested(self) -> bool:
+        """No."""
+        return False
+
+    def raise_if_stopped(self) -> None:
+        """Go on."""
+
+
+QUIET = QuietReporter()
+
+
 class JobContext:
     """A job's view of its folder. One thread only."""
 

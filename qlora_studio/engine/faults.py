@@ -8,7 +8,9 @@ import sys
 import traceback
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
+from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.events import Failed, Recovering
 from qlora_studio.core.run.run_config import RunConfig
@@ -153,7 +155,7 @@ def start_again(path: str) -> None:
 
     On Windows, which cannot replace a process, the fresh worker is a new one and this one ends.
     """
-    arguments = [sys.executable, "-P", "-m", "qlora_studio", "worker", path]
+    command = child_process.python("-m", "qlora_studio", "worker", str(Path(path).absolute()))
     os.environ.pop("QLORA_STUDIO_COMMANDS_FROM", None)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -162,7 +164,8 @@ def start_again(path: str) -> None:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
-            subprocess.Popen(arguments, creationflags=subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS)
+            flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
+            child_process.start(command, creationflags=flags)
         os._exit(0)
     os.closerange(3, 65536)  # the driver's files too: else the old context would hold the card's memory
-    os.execv(sys.executable, arguments)
+    child_process.become(command)

@@ -9,12 +9,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from qlora_studio import child_process
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.run.commands import Command, Stop
 from qlora_studio.storage.runs.run_folder import RunFolder
 
-# -P keeps the files of the folder it works in from being taken for Python modules.
-WORKER = (sys.executable, "-P", "-m", "qlora_studio", "worker")
+WORKER = child_process.python("-m", "qlora_studio", "worker")
 
 _ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 _POLL_SECONDS = 0.02
@@ -109,13 +109,12 @@ def start_worker(
         for command in initial_commands:
             folder.send(command)
         with folder.log_path.open("ab") as log:
-            popen = subprocess.Popen(
+            popen = child_process.start(
                 [*program, str(folder.path.resolve())],
+                environment={**_ENVIRONMENT, "QLORA_STUDIO_COMMANDS_FROM": str(commands_from)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=folder.path,
-                env={**os.environ, **_ENVIRONMENT, "QLORA_STUDIO_COMMANDS_FROM": str(commands_from)},
                 start_new_session=sys.platform != "win32",
                 creationflags=_creation_flags(),
             )

@@ -27,7 +27,7 @@ class Settings(BaseModel):
     @property
     def runs_path(self) -> Path:
         """Where runs are kept."""
-        return Path(self.runs_dir).expanduser() if self.runs_dir else data_path() / "runs"
+        return Path(self.runs_dir).expanduser().absolute() if self.runs_dir else data_path() / "runs"
 
 
 def load_settings() -> Settings:
@@ -46,13 +46,13 @@ def save_settings(settings: Settings) -> None:
 def data_path() -> Path:
     """Return the folder of runs. `QLORA_STUDIO_HOME` replaces it, and the cache's, for tests and portable use."""
     home = os.environ.get("QLORA_STUDIO_HOME")
-    return Path(home) if home else Path(platformdirs.user_data_dir(_APP, appauthor=False))
+    return Path(home).absolute() if home else Path(platformdirs.user_data_dir(_APP, appauthor=False))
 
 
 def cache_path() -> Path:
     """Return the folder of what can be made again: converted starter models, prepared datasets, jobs without a run."""
     home = os.environ.get("QLORA_STUDIO_HOME")
-    return Path(home) / "cache" if home else Path(platformdirs.user_cache_dir(_APP, appauthor=False))
+    return Path(home).absolute() / "cache" if home else Path(platformdirs.user_cache_dir(_APP, appauthor=False))
 
 
 def _settings_path() -> Path:

@@ -7,7 +7,7 @@ from qlora_studio.core.run.commands import Ask
 from qlora_studio.core.run.events import Finished, TextGenerated
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.engine.chat.models import ChatModels
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel, JobContext, Reporter
 from qlora_studio.engine.model.device import choose_device
 from qlora_studio.engine.model.generation import answer
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -28,10 +28,10 @@ def run(job: ChatJob, context: JobContext) -> Finished:
     return Finished(status="stopped")
 
 
-def _answer(ask: Ask, models: ChatModels, context: JobContext, waiting: list[Ask]) -> None:
+def _answer(ask: Ask, models: ChatModels, channel: Channel, waiting: list[Ask]) -> None:
     def stopped() -> bool:
-        waiting.extend(command for command in context.commands() if isinstance(command, Ask))
-        return context.stop_requested()
+        waiting.extend(command for command in channel.commands() if isinstance(command, Ask))
+        return channel.stop_requested()
 
     for variant in ask.variants:
         with models.answering(variant) as chosen:
@@ -43,15 +43,15 @@ def _answer(ask: Ask, models: ChatModels, context: JobContext, waiting: list[Ask
                 max_new_tokens=ask.max_new_tokens,
                 temperature=ask.temperature,
                 seed=ask.seed,
-                on_text=_teller(ask.request, variant, context),
+                on_text=_teller(ask.request, variant, channel),
                 stopped=stopped,
             )
             seconds = time.monotonic() - started
             tokens = len(chosen.tokenizer(text, add_special_tokens=False)["input_ids"])
-        context.emit(
+        channel.emit(
             TextGenerated(request=ask.request, variant=variant, text="", done=True, tokens=tokens, seconds=seconds)
         )
 
 
-def _teller(request: int, variant: str, context: JobContext) -> Callable[[str], None]:
-    return lambda text: context.emit(TextGenerated(request=request, variant=variant, text=text))
+def _teller(request: int, variant: str, reporter: Reporter) -> Callable[[str], None]:
+    return lambda text: reporter.emit(TextGenerated(request=request, variant=variant, text=text))

@@ -15,7 +15,7 @@ import torch
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.job import ChatJob
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel
 from qlora_studio.engine.gguf.reading import load_gguf, load_gguf_tokenizer
 from qlora_studio.engine.model.adapted import release_memory
 from qlora_studio.engine.model.adapter import adapter_folder, checkpoint_name, load_tuned
@@ -41,20 +41,20 @@ class ChatModel:
 class ChatModels:
     """The models of one run, by variant: base, tuned, merged, gguf."""
 
-    def __init__(self, job: ChatJob, device: Device, context: JobContext) -> None:
+    def __init__(self, job: ChatJob, device: Device, channel: Channel) -> None:
         self._run = RunFolder(job.run_dir)
         self._checkpoint = job.checkpoint
         self._device = device
-        self._context = context
+        self._channel = channel
         self._loaded: dict[str, ChatModel] = {}
 
     def load(self, variant: str) -> ChatModel:
         """Return the model that answers as a variant. Raises StudioError where the run has none."""
         key = "tuned" if variant == "base" else variant
         if key not in self._loaded:
-            self._context.phase(Activity.LOADING_MODEL)
+            self._channel.phase(Activity.LOADING_MODEL)
             self._loaded[key] = self._tuned() if key == "tuned" else self._exported(key)
-            self._context.phase(Activity.READY)
+            self._channel.phase(Activity.READY)
         return self._loaded[key]
 
     @contextmanager
@@ -68,7 +68,7 @@ class ChatModels:
             yield found
 
     def _tuned(self) -> ChatModel:
-        return ChatModel(*load_tuned(self._run, self._device, self._checkpoint, self._context))
+        return ChatModel(*load_tuned(self._run, self._device, self._checkpoint, self._channel))
 
     def _exported(self, variant: str) -> ChatModel:
         folder = find_export(self._run, self._checkpoint, variant)
@@ -78,7 +78,7 @@ class ChatModels:
         if variant == "merged":
             return ChatModel(load_plain(folder, dtype=dtype, device=device), tokenizer_of(folder))
         config = self._run.config()
-        base = base_folder(config.model.source, config.model.revision, self._context)
+        base = base_folder(config.model.source, config.model.revision, self._channel)
         tokenizer = load_gguf_tokenizer(files[0])
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         return ChatModel(load_gguf(files[0], base, dtype=dtype, device=device), tokenizer)

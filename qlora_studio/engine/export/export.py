@@ -17,7 +17,7 @@ from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.reports import ExportedFacts
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel
 from qlora_studio.engine.export.sidecar import copy_adapter, write_sidecar_files
 from qlora_studio.engine.gguf.llama_cpp import require_quantizer
 from qlora_studio.engine.merge.nf4_round_trip import Nf4RoundTrip
@@ -64,7 +64,7 @@ def export_run(
     checkpoint: str = "best",
     base: BaseWeights = "original",
     out_dir: str = "",
-    context: JobContext,
+    channel: Channel,
     force: bool = False,
 ) -> list[Exported]:
     """Write a run's adapter in the formats asked for, and tell each with `Exported`. Raises StudioError.
@@ -77,7 +77,7 @@ def export_run(
     for shape in shapes:
         if shape.tool:
             require_quantizer(shape.precision)
-    source = _source(run, checkpoint, base, context, force)
+    source = _source(run, checkpoint, base, channel, force)
     places = [_place(source, shape, out_dir, alone=len(shapes) == 1) for shape in shapes]
     for place in places:
         require_free_place(place)
@@ -85,17 +85,17 @@ def export_run(
     require_drives(
         [Writing(place.parent, export_name(shape), _size(source, shape)) for shape, place in pairs], "This export"
     )
-    return [_export(source, shape, place, context) for shape, place in zip(shapes, places, strict=True)]
+    return [_export(source, shape, place, channel) for shape, place in zip(shapes, places, strict=True)]
 
 
-def _source(run: RunFolder, checkpoint: str, weights: BaseWeights, context: JobContext, force: bool) -> ExportSource:
+def _source(run: RunFolder, checkpoint: str, weights: BaseWeights, channel: Channel, force: bool) -> ExportSource:
     config = run.config()
     adapter = adapter_folder(run, checkpoint)
-    base = base_folder(config.model.source, config.model.revision, context)
-    context.phase(Activity.CHECKING_BASE)
-    check_base(run, adapter, base, anew=True, accepted_by=context if force else None)
+    base = base_folder(config.model.source, config.model.revision, channel)
+    channel.phase(Activity.CHECKING_BASE)
+    check_base(run, adapter, base, anew=True, accepted_by=channel if force else None)
     if weights == "nf4" and config.quantization.method == "none":
-        context.warn("base", "This run was trained on 16-bit weights, so they are what it is merged into.")
+        channel.warn("base", "This run was trained on 16-bit weights, so they are what it is merged into.")
         weights = "original"
     return ExportSource(run, config, base, adapter, checkpoint_name(adapter), weights)
 
@@ -120,11 +120,11 @@ def _size(source: ExportSource, shape: ExportFormat) -> int:
     return export_bytes(shape, parameters, adapter)
 
 
-def _export(source: ExportSource, shape: ExportFormat, place: Path, context: JobContext) -> Exported:
+def _export(source: ExportSource, shape: ExportFormat, place: Path, channel: Channel) -> Exported:
     began = time.monotonic()
     with staged_export(place) as staged:
-        facts = _WRITERS[shape.kind](source, shape, staged, context)
-        context.phase(Activity.EXPORTING)
+        facts = _WRITERS[shape.kind](source, shape, staged, channel)
+        channel.phase(Activity.EXPORTING)
         write_sidecar_files(source, shape, staged.path, place, facts)
         staged.facts = {
             "format": shape.text,
@@ -148,62 +148,58 @@ def _export(source: ExportSource, shape: ExportFormat, place: Path, context: Job
             checkpoint=source.checkpoint,
         ),
     )
-    context.emit(exported)
+    channel.emit(exported)
     return exported
 
 
 def _write_safetensors(
-    source: ExportSource, shape: ExportFormat, staged: StagedExport, context: JobContext
+    source: ExportSource, shape: ExportFormat, staged: StagedExport, channel: Channel
 ) -> dict[str, Any]:
     """Merge into 16 bit; a base stored in fp32 is rounded to bf16 once, unless fp32 is asked for."""
-    context.phase(Activity.MERGING)
+    channel.phase(Activity.MERGING)
     weights = source.merged(_DTYPES[shape.precision])
     if not shape.precision and any(tensor.dtype in ("F32", "F64") for tensor in weights.tensors.values()):
         weights = source.merged(torch.bfloat16)
-    report = write_merged(weights, staged, progress=_progress(context, "merging"))
+    report = write_merged(weights, staged, progress=_progress(channel, "merging"))
     copy_sidecar_files(staged.path, source.adapter, source.run.adapter_path, source.base)
     return {"tensors_merged": report.tensors_merged, "tensors": report.tensors}
 
 
-def _write_adapter(
-    source: ExportSource, shape: ExportFormat, staged: StagedExport, context: JobContext
-) -> dict[str, Any]:
+def _write_adapter(source: ExportSource, shape: ExportFormat, staged: StagedExport, channel: Channel) -> dict[str, Any]:
     """The adapter in PEFT's format, its base named as the user named it."""
-    context.phase(Activity.EXPORTING)
+    channel.phase(Activity.EXPORTING)
     copy_adapter(source.adapter, staged.path, public_name(source.config.model.source))
     copy_sidecar_files(staged.path, source.adapter, source.run.adapter_path, source.base)
     return {"tensors_merged": 0}
 
 
-def _write_gguf(source: ExportSource, shape: ExportFormat, staged: StagedExport, context: JobContext) -> dict[str, Any]:
+def _write_gguf(source: ExportSource, shape: ExportFormat, staged: StagedExport, channel: Channel) -> dict[str, Any]:
     from qlora_studio.engine.gguf.writer import write_gguf
 
-    context.phase(Activity.MERGING)
+    channel.phase(Activity.MERGING)
     return write_gguf(
         source.merged(torch.float32),
         tokenizer_folder(source),
         staged.path,
         name=source.name,
         precision=shape.precision,
-        context=context,
+        channel=channel,
     )
 
 
-def _write_ollama(
-    source: ExportSource, shape: ExportFormat, staged: StagedExport, context: JobContext
-) -> dict[str, Any]:
+def _write_ollama(source: ExportSource, shape: ExportFormat, staged: StagedExport, channel: Channel) -> dict[str, Any]:
     from qlora_studio.engine.gguf.ollama import write_modelfile
 
-    facts = _write_gguf(source, shape, staged, context)
-    return facts | write_modelfile(staged.path, str(facts["file"]), tokenizer_folder(source), context)
+    facts = _write_gguf(source, shape, staged, channel)
+    return facts | write_modelfile(staged.path, str(facts["file"]), tokenizer_folder(source), channel)
 
 
 def _write_gguf_adapter(
-    source: ExportSource, shape: ExportFormat, staged: StagedExport, context: JobContext
+    source: ExportSource, shape: ExportFormat, staged: StagedExport, channel: Channel
 ) -> dict[str, Any]:
     from qlora_studio.engine.gguf.adapter import write_gguf_adapter
 
-    context.phase(Activity.EXPORTING)
+    channel.phase(Activity.EXPORTING)
     return write_gguf_adapter(source.base, source.adapter, staged.path, name=source.name)
 
 
@@ -213,15 +209,15 @@ def tokenizer_folder(source: ExportSource) -> Path:
     return next((place for place in places if (place / "tokenizer_config.json").is_file()), source.base)
 
 
-def _progress(context: JobContext, what: str) -> Callable[[int, int], None]:
+def _progress(channel: Channel, what: str) -> Callable[[int, int], None]:
     def tell(done: int, total: int) -> None:
-        context.raise_if_stopped()
-        context.progress(what, done, total, "bytes")
+        channel.raise_if_stopped()
+        channel.progress(what, done, total, "bytes")
 
     return tell
 
 
-_WRITERS: dict[str, Callable[[ExportSource, ExportFormat, StagedExport, JobContext], dict[str, Any]]] = {
+_WRITERS: dict[str, Callable[[ExportSource, ExportFormat, StagedExport, Channel], dict[str, Any]]] = {
     "safetensors": _write_safetensors,
     "adapter": _write_adapter,
     "gguf": _write_gguf,

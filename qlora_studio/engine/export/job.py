@@ -20,7 +20,7 @@ def run(job: ExportJob, context: JobContext) -> Finished:
         checkpoint=job.checkpoint,
         base=job.base,
         out_dir=job.out_dir,
-        context=context,
+        channel=context,
         force=job.force,
     )
     peak = peak_rss()

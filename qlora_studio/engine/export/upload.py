@@ -11,11 +11,11 @@ from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.reports import UploadReport
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel
 from qlora_studio.storage.runs.upload_files import UploadFile, upload_files
 
 
-def upload(folder: Path, repository: str, *, private: bool, context: JobContext) -> UploadReport:
+def upload(folder: Path, repository: str, *, private: bool, channel: Channel) -> UploadReport:
     """Send an export's files as one commit; return the repository's address and what was sent.
 
     Large files go first, one after another, and are not seen by anybody before the commit: a Stop between them leaves
@@ -31,13 +31,13 @@ def upload(folder: Path, repository: str, *, private: bool, context: JobContext)
         additions = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=str(file.path)) for file in files]
         done, total = 0, sum(file.size for file in files)
         for file, addition in sorted(zip(files, additions, strict=True), key=_size):
-            context.raise_if_stopped()
-            context.progress("uploading", done, total, "bytes")
+            channel.raise_if_stopped()
+            channel.progress("uploading", done, total, "bytes")
             api.preupload_lfs_files(repository, additions=[addition])
             done += file.size
-        context.raise_if_stopped()
+        channel.raise_if_stopped()
         commit = api.create_commit(repository, operations=additions, commit_message="Upload from QLoRA Studio")
-        context.progress("uploading", total, total, "bytes")
+        channel.progress("uploading", total, total, "bytes")
         return UploadReport(
             url=f"{api.endpoint}/{repository}",
             repository=repository,

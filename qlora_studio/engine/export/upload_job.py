@@ -17,6 +17,6 @@ def run(job: UploadJob, context: JobContext) -> Finished:
     context.phase(Activity.CHECKING_EXPORT)
     check_upload(folder, repository, force=job.force)
     context.phase(Activity.UPLOADING)
-    report = upload(folder, repository, private=job.private, context=context)
+    report = upload(folder, repository, private=job.private, channel=context)
     context.emit(UploadReported(report=report))
     return Finished()

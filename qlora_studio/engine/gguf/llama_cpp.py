@@ -3,14 +3,14 @@
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Commands
 
 FOLDER_VARIABLE = "QLORA_STUDIO_LLAMA_CPP"
 _BINDINGS = "llama_cpp"  # the package llama-cpp-python: the library, without its programs
@@ -30,7 +30,7 @@ def find_program(name: str) -> Path | None:
     """Return a program of llama.cpp: from the folder named in the environment, the PATH, or an installed package."""
     folder = os.environ.get(FOLDER_VARIABLE)
     if found := shutil.which(name, path=folder) if folder else shutil.which(name):
-        return Path(found)
+        return Path(found).absolute()
     for package in _PACKAGES:
         spec = find_spec(package)
         for place in (spec.submodule_search_locations or []) if spec else []:
@@ -44,7 +44,7 @@ def find_quantizer() -> list[str] | None:
     """Return the command that makes k-quants, to be followed by source, target and precision; None without one."""
     if program := find_program("llama-quantize"):
         return [str(program)]
-    return [sys.executable, "-c", _BY_BINDINGS] if find_spec(_BINDINGS) else None
+    return [*child_process.python("-c", _BY_BINDINGS)] if find_spec(_BINDINGS) else None
 
 
 def require_quantizer(precision: str) -> list[str]:
@@ -59,20 +59,20 @@ def require_quantizer(precision: str) -> list[str]:
     return command
 
 
-def quantize(source: Path, out: Path, precision: str, context: JobContext) -> None:
+def quantize(source: Path, out: Path, precision: str, commands: Commands) -> None:
     """Quantize a GGUF file. Raises StudioError where there is no llama-quantize, or where it fails."""
     command = require_quantizer(precision)
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [*command, source, out, precision.upper()],
+        process = child_process.start(
+            [*command, source.absolute(), out.absolute(), precision.upper()],
+            environment={"LD_LIBRARY_PATH": _libraries(Path(command[0]))},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "LD_LIBRARY_PATH": _libraries(Path(command[0]))},
         )
         try:
             while process.poll() is None:
-                context.raise_if_stopped()
+                commands.raise_if_stopped()
                 time.sleep(_POLL_SECONDS)
         finally:
             process.kill()

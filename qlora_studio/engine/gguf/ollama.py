@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from qlora_studio import child_process
 from qlora_studio.core.export.serving import TemplateShape, TurnShape, modelfile
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Reporter
 
 _MARK = "\u2042"  # an asterism: in no template
 _CONVERSATION = [
@@ -21,14 +22,14 @@ _QUICK, _SLOW = 20.0, 600.0  # seconds
 _QUESTION = "Hello!"
 
 
-def write_modelfile(folder: Path, file: str, tokenizer_folder: Path, context: JobContext) -> dict[str, Any]:
+def write_modelfile(folder: Path, file: str, tokenizer_folder: Path, reporter: Reporter) -> dict[str, Any]:
     """Write `Modelfile`; return whether Ollama will write conversations as the model was trained on them."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False, local_files_only=True)
     shape = template_shape(tokenizer)
     if shape is None:
-        context.warn(
+        reporter.warn(
             "template",
             "This chat template cannot be written as Ollama's. Ollama will use the one in the GGUF where it knows it; "
             "compare an answer with the Chat page.",
@@ -116,33 +117,24 @@ def _rendered(tokenizer: Any, turns: list[tuple[str, str]], *, opening: bool = F
 def try_in_ollama(folder: Path) -> tuple[bool, str] | None:
     """Return whether Ollama made and ran the model, and in words; None where there is no Ollama that answers."""
     program = shutil.which("ollama")
-    if program is None or _run(program, folder, _QUICK, "list") is None:
+    if program is None or _run(program, _QUICK, "list") is None:
         return None
     name = f"qlora-studio-check-{os.getpid()}"
     try:
-        if _run(program, folder, _SLOW, "create", name, "-f", "Modelfile") is None:
+        if _run(program, _SLOW, "create", name, "-f", str(folder.absolute() / "Modelfile")) is None:
             return False, "ollama create did not take the Modelfile."
-        answer = _run(program, folder, _SLOW, "run", name, _QUESTION)
+        answer = _run(program, _SLOW, "run", name, _QUESTION)
         if not answer or not answer.strip():
             return False, "Ollama made the model, and it did not answer."
         return True, f"Ollama made the model, and it answers: {' '.join(answer.split())[:120]}"
     finally:
-        _run(program, folder, _QUICK, "rm", name)
+        _run(program, _QUICK, "rm", name)
 
 
-def _run(program: str, folder: Path, seconds: float, *words: str) -> str | None:
+def _run(program: str, seconds: float, *words: str) -> str | None:
     """Return what a command prints, or None where it fails or takes too long."""
     try:
-        done = subprocess.run(
-            [program, *words],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-            encoding="utf-8",
-            errors="replace",
-        )
+        code, out, _ = child_process.ask([program, *words], seconds)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return out if code == 0 else None

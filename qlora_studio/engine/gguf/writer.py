@@ -13,7 +13,7 @@ import torch
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.formats import PRECISIONS
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel
 from qlora_studio.engine.gguf.family import Family, add_numbers, arranged, family_of, reordered_heads
 from qlora_studio.engine.gguf.tokenizer import gguf_tokenizer
 from qlora_studio.engine.merge.weights import MergedTensor, MergedWeights
@@ -24,7 +24,7 @@ _NOT_WEIGHTS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
 
 
 def write_gguf(
-    weights: MergedWeights, tokenizer: Path, folder: Path, *, name: str, precision: str, context: JobContext
+    weights: MergedWeights, tokenizer: Path, folder: Path, *, name: str, precision: str, channel: Channel
 ) -> dict[str, Any]:
     """Write `folder/NAME-PRECISION.gguf`; return its name and what was merged. `weights` must come in fp32."""
     file = folder / f"{name}-{precision.upper()}.gguf"
@@ -32,25 +32,25 @@ def write_gguf(
         from qlora_studio.engine.gguf.llama_cpp import quantize
 
         source = folder / f"{name}-F16.gguf"
-        _Writer(weights, tokenizer, source, name, "F16", context).write()
-        context.phase(Activity.QUANTIZING)
-        quantize(source, file, precision, context)
+        _Writer(weights, tokenizer, source, name, "F16", channel).write()
+        channel.phase(Activity.QUANTIZING)
+        quantize(source, file, precision, channel)
         source.unlink()
     else:
-        _Writer(weights, tokenizer, file, name, precision.upper(), context).write()
+        _Writer(weights, tokenizer, file, name, precision.upper(), channel).write()
     merged = sum(tensor.change is not None for tensor in weights.tensors.values())
     return {"file": file.name, "tensors_merged": merged, "tensors": len(weights.tensors)}
 
 
 class _Writer:
     def __init__(
-        self, weights: MergedWeights, tokenizer: Path, file: Path, name: str, quantization: str, context: JobContext
+        self, weights: MergedWeights, tokenizer: Path, file: Path, name: str, quantization: str, channel: Channel
     ) -> None:
         import gguf
 
         self._gguf = gguf
         self._weights = weights
-        self._context = context
+        self._channel = channel
         self._config = _full_config(weights)
         self._family: Family = family_of(self._config)
         self._type = gguf.GGMLQuantizationType[quantization]
@@ -87,10 +87,10 @@ class _Writer:
             for name, tensor in self._names.items():
                 start = file.tell()
                 for block in self._blocks(tensor):
-                    self._context.raise_if_stopped()
+                    self._channel.raise_if_stopped()
                     file.write(_encoded(name, block, types[name]))
                     done += block.nbytes
-                    self._context.progress("converting", done, total, "bytes")
+                    self._channel.progress("converting", done, total, "bytes")
                 self._writer.write_padding(file, file.tell() - start)
             for extra in self._extra.values():
                 file.write(extra.numpy().tobytes())

@@ -12,7 +12,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import ChangeAccepted
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel, Reporter
 from qlora_studio.engine.model.adapted import load_base
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.device import Device
@@ -28,10 +28,10 @@ def save_final_adapter(
     base: Path,
     base_fingerprint: dict[str, Any],
     config: RunConfig,
-    context: JobContext,
+    run: RunFolder,
 ) -> None:
     """Write `adapter/`: adapter in PEFT's format, tokenizer, the base's name and fingerprint, run config."""
-    final = context.folder.adapter_path
+    final = run.adapter_path
     staging = final.with_name(".adapter-staging")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -49,12 +49,12 @@ def save_final_adapter(
 
 
 def load_tuned(
-    run: RunFolder, device: Device, checkpoint: str, context: JobContext
+    run: RunFolder, device: Device, checkpoint: str, channel: Channel
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Return the run's base with its adapter, and the tokenizer. `checkpoint` is best, final, last or a step."""
     config = run.config()
     folder = adapter_folder(run, checkpoint)
-    base = base_folder(config.model.source, config.model.revision, context)
+    base = base_folder(config.model.source, config.model.revision, channel)
     check_base(run, folder, base)
     model = PeftModel.from_pretrained(load_base(base, config, device), str(folder), autocast_adapter_dtype=False)
     model.eval()
@@ -98,7 +98,7 @@ def checkpoint_name(folder: Path) -> str:
 
 
 def check_base(
-    run: RunFolder, adapter: Path, base: Path, *, anew: bool = False, accepted_by: JobContext | None = None
+    run: RunFolder, adapter: Path, base: Path, *, anew: bool = False, accepted_by: Reporter | None = None
 ) -> None:
     """Raise StudioError where the base is not the one that an adapter of the run was trained on.
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import QUIET, Channel, Reporter
 from qlora_studio.storage.durable import sha256_of, sync_folder, write_manifest
 from qlora_studio.storage.models.location import ModelLocation, locate_model
 from qlora_studio.storage.settings import cache_path
@@ -21,25 +21,25 @@ from qlora_studio.storage.settings import cache_path
 HUB_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "tokenizer*", "LICENSE*", "README.md"]
 
 
-def base_folder(source: str, revision: str = "", context: JobContext | None = None) -> Path:
+def base_folder(source: str, revision: str = "", channel: Channel = QUIET) -> Path:
     """Return the folder of the base in 16 bit: the local folder, the hub's snapshot, or a GGUF's cached conversion.
 
     Raises StudioError where there is none, or where it is of a kind that is refused.
     """
     location = locate_model(source, revision)
     if location.kind == "gguf":
-        return _converted_gguf(_path_of(location), context)
+        return _converted_gguf(_path_of(location), channel)
     if location.path is None:
-        return download(source, revision, context)
+        return download(source, revision, channel)
     return location.path
 
 
-def load_tokenizer(source: str, revision: str = "", context: JobContext | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: str, revision: str = "", channel: Channel = QUIET) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a base model, with a padding token. Fetches no weights from the hub."""
     location = locate_model(source, revision)
     if location.kind == "gguf":
-        return tokenizer_of(_converted_gguf(_path_of(location), context))
-    return tokenizer_of(location.path or download(source, revision, context, weights=False))
+        return tokenizer_of(_converted_gguf(_path_of(location), channel))
+    return tokenizer_of(location.path or download(source, revision, channel, weights=False))
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
@@ -59,7 +59,7 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer  # type: ignore[no-any-return]
 
 
-def download(source: str, revision: str, context: JobContext | None, *, weights: bool = True) -> Path:
+def download(source: str, revision: str, channel: Channel, *, weights: bool = True) -> Path:
     """Fetch a hub repository into the hub's own cache and return its snapshot. Raises StudioError in words."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -73,11 +73,10 @@ def download(source: str, revision: str, context: JobContext | None, *, weights:
     from qlora_studio.engine.model.download_progress import progress_bar
 
     patterns = HUB_PATTERNS if weights else [item for item in HUB_PATTERNS if "safetensors" not in item]
-    if context:
-        context.phase(Activity.DOWNLOADING)
+    channel.phase(Activity.DOWNLOADING)
     try:
         folder = snapshot_download(
-            source, revision=revision or None, allow_patterns=patterns, tqdm_class=progress_bar(context)
+            source, revision=revision or None, allow_patterns=patterns, tqdm_class=progress_bar(channel)
         )
     except GatedRepoError as error:
         raise _download_error(
@@ -112,15 +111,14 @@ def _path_of(location: ModelLocation) -> Path:
     return location.path
 
 
-def _converted_gguf(gguf: Path, context: JobContext | None) -> Path:
+def _converted_gguf(gguf: Path, reporter: Reporter) -> Path:
     """Return the cached safetensors folder of a GGUF file, made once, whole or not at all."""
     stat = gguf.stat()
     key = hashlib.sha256(f"{gguf.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:16]
     folder = cache_path() / "models" / f"{gguf.stem}-{key}"
     if (folder / "manifest.json").is_file():
         return folder
-    if context:
-        context.phase(Activity.CONVERTING_MODEL)
+    reporter.phase(Activity.CONVERTING_MODEL)
     staging = folder.with_name(f".{folder.name}-{os.getpid()}")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)

@@ -9,7 +9,7 @@ import torch
 
 from qlora_studio.core.run.events import Warned
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Reporter
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes")
 
@@ -34,15 +34,15 @@ class Device:
         return torch.bfloat16 if self.compute_dtype == torch.bfloat16 else torch.float32
 
 
-def choose_device(config: RunConfig, context: JobContext) -> Device:
+def choose_device(config: RunConfig, reporter: Reporter) -> Device:
     """Return the device and the precision for a run; a wish that the hardware cannot grant is told and replaced."""
     on_card = torch.cuda.is_available()
-    dtype = _compute_dtype(config.quantization.compute_dtype, on_card, context)
+    dtype = _compute_dtype(config.quantization.compute_dtype, on_card, reporter)
     optimizer = config.training.optimizer
     if not on_card:
         optimizer_name = "adamw_torch"
         if optimizer != "auto":
-            context.emit(
+            reporter.emit(
                 Warned(kind="no_paging", message="Without a card there is nothing to page: plain AdamW is used.")
             )
     else:
@@ -52,7 +52,7 @@ def choose_device(config: RunConfig, context: JobContext) -> Device:
     return Device("cuda:0" if on_card else "cpu", dtype, optimizer_name, checkpointing)
 
 
-def _compute_dtype(wish: str, on_card: bool, context: JobContext) -> torch.dtype:
+def _compute_dtype(wish: str, on_card: bool, reporter: Reporter) -> torch.dtype:
     has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if on_card else _cpu_has_bf16()
     best = torch.bfloat16 if has_bf16 else (torch.float16 if on_card else torch.float32)
     if wish == "auto":
@@ -60,7 +60,7 @@ def _compute_dtype(wish: str, on_card: bool, context: JobContext) -> torch.dtype
     dtype: torch.dtype = getattr(torch, wish)
     if (dtype == torch.bfloat16 and not has_bf16) or (dtype == torch.float16 and not on_card):
         name = str(best).removeprefix("torch.")
-        context.warn(
+        reporter.warn(
             "compute_dtype", f"This {'card' if on_card else 'processor'} does not compute in {wish}; {name} is used."
         )
         return best

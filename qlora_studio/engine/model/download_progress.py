@@ -5,28 +5,28 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel
 
 
-def progress_bar(context: JobContext | None, between: Callable[[], object] | None = None) -> type[Any]:
-    """Return a tqdm class that tells the bytes of all files together to the context.
+def progress_bar(channel: Channel, between: Callable[[], object] | None = None) -> type[Any]:
+    """Return a tqdm class that tells the bytes of all files together.
 
-    `between` is called now and then, and raises where the user wants the end; else the context looks for a Stop.
+    `between` is called now and then, and raises where the user wants the end; else a Stop is looked for.
     """
 
-    class ContextBar(tqdm):  # type: ignore[misc,type-arg]
+    class ReportedBar(tqdm):  # type: ignore[misc,type-arg]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
             super().__init__(*args, **{**kwargs, "disable": False, "file": _Nowhere()})
 
         def update(self, n: float | None = 1) -> bool | None:
             changed: bool | None = super().update(n)
-            if context is not None and self.unit == "B":
-                (between or context.raise_if_stopped)()
-                context.progress("download", int(self.n), int(self.total or 0), "bytes")
+            if self.unit == "B":
+                (between or channel.raise_if_stopped)()
+                channel.progress("download", int(self.n), int(self.total or 0), "bytes")
             return changed
 
-    return ContextBar
+    return ReportedBar
 
 
 class _Nowhere:

@@ -4,12 +4,12 @@ import contextlib
 import json
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import IO, Any
 
+from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, StudioError
 
 BATCH_SECONDS = 30.0
@@ -122,8 +122,8 @@ class _Child:
     """The process, and a thread that reads its lines, so that waiting for one can have an end on every system."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "qlora_studio.engine.templates.child"],
+        self._process = child_process.start(
+            child_process.python("-m", "qlora_studio.engine.templates.child"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -23,7 +23,7 @@ from qlora_studio.core.run.events import (
 from qlora_studio.core.run.job import TrainJob
 from qlora_studio.core.run.reports import TrainingFacts
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.context import JobContext, JobStopped
+from qlora_studio.engine.context import JobContext, JobStopped, Reporter
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
 from qlora_studio.engine.faults import batch_plan, with_plan
 from qlora_studio.engine.model import adapted as adapted_model
@@ -41,6 +41,7 @@ from qlora_studio.storage.models.folder import read_config
 from qlora_studio.storage.runs.checkpoint_folder import Checkpoint, CheckpointFolder
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.runs.fingerprint import fingerprint_folder
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 
 def run(job: TrainJob, context: JobContext) -> Finished | Paused:
@@ -51,7 +52,7 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     data = _prepare_data(config, tokenizer, context)
     config = with_plan(config, batch_plan(config, context.folder.state()))
     device = choose_device(config, context)
-    _require_space(config, base, context)
+    _require_space(config, base, context.folder)
     resumes = bool(CheckpointFolder(context.folder.checkpoints_path).all())
     context.phase(Activity.CHECKING_BASE)
     facts = {"base": fingerprint_folder(base, anew=resumes), "data": data.fingerprint}
@@ -70,10 +71,10 @@ def _prepare_data(config: RunConfig, tokenizer: PreTrainedTokenizerBase, context
     return data
 
 
-def _require_space(config: RunConfig, base: Path, context: JobContext) -> None:
+def _require_space(config: RunConfig, base: Path, run: RunFolder) -> None:
     """Raise StudioError where this run's drive has no room for what it will write; what is there already counts."""
-    folder = context.folder.path
-    written = sum(path.stat().st_size for path in context.folder.checkpoints_path.rglob("*") if path.is_file())
+    folder = run.path
+    written = sum(path.stat().st_size for path in run.checkpoints_path.rglob("*") if path.is_file())
     needs = run_needs(config, shape_from_config(read_config(base)))
     writings = [Writing(folder, need.what, need.size) for need in needs if need.place == "run"]
     require_drives([*writings, Writing(folder, "already there", -written)], "This run")
@@ -159,7 +160,7 @@ def _end(
         trainer.evaluate()
     context.phase(Activity.SAVING)
     retried_when_full(
-        lambda: save_final_adapter(trainer.model, tokenizer, base, facts["base"], config, context),
+        lambda: save_final_adapter(trainer.model, tokenizer, base, facts["base"], config, context.folder),
         lambda: expected_checkpoint_bytes(trainer.model),
         context,
     )
@@ -180,7 +181,7 @@ def _export(trainer: StudioTrainer, config: RunConfig, context: JobContext) -> d
     trainer.accelerator.free_memory()
     adapted_model.release_memory()
     context.phase(Activity.EXPORTING)
-    exports = export_run(context.folder, formats=config.export.formats, context=context)
+    exports = export_run(context.folder, formats=config.export.formats, channel=context)
     verified, _ = verify_exports(context.folder, exports, context)
     return {"exports": {event.format: event.path for event in exports}, "verified": verified}
 
@@ -189,16 +190,16 @@ class _Samples(TrainerCallback):
     """Answers the sample prompts after each evaluation."""
 
     def __init__(
-        self, config: RunConfig, tokenizer: PreTrainedTokenizerBase, trainer: StudioTrainer, context: JobContext
+        self, config: RunConfig, tokenizer: PreTrainedTokenizerBase, trainer: StudioTrainer, reporter: Reporter
     ) -> None:
         self._prompts = config.evaluation.prompts
         self._tokenizer = tokenizer
         self._trainer = trainer
-        self._context = context
+        self._reporter = reporter
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Answer each prompt greedily."""
         for prompt in self._prompts:
             messages = [{"role": "user", "content": prompt}]
             text = answer(self._trainer.model, self._tokenizer, messages, max_new_tokens=96)
-            self._context.emit(SampleGenerated(step=state.global_step, prompt=prompt, answer=text))
+            self._reporter.emit(SampleGenerated(step=state.global_step, prompt=prompt, answer=text))

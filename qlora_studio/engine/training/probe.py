@@ -18,7 +18,7 @@ from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Probed
 from qlora_studio.core.run.reports import RunEstimateReported
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.data.collator import take_facts
 from qlora_studio.engine.data.row_files import row_lengths
 from qlora_studio.engine.model.adapted import release_memory
@@ -128,18 +128,18 @@ def _forget_metrics(trainer: StudioTrainer) -> None:
     trainer._total_train_tokens = 0
 
 
-def measure_card(trainer: StudioTrainer, base: Path, config: RunConfig, context: JobContext) -> None:
+def measure_card(trainer: StudioTrainer, base: Path, config: RunConfig, reporter: Reporter) -> None:
     """Tell what the run should take, try a step and tell that too; keep what it taught about the card."""
     card = current_card()
     longest = int(row_lengths(trainer.train_dataset).max())
     known = newest_for(probe_records(), card.uuid, card.driver)
     expected = expected_memory(base, config, card.name, longest, known)
-    context.emit(RunEstimateReported(report=expected.to_report()))
-    context.phase(Activity.PROBING)
+    reporter.emit(RunEstimateReported(report=expected.to_report()))
+    reporter.phase(Activity.PROBING)
     trainer.memory.enter("")
     probed = probe(trainer)
-    context.emit(probed)
-    keep_probe(probed, expected_memory(base, config, card.name, longest).reserved_bytes, context)
+    reporter.emit(probed)
+    keep_probe(probed, expected_memory(base, config, card.name, longest).reserved_bytes, reporter)
 
 
 def expected_memory(
@@ -150,11 +150,11 @@ def expected_memory(
     return estimate(config, shape, row_tokens=longest, gpu=find_gpu(card), probe=record)
 
 
-def keep_probe(probed: Probed, estimated_reserved_bytes: int, context: JobContext) -> None:
+def keep_probe(probed: Probed, estimated_reserved_bytes: int, reporter: Reporter) -> None:
     """Keep what a probe taught; a full disk costs later estimates some precision, and this run nothing."""
     record = record_of(probed, estimated_reserved_bytes)
     try:
         if record is not None:
             remember_probe(record)
     except StudioError as error:
-        context.warn("probe_not_kept", error.message)
+        reporter.warn("probe_not_kept", error.message)

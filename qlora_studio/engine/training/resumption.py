@@ -7,7 +7,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.events import ChangeAccepted, Fingerprint, RateLowered
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import JobContext, Reporter
 from qlora_studio.storage.runs.checkpoint_folder import Checkpoint, CheckpointFolder
 from qlora_studio.storage.runs.fingerprint import differences
 
@@ -56,7 +56,7 @@ def _accept_or_refuse(
     step: int,
     found: dict[str, Any],
     initial_commands: Sequence[Command],
-    context: JobContext,
+    reporter: Reporter,
 ) -> None:
     name = _PARTS[what]
     if not any(isinstance(command, AcceptChanges) for command in initial_commands):
@@ -66,5 +66,5 @@ def _accept_or_refuse(
             advice="Put the original back, or start a new run. To go on all the same is possible, and is recorded.",
             detail="\n".join(changes),
         )
-    context.emit(ChangeAccepted(what=what, step=step, changes=changes, fingerprint=Fingerprint.model_validate(found)))
-    context.warn("change_accepted", f"Going on with another {name} than before, as you asked: {changes[0]}.")
+    reporter.emit(ChangeAccepted(what=what, step=step, changes=changes, fingerprint=Fingerprint.model_validate(found)))
+    reporter.warn("change_accepted", f"Going on with another {name} than before, as you asked: {changes[0]}.")

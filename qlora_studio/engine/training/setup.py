@@ -35,7 +35,7 @@ def build_trainer(
     """Return a trainer over prepared rows or packs (`input_ids`, `labels`, `row`, and `seq_lengths` of packs)."""
     training_control = TrainingControl(config, context)
     trainer = StudioTrainer(
-        context=context,
+        reporter=context,
         device=device,
         save_checkpoint=lambda trainer: _save(trainer, config, context, checkpoint_facts),
         model=model,

@@ -15,7 +15,7 @@ from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Evaluated, StepDone
 from qlora_studio.core.run.memory_spill import SpillWatch, StepMemory
 from qlora_studio.engine import fault_injection
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.data.collator import take_facts
 from qlora_studio.engine.faults import is_out_of_memory
 from qlora_studio.engine.model.adapted import cast_adapters
@@ -30,20 +30,20 @@ class NonFiniteLoss(StudioError):
 
 
 class StudioTrainer(SFTTrainer):
-    """An SFTTrainer with a context to tell facts to.
+    """An SFTTrainer that tells facts.
 
     `save_checkpoint(trainer)` makes a checkpoint safe; everything else is the plain trainer's own.
     """
 
-    def __init__(self, *, context: JobContext, device: Device, save_checkpoint: Any, **kwargs: Any) -> None:
-        self.context = context
+    def __init__(self, *, reporter: Reporter, device: Device, save_checkpoint: Any, **kwargs: Any) -> None:
+        self.reporter = reporter
         self.studio_device = device
         self._durable_save = save_checkpoint
         self._pace = _Pace()
         self._rows: list[int] = []
         self._loss_is_finite: torch.Tensor | bool = True
         self.last_evaluation: Evaluated | None = None
-        self.memory = phase_memory(context.emit)
+        self.memory = phase_memory(reporter.emit)
         self._spill = SpillWatch()
         super().__init__(**kwargs)
         self.add_callback(_OptimizerPhase(self.memory))
@@ -100,7 +100,7 @@ class StudioTrainer(SFTTrainer):
     def _tell_step(self, logs: dict[str, float]) -> None:
         seconds, tokens = self._pace.take()
         left = self.state.max_steps - self.state.global_step
-        self.context.emit(
+        self.reporter.emit(
             StepDone(
                 step=self.state.global_step,
                 total_steps=self.state.max_steps,
@@ -124,7 +124,7 @@ class StudioTrainer(SFTTrainer):
         free, total = torch.cuda.mem_get_info()
         step = StepMemory(seconds_per_token, torch.cuda.memory_reserved(), total, free)
         if words := self._spill.look(step):
-            self.context.warn("memory_spill", words)
+            self.reporter.warn("memory_spill", words)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Return and tell the held-out loss, the exact mean over all trained tokens.
@@ -133,14 +133,14 @@ class StudioTrainer(SFTTrainer):
         no memory for it, the evaluation is skipped, told, and training goes on.
         """
         started = time.monotonic()
-        self.context.phase(Activity.EVALUATING)
+        self.reporter.phase(Activity.EVALUATING)
         self.memory.enter("evaluation")
         metrics = self._metrics_or_none(started)
         if metrics is None:  # only now is nothing of the failed batch held any more
             torch.cuda.empty_cache()
-            self.context.warn("evaluation_skipped", "An evaluation found no memory and was skipped; training goes on.")
+            self.reporter.warn("evaluation_skipped", "An evaluation found no memory and was skipped; training goes on.")
             metrics = {"eval_loss": math.nan}
-        self.context.phase(Activity.TRAINING)
+        self.reporter.phase(Activity.TRAINING)
         self._pace.pause(time.monotonic() - started)
         return metrics
 
@@ -152,7 +152,7 @@ class StudioTrainer(SFTTrainer):
             seconds=time.monotonic() - started,
         )
         self.last_evaluation = event
-        self.context.emit(event)
+        self.reporter.emit(event)
         metrics = {"eval_loss": loss}
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -180,7 +180,7 @@ class StudioTrainer(SFTTrainer):
                 with torch.no_grad(), self.compute_loss_context_manager():
                     total += float(self.compute_loss(self.model, inputs, num_items_in_batch=1))
                 tokens += int((inputs["labels"][:, 1:] != -100).sum())
-                self.context.progress("evaluate", index + 1, len(batches), "batches")
+                self.reporter.progress("evaluate", index + 1, len(batches), "batches")
         finally:
             self._metrics["eval"].clear()
             self.model.train(was_training)

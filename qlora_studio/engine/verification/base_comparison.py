@@ -7,7 +7,7 @@ import torch
 
 from qlora_studio.core.run.reports import BasesReport, MeasuredBase
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Commands
 from qlora_studio.engine.merge.nf4_round_trip import Nf4RoundTrip
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.model.adapted import release_memory
@@ -34,7 +34,7 @@ def compare_bases(
     rows: Rows,
     live: torch.Tensor,
     trained_loss: float | None,
-    context: JobContext,
+    commands: Commands,
 ) -> BasesReport:
     """Return held-out loss, and divergence from the adapter as trained, of merges into both bases; and the better one.
 
@@ -42,7 +42,7 @@ def compare_bases(
     """
     found, losses = [], []
     for name in ("original", "nf4"):
-        context.raise_if_stopped()
+        commands.raise_if_stopped()
         rounding = Nf4RoundTrip(base, config.quantization) if name == "nf4" else None
         weights = MergedWeights(base, adapter, dtype=torch.bfloat16, rounding=rounding)
         parameters = sum(torch.Size(tensor.shape).numel() for tensor in weights.tensors.values())

@@ -13,7 +13,7 @@ from qlora_studio.core.run.reports import (
     VerificationReport,
     VerificationReported,
 )
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel, JobContext
 from qlora_studio.engine.verification.base_comparison import compare_bases
 from qlora_studio.engine.verification.report import Verification
 from qlora_studio.engine.verification.subject import foreign_subject, subject_of
@@ -47,7 +47,7 @@ def _verify(
     folder: Path,
     run_dir: str,
     verifier: Verifier,
-    context: JobContext,
+    channel: Channel,
     *,
     with_bases: bool,
     foreign: tuple[Path, Path] | None = None,
@@ -60,17 +60,17 @@ def _verify(
         check_files(folder, found)
         found.add("comparison", False, "The run that this came from is not on this computer: nothing to compare with.")
         return found
-    subject = subject_of(folder, source, context)
+    subject = subject_of(folder, source, channel)
     found = verifier.verify(subject)
     references, rows = verifier.references, verifier.rows
     if not with_bases or references is None or references.live is None or rows is None:
         return found
     if subject.config is None or subject.config.quantization.method == "none":
         return found
-    context.phase(Activity.COMPARING_BASES)
+    channel.phase(Activity.COMPARING_BASES)
     loss = references.trained.loss
-    found.bases = compare_bases(subject.config, subject.base, subject.adapter, rows, references.live, loss, context)
-    context.emit(BasesReported(report=found.bases))
+    found.bases = compare_bases(subject.config, subject.base, subject.adapter, rows, references.live, loss, channel)
+    channel.emit(BasesReported(report=found.bases))
     return found
 
 

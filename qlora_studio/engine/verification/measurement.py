@@ -12,7 +12,7 @@ import torch.nn.functional as functional
 from qlora_studio.core.run.commands import Command
 from qlora_studio.core.run.events import Event
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel, JobContext
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 _TOKENS_ON_CPU = 4_000
@@ -33,15 +33,15 @@ class Rows:
         return sum(label != -100 for _, labels in self.rows for label in labels[1:])
 
 
-def held_out_rows(run: RunFolder, config: RunConfig, tokenizer: Any, context: JobContext) -> Rows:
+def held_out_rows(run: RunFolder, config: RunConfig, tokenizer: Any, channel: Channel) -> Rows:
     """Return the first held-out rows of a run, as many as are worth the time here; none where the data is gone."""
     from qlora_studio.core.errors import StudioError
     from qlora_studio.engine.data.prepared import prepare_datasets
 
     try:
-        data = prepare_datasets(config, tokenizer, _Quiet(run, context))
+        data = prepare_datasets(config, tokenizer, _Quiet(run, channel))
     except StudioError as error:
-        context.warn("data", f"The held-out rows cannot be measured: {error.message}")
+        channel.warn("data", f"The held-out rows cannot be measured: {error.message}")
         return Rows(())
     budget = _TOKENS_ON_CARD if torch.cuda.is_available() else _TOKENS_ON_CPU
     found: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
@@ -157,19 +157,19 @@ def _logits(model: Any, ids: Sequence[int]) -> torch.Tensor:
 class _Quiet(JobContext):
     """The view of a run for preparing its rows again: its date, this job's Stop, and nothing told twice."""
 
-    def __init__(self, run: RunFolder, context: JobContext) -> None:
+    def __init__(self, run: RunFolder, channel: Channel) -> None:
         self.folder = run
-        self._context = context
+        self._channel = channel
         self._last_progress = ("", 0.0)
 
     def emit(self, event: Event) -> None:
         """Tell nothing."""
 
     def commands(self) -> list[Command]:
-        return self._context.commands()
+        return self._channel.commands()
 
     def raise_if_stopped(self) -> None:
-        self._context.raise_if_stopped()
+        self._channel.raise_if_stopped()
 
     def close(self) -> None:
         """Close nothing."""

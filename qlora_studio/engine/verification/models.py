@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from qlora_studio.core.run.reports import ComparedAnswer
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel
 from qlora_studio.engine.gguf.reading import load_gguf
 from qlora_studio.engine.model.adapted import release_memory
 from qlora_studio.engine.model.adapter import load_tuned
@@ -65,7 +65,7 @@ class References:
     live: torch.Tensor | None
 
 
-def measure_references(subject: Subject, rows: Rows, context: JobContext) -> References:
+def measure_references(subject: Subject, rows: Rows, channel: Channel) -> References:
     """Load the two, one after another, and measure them. An adapter made elsewhere was trained nobody knows how."""
     prompts = _prompts(subject.tokenizer)
     sequences = [*prompts, *(list(ids) for ids, _ in rows.rows)]
@@ -78,12 +78,12 @@ def measure_references(subject: Subject, rows: Rows, context: JobContext) -> Ref
 
     trained, live = None, None
     if subject.run is not None and subject.config is not None:
-        model = load_tuned(subject.run, choose_device(subject.config, context), subject.checkpoint, context)[0]
+        model = load_tuned(subject.run, choose_device(subject.config, channel), subject.checkpoint, channel)[0]
         trained = measured(model)
         live = measurement.distributions(model, [ids for ids, _ in rows.rows]) if rows.rows else None
         del model
         release_memory()
-        context.raise_if_stopped()
+        channel.raise_if_stopped()
     model = _unmerged(subject)
     plain = measured(model)
     with model.disable_adapter():
@@ -91,7 +91,7 @@ def measure_references(subject: Subject, rows: Rows, context: JobContext) -> Ref
         base_log_probabilities = measurement.distributions(model, sequences)
     del model
     release_memory()
-    context.raise_if_stopped()
+    channel.raise_if_stopped()
     return References(prompts, sequences, stops, trained or plain, plain, base_loss, base_log_probabilities, live)
 
 

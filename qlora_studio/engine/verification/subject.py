@@ -11,7 +11,7 @@ from typing import Any
 
 from qlora_studio.core.export.formats import ExportFormat, parse_format
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel
 from qlora_studio.engine.gguf.reading import load_gguf_tokenizer
 from qlora_studio.engine.model.adapter import adapter_folder
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
@@ -44,11 +44,11 @@ class Subject:
         return next(self.folder.glob("*.gguf"))
 
 
-def subject_of(folder: Path, run: RunFolder, context: JobContext) -> Subject:
+def subject_of(folder: Path, run: RunFolder, channel: Channel) -> Subject:
     """Return an export with what it was made from. Raises StudioError where something of it is gone."""
     manifest = read_manifest(folder)
     config = run.config()
-    base = base_folder(config.model.source, config.model.revision, context)
+    base = base_folder(config.model.source, config.model.revision, channel)
     checkpoint = str(manifest.get("checkpoint", "final"))
     adapter = adapter_folder(run, checkpoint)
     places = (adapter, run.adapter_path, base)

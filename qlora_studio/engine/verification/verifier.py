@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel
 from qlora_studio.engine.export.sidecar import PROVENANCE, versions
 from qlora_studio.engine.gguf.ollama import try_in_ollama
 from qlora_studio.engine.model.adapted import release_memory
@@ -26,8 +26,8 @@ _TRICKY = [
 class Verifier:
     """Verifies exports of one checkpoint of one run, one after another."""
 
-    def __init__(self, context: JobContext) -> None:
-        self._context = context
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
         self.rows: Rows | None = None
         self.references: References | None = None
 
@@ -49,7 +49,7 @@ class Verifier:
             check_stop_token(subject, exported, self.rows, found)
         if subject.shape.kind != "gguf_adapter" and found.checks[0].passed:
             if self.references is None:
-                self.references = measure_references(subject, self.rows, self._context)
+                self.references = measure_references(subject, self.rows, self._channel)
             compare_models(subject, self.rows, self.references, found)
             release_memory()
         if subject.shape.kind == "ollama" and found.verified and (outcome := try_in_ollama(subject.folder)):
@@ -60,7 +60,7 @@ class Verifier:
     def _held_out(self, subject: Subject) -> Rows:
         if subject.run is None or subject.config is None:
             return Rows(())
-        return measurement.held_out_rows(subject.run, subject.config, tokenizer_of(subject.base), self._context)
+        return measurement.held_out_rows(subject.run, subject.config, tokenizer_of(subject.base), self._channel)
 
 
 def check_files(folder: Path, found: Verification) -> None:

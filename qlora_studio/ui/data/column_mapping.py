@@ -1,9 +1,8 @@
 """How a file is read, where the program cannot know: its format, its encoding, and which column plays which part."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QGridLayout
 
 from qlora_studio.core.data.report import SourceReport
@@ -24,16 +23,11 @@ _NONE = "—"
 
 
 class ColumnMapping(Card):
-    """Combo boxes over the real columns.
+    """Combo boxes over the real columns. `ask` takes the values that the user wants, by path, all at once."""
 
-    Signals:
-        settings_requested: values by path, all at once.
-    """
-
-    settings_requested = Signal(dict)
-
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[dict[str, Any]], object]) -> None:
         super().__init__("How it is read")
+        self._ask = ask
         infos = {info.path: info for info in all_settings()}
         self.format = ComboBox(infos["data.format"].choices)
         self.encoding = ComboBox(infos["data.encoding"].choices)
@@ -67,8 +61,8 @@ class ColumnMapping(Card):
         line.addWidget(self._help, 1)
         line.addWidget(self.use)
         self.body.addLayout(line)
-        self.format.chosen.connect(lambda value: self._ask(format=value))
-        self.encoding.chosen.connect(lambda value: self._ask(encoding=value))
+        self.format.chosen.connect(lambda value: self._change(format=value))
+        self.encoding.chosen.connect(lambda value: self._change(encoding=value))
         self.dataset.chosen.connect(lambda _value: self._show())
         for combo in self.parts.values():
             combo.chosen.connect(lambda _value: self._check())
@@ -105,8 +99,8 @@ class ColumnMapping(Card):
     def _index(self) -> int:
         return int(self.dataset.value() or 0)
 
-    def _ask(self, **fields: Any) -> None:
-        self.settings_requested.emit(changed(self._config.data, self._index(), **fields))
+    def _change(self, **fields: Any) -> None:
+        self._ask(changed(self._config.data, self._index(), **fields))
 
     def mapping(self) -> dict[str, str]:
         """Return the part that each chosen column plays."""
@@ -120,4 +114,4 @@ class ColumnMapping(Card):
 
     def _on_use_clicked(self) -> None:
         mapping = self.mapping()
-        self._ask(format="text" if "text" in mapping else "question_answer", mapping=mapping)
+        self._change(format="text" if "text" in mapping else "question_answer", mapping=mapping)

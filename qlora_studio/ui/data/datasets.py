@@ -1,6 +1,6 @@
 """The datasets of the run, a line each with its weight; what becomes of duplicates and bad rows, what is held out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from PySide6.QtCore import Signal
@@ -121,16 +121,11 @@ class SourceLine(QWidget):
 
 
 class SourcesCard(Card):
-    """Lists the datasets of a draft.
+    """Lists the datasets of a draft. `ask` takes the values that the user wants, by path, all at once."""
 
-    Signals:
-        settings_requested: values by path, all at once.
-    """
-
-    settings_requested = Signal(dict)
-
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[dict[str, Any]], object]) -> None:
         super().__init__("Datasets")
+        self._ask = ask
         infos = {info.path: info for info in all_settings()}
         self._config = RunConfig()
         self.lines: list[SourceLine] = []
@@ -148,7 +143,7 @@ class SourcesCard(Card):
             info = infos[f"data.{name}"]
             combo.setAccessibleName(info.title)
             set_tooltip(combo, info.help)
-            combo.chosen.connect(lambda value, path=info.path: self.settings_requested.emit({path: value}))
+            combo.chosen.connect(lambda value, path=info.path: ask({path: value}))
         self._build()
         self.evaluation.chosen.connect(self._on_evaluation_chosen)
 
@@ -187,9 +182,6 @@ class SourcesCard(Card):
         line.removed.connect(lambda: self._ask(removed(self._config.data, index)))
         self._list.addWidget(line)
         self.lines.append(line)
-
-    def _ask(self, settings: dict[str, Any]) -> None:
-        self.settings_requested.emit(settings)
 
     def _show_evaluation(self, known: Sequence[SourceReport], report: DataReport | None) -> None:
         """Offer a share, each other split of the first dataset, and a file."""

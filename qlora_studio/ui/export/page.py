@@ -1,6 +1,7 @@
 """The page that turns a trained run into files to use: what, where, one button, and the proof that they are right."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QWidget
@@ -110,7 +111,7 @@ class ExportPage(Page):
             formats=formats,
             checkpoint=self.checkpoint.value() or "best",
             base="nf4" if self.base.value() == "nf4" else "original",
-            out_dir=self.place.text(),
+            out_dir=str(Path(place).expanduser().absolute()) if (place := self.place.text()) else "",
         )
 
     def render_results(self, exports: Sequence[PastExport]) -> None:

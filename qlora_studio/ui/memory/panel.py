@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
 
@@ -31,13 +31,7 @@ from qlora_studio.ui.state.memory_phases import phase_lines, run_estimate
 
 
 class GpuPanel(QWidget):
-    """Shows an estimate, samples of the card, or the machine's memory where there is no card.
-
-    Signals:
-        change_requested: the user takes a saving: new values by `section.field`.
-    """
-
-    change_requested = Signal(dict)
+    """Shows an estimate, samples of the card, or the machine's memory where there is no card."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +52,6 @@ class GpuPanel(QWidget):
         self._run_estimate: Estimate | None = None
         self._gauges = Gauges()
         self.advice = Advice()
-        self.advice.change_requested.connect(self.change_requested)
         self._build()
         self.render_estimate(None, "Choose a model to see what it takes.")
 

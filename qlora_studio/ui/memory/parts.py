@@ -149,7 +149,11 @@ class Gauges(QWidget):
 
 
 class Advice(Card):
-    """What to change so that a run fits, or what the free memory is good for; hidden where there is nothing to say."""
+    """What to change so that a run fits, or what the free memory is good for; hidden where there is nothing to say.
+
+    Signals:
+        change_requested: the user takes a saving: new values by `section.field`.
+    """
 
     change_requested = Signal(dict)
 

@@ -28,7 +28,7 @@ class PanelWiring(QObject):
         self._probed: tuple[str, str | None, float] | None = None
         self._probe: ProbeRecord | None = None
         studio.settings_changed.connect(lambda _settings: self._render_assumed())
-        panel.change_requested.connect(studio.draft.set_values)
+        panel.advice.change_requested.connect(studio.draft.set_values)
         self._render_assumed()
 
     def _on_estimated(self, result: Estimate | None, why_not: str) -> None:

@@ -52,12 +52,9 @@ _TRAINED = "What is trained, with its gradients and the optimizer's state"
 
 
 class ModelPage(Page):
-    """Choose a model; see what it is and whether it fits.
+    """Choose a model; see what it is and whether it fits. Which model, and to download it, is asked by `source`.
 
     Signals:
-        source_requested: a model by its source and revision.
-        download_requested: fetch it from the hub; source and revision.
-        download_stop_requested: stop that.
         advice_requested: take rank and learning rate as recommended for the size.
         continue_requested: on to the data.
     """
@@ -65,9 +62,6 @@ class ModelPage(Page):
     name = "model"
     title = "Model"
 
-    source_requested = Signal(str, str)
-    download_requested = Signal(str, str)
-    download_stop_requested = Signal()
     advice_requested = Signal()
     continue_requested = Signal()
 
@@ -201,9 +195,6 @@ class ModelPage(Page):
         return card
 
     def _connect(self) -> None:
-        self.source.source_requested.connect(self.source_requested)
-        self.source.download_requested.connect(self.download_requested)
-        self.source.download_stop_requested.connect(self.download_stop_requested)
         self.take_advice.clicked.connect(self.advice_requested)
         self.template_button.toggled.connect(self.template.setVisible)
         self.continue_button.clicked.connect(self.continue_requested)
@@ -223,4 +214,4 @@ class ModelPage(Page):
 
     def _use_selected(self) -> None:
         for index in self.table.selectionModel().selectedRows()[:1]:
-            self.source_requested.emit(self.catalogue.row(index.row()).id, "")
+            self.source.source_requested.emit(self.catalogue.row(index.row()).id, "")

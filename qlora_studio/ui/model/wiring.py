@@ -40,9 +40,9 @@ class ModelWiring(QObject):
         studio.estimates.estimated.connect(lambda _result, _why_not: self._on_estimated())
         studio.settings_changed.connect(lambda _settings: self._judge_catalogue())
         window.page_shown.connect(lambda _name: self._judge_catalogue())
-        page.source_requested.connect(self._on_source_requested)
-        page.download_requested.connect(self._on_download_requested)
-        page.download_stop_requested.connect(studio.download.end)
+        page.source.source_requested.connect(self._on_source_requested)
+        page.source.download_requested.connect(self._on_download_requested)
+        page.source.download_stop_requested.connect(studio.download.end)
         page.advice_requested.connect(self._on_advice_requested)
         page.continue_requested.connect(lambda: window.show_page("data"))
 

@@ -1,6 +1,6 @@
 """Forms out of the run config's own field metadata: label, help, unit, bounds and choices are said once, in core."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from PySide6.QtCore import Signal
@@ -14,17 +14,11 @@ from qlora_studio.ui.training.setting_line import SettingLine
 
 
 class SettingsSection(Card):
-    """The settings of one section as lines; the advanced ones are folded.
+    """The settings of one section as lines; the advanced ones are folded."""
 
-    Signals:
-        changed: the user changed a setting: its path, and the value, or the text where it is no value.
-    """
-
-    changed = Signal(str, object)
-
-    def __init__(self, title: str, settings: Sequence[SettingInfo]) -> None:
+    def __init__(self, title: str, settings: Sequence[SettingInfo], changed: Callable[[str, Any], object]) -> None:
         super().__init__(title)
-        self.lines = {info.path: SettingLine(info) for info in settings}
+        self.lines = {info.path: SettingLine(info, changed) for info in settings}
         self.body.setSpacing(0)
         plain = [info.path for info in settings if not info.advanced]
         advanced = [info.path for info in settings if info.advanced]
@@ -40,8 +34,6 @@ class SettingsSection(Card):
         self.fold.setVisible(bool(advanced))
         self.add(self._advanced)
         self.body.addStretch(1)
-        for line in self.lines.values():
-            line.changed.connect(self.changed)
 
     def _fill(self, card: Card, paths: Iterable[str]) -> None:
         for number, path in enumerate(paths):
@@ -65,7 +57,7 @@ class SettingsForm(QWidget):
     """Sections in `columns` side by side; all of them show one config.
 
     Signals:
-        changed: as a section's.
+        changed: the user changed a setting: its path, and the value, or the text where it is no value.
     """
 
     changed = Signal(str, object)
@@ -77,8 +69,7 @@ class SettingsForm(QWidget):
 
     def add_section(self, title: str, settings: Sequence[SettingInfo]) -> SettingsSection:
         """Make a section; the caller places it."""
-        section = SettingsSection(title, settings)
-        section.changed.connect(self.changed)
+        section = SettingsSection(title, settings, self.changed.emit)
         self.sections.append(section)
         return section
 

@@ -41,10 +41,9 @@ class PresetLine:
 
 
 class TrainingPage(Page):
-    """Shows the draft as a form.
+    """Shows the draft as a form, whose `changed` says which setting the user wants how.
 
     Signals:
-        setting_requested: a setting by its path, and its value.
         preset_requested: take a preset by its name.
         start_requested: start the draft as a run.
     """
@@ -52,7 +51,6 @@ class TrainingPage(Page):
     name = "training"
     title = "Training"
 
-    setting_requested = Signal(str, object)
     preset_requested = Signal(str)
     start_requested = Signal()
     queue_requested = Signal()
@@ -85,7 +83,6 @@ class TrainingPage(Page):
                 pass
 
     def _connect(self) -> None:
-        self.form.changed.connect(self.setting_requested)
         self.presets.chosen.connect(self._on_preset_chosen)
         self.run_name.editingFinished.connect(self._on_name_edited)
         self.start_button.clicked.connect(self._on_start_clicked)
@@ -153,7 +150,7 @@ class TrainingPage(Page):
 
     def _on_name_edited(self) -> None:
         if self.run_name.text().strip() != self._config.name:
-            self.setting_requested.emit("name", self.run_name.text().strip())
+            self.form.changed.emit("name", self.run_name.text().strip())
 
     def _render_tiles(self) -> None:
         for tile, view in zip(self._tiles, tiles(self._config, self._report), strict=True):

@@ -1,5 +1,6 @@
 """One setting: its title and help at the left, its field at the right, and below them what is wrong with it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
@@ -16,17 +17,11 @@ _TINY = 0.001  # a number below this is written, not stepped
 
 
 class SettingLine(QWidget):
-    """A setting of the run config.
+    """A setting of the run config; `changed` is told its path, and the new value, or the text where it is no value."""
 
-    Signals:
-        changed: its path, and the new value, or the text where it is no value.
-    """
-
-    changed = Signal(str, object)
-
-    def __init__(self, info: SettingInfo) -> None:
+    def __init__(self, info: SettingInfo, changed: Callable[[str, Any], object]) -> None:
         super().__init__()
-        self.info = info
+        self.info, self._changed = info, changed
         self._problem = ""
         self._pending = False
         self.field = _field_for(info)
@@ -73,7 +68,7 @@ class SettingLine(QWidget):
     def _on_field_changed(self) -> None:
         self.show_problem("")
         self._pending = True
-        self.changed.emit(self.info.path, self.value())
+        self._changed(self.info.path, self.value())
 
     def _build(self) -> None:
         outer = column(self, margins=(0, 9, 0, 9), spacing=4)

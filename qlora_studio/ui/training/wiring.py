@@ -36,7 +36,7 @@ class TrainingWiring(QObject):
         studio.draft.refused.connect(page.render_problems)
         studio.data.store.events_applied.connect(self._on_data_events)
         studio.runs.worked.connect(lambda: page.render_busy(bool(studio.runs.at_work())))
-        page.setting_requested.connect(studio.draft.set_value)
+        page.form.changed.connect(studio.draft.set_value)
         page.preset_requested.connect(self._on_preset_requested)
         page.start_requested.connect(self._on_start_requested)
         page.queue_requested.connect(self._on_queue_requested)

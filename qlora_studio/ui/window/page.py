@@ -1,23 +1,24 @@
 """The base of every page, and how a page is made.
 
-A page is a `Page` subclass in its own module (`model_page.py` / `ModelPage`). It holds no truth and knows no process:
+A page is a `Page` subclass in its own room (`model/page.py` / `ModelPage`). It holds no truth and knows no process:
 
 - class attributes `name` (`"model"`, also its key in the window and in the tests) and `title` (the word in the rail);
 - `__init__(self)` builds its widgets into `self.body` (a vertical layout that scrolls) and its buttons by
   `add_action`;
 - `render_…(state)` methods show what they are given, again and again; they never emit a signal;
-- what the user asks for leaves as a signal named `…_requested`, with plain values or core's models as arguments.
+- what the user asks for leaves as a signal named `…_requested`, with plain values or core's models as arguments. It is
+  emitted once: a part of a page emits the page's own signal, or has one that is connected to what fulfils it.
 
-`ui/app.py` alone creates the pages, connects `changed` signals of stores to `render_…` and `…_requested`
-signals to what fulfils them. `on_shown` is called each time the page comes to the front: the place to build what is
-slow (a plot).
+`app.py` and `wiring.py` create the pages; each room's `wiring.py` connects `changed` signals of stores to `render_…`
+and `…_requested` signals to what fulfils them. `on_shown` is called each time the page comes to the front: the place to
+build what is slow (a plot).
 
-What pages get and whom their wishes reach: `draft_store.DraftStore` is the run config being edited (`set_value(path,
-value)`); `run_store.RunStore` holds state and history of a run or of any job; `training_thread.JobThread` starts and
+What pages get and whom their wishes reach: `draft.DraftStore` is the run config being edited (`set_value(path,
+value)`); `run_store.RunStore` holds state and history of a run or of any job; `job_thread.JobThread` starts and
 follows a worker; `background.Background` makes slow calls beside the event loop. Pages that need such an object live
-from signals all the same: `app.py` stands between.
+from signals all the same: the wiring stands between.
 
-Make every text with `plain_text.Label`; use `widgets` and `fields`; give every input an accessible name.
+Make every text with `kit.text.Label`; use `kit.widgets` and `kit.fields`; give every input an accessible name.
 """
 
 from collections.abc import Iterator

@@ -12,7 +12,7 @@ from qlora_studio.core.run.commands import Ask, Stop
 from qlora_studio.core.run.events import CheckpointSaved, Evaluated, TextGenerated
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.engine.chat.models import find_export
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.model.adapter import adapter_folder, checkpoint_name
 from qlora_studio.jobs.worker_process import start_worker
@@ -27,20 +27,12 @@ QUESTION = [{"role": "user", "content": "hello there"}]
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> JobContext:
-    (tmp_path / "job").mkdir()
-    return JobContext(RunFolder(tmp_path / "job"))
-
-
-@pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     return make_run(tmp_path / "made", method="none", lora_alpha=96)
 
 
-def test_every_variant_answers_and_what_was_exported_answers_as_the_tuned_model(
-    run: RunFolder, tmp_path: Path, context: JobContext
-) -> None:
-    export_run(run, formats=["safetensors", "gguf:bf16"], context=context)
+def test_every_variant_answers_and_what_was_exported_answers_as_the_tuned_model(run: RunFolder, tmp_path: Path) -> None:
+    export_run(run, formats=["safetensors", "gguf:bf16"], channel=QUIET)
     folder = create_job_folder(tmp_path / "jobs", ChatJob(run_dir=str(run.path)))
     process = start_worker(folder)
     variants = ["base", "tuned", "merged", "gguf"]
@@ -64,7 +56,7 @@ def test_what_was_not_exported_is_said_in_words(run: RunFolder) -> None:
 
 @pytest.mark.parametrize(("loss", "chosen"), [(1.0, "4"), (3.0, "final")])
 def test_the_best_checkpoint_is_exported_unless_told_otherwise_and_named(
-    run: RunFolder, context: JobContext, loss: float, chosen: str
+    run: RunFolder, loss: float, chosen: str
 ) -> None:
     checkpoint = run.checkpoints_path / "checkpoint-4"
     shutil.copytree(run.adapter_path, checkpoint)
@@ -74,6 +66,6 @@ def test_the_best_checkpoint_is_exported_unless_told_otherwise_and_named(
         log.append(CheckpointSaved(step=4, name="checkpoint-4", size_bytes=1, seconds=0.1, evaluation_loss=loss))
         log.append(Evaluated(step=0, loss=2.0, perplexity=7.4))
     assert checkpoint_name(adapter_folder(run, "best")) == chosen
-    (event,) = export_run(run, formats=["adapter"], context=context)
+    (event,) = export_run(run, formats=["adapter"], channel=QUIET)
     assert json.loads((Path(event.path) / "manifest.json").read_text())["checkpoint"] == chosen
     assert ("4 (an earlier checkpoint)" in (Path(event.path) / "README.md").read_text()) == (chosen == "4")

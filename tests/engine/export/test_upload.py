@@ -12,7 +12,7 @@ from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.job import UploadJob, VerifyJob
 from qlora_studio.core.run.reports import UploadReported
 from qlora_studio.core.run.run_state import RunState
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import QUIET, JobContext
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.verification import job as verify_job
 from qlora_studio.jobs.worker_process import start_worker
@@ -50,8 +50,8 @@ def stored_token(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> P
 def verified(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real adapter export with a real verification beside it; tests copy what they change."""
     run = make_run(tmp_path_factory.mktemp("run"))
+    (event,) = export_run(run, formats=["adapter"], channel=QUIET)
     context = JobContext(RunFolder(tmp_path_factory.mktemp("job")))
-    (event,) = export_run(run, formats=["adapter"], context=context)
     verify_job.run(VerifyJob(path=event.path, run_dir=str(run.path)), context)
     return Path(event.path)
 

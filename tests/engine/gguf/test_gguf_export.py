@@ -11,12 +11,11 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, LlamaTokenizer
 
 from qlora_studio.core.errors import StudioError
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.gguf.adapter import write_gguf_adapter
 from qlora_studio.engine.gguf.reading import load_gguf, load_gguf_tokenizer
 from qlora_studio.engine.gguf.writer import write_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
-from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.families import load, make_adapter, make_base, make_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -30,12 +29,6 @@ TEXTS = [
 ]
 
 
-@pytest.fixture
-def context(tmp_path: Path) -> JobContext:
-    (tmp_path / "job").mkdir()
-    return JobContext(RunFolder(tmp_path / "job"))
-
-
 def metadata(path: Path) -> dict[str, Any]:
     return {name: field.contents() for name, field in gguf.GGUFReader(path).fields.items()}
 
@@ -45,11 +38,11 @@ def make_whole_base(folder: Path, family: str, dtype: torch.dtype = torch.bfloat
 
 
 @pytest.mark.parametrize("family", GGUF_FAMILIES)
-def test_a_gguf_holds_the_merged_tensors_bit_for_bit(tmp_path: Path, family: str, context: JobContext) -> None:
+def test_a_gguf_holds_the_merged_tensors_bit_for_bit(tmp_path: Path, family: str) -> None:
     base = make_whole_base(tmp_path / "base", family)
     adapter = make_adapter(tmp_path / "adapter", base)
     weights = MergedWeights(base, adapter, dtype=torch.float32)
-    facts = write_gguf(weights, base, tmp_path, name="tiny", precision="bf16", context=context)
+    facts = write_gguf(weights, base, tmp_path, name="tiny", precision="bf16", channel=QUIET)
     assert facts["tensors_merged"] > 0
     read = load_gguf(tmp_path / facts["file"], base, dtype=torch.float32).state_dict()
     for name in weights.tensors:
@@ -62,11 +55,11 @@ def test_a_gguf_holds_the_merged_tensors_bit_for_bit(tmp_path: Path, family: str
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
 @pytest.mark.parametrize(("precision", "tolerance"), [("f16", 0.002), ("q8_0", 0.01)])
 def test_rounded_formats_stay_within_their_precision(
-    tmp_path: Path, family: str, precision: str, tolerance: float, context: JobContext
+    tmp_path: Path, family: str, precision: str, tolerance: float
 ) -> None:
     base = make_whole_base(tmp_path / "base", family)
     weights = MergedWeights(base, None, dtype=torch.float32)
-    facts = write_gguf(weights, base, tmp_path, name="tiny", precision=precision, context=context)
+    facts = write_gguf(weights, base, tmp_path, name="tiny", precision=precision, channel=QUIET)
     read = load_gguf(tmp_path / facts["file"], base, dtype=torch.float32).state_dict()
     for name in weights.tensors:
         expected = weights.tensor(name)
@@ -74,10 +67,10 @@ def test_rounded_formats_stay_within_their_precision(
 
 
 @pytest.mark.parametrize("family", GGUF_FAMILIES)
-def test_the_numbers_in_a_gguf_are_the_configs(tmp_path: Path, family: str, context: JobContext) -> None:
+def test_the_numbers_in_a_gguf_are_the_configs(tmp_path: Path, family: str) -> None:
     base = make_whole_base(tmp_path / "base", family)
     facts = write_gguf(
-        MergedWeights(base, None, dtype=torch.float32), base, tmp_path, name="x", precision="bf16", context=context
+        MergedWeights(base, None, dtype=torch.float32), base, tmp_path, name="x", precision="bf16", channel=QUIET
     )
     found, config = metadata(tmp_path / facts["file"]), AutoConfig.from_pretrained(base)
     name = found["general.architecture"]
@@ -94,7 +87,7 @@ def test_the_numbers_in_a_gguf_are_the_configs(tmp_path: Path, family: str, cont
     assert ("output.weight" in tensors) != bool(config.tie_word_embeddings)
 
 
-def test_llama3_positions_are_written_as_a_factor_per_frequency(tmp_path: Path, context: JobContext) -> None:
+def test_llama3_positions_are_written_as_a_factor_per_frequency(tmp_path: Path) -> None:
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     rope = {
@@ -107,7 +100,7 @@ def test_llama3_positions_are_written_as_a_factor_per_frequency(tmp_path: Path, 
     }
     base = make_whole_base(tmp_path / "base", "llama", rope_parameters=rope, head_dim=32)
     facts = write_gguf(
-        MergedWeights(base, None, dtype=torch.float32), base, tmp_path, name="x", precision="f16", context=context
+        MergedWeights(base, None, dtype=torch.float32), base, tmp_path, name="x", precision="f16", channel=QUIET
     )
     reader = gguf.GGUFReader(tmp_path / facts["file"])
     factors = next(tensor.data for tensor in reader.tensors if tensor.name == "rope_freqs.weight")
@@ -117,14 +110,14 @@ def test_llama3_positions_are_written_as_a_factor_per_frequency(tmp_path: Path, 
     torch.testing.assert_close(plain / torch.from_numpy(np.array(factors)), expected)
 
 
-def test_the_tokenizer_in_a_gguf_gives_the_same_ids(tmp_path: Path, tiny_llama: Path, context: JobContext) -> None:
+def test_the_tokenizer_in_a_gguf_gives_the_same_ids(tmp_path: Path, tiny_llama: Path) -> None:
     facts = write_gguf(
         MergedWeights(tiny_llama, None, dtype=torch.float32),
         tiny_llama,
         tmp_path,
         name="x",
         precision="q8_0",
-        context=context,
+        channel=QUIET,
     )
     ours = AutoTokenizer.from_pretrained(tiny_llama)
     read = load_gguf_tokenizer(tmp_path / facts["file"])
@@ -167,9 +160,7 @@ def sentencepiece_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_sentencepiece_tokenizer_in_a_gguf_gives_the_same_ids(
-    tmp_path: Path, sentencepiece_folder: Path, context: JobContext
-) -> None:
+def test_a_sentencepiece_tokenizer_in_a_gguf_gives_the_same_ids(tmp_path: Path, sentencepiece_folder: Path) -> None:
     ours = AutoTokenizer.from_pretrained(sentencepiece_folder)
     base = make_base(tmp_path / "base", "llama", vocab_size=len(ours) + 5)
     facts = write_gguf(
@@ -178,7 +169,7 @@ def test_a_sentencepiece_tokenizer_in_a_gguf_gives_the_same_ids(
         tmp_path,
         name="x",
         precision="q8_0",
-        context=context,
+        channel=QUIET,
     )
     found = metadata(tmp_path / facts["file"])
     assert found["tokenizer.ggml.model"] == "llama"
@@ -188,7 +179,7 @@ def test_a_sentencepiece_tokenizer_in_a_gguf_gives_the_same_ids(
         assert read(text).input_ids == ours(text).input_ids, text
 
 
-def test_a_way_of_splitting_text_that_is_not_known_is_refused(tmp_path: Path, context: JobContext) -> None:
+def test_a_way_of_splitting_text_that_is_not_known_is_refused(tmp_path: Path) -> None:
     base = make_whole_base(tmp_path / "base", "llama")
     content = json.loads((base / "tokenizer.json").read_text())
     content["pre_tokenizer"] = {
@@ -205,15 +196,15 @@ def test_a_way_of_splitting_text_that_is_not_known_is_refused(tmp_path: Path, co
     (base / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(StudioError, match="splits text"):
         write_gguf(
-            MergedWeights(base, None, dtype=torch.float32), base, tmp_path, name="x", precision="q8_0", context=context
+            MergedWeights(base, None, dtype=torch.float32), base, tmp_path, name="x", precision="q8_0", channel=QUIET
         )
 
 
-def test_a_family_that_was_not_tested_is_refused(tmp_path: Path, context: JobContext) -> None:
+def test_a_family_that_was_not_tested_is_refused(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base", "gpt2")
     with pytest.raises(StudioError, match="gpt2"):
         write_gguf(
-            MergedWeights(base, None, dtype=torch.float32), base, tmp_path, name="x", precision="q8_0", context=context
+            MergedWeights(base, None, dtype=torch.float32), base, tmp_path, name="x", precision="q8_0", channel=QUIET
         )
 
 

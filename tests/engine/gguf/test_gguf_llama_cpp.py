@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.gguf.adapter import write_gguf_adapter
 from qlora_studio.engine.gguf.llama_cpp import find_quantizer
 from qlora_studio.engine.gguf.reading import load_gguf, load_gguf_tokenizer
 from qlora_studio.engine.gguf.writer import write_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.verification.measurement import distributions, divergence, greedy
-from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.families import make_adapter, make_base, make_tokenizer
 from tests.engine.gguf.real_llama_cpp import RealLlamaCpp
 
@@ -21,15 +20,9 @@ _F16 = {"name": "x", "precision": "f16"}
 PROMPT = "<|im_start|>user\nName three colours, and 2 + 35.<|im_end|>\n<|im_start|>assistant\n"
 
 
-@pytest.fixture
-def context(tmp_path: Path) -> JobContext:
-    (tmp_path / "job").mkdir()
-    return JobContext(RunFolder(tmp_path / "job"))
-
-
-def write(base: Path, folder: Path, precision: str, context: JobContext) -> Path:
+def write(base: Path, folder: Path, precision: str) -> Path:
     weights = MergedWeights(base, None, dtype=torch.float32)
-    facts = write_gguf(weights, base, folder, name="x", precision=precision, context=context)
+    facts = write_gguf(weights, base, folder, name="x", precision=precision, channel=QUIET)
     return folder / str(facts["file"])
 
 
@@ -42,14 +35,14 @@ def answer_of_llama_cpp(path: Path, prompt: list[int], tokens: int, *, adapter: 
 
 
 @pytest.mark.parametrize("family", ["llama", "llama_tied", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"])
-def test_a_family_answers_alike_in_llama_cpp(tmp_path: Path, family: str, context: JobContext) -> None:
+def test_a_family_answers_alike_in_llama_cpp(tmp_path: Path, family: str) -> None:
     """Large random weights: an order of rows or a norm that is wrong gives other tokens at once.
 
     llama.cpp knows Gemma by its number of layers.
     """
     layers = 26 if family.startswith("gemma") else 2
     base = make_tokenizer(make_base(tmp_path / "base", family, initializer_range=0.3, num_hidden_layers=layers))
-    path = write(base, tmp_path, "f16", context)
+    path = write(base, tmp_path, "f16")
     prompt = list(range(5, 25))
     expected = greedy(load_gguf(path, base, dtype=torch.float32), prompt, [], tokens=4)
     assert answer_of_llama_cpp(path, prompt, 4) == expected
@@ -57,10 +50,10 @@ def test_a_family_answers_alike_in_llama_cpp(tmp_path: Path, family: str, contex
 
 @pytest.mark.parametrize(("precision", "lead"), [("bf16", 0.02), ("q8_0", 0.1)])
 def test_the_real_model_answers_alike_in_llama_cpp(
-    tmp_path: Path, precision: str, lead: float, smollm_folder: Path, context: JobContext
+    tmp_path: Path, precision: str, lead: float, smollm_folder: Path
 ) -> None:
     """llama.cpp also rounds what flows between the layers: it may turn elsewhere where two tokens are as likely."""
-    path = write(smollm_folder, tmp_path, precision, context)
+    path = write(smollm_folder, tmp_path, precision)
     tokenizer = load_gguf_tokenizer(path)
     prompt = tokenizer(PROMPT).input_ids
     model = RealLlamaCpp(path)
@@ -79,16 +72,14 @@ def test_the_real_model_answers_alike_in_llama_cpp(
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_an_adapter_alone_beside_its_base_answers_as_the_merged_model(
-    tmp_path: Path, family: str, context: JobContext
-) -> None:
+def test_an_adapter_alone_beside_its_base_answers_as_the_merged_model(tmp_path: Path, family: str) -> None:
     base = make_tokenizer(make_base(tmp_path / "base", family, initializer_range=0.3))
     adapter = make_adapter(tmp_path / "adapter", base, lora_alpha=64, target_modules=["q_proj", "k_proj", "down_proj"])
     alone = tmp_path / str(write_gguf_adapter(base, adapter, tmp_path, name="x")["file"])
     weights = MergedWeights(base, adapter, dtype=torch.float32)
     (tmp_path / "merged").mkdir()
-    merged = tmp_path / "merged" / str(write_gguf(weights, base, tmp_path / "merged", **_F16, context=context)["file"])
-    plain, prompt = write(base, tmp_path, "f16", context), list(range(5, 25))
+    merged = tmp_path / "merged" / str(write_gguf(weights, base, tmp_path / "merged", **_F16, channel=QUIET)["file"])
+    plain, prompt = write(base, tmp_path, "f16"), list(range(5, 25))
     answers = [
         answer_of_llama_cpp(merged, prompt, 4),
         answer_of_llama_cpp(plain, prompt, 4, adapter=alone),
@@ -99,14 +90,14 @@ def test_an_adapter_alone_beside_its_base_answers_as_the_merged_model(
 
 @pytest.mark.parametrize(("precision", "limit"), [("q6_K", 0.05), ("q4_K_M", 0.3)])
 def test_k_quants_of_the_real_model_stay_near_it(
-    tmp_path: Path, precision: str, limit: float, smollm_folder: Path, context: JobContext
+    tmp_path: Path, precision: str, limit: float, smollm_folder: Path
 ) -> None:
     if find_quantizer() is None:
         pytest.skip("no llama-quantize on this machine")
-    path = write(smollm_folder, tmp_path, precision, context)
+    path = write(smollm_folder, tmp_path, precision)
     prompt = load_gguf_tokenizer(path)(PROMPT).input_ids
     whole = distributions(
-        load_gguf(write(smollm_folder, tmp_path, "bf16", context), smollm_folder, dtype=torch.float32), [prompt]
+        load_gguf(write(smollm_folder, tmp_path, "bf16"), smollm_folder, dtype=torch.float32), [prompt]
     )
     rounded = distributions(load_gguf(path, smollm_folder, dtype=torch.float32), [prompt])
     assert 0 < divergence(whole, rounded) < limit

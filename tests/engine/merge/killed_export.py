@@ -10,12 +10,11 @@ stand there. Prints how often it was killed.
 import os
 import signal
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
 
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.storage.runs.export_folder import damages
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -77,9 +76,8 @@ def _export(moment: int, run: str, shape: str, out: Path) -> None:
             if count == moment:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    with tempfile.TemporaryDirectory() as job:
-        sys.addaudithook(count_and_kill)
-        export_run(RunFolder(run), formats=[shape], out_dir=str(out), context=JobContext(RunFolder(job)))
+    sys.addaudithook(count_and_kill)
+    export_run(RunFolder(run), formats=[shape], out_dir=str(out), channel=QUIET)
 
 
 if __name__ == "__main__":

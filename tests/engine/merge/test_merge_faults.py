@@ -11,11 +11,10 @@ import pytest
 import torch
 
 from qlora_studio.core.errors import StudioError
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.merge.writer import merge_adapter
 from qlora_studio.storage.runs.export_folder import damages
-from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.families import make_adapter, make_base
 from tests.engine.finished_run import make_run
 
@@ -83,15 +82,13 @@ def test_an_export_killed_before_everything_it_does_to_a_file_leaves_no_half_mad
 @pytest.mark.parametrize("shape", ["safetensors", "gguf:q8_0", "ollama:f16"])
 def test_a_disk_that_is_full_at_any_size_of_a_file_leaves_nothing(tmp_path: Path, shape: str) -> None:
     run = make_run(tmp_path / "made")
-    (tmp_path / "job").mkdir()
-    context = JobContext(RunFolder(tmp_path / "job"))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     sizes = [500 * 2**number for number in range(8)]  # up to 64 kB: the smallest weights are larger
     for size in sizes:
         with pytest.raises(StudioError) as caught:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
             try:
-                export_run(run, formats=[shape], out_dir=str(tmp_path / "exports" / "x"), context=context)
+                export_run(run, formats=[shape], out_dir=str(tmp_path / "exports" / "x"), channel=QUIET)
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert caught.value.kind == "disk_full", size

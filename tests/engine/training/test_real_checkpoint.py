@@ -9,7 +9,7 @@ import pytest
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.job import TrainJob
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.model.adapted import load_base
 from qlora_studio.engine.model.adapter import adapter_folder, check_base
 from qlora_studio.engine.model.base import tokenizer_of
@@ -106,8 +106,6 @@ def test_weights_that_cannot_be_read_are_told_in_words_where_they_are_loaded(
 ) -> None:
     base = Path(shutil.copytree(finished.config().model.source, tmp_path / "base"))
     _damage(base / "model.safetensors", "truncated")
-    context = JobContext(RunFolder(tmp_path))
     with pytest.raises(StudioError) as caught:
-        load_base(base, finished.config(), choose_device(finished.config(), context))
-    context.close()
+        load_base(base, finished.config(), choose_device(finished.config(), QUIET))
     assert caught.value.kind == "model_refused"

@@ -10,10 +10,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from qlora_studio.core.errors import NewerVersion, StudioError
-from qlora_studio.core.run.events import Exported
+from qlora_studio.core.run.events import Event, Exported
 from qlora_studio.core.run.job import VerifyJob
 from qlora_studio.core.run.reports import BasesReported, VerificationReported
-from qlora_studio.engine.context import JobContext, JobStopped
+from qlora_studio.engine.context import QUIET, JobContext, JobStopped, QuietReporter
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.verification import job as verify_job
 from qlora_studio.storage.durable import MANIFEST, sha256_of
@@ -35,11 +35,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 @pytest.fixture(scope="module")
-def exported(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def exported(run: RunFolder) -> dict[str, Path]:
     """One export of each shape, made once; tests copy what they spoil."""
-    folder = tmp_path_factory.mktemp("job")
     formats = ["safetensors", "gguf:q8_0", "ollama:bf16", "adapter", "gguf_adapter"]
-    events = export_run(run, formats=formats, context=JobContext(RunFolder(folder)))
+    events = export_run(run, formats=formats, channel=QUIET)
     return {event.format: Path(event.path) for event in events}
 
 
@@ -174,44 +173,49 @@ def test_the_run_is_found_around_an_export(exported: dict[str, Path], context: J
 
 
 def test_a_merge_into_the_round_trip_is_what_was_trained(run: RunFolder, context: JobContext, tmp_path: Path) -> None:
-    (event,) = export_run(run, formats=["safetensors"], base="nf4", out_dir=str(tmp_path / "rounded"), context=context)
+    (event,) = export_run(run, formats=["safetensors"], base="nf4", out_dir=str(tmp_path / "rounded"), channel=QUIET)
     report = verify(Path(event.path), run, context)
     assert failed(report) == set()
     assert report["losses"]["merged"] == pytest.approx(report["losses"]["adapter"], abs=0.01)
 
 
-def test_another_base_is_refused_unless_forced(tmp_path: Path, context: JobContext) -> None:
+def test_another_base_is_refused_unless_forced(tmp_path: Path) -> None:
     run = make_run(tmp_path / "own")
     base = Path(run.config().model.source)
     weights = load_file(base / "model.safetensors")
     save_file({name: tensor * 1.01 for name, tensor in weights.items()}, base / "model.safetensors", {"format": "pt"})
     with pytest.raises(StudioError) as caught:
-        export_run(run, formats=["safetensors"], context=context)
+        export_run(run, formats=["safetensors"], channel=QUIET)
     assert caught.value.kind == "fingerprint_mismatch"
     assert not run.exports_path.exists()
-    assert export_run(run, formats=["safetensors"], context=context, force=True)
+    assert export_run(run, formats=["safetensors"], channel=QUIET, force=True)
 
 
-def test_a_run_of_a_newer_version_is_not_exported(tmp_path: Path, context: JobContext) -> None:
+def test_a_run_of_a_newer_version_is_not_exported(tmp_path: Path) -> None:
     run = RunFolder(shutil.copytree(make_run(tmp_path / "own").path, tmp_path / "newer"))
     with run.events_path.open("a", encoding="utf-8") as events:
         events.write('{"version": 99, "time": 1.0, "type": "finished"}\n')
     with pytest.raises(NewerVersion):
-        export_run(run, formats=["adapter"], context=context)
+        export_run(run, formats=["adapter"], channel=QUIET)
     assert not run.exports_path.exists()
 
 
-def test_a_second_export_never_replaces_the_first(run: RunFolder, context: JobContext) -> None:
-    paths = [export_run(run, formats=["adapter"], context=context)[0].path for _ in range(2)]
+def test_a_second_export_never_replaces_the_first(run: RunFolder) -> None:
+    paths = [export_run(run, formats=["adapter"], channel=QUIET)[0].path for _ in range(2)]
     assert paths[0] != paths[1]
     with pytest.raises(StudioError, match="exists already"):
-        export_run(run, formats=["adapter"], out_dir=paths[0], context=context)
+        export_run(run, formats=["adapter"], out_dir=paths[0], channel=QUIET)
 
 
-class StoppedContext(JobContext):
-    """A context whose user asks for the end at the n-th look."""
+class Stopping(QuietReporter):
+    """A user who asks for the end at the fourth look, and what was told."""
 
-    looks = 3
+    def __init__(self) -> None:
+        self.looks = 3
+        self.told: list[Event] = []
+
+    def emit(self, event: Event) -> None:
+        self.told.append(event)
 
     def raise_if_stopped(self) -> None:
         self.looks -= 1
@@ -221,9 +225,8 @@ class StoppedContext(JobContext):
 
 @pytest.mark.parametrize("shape", ["safetensors", "gguf:q8_0"])
 def test_a_stopped_export_leaves_nothing(run: RunFolder, tmp_path: Path, shape: str) -> None:
-    (tmp_path / "job").mkdir()
-    context = StoppedContext(RunFolder(tmp_path / "job"))
+    channel = Stopping()
     with pytest.raises(JobStopped):
-        export_run(run, formats=[shape], out_dir=str(tmp_path / "out" / "model"), context=context)
+        export_run(run, formats=[shape], out_dir=str(tmp_path / "out" / "model"), channel=channel)
     assert list((tmp_path / "out").iterdir()) == []
-    assert not [event for event in context.folder.events() if isinstance(event, Exported)]
+    assert not [event for event in channel.told if isinstance(event, Exported)]

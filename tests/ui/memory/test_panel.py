@@ -102,7 +102,7 @@ def test_a_card_that_is_assumed_judges_the_estimate_where_there_is_none(qapp: QA
 def test_a_lever_is_asked_for_by_its_values(qapp: QApplication) -> None:
     panel = GpuPanel()
     asked: list[dict[str, object]] = []
-    panel.change_requested.connect(asked.append)
+    panel.advice.change_requested.connect(asked.append)
     change = {"training.max_length": 1024}
     panel.advice.show_advice("Too much", "Each helps:", [("Max length 2048 → 1024 saves 1.2 GiB", change)])
     button = panel.advice.findChild(QPushButton)

@@ -50,15 +50,15 @@ def line(name: str, parameters: int, verdict: FitVerdict | None) -> CatalogueLin
 
 def test_the_starter_model_takes_one_click(page: ModelPage) -> None:
     asked: list[tuple[str, str]] = []
-    page.source_requested.connect(lambda source, revision: asked.append((source, revision)))
+    page.source.source_requested.connect(lambda source, revision: asked.append((source, revision)))
     QTest.mouseClick(page.source.use_starter, LEFT)
     assert asked == [("starter", "")]
 
 
 def test_a_hub_id_is_typed_and_downloaded(page: ModelPage) -> None:
     asked: list[tuple[str, ...]] = []
-    page.source_requested.connect(lambda *told: asked.append(("look", *told)))
-    page.download_requested.connect(lambda *told: asked.append(("download", *told)))
+    page.source.source_requested.connect(lambda *told: asked.append(("look", *told)))
+    page.source.download_requested.connect(lambda *told: asked.append(("download", *told)))
     QTest.mouseClick(page.source.kinds["hub"], LEFT)
     QTest.keyClicks(page.source.hub_id, "Qwen/Qwen3-0.6B")
     QTest.keyClicks(page.source.revision, "main")
@@ -70,7 +70,7 @@ def test_a_hub_id_is_typed_and_downloaded(page: ModelPage) -> None:
 @pytest.mark.parametrize("kind", ["folder", "gguf"])
 def test_a_folder_or_file_is_named_by_its_path(page: ModelPage, kind: str, tmp_path: Path) -> None:
     asked: list[str] = []
-    page.source_requested.connect(lambda source, _revision: asked.append(source))
+    page.source.source_requested.connect(lambda source, _revision: asked.append(source))
     QTest.mouseClick(page.source.kinds[kind], LEFT)
     field = getattr(page.source, kind)
     QTest.keyClicks(field.line, str(tmp_path))
@@ -116,7 +116,7 @@ def test_a_model_that_is_not_there_is_said_in_words_and_not_continued_with(page:
 
 def test_a_download_shows_how_far_it_is_and_why_it_failed(page: ModelPage) -> None:
     stopped: list[bool] = []
-    page.download_stop_requested.connect(lambda: stopped.append(True))
+    page.source.download_stop_requested.connect(lambda: stopped.append(True))
     page.source.show_kind("hub")
     state = RunState()
     for event in (
@@ -136,7 +136,7 @@ def test_a_download_shows_how_far_it_is_and_why_it_failed(page: ModelPage) -> No
 
 def test_the_catalogue_is_judged_filtered_and_chosen_from(page: ModelPage) -> None:
     asked: list[str] = []
-    page.source_requested.connect(lambda source, _revision: asked.append(source))
+    page.source.source_requested.connect(lambda source, _revision: asked.append(source))
     lines = [
         line("small", 10**9, FitVerdict.FITS),
         line("middle", 10**10, FitVerdict.TIGHT),

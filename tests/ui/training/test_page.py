@@ -81,7 +81,7 @@ def test_every_setting_of_a_run_stands_here_or_on_the_page_it_belongs_to(page: T
 
 def test_a_change_leaves_as_a_signal(page: TrainingPage) -> None:
     asked: list[tuple[str, object]] = []
-    page.setting_requested.connect(lambda path, value: asked.append((path, value)))
+    page.form.changed.connect(lambda path, value: asked.append((path, value)))
     QTest.keyClick(page.form.line("training.batch_size").field, Qt.Key.Key_Up)
     page.run_name.selectAll()
     QTest.keyClicks(page.run_name, "night run")
@@ -120,7 +120,7 @@ def test_all_problems_are_said_at_once(page: TrainingPage) -> None:
 def test_a_field_that_is_not_right_keeps_the_run_from_starting(page: TrainingPage) -> None:
     asked: list[bool] = []
     page.start_requested.connect(lambda: asked.append(True))
-    page.setting_requested.connect(lambda path, _value: page.render_problems([Problem(path, "must be a number")]))
+    page.form.changed.connect(lambda path, _value: page.render_problems([Problem(path, "must be a number")]))
     rate = page.form.line("training.learning_rate").field
     rate.selectAll()  # type: ignore[attr-defined]
     QTest.keyClicks(rate, "fast")

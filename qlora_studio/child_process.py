@@ -1,0 +1,69 @@
+"""The one place that starts processes: no file of a folder that somebody filled is taken for a Python module there.
+
+A `jinja2.py` that lies in a run folder, beside a dataset or where the user stands must not be imported in the place of
+the library. So children of this interpreter get -P, grandchildren the same by their environment, and all of them work
+in an empty folder that belongs to the program; what they are to read and write is named to them in full.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from qlora_studio.storage.settings import cache_path
+
+_PLACES = ("QLORA_STUDIO_HOME", "QLORA_STUDIO_LLAMA_CPP", "HF_HOME", "HF_HUB_CACHE")  # may be relative to this process
+
+
+def python(*arguments: str) -> tuple[str, ...]:
+    """Return the command that runs this interpreter anew."""
+    return (sys.executable, "-P", *arguments)
+
+
+def start(
+    command: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start a program in the neutral folder; `environment` is added to this process's own. Raises OSError."""
+    process: subprocess.Popen[bytes] = subprocess.Popen(
+        [*command], cwd=neutral_folder(), env={**safe_environment(), **(environment or {})}, **options
+    )
+    return process
+
+
+def ask(command: Sequence[str], seconds: float) -> tuple[int, str, str]:
+    """Run a program to its end; return exit code, stdout and stderr. Raises OSError and subprocess.TimeoutExpired."""
+    with start(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        finally:
+            process.kill()
+    return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+
+
+def become(command: Sequence[str]) -> NoReturn:
+    """Replace this process by another program. Not for Windows, which starts a second one beside it."""
+    environment = safe_environment()
+    os.chdir(neutral_folder())
+    os.execve(command[0], [*command], environment)
+
+
+def safe_environment() -> dict[str, str]:
+    """Return this process's environment with safe imports, and with folders named in full, as they are seen here."""
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    environment.update({name: str(Path(environment[name]).absolute()) for name in _PLACES if environment.get(name)})
+    # What a developer works from stays; an empty entry would mean the current folder.
+    if entries := [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]:
+        environment["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in entries)
+    return environment
+
+
+def neutral_folder() -> Path:
+    """Return an empty folder that only this user can write to; the root of the file system where none can be made."""
+    folder = cache_path() / "empty"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:  # a full or read-only disk; -P holds there too
+        return Path(folder.anchor)
+    return folder

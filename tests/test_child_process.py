@@ -12,8 +12,8 @@ import pytest
 
 from qlora_studio import child_process
 from qlora_studio.cli.diagnosis import diagnose
-from qlora_studio.core.run.events import Reported
 from qlora_studio.core.run.job import DataJob
+from qlora_studio.core.run.reports import VerificationReported
 from qlora_studio.core.run.run_state import Phase
 from qlora_studio.engine.templates.sandbox import TemplateSandbox
 from qlora_studio.jobs.job_folders import new_job_folder
@@ -74,7 +74,7 @@ def test_a_run_with_its_template_and_verification_imports_nothing_that_lies_abou
     events = follow(start_worker(run))
 
     assert run.state().phase is Phase.FINISHED, run.log_path.read_text()
-    assert any(isinstance(event, Reported) and event.kind == "verification" for event in events)
+    assert any(isinstance(event, VerificationReported) for event in events)
     assert not imported.exists(), imported.read_text()
     assert list(child_process.neutral_folder().iterdir()) == []
 

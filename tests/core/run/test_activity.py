@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 import qlora_studio.engine
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.activity import Activity, Phase, activity_words
 from qlora_studio.core.run.run_state import RunState, phase_text, reduce, work_at_risk
@@ -50,7 +51,7 @@ def test_no_activity_is_listed_that_nobody_tells() -> None:
 
 
 @pytest.mark.parametrize("phase", Phase)
-def test_each_phase_has_words(phase) -> None:
+def test_each_phase_has_words(phase: Phase) -> None:
     assert phase.words
 
 
@@ -58,7 +59,7 @@ def test_each_phase_has_words(phase) -> None:
     "activity",
     [Activity.EXPORTING, Activity.QUANTIZING, Activity.MERGING, Activity.VERIFYING, Activity.CHECKING_BASE],
 )
-def test_nothing_is_at_risk_once_the_final_adapter_is_saved(activity) -> None:
+def test_nothing_is_at_risk_once_the_final_adapter_is_saved(activity: Activity) -> None:
     state = state_after(STARTED, STEP, SAVED, ev.PhaseChanged(phase=activity))
     assert (work_at_risk(state, 5000.0), risk_text(state, 5000.0), eta_text(state)) == (0.0, "", "")
 
@@ -82,6 +83,6 @@ def test_an_activity_of_a_later_version_is_shown_in_its_own_words() -> None:
 
 def test_a_run_that_recovers_says_so() -> None:
     recovering = ev.Recovering(
-        kind="out_of_memory", message="Out of memory.", step=1, batch_size=1, gradient_accumulation=2
+        kind=FailureKind.OUT_OF_MEMORY, message="Out of memory.", step=1, batch_size=1, gradient_accumulation=2
     )
     assert phase_text(state_after(STARTED, STEP, recovering)) == "Recovering"

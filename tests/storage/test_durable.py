@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.fingerprint import FileEntry, Fingerprint, Fingerprints
 from qlora_studio.storage.durable import (
     MANIFEST,
     MANIFEST_VERSION,
     DamagedManifest,
-    FileEntry,
     Manifest,
     NewerManifest,
     disagreements,
@@ -24,7 +24,6 @@ from qlora_studio.storage.durable import (
 )
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, CheckpointManifest, DamagedCheckpoint, verify
 from qlora_studio.storage.runs.export_folder import ExportManifest, damages, exports_of, read_export
-from qlora_studio.storage.runs.fingerprint import Fingerprint, Fingerprints
 
 _OLD = Path(__file__).parents[1] / "compatibility" / "v0_1"
 _OLD_FOLDERS = {

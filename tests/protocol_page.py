@@ -93,7 +93,11 @@ everyone else speak by two files in it. Sizes are bytes, durations seconds. A nu
 """
 _MANIFESTS = (
     "`manifest.json` lies in each checkpoint, in the final adapter and in each export. It is written last, so a folder "
-    "with a manifest is whole; `files` has the size and the sha256 of every file beside it, by relative path."
+    "with a manifest is whole; `files` has the size and the sha256 of every file beside it, by relative path.\n\n"
+    "`checksum` is the sha256 of everything else in it, as JSON in UTF-8 with sorted keys, no spaces and none but the "
+    "escapes that JSON asks for; that holds for every version. A manifest that it does not fit is damaged. One that it "
+    "fits and that has a later `version` is refused: its folder is not used, not set aside and not removed. Version 0 "
+    "had neither of the two fields."
 )
 
 
@@ -146,7 +150,8 @@ class _Models:
         if origin in (list, tuple):
             return f"list of {self._type(inner[0])}"
         if origin is dict:
-            return f"{self._type(inner[1])} by {'name' if inner[0] is str else self._type(inner[0])}"
+            key = self._type(inner[0])
+            return f"{self._type(inner[1])} by {'name' if key == 'text' else key}"
         self._named.setdefault(kind.__name__, kind)
         return f"[{kind.__name__}](#{kind.__name__.lower()})"
 

@@ -154,6 +154,7 @@ class _Run:
         from transformers import set_seed
         from transformers.utils.logging import disable_progress_bar
 
+        from qlora_studio.core.run.fingerprint import Fingerprints
         from qlora_studio.engine.model.adapted import attach_adapters, load_base
         from qlora_studio.engine.training.setup import build_trainer
 
@@ -168,7 +169,7 @@ class _Run:
             config=self.config,
             device=self.device,
             context=context,
-            checkpoint_facts={},
+            made_from=Fingerprints(),
         )
 
 

@@ -9,7 +9,8 @@ import torch
 
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.durable import write_manifest
-from qlora_studio.storage.runs import fingerprint
+from qlora_studio.storage.runs.checkpoint_folder import CheckpointManifest
+from qlora_studio.storage.runs.fingerprint import fingerprint_folder, write_base_fingerprint
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from tests.engine.families import make_adapter, make_base, make_tokenizer
 
@@ -42,7 +43,6 @@ def make_run(folder: Path, family: str = "llama", *, method: str = "nf4", **lora
     for name in ("chat_template.jinja", "generation_config.json"):
         if (base / name).is_file():
             shutil.copyfile(base / name, run.adapter_path / name)
-    found = fingerprint.fingerprint_folder(base)
-    (run.adapter_path / fingerprint.FILE_NAME).write_text(json.dumps(found))
-    write_manifest(run.adapter_path, {"step": 0})
+    write_base_fingerprint(run.adapter_path, fingerprint_folder(base))
+    write_manifest(run.adapter_path, CheckpointManifest(step=0))
     return run

@@ -80,7 +80,7 @@ class Run:
         def write(folder: Path) -> None:
             (folder / "value").write_text(self.value)
 
-        saved = self.checkpoints.save(self.step, write, {})
+        saved = self.checkpoints.save(self.step, write)
         self.context.emit(CheckpointSaved(step=self.step, name=saved.path.name, size_bytes=1, seconds=0))
         self.checkpoints.rotate(2)
 

@@ -7,10 +7,11 @@ None here, and a `Warned` says so.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
 from qlora_studio.core.errors import FailureKind
+from qlora_studio.core.run.fingerprint import Fingerprint
 from qlora_studio.core.run.message import Message, parse_line
 from qlora_studio.core.run.reports import AnyReported, ExportedFacts, Facts, NoFacts
 
@@ -237,19 +238,6 @@ class RateLowered(Message):
     type: Literal["rate_lowered"] = "rate_lowered"
     step: int
     scale: float
-
-
-class FileContent(BaseModel):
-    """What a file was: its bytes, and their sha256."""
-
-    size: int
-    sha256: str
-
-
-class Fingerprint(BaseModel):
-    """What a base or a dataset is, by content: files by name, or the hash of the rows that were made of them."""
-
-    files: dict[str, FileContent | str] = Field(default_factory=dict)
 
 
 class ChangeAccepted(Message):

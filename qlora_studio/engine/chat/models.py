@@ -93,8 +93,8 @@ def find_export(run: RunFolder, checkpoint: str, variant: str) -> Path:
     """Return the newest export of a run's checkpoint that answers as `merged` or `gguf`. Raises StudioError."""
     wanted = checkpoint_name(adapter_folder(run, checkpoint))
     for path, manifest in exports_of(run.exports_path):
-        kind = str(manifest.get("format", "")).partition(":")[0]
-        if kind in EXPORT_KINDS[variant] and str(manifest.get("checkpoint", "final")) == wanted:
+        kind = manifest.format.partition(":")[0]
+        if kind in EXPORT_KINDS[variant] and manifest.checkpoint == wanted:
             return path
     what = {"merged": "merged model", "gguf": "GGUF"}[variant]
     of = "final adapter" if wanted == "final" else f"checkpoint of step {wanted}"

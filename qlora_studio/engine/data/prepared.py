@@ -234,7 +234,7 @@ def key_of(
 
 
 def _files(reader: DatasetReader) -> list[list[Any]]:
-    return [[file.path.name, fingerprint_file(file.path)] for file in reader.files]
+    return [[file.path.name, fingerprint_file(file.path).model_dump()] for file in reader.files]
 
 
 def _tokenizer_text(tokenizer: Any) -> str:

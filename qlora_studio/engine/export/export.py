@@ -1,6 +1,5 @@
 """Export a run: its adapter merged, converted or alone, with everything that is needed to use it and to know it."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,10 +24,10 @@ from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.merge.writer import copy_sidecar_files, peak_rss, write_merged
 from qlora_studio.engine.model.adapter import adapter_folder, check_base, checkpoint_name
 from qlora_studio.engine.model.base import base_folder
-from qlora_studio.storage.durable import MANIFEST
-from qlora_studio.storage.runs import fingerprint
+from qlora_studio.storage.durable import StagedFolder
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
-from qlora_studio.storage.runs.export_folder import StagedExport, require_free_place, staged_export
+from qlora_studio.storage.runs.export_folder import ExportManifest, read_export, require_free_place, staged_export
+from qlora_studio.storage.runs.fingerprint import fingerprint_folder
 from qlora_studio.storage.runs.run_folder import RunFolder, folder_name
 
 _DTYPES = {"": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -126,20 +125,19 @@ def _export(source: ExportSource, shape: ExportFormat, place: Path, channel: Cha
         facts = _WRITERS[shape.kind](source, shape, staged, channel)
         channel.phase(Activity.EXPORTING)
         write_sidecar_files(source, shape, staged.path, place, facts)
-        staged.facts = {
-            "format": shape.text,
-            "base": public_name(source.config.model.source),
-            "base_weights": source.weights,
-            "checkpoint": source.checkpoint,
-            "run": source.run.path.resolve().name,
-            "base_fingerprint": fingerprint.fingerprint_folder(source.base),
+        staged.manifest = ExportManifest(
+            format=shape.text,
+            base=public_name(source.config.model.source),
+            base_weights=source.weights,
+            checkpoint=source.checkpoint,
+            run=source.run.path.resolve().name,
+            base_fingerprint=fingerprint_folder(source.base),
             **facts,
-        }
-    files = json.loads((place / MANIFEST).read_text("utf-8"))["files"]
+        )
     exported = Exported(
         format=shape.text,
         path=str(place),
-        size_bytes=sum(entry["size"] for entry in files.values()),
+        size_bytes=read_export(place).size_bytes,
         facts=ExportedFacts(
             **facts,
             seconds=time.monotonic() - began,
@@ -153,7 +151,7 @@ def _export(source: ExportSource, shape: ExportFormat, place: Path, channel: Cha
 
 
 def _write_safetensors(
-    source: ExportSource, shape: ExportFormat, staged: StagedExport, channel: Channel
+    source: ExportSource, shape: ExportFormat, staged: StagedFolder, channel: Channel
 ) -> dict[str, Any]:
     """Merge into 16 bit; a base stored in fp32 is rounded to bf16 once, unless fp32 is asked for."""
     channel.phase(Activity.MERGING)
@@ -165,7 +163,7 @@ def _write_safetensors(
     return {"tensors_merged": report.tensors_merged, "tensors": report.tensors}
 
 
-def _write_adapter(source: ExportSource, shape: ExportFormat, staged: StagedExport, channel: Channel) -> dict[str, Any]:
+def _write_adapter(source: ExportSource, shape: ExportFormat, staged: StagedFolder, channel: Channel) -> dict[str, Any]:
     """The adapter in PEFT's format, its base named as the user named it."""
     channel.phase(Activity.EXPORTING)
     copy_adapter(source.adapter, staged.path, public_name(source.config.model.source))
@@ -173,7 +171,7 @@ def _write_adapter(source: ExportSource, shape: ExportFormat, staged: StagedExpo
     return {"tensors_merged": 0}
 
 
-def _write_gguf(source: ExportSource, shape: ExportFormat, staged: StagedExport, channel: Channel) -> dict[str, Any]:
+def _write_gguf(source: ExportSource, shape: ExportFormat, staged: StagedFolder, channel: Channel) -> dict[str, Any]:
     from qlora_studio.engine.gguf.writer import write_gguf
 
     channel.phase(Activity.MERGING)
@@ -187,7 +185,7 @@ def _write_gguf(source: ExportSource, shape: ExportFormat, staged: StagedExport,
     )
 
 
-def _write_ollama(source: ExportSource, shape: ExportFormat, staged: StagedExport, channel: Channel) -> dict[str, Any]:
+def _write_ollama(source: ExportSource, shape: ExportFormat, staged: StagedFolder, channel: Channel) -> dict[str, Any]:
     from qlora_studio.engine.gguf.ollama import write_modelfile
 
     facts = _write_gguf(source, shape, staged, channel)
@@ -195,7 +193,7 @@ def _write_ollama(source: ExportSource, shape: ExportFormat, staged: StagedExpor
 
 
 def _write_gguf_adapter(
-    source: ExportSource, shape: ExportFormat, staged: StagedExport, channel: Channel
+    source: ExportSource, shape: ExportFormat, staged: StagedFolder, channel: Channel
 ) -> dict[str, Any]:
     from qlora_studio.engine.gguf.adapter import write_gguf_adapter
 
@@ -217,7 +215,7 @@ def _progress(channel: Channel, what: str) -> Callable[[int, int], None]:
     return tell
 
 
-_WRITERS: dict[str, Callable[[ExportSource, ExportFormat, StagedExport, Channel], dict[str, Any]]] = {
+_WRITERS: dict[str, Callable[[ExportSource, ExportFormat, StagedFolder, Channel], dict[str, Any]]] = {
     "safetensors": _write_safetensors,
     "adapter": _write_adapter,
     "gguf": _write_gguf,

@@ -14,7 +14,7 @@ from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export.sidecar import PROVENANCE, complete_generation_config, copy_adapter
 from qlora_studio.engine.merge.writer import merge_adapter
 from qlora_studio.engine.model.base import base_folder
-from qlora_studio.storage.runs import fingerprint
+from qlora_studio.storage.runs.fingerprint import fingerprint_folder
 
 
 def run(job: MergeJob, context: JobContext) -> Finished:
@@ -50,7 +50,7 @@ def _complete(folder: Path, *, base: Path, adapter: Path, name: str) -> None:
     """Keep the base's name and fingerprint, and the adapter, beside what they became."""
     complete_generation_config(folder)
     (folder / PROVENANCE / "adapter").mkdir(parents=True)
-    facts = {"source": name, "weights": "original", "fingerprint": fingerprint.fingerprint_folder(base)}
+    facts = {"source": name, "weights": "original", "fingerprint": fingerprint_folder(base).model_dump()}
     (folder / PROVENANCE / "base.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     copy_adapter(adapter, folder / PROVENANCE / "adapter", name)
 

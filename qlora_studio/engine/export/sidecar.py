@@ -9,10 +9,12 @@ from qlora_studio.core.export.formats import ExportFormat
 from qlora_studio.core.export.model_card import CardFacts, loss_picture, model_card, public_config, public_name
 from qlora_studio.core.export.serving import serving_commands
 from qlora_studio.core.run.run_config_text import to_toml
+from qlora_studio.engine.merge.adapter_delta import copy_adapter_config
 from qlora_studio.engine.model.environment import package_versions
-from qlora_studio.storage.models.folder import licence
-from qlora_studio.storage.runs import fingerprint
-from qlora_studio.storage.runs.export_folder import read_manifest
+from qlora_studio.storage.durable import read_manifest
+from qlora_studio.storage.models.folder import generation_config, licence
+from qlora_studio.storage.runs.checkpoint_folder import CheckpointManifest
+from qlora_studio.storage.runs.fingerprint import fingerprint_file, fingerprint_folder
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -35,12 +37,10 @@ def write_sidecar_files(
         "revision": source.config.model.revision,
         "weights": source.weights,
         "checkpoint": source.checkpoint,
-        "fingerprint": fingerprint.fingerprint_folder(source.base),
+        "fingerprint": fingerprint_folder(source.base).model_dump(),
     }
     (provenance / "base.json").write_text(json.dumps(base, indent=1), encoding="utf-8")
     if shape.kind != "adapter":
-        from qlora_studio.engine.export.sidecar import copy_adapter
-
         (provenance / "adapter").mkdir()
         copy_adapter(source.adapter, provenance / "adapter", str(base["source"]))
     _write_card(source, shape, folder, place, str(facts.get("file", "")))
@@ -49,15 +49,14 @@ def write_sidecar_files(
 def complete_generation_config(folder: Path) -> None:
     """Make sure that generation stops where the tokenizer says an answer ends; a missing stop token never ends."""
     tokens = _end_token_ids(folder)
-    path = folder / "generation_config.json"
-    config: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    config = generation_config(folder)
     known = config.get("eos_token_id")
     known = known if isinstance(known, list) else [] if known is None else [known]
     ids = [*known, *(token for token in tokens if token not in known)]
     if ids:
         config["eos_token_id"] = ids[0] if len(ids) == 1 else ids
     config.pop("_from_model_config", None)
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / "generation_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _end_token_ids(folder: Path) -> list[int]:
@@ -86,8 +85,11 @@ def _write_card(source: "ExportSource", shape: ExportFormat, folder: Path, place
 def _card_facts(source: "ExportSource", shape: ExportFormat, usage: tuple[tuple[str, str], ...]) -> CardFacts:
     state = source.run.state()
     before = state.first_evaluation
-    manifest = read_manifest(source.adapter) if source.checkpoint != "final" else {}
-    after = manifest.get("evaluation_loss", state.evaluation.loss if state.evaluation else None)
+    if source.checkpoint != "final":
+        manifest = read_manifest(source.adapter, CheckpointManifest)
+        steps, after = manifest.step, manifest.evaluation_loss
+    else:
+        steps, after = state.step, state.evaluation.loss if state.evaluation else None
     return CardFacts(
         title=source.config.name,
         licence=licence(source.base),
@@ -95,7 +97,7 @@ def _card_facts(source: "ExportSource", shape: ExportFormat, usage: tuple[tuple[
         evaluation_rows=state.dataset.evaluation_rows if state.dataset else 0,
         data_hash=_data_hash(source.config.data.path),
         sources=tuple(state.dataset.sources) if state.dataset else (),
-        steps=int(manifest.get("step", state.step)),
+        steps=steps,
         checkpoint=source.checkpoint,
         loss_before=before.loss if before else None,
         loss_after=after,
@@ -113,7 +115,7 @@ def versions() -> dict[str, str]:
 
 def _data_hash(path: str) -> str:
     data = Path(path).expanduser()
-    return str(fingerprint.fingerprint_file(data)["sha256"]) if path and data.is_file() else ""
+    return fingerprint_file(data).sha256 if path and data.is_file() else ""
 
 
 def _curve(run: RunFolder) -> str:
@@ -128,7 +130,5 @@ def _curve(run: RunFolder) -> str:
 
 def copy_adapter(adapter: Path, out: Path, base_name: str) -> None:
     """Copy an adapter's two files; the base's name replaces whatever path was kept there."""
-    config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
-    config["base_model_name_or_path"] = base_name
-    (out / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    copy_adapter_config(adapter, out, base_name)
     (out / "adapter_model.safetensors").write_bytes((adapter / "adapter_model.safetensors").read_bytes())

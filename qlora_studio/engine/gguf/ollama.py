@@ -1,6 +1,5 @@
 """An Ollama folder: the Modelfile beside a GGUF; and a trial in Ollama where it is there."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from typing import Any
 from qlora_studio import child_process
 from qlora_studio.core.export.serving import TemplateShape, TurnShape, modelfile
 from qlora_studio.engine.context import Reporter
+from qlora_studio.storage.models.folder import generation_config
 
 _MARK = "\u2042"  # an asterism: in no template
 _CONVERSATION = [
@@ -34,8 +34,7 @@ def write_modelfile(folder: Path, file: str, tokenizer_folder: Path, reporter: R
             "This chat template cannot be written as Ollama's. Ollama will use the one in the GGUF where it knows it; "
             "compare an answer with the Chat page.",
         )
-    path = tokenizer_folder / "generation_config.json"
-    generation = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    generation = generation_config(tokenizer_folder)
     text = modelfile(file, stops=stop_texts(tokenizer, shape), shape=shape, generation=generation)
     (folder / "Modelfile").write_text(text, encoding="utf-8")
     return {"template": shape is not None}

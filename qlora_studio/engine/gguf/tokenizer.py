@@ -9,6 +9,7 @@ from typing import Any
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.gguf.pre_tokenizers import pre_tokenizer_name
 from qlora_studio.engine.gguf.sentencepiece_scores import piece_scores
+from qlora_studio.storage.models.folder import generation_config
 
 
 class TokenType(IntEnum):
@@ -128,8 +129,7 @@ def _special_tokens(tokenizer: Any, folder: Path) -> dict[str, int]:
     names = {"bos": "bos_token_id", "eos": "eos_token_id", "unk": "unk_token_id", "pad": "pad_token_id"}
     found = {name: getattr(tokenizer, key) for name, key in names.items()}
     special = {name: int(token) for name, token in found.items() if token is not None}
-    path = folder / "generation_config.json"
-    ends = json.loads(path.read_text("utf-8")).get("eos_token_id") if path.is_file() else None
+    ends = generation_config(folder).get("eos_token_id")
     others = [token for token in (ends if isinstance(ends, list) else []) if token != special.get("eos")]
     return special | ({"eot": int(others[0])} if others else {})
 

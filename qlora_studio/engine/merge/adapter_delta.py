@@ -72,6 +72,7 @@ def load_adapter(folder: Path, *, is_transposed: bool = False) -> AdapterDelta:
     Raises StudioError for a kind of adapter that cannot be merged as weights.
     """
     config = read_adapter_config(folder)
+    _require_plain_update(config)
     delta = AdapterDelta(config)
     parts: dict[str, dict[str, AdapterTensor]] = {}
     for name, place in sorted(WeightsFolder(folder).places.items()):
@@ -92,15 +93,25 @@ def load_adapter(folder: Path, *, is_transposed: bool = False) -> AdapterDelta:
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """Return `adapter_config.json`. Raises StudioError where there is none, or one of another kind than LoRA."""
+    """Return `adapter_config.json`. Raises StudioError where there is none."""
     try:
-        config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        return dict(json.loads((folder / ADAPTER_CONFIG).read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise StudioError(
             f"{folder} is not an adapter: it has no readable {ADAPTER_CONFIG}.",
             kind=FailureKind.MODEL_NOT_FOUND,
             advice="Name the folder that holds adapter_config.json and adapter_model.safetensors.",
         ) from error
+
+
+def copy_adapter_config(source: Path, target: Path, base_name: str) -> None:
+    """Copy `adapter_config.json` from folder to folder; the base's name replaces whatever path was kept there."""
+    config = {**read_adapter_config(source), "base_model_name_or_path": base_name}
+    (target / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _require_plain_update(config: dict[str, Any]) -> None:
+    """Raise StudioError for an adapter of another kind than LoRA, or one that changes more than its base's weights."""
     if config.get("peft_type") != "LORA":
         raise refused(f"It is of the kind {config.get('peft_type')}; LoRA, rsLoRA and DoRA can be merged.")
     for key in _UNKNOWN_SETTINGS:
@@ -109,7 +120,6 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     how = config.get("init_lora_weights")
     if isinstance(how, str) and how.lower().startswith(_CHANGES_THE_BASE):
         raise refused(f"It was started with {how}, which changes the base too; convert it to plain LoRA first.")
-    return config
 
 
 def scaling(config: dict[str, Any], module: str, rank: int) -> float:

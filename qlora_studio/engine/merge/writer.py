@@ -22,8 +22,9 @@ from qlora_studio.core.export.disk_need import MARGIN
 from qlora_studio.engine.context import JobStopped
 from qlora_studio.engine.merge.safetensors_file import INDEX, SafetensorsFile, encode_header
 from qlora_studio.engine.merge.weights import BaseRounding, MergedTensor, MergedWeights
+from qlora_studio.storage.durable import StagedFolder
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
-from qlora_studio.storage.runs.export_folder import StagedExport, require_free_place, staged_export
+from qlora_studio.storage.runs.export_folder import ExportManifest, require_free_place, staged_export
 
 _COPY_BLOCK = 4 << 20  # bytes
 Progress = Callable[[int, int], None]
@@ -65,13 +66,13 @@ def merge_adapter(
         report = write_merged(weights, staged, progress=progress, cancelled=cancelled)
         copy_sidecar_files(staged.path, adapter, base)
         complete(staged.path)
-        staged.facts = {"format": "safetensors", "tensors_merged": report.tensors_merged}
+        staged.manifest = ExportManifest(format="safetensors", tensors_merged=report.tensors_merged)
     return report
 
 
 def write_merged(
     weights: MergedWeights,
-    staged: StagedExport,
+    staged: StagedFolder,
     *,
     progress: Progress = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,

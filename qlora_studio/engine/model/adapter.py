@@ -1,6 +1,5 @@
 """The final adapter of a run: its weights, its tokenizer, and what it belongs to; written whole, loaded checked."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,26 @@ from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import ChangeAccepted
+from qlora_studio.core.run.fingerprint import Fingerprint, differences
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.engine.context import Channel, Reporter
+from qlora_studio.engine.merge.adapter_delta import copy_adapter_config
 from qlora_studio.engine.model.adapted import load_base
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.device import Device
-from qlora_studio.storage.durable import sync_folder, write_manifest
-from qlora_studio.storage.runs import fingerprint
-from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, DamagedCheckpoint, verify
+from qlora_studio.storage.durable import staged_folder
+from qlora_studio.storage.runs.checkpoint_folder import (
+    CheckpointFolder,
+    CheckpointManifest,
+    DamagedCheckpoint,
+    verify,
+)
+from qlora_studio.storage.runs.fingerprint import (
+    fingerprint_folder,
+    read_base_fingerprint,
+    write_base_fingerprint,
+)
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 
@@ -26,26 +36,21 @@ def save_final_adapter(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     base: Path,
-    base_fingerprint: dict[str, Any],
+    base_fingerprint: Fingerprint,
     config: RunConfig,
     run: RunFolder,
 ) -> None:
     """Write `adapter/`: adapter in PEFT's format, tokenizer, the base's name and fingerprint, run config."""
-    final = run.adapter_path
-    staging = final.with_name(".adapter-staging")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    write_adapter(model, staging)
-    tokenizer.save_pretrained(str(staging))
-    if (base / "generation_config.json").is_file():
-        shutil.copyfile(base / "generation_config.json", staging / "generation_config.json")
-    _name_the_base(staging, config)
-    (staging / fingerprint.FILE_NAME).write_text(json.dumps(base_fingerprint, indent=1), encoding="utf-8")
-    (staging / "run.toml").write_text(to_toml(config), encoding="utf-8")
-    write_manifest(staging, {"step": 0})
-    shutil.rmtree(final, ignore_errors=True)
-    staging.rename(final)
-    sync_folder(final.parent)
+    with staged_folder(run.adapter_path, replace=True) as staged:
+        write_adapter(model, staged.path)
+        tokenizer.save_pretrained(str(staged.path))
+        if (base / "generation_config.json").is_file():
+            shutil.copyfile(base / "generation_config.json", staged.path / "generation_config.json")
+        # The base is named as the user did, never by a path inside a cache.
+        copy_adapter_config(staged.path, staged.path, config.model.source)
+        write_base_fingerprint(staged.path, base_fingerprint)
+        (staged.path / "run.toml").write_text(to_toml(config), encoding="utf-8")
+        staged.manifest = CheckpointManifest(step=0)
 
 
 def load_tuned(
@@ -105,8 +110,8 @@ def check_base(
     `anew` reads all of it. With `accepted_by`, the user wants to go on all the same: that is told there, and nothing is
     raised.
     """
-    found = fingerprint.fingerprint_folder(base, anew=anew)
-    changed = fingerprint.differences(_trained_on(run, adapter), found)
+    found = fingerprint_folder(base, anew=anew)
+    changed = differences(_trained_on(run, adapter), found)
     if changed and accepted_by is not None:
         accepted_by.emit(ChangeAccepted(what="base", step=0, changes=changed, fingerprint=found))
         accepted_by.warn("change_accepted", f"Going on with another base model, as you asked: {changed[0]}.")
@@ -130,22 +135,10 @@ def _best(run: RunFolder, checkpoints: CheckpointFolder) -> Path | None:
     return best.path if is_better else final
 
 
-def _trained_on(run: RunFolder, adapter: Path) -> dict[str, Any]:
+def _trained_on(run: RunFolder, adapter: Path) -> Fingerprint:
     """Return the fingerprint of the base: beside a final adapter, and in a checkpoint's manifest."""
-    for path in (adapter / fingerprint.FILE_NAME, run.adapter_path / fingerprint.FILE_NAME):
-        try:
-            return dict(json.loads(path.read_text("utf-8")))
-        except OSError:
-            continue
-    return dict(verify(adapter).facts.get("base", {}))
-
-
-def _name_the_base(folder: Path, config: RunConfig) -> None:
-    """Name the base as the user did, never by a path inside a cache."""
-    path = folder / "adapter_config.json"
-    settings = json.loads(path.read_text("utf-8"))
-    settings["base_model_name_or_path"] = config.model.source
-    path.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    beside = read_base_fingerprint(adapter) or read_base_fingerprint(run.adapter_path)
+    return beside or verify(adapter).manifest.base
 
 
 def write_adapter(model: Any, folder: Path) -> None:

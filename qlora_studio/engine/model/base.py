@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,29 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Activity
+from qlora_studio.core.run.fingerprint import Sha256
 from qlora_studio.engine.context import QUIET, Channel, Reporter
-from qlora_studio.storage.durable import sha256_of, sync_folder, write_manifest
+from qlora_studio.storage.durable import (
+    DamagedManifest,
+    Manifest,
+    disagreements,
+    read_manifest,
+    sha256_of,
+    staged_folder,
+)
+from qlora_studio.storage.models.folder import read_config
 from qlora_studio.storage.models.location import ModelLocation, locate_model
 from qlora_studio.storage.settings import cache_path
 
 # What a run may need of a hub repository: never pickled weights, never code.
 HUB_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "tokenizer*", "LICENSE*", "README.md"]
+
+
+class ConvertedManifest(Manifest):
+    """The facts of a GGUF file's conversion: the file's name and sha256."""
+
+    gguf: str
+    sha256: Sha256
 
 
 def base_folder(source: str, revision: str = "", channel: Channel = QUIET) -> Path:
@@ -116,21 +132,22 @@ def _converted_gguf(gguf: Path, reporter: Reporter) -> Path:
     stat = gguf.stat()
     key = hashlib.sha256(f"{gguf.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:16]
     folder = cache_path() / "models" / f"{gguf.stem}-{key}"
-    if (folder / "manifest.json").is_file():
-        return folder
+    if folder.exists():
+        if _is_whole(folder):
+            return folder
+        shutil.rmtree(folder)
     reporter.phase(Activity.CONVERTING_MODEL)
-    staging = folder.with_name(f".{folder.name}-{os.getpid()}")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
-        _convert(gguf, staging)
-        write_manifest(staging, {"gguf": gguf.name, "sha256": sha256_of(gguf)})
-        if not folder.exists():
-            staging.rename(folder)
-            sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with suppress(FileExistsError), staged_folder(folder) as staged:  # where another process was faster, its is taken
+        _convert(gguf, staged.path)
+        staged.manifest = ConvertedManifest(gguf=gguf.name, sha256=sha256_of(gguf))
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return not any(disagreements(folder, read_manifest(folder, ConvertedManifest), hashed=False))
+    except DamagedManifest:
+        return False
 
 
 def _convert(gguf: Path, out: Path) -> None:
@@ -151,6 +168,6 @@ def _convert(gguf: Path, out: Path) -> None:
     model.config.quantization_config = None
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    config = json.loads((out / "config.json").read_text("utf-8"))
+    config = read_config(out)
     config.pop("quantization_config", None)
     (out / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")

@@ -20,6 +20,7 @@ from qlora_studio.core.run.events import (
     SampleGenerated,
     TrainingStarted,
 )
+from qlora_studio.core.run.fingerprint import Fingerprint, Fingerprints
 from qlora_studio.core.run.job import TrainJob
 from qlora_studio.core.run.reports import TrainingFacts
 from qlora_studio.core.run.run_config import RunConfig
@@ -55,12 +56,13 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     _require_space(config, base, context.folder)
     resumes = bool(CheckpointFolder(context.folder.checkpoints_path).all())
     context.phase(Activity.CHECKING_BASE)
-    facts = {"base": fingerprint_folder(base, anew=resumes), "data": data.fingerprint}
-    checkpoint = newest_safe_checkpoint(context, facts, initial_commands)
+    data_fingerprint = Fingerprint.model_validate(data.fingerprint)
+    made_from = Fingerprints(base=fingerprint_folder(base, anew=resumes), data=data_fingerprint)
+    checkpoint = newest_safe_checkpoint(context, made_from, initial_commands)
     config = with_lowered_rate(config, checkpoint.step if checkpoint else 0, initial_commands, context)
-    trainer = _load(base, tokenizer, data, config, device, context, facts)
+    trainer = _load(base, tokenizer, data, config, device, context, made_from)
     _train(trainer, checkpoint, config, tokenizer, base, context)
-    return _end(trainer, base, tokenizer, facts, config, context)
+    return _end(trainer, base, tokenizer, made_from, config, context)
 
 
 def _prepare_data(config: RunConfig, tokenizer: PreTrainedTokenizerBase, context: JobContext) -> PreparedData:
@@ -87,7 +89,7 @@ def _load(
     config: RunConfig,
     device: Device,
     context: JobContext,
-    facts: dict[str, Any],
+    made_from: Fingerprints,
 ) -> StudioTrainer:
     context.phase(Activity.LOADING_MODEL)
     set_seed(config.training.seed)
@@ -102,7 +104,7 @@ def _load(
         config=config,
         device=device,
         context=context,
-        checkpoint_facts=facts,
+        made_from=made_from,
     )
     context.emit(adapted_model.facts_of(trainer.model, config, device))
     keep_reserve(context.folder.path)
@@ -145,7 +147,7 @@ def _end(
     trainer: StudioTrainer,
     base: Path,
     tokenizer: PreTrainedTokenizerBase,
-    facts: dict[str, Any],
+    made_from: Fingerprints,
     config: RunConfig,
     context: JobContext,
 ) -> Finished | Paused:
@@ -160,7 +162,7 @@ def _end(
         trainer.evaluate()
     context.phase(Activity.SAVING)
     retried_when_full(
-        lambda: save_final_adapter(trainer.model, tokenizer, base, facts["base"], config, context.folder),
+        lambda: save_final_adapter(trainer.model, tokenizer, base, made_from.base, config, context.folder),
         lambda: expected_checkpoint_bytes(trainer.model),
         context,
     )

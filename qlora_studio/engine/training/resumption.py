@@ -1,25 +1,26 @@
 """Where a run goes on from, and on which terms: its newest safe checkpoint, what changed, what the user allowed."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
-from qlora_studio.core.run.events import ChangeAccepted, Fingerprint, RateLowered
+from qlora_studio.core.run.events import ChangeAccepted, RateLowered
+from qlora_studio.core.run.fingerprint import Fingerprint, Fingerprints, differences
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext, Reporter
 from qlora_studio.storage.runs.checkpoint_folder import Checkpoint, CheckpointFolder
-from qlora_studio.storage.runs.fingerprint import differences
 
-_PARTS: dict[Literal["base", "data"], str] = {"base": "base model", "data": "dataset"}
+Part = Literal["base", "data"]
+_PARTS: dict[Part, str] = {"base": "base model", "data": "dataset"}
 
 
 def newest_safe_checkpoint(
-    context: JobContext, facts: dict[str, Any], initial_commands: Sequence[Command]
+    context: JobContext, made_from: Fingerprints, initial_commands: Sequence[Command]
 ) -> Checkpoint | None:
     """Return where to go on from; a damaged checkpoint on the way is set aside and told.
 
-    `facts` are the fingerprints of base and data as they are now. Raises StudioError where they are no longer what the
+    `made_from` is of base and data as they are now. Raises StudioError where they are no longer what the
     run began with, unless the user ordered to go on all the same, which is told too.
     """
     folder = CheckpointFolder(context.folder.checkpoints_path)
@@ -28,10 +29,15 @@ def newest_safe_checkpoint(
     )
     if checkpoint is not None:
         accepted = [(event.what, event.fingerprint) for event in context.folder.state().accepted]
-        for what in _PARTS:
-            changes = differences(checkpoint.facts.get(what, {}), facts[what])
-            if changes and (what, Fingerprint.model_validate(facts[what])) not in accepted:
-                _accept_or_refuse(what, changes, checkpoint.step, facts[what], initial_commands, context)
+        began_with = checkpoint.manifest
+        compared: tuple[tuple[Part, Fingerprint, Fingerprint], ...] = (
+            ("base", began_with.base, made_from.base),
+            ("data", began_with.data, made_from.data),
+        )
+        for what, before, now in compared:
+            changes = differences(before, now)
+            if changes and (what, now) not in accepted:
+                _accept_or_refuse(what, changes, checkpoint.step, now, initial_commands, context)
     return checkpoint
 
 
@@ -51,10 +57,10 @@ def with_lowered_rate(
 
 
 def _accept_or_refuse(
-    what: Literal["base", "data"],
+    what: Part,
     changes: list[str],
     step: int,
-    found: dict[str, Any],
+    found: Fingerprint,
     initial_commands: Sequence[Command],
     reporter: Reporter,
 ) -> None:
@@ -66,5 +72,5 @@ def _accept_or_refuse(
             advice="Put the original back, or start a new run. To go on all the same is possible, and is recorded.",
             detail="\n".join(changes),
         )
-    reporter.emit(ChangeAccepted(what=what, step=step, changes=changes, fingerprint=Fingerprint.model_validate(found)))
+    reporter.emit(ChangeAccepted(what=what, step=step, changes=changes, fingerprint=found))
     reporter.warn("change_accepted", f"Going on with another {name} than before, as you asked: {changes[0]}.")

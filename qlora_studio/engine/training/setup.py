@@ -11,6 +11,7 @@ from trl import SFTConfig
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
 from qlora_studio.core.run.events import CheckpointSaved, Evaluated, StoppedEarly
+from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.collator import collator
@@ -30,14 +31,14 @@ def build_trainer(
     config: RunConfig,
     device: Device,
     context: JobContext,
-    checkpoint_facts: dict[str, Any],
+    made_from: Fingerprints,
 ) -> StudioTrainer:
     """Return a trainer over prepared rows or packs (`input_ids`, `labels`, `row`, and `seq_lengths` of packs)."""
     training_control = TrainingControl(config, context)
     trainer = StudioTrainer(
         reporter=context,
         device=device,
-        save_checkpoint=lambda trainer: _save(trainer, config, context, checkpoint_facts),
+        save_checkpoint=lambda trainer: _save(trainer, config, context, made_from),
         model=model,
         args=arguments(config, device, str(context.folder.checkpoints_path)),
         train_dataset=training,
@@ -173,7 +174,7 @@ def _is_due(every: int, step: int) -> bool:
     return bool(every) and step % every == 0
 
 
-def _save(trainer: StudioTrainer, config: RunConfig, context: JobContext, facts: dict[str, Any]) -> None:
+def _save(trainer: StudioTrainer, config: RunConfig, context: JobContext, made_from: Fingerprints) -> None:
     """Save, verify, tell, then let go of the oldest."""
     context.phase(Activity.SAVING)
     started = time.monotonic()
@@ -182,7 +183,7 @@ def _save(trainer: StudioTrainer, config: RunConfig, context: JobContext, facts:
     loss = last.loss if last is not None and last.step == step else None
     folder = CheckpointFolder(context.folder.checkpoints_path)
     saved = retried_when_full(
-        lambda: folder.save(step, trainer.write_state, {**facts, "evaluation_loss": loss}),
+        lambda: folder.save(step, trainer.write_state, made_from, loss),
         lambda: expected_checkpoint_bytes(trainer.model),
         context,
     )

@@ -19,7 +19,7 @@ from qlora_studio.engine.verification.report import Verification
 from qlora_studio.engine.verification.subject import foreign_subject, subject_of
 from qlora_studio.engine.verification.verifier import Verifier, check_files
 from qlora_studio.storage.durable import write_atomically
-from qlora_studio.storage.runs.export_folder import VERIFICATION_FILES, read_manifest
+from qlora_studio.storage.runs.export_folder import VERIFICATION_FILES, read_export
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import load_settings
 
@@ -56,7 +56,7 @@ def _verify(
         return verifier.verify(foreign_subject(folder, *foreign))
     source = _run_of(folder, run_dir)
     if source is None:
-        found = Verification(str(read_manifest(folder).get("format", "")))
+        found = Verification(read_export(folder).format)
         check_files(folder, found)
         found.add("comparison", False, "The run that this came from is not on this computer: nothing to compare with.")
         return found
@@ -83,7 +83,7 @@ def write_proof(folder: Path, report: VerificationReport) -> None:
 
 def _run_of(folder: Path, named: str) -> RunFolder | None:
     """Return the run that an export came from: named, around it, or among the user's runs by its name."""
-    name = str(read_manifest(folder).get("run", ""))
+    name = read_export(folder).run
     places = [Path(named)] if named else [*folder.resolve().parents[:3]]
     if name and name == Path(name).name:
         places.append(load_settings().runs_path / name)

@@ -4,7 +4,6 @@
 known.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from qlora_studio.engine.context import Channel
 from qlora_studio.engine.gguf.reading import load_gguf_tokenizer
 from qlora_studio.engine.model.adapter import adapter_folder
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
-from qlora_studio.storage.runs.export_folder import read_manifest
+from qlora_studio.storage.models.folder import generation_config
+from qlora_studio.storage.runs.export_folder import read_export
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 
@@ -46,22 +46,22 @@ class Subject:
 
 def subject_of(folder: Path, run: RunFolder, channel: Channel) -> Subject:
     """Return an export with what it was made from. Raises StudioError where something of it is gone."""
-    manifest = read_manifest(folder)
+    manifest = read_export(folder)
     config = run.config()
     base = base_folder(config.model.source, config.model.revision, channel)
-    checkpoint = str(manifest.get("checkpoint", "final"))
+    checkpoint = manifest.checkpoint
     adapter = adapter_folder(run, checkpoint)
     places = (adapter, run.adapter_path, base)
     tokenizer = tokenizer_of(next(place for place in places if (place / "tokenizer_config.json").is_file()))
     return Subject(
         folder=folder,
-        shape=parse_format(str(manifest["format"])),
+        shape=parse_format(manifest.format),
         run=run,
         config=config,
         base=base,
         adapter=adapter,
         checkpoint=checkpoint,
-        weights=str(manifest.get("base_weights", "original")),
+        weights=manifest.base_weights,
         tokenizer=tokenizer,
     )
 
@@ -93,10 +93,9 @@ def exported_tokenizer(subject: Subject) -> Any:
 
 def stop_ids(subject: Subject, exported: Any) -> list[int]:
     """Return the ids that end an answer, by the export's own files."""
-    path = subject.folder / "generation_config.json"
     ids: list[int] = []
-    if path.is_file():
-        configured = json.loads(path.read_text("utf-8")).get("eos_token_id")
+    if (subject.folder / "generation_config.json").is_file():
+        configured = generation_config(subject.folder).get("eos_token_id")
         ids += configured if isinstance(configured, list) else [] if configured is None else [configured]
     elif exported is not None and exported.eos_token_id is not None:
         ids.append(int(exported.eos_token_id))

@@ -14,7 +14,7 @@ from qlora_studio.engine.verification.measurement import Rows
 from qlora_studio.engine.verification.models import References, compare_models, measure_references
 from qlora_studio.engine.verification.report import Verification
 from qlora_studio.engine.verification.subject import Subject, exported_tokenizer, rendered_ids, stop_ids
-from qlora_studio.storage.runs.export_folder import damages, read_manifest
+from qlora_studio.storage.runs.export_folder import damages, read_export
 
 _TRICKY = [
     {"role": "user", "content": "  2 spaces, a tab\t, 12345.67 % and\n\nümlauts, 你好, 🙂 <b>&amp;</b>"},
@@ -66,10 +66,10 @@ class Verifier:
 def check_files(folder: Path, found: Verification) -> None:
     """Every file is there, as long as it should be, with the hash it was written with."""
     broken = damages(folder)
-    manifest = read_manifest(folder)
-    count = len(manifest["files"])
+    manifest = read_export(folder)
+    count = len(manifest.files)
     found.add("files", not broken, "; ".join(broken[:3]) or f"All {count} files are as they were written.")
-    what = ("Run config", "run.toml") if manifest.get("run") else ("Adapter", "adapter/adapter_config.json")
+    what = ("Run config", "run.toml") if manifest.run else ("Adapter", "adapter/adapter_config.json")
     kept = (folder / PROVENANCE / what[1]).is_file() and (folder / PROVENANCE / "base.json").is_file()
     found.add(
         "provenance", kept, f"{what[0]} and base are kept beside it." if kept else f"{what[0]} or base is missing."

@@ -80,6 +80,11 @@ def chat_template(folder: Path) -> str | None:
     return None
 
 
+def generation_config(folder: Path) -> dict[str, Any]:
+    """Return the `generation_config.json` of a model folder, or nothing where it has none that can be read."""
+    return _json(folder / "generation_config.json")
+
+
 def licence(folder: Path) -> str:
     """Return the licence that the model card names, or an empty text."""
     card = folder / "README.md"

@@ -1,62 +1,65 @@
 """Exports on disk: a folder is there whole, with every byte synced and hashed, or it is not there.
 
-Everything is written into a hidden staging folder beside the final place, on the same filesystem; then permissions are
-set, files synced, the manifest with sizes and sha256 written last, the folder renamed and its parent synced. Nothing
-that exists is replaced, and no link followed. What a killed export left behind is removed by the next one.
+Each is a staged folder (see `storage.durable`) whose files other users may read. Nothing that exists is replaced, and
+no link followed. What a killed export left behind is removed by the next one.
 """
 
 import errno
-import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import psutil
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.storage.durable import MANIFEST, sha256_of, sync_file, sync_folder, umask
+from qlora_studio.core.run.fingerprint import Fingerprint
+from qlora_studio.core.run.reports import VerificationReport
+from qlora_studio.storage.durable import (
+    DamagedManifest,
+    Manifest,
+    StagedFolder,
+    disagreements,
+    read_manifest,
+    staged_folder,
+    umask,
+)
 
 # Written beside a finished export later, by the verification; the manifest knows nothing of them.
 VERIFICATION_FILES = ("verification.json", "verification.md")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_STAGING = re.compile(r"\.staging-(\d+)-.*")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-@dataclass
-class StagedExport:
-    """An export that is being written into `path`. `hashes` holds the sha256 that a writer computed on its way."""
+class ExportManifest(Manifest):
+    """The facts of an export. A merge without a run has a format and how many tensors were merged.
 
-    path: Path
-    facts: dict[str, Any] = field(default_factory=dict)
-    hashes: dict[str, str] = field(default_factory=dict)
+    `base` and `run` are names, `file` is that of a GGUF, `template` whether Ollama will write conversations as trained.
+    """
+
+    format: str = ""
+    base: str = ""
+    base_weights: str = "original"
+    checkpoint: str = "final"
+    run: str = ""
+    base_fingerprint: Fingerprint = Fingerprint()
+    tensors_merged: int = 0
+    tensors: int = 0
+    file: str = ""
+    template: bool = False
 
 
 @contextmanager
-def staged_export(final: Path) -> Iterator[StagedExport]:
+def staged_export(final: Path) -> Iterator[StagedFolder]:
     """Yield a staging folder that becomes `final` when the block ends well, and vanishes else. Raises StudioError."""
     require_free_place(final)
-    staging = final.parent / f".staging-{os.getpid()}-{final.name}"
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(final.parent)
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir()
-        staged = StagedExport(staging)
-        yield staged
-        _seal(staged)
-        require_free_place(final)
-        staging.rename(final)
-        sync_folder(final.parent)
+        with staged_folder(final) as staged:
+            yield staged
+            _let_others_read(staged.path)
+    except FileExistsError as error:
+        raise _taken(final) from error
     except OSError as error:
         raise _in_words(final, error) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def safe_name(name: str) -> str:
@@ -74,74 +77,56 @@ def require_free_place(final: Path) -> None:
     """Raise StudioError where `final` has a name that is refused, or anything, even a dangling link, stands there."""
     safe_name(final.name)
     if os.path.lexists(final):
-        raise StudioError(
-            f"{final} exists already.",
-            kind=FailureKind.NOT_WRITABLE,
-            advice="Choose another name, or remove the old one first.",
-        )
+        raise _taken(final)
 
 
-def remove_abandoned(parent: Path) -> list[Path]:
-    """Remove the staging folders of processes that are gone; return them."""
-    found = [(path, match) for path in parent.glob(".staging-*") if (match := _STAGING.fullmatch(path.name))]
-    gone = [path for path, match in found if not path.is_symlink() and not psutil.pid_exists(int(match[1]))]
-    for path in gone:
-        shutil.rmtree(path, ignore_errors=True)
-    return gone
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_export(folder: Path) -> ExportManifest:
     """Return the manifest of an export. Raises StudioError where there is none that can be read."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        manifest["files"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return read_manifest(folder, ExportManifest)
+    except DamagedManifest as error:
         raise StudioError(
             f"{folder} is not a finished export: it has no readable manifest.json.",
             kind=FailureKind.DAMAGED,
             advice="Export again.",
         ) from error
-    return dict(manifest)
 
 
-def exports_of(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+def exports_of(folder: Path) -> list[tuple[Path, ExportManifest]]:
     """Return the finished exports in a folder with their manifests, newest first."""
     found = []
     for path in folder.glob("[!.]*") if folder.is_dir() else ():
         with suppress(StudioError):
-            found.append((path, read_manifest(path)))
+            found.append((path, read_export(path)))
     return sorted(found, key=lambda item: -item[0].stat().st_mtime)
 
 
 def damages(folder: Path) -> list[str]:
     """Return what disagrees with the manifest, in words; empty where every byte is as it was written."""
-    found = []
-    for name, entry in read_manifest(folder)["files"].items():
-        path = folder / name
-        if not path.is_file() or path.is_symlink():
-            found.append(f"{name} is missing")
-        elif path.stat().st_size != entry["size"]:
-            found.append(f"{name} is {path.stat().st_size} bytes, not {entry['size']}")
-        elif sha256_of(path) != entry["sha256"]:
-            found.append(f"{name} has changed")
-    return found
+    return list(disagreements(folder, read_export(folder)))
 
 
-def _seal(staged: StagedExport) -> None:
-    """Set permissions (safetensors makes files that no other user can read), sync, and write the manifest last."""
-    mode = 0o666 & ~umask()
-    files = {}
-    for path in sorted(item for item in staged.path.rglob("*") if item.is_file()):
-        path.chmod(mode)
-        sync_file(path)
-        name = path.relative_to(staged.path).as_posix()
-        files[name] = {"size": path.stat().st_size, "sha256": staged.hashes.get(name) or sha256_of(path)}
-    manifest = staged.path / MANIFEST
-    manifest.write_text(json.dumps({**staged.facts, "files": files}, indent=1), encoding="utf-8")
-    manifest.chmod(mode)
-    sync_file(manifest)
-    for path in [staged.path, *(item for item in staged.path.rglob("*") if item.is_dir())]:
-        sync_folder(path)
+def verification_of(folder: Path) -> VerificationReport:
+    """Return the report of an export's verification; one without checks where there is none that can be read."""
+    try:
+        return VerificationReport.model_validate_json((folder / VERIFICATION_FILES[0]).read_bytes())
+    except (OSError, ValueError):
+        return VerificationReport()
+
+
+def _let_others_read(folder: Path) -> None:
+    """Give files the permissions that any new file has: safetensors makes some that no other user can read."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~umask())
+
+
+def _taken(final: Path) -> StudioError:
+    return StudioError(
+        f"{final} exists already.",
+        kind=FailureKind.NOT_WRITABLE,
+        advice="Choose another name, or remove the old one first.",
+    )
 
 
 def _in_words(final: Path, error: OSError) -> StudioError:

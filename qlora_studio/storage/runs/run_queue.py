@@ -1,6 +1,5 @@
 """The queue: runs that wait for their turn, in order, in one small file that survives everything."""
 
-import json
 from pathlib import Path
 
 from filelock import FileLock
@@ -60,5 +59,4 @@ class RunQueue:
         return any(run.path == path for run in waiting)
 
     def _write(self, runs: list[QueuedRun]) -> None:
-        text = json.dumps([run.model_dump() for run in runs], indent=1)
-        write_atomically(self._path, text.encode())
+        write_atomically(self._path, _RUNS.dump_json(runs, indent=1))

@@ -1,7 +1,6 @@
 """What of an export would be uploaded, and whether it may be: verified, whole, and silent about this computer."""
 
 import getpass
-import json
 import platform
 import re
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.disclosure import disclosures
 from qlora_studio.storage.durable import MANIFEST
-from qlora_studio.storage.runs.export_folder import VERIFICATION_FILES, damages, read_manifest
+from qlora_studio.storage.runs.export_folder import VERIFICATION_FILES, damages, read_export, verification_of
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _TEXTS = (".md", ".json", ".toml", ".svg")
@@ -30,17 +29,15 @@ class UploadFile:
 
 def upload_files(folder: Path) -> tuple[UploadFile, ...]:
     """Return what an upload sends: what the manifest lists, the manifest, and the verification. Raises StudioError."""
-    names = [*sorted(read_manifest(folder)["files"]), MANIFEST, *VERIFICATION_FILES]
-    paths = [(name, folder / name) for name in names if (folder / name).is_file()]
+    names = [*sorted(read_export(folder).files), MANIFEST, *VERIFICATION_FILES]
+    paths = [(name, folder / name) for name in names]
+    paths = [(name, path) for name, path in paths if path.is_file() and not path.is_symlink()]
     return tuple(UploadFile(name, path, path.stat().st_size) for name, path in paths)
 
 
 def is_verified(folder: Path) -> bool:
     """Whether the report beside an export says that every check passed."""
-    try:
-        return json.loads((folder / VERIFICATION_FILES[0]).read_text("utf-8")).get("verified") is True
-    except (OSError, ValueError, AttributeError):
-        return False
+    return verification_of(folder).verified
 
 
 def check_repository(name: str) -> str:

@@ -3,7 +3,6 @@
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
@@ -12,7 +11,7 @@ from qlora_studio.core.run.reports import ExportedFacts, VerificationReport
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.core.run.titles import model_title
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
-from qlora_studio.storage.runs.export_folder import VERIFICATION_FILES, exports_of
+from qlora_studio.storage.runs.export_folder import ExportManifest, exports_of, verification_of
 from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
 
@@ -165,22 +164,10 @@ def _has_adapter(folder: RunFolder, state: RunState) -> bool:
 
 def past_exports(folder: Path) -> tuple[PastExport, ...]:
     """Return the finished exports in a folder, newest first."""
-    exports = [_past_export(path, manifest) for path, manifest in exports_of(folder)]
-    return tuple(export for export in exports if export is not None)
+    return tuple(_past_export(path, manifest) for path, manifest in exports_of(folder))
 
 
-def _past_export(path: Path, manifest: dict[str, Any]) -> PastExport | None:
-    try:
-        size = sum(int(entry["size"]) for entry in manifest["files"].values())
-    except (KeyError, TypeError, ValueError):
-        return None
-    facts = ExportedFacts(file=str(manifest.get("file", "")), checkpoint=str(manifest.get("checkpoint", "")))
-    exported = Exported(format=str(manifest.get("format", "")), path=str(path), size_bytes=size, facts=facts)
-    return PastExport(exported, _report(path / VERIFICATION_FILES[0]))
-
-
-def _report(path: Path) -> VerificationReport:
-    try:
-        return VerificationReport.model_validate_json(path.read_bytes())
-    except (OSError, ValueError):
-        return VerificationReport()
+def _past_export(path: Path, manifest: ExportManifest) -> PastExport:
+    facts = ExportedFacts(file=manifest.file, checkpoint=manifest.checkpoint)
+    exported = Exported(format=manifest.format, path=str(path), size_bytes=manifest.size_bytes, facts=facts)
+    return PastExport(exported, verification_of(path))

@@ -105,6 +105,6 @@ def test_an_export_of_an_earlier_version_is_read() -> None:
 
 
 def test_an_accepted_change_of_an_earlier_version_is_read() -> None:
-    files = {"config.json": {"size": 2, "sha256": "ab"}, "the training rows": "cd"}
+    files = {"config.json": {"size": 2, "sha256": "ab" * 32}, "the training rows": "cd"}
     event = parsed(type="change_accepted", what="data", step=4, changes=["x"], fingerprint={"files": files})
     assert isinstance(event, ChangeAccepted) and event.fingerprint.model_dump() == {"files": files}

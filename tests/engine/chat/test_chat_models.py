@@ -17,6 +17,7 @@ from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.model.adapter import adapter_folder, checkpoint_name
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.durable import write_manifest
+from qlora_studio.storage.runs.checkpoint_folder import CheckpointManifest
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
 from tests.engine.finished_run import make_run
@@ -60,8 +61,7 @@ def test_the_best_checkpoint_is_exported_unless_told_otherwise_and_named(
 ) -> None:
     checkpoint = run.checkpoints_path / "checkpoint-4"
     shutil.copytree(run.adapter_path, checkpoint)
-    (checkpoint / "manifest.json").unlink()
-    write_manifest(checkpoint, {"step": 4, "evaluation_loss": loss})
+    write_manifest(checkpoint, CheckpointManifest(step=4, evaluation_loss=loss))
     with MessageLogWriter(run.events_path) as log:
         log.append(CheckpointSaved(step=4, name="checkpoint-4", size_bytes=1, seconds=0.1, evaluation_loss=loss))
         log.append(Evaluated(step=0, loss=2.0, perplexity=7.4))

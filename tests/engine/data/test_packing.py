@@ -15,6 +15,7 @@ from qlora_studio.core.data.report import RowPreview
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.commands import ShowRows
 from qlora_studio.core.run.events import DatasetPrepared
+from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.reports import RowsReported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_mapping
@@ -116,7 +117,7 @@ def trainer_for(
         config=config,
         device=device,
         context=context,
-        checkpoint_facts={},
+        made_from=Fingerprints(),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoTokenizer
 
 from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
@@ -78,7 +79,7 @@ def test_the_trainer_feeds_id_for_id_what_the_preview_showed(
         config=config,
         device=device,
         context=context,
-        checkpoint_facts={},
+        made_from=Fingerprints(),
     )
     rows = {row.number: row for row in open_dataset(config.data).rows()}
     seen: set[int] = set()

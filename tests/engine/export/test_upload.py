@@ -20,6 +20,7 @@ from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
 from tests.engine.export.loopback_hub import Hub, loopback_hub
 from tests.engine.finished_run import make_run
 from tests.engine.training_run import follow
+from tests.manifests import relist
 
 TOKEN = "hf_thisIsNoRealToken0123456789"
 REPOSITORY = "captain/log-bot"
@@ -113,14 +114,12 @@ def test_what_is_not_verified_is_not_uploaded_unless_forced(export: Path, hub: H
 def test_an_export_that_tells_of_this_computer_is_not_uploaded(export: Path, hub: Hub, upload: Upload) -> None:
     card = export / "README.md"
     card.write_text(card.read_text() + "\nMade in /home/alice/models.\n")
-    manifest = json.loads((export / "manifest.json").read_text())
-    del manifest["files"]["README.md"]
-    (export / "manifest.json").write_text(json.dumps(manifest))
+    relist(export, without="README.md")
     assert upload(export).phase is Phase.FINISHED  # a file that is not of the export is not sent
     assert "README.md" not in hub.files[REPOSITORY]
     config = export / "training" / "run.toml"
-    manifest["files"]["training/run.toml"] = _entry(config, config.read_text() + "# D:\\alice\\rows\n")
-    (export / "manifest.json").write_text(json.dumps(manifest))
+    config.write_text(config.read_text() + "# D:\\alice\\rows\n")
+    relist(export)
     state = upload(export)
     assert state.failure is not None
     assert "training/run.toml, line" in state.failure.message
@@ -176,10 +175,3 @@ def test_a_stopped_upload_leaves_the_repository_as_it_was(export: Path, hub: Hub
     follow(process)
     assert folder.state().phase is Phase.STOPPED
     assert hub.files == {}
-
-
-def _entry(path: Path, text: str) -> dict[str, object]:
-    from qlora_studio.storage.durable import sha256_of
-
-    path.write_text(text)
-    return {"size": path.stat().st_size, "sha256": sha256_of(path)}

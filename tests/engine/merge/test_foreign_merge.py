@@ -13,6 +13,7 @@ from qlora_studio.engine.export import merge_job
 from qlora_studio.engine.verification import job as verify_job
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.families import make_adapter, make_base, make_tokenizer
+from tests.manifests import relist
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -48,9 +49,7 @@ def test_a_merge_without_what_was_learned_is_not_called_right(tmp_path: Path, co
     adapter, out = make_adapter(tmp_path / "adapter", base), tmp_path / "out"
     merge_job.run(MergeJob(base_model=str(base), adapter=str(adapter), out_dir=str(out)), context)
     shutil.copyfile(base / "model.safetensors", out / "model.safetensors")
-    manifest = json.loads((out / "manifest.json").read_text())
-    del manifest["files"]["model.safetensors"]
-    (out / "manifest.json").write_text(json.dumps(manifest))
+    relist(out)
     job = VerifyJob(path=str(out), base_model=str(base), adapter=str(adapter))
     facts = verify_job.run(job, context).facts
     assert isinstance(facts, ExportFacts) and not facts.verified

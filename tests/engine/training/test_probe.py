@@ -8,6 +8,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import set_seed
 
+from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.prepared import prepare_datasets
 from qlora_studio.engine.model.adapted import attach_adapters, load_base
@@ -39,7 +40,7 @@ def trainer(tiny_llama: Path, tmp_path: Path) -> Any:
         config=config,
         device=device,
         context=context,
-        checkpoint_facts={},
+        made_from=Fingerprints(),
     )
     context.close()
 

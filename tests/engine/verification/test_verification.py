@@ -16,9 +16,9 @@ from qlora_studio.core.run.reports import BasesReported, VerificationReported
 from qlora_studio.engine.context import QUIET, JobContext, JobStopped, QuietReporter
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.verification import job as verify_job
-from qlora_studio.storage.durable import MANIFEST, sha256_of
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.finished_run import make_run
+from tests.manifests import relist
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -93,11 +93,7 @@ def spoiled(source: Path, target: Path, spoil: Callable[[Path, Path], None], bas
     """A copy of an export with something wrong in it, and a manifest that says all is well."""
     shutil.copytree(source, target)
     spoil(target, base)
-    manifest = json.loads((target / MANIFEST).read_text())
-    for name in manifest["files"]:
-        path = target / name
-        manifest["files"][name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
-    (target / MANIFEST).write_text(json.dumps(manifest))
+    relist(target)
     return target
 
 

@@ -60,7 +60,7 @@ if __name__ == "__main__":
     checkpoints, at, log, step = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     killer = Killer(at, os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
     sys.setprofile(killer)
-    CheckpointFolder(checkpoints).save(step, write_files, {"evaluation_loss": 0.5})
+    CheckpointFolder(checkpoints).save(step, write_files, evaluation_loss=0.5)
     CheckpointFolder(checkpoints).rotate(2)
     sys.setprofile(None)
     print(killer.count)

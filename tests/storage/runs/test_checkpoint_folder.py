@@ -21,7 +21,7 @@ def _write_old(folder: Path) -> None:
 
 def _old_checkpoint(path: Path) -> CheckpointFolder:
     folder = CheckpointFolder(path)
-    folder.save(1, _write_old, {})
+    folder.save(1, _write_old)
     return folder
 
 
@@ -103,7 +103,7 @@ def test_a_kill_at_any_call_while_a_checkpoint_is_replaced_leaves_the_old_one_or
 
 def test_a_save_that_was_not_disturbed_verifies_and_knows_its_loss(tmp_path: Path) -> None:
     folder = _old_checkpoint(tmp_path)
-    saved = folder.save(2, _write_old, {"evaluation_loss": 0.25})
+    saved = folder.save(2, _write_old, evaluation_loss=0.25)
     assert saved.step == 2
     assert saved.evaluation_loss == 0.25
     assert saved.size_bytes == len(b"old weights" * 9000)
@@ -118,7 +118,7 @@ def test_a_save_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        folder.save(2, write, {})
+        folder.save(2, write)
     assert sorted(item.name for item in folder.path.iterdir()) == ["checkpoint-1"]
 
 
@@ -126,7 +126,7 @@ def test_a_save_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 @given(data=st.data())
 def test_any_changed_byte_or_length_is_noticed(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("flip")
-    saved = CheckpointFolder(path).save(1, _write_old, {})
+    saved = CheckpointFolder(path).save(1, _write_old)
     files = sorted(item for item in saved.path.rglob("*") if item.is_file())
     file = data.draw(st.sampled_from(files))
     content = bytearray(file.read_bytes())
@@ -136,18 +136,13 @@ def test_any_changed_byte_or_length_is_noticed(data: st.DataObject, tmp_path_fac
     else:
         del content[position:]
     file.write_bytes(content)
-    try:
-        found = verify(saved.path)
-    except DamagedCheckpoint:
-        return
-    # A flip inside the manifest's own white space or facts is no damage to the files it vouches for.
-    assert file.name == "manifest.json"
-    assert (found.path / "adapter.safetensors").read_bytes() == b"old weights" * 9000
+    with pytest.raises(DamagedCheckpoint):
+        verify(saved.path)
 
 
 def test_a_damaged_checkpoint_is_set_aside_by_name_and_the_one_before_is_offered(tmp_path: Path) -> None:
     folder = _old_checkpoint(tmp_path)
-    newer = folder.save(2, _write_old, {})
+    newer = folder.save(2, _write_old)
     with (newer.path / "adapter.safetensors").open("rb+") as file:
         file.write(b"X")
     told: list[tuple[str, str]] = []
@@ -161,7 +156,7 @@ def test_a_damaged_checkpoint_is_set_aside_by_name_and_the_one_before_is_offered
 def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, None), (5, 4.0)):
-        folder.save(step, _write_old, {"evaluation_loss": loss})
+        folder.save(step, _write_old, evaluation_loss=loss)
         folder.rotate(2)
     assert [item.step for item in folder.safe()] == [5, 4, 2]
     best = folder.best()
@@ -172,8 +167,8 @@ def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
 def test_one_that_is_not_whole_does_not_count_among_those_that_rotation_keeps(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     for step in (1, 2, 3):
-        folder.save(step, _write_old, {})
+        folder.save(step, _write_old)
     os.truncate(tmp_path / "checkpoint-2" / "adapter.safetensors", 10)
-    folder.save(4, _write_old, {})
+    folder.save(4, _write_old)
     folder.rotate(3)
     assert [item.step for item in folder.safe()] == [4, 3, 1]

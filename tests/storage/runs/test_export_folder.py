@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from qlora_studio.core.errors import StudioError
+from qlora_studio.storage.durable import remove_abandoned
 from qlora_studio.storage.runs import export_folder
 from qlora_studio.storage.runs.export_folder import (
+    ExportManifest,
     damages,
-    read_manifest,
-    remove_abandoned,
+    read_export,
     safe_name,
     staged_export,
 )
@@ -36,14 +37,14 @@ def make_export(final: Path) -> Path:
         (staged.path / "model.safetensors").write_bytes(b"weights" * 100)
         (staged.path / "training").mkdir()
         (staged.path / "training" / "run.toml").write_text("name = 'x'")
-        staged.facts = {"format": "safetensors"}
+        staged.manifest = ExportManifest(format="safetensors")
     return final
 
 
 def test_an_export_is_there_whole_with_a_manifest_that_verifies(tmp_path: Path) -> None:
     final = make_export(tmp_path / "exports" / "model")
-    assert sorted(read_manifest(final)["files"]) == ["model.safetensors", "training/run.toml"]
-    assert read_manifest(final)["format"] == "safetensors"
+    assert sorted(read_export(final).files) == ["model.safetensors", "training/run.toml"]
+    assert read_export(final).format == "safetensors"
     assert damages(final) == []
     assert [path.name for path in final.parent.iterdir()] == ["model"]
 
@@ -158,5 +159,5 @@ def test_what_a_killed_export_left_is_no_export_and_goes_with_the_next_one(tmp_p
 def test_an_export_without_a_manifest_is_not_taken_for_one(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"files": 3}))
     with pytest.raises(StudioError, match="not a finished export"):
-        read_manifest(tmp_path)
+        read_export(tmp_path)
     assert export_folder.VERIFICATION_FILES == ("verification.json", "verification.md")

@@ -16,7 +16,7 @@ from qlora_studio.core.run.events import Exported, Failed, PhaseChanged, Progres
 from qlora_studio.core.run.job import ExportJob
 from qlora_studio.core.run.reports import BasesReport, CheckOutcome, MeasuredBase, VerificationReport
 from qlora_studio.core.run.run_state import RunState, reduce
-from qlora_studio.storage.runs.export_folder import staged_export
+from qlora_studio.storage.runs.export_folder import ExportManifest, staged_export
 from qlora_studio.ui.export.page import ExportPage
 from qlora_studio.ui.export.result import CopyBlock
 from qlora_studio.ui.export.view import ValueRow, better_base, compared_bases, drives_for, verification_checks
@@ -168,7 +168,7 @@ def test_a_result_that_is_shown_stays_when_another_comes(page: ExportPage) -> No
 def test_exports_are_read_from_their_own_manifests(tmp_path: Path) -> None:
     with staged_export(tmp_path / "gguf-q8_0") as staged:
         (staged.path / "model.gguf").write_bytes(b"GGUF" * 100)
-        staged.facts = {"format": "gguf:q8_0", "file": "model.gguf"}
+        staged.manifest = ExportManifest(format="gguf:q8_0", file="model.gguf")
     (tmp_path / "half-made").mkdir()
     (tmp_path / ".staging-1-x").mkdir()
     found = past_exports(tmp_path)

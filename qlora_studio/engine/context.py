@@ -98,6 +98,7 @@ class JobContext:
         self._waiting: list[Command] = []
         self._stop: Stop | None = None
         self._parent = os.getppid()
+        self._ends_with_starter = False
         self._last_progress = ("", 0.0)
 
     def emit(self, event: Event) -> None:
@@ -142,7 +143,11 @@ class JobContext:
 
     def stop_requested(self) -> bool:
         """Whether a Stop has come, by the last look at the commands."""
-        return self._stop is not None
+        return self._stop is not None or (self._ends_with_starter and self.is_orphaned())
+
+    def end_with_starter(self) -> None:
+        """Take it for a Stop from now on that whoever started this worker is gone."""
+        self._ends_with_starter = True
 
     def is_orphaned(self) -> bool:
         """Whether whoever started this worker is gone: a run goes on then, a chat has nobody to talk to."""
@@ -151,8 +156,8 @@ class JobContext:
     def raise_if_stopped(self) -> None:
         """Raise JobStopped where the user asked for the end; other commands that came stay for `commands`."""
         self._read_commands()
-        if self._stop is not None:
-            raise JobStopped(self._stop.save)
+        if self.stop_requested():
+            raise JobStopped(self._stop is not None and self._stop.save)
 
     def raise_if_gone(self) -> None:
         """Raise StudioError where the folder was removed or moved: what is written there would be found by nobody."""

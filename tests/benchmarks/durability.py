@@ -94,7 +94,7 @@ class _Run:
         self.context = JobContext(create_run_folder(folder / "prepared", config))
         self.base = base_folder(arguments.model)
         self.tokenizer = tokenizer_of(self.base)
-        self.rows = prepare_datasets(config, self.tokenizer, self.context).training
+        self.rows = prepare_datasets(config, self.tokenizer, self.context.folder, self.context).training
         self.device = choose_device(config, self.context)
 
     def durable(self, saves: Saves, name: str) -> None:

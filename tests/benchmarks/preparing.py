@@ -139,7 +139,8 @@ def prepare(path: str, tokenizer: Any, home: str) -> Any:
 
     def run() -> tuple[int, int]:
         config = RunConfig.model_validate({"data": {"path": path}})
-        data = prepare_datasets(config, tokenizer, JobContext(RunFolder(Path(home) / "run")))
+        context = JobContext(RunFolder(Path(home) / "run"))
+        data = prepare_datasets(config, tokenizer, context.folder, context)
         return data.facts.training_rows + data.facts.evaluation_rows, int(data.tally.column("tokens").sum())
 
     return run

@@ -11,7 +11,7 @@ from qlora_studio.engine.data.row_files import row_lengths
 from qlora_studio.engine.data.tally import RowTally
 from qlora_studio.engine.data.tokenized_rows import IGNORED
 from qlora_studio.engine.templates.losses import CALLS
-from qlora_studio.engine.templates.rendering import HOW_WORDS
+from qlora_studio.engine.templates.rendering import HOW_WORDS, template_name
 
 _FEW_TRAINED = 0.01
 _SAVED_BY_PACKING = 0.05
@@ -20,8 +20,6 @@ _SAVED_BY_PACKING = 0.05
 def checks_of(
     data: PreparedData,
     config: RunConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    template_name: str,
     lengths: LengthStatistics | None,
     *,
     with_trainer: bool = True,
@@ -30,23 +28,18 @@ def checks_of(
 
     The last needs the trainer's collator, and trl takes seconds to import; it can be left for later.
     """
-    checks = tuple(_checks(data, config, tokenizer, template_name, lengths))
+    checks = tuple(_checks(data.tally, config, data.plan.tokenizer, lengths))
     if config.training.packing and lengths is not None:
         checks = (*checks, _packing(data, lengths))
-    return (*checks, _padding(data, tokenizer)) if with_trainer else checks
+    return (*checks, _padding(data, data.plan.tokenizer)) if with_trainer else checks
 
 
 def _checks(
-    data: PreparedData,
-    config: RunConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    template_name: str,
-    lengths: LengthStatistics | None,
+    tally: RowTally, config: RunConfig, tokenizer: PreTrainedTokenizerBase, lengths: LengthStatistics | None
 ) -> Iterator[Check]:
-    tally = data.tally
     yield _rows_read(tally, config)
     if set(tally.how) - {"text"} or tally.hidden:
-        yield _template(template_name)
+        yield _template(template_name(tokenizer))
         yield _mask(tally, config)
         yield _prompt(tally)
         if tally.folded:

@@ -5,7 +5,7 @@ read, the hub's own Parquet conversion of it is taken. What is in the cache need
 """
 
 import glob
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.run_config import DatasetSource
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel
 from qlora_studio.engine.model.download_progress import progress_bar
 from qlora_studio.storage.datasets.files import LocatedDataset, data_names, located
 from qlora_studio.storage.datasets.layout import (
@@ -40,24 +40,21 @@ _README = "README.md"
 _HTTP_ERROR: Any = HfHubHTTPError.__bases__[0]  # of whichever HTTP library the hub's client is made with
 
 
-def fetch(
-    name: str, source: DatasetSource, context: JobContext, between: Callable[[], object], *, commit: str = ""
-) -> LocatedDataset:
+def fetch(name: str, source: DatasetSource, channel: Channel, *, commit: str = "") -> LocatedDataset:
     """Return the files of a dataset on the hub, fetched where they are not here yet.
 
     A `commit` overrules the revision. Raises StudioError in words, and DatasetChoice where there are several subsets or
     splits and `source` names none.
     """
-    return _Fetching(name, commit or source.revision, context, between).run(source)
+    return _Fetching(name, commit or source.revision, channel).run(source)
 
 
 class _Fetching:
-    def __init__(self, name: str, revision: str, context: JobContext, between: Callable[[], object]) -> None:
-        self._name, self._revision = name, revision
-        self._context, self._between = context, between
+    def __init__(self, name: str, revision: str, channel: Channel) -> None:
+        self._name, self._revision, self._channel = name, revision, channel
 
     def run(self, source: DatasetSource) -> LocatedDataset:
-        self._context.phase(Activity.ASKING_THE_HUB)
+        self._channel.phase(Activity.ASKING_THE_HUB)
         folder, names = self._look(self._revision)
         kinds = data_names(names)
         layout = layout_of(kinds, declared_configs(folder / _README), kinds) if kinds else {}
@@ -65,7 +62,7 @@ class _Fetching:
         if not layout:
             layout, revision = self._converted(names)
         subset, split = chosen(layout, source)
-        self._context.phase(Activity.DOWNLOADING)
+        self._channel.phase(Activity.DOWNLOADING)
         place = self._download(revision, layout[subset][split])
         found = located(place, layout, source.model_copy(update={"subset": subset, "split": split}), self._name)
         return replace(found, commit=folder.name)
@@ -106,7 +103,7 @@ class _Fetching:
                 repo_type="dataset",
                 revision=revision or None,
                 allow_patterns=[glob.escape(name) for name in names],
-                tqdm_class=progress_bar(self._context, self._between),
+                tqdm_class=progress_bar(self._channel),
             )
         except GatedRepoError as error:
             raise self._refused(

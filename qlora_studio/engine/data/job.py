@@ -12,7 +12,7 @@ from qlora_studio.core.run.events import Finished
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.reports import DataFacts, DatasetReported, SourcesReported
 from qlora_studio.core.run.run_config import DatasetSource, RunConfig
-from qlora_studio.engine.context import JobContext, JobStopped
+from qlora_studio.engine.context import Commands, JobContext
 from qlora_studio.engine.data.opened import OpenedData, open_data
 from qlora_studio.engine.data.read_report import read_report, source_reports
 from qlora_studio.storage.datasets.layout import DatasetChoice
@@ -28,21 +28,22 @@ def run(job: DataJob, context: JobContext) -> Finished:
     config = job.config
     if not config.model.source:
         config = config.with_value("model.source", _TOKENIZER)
-    opened = _open(config, context, waiting)
+    context.end_with_starter()
+    opened = _open(config, context)
     context.phase(Activity.READING_DATA)
     surveys = opened.training.surveys(
         progress=lambda done, total: context.progress("rows", done, total, "bytes"),
-        cancelled=lambda: _look_on(context, waiting),
+        cancelled=lambda: _cancelled(context),
     )
     report = read_report(surveys, opened, config, time.monotonic() - started)
     context.emit(DatasetReported(report=report))
     return _tokenized(job, config, opened, report, context, waiting)
 
 
-def _open(config: RunConfig, context: JobContext, waiting: list[ShowRows]) -> OpenedData:
+def _open(config: RunConfig, context: JobContext) -> OpenedData:
     """Open the datasets, and tell of them before they are read: also of one that leaves a choice to the user."""
     try:
-        opened = open_data(config.data, context, lambda: _look_on(context, waiting))
+        opened = open_data(config.data, context.folder, context)
     except DatasetChoice as choice:
         reports = [_undecided(source, choice) for source in config.data.sources]
         context.emit(SourcesReported(report=SourcesReport(sources=tuple(reports))))
@@ -67,24 +68,30 @@ def _tokenized(
 ) -> Finished:
     context.phase(Activity.LOADING_LIBRARIES)
     started = time.monotonic()
-    from qlora_studio.engine.data.prepared import prepare
+    from qlora_studio.engine.data.checks import checks_of
+    from qlora_studio.engine.data.plan import DataPlan, rendering_day
+    from qlora_studio.engine.data.prepared import prepared
     from qlora_studio.engine.data.preview import ShownRows
-    from qlora_studio.engine.data.report import full_report
+    from qlora_studio.engine.data.report import full_report, length_statistics
     from qlora_studio.engine.model.base import load_tokenizer
 
     tokenizer = load_tokenizer(config.model.source, config.model.revision, context)
     context.phase(Activity.PREPARING_DATA)
-    data = prepare(config, tokenizer, context, lambda: _look_on(context, waiting), opened)
-    with ShownRows(config, tokenizer, data, opened.training, context) as rows:
+    data = prepared(DataPlan.of(config, opened, tokenizer, rendering_day(context.folder)), config, context)
+    lengths = length_statistics(data.tally, config)
+    with ShownRows(config, data, context) as rows:
         for complete in (False, True):
+            checks = checks_of(data, config, lengths, with_trainer=complete)
             seconds = read.seconds + time.monotonic() - started
-            report = full_report(read, data, config, tokenizer, seconds, complete=complete)
+            report = full_report(read, data, config, lengths, checks, seconds, complete=complete)
             context.emit(DatasetReported(report=report))
-            while not _look_on(context, waiting) and waiting:
+            context.raise_if_stopped()
+            while _look(context, waiting):
                 rows.show(waiting.pop(0))
+                context.raise_if_stopped()
         context.phase(Activity.READY)
-        while job.stay and not _look(context, waiting):
-            if waiting:
+        while job.stay and not context.stop_requested():
+            if _look(context, waiting):
                 rows.show(waiting.pop(0))
             else:
                 time.sleep(_POLL_SECONDS)
@@ -92,13 +99,12 @@ def _tokenized(
 
 
 def _look(context: JobContext, waiting: list[ShowRows]) -> bool:
-    """Keep the rows asked for; return whether the job is to stop."""
+    """Keep the rows asked for; return whether there are any."""
     waiting += [command for command in context.commands() if isinstance(command, ShowRows)]
-    return context.stop_requested() or context.is_orphaned()
+    return bool(waiting)
 
 
-def _look_on(context: JobContext, waiting: list[ShowRows]) -> bool:
-    """Look, and raise JobStopped where the job is to stop; else return False."""
-    if _look(context, waiting):
-        raise JobStopped
+def _cancelled(commands: Commands) -> bool:
+    """Raise JobStopped where the job is to stop; else return False."""
+    commands.raise_if_stopped()
     return False

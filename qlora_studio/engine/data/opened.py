@@ -1,17 +1,15 @@
 """The datasets of a run, opened: files here as they lie, datasets of the hub fetched into the hub's own cache."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
 from qlora_studio.core.run.events import DatasetPrepared
 from qlora_studio.core.run.run_config import DataSection, DatasetSource
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import Channel
 from qlora_studio.storage.datasets.files import LocatedDataset, hub_name
 from qlora_studio.storage.datasets.mixture import DatasetMixture
 from qlora_studio.storage.datasets.reader import DatasetReader, open_dataset
-
-Between = Callable[[], object]
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -26,33 +24,33 @@ class OpenedData:
         return [self.training, *([self.evaluation] if self.evaluation else [])]
 
 
-def open_data(data: DataSection, context: JobContext, between: Between) -> OpenedData:
+def open_data(data: DataSection, run: RunFolder, channel: Channel) -> OpenedData:
     """Open everything. Raises StudioError, or DatasetChoice where the user has to say which subset or split.
 
-    `between` is called now and then, and may raise. A resumed run takes the hub's datasets as they were when it began.
+    A resumed run takes the hub's datasets as they were when it began.
     """
-    training = DatasetMixture([open_source(source, context, between) for source in data.sources])
+    training = DatasetMixture([open_source(source, run, channel) for source in data.sources])
     own = data.evaluation
-    return OpenedData(training, DatasetMixture([open_source(own, context, between)]) if own else None)
+    return OpenedData(training, DatasetMixture([open_source(own, run, channel)]) if own else None)
 
 
-def open_source(source: DatasetSource, context: JobContext, between: Between) -> DatasetReader:
+def open_source(source: DatasetSource, run: RunFolder, channel: Channel) -> DatasetReader:
     """Open one dataset."""
-    return open_dataset(source, found=_fetched(source, context, between))
+    return open_dataset(source, found=_fetched(source, run, channel))
 
 
-def _fetched(source: DatasetSource, context: JobContext, between: Between) -> LocatedDataset | None:
+def _fetched(source: DatasetSource, run: RunFolder, channel: Channel) -> LocatedDataset | None:
     name = hub_name(source.path)
     if not name:
         return None
     from qlora_studio.engine.data.hub_dataset import fetch  # takes half a second, and only the hub needs it
 
-    return fetch(name, source, context, between, commit=_commit_of_this_run(source, context))
+    return fetch(name, source, channel, commit=_commit_of_this_run(source, run))
 
 
-def _commit_of_this_run(source: DatasetSource, context: JobContext) -> str:
-    """Return the commit that this folder's run began with, or nothing."""
-    for event in context.folder.events():
+def _commit_of_this_run(source: DatasetSource, run: RunFolder) -> str:
+    """Return the commit that this run began with, or nothing."""
+    for event in run.events():
         if isinstance(event, DatasetPrepared):
             known: list[SourceFacts | EvaluationFacts] = [*event.sources]
             known += [event.evaluation] if event.evaluation else []

@@ -14,37 +14,36 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import ShowRows
 from qlora_studio.core.run.reports import RowsReported
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.context import JobContext
-from qlora_studio.engine.data.packing import PackedRow, PackIndex
-from qlora_studio.engine.data.prepared import PreparedData, rendering_date
-from qlora_studio.engine.data.tokenized_rows import IGNORED, TokenizedRow, problem_of, tokenize
-from qlora_studio.engine.templates.rendering import RowRenderer, control_tokens
-from qlora_studio.storage.datasets.mixture import DatasetMixture
+from qlora_studio.engine.context import Reporter
+from qlora_studio.engine.data.plan import DataPlan
+from qlora_studio.engine.data.prepared import PreparedData
+from qlora_studio.engine.data.row_files import PackedRow, PackIndex
+from qlora_studio.engine.data.tokenized_rows import IGNORED, RowPipeline, TokenizedRow, encode
+from qlora_studio.engine.templates.rendering import control_tokens
 
 _KEPT_BYTES = 32 << 20  # a dataset of up to this size stays in memory while rows are shown
 _MOST_ROWS = 200  # in one answer
 
 
 class RowPreviewer:
-    """Shows rows as a renderer, a tokenizer and a max length make them."""
+    """Shows rows as the pipeline, a tokenizer's, and a max length make them."""
 
     def __init__(
         self,
-        renderer: RowRenderer,
+        pipeline: RowPipeline,
         tokenizer: PreTrainedTokenizerBase,
         max_length: int,
         names: Sequence[str] = ("",),
         packs: PackIndex | None = None,
     ) -> None:
         self._names, self._packs = names, packs
-        self._renderer, self._tokenizer, self._max_length = renderer, tokenizer, max_length
+        self._pipeline, self._tokenizer, self._max_length = pipeline, tokenizer, max_length
         special = tokenizer.convert_tokens_to_ids(control_tokens(tokenizer))
         self._special = {*tokenizer.all_special_ids, *special}
 
     def previews(self, rows: Sequence[ReadRow], parts: Sequence[Part]) -> list[RowPreview]:
         """Return the rows token by token."""
-        examples = [row.example for row in rows if row.example is not None]
-        tokenized = iter(tokenize(self._renderer.render(examples), self._tokenizer))
+        tokenized = iter(self._pipeline.rows([row.example for row in rows if row.example is not None]))
         return [
             self._preview(row, part, next(tokenized) if row.example is not None else None)
             for row, part in zip(rows, parts, strict=True)
@@ -58,9 +57,9 @@ class RowPreviewer:
             reason=row.reason,
             raw=row.raw,
             text=tokens.rendered.text if tokens else "",
-            tokens=self._pieces(tokens) if tokens else (),
+            tokens=self._pieces(tokens) if tokens and tokens.ids else (),
             part=part,
-            problem=problem_of(tokens, tokens.trained(self._max_length)) if tokens else "",
+            problem=tokens.refusal(tokens.trained(self._max_length)) if tokens else "",
             dataset=self._names[row.source],
             file=row.file,
             pack=self._pack(row.number),
@@ -98,10 +97,11 @@ class RowPreviewer:
     def _pieces(self, row: TokenizedRow) -> tuple[TokenPiece, ...]:
         """Return the tokens with their pieces of the text: each character once, at the first token that has it."""
         names = self._tokenizer.convert_ids_to_tokens(row.ids)
+        (encoding,) = encode([row.rendered.text], self._tokenizer)  # for the places of the ids, which rows do without
         pieces = []
         done = 0
         for index, (token, label, (_, end), name) in enumerate(
-            zip(row.ids, row.labels, row.offsets, names, strict=True)
+            zip(row.ids, row.labels, encoding.offsets, names, strict=True)
         ):
             end = len(row.rendered.text) if index == len(row.ids) - 1 else max(done, end)
             pieces.append(
@@ -136,47 +136,39 @@ def strings_of(ids: Sequence[int], tokenizer: Any) -> list[str]:
 class ShownRows:
     """Shows rows of a dataset as they are trained. A context manager: renderers hold child processes."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        tokenizer: PreTrainedTokenizerBase,
-        data: PreparedData,
-        datasets: DatasetMixture,
-        context: JobContext,
-    ) -> None:
-        self._config, self._tokenizer, self._datasets, self._context = config, tokenizer, datasets, context
-        self._tally, self._packs = data.tally, data.packs
+    def __init__(self, config: RunConfig, data: PreparedData, reporter: Reporter) -> None:
+        self._config, self._data, self._reporter = config, data, reporter
+        self._datasets, self._tally = data.plan.opened.training, data.tally
         self._kept: list[ReadRow] | None = None
-        self._renderers: dict[str, RowRenderer] = {}
+        self._pipelines: dict[str, RowPipeline] = {}
 
     def __enter__(self) -> "ShownRows":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for renderer in self._renderers.values():
-            renderer.__exit__(*exception)
+        for pipeline in self._pipelines.values():
+            pipeline.__exit__(*exception)
 
     def show(self, command: ShowRows) -> None:
         """Answer a command with a report of rows, in the order asked for; rows that there are not are passed over."""
         try:
             rows = self._previews(command)
         except StudioError as error:
-            self._context.warn("rows_not_shown", f"{error.message} {error.advice}".strip())
+            self._reporter.warn("rows_not_shown", f"{error.message} {error.advice}".strip())
             rows = ()
         report = RowsReport(request=command.request, rows=rows)
-        self._context.emit(RowsReported(report=report))
+        self._reporter.emit(RowsReported(report=report))
 
     def _previews(self, command: ShowRows) -> tuple[RowPreview, ...]:
         config = self._config
         for path, value in command.settings.items():
             config = _changed(config, path, value)
+        plan = DataPlan.of(config, self._data.plan.opened, self._data.plan.tokenizer, self._data.plan.day)
         numbers = list(self._numbers(command))[:_MOST_ROWS]
         found = {row.number: row for row in self._read(set(numbers))}
         rows = [found[number] for number in numbers if number in found]
-        packs = self._packs if config == self._config else None  # the packs of other settings are not made
-        previewer = RowPreviewer(
-            self._renderer(config), self._tokenizer, config.training.max_length, self._datasets.names, packs
-        )
+        packs = self._data.packs if config == self._config else None  # the packs of other settings are not made
+        previewer = RowPreviewer(self._pipeline(plan), plan.tokenizer, plan.max_length, self._datasets.names, packs)
         previews = previewer.previews(rows, [self._tally.part_of(row.number) for row in rows])
         return tuple(row.model_copy(update={"duplicate": self._tally.duplicate_of(row.number)}) for row in previews)
 
@@ -216,12 +208,10 @@ class ShownRows:
             if row.number >= last:
                 return
 
-    def _renderer(self, config: RunConfig) -> RowRenderer:
-        loss_on = config.training.loss_on
-        if loss_on not in self._renderers:
-            now = rendering_date(self._context)
-            self._renderers[loss_on] = RowRenderer(self._tokenizer, loss_on=loss_on, now=now)
-        return self._renderers[loss_on]
+    def _pipeline(self, plan: DataPlan) -> RowPipeline:
+        if plan.loss_on not in self._pipelines:
+            self._pipelines[plan.loss_on] = plan.pipeline()
+        return self._pipelines[plan.loss_on]
 
 
 def _changed(config: RunConfig, path: str, value: object) -> RunConfig:

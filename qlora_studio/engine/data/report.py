@@ -4,12 +4,10 @@ import math
 from typing import Any
 
 import numpy
-from transformers import PreTrainedTokenizerBase
 
-from qlora_studio.core.data.report import DataReport, LengthStatistics, RowCounts, RowSummary
+from qlora_studio.core.data.packing import pack
+from qlora_studio.core.data.report import Check, DataReport, LengthStatistics, RowCounts, RowSummary
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.data.checks import checks_of
-from qlora_studio.engine.data.packing import pack
 from qlora_studio.engine.data.prepared import PreparedData, refusal
 from qlora_studio.engine.data.row_files import VERDICTS
 from qlora_studio.engine.data.tally import RowTally
@@ -24,16 +22,15 @@ def full_report(
     read: DataReport,
     data: PreparedData,
     config: RunConfig,
-    tokenizer: PreTrainedTokenizerBase,
+    lengths: LengthStatistics | None,
+    checks: tuple[Check, ...],
     seconds: float,
     *,
     complete: bool,
 ) -> DataReport:
-    """Return the report with everything that the tokens tell; without what takes the trainer where not `complete`."""
+    """Return the report with everything that the tokens tell."""
     tally, facts = data.tally, data.facts
-    name = template_name(tokenizer)
     reason = refusal(tally, config)
-    lengths = length_statistics(tally, config)
     changes: dict[str, Any] = {
         "rows": _counts(read, data),
         "sources": tuple(
@@ -45,8 +42,8 @@ def full_report(
         "supported": tally.hidden == 0,
         "reason": _unsupported(tally),
         "mask": facts.mask,
-        "template": name,
-        "checks": checks_of(data, config, tokenizer, name, lengths, with_trainer=complete),
+        "template": template_name(data.plan.tokenizer),
+        "checks": checks,
         "lengths": lengths,
         "refused": reason.message if reason else "",
         "complete": complete,

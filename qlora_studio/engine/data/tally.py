@@ -1,4 +1,4 @@
-"""What is counted of a dataset's rows while they are tokenized: the source of its checks and lengths."""
+"""What is counted of rows while they are tokenized, for checks and lengths; and what a run records of that."""
 
 import json
 from array import array
@@ -11,11 +11,16 @@ from typing import Any
 
 import numpy
 
-from qlora_studio.core.data.example import Example
 from qlora_studio.core.data.report import Duplicate, Part
 from qlora_studio.core.data.row_verdict import ReadRow
-from qlora_studio.core.data.split import Keys
+from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
+from qlora_studio.core.data.split import Flags, RowPlan
+from qlora_studio.core.run.events import DatasetPrepared
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.data.opened import OpenedData
 from qlora_studio.engine.data.tokenized_rows import TokenizedRow
+from qlora_studio.engine.templates.rendering import HOW_WORDS
+from qlora_studio.storage.datasets.reader import DatasetReader
 
 PARTS: tuple[Part, ...] = ("training", "evaluation", "left_out", "duplicate", "not_drawn")
 DUPLICATES: tuple[Duplicate, ...] = ("", "exact", "near")
@@ -110,6 +115,15 @@ class RowTally:
         line: dict[str, Any] = {name: self.columns[name][index] for name in ("number", "line", "source", "tokens")}
         return {**line, "verdict": "ok", "trained": self.columns["kept"][index], "words": words}
 
+    def decide(self, plan: RowPlan, exact: Flags, near: Flags) -> None:
+        """Note what becomes of each row that can be trained, and which of them repeat an earlier one."""
+        part = numpy.full(len(plan.copies), PARTS.index("training"), dtype=numpy.int8)
+        for name, flags in (("evaluation", plan.held_out), ("duplicate", plan.repeats), ("not_drawn", plan.not_drawn)):
+            part[flags] = PARTS.index(name)
+        repeats = numpy.where(exact, DUPLICATES.index("exact"), near * DUPLICATES.index("near"))
+        self.part = self._of_all(part, PARTS.index("left_out"))
+        self.copies, self.repeats = self._of_all(plan.copies, 0), self._of_all(repeats, 0)
+
     def trained_by_position(self) -> Any:
         """Return how many rows have a trained token at each position, as int64."""
         changes = numpy.zeros(max(self.trained_at, default=0) + 1, dtype=numpy.int64)
@@ -173,28 +187,61 @@ class RowTally:
             planned = {name: arrays[name] for name in _PLANNED}
             return cls(**{**counts, **counters, **planned, "trained_at": trained_at, "columns": columns})
 
+    def _of_all(self, values: Any, other: int) -> Any:
+        """Return values of the rows that can be trained as values of all rows counted; the rest gets `other`."""
+        whole = numpy.full(len(self.columns["number"]), other, dtype=numpy.asarray(values).dtype)
+        whole[self.column("kept") > 0] = values
+        return whole
 
-class RowKeys:
-    """The keys of the rows that can be trained, and the dataset that each is from."""
 
-    def __init__(self) -> None:
-        self._exact, self._near, self._sources = array("Q"), array("Q"), array("H")
+def facts_of(tally: RowTally, config: RunConfig, opened: OpenedData) -> DatasetPrepared:
+    """Return the facts of a run. Tokens are those of the training rows of an epoch, after the cut."""
+    training = tally.mine("training")
+    lengths = numpy.minimum(tally.column("tokens"), config.training.max_length)
+    own = opened.evaluation
+    return DatasetPrepared(
+        training_rows=int(training.sum()),
+        evaluation_rows=tally.evaluation["used"] if own else int(tally.mine("evaluation").sum()),
+        rejected_rows=tally.verdicts["rejected"] + tally.untrainable,
+        tokens=int((lengths * tally.copies).sum()),
+        trained_tokens=int((tally.column("kept") * tally.copies).sum()),
+        longest=int(lengths[training].max(initial=0)),
+        mask=", ".join(HOW_WORDS[how] for how, _ in tally.how.most_common()),
+        rows_per_epoch=int(tally.copies.sum()),
+        repaired_rows=tally.verdicts["repaired"],
+        dropped_rows=int(tally.mine("duplicate").sum()),
+        bad_rows=config.data.bad_rows,
+        duplicates=config.data.duplicates,
+        sources=[_source(index, tally, lengths, opened) for index in range(len(opened.training.readers))],
+        evaluation=_evaluation(tally, opened),
+    )
 
-    def add(self, example: Example, source: int) -> None:
-        """Add a row."""
-        exact, near = example.keys()
-        self._exact.append(int.from_bytes(exact[:8], "little"))
-        self._near.append(int.from_bytes(near[:8], "little"))
-        self._sources.append(source)
 
-    def exact(self) -> Keys:
-        """Return the keys that are equal for equal rows."""
-        return numpy.array(self._exact, dtype=numpy.uint64)
+def _source(index: int, tally: RowTally, lengths: Any, opened: OpenedData) -> SourceFacts:
+    reader = opened.training.readers[index]
+    mine = tally.column("source") == index
+    verdicts = tally.sources[index] if index < len(tally.sources) else {}
+    parts = {name: int((tally.mine(name) & mine).sum()) for name in ("training", "evaluation", "not_drawn")}
+    return SourceFacts(
+        name=opened.training.names[index],
+        **_place(reader),
+        weight=reader.source.weight,
+        **verdicts,
+        **parts,
+        dropped=int((tally.mine("duplicate") & mine).sum()),
+        seen=int(tally.copies[mine].sum()),
+        tokens=int((lengths * tally.copies)[mine].sum()),
+        trained_tokens=int((tally.column("kept") * tally.copies)[mine].sum()),
+    )
 
-    def near(self) -> Keys:
-        """Return the keys that are equal for rows which differ in case, white space and punctuation only."""
-        return numpy.array(self._near, dtype=numpy.uint64)
 
-    def sources(self) -> Any:
-        """Return the index of each row's dataset."""
-        return numpy.array(self._sources, dtype=numpy.int64)
+def _evaluation(tally: RowTally, opened: OpenedData) -> EvaluationFacts | None:
+    if opened.evaluation is None:
+        return None
+    counts = {name: count for name, count in tally.evaluation.items() if name != "problems"}
+    return EvaluationFacts(name=opened.evaluation.names[0], **_place(opened.evaluation.readers[0]), **counts)
+
+
+def _place(reader: DatasetReader) -> dict[str, str]:
+    found = reader.found
+    return {"path": reader.source.path, "subset": found.subset, "split": found.split, "commit": found.commit}

@@ -1,6 +1,5 @@
 """The hub's progress bars as `Progressed` events, and the user's Stop as their end."""
 
-from collections.abc import Callable
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -8,11 +7,8 @@ from tqdm.auto import tqdm
 from qlora_studio.engine.context import Channel
 
 
-def progress_bar(channel: Channel, between: Callable[[], object] | None = None) -> type[Any]:
-    """Return a tqdm class that tells the bytes of all files together.
-
-    `between` is called now and then, and raises where the user wants the end; else a Stop is looked for.
-    """
+def progress_bar(channel: Channel) -> type[Any]:
+    """Return a tqdm class that tells the bytes of all files together, and raises where the user wants the end."""
 
     class ReportedBar(tqdm):  # type: ignore[misc,type-arg]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -22,7 +18,7 @@ def progress_bar(channel: Channel, between: Callable[[], object] | None = None) 
         def update(self, n: float | None = 1) -> bool | None:
             changed: bool | None = super().update(n)
             if self.unit == "B":
-                (between or channel.raise_if_stopped)()
+                channel.raise_if_stopped()
                 channel.progress("download", int(self.n), int(self.total or 0), "bytes")
             return changed
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.engine.templates.chat_template import ChatTemplate
-from qlora_studio.engine.templates.loss_mask import AnswerFinder, MaskUnavailable, NoAnswer
-from qlora_studio.engine.templates.shape import LeftOut
+from qlora_studio.engine.templates.loss_mask import AnswerFinder, MaskUnavailable
 
 _MEMORY_LIMIT = 1 << 30  # bytes of address space
 _ORPHAN_SECONDS = 120  # the parent ends a child that takes long; this is for one whose parent is gone
@@ -57,9 +57,9 @@ def _row(finder: AnswerFinder, whole: bool, messages: Any, tools: Any) -> dict[s
     try:
         return vars((finder.whole if whole else finder.answers)(messages, tools))
     except MaskUnavailable as error:
-        return {"error": str(error), "hidden": True, "text": error.text}
-    except (NoAnswer, LeftOut) as error:
-        return {"error": str(error)}
+        return {"error": error.reason, "hidden": True, "text": error.text}
+    except RowRefused as error:
+        return {"error": error.reason}
     except Exception as error:  # noqa: BLE001  whatever a stranger's program does becomes its row's error
         return {"error": _words(error)}
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.engine.templates.chat_template import SPAN_END, SPAN_START, ChatTemplate, Message
 from qlora_studio.engine.templates.content_marks import ContentMarks
 from qlora_studio.engine.templates.shape import REFUSALS, TemplateShape
@@ -42,16 +43,12 @@ class Answers:
     folded: bool = False
 
 
-class MaskUnavailable(ValueError):
+class MaskUnavailable(RowRefused):
     """The template does not show where the answers of this conversation are; `text` is the conversation."""
 
     def __init__(self, text: str) -> None:
         super().__init__("the template does not show where its answers begin and end")
         self.text = text
-
-
-class NoAnswer(ValueError):
-    """There is nothing in this conversation for a model to say."""
 
 
 class AnswerFinder:
@@ -82,9 +79,9 @@ class AnswerFinder:
         return Answers(text + added, ((0, len(text + added)),), "all", ended, added, prompted, folded)
 
     def answers(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> Answers:
-        """Return the conversation with its answers. Raises NoAnswer or MaskUnavailable."""
+        """Return the conversation with its answers. Raises RowRefused, MaskUnavailable where there are some."""
         if not any(message["role"] == "assistant" for message in messages):
-            raise NoAnswer("there is no answer in this conversation")
+            raise RowRefused("there is no answer in this conversation")
         folded = self._shape.folds(messages)
         messages, text = self._shape.rendered(messages, tools)
         for find in (self._by_markers, self._by_twin, self._by_turns, self._by_contents):

@@ -9,9 +9,10 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.engine.templates.chat_template import ChatTemplate, Message
 
-REFUSALS = (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
+REFUSALS = (RowRefused, TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
 _PROBE = ({"role": "user", "content": "Ping?"}, {"role": "assistant", "content": "Pong."})
 LEFT_OUT_CALL = "the template leaves out a tool call"
 _SYSTEM = {"role": "system", "content": "Play."}
@@ -32,7 +33,7 @@ class TemplateShape:
     def rendered(
         self, messages: Sequence[Message], tools: Sequence[Any] | None = None
     ) -> tuple[Sequence[Message], str]:
-        """Return the messages as the template takes them, and its text. Raises what the template raises, or ValueError.
+        """Return the messages as the template takes them, and its text. Raises what the template raises, or RowRefused.
 
         The first shape is the messages as they are; others are for tool calls, which templates want in several ways.
         """
@@ -62,21 +63,17 @@ class TemplateShape:
         return self._takes(_PROBE)
 
 
-class LeftOut(ValueError):
-    """The template renders a conversation without something that was said in it."""
-
-
 def _check_complete(text: str, messages: Sequence[Message]) -> None:
-    """Raise LeftOut where a question, an answer or a call is not in the text. Reasoning may be missing from it."""
+    """Raise RowRefused where a question, an answer or a call is not in the text. Reasoning may be missing from it."""
     for message in messages:
         if message["role"] not in ("user", "assistant"):
             continue
         said = str(message.get("content") or "").strip()
         if said not in text and said.rpartition("</think>")[2].strip() not in text:
-            raise LeftOut(f"the template leaves out what the {message['role']} says")
+            raise RowRefused(f"the template leaves out what the {message['role']} says")
         for call in message.get("tool_calls") or ():
             if str(call["function"]["name"]) not in text:
-                raise LeftOut(LEFT_OUT_CALL)
+                raise RowRefused(LEFT_OUT_CALL)
 
 
 def _with_system_folded(messages: Sequence[Message]) -> Sequence[Message]:

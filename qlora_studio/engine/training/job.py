@@ -67,7 +67,7 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
 
 def _prepare_data(config: RunConfig, tokenizer: PreTrainedTokenizerBase, context: JobContext) -> PreparedData:
     context.phase(Activity.PREPARING_DATA)
-    data = prepare_datasets(config, tokenizer, context)
+    data = prepare_datasets(config, tokenizer, context.folder, context)
     context.emit(data.facts)
     context.raise_if_stopped()
     return data

@@ -9,10 +9,8 @@ import psutil
 import torch
 import torch.nn.functional as functional
 
-from qlora_studio.core.run.commands import Command
-from qlora_studio.core.run.events import Event
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.context import Channel, JobContext
+from qlora_studio.engine.context import Channel, Commands, QuietReporter
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 _TOKENS_ON_CPU = 4_000
@@ -39,7 +37,7 @@ def held_out_rows(run: RunFolder, config: RunConfig, tokenizer: Any, channel: Ch
     from qlora_studio.engine.data.prepared import prepare_datasets
 
     try:
-        data = prepare_datasets(config, tokenizer, _Quiet(run, channel))
+        data = prepare_datasets(config, tokenizer, run, _Quiet(channel))
     except StudioError as error:
         channel.warn("data", f"The held-out rows cannot be measured: {error.message}")
         return Rows(())
@@ -154,22 +152,12 @@ def _logits(model: Any, ids: Sequence[int]) -> torch.Tensor:
     return logits.float()
 
 
-class _Quiet(JobContext):
-    """The view of a run for preparing its rows again: its date, this job's Stop, and nothing told twice."""
+class _Quiet(QuietReporter):
+    """Nothing is told twice of rows that are prepared again; they end where this job is asked to."""
 
-    def __init__(self, run: RunFolder, channel: Channel) -> None:
-        self.folder = run
-        self._channel = channel
-        self._last_progress = ("", 0.0)
-
-    def emit(self, event: Event) -> None:
-        """Tell nothing."""
-
-    def commands(self) -> list[Command]:
-        return self._channel.commands()
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
 
     def raise_if_stopped(self) -> None:
-        self._channel.raise_if_stopped()
-
-    def close(self) -> None:
-        """Close nothing."""
+        """Raise JobStopped where this job is to end."""
+        self._commands.raise_if_stopped()

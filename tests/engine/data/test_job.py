@@ -1,6 +1,8 @@
 """The data job in a real worker: it reports, shows rows while it stays, and ends when it is told to."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,17 @@ from qlora_studio.engine.data.tally import RowTally
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
 
+_STARTER = """
+import sys, time
+from pathlib import Path
+from qlora_studio.jobs.worker_process import start_worker
+from qlora_studio.storage.runs.run_folder import RunFolder
+
+folder = RunFolder(Path(sys.argv[1]))
+start_worker(folder)
+while not any(event.type == "phase_changed" for event in folder.events()):
+    time.sleep(0.02)
+"""
 BAD = '{"messages": [{"role": "user", "content": "cut off\n'
 
 
@@ -158,6 +171,18 @@ def test_it_ends_when_it_is_told_to(staying: StayingJob) -> None:
     staying.folder.send(Stop())
     assert staying.process.wait(30) == 0
     assert isinstance(list(staying.folder.events())[-1], Finished)
+
+
+def test_it_ends_with_whoever_started_it(tiny_llama: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(chat(f"Question {number}?", "Answer.") for number in range(20)), "utf-8")
+    config = RunConfig.model_validate({"model": {"source": str(tiny_llama)}, "data": {"path": str(path)}})
+    folder = create_job_folder(tmp_path, DataJob(config=config, stay=True))
+    subprocess.run([sys.executable, "-c", _STARTER, str(folder.path)], check=True, timeout=120)
+    deadline = time.monotonic() + 120
+    while not isinstance(last := list(folder.events())[-1], Finished):
+        assert time.monotonic() < deadline and not isinstance(last, Failed), last
+        time.sleep(0.05)
 
 
 def test_a_dataset_that_a_run_would_refuse_is_reported_with_the_reason(tiny_llama: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def table(path: Path, numbers: Iterable[int]) -> str:
 
 
 def prepared(tokenizer: Any, context: JobContext, **data: Any) -> PreparedData:
-    return prepare_datasets(from_mapping({"data": data}), tokenizer, context)
+    return prepare_datasets(from_mapping({"data": data}), tokenizer, context.folder, context)
 
 
 def questions(rows: Any, tokenizer: Any) -> Counter[str]:

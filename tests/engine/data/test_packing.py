@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qlora_studio.core.data.packing import pack
 from qlora_studio.core.data.report import RowPreview
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.commands import ShowRows
@@ -22,8 +23,6 @@ from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.checks import checks_of
 from qlora_studio.engine.data.collator import collator, take_facts
-from qlora_studio.engine.data.opened import open_data
-from qlora_studio.engine.data.packing import pack
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
 from qlora_studio.engine.data.preview import ShownRows, strings_of
 from qlora_studio.engine.data.report import length_statistics
@@ -96,10 +95,9 @@ def config_for(path: Path, **training: Any) -> RunConfig:
     return from_mapping({"data": {"path": str(path)}, "training": settings})
 
 
-def previews(config: RunConfig, tokenizer: Any, data: PreparedData, context: JobContext) -> dict[int, RowPreview]:
+def previews(config: RunConfig, data: PreparedData, context: JobContext) -> dict[int, RowPreview]:
     """Return every row as the X-ray shows it."""
-    datasets = open_data(config.data, context, lambda: None).training
-    with ShownRows(config, tokenizer, data, datasets, context) as shown:
+    with ShownRows(config, data, context) as shown:
         shown.show(ShowRows(request=1, rows=list(range(sum(data.tally.verdicts.values())))))
     (event,) = [event for event in context.folder.events() if isinstance(event, RowsReported)]
     return {row.number: row for row in event.report.rows}
@@ -125,8 +123,8 @@ def test_a_packed_run_feeds_id_for_id_what_the_preview_showed(
     tiny_llama: Path, tokenizer: Any, context: JobContext, tmp_path: Path
 ) -> None:
     config = config_for(write(tmp_path / "rows.jsonl"))
-    data = prepare_datasets(config, tokenizer, context)
-    shown = previews(config, tokenizer, data, context)
+    data = prepare_datasets(config, tokenizer, context.folder, context)
+    shown = previews(config, data, context)
     trainer = trainer_for(tiny_llama, tokenizer, data, config, context)
     seen: list[int] = []
     for batch in trainer.get_train_dataloader():
@@ -157,8 +155,8 @@ def test_the_xray_shows_the_neighbours_of_a_row_as_they_are_trained(
     tokenizer: Any, context: JobContext, tmp_path: Path
 ) -> None:
     config = config_for(write(tmp_path / "rows.jsonl"))
-    data = prepare_datasets(config, tokenizer, context)
-    shown = previews(config, tokenizer, data, context)
+    data = prepare_datasets(config, tokenizer, context.folder, context)
+    shown = previews(config, data, context)
     for row in shown.values():
         if row.part != "training":
             assert row.pack is None
@@ -178,7 +176,7 @@ def test_the_numbers_are_those_of_the_packs_that_are_trained(
     tokenizer: Any, context: JobContext, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "rows.jsonl", 200)
-    data = prepare_datasets(config_for(path, batch_size=1, gradient_accumulation=3), tokenizer, context)
+    data = prepare_datasets(config_for(path, batch_size=1, gradient_accumulation=3), tokenizer, context.folder, context)
     lengths = length_statistics(data.tally, config_for(path, batch_size=1, gradient_accumulation=3))
     assert lengths is not None and data.facts.packs == len(data.training)
     sizes = [len(row["input_ids"]) for row in data.training]
@@ -192,7 +190,7 @@ def test_the_numbers_are_those_of_the_packs_that_are_trained(
     assert unpacked.packs == lengths.packs and unpacked.steps_per_epoch != lengths.steps_per_epoch
     (check,) = [
         check
-        for check in checks_of(data, config_for(path, batch_size=1), tokenizer, "model", lengths, with_trainer=False)
+        for check in checks_of(data, config_for(path, batch_size=1), lengths, with_trainer=False)
         if check.name == "packing_pays"
     ]
     assert "Attention takes packs with a mask" in check.message
@@ -202,15 +200,15 @@ def test_packs_are_made_once_and_again_where_they_are_damaged(
     tokenizer: Any, context: JobContext, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "rows.jsonl")
-    plain = prepare_datasets(config_for(path, packing=False), tokenizer, context)
-    first = prepare_datasets(config_for(path), tokenizer, context)
+    plain = prepare_datasets(config_for(path, packing=False), tokenizer, context.folder, context)
+    first = prepare_datasets(config_for(path), tokenizer, context.folder, context)
     assert first.folder == plain.folder
     assert first.fingerprint != plain.fingerprint
-    other = prepare_datasets(config_for(path, seed=7), tokenizer, context)
+    other = prepare_datasets(config_for(path, seed=7), tokenizer, context.folder, context)
     assert other.fingerprint != first.fingerprint
     (file,) = first.folder.glob("packed-42.arrow")
     file.write_bytes(file.read_bytes()[:100])
-    assert prepare_datasets(config_for(path), tokenizer, context).fingerprint == first.fingerprint
+    assert prepare_datasets(config_for(path), tokenizer, context.folder, context).fingerprint == first.fingerprint
     assert {item.name[:7] for item in first.folder.glob("*packed*")} == {"packed-"}
 
 
@@ -221,8 +219,10 @@ def test_rows_of_a_pack_have_the_loss_and_the_gradients_that_they_have_alone(
     from transformers import AutoModelForCausalLM
 
     path = write(tmp_path / "rows.jsonl")
-    packed = prepare_datasets(config_for(path, max_length=256), tokenizer, context).training
-    plain = prepare_datasets(config_for(path, max_length=256, packing=False), tokenizer, context).training
+    packed = prepare_datasets(config_for(path, max_length=256), tokenizer, context.folder, context).training
+    plain = prepare_datasets(
+        config_for(path, max_length=256, packing=False), tokenizer, context.folder, context
+    ).training
     by_number = {row["row"]: row for row in plain}
     model = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32, attn_implementation=attention)
     examples = [packed[index] for index in (0, len(packed) - 1)]
@@ -248,9 +248,9 @@ def test_the_trainers_own_loss_on_4_bit_weights_is_that_of_the_rows_alone(
 ) -> None:
     config = config_for(write(tmp_path / "rows.jsonl"), max_length=256)
     config = config.with_value("quantization.compute_dtype", "float32").with_value("lora.dropout", 0.0)
-    packed = prepare_datasets(config, tokenizer, context)
+    packed = prepare_datasets(config, tokenizer, context.folder, context)
     trainer = trainer_for(tiny_llama, tokenizer, packed, config, context)
-    plain = prepare_datasets(config.with_value("training.packing", False), tokenizer, context).training
+    plain = prepare_datasets(config.with_value("training.packing", False), tokenizer, context.folder, context).training
     by_number = {row["row"]: row for row in plain}
 
     def gradients(batches: list[Any]) -> tuple[float, torch.Tensor]:

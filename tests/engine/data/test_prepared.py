@@ -15,13 +15,13 @@ from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
-from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets, rendering_date
+from qlora_studio.engine.data.plan import rendering_day
+from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
 from qlora_studio.engine.data.preview import RowPreviewer
-from qlora_studio.engine.data.tokenized_rows import IGNORED
+from qlora_studio.engine.data.tokenized_rows import IGNORED, RowPipeline
 from qlora_studio.engine.model.adapted import attach_adapters, load_base
 from qlora_studio.engine.model.base import tokenizer_of
 from qlora_studio.engine.model.device import choose_device
-from qlora_studio.engine.templates.rendering import RowRenderer
 from qlora_studio.engine.training.setup import build_trainer
 from qlora_studio.storage.datasets.reader import open_dataset
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -55,7 +55,7 @@ def config_for(path: Path, **training: Any) -> RunConfig:
 
 def prepared(path: Path, tokenizer: Any, context: JobContext, *settings: str, **training: Any) -> PreparedData:
     config = from_mapping(config_for(path, **training).model_dump(), settings)
-    return prepare_datasets(config, tokenizer, context)
+    return prepare_datasets(config, tokenizer, context.folder, context)
 
 
 def warnings_of(context: JobContext) -> list[str]:
@@ -69,7 +69,7 @@ def test_the_trainer_feeds_id_for_id_what_the_preview_showed(
     answers = ["Yes. " * (number % 30) + "Done." for number in range(40)]
     path = write(tmp_path / "rows.jsonl", [chat(f"Is it {number}?", text) for number, text in enumerate(answers)])
     config = config_for(path, loss_on=loss_on, batch_size=4)
-    data = prepare_datasets(config, tokenizer, context)
+    data = prepare_datasets(config, tokenizer, context.folder, context)
     device = choose_device(config, context)
     trainer = build_trainer(
         model=attach_adapters(load_base(tiny_llama, config, device), config),
@@ -83,8 +83,8 @@ def test_the_trainer_feeds_id_for_id_what_the_preview_showed(
     )
     rows = {row.number: row for row in open_dataset(config.data).rows()}
     seen: set[int] = set()
-    with RowRenderer(tokenizer, loss_on=config.training.loss_on, now=rendering_date(context)) as renderer:
-        previewer = RowPreviewer(renderer, tokenizer, config.training.max_length)
+    with RowPipeline(tokenizer, loss_on=config.training.loss_on, now=rendering_day(context.folder)) as pipeline:
+        previewer = RowPreviewer(pipeline, tokenizer, config.training.max_length)
         for batch in trainer.get_train_dataloader():
             numbers = batch["rows"].tolist()
             seen |= set(numbers)

@@ -14,10 +14,16 @@ from transformers import AutoTokenizer
 
 from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
-from qlora_studio.engine.data.byte_lengths import ByteLengths
 from qlora_studio.engine.data.prepared import prepare_datasets
 from qlora_studio.engine.data.row_files import RowFile
-from qlora_studio.engine.data.tokenized_rows import IGNORED, encode, runs_by_offsets, runs_of, tokenize, tokenize_fast
+from qlora_studio.engine.data.tokenized_rows import (
+    IGNORED,
+    ByteLengths,
+    RowTokenizer,
+    encode,
+    runs_by_offsets,
+    runs_of,
+)
 from qlora_studio.engine.templates.rendering import RenderedRow
 from qlora_studio.storage.runs.run_folder import RunFolder
 
@@ -59,8 +65,10 @@ def test_tokens_that_are_not_what_stands_in_the_text_are_looked_up(tokenizer: An
     rows = [RenderedRow(text, ((0, 3),)) for text in ("one two", "one  <cut>  two", "", "zwölf 🙂")]
     lengths = ByteLengths.of(own.backend_tokenizer)
     assert lengths is not None and lengths.runs(own(rows[1].text)["input_ids"], rows[1].spans, rows[1].text) is None
-    fast = tokenize_fast(rows, own, lengths)
-    assert [(row.ids, row.runs) for row in fast] == [(row.ids, row.runs) for row in tokenize(rows, own)]
+    wanted = [
+        (found.ids, runs_by_offsets(found.offsets, row.spans)) for row in rows for found in encode([row.text], own)
+    ]
+    assert [(row.ids, row.runs) for row in RowTokenizer(own).tokenize(rows)] == wanted
     own.backend_tokenizer.normalizer = normalizers.Lowercase()
     assert ByteLengths.of(own.backend_tokenizer) is None
 
@@ -72,8 +80,8 @@ def test_the_backend_is_asked_for_what_the_tokenizer_says(tokenizer: Any) -> Non
 
 
 def test_rows_are_written_cut_and_labelled(tokenizer: Any, tmp_path: Path) -> None:
-    rows = tokenize(
-        [RenderedRow("one two three four five", ((4, 7), (14, 18))), RenderedRow("six", ((0, 3),))], tokenizer
+    rows = RowTokenizer(tokenizer).tokenize(
+        [RenderedRow("one two three four five", ((4, 7), (14, 18))), RenderedRow("six", ((0, 3),))]
     )
     path = tmp_path / "rows.arrow"
     with RowFile(path) as file:
@@ -95,7 +103,7 @@ def test_a_first_row_of_another_format_does_not_decide_for_all(tokenizer: Any, t
     path.write_text("".join(json.dumps(row) + "\n" for row in [{"text": "Once."}, *chats]), "utf-8")
     config = from_mapping({"data": {"path": str(path), "evaluation_share": 0}})
     context = JobContext(RunFolder(tmp_path / "run"))
-    data = prepare_datasets(config, tokenizer, context)
+    data = prepare_datasets(config, tokenizer, context.folder, context)
     context.close()
     assert data.training["row"][:] == [1, 2, 3, 4, 5]
     verdicts = [json.loads(line) for line in (data.folder / "verdicts.jsonl").read_text("utf-8").splitlines()]

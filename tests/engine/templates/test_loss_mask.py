@@ -13,7 +13,7 @@ from qlora_studio.core.data.example import Example
 from qlora_studio.core.data.row_verdict import RowVerdict
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.preview import RowPreviewer
-from qlora_studio.engine.data.tokenized_rows import IGNORED, tokenize
+from qlora_studio.engine.data.tokenized_rows import IGNORED, RowPipeline, RowTokenizer
 from qlora_studio.engine.templates.chat_template import ChatTemplate
 from qlora_studio.engine.templates.loss_mask import AnswerFinder
 from qlora_studio.engine.templates.rendering import RowRenderer, control_tokens, known_twin
@@ -40,7 +40,7 @@ def test_with_every_installed_template_the_answers_are_trained_and_nothing_else(
     control = tuple(control_tokens(own))
     with RowRenderer(own, loss_on="assistant", now=NOW) as renderer:
         examples = [Example(messages=messages, tools=tools) for messages, tools in CONVERSATIONS.values()]
-        rows = tokenize(renderer.render(examples), own)
+        rows = RowTokenizer(own).tokenize(renderer.render(examples))
     for (what, (messages, _)), row in zip(CONVERSATIONS.items(), rows, strict=True):
         if row.rendered.error:
             assert what == "tools" and name in WITHOUT_TOOLS, f"{what}: {row.rendered.error}"
@@ -79,10 +79,11 @@ def test_the_preview_shows_what_is_trained_with_every_installed_template(name: s
         ReadRow(number, number + 1, 0, RowVerdict.OK, "", Example(messages=messages, tools=tools), "")
         for number, (messages, tools) in enumerate(CONVERSATIONS.values())
     ]
-    with RowRenderer(own, loss_on="assistant", now=NOW) as renderer:
-        previews = RowPreviewer(renderer, own, 40).previews(rows, ["training"] * len(rows))
+    with RowPipeline(own, loss_on="assistant", now=NOW) as pipeline:
+        previews = RowPreviewer(pipeline, own, 40).previews(rows, ["training"] * len(rows))
         examples = [row.example for row in rows if row.example is not None]
-        trained = tokenize(renderer.render(examples), own)
+        batches = pipeline.stream([("first", examples[:3]), ("others", examples[3:])])
+        trained = [row for _, batch in batches for row in batch]
     for preview, row in zip(previews, trained, strict=True):
         kept = [piece for piece in preview.tokens if not piece.cut]
         assert [piece.id for piece in kept] == row.ids[:40]
@@ -173,5 +174,5 @@ def _new_finder(source: str, tokenizer: Any) -> AnswerFinder:
 def test_loss_on_all_trains_everything_but_the_first_token(tokenizer: Any) -> None:
     assert RunConfig().training.loss_on == "assistant"
     with RowRenderer(tokenizer, loss_on="all", now=NOW) as renderer:
-        (row,) = tokenize(renderer.render([Example(messages=CONVERSATIONS["two turns"][0])]), tokenizer)
+        (row,) = RowTokenizer(tokenizer).tokenize(renderer.render([Example(messages=CONVERSATIONS["two turns"][0])]))
     assert row.labels == [IGNORED, *row.ids[1:]]

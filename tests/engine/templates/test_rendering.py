@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from qlora_studio.core.data.example import Example
 from qlora_studio.core.errors import StudioError
-from qlora_studio.engine.data.tokenized_rows import IGNORED, tokenize
+from qlora_studio.engine.data.tokenized_rows import IGNORED, RowTokenizer
 from qlora_studio.engine.templates.chat_template import ChatTemplate
 from qlora_studio.engine.templates.rendering import ControlTokens, RowRenderer
 from qlora_studio.engine.templates.sandbox import TemplateSandbox
@@ -63,21 +63,21 @@ def test_every_installed_template_renders_as_transformers_renders_it(name: str, 
 def test_ids_are_those_of_apply_chat_template(tokenizer: Any) -> None:
     with RowRenderer(tokenizer, loss_on="assistant", now=NOW) as renderer:
         for messages, _ in list(CONVERSATIONS.values())[:5]:
-            (row,) = tokenize(renderer.render([Example(messages=messages)]), tokenizer)
+            (row,) = RowTokenizer(tokenizer).tokenize(renderer.render([Example(messages=messages)]))
             assert row.ids == tokenizer.apply_chat_template(list(messages), return_dict=False)
 
 
 def test_a_tokenizer_that_writes_a_bos_itself_gives_one_bos_with_a_template_that_writes_it_too(tokenizer: Any) -> None:
     own = tokenizer_for("{{ bos_token }}" + tokenizer.chat_template, tokenizer)
     with RowRenderer(own, loss_on="assistant", now=NOW) as renderer:
-        (row,) = tokenize(renderer.render([QUESTION]), own)
+        (row,) = RowTokenizer(own).tokenize(renderer.render([QUESTION]))
     assert row.ids[0] == own.bos_token_id
     assert row.ids[1:3].count(own.bos_token_id) == 1  # SmolLM2's BOS is <|im_start|>, which begins the turn as well
 
 
 def test_plain_text_is_trained_in_full_and_ends_with_eos(tokenizer: Any) -> None:
     with RowRenderer(tokenizer, loss_on="assistant", now=NOW) as renderer:
-        (row,) = tokenize(renderer.render([Example(text="Once upon a time.")]), tokenizer)
+        (row,) = RowTokenizer(tokenizer).tokenize(renderer.render([Example(text="Once upon a time.")]))
     assert row.rendered.text == "Once upon a time." + tokenizer.eos_token
     assert row.ids[-1] == tokenizer.eos_token_id
     assert row.labels == [IGNORED, *row.ids[1:]]

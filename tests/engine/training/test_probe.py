@@ -28,7 +28,7 @@ def trainer(tiny_llama: Path, tmp_path: Path) -> Any:
     folder = make_run(tmp_path, tiny_llama, "training.max_steps=2", "checkpoint.every_steps=0")
     context, config = JobContext(folder), folder.config()
     tokenizer = tokenizer_of(tiny_llama)
-    data = prepare_datasets(config, tokenizer, context)
+    data = prepare_datasets(config, tokenizer, context.folder, context)
     device = choose_device(config, context)
     set_seed(config.training.seed)
     model = attach_adapters(load_base(tiny_llama, config, device), config)

@@ -1,4 +1,4 @@
-"""Prints what three ways to train take beside the QLoRA article's table:  python tests/benchmarks/vram_article.py
+"""Prints what three ways to train take beside the QLoRA article's table:  python -m tests.benchmarks.vram_article
 
 docs/MEMORY.md says where the differences come from.
 """

@@ -223,7 +223,7 @@ def _bytes_of(weights: MergedWeights, tensor: MergedTensor) -> Iterator[memoryvi
         return
     if not tensor.is_copied or weights.rounds(tensor):
         for block in weights.blocks(tensor):
-            yield memoryview(block.reshape(-1).view(torch.uint8).numpy())
+            yield block.reshape(-1).view(torch.uint8).numpy().data
         return
     buffers = [memoryview(bytearray(min(_COPY_BLOCK, tensor.size))) for _ in range(3)]  # two may be in use elsewhere
     with tensor.file.path.open("rb", buffering=0) as file:

@@ -14,7 +14,7 @@ def progress_bar(channel: Channel, between: Callable[[], object] | None = None) 
     `between` is called now and then, and raises where the user wants the end; else a Stop is looked for.
     """
 
-    class ReportedBar(tqdm):  # type: ignore[misc,type-arg]
+    class ReportedBar(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
             super().__init__(*args, **{**kwargs, "disable": False, "file": _Nowhere()})

@@ -35,6 +35,9 @@ class StudioTrainer(SFTTrainer):
     `save_checkpoint(trainer)` makes a checkpoint safe; everything else is the plain trainer's own.
     """
 
+    model: Any  # the plain trainer types both as perhaps None; they are while nothing trains, and nobody asks then
+    optimizer: Any
+
     def __init__(self, *, reporter: Reporter, device: Device, save_checkpoint: Any, **kwargs: Any) -> None:
         self.reporter = reporter
         self.studio_device = device
@@ -220,7 +223,7 @@ class StudioTrainer(SFTTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        columns: list[str] = self._signature_columns
+        columns: Any = self._signature_columns  # typed as None, which it is until the line above
         if "row" not in columns:
             columns.append("row")
 

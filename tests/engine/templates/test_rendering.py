@@ -30,7 +30,7 @@ def tokenizer(tiny_llama: Path) -> Any:
 def sandbox() -> Iterator[Any]:
     made: list[TemplateSandbox] = []
 
-    def make(template: str, **limits: float) -> TemplateSandbox:
+    def make(template: str, **limits: Any) -> TemplateSandbox:
         setup: dict[str, Any] = {"variables": {}, "control_tokens": ["<e>"], "end_token": "<e>", "now": NOW}
         made.append(TemplateSandbox(template, **setup, **limits))
         return made[-1]

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_a_run_leaves_its_dataset_and_its_base_as_they_were(undisturbed: RunFold
     assert _inputs(undisturbed) == _INPUTS_BEFORE
 
 
-def _at_step(step: int) -> "type[object] | object":
+def _at_step(step: int) -> Callable[[Event], bool]:
     return lambda event: isinstance(event, StepDone) and event.step == step
 
 

@@ -54,7 +54,7 @@ def _check_every_kill(tmp_path: Path, every: int) -> int:
         assert _save_killed_at(path, at, log).returncode == -9
         _forget_what_was_not_synced(path, log)
         aside: list[Path] = []
-        newest = CheckpointFolder(path).newest_safe(lambda damaged, why, aside=aside: aside.append(damaged))
+        newest = CheckpointFolder(path).newest_safe(lambda damaged, _why: aside.append(damaged))  # noqa: B023
         assert newest is not None
         assert newest.step in (1, 2)
         assert not aside, "a checkpoint got its name before all of it was synced"

@@ -7,7 +7,7 @@ from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QApplication
 
 from qlora_studio.core.run.activity import Phase
-from qlora_studio.core.run.events import Failed, Finished, Resumed
+from qlora_studio.core.run.events import Event, Failed, Finished, Resumed
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.showcase.sample_run import sample_config, sample_events, write_sample_run
 from qlora_studio.ui.state.job_thread import JobThread
@@ -34,7 +34,8 @@ def test_a_long_replay_is_applied_bit_by_bit_in_order(
     qapp: QApplication, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     events = (*sample_events(4000), Finished())
-    store, applied = RunStore(), []
+    store = RunStore()
+    applied: list[Event] = []
     store.open(write_sample_run(tmp_path / "run", steps=1))
     store.events_applied.connect(applied.extend)
     store.take(events[:2000])

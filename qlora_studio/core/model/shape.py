@@ -68,14 +68,6 @@ class ModelShape:
         """All parameters, each shared one counted once."""
         return self.quantizable_parameters + self.kept_parameters
 
-    @property
-    def active_parameters(self) -> int:
-        """Parameters that one token passes through: all, but for the experts not chosen."""
-        if not self.experts:
-            return self.parameters
-        idle = self.expert_parameters * (self.experts - self.experts_per_token) // self.experts
-        return self.parameters - idle
-
     def linear_names(self) -> tuple[str, ...]:
         """Names of all linear layers, in order: the target modules of `auto`."""
         return tuple(dict.fromkeys(linear.name for layer in self.layer_shapes for linear in layer.linears))

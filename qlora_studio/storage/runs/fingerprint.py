@@ -44,11 +44,6 @@ def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
     return missing + added + changed
 
 
-def matches(expected: dict[str, Any], found: dict[str, Any]) -> bool:
-    """Whether two fingerprints are of the same content."""
-    return not differences(expected, found)
-
-
 def _read(path: Path) -> dict[str, str]:
     try:
         return dict(json.loads(path.read_text("utf-8")))

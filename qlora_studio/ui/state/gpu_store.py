@@ -49,11 +49,6 @@ class GpuStore(QObject):
         self._meter = threading.Thread(target=self._measure_memory, name="memory-meter", daemon=True)
         self._meter.start()
 
-    def choose(self, uuid: str) -> None:
-        """Watch another card."""
-        if self._monitor is not None:
-            self._monitor.uuid = uuid
-
     def watch_worker(self, pid: int | None) -> None:
         """Tell this process's memory apart from other programs'."""
         if pid != self._worker_pid:

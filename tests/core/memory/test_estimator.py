@@ -9,13 +9,14 @@ from qlora_studio.core.memory.estimate import Estimate, estimate_from_report
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import FitVerdict, fit_to_gpu, judge, largest, memory_savings
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
-from qlora_studio.core.memory.method_comparison import ARTICLE_GB, article_shapes, compare_methods
+from qlora_studio.core.memory.method_comparison import compare_methods
 from qlora_studio.core.memory.resident import resident
 from qlora_studio.core.memory.setup import MemorySetup, setup_for
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.quantity import GIB, MIB
 from qlora_studio.core.run.reports import EstimateReport
 from qlora_studio.core.run.run_config import RunConfig
+from tests.core.memory.qlora_article import ARTICLE_GB, article_shapes
 
 LLAMA_8B = {
     "model_type": "llama",

@@ -226,6 +226,9 @@ class LengthStatistics(_Report):
     trained_beyond: tuple[int, ...]
     quantiles: dict[str, int]
     keeps: dict[str, int]
+    cut_rows: int
+    lost_tokens: int
+    lost_share: float
     tokens_per_epoch: int
     steps_per_epoch: int
     padding_share: float

@@ -33,7 +33,6 @@ class ModelShape:
     norms: int = 2  # of the hidden size, in a layer
     norm: Literal["rms", "layer", "plain", "none"] = "rms"
     query_norm: Literal["", "head", "full"] = ""
-    experts: int = 0
     experts_per_token: int = 0
     expert_width: int = 0
     eager_only: bool = False  # attention sinks or soft-capping: SDPA's kernels cannot be used
@@ -124,7 +123,6 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
         norms=family.norms,
         norm="plain" if family.norm == "layer_plain" else family.norm,
         query_norm=query_norm(read, family),
-        experts=read.experts(),
         experts_per_token=read.number("num_experts_per_tok") if family.experts else 0,
         expert_width=read.number(family.expert_width_key) if family.experts else 0,
         eager_only=family.eager_only,

@@ -107,7 +107,7 @@ def length_statistics(tally: RowTally, config: RunConfig) -> LengthStatistics | 
     if not tokens.size:
         return None
     limit = config.training.max_length
-    trained = int(tally.column("trained").sum())
+    trained, kept = int(tally.column("trained").sum()), int(tally.column("kept").sum())
     by_position = tally.trained_by_position()
     beyond = trained - numpy.concatenate(([0], numpy.cumsum(by_position)))  # trained tokens at a position or later
     edges = _edges(int(tokens.max()))
@@ -129,6 +129,9 @@ def length_statistics(tally: RowTally, config: RunConfig) -> LengthStatistics | 
         trained_beyond=tuple(int(beyond[min(edge, len(beyond) - 1)]) for edge in edges),
         quantiles={str(part): int(numpy.percentile(tokens, part, method="higher")) for part in _QUANTILES},
         keeps={str(part): _length_that_keeps(by_position, trained, part) for part in _KEEPS},
+        cut_rows=int((tokens > limit).sum()),
+        lost_tokens=trained - kept,
+        lost_share=(trained - kept) / trained,
         tokens_per_epoch=int(training.sum()),
         steps_per_epoch=math.ceil(math.ceil(sequences.size / batch) / accumulation),
         padding_share=_padding_share(training, batch, seed),

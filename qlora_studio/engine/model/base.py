@@ -14,6 +14,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.engine.context import QUIET, Channel, Reporter
 from qlora_studio.storage.durable import sha256_of, sync_folder, write_manifest
+from qlora_studio.storage.models.folder import read_config
 from qlora_studio.storage.models.location import ModelLocation, locate_model
 from qlora_studio.storage.settings import cache_path
 
@@ -97,7 +98,7 @@ def download(source: str, revision: str, channel: Channel, *, weights: bool = Tr
             "Check the connection and the disk, then try again: it goes on where it stopped.",
             str(error),
         ) from error
-    locate_model(source, revision)  # refuses remote code and pickled weights before anything is loaded
+    read_config(Path(folder))  # refuses a model with code of its own; code and pickles themselves are never fetched
     return Path(folder)
 
 

@@ -37,6 +37,7 @@ class StudioTrainer(SFTTrainer):
 
     model: Any  # the plain trainer types both as perhaps None; they are while nothing trains, and nobody asks then
     optimizer: Any
+    training_control: Any  # the TrainingControl among its callbacks; its module imports this one
 
     def __init__(self, *, reporter: Reporter, device: Device, save_checkpoint: Any, **kwargs: Any) -> None:
         self.reporter = reporter
@@ -88,11 +89,6 @@ class StudioTrainer(SFTTrainer):
         if not finite:
             raise _non_finite(self.state.global_step + 1, rows)
         return norm
-
-    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Evaluate one batch, without its row numbers."""
-        take_facts(inputs)
-        return super().prediction_step(model, inputs, *args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Tell of an optimizer step."""

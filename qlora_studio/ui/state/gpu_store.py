@@ -37,11 +37,6 @@ class GpuStore(QObject):
         """The newest sample of the card, None before the first."""
         return self.samples[-1] if self.samples else None
 
-    @property
-    def memory(self) -> ProcessMemory | None:
-        """The newest sample of the machine's memory."""
-        return self.memories[-1] if self.memories else None
-
     def start(self, uuid: str = "") -> None:
         """Begin to sample, once a second."""
         self._monitor = GpuMonitor(self._on_monitor_sample, uuid=uuid, worker_pid=self._worker_pid)

@@ -17,7 +17,7 @@ help:
 	@echo "make test          the tests (some minutes)"
 	@echo "make test-slow     the tests on the real small model, end to end"
 	@echo "make test-faults   kills, full disks and flipped bits, long form"
-	@echo "make check         style, types and the import contracts"
+	@echo "make check         style, types, the import contracts and dead code"
 	@echo "make screenshots   pictures of every page into docs/screenshots"
 	@echo "make protocol      docs/PROTOCOL.md from the models"
 	@echo "make bench         the benchmarks"
@@ -56,6 +56,8 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/vulture qlora_studio tests
 
 screenshots: setup
 	$(BIN)/python -m qlora_studio.ui.showcase.screenshots docs/screenshots

@@ -104,7 +104,7 @@ def write_merged(
     )
 
 
-COMPANIONS = (
+SIDECAR_FILES = (
     "added_tokens.json",
     "chat_template.jinja",
     "generation_config.json",
@@ -125,7 +125,7 @@ def copy_sidecar_files(out: Path, *folders: Path) -> list[str]:
     """
     found = {}
     tokenizer = next((folder for folder in folders if (folder / "tokenizer_config.json").is_file()), None)
-    for name in COMPANIONS:
+    for name in SIDECAR_FILES:
         is_general = name in ("generation_config.json", "LICENSE")
         places = folders if is_general or tokenizer is None else (tokenizer,)
         if place := next((folder for folder in places if (folder / name).is_file()), None):

@@ -201,7 +201,7 @@ def test_a_proposal_that_cannot_fit_says_so(shape: ModelShape) -> None:
     assert found.fit.spare_bytes < 0
 
 
-def test_levers_are_ranked_and_each_saves_what_it_says(shape: ModelShape) -> None:
+def test_memory_savings_are_ranked_and_each_saves_what_it_says(shape: ModelShape) -> None:
     found = memory_savings(RunConfig(), shape)
     assert len(found) >= 4
     assert [saving.saves_bytes for saving in found] == sorted((saving.saves_bytes for saving in found), reverse=True)

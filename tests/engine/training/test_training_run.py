@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +100,7 @@ def test_a_paused_run_frees_its_worker_and_goes_on_bit_for_bit(
     assert final_weights(folder) == final_weights(undisturbed)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot freeze a process")
 def test_a_stopped_worker_process_goes_on_as_if_nothing_had_been(
     tiny_llama: Path, tmp_path: Path, undisturbed: RunFolder
 ) -> None:

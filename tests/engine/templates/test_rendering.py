@@ -122,6 +122,20 @@ def test_the_date_that_a_template_writes_is_the_one_it_is_given(sandbox: Any) ->
     assert row["text"].startswith("23 Nov 2026: ")
 
 
+def test_a_child_with_nothing_to_do_ends_by_itself_and_one_at_work_is_killed(sandbox: Any) -> None:
+    idle, busy = (
+        sandbox("{{ messages }}"),
+        sandbox("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"),
+    )
+    idle.render([(QUESTION.messages, None)])
+    busy.submit([(QUESTION.messages, None)])
+    processes = [made._child._process for made in (idle, busy)]
+    idle.close()
+    busy.close()
+    assert processes[0].returncode == 0
+    assert processes[1].returncode not in (0, None)
+
+
 def test_control_tokens_that_somebody_typed_are_found(tokenizer: Any) -> None:
     control = ControlTokens(tokenizer)
     typed = Example(messages=(said("user", "End <|im_end|> here"), said("assistant", "No.")))

@@ -16,7 +16,7 @@ def test_the_table_of_exit_codes_in_the_documentation_is_the_programs() -> None:
 
 
 @pytest.mark.parametrize("kind", FailureKind)
-def test_each_kind_of_failure_says_what_it_means_and_fails_the_command(kind) -> None:
+def test_each_kind_of_failure_says_what_it_means_and_fails_the_command(kind: FailureKind) -> None:
     assert kind.meaning.endswith(".")
     assert kind.exit_code not in (ExitCode.OK, ExitCode.DOCTOR_FOUND_PROBLEMS)
 

@@ -50,7 +50,7 @@ def test_no_activity_is_listed_that_nobody_tells() -> None:
 
 
 @pytest.mark.parametrize("phase", Phase)
-def test_each_phase_has_words(phase) -> None:
+def test_each_phase_has_words(phase: Phase) -> None:
     assert phase.words
 
 
@@ -58,7 +58,7 @@ def test_each_phase_has_words(phase) -> None:
     "activity",
     [Activity.EXPORTING, Activity.QUANTIZING, Activity.MERGING, Activity.VERIFYING, Activity.CHECKING_BASE],
 )
-def test_nothing_is_at_risk_once_the_final_adapter_is_saved(activity) -> None:
+def test_nothing_is_at_risk_once_the_final_adapter_is_saved(activity: Activity) -> None:
     state = state_after(STARTED, STEP, SAVED, ev.PhaseChanged(phase=activity))
     assert (work_at_risk(state, 5000.0), risk_text(state, 5000.0), eta_text(state)) == (0.0, "", "")
 

@@ -8,6 +8,7 @@ import pytest
 
 from qlora_studio.core.run.events import Failed, Finished, TerminalEvent
 from qlora_studio.core.run.job import DownloadJob
+from qlora_studio.core.run.reports import DownloadFacts
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.run_folder import create_job_folder
 from tests.engine.data.hub_server import Hub, Repository, running_hub
@@ -39,8 +40,8 @@ def _downloaded(tmp_path: Path, hub: Hub, config: dict[str, object]) -> Terminal
 
 def test_weights_config_and_tokenizer_are_fetched_and_neither_code_nor_pickles(tmp_path: Path, hub: Hub) -> None:
     ended = _downloaded(tmp_path, hub, {"model_type": "llama"})
-    assert isinstance(ended, Finished), ended
-    assert {path.name for path in Path(ended.facts["path"]).iterdir()} == {"config.json", *WEIGHTS}
+    assert isinstance(ended, Finished) and isinstance(ended.facts, DownloadFacts), ended
+    assert {path.name for path in Path(ended.facts.path).iterdir()} == {"config.json", *WEIGHTS}
     assert not [path for path in hub.asked if path.endswith(tuple(FOREIGN))]
 
 

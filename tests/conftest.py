@@ -55,7 +55,7 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session")
 def model_cache(pytestconfig: pytest.Config) -> Path:
     """A folder that outlives the session, for what takes long to make: it can be deleted at any time."""
-    return Path(pytestconfig.cache.mkdir("qlora_studio_models"))  # type: ignore[union-attr]
+    return Path(pytestconfig.cache.mkdir("qlora_studio_models"))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,6 +1,7 @@
 """What lies in a folder is never taken for a Python module: a run's, the data's, the model's, or the user's own."""
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,9 @@ import pytest
 
 from qlora_studio import child_process
 from qlora_studio.cli.diagnosis import diagnose
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.reports import VerificationReported
-from qlora_studio.core.run.run_state import Phase
 from qlora_studio.engine.templates.sandbox import TemplateSandbox
 from qlora_studio.jobs.job_folders import new_job_folder
 from qlora_studio.jobs.worker_process import start_worker
@@ -149,7 +150,7 @@ def test_folders_in_the_environment_mean_to_a_child_what_they_mean_here(
     user_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QLORA_STUDIO_HOME", "home")
-    monkeypatch.setenv("PYTHONPATH", f"sources{child_process.os.pathsep}")
+    monkeypatch.setenv("PYTHONPATH", f"sources{os.pathsep}")
     program = "import os; print(os.environ['QLORA_STUDIO_HOME'], os.environ['PYTHONPATH'], sep='\\n')"
 
     _, out, _ = child_process.ask(child_process.python("-c", program), 60)

@@ -127,7 +127,8 @@ def _run(job: Job, context: JobContext) -> TerminalEvent:
     with keep.running(on_fail="pass") as awake:
         if isinstance(job, TrainJob):
             context.emit(AwakeReported(report=AwakeReport(active=bool(awake.active))))
-        return _run_kind(job, context)
+        ending = _run_kind(job, context)
+    return ending  # noqa: RET504  by its type, keep.running might swallow what is raised in it
 
 
 def _run_kind(job: Job, context: JobContext) -> TerminalEvent:

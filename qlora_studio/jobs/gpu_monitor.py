@@ -15,7 +15,7 @@ _RETRY_SECONDS = 30.0  # a driver may be loaded later; asking it costs little
 
 
 class GpuMonitor(threading.Thread):
-    """Calls `on_sample`, in this thread, with each sample; `latest` has the last one. `stop` ends it at once.
+    """Calls `on_sample`, in this thread, with each sample. `stop` ends it at once.
 
     `uuid` chooses the card and `worker_pid` tells our own worker from other programs; both may be set at any time.
     """
@@ -34,12 +34,6 @@ class GpuMonitor(threading.Thread):
         self._on_sample = on_sample
         self._interval = interval
         self._ending = threading.Event()
-        self._latest: GpuSample | None = None
-
-    @property
-    def latest(self) -> GpuSample | None:
-        """The newest sample, or None before the first."""
-        return self._latest
 
     def stop(self, timeout: float = 5.0) -> None:
         """End the thread and wait for it."""
@@ -71,7 +65,6 @@ class GpuMonitor(threading.Thread):
             nvml.close()
 
     def _tell(self, sample: GpuSample) -> None:
-        self._latest = sample
         if self._on_sample is not None:
             self._on_sample(sample)
 

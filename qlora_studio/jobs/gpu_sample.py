@@ -37,8 +37,6 @@ class GpuSample:
     temperature_celsius: int | None = None
     power_watts: float | None = None
     power_limit_watts: float | None = None
-    clock_mhz: int | None = None
-    memory_clock_mhz: int | None = None
     throttling: tuple[str, ...] | None = None
     compute_capability: tuple[int, int] | None = None
 

@@ -86,8 +86,6 @@ def _sample(card: GpuCard, handle: Any, worker_pid: int | None) -> GpuSample:
         temperature_celsius=_quietly(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
         power_watts=None if power is None else power / 1000,
         power_limit_watts=None if limit is None else limit / 1000,
-        clock_mhz=_quietly(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
-        memory_clock_mhz=_quietly(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
         throttling=_throttling(handle),
         compute_capability=(capability[0], capability[1]) if capability else None,
     )

@@ -1,8 +1,7 @@
-"""Builds the program and connects everybody: the only place that knows stores, pages and jobs alike.
+"""Builds the program: the window with its first page at once, and all else behind it.
 
-The window is shown with the first page alone. After the first paint another thread imports the rest, and the other
-pages are made one at a time, so that the window answers meanwhile; then the card and the runs at work follow. What each
-page is connected to stands in `wiring` and the modules that it names.
+After the first paint another thread imports the rest, and the other pages are made one at a time, so that the window
+answers meanwhile; then the card and the runs at work follow. The pages, and who connects each, stand in `wiring`.
 """
 
 import contextlib

@@ -115,7 +115,7 @@ class _Run:
         """Train with the plain Trainer and its own saves."""
         from transformers import Trainer, TrainingArguments
 
-        class Timed(Trainer):  # type: ignore[misc]
+        class Timed(Trainer):
             def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
                 began = time.perf_counter()
                 super()._save_checkpoint(*args, **kwargs)

@@ -24,9 +24,7 @@ from typing import Any
 
 import numpy
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from reading import conversations, record
+from tests.benchmarks.reading import conversations, record
 
 RESULT = Path(__file__).parent / "results" / "event_loop.json"
 LATE_SECONDS = 0.03  # from here on it is noted what is at work
@@ -162,7 +160,7 @@ class Watch:
             time.sleep(0.004)
             if self._phase and time.perf_counter() - self._last > LATE_SECONDS:
                 frame: Any = sys._current_frames().get(self._main)
-                calls = []
+                calls: list[str] = []
                 while frame is not None and len(calls) < 40:
                     code = frame.f_code
                     calls.append(f"{Path(code.co_filename).stem}.{code.co_name}:{frame.f_lineno}")

@@ -21,9 +21,7 @@ from typing import Any
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from reading import write
+from tests.benchmarks.reading import write
 
 RESULT = Path(__file__).parent / "results" / "preparing.json"
 WAYS = ("ours", "map")
@@ -56,7 +54,17 @@ def main() -> None:
 
 def measured(way: str, path: Path, model: str) -> dict[str, float]:
     """Return the figures of a way, in a process of its own whose memory is watched."""
-    command = [sys.executable, __file__, "--measure", way, "--path", str(path), "--model", model]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.preparing",
+        "--measure",
+        way,
+        "--path",
+        str(path),
+        "--model",
+        model,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     peak, output = 0, ""
     watched = psutil.Process(process.pid)

@@ -1,4 +1,4 @@
-"""Prints what three ways to train take beside the QLoRA article's table:  python tests/benchmarks/vram_article.py
+"""Prints what three ways to train take beside the QLoRA article's table:  python -m tests.benchmarks.vram_article
 
 docs/MEMORY.md says where the differences come from.
 """
@@ -6,8 +6,9 @@ docs/MEMORY.md says where the differences come from.
 from dataclasses import replace
 
 from qlora_studio.core.memory.estimator import estimate_setup
-from qlora_studio.core.memory.method_comparison import ARTICLE_GB, article_shapes, compare_methods
+from qlora_studio.core.memory.method_comparison import compare_methods
 from qlora_studio.core.memory.setup import MemorySetup
+from tests.core.memory.qlora_article import ARTICLE_GB, article_shapes
 
 # A QLoRA run as the article's code made it: fp32 casts of embeddings and head, full logits, fp32 adapters.
 _ARTICLE_RUN = MemorySetup(rank=16, row_tokens=512, adapter_bytes=4, loss="plain", upcast=True)

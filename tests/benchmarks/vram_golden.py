@@ -1,4 +1,4 @@
-"""Traces published runs and prints how far off each is:  python tests/benchmarks/vram_golden.py FILE.csv
+"""Traces published runs and prints how far off each is:  python -m tests.benchmarks.vram_golden FILE.csv
 
 Rows are those of the fitcheck archive (MIT, by Anassbzdd): a Tesla T4, fp16, adapters on q, k, v and o. The columns
 used are model, batch, seq, attention (eager, or eff for SDPA's memory-efficient kernel), quant (nf4 or none), rank,
@@ -13,8 +13,6 @@ import sys
 import warnings
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 MIB = 1 << 20
 T4_CONTEXT_MIB = 140.875  # the process's share outside of the allocator's pool at its peak, over 69 rows
@@ -66,9 +64,9 @@ def errors_of(row: dict[str, str]) -> tuple[float, float]:
 def trace_row(row: dict[str, str]) -> Any:
     """Return the trace of one row."""
     import torch
-    from plain_recipe import trace_plain_loop
 
     from qlora_studio.core.memory.setup import MemorySetup
+    from tests.benchmarks.plain_recipe import trace_plain_loop
 
     quantized = row["quant"] != "none"
     setup = MemorySetup(

@@ -81,7 +81,7 @@ def make_adapter(folder: Path, base: Path, *, edit: Callable[[PeftModel], None] 
                 parameter.copy_(parameter * (1 + 0.1 * noise) if "magnitude" in name else parameter + 0.02 * noise)
     if edit:
         edit(model)
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     return folder
 
 
@@ -101,7 +101,7 @@ def make_tokenizer(folder: Path) -> Path:
     merges = json.loads(trained.to_str())["model"]["merges"]
     tokenizer = GPT2Tokenizer(
         vocab=trained.get_vocab(),
-        merges=[tuple(merge) for merge in merges],
+        merges=[tuple(merge) for merge in merges],  # type: ignore[misc]  # typed as strings; pairs are what it takes
         eos_token="<|im_end|>",
         bos_token="<|im_start|>",
         unk_token="<|endoftext|>",

@@ -1,8 +1,8 @@
 """Measures real training steps on this machine's card beside what the estimator says of them.
 
-    python tests/gpu/calibrate_vram.py            eight minutes at most; needs an NVIDIA card
-    python tests/gpu/calibrate_vram.py --dry-run  the same steps on the CPU with tiny models: shows that the code runs
-    python tests/gpu/calibrate_vram.py --plan     what would be measured, and by the formula how large it is
+    python -m tests.gpu.calibrate_vram            eight minutes at most; needs an NVIDIA card
+    python -m tests.gpu.calibrate_vram --dry-run  the same steps on the CPU with tiny models: shows that the code runs
+    python -m tests.gpu.calibrate_vram --plan     what would be measured, and by the formula how large it is
 
 Some 25 configurations with random weights, two steps each, by the code that a run uses. Prints formula, trace,
 allocated, reserved and what NVML shows, and stores the table under tests/benchmarks/results/. What does not fit on the
@@ -19,9 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from calibration_plan import Measurement, Plan, plans
+from tests.gpu.calibration_plan import Measurement, Plan, plans
 
 if TYPE_CHECKING:
     from qlora_studio.core.memory.setup import MemorySetup
@@ -85,7 +83,7 @@ def _measure_in_child(chosen: list[Plan], *, dry_run: bool, seconds: float) -> l
     expandable = chosen[0].expandable and not dry_run
     setting = f"expandable_segments:{expandable}"
     environment = os.environ | {"PYTORCH_ALLOC_CONF": setting, "HF_HUB_OFFLINE": "1", "BITSANDBYTES_NOWELCOME": "1"}
-    command = [sys.executable, str(Path(__file__).parent / "calibration_step.py"), "cpu" if dry_run else "cuda"]
+    command = [sys.executable, "-m", "tests.gpu.calibration_step", "cpu" if dry_run else "cuda"]
     command += [str(_used_bytes() if not dry_run else 0), str(seconds), str(int(chosen[0].expandable))]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]

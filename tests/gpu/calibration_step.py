@@ -1,6 +1,6 @@
 """The child of calibrate_vram.py: takes two real steps of every plan and prints what each took, a JSON object a line.
 
-python tests/gpu/calibration_step.py DEVICE USED_BEFORE SECONDS EXPANDABLE
+python -m tests.gpu.calibration_step DEVICE USED_BEFORE SECONDS EXPANDABLE
 """
 
 import gc
@@ -10,8 +10,7 @@ import time
 import warnings
 from contextlib import nullcontext
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import bitsandbytes as bnb
 import torch
@@ -21,12 +20,9 @@ from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 from trl.trainer.utils import add_fused_lm_head
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from calibration_plan import Measurement, Plan, plans
-
 from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.shape import shape_from_config
+from tests.gpu.calibration_plan import Measurement, Plan, plans
 
 _STEPS = 2
 _WORKSPACE, _HOPPER_WORKSPACE = 8_519_680, 33_554_432
@@ -113,7 +109,7 @@ def _model(raw: dict[str, Any], setup: MemorySetup, device: str) -> Any:
         enable({"use_reentrant": False})
     adapted.enable_input_require_grads()
     if setup.loss == "fused":
-        add_fused_lm_head(adapted.get_base_model(), outputs=("log_probs", "entropy", "is_top1"))
+        add_fused_lm_head(cast(Any, adapted.get_base_model()), outputs=("log_probs", "entropy", "is_top1"))
     adapted.train()
     return adapted
 
@@ -132,11 +128,12 @@ def _quantize(model: Any, setup: MemorySetup, device: str) -> None:
     replace_with_bnb_linear(model, modules_to_not_convert=kept, quantization_config=quantization)
     for name, module in model.named_modules():
         if isinstance(module, bnb.nn.Linear4bit):
-            module.weight = bnb.nn.Params4bit(
+            packed: Any = bnb.nn.Params4bit(
                 weights.pop(name).data.cpu(), requires_grad=False, quant_type=setup.quantization,
                 compress_statistics=setup.double, module=module,
-            ).to(device)  # fmt: skip
-            module.quant_state = module.weight.quant_state
+            )  # fmt: skip
+            module.weight = packed.to(device)
+            module.quant_state = cast(Any, module.weight).quant_state
             module.bias = biases[name]
             if module.bias is not None:
                 module.bias.requires_grad = False
@@ -149,9 +146,11 @@ def _quantize(model: Any, setup: MemorySetup, device: str) -> None:
 def _optimizer(trained: list[Any], name: str, device: str) -> Any:
     if device == "cpu" or name == "adamw_torch_fused":
         return torch.optim.AdamW(trained, lr=1e-4, fused=device == "cuda")
-    return {"paged_adamw_32bit": bnb.optim.PagedAdamW32bit, "paged_adamw_8bit": bnb.optim.PagedAdamW8bit}[name](
-        trained, lr=1e-4
-    )
+    paged: dict[str, Any] = {
+        "paged_adamw_32bit": bnb.optim.PagedAdamW32bit,
+        "paged_adamw_8bit": bnb.optim.PagedAdamW8bit,
+    }
+    return paged[name](trained, lr=1e-4)
 
 
 def _batch(plan: Plan, setup: MemorySetup, device: str) -> dict[str, torch.Tensor]:

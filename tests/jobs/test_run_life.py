@@ -8,6 +8,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -165,4 +166,4 @@ RunLife.TestCase.settings = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-TestRunLife = RunLife.TestCase
+TestRunLife = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot freeze a process")(RunLife.TestCase)

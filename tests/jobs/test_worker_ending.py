@@ -25,6 +25,7 @@ def _named_like_a_worker(play: Callable[[str], WorkerProcess], folder: RunFolder
     return process
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot freeze a process")
 def test_a_frozen_worker_is_killed_and_its_folder_is_free(
     play: Callable[[str], WorkerProcess], folder: RunFolder
 ) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from itertools import chain
+from pathlib import Path
 
 import psutil
 import pytest
@@ -71,7 +72,7 @@ def test_a_second_worker_in_the_same_folder_is_refused(play: Play, folder: RunFo
     assert caught.value.kind == "run_busy"
 
 
-def test_a_folder_that_is_gone_is_told(tmp_path: RunFolder) -> None:
+def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
     with pytest.raises(StudioError) as caught:
         start_worker(RunFolder(tmp_path / "gone"))
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def test_a_runs_folder_that_cannot_be_written_is_told_when_a_run_is_started(
     assert person.window.current_page().title == "Training"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_worker_that_is_killed_is_told_on_the_run_page(
     open_window: Open, tiny_llama: Path, tmp_path: Path, studio_home: Path
 ) -> None:

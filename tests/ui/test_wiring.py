@@ -17,6 +17,7 @@ from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.kit.theme import DARK, LIGHT, active_theme, apply_theme
 from qlora_studio.ui.showcase.sample_run import write_sample_run
+from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.dialogs import Discarding
 from qlora_studio.ui.window.page import Page
 
@@ -58,6 +59,11 @@ def show(app_window: AppWindow, name: str) -> Page:
     return app_window.window.pages[name]
 
 
+def studio_of(app_window: AppWindow) -> Studio:
+    assert app_window.studio is not None
+    return app_window.studio
+
+
 def is_in_sight(widget: QWidget) -> bool:
     """Whether a click in its middle would meet it: the page is laid out, and nothing covers it."""
     window = widget.window()
@@ -74,7 +80,7 @@ def test_start_without_model_and_data_says_both_and_starts_nothing(app_window: A
     assert "Choose a base model." in texts(page)
     assert "Choose a dataset." in texts(page)
     assert app_window.window.current_page() is page
-    assert app_window.studio.runs.shown is None
+    assert studio_of(app_window).runs.shown is None
 
 
 def test_the_starter_model_is_chosen_by_one_click_and_the_next_page_by_another(
@@ -92,24 +98,24 @@ def test_a_setting_changed_in_the_form_reaches_the_draft_and_a_wrong_one_does_no
     page = show(app_window, "training")
     form = page.form  # type: ignore[attr-defined]
     QTest.keyClick(form.line("lora.rank").field, Qt.Key.Key_Up)
-    assert app_window.studio.draft.config.lora.rank == 17
+    assert studio_of(app_window).draft.config.lora.rank == 17
     rate = form.line("training.learning_rate").field
     rate.selectAll()
     QTest.keyClicks(rate, "7")
     QTest.keyClick(rate, Qt.Key.Key_Return)
-    assert app_window.studio.draft.config.training.learning_rate == 2e-4
+    assert studio_of(app_window).draft.config.training.learning_rate == 2e-4
     assert "Must be at most 1" in texts(page)
 
 
 def test_a_preset_keeps_the_model_that_was_chosen_where_it_leaves_it_open(app_window: AppWindow) -> None:
     page = show(app_window, "training")
-    app_window.studio.draft.set_value("model.source", "maker/model")
-    app_window.studio.draft.set_value("data.path", "rows.jsonl")
+    studio_of(app_window).draft.set_value("model.source", "maker/model")
+    studio_of(app_window).draft.set_value("data.path", "rows.jsonl")
     page.preset_requested.emit("8b-12gb")  # type: ignore[attr-defined]
-    config = app_window.studio.draft.config
+    config = studio_of(app_window).draft.config
     assert (config.model.source, config.data.path) == ("maker/model", "rows.jsonl")
     page.preset_requested.emit("starter")  # type: ignore[attr-defined]
-    assert app_window.studio.draft.config.model.source == "starter"
+    assert studio_of(app_window).draft.config.model.source == "starter"
 
 
 def test_runs_on_disk_are_listed_opened_and_made_the_draft(app_window: AppWindow, wait_until: WaitUntil) -> None:
@@ -117,11 +123,13 @@ def test_runs_on_disk_are_listed_opened_and_made_the_draft(app_window: AppWindow
     wait_until(lambda: page.model.rowCount() == 2)  # type: ignore[attr-defined]
     assert "broke off at step 120" in texts(page)
     QTest.mouseClick(page.draft_button, LEFT)  # type: ignore[attr-defined]
-    assert app_window.studio.draft.config.name == "support-bot"
+    assert studio_of(app_window).draft.config.name == "support-bot"
     page = show(app_window, "runs")
     QTest.mouseClick(page.open_button, LEFT)  # type: ignore[attr-defined]
     assert app_window.window.current_page().name == "run"
-    wait_until(lambda: app_window.studio.runs.shown and app_window.studio.runs.shown.store.state.step == 120)
+    shown = studio_of(app_window).runs.shown
+    assert shown is not None
+    wait_until(lambda: shown.store.state.step == 120)
 
 
 @pytest.mark.parametrize("name", ["export", "chat"])
@@ -178,9 +186,9 @@ def test_a_run_that_has_no_room_on_its_drive_is_not_started(
 ) -> None:
     full = DriveSpace("/home", 1 << 20, (Writing(Path("/home"), "checkpoints", 1 << 30),))
     monkeypatch.setattr("qlora_studio.ui.training.wiring.drives", lambda _writings: (full,))
-    app_window.studio.draft.replace(load_preset("starter"))
+    studio_of(app_window).draft.replace(load_preset("starter"))
     page = show(app_window, "training")
     wait_until(lambda: "only 1.0 MiB free" in page.disk.text())  # type: ignore[attr-defined]
     QTest.mouseClick(page.start_button, LEFT)  # type: ignore[attr-defined]
     assert "The drive /home has no room for this run. Free 1,023 MiB there" in texts(page)
-    assert app_window.studio.runs.shown is None
+    assert studio_of(app_window).runs.shown is None

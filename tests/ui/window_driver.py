@@ -186,10 +186,6 @@ class Pulse(QObject):
         yield
         self.begin()
 
-    def worst_seconds(self) -> float:
-        """Return the longest that the window did not answer."""
-        return max(seconds for seconds, _ in self.worst.values())
-
     def text(self) -> str:
         """Return the longest of each stage, for people."""
         lines = [

@@ -38,11 +38,6 @@ def peaks(shape: ModelShape, setup: MemorySetup) -> tuple[Peak, ...]:
     return step.forward(), backward, Peak(phase="optimizer", gradients=held.gradients)
 
 
-def layer_bytes_per_token(shape: ModelShape, setup: MemorySetup) -> int:
-    """Return what one decoder layer saves for its backward pass, a token."""
-    return LayerMemory(shape, setup).per_token
-
-
 class _Step:
     """The moments of a step at which memory can be at its highest."""
 

@@ -33,7 +33,6 @@ class ModelShape:
     norms: int = 2  # of the hidden size, in a layer
     norm: Literal["rms", "layer", "plain", "none"] = "rms"
     query_norm: Literal["", "head", "full"] = ""
-    experts: int = 0
     experts_per_token: int = 0
     expert_width: int = 0
     eager_only: bool = False  # attention sinks or soft-capping: SDPA's kernels cannot be used
@@ -67,14 +66,6 @@ class ModelShape:
     def parameters(self) -> int:
         """All parameters, each shared one counted once."""
         return self.quantizable_parameters + self.kept_parameters
-
-    @property
-    def active_parameters(self) -> int:
-        """Parameters that one token passes through: all, but for the experts not chosen."""
-        if not self.experts:
-            return self.parameters
-        idle = self.expert_parameters * (self.experts - self.experts_per_token) // self.experts
-        return self.parameters - idle
 
     def linear_names(self) -> tuple[str, ...]:
         """Names of all linear layers, in order: the target modules of `auto`."""
@@ -132,7 +123,6 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
         norms=family.norms,
         norm="plain" if family.norm == "layer_plain" else family.norm,
         query_norm=query_norm(read, family),
-        experts=read.experts(),
         experts_per_token=read.number("num_experts_per_tok") if family.experts else 0,
         expert_width=read.number(family.expert_width_key) if family.experts else 0,
         eager_only=family.eager_only,

@@ -81,18 +81,6 @@ class MetricHistory:
         self.spikes = [spike for spike in found if spike is not None]
 
 
-def smoothed(y: Floats, weight: float = 0.9) -> Floats:
-    """Return the exponential moving average of `y`, bias-corrected, gaps carried over. Shape (n,)."""
-    out = np.empty_like(y)
-    total, norm = 0.0, 0.0
-    for index, value in enumerate(y):
-        if np.isfinite(value):
-            total = weight * total + (1 - weight) * value
-            norm = weight * norm + (1 - weight)
-        out[index] = total / norm if norm else np.nan
-    return out
-
-
 def decimated(x: Floats, y: Floats, points: int = 2000) -> tuple[Floats, Floats]:
     """Return at most about `points` points that keep each stretch's minimum and maximum."""
     if len(x) <= points:

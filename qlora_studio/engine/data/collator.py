@@ -37,7 +37,7 @@ class RowCollator(DataCollatorForLanguageModeling):
 
 def collator(tokenizer: PreTrainedTokenizerBase) -> RowCollator:
     """Return the collator of a run."""
-    return RowCollator(pad_token_id=int(tokenizer.pad_token_id))  # type: ignore[arg-type]
+    return RowCollator(pad_token_id=int(tokenizer.pad_token_id))
 
 
 def take_facts(batch: dict[str, Any]) -> tuple[list[int], int]:

@@ -19,10 +19,6 @@ class OpenedData:
     training: DatasetMixture
     evaluation: DatasetMixture | None = None
 
-    def mixtures(self) -> list[DatasetMixture]:
-        """Return both, or the one there is."""
-        return [self.training, *([self.evaluation] if self.evaluation else [])]
-
 
 def open_data(data: DataSection, run: RunFolder, channel: Channel) -> OpenedData:
     """Open everything. Raises StudioError, or DatasetChoice where the user has to say which subset or split.

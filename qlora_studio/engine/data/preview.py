@@ -38,7 +38,7 @@ class RowPreviewer:
     ) -> None:
         self._names, self._packs = names, packs
         self._pipeline, self._tokenizer, self._max_length = pipeline, tokenizer, max_length
-        special = tokenizer.convert_tokens_to_ids(control_tokens(tokenizer))
+        special: Any = tokenizer.convert_tokens_to_ids(control_tokens(tokenizer))  # a list, as it was given one
         self._special = {*tokenizer.all_special_ids, *special}
 
     def previews(self, rows: Sequence[ReadRow], parts: Sequence[Part]) -> list[RowPreview]:

@@ -74,7 +74,7 @@ class _Writer:
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
-            file = writer.fout[0]
+            file = (writer.fout or [])[0]
             writer.write_padding(file, file.tell())
             self._write_tensors(file, types)
         finally:
@@ -158,7 +158,7 @@ def _encoded(name: str, block: torch.Tensor, kind: Any) -> bytes | memoryview:
 
     dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}.get(kind.name)
     if dtype is None:
-        return memoryview(gguf.quants.quantize(block.float().numpy(), kind).reshape(-1))
+        return gguf.quants.quantize(block.float().numpy(), kind).reshape(-1).data
     cast = block.to(dtype).contiguous()
     if not bool(torch.isfinite(cast).all()):
         raise StudioError(
@@ -166,4 +166,4 @@ def _encoded(name: str, block: torch.Tensor, kind: Any) -> bytes | memoryview:
             kind=FailureKind.DAMAGED,
             advice="Choose bf16 or q8_0.",
         )
-    return memoryview(cast.reshape(-1).view(torch.uint8).numpy())
+    return cast.reshape(-1).view(torch.uint8).numpy().data

@@ -136,7 +136,7 @@ class FlashAttention(torch.autograd.Function):
         rows, device = _up(tokens, 128), query.device
         softmax_sums = torch.empty(batch, heads, rows, dtype=torch.float32, device=device)
         query_sums = torch.empty(batch, rows, heads, _up(size, 32), dtype=torch.float32, device=device)
-        expanded = ()
+        expanded: tuple[torch.Tensor, ...] = ()
         if key.shape[1] != heads:
             shape = batch, key.shape[2], heads, size
             expanded = tuple(torch.empty(shape, dtype=query.dtype, device=device) for _ in range(2))

@@ -128,5 +128,7 @@ class _Update:
         if self.magnitude is None:
             return merged
         if self.transposed:
-            return (self.magnitude / torch.linalg.norm(merged.T, dim=1)).view(1, -1) * merged
-        return (self.magnitude[start:stop] / torch.linalg.norm(merged, dim=1)).view(-1, 1) * merged
+            factor: torch.Tensor = (self.magnitude / torch.linalg.norm(merged.T, dim=1)).view(1, -1)
+        else:
+            factor = (self.magnitude[start:stop] / torch.linalg.norm(merged, dim=1)).view(-1, 1)
+        return factor * merged

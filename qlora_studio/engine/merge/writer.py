@@ -105,7 +105,7 @@ def write_merged(
     )
 
 
-COMPANIONS = (
+SIDECAR_FILES = (
     "added_tokens.json",
     "chat_template.jinja",
     "generation_config.json",
@@ -126,7 +126,7 @@ def copy_sidecar_files(out: Path, *folders: Path) -> list[str]:
     """
     found = {}
     tokenizer = next((folder for folder in folders if (folder / "tokenizer_config.json").is_file()), None)
-    for name in COMPANIONS:
+    for name in SIDECAR_FILES:
         is_general = name in ("generation_config.json", "LICENSE")
         places = folders if is_general or tokenizer is None else (tokenizer,)
         if place := next((folder for folder in places if (folder / name).is_file()), None):
@@ -224,7 +224,7 @@ def _bytes_of(weights: MergedWeights, tensor: MergedTensor) -> Iterator[memoryvi
         return
     if not tensor.is_copied or weights.rounds(tensor):
         for block in weights.blocks(tensor):
-            yield memoryview(block.reshape(-1).view(torch.uint8).numpy())
+            yield block.reshape(-1).view(torch.uint8).numpy().data
         return
     buffers = [memoryview(bytearray(min(_COPY_BLOCK, tensor.size))) for _ in range(3)]  # two may be in use elsewhere
     with tensor.file.path.open("rb", buffering=0) as file:

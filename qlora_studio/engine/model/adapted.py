@@ -106,7 +106,7 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
             detail=str(error),
         ) from error
     adapted.enable_input_require_grads()
-    return adapted  # type: ignore[no-any-return]
+    return adapted
 
 
 def cast_adapters(model: Any, dtype: torch.dtype) -> None:

@@ -113,7 +113,7 @@ def download(source: str, revision: str, channel: Channel, *, weights: bool = Tr
             "Check the connection and the disk, then try again: it goes on where it stopped.",
             str(error),
         ) from error
-    locate_model(source, revision)  # refuses remote code and pickled weights before anything is loaded
+    read_config(Path(folder))  # refuses a model with code of its own; code and pickles themselves are never fetched
     return Path(folder)
 
 

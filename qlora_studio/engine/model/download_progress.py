@@ -10,7 +10,7 @@ from qlora_studio.engine.context import Channel
 def progress_bar(channel: Channel) -> type[Any]:
     """Return a tqdm class that tells the bytes of all files together, and raises where the user wants the end."""
 
-    class ReportedBar(tqdm):  # type: ignore[misc,type-arg]
+    class ReportedBar(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
             super().__init__(*args, **{**kwargs, "disable": False, "file": _Nowhere()})

@@ -14,6 +14,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 
 BATCH_SECONDS = 30.0
 ROW_SECONDS = 5.0
+_PATIENCE_SECONDS = 2.0  # with a child that has nothing to do and is to end
 
 Conversation = tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]] | None]
 
@@ -78,7 +79,7 @@ class TemplateSandbox:
 
     def close(self) -> None:
         """End the child."""
-        self._end_child()
+        self._end_child(patience=0.0 if self._pending else _PATIENCE_SECONDS)
 
     def _row_by_row(self, rows: list[Conversation], whole: bool) -> list[dict[str, Any]]:
         """Find the row that does not come to an end. Two of them, and it is the template: raises StudioError."""
@@ -112,9 +113,9 @@ class TemplateSandbox:
             )
         return child
 
-    def _end_child(self) -> None:
+    def _end_child(self, patience: float = 0.0) -> None:
         if self._child is not None:
-            self._child.close()
+            self._child.close(patience)
             self._child = None
 
 
@@ -145,13 +146,17 @@ class _Child:
             return None
         return dict(json.loads(line)) if line else None
 
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
+    def close(self, patience: float = 0.0) -> None:
+        """End the process: it ends by itself when its input does, and is killed where it does not in time."""
+        with contextlib.suppress(BrokenPipeError):
+            _pipe(self._process.stdin).close()
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._reader.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(BrokenPipeError):
-                _pipe(pipe).close()
+        _pipe(self._process.stdout).close()
 
     def _read(self, stdout: IO[bytes]) -> None:
         for line in stdout:

@@ -179,7 +179,8 @@ def _export(trainer: StudioTrainer, config: RunConfig, context: JobContext) -> d
     from qlora_studio.engine.export.export import export_run
     from qlora_studio.engine.export.job import verify_exports
 
-    trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
+    trainer.model = trainer.optimizer = trainer.lr_scheduler = None
+    trainer.model_wrapped = None  # type: ignore[assignment]  # nothing trains any more
     trainer.accelerator.free_memory()
     adapted_model.release_memory()
     context.phase(Activity.EXPORTING)

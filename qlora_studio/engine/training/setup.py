@@ -167,7 +167,7 @@ class TrainingControl(TrainerCallback):
 def expected_checkpoint_bytes(model: Any) -> int:
     """Return about what a checkpoint weighs: the adapter, and two optimizer states of up to fp32 for it."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return sum(parameter.nbytes + 8 * parameter.numel() for parameter in trained) + (1 << 20)
+    return int(sum(parameter.nbytes + 8 * parameter.numel() for parameter in trained)) + (1 << 20)
 
 
 def _is_due(every: int, step: int) -> bool:

@@ -35,6 +35,10 @@ class StudioTrainer(SFTTrainer):
     `save_checkpoint(trainer)` makes a checkpoint safe; everything else is the plain trainer's own.
     """
 
+    model: Any  # the plain trainer types both as perhaps None; they are while nothing trains, and nobody asks then
+    optimizer: Any
+    training_control: Any  # the TrainingControl among its callbacks; its module imports this one
+
     def __init__(self, *, reporter: Reporter, device: Device, save_checkpoint: Any, **kwargs: Any) -> None:
         self.reporter = reporter
         self.studio_device = device
@@ -85,11 +89,6 @@ class StudioTrainer(SFTTrainer):
         if not finite:
             raise _non_finite(self.state.global_step + 1, rows)
         return norm
-
-    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Evaluate one batch, without its row numbers."""
-        take_facts(inputs)
-        return super().prediction_step(model, inputs, *args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Tell of an optimizer step."""
@@ -220,7 +219,7 @@ class StudioTrainer(SFTTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        columns: list[str] = self._signature_columns
+        columns: Any = self._signature_columns  # typed as None, which it is until the line above
         if "row" not in columns:
             columns.append("row")
 

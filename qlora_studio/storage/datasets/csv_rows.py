@@ -9,7 +9,6 @@ from qlora_studio.storage.datasets.record import RAW_LIMIT, ROW_LIMIT, Record, t
 from qlora_studio.storage.datasets.stream import DatasetStream
 
 _CELL_LIMIT = 16 << 20  # a quote that is never closed would fill the memory
-DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 
 def csv_records(stream: DatasetStream, *, delimiter: str = "", limit: int = ROW_LIMIT) -> Iterator[Record]:

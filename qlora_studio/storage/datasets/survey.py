@@ -4,7 +4,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qlora_studio.core.data.example import Example
@@ -59,10 +59,6 @@ class DatasetSurvey:
     exact_duplicates: int
     near_duplicates: int
     size_bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the survey as what `json.dumps` takes."""
-        return asdict(self)
 
 
 @dataclass

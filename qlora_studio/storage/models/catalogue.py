@@ -30,11 +30,6 @@ class CatalogueModel:
         """The model's shape."""
         return shape_from_config(self.config)
 
-    @property
-    def url(self) -> str:
-        """The model's page, where a licence is accepted."""
-        return f"https://huggingface.co/{self.id}"
-
 
 @functools.cache
 def model_catalogue(path: Path | None = None) -> tuple[CatalogueModel, ...]:

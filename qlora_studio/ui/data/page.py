@@ -2,7 +2,7 @@
 
 from PySide6.QtCore import Qt, Signal
 
-from qlora_studio.core.data.report import Check, DataReport, RowsReport, SourceReport, SourcesReport
+from qlora_studio.core.data.report import DataReport, RowsReport, SourceReport, SourcesReport
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Failed
@@ -125,10 +125,6 @@ class DataPage(Page):
         """Show the X-ray of the first of these rows."""
         if report.rows:
             self.xray.show_row(report.rows[0])
-
-    def shown_checks(self) -> tuple[Check, ...]:
-        """Return the checks that are shown."""
-        return self._report.checks if self._report else ()
 
     def _is_complete(self) -> bool:
         """Whether rows are read and tokenized."""

@@ -141,10 +141,6 @@ class ExportPage(Page):
             if card.exported.path == path:
                 card.panel.render_job(state)
 
-    def disk_text(self) -> str:
-        """Return what is said of the space."""
-        return self._disk.text()
-
     def results(self) -> tuple[ExportResult, ...]:
         """Return the cards of the exports that are shown."""
         return tuple(self._results)

@@ -1,4 +1,4 @@
-"""The window's two themes: colours as frozen tokens, the palette, the fonts, and the contrast that the tests compute.
+"""The window's two themes: colours as frozen tokens, the palette and the fonts.
 
 Colours of data are Okabe-Ito's, lightened for the dark theme. Text colours meet WCAG AA (4.5 : 1) on every surface.
 """
@@ -127,9 +127,6 @@ DARK = Theme(
     other="#d990b9",
 )
 
-SURFACES = ("background", "panel", "field", "selection", "hover")
-TEXT_COLORS = ("text", "muted", "accent", "ok", "warn", "bad")
-
 
 def apply_theme(app: QApplication, theme: Theme) -> None:
     """Dress the whole program: Fusion, the palette, the style sheet and the fonts."""
@@ -167,12 +164,6 @@ def mono_font(pixels: int = BASE_PIXELS) -> QFont:
     return _font(_installed_mono(), pixels, QFont.Weight.Normal, QFont.StyleHint.Monospace)
 
 
-def contrast(one: str, other: str) -> float:
-    """Return WCAG's contrast ratio of two `#rrggbb` colours, 1 to 21."""
-    low, high = sorted((_luminance(one), _luminance(other)))
-    return (high + 0.05) / (low + 0.05)
-
-
 def c_locale() -> QLocale:
     """Return the locale for numbers: a decimal point everywhere, as in `run.toml`."""
     locale = QLocale.c()
@@ -203,12 +194,6 @@ def _font(families: tuple[str, ...], pixels: int, weight: QFont.Weight, hint: QF
     font.setPixelSize(pixels)
     font.setWeight(weight)
     return font
-
-
-def _luminance(color: str) -> float:
-    channels = (int(color[start : start + 2], 16) / 255 for start in (1, 3, 5))
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def _palette(theme: Theme) -> QPalette:

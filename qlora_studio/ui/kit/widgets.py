@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QBoxLayout, QFrame, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
@@ -105,8 +105,6 @@ class Chip(Label):
 
 class Notice(QFrame):
     """A message in the page: what happened, what to do, and `Details` folded away. Tones: info, warn, bad."""
-
-    dismissed = Signal()
 
     def __init__(self, tone: str = "info") -> None:
         super().__init__()

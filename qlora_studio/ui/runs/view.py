@@ -8,10 +8,14 @@ from pathlib import Path
 from qlora_studio.ui.state.run_index import RunLine
 
 
-def with_queue(lines: Sequence[RunLine], waiting: Sequence[str]) -> tuple[RunLine, ...]:
-    """Return the runs with their places in the queue, from 1."""
+def with_queue(lines: Sequence[RunLine], waiting: Sequence[str], waits_for: str = "") -> tuple[RunLine, ...]:
+    """Return the runs with their places in the queue, from 1, the first with what it waits for."""
     places = {path: index + 1 for index, path in enumerate(waiting)}
-    return tuple(replace(line, queued=places.get(str(Path(line.path).resolve()), 0)) for line in lines)
+    queued = [places.get(str(Path(line.path).resolve()), 0) for line in lines]
+    return tuple(
+        replace(line, queued=place, waits_for=waits_for if place == 1 else "")
+        for line, place in zip(lines, queued, strict=True)
+    )
 
 
 def when_text(when: float, now: float | None = None) -> str:

@@ -60,7 +60,8 @@ class RunsWiring(QObject):
         self._runs.refresh()
 
     def _render(self) -> None:
-        lines = with_queue(self._runs.lines, self._studio.queue.waiting())
+        queue = self._studio.queue
+        lines = with_queue(self._runs.lines, queue.waiting(), queue.waits_for())
         self._page.render_runs(lines, str(self._studio.settings.runs_path))
 
     def _on_queue_requested(self, path: str) -> None:

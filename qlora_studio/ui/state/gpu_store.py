@@ -37,22 +37,12 @@ class GpuStore(QObject):
         """The newest sample of the card, None before the first."""
         return self.samples[-1] if self.samples else None
 
-    @property
-    def memory(self) -> ProcessMemory | None:
-        """The newest sample of the machine's memory."""
-        return self.memories[-1] if self.memories else None
-
     def start(self, uuid: str = "") -> None:
         """Begin to sample, once a second."""
         self._monitor = GpuMonitor(self._on_monitor_sample, uuid=uuid, worker_pid=self._worker_pid)
         self._monitor.start()
         self._meter = threading.Thread(target=self._measure_memory, name="memory-meter", daemon=True)
         self._meter.start()
-
-    def choose(self, uuid: str) -> None:
-        """Watch another card."""
-        if self._monitor is not None:
-            self._monitor.uuid = uuid
 
     def watch_worker(self, pid: int | None) -> None:
         """Tell this process's memory apart from other programs'."""

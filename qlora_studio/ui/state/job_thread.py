@@ -51,10 +51,6 @@ class JobThread(QThread):
             failed = Failed(kind=error.kind, message=error.message, advice=error.advice, detail=error.detail)
             self.events_received.emit((failed,))
 
-    def send(self, command: Command) -> None:
-        """Ask something of the worker. Raises StudioError or OSError where its folder cannot be written."""
-        self.folder.send(command)
-
     def leave(self) -> None:
         """Stop following; the worker goes on. Returns when the thread has ended."""
         self._leaving.set()

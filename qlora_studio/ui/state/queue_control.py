@@ -50,7 +50,7 @@ class QueueControl(QObject):
         """Return the folders that wait, first first."""
         return tuple(run.path for run in self._queue.runs())
 
-    def reason(self) -> str:
+    def waits_for(self) -> str:
         """Return what the first one waits for, where it could otherwise start."""
         return self._runner.waiting_for
 

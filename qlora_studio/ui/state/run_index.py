@@ -50,11 +50,14 @@ class RunLine:
     rank: int = 16
     exports: tuple[PastExport, ...] = ()
     queued: int = 0
+    waits_for: str = ""
 
     @property
     def words(self) -> str:
-        """The state, or the place in the queue."""
-        return f"in the queue, no. {self.queued}" if self.queued else self.state
+        """The state, or the place in the queue and what the first one waits for."""
+        if not self.queued:
+            return self.state
+        return f"in the queue, no. {self.queued}" + (f": waits for {self.waits_for}" if self.waits_for else "")
 
     @property
     def tone(self) -> str:

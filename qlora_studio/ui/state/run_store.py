@@ -58,13 +58,6 @@ class RunStore(QObject):
         self._waiting.clear()
         self._more.stop()
 
-    def apply(self, events: tuple[Event, ...]) -> None:
-        """Apply a batch of events at once."""
-        for event in events:
-            self._apply_one(event)
-        self.events_applied.emit(events)
-        self.changed.emit()
-
     def _apply_some(self) -> None:
         until = time.monotonic() + _TURN_SECONDS
         some: list[Event] = []

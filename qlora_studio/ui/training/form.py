@@ -65,7 +65,6 @@ class SettingsForm(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.sections: list[SettingsSection] = []
-        self._problems: dict[str, str] = {}
 
     def add_section(self, title: str, settings: Sequence[SettingInfo]) -> SettingsSection:
         """Make a section; the caller places it."""

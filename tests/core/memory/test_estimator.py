@@ -9,13 +9,14 @@ from qlora_studio.core.memory.estimate import Estimate, estimate_from_report
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import FitVerdict, fit_to_gpu, judge, largest, memory_savings
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
-from qlora_studio.core.memory.method_comparison import ARTICLE_GB, article_shapes, compare_methods
+from qlora_studio.core.memory.method_comparison import compare_methods
 from qlora_studio.core.memory.resident import resident
 from qlora_studio.core.memory.setup import MemorySetup, setup_for
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.quantity import GIB, MIB
 from qlora_studio.core.run.reports import EstimateReport
 from qlora_studio.core.run.run_config import RunConfig
+from tests.core.memory.qlora_article import ARTICLE_GB, article_shapes
 
 LLAMA_8B = {
     "model_type": "llama",
@@ -200,7 +201,7 @@ def test_a_proposal_that_cannot_fit_says_so(shape: ModelShape) -> None:
     assert found.fit.spare_bytes < 0
 
 
-def test_levers_are_ranked_and_each_saves_what_it_says(shape: ModelShape) -> None:
+def test_memory_savings_are_ranked_and_each_saves_what_it_says(shape: ModelShape) -> None:
     found = memory_savings(RunConfig(), shape)
     assert len(found) >= 4
     assert [saving.saves_bytes for saving in found] == sorted((saving.saves_bytes for saving in found), reverse=True)

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -14,7 +15,7 @@ def _falling(step: int, dice: random.Random, noise: float = 0.08) -> float:
     return 0.9 + 1.4 * math.exp(-step / 75) + dice.gauss(0, noise)
 
 
-def _found(losses: list[float | None]) -> list[LossSpike]:
+def _found(losses: Sequence[float | None]) -> list[LossSpike]:
     finder = SpikeFinder()
     spikes = (finder.add(step, loss) for step, loss in enumerate(losses, start=1))
     return [spike for spike in spikes if spike is not None]

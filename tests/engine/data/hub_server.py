@@ -1,4 +1,4 @@
-"""A small hub on the loopback address: it speaks what huggingface_hub asks of a dataset's repository, and no more."""
+"""A small hub on the loopback address: it speaks what huggingface_hub asks of a repository, and no more."""
 
 import hashlib
 import json
@@ -77,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
         hub: Hub = self.server.hub  # type: ignore[attr-defined]
         path = unquote(urlsplit(self.path).path)
         hub.asked.append(path)
-        parts = path.removeprefix("/api").removeprefix("/datasets/").split("/")
+        parts = path.removeprefix("/api").removeprefix("/datasets").removeprefix("/models").strip("/").split("/")
         repository = hub.repositories.get("/".join(parts[:2]))
         if repository is None:
             self._refuse(404, "RepoNotFound")

@@ -129,7 +129,7 @@ def test_a_repository_of_scripts_is_read_from_the_hubs_own_parquet_conversion(
     ],
 )
 def test_what_cannot_be_had_is_said_in_a_sentence(
-    settings: dict[str, str], words: str, advice: str, hub: Hub, tiny_llama: Path, tmp_path: Path
+    settings: dict[str, Any], words: str, advice: str, hub: Hub, tiny_llama: Path, tmp_path: Path
 ) -> None:
     hub.repositories[SET] = Repository({"main": {"train.jsonl": lines(2)}})
     hub.repositories["maker/gated"] = Repository({"main": {"train.jsonl": lines(2)}}, gated=True)

@@ -77,10 +77,12 @@ class StayingJob:
         raise AssertionError(f"no report of {kind}: {self.folder.log_path.read_text('utf-8')[-2000:]}")
 
     def report(self) -> DataReport:
-        return self.reported(DatasetReported, lambda report: report.complete)
+        found: DataReport = self.reported(DatasetReported, lambda report: report.complete)
+        return found
 
     def rows(self, request: int) -> RowsReport:
-        return self.reported(RowsReported, lambda report: report.request == request)
+        found: RowsReport = self.reported(RowsReported, lambda report: report.request == request)
+        return found
 
 
 @pytest.fixture(autouse=True)

@@ -224,7 +224,7 @@ def test_rows_of_a_pack_have_the_loss_and_the_gradients_that_they_have_alone(
         config_for(path, max_length=256, packing=False), tokenizer, context.folder, context
     ).training
     by_number = {row["row"]: row for row in plain}
-    model = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32, attn_implementation=attention)
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32, attn_implementation=attention)
     examples = [packed[index] for index in (0, len(packed) - 1)]
     alone = [by_number[number] for example in examples for number in example["row"]]
     assert len(alone) > 4

@@ -5,7 +5,7 @@ import json
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tokenizers import AddedToken
@@ -69,7 +69,7 @@ def test_another_value_in_any_field_of_the_plan_is_another_key(tokenizer: Any, t
 
 def test_a_field_of_a_kind_that_a_key_cannot_tell_is_an_error(tokenizer: Any, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="cannot be told of set"):
-        _ = replace(plan_of(tokenizer, tmp_path / "a.jsonl"), max_length={1}).key
+        _ = replace(plan_of(tokenizer, tmp_path / "a.jsonl"), max_length=cast(int, {1})).key
 
 
 def test_another_way_to_read_a_dataset_is_another_key_and_another_place_is_not(tokenizer: Any, tmp_path: Path) -> None:
@@ -115,7 +115,9 @@ def test_the_day_decides_the_rows_of_a_template_that_writes_it_and_of_no_other(t
     assert [len({plan.key for plan in pair}) for pair in (plans[:2], plans[2:])] == [1, 2]
     for plan, wanted in ((plans[2], "2026-11-23"), (plans[0], "<|im_start|>")):
         with plan.pipeline() as pipeline:
-            (row,) = pipeline.rows([next(plan.opened.training.rows()).example])
+            example = next(plan.opened.training.rows()).example
+            assert example is not None
+            (row,) = pipeline.rows([example])
         assert row.rendered.text.startswith(wanted)
 
 

@@ -1,5 +1,6 @@
 """A real llama.cpp for tests: of the package llama-cpp-python where it is installed, else of its ik fork."""
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,7 @@ class RealLlamaCpp:
                 pytest.skip("the ik fork's package loads no adapter")
             self._model: Any = fork.IkLlama(str(path), n_ctx=tokens, n_threads=2, flash_attn=False, verbose=False)
         else:
-            from llama_cpp import Llama
-
-            self._model = Llama(
+            self._model = import_module("llama_cpp").Llama(
                 str(path),
                 lora_path=str(adapter) if adapter else None,
                 n_ctx=tokens,

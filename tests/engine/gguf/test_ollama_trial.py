@@ -1,12 +1,14 @@
 """The trial in Ollama, with a small program in its place that keeps a list of what it was asked."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from qlora_studio.engine.gguf.ollama import try_in_ollama
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the program in Ollama's place is a shell script")
 _PROGRAM = """#!/bin/sh
 echo "$@" >> "$OLLAMA_LOG"
 case "$1" in

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig
 
-from qlora_studio.core.memory.formula import layer_bytes_per_token
+from qlora_studio.core.memory.layer import LayerMemory
 from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.shape import shape_from_config
 
@@ -40,10 +40,10 @@ def test_a_layer_saves_exactly_what_the_formula_says(
     saved = [_saved_bytes(_model(sizes, layers, rank, targets), ids) for layers in (2, 3)]
     shape = shape_from_config(_config(sizes, 2).to_dict())
     setup = MemorySetup(targets=targets, rank=rank, batch=batch, row_tokens=tokens, double=False)
-    assert saved[1] - saved[0] == layer_bytes_per_token(shape, setup) * setup.tokens
+    assert saved[1] - saved[0] == LayerMemory(shape, setup).per_token * setup.tokens
 
 
-def _config(sizes: dict[str, int], layers: int) -> Any:
+def _config(sizes: dict[str, Any], layers: int) -> Any:
     return LlamaConfig(num_hidden_layers=layers, vocab_size=512, max_position_embeddings=512, **sizes)
 
 
@@ -61,15 +61,16 @@ def _model(sizes: dict[str, int], layers: int, rank: int, targets: frozenset[str
     replace_with_bnb_linear(model, modules_to_not_convert=get_keys_to_not_convert(model), quantization_config=nf4)
     for name, module in model.named_modules():
         if isinstance(module, bnb.nn.Linear4bit):
-            packed = bnb.nn.Params4bit(
+            layer: Any = module
+            packed: Any = bnb.nn.Params4bit(
                 weights[f"{name}.weight"],
                 requires_grad=False,
                 quant_type="nf4",
                 compress_statistics=False,
                 module=module,
             )
-            module.weight = packed.to("cpu")
-            module.quant_state = module.weight.quant_state
+            layer.weight = packed.to("cpu")
+            layer.quant_state = layer.weight.quant_state
     model.is_loaded_in_4bit = True
     model.quantization_method = "bitsandbytes"
     model.config.quantization_config = nf4

@@ -4,7 +4,6 @@ The measured rows are facts of the fitcheck archive (MIT, by Anassbzdd; a Tesla 
 benchmarks (Apache-2.0, the Foundation Model Stack; an A100).
 """
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,7 @@ from qlora_studio.engine.memory import job as estimate_job
 from qlora_studio.engine.memory.cuda_on_meta import PATCH_POINTS, PatchPoint, TracerOutdated, replaced
 from qlora_studio.engine.memory.traced_step import TracedStep, TraceOptions, trace_step
 from qlora_studio.storage.runs.run_folder import RunFolder
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from vram_golden import errors_of
+from tests.benchmarks.vram_golden import errors_of
 
 MIB, GIB = 1 << 20, 1 << 30
 ATTENTION = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
@@ -62,8 +59,11 @@ def _trace(raw: dict[str, Any], setup: MemorySetup, options: TraceOptions = FAST
 
 def _setup(raw: dict[str, Any] = SMALL, **changes: Any) -> MemorySetup:
     shape = shape_from_config(raw)
-    attention = "eager" if shape.eager_only else "flash"
-    common = MemorySetup(targets=shape.targets("auto"), optimizer="adamw_torch_fused", attention=attention)
+    common = MemorySetup(
+        targets=shape.targets("auto"),
+        optimizer="adamw_torch_fused",
+        attention="eager" if shape.eager_only else "flash",
+    )
     return replace(common, **changes)
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def assert_equal_to_peft(base: Path, adapter: Path, out: Path, tolerance: float 
     for name, tensor in found.items():
         assert tensor.dtype == expected[name].dtype, name
         torch.testing.assert_close(
-            tensor, expected[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+            tensor, expected[name], rtol=tolerance, atol=tolerance, msg=partial("{}: {}".format, name)
         )
 
 
@@ -283,7 +284,7 @@ print(peak_rss())
 def test_the_memory_of_a_merge_does_not_grow_with_the_adapter(
     tmp_path: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    shape = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 12}
+    shape: dict[str, Any] = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 12}
     base = make_base(tmp_path / "base", "llama", dtype=torch.bfloat16, **shape)
     peaks, sizes = [], []
     for rank in (4, 256):

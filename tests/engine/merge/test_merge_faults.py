@@ -1,6 +1,5 @@
 """A merge that is killed, or runs out of disk, at any moment leaves nothing that could be taken for a model."""
 
-import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from qlora_studio.storage.runs.export_folder import damages
 from tests.engine.families import make_adapter, make_base
 from tests.engine.finished_run import make_run
 
+resource = pytest.importorskip("resource", reason="Windows has no SIGKILL and no limits on the size of files")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 _MERGE = """
 import os, signal, sys

@@ -37,7 +37,7 @@ from qlora_studio.engine.merge.writer import merge_adapter
 from tests.engine.families import FAMILIES
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-SMALL = {"vocab_size": 96, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+SMALL: dict[str, Any] = {"vocab_size": 96, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
 
 
 class Named(nn.Module):
@@ -169,7 +169,7 @@ def saved_adapter(folder: Path, model: Any, config: peft.PeftConfig, seed: int =
             if parameter.requires_grad:
                 noise = torch.randn_like(parameter)
                 parameter.copy_(parameter * (1 + 0.1 * noise) if "magnitude" in name else parameter + 0.05 * noise)
-    adapted.save_pretrained(folder)
+    adapted.save_pretrained(str(folder))
     return folder
 
 

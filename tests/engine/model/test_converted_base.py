@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.model.base import base_folder
-from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.finished_run import make_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -19,9 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.fixture(scope="module")
 def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("gguf")
-    context = JobContext(RunFolder(place / "job"))
-    (export,) = export_run(make_run(place), formats=["gguf:f16"], context=context)
-    context.close()
+    (export,) = export_run(make_run(place), formats=["gguf:f16"], channel=QUIET)
     return next(Path(export.path).glob("*.gguf"))
 
 

@@ -30,7 +30,7 @@ def tokenizer(tiny_llama: Path) -> Any:
 def sandbox() -> Iterator[Any]:
     made: list[TemplateSandbox] = []
 
-    def make(template: str, **limits: float) -> TemplateSandbox:
+    def make(template: str, **limits: Any) -> TemplateSandbox:
         setup: dict[str, Any] = {"variables": {}, "control_tokens": ["<e>"], "end_token": "<e>", "now": NOW}
         made.append(TemplateSandbox(template, **setup, **limits))
         return made[-1]
@@ -120,6 +120,20 @@ def test_the_date_that_a_template_writes_is_the_one_it_is_given(sandbox: Any) ->
     template = "{{ strftime_now('%d %b %Y') }}: {% for m in messages %}{{ m.content }}<e>{% endfor %}"
     (row,) = sandbox(template).render([(QUESTION.messages, None)])
     assert row["text"].startswith("23 Nov 2026: ")
+
+
+def test_a_child_with_nothing_to_do_ends_by_itself_and_one_at_work_is_killed(sandbox: Any) -> None:
+    idle, busy = (
+        sandbox("{{ messages }}"),
+        sandbox("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"),
+    )
+    idle.render([(QUESTION.messages, None)])
+    busy.submit([(QUESTION.messages, None)])
+    processes = [made._child._process for made in (idle, busy)]
+    idle.close()
+    busy.close()
+    assert processes[0].returncode == 0
+    assert processes[1].returncode not in (0, None)
 
 
 def test_control_tokens_that_somebody_typed_are_found(tokenizer: Any) -> None:

@@ -192,7 +192,7 @@ def _spans(folder: RunFolder) -> dict[str, float]:
     spans = {"loading": began - events[0].time, "exporting": events[-1].time - _last(events, "exporting")}
     spans["training"] = max(event.seconds for event in events if isinstance(event, StepDone))
     spans["saving"] = max(event.seconds for event in events if isinstance(event, CheckpointSaved))
-    evaluations = [event.seconds for event in events if event.type == "evaluated"]  # type: ignore[union-attr]
+    evaluations = [event.seconds for event in events if event.type == "evaluated"]
     return {**spans, "evaluating": max(evaluations)}
 
 

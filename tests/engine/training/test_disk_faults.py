@@ -1,7 +1,6 @@
 """Full disks, limits, folders that cannot be written: nothing is corrupted or lost, and it is said in words."""
 
 import os
-import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +17,8 @@ from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from tests.engine.training_run import final_weights, follow, make_run, run_to_end
+
+resource = pytest.importorskip("resource", reason="Windows has no limits on the size of files")
 
 
 @pytest.fixture

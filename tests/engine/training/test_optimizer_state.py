@@ -20,13 +20,13 @@ class _ParameterOnACard(torch.nn.Parameter):
         return torch.device("cuda", 0)
 
 
-class _PagedWithoutCard(bnb.optim.PagedAdamW32bit):  # type: ignore[misc]
+class _PagedWithoutCard(bnb.optim.PagedAdamW32bit):
     """bitsandbytes' paged AdamW with the one call that needs a card answered here as it answers there."""
 
     def get_state_buffer(self, p: Any, dtype: torch.dtype = torch.float32) -> Any:
-        buffer = torch.zeros(p.shape, dtype=dtype)
+        buffer: Any = torch.zeros(p.shape, dtype=dtype)
         if p.numel() >= 1e5:
-            buffer.is_paged = True  # type: ignore[attr-defined]
+            buffer.is_paged = True
         return buffer
 
 

@@ -4,6 +4,8 @@ import math
 import os
 import shutil
 import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,7 @@ def test_a_run_leaves_its_dataset_and_its_base_as_they_were(undisturbed: RunFold
     assert _inputs(undisturbed) == _INPUTS_BEFORE
 
 
-def _at_step(step: int) -> "type[object] | object":
+def _at_step(step: int) -> Callable[[Event], bool]:
     return lambda event: isinstance(event, StepDone) and event.step == step
 
 
@@ -98,6 +100,7 @@ def test_a_paused_run_frees_its_worker_and_goes_on_bit_for_bit(
     assert final_weights(folder) == final_weights(undisturbed)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot freeze a process")
 def test_a_stopped_worker_process_goes_on_as_if_nothing_had_been(
     tiny_llama: Path, tmp_path: Path, undisturbed: RunFolder
 ) -> None:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,7 @@ def outcome(path: Path, block_size: int) -> list[ReadRow] | tuple[str, str]:
     assert (survey.total, survey.rejected) == (len(rows), sum(row.verdict is RowVerdict.REJECTED for row in rows))
     assert survey.ok == sum(row.verdict is RowVerdict.OK for row in rows)
     assert [found.row for found in survey.first_rejections] == [row.number for row in rows if row.example is None]
-    json.dumps(survey.to_json())
+    json.dumps(asdict(survey))
     return rows
 
 

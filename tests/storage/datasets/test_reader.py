@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -237,7 +238,7 @@ def test_what_is_not_there_or_not_readable_is_said_in_words(write: Write, tmp_pa
     assert refused(lambda: open_dataset(DataSection(path="a\x00b.jsonl"))).kind == "data_not_found"
     hub = refused(lambda: open_dataset(DataSection(path="HuggingFaceH4/no_robots")))
     assert hub.kind == "data_not_found" and "hub" in hub.message
-    assert refused(lambda: open_dataset(DataSection(path="/dev/null"))).kind == "data_refused"
+    assert refused(lambda: open_dataset(DataSection(path=os.devnull))).kind == "data_refused"
     assert refused(lambda: write("rows.docx", b"x")).kind == "data_refused"
     assert "is a Parquet file" in refused(lambda: write("rows.jsonl", b"PAR1....")).message
     assert "is not a parquet file" in refused(lambda: write("rows.parquet", b"{}")).message

@@ -32,10 +32,3 @@ def test_ids_are_unique_and_found_in_any_case() -> None:
     assert found is not None
     assert found.title == "Qwen3 8B"
     assert find_in_catalogue("nobody/nothing") is None
-
-
-def test_gated_models_name_the_page_where_their_licence_is_accepted() -> None:
-    gated = find_in_catalogue("meta-llama/Llama-3.1-8B-Instruct")
-    assert gated is not None
-    assert gated.gated
-    assert gated.url == "https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, DamagedCheckpoint, verify
 
 _PROGRAM = Path(__file__).with_name("killed_save.py")
+with_sigkill = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 
 
 def _write_old(folder: Path) -> None:
@@ -54,7 +55,7 @@ def _check_every_kill(tmp_path: Path, every: int) -> int:
         assert _save_killed_at(path, at, log).returncode == -9
         _forget_what_was_not_synced(path, log)
         aside: list[Path] = []
-        newest = CheckpointFolder(path).newest_safe(lambda damaged, why, aside=aside: aside.append(damaged))
+        newest = CheckpointFolder(path).newest_safe(lambda damaged, _why: aside.append(damaged))  # noqa: B023
         assert newest is not None
         assert newest.step in (1, 2)
         assert not aside, "a checkpoint got its name before all of it was synced"
@@ -65,10 +66,12 @@ def _check_every_kill(tmp_path: Path, every: int) -> int:
     return len(points)
 
 
+@with_sigkill
 def test_a_kill_before_any_of_every_seventh_system_call_of_a_save_leaves_a_safe_checkpoint(tmp_path: Path) -> None:
     assert _check_every_kill(tmp_path, 7) > 5
 
 
+@with_sigkill
 @pytest.mark.faults
 @pytest.mark.timeout(1200)
 def test_a_kill_before_any_system_call_of_a_save_leaves_a_safe_checkpoint(tmp_path: Path) -> None:
@@ -91,10 +94,12 @@ def _check_every_kill_of_a_replacement(tmp_path: Path, every: int) -> set[bytes]
     return found
 
 
+@with_sigkill
 def test_a_kill_while_a_checkpoint_is_replaced_leaves_the_old_one_or_the_new_one(tmp_path: Path) -> None:
     assert _check_every_kill_of_a_replacement(tmp_path, 9) == {b"old weights", b"new weights"}
 
 
+@with_sigkill
 @pytest.mark.faults
 @pytest.mark.timeout(1200)
 def test_a_kill_at_any_call_while_a_checkpoint_is_replaced_leaves_the_old_one_or_the_new_one(tmp_path: Path) -> None:

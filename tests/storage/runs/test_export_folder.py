@@ -2,8 +2,6 @@
 
 import json
 import os
-import resource
-import signal
 import stat
 import subprocess
 import sys
@@ -23,6 +21,8 @@ from qlora_studio.storage.runs.export_folder import (
     safe_name,
     staged_export,
 )
+
+without_links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets few users make links")
 
 
 @pytest.fixture
@@ -49,6 +49,7 @@ def test_an_export_is_there_whole_with_a_manifest_that_verifies(tmp_path: Path) 
     assert [path.name for path in final.parent.iterdir()] == ["model"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")
 @pytest.mark.usefixtures("umask")
 def test_files_can_be_read_by_other_users(tmp_path: Path) -> None:
     final = tmp_path / "model"
@@ -59,7 +60,7 @@ def test_files_can_be_read_by_other_users(tmp_path: Path) -> None:
     assert modes == {"private": 0o644, "manifest.json": 0o644}
 
 
-@pytest.mark.parametrize("change", ["flip", "cut", "remove", "link"])
+@pytest.mark.parametrize("change", ["flip", "cut", "remove", pytest.param("link", marks=without_links)])
 def test_every_later_change_is_noticed(tmp_path: Path, change: str) -> None:
     final = make_export(tmp_path / "model")
     path = final / "model.safetensors"
@@ -85,7 +86,9 @@ def test_an_error_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "exports").iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["folder", "file", "link", "dangling link"])
+@pytest.mark.parametrize(
+    "kind", ["folder", "file", *(pytest.param(kind, marks=without_links) for kind in ("link", "dangling link"))]
+)
 def test_nothing_that_exists_is_replaced(tmp_path: Path, kind: str) -> None:
     final, other = tmp_path / "model", tmp_path / "other"
     other.mkdir()
@@ -117,6 +120,7 @@ def test_plain_names_are_taken() -> None:
 
 
 def test_a_file_that_grows_too_large_for_the_disk_leaves_nothing(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="Windows has no limits on the size of files")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     try:
@@ -148,7 +152,7 @@ def test_what_a_killed_export_left_is_no_export_and_goes_with_the_next_one(tmp_p
         assert process.poll() is None
         time.sleep(0.01)
     assert remove_abandoned(parent) == []  # it is at work
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     assert not (parent / "model").exists()
     assert [path.name.startswith(".staging-") for path in parent.iterdir()] == [True]

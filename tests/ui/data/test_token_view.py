@@ -1,6 +1,7 @@
 """The X-ray's view of tokens: each stands somewhere once, is described by id and string, and is never only a colour."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ def measure(text: str) -> float:
     return WIDTH * len(text)
 
 
-def piece(string: str, **marks: bool) -> TokenPiece:
+def piece(string: str, **marks: Any) -> TokenPiece:
     return TokenPiece(id=len(string), string=string, **marks)
 
 
@@ -134,7 +135,7 @@ def wait_until(qapp: QApplication, condition: Callable[[], bool]) -> None:
 
 def test_kinds_of_tokens_differ_without_colour(qapp: QApplication, both_themes: Callable[[], None]) -> None:
     """Turned to grey, no two samples of the legend look alike: their lines differ in form."""
-    kinds = {"trained": True}, {"special": True}, {"cut": True}, {"packed": True}, {}
+    kinds: tuple[dict[str, bool], ...] = {"trained": True}, {"special": True}, {"cut": True}, {"packed": True}, {}
     lines = [strokes(PieceSample("word" * 6, piece("", **marks))) for marks in kinds]
     assert lines[0] == 1
     assert lines[4] == 0

@@ -100,18 +100,22 @@ def test_without_a_format_there_is_nothing_to_export(page: ExportPage) -> None:
     assert page.export_button.text() == "Export"
 
 
+def disk_words(page: ExportPage) -> str:
+    return page._disk.text()
+
+
 def test_sizes_and_free_space_are_shown(page: ExportPage) -> None:
     assert "about 257 MiB" in texts(page)
-    assert "needed for merged model, " in page.disk_text()
-    assert page.disk_text().endswith(" free.")
+    assert "needed for merged model, " in disk_words(page)
+    assert disk_words(page).endswith(" free.")
 
 
 def test_too_little_space_is_said_and_the_export_cannot_begin(page: ExportPage) -> None:
     run = page.chosen_run()
     assert run is not None
     page.render_runs([replace(run, parameters=1 << 60)], run.path)
-    assert "only" in page.disk_text()
-    assert "Free" in page.disk_text()
+    assert "only" in disk_words(page)
+    assert "Free" in disk_words(page)
     assert not page.export_button.isEnabled()
     (drive,) = drives_for(replace(run, parameters=1 << 60), [parse_format("gguf")], "")
     assert not drive.fits

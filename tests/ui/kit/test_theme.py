@@ -4,8 +4,10 @@ import pytest
 from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QApplication
 
-from qlora_studio.ui.kit.theme import DARK, LIGHT, SURFACES, TEXT_COLORS, Theme, active_theme, apply_theme, contrast
+from qlora_studio.ui.kit.theme import DARK, LIGHT, Theme, active_theme, apply_theme
 
+SURFACES = ("background", "panel", "field", "selection", "hover")
+TEXT_COLORS = ("text", "muted", "accent", "ok", "warn", "bad")
 THEMES = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
 
 
@@ -45,3 +47,15 @@ def test_a_theme_reaches_the_palette_and_the_widgets_that_paint_themselves(qapp:
     assert qapp.palette().color(QPalette.ColorRole.Window).name() == DARK.background
     apply_theme(qapp, LIGHT)
     assert active_theme() is LIGHT
+
+
+def contrast(one: str, other: str) -> float:
+    """Return WCAG's contrast ratio of two `#rrggbb` colours, 1 to 21."""
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(color: str) -> float:
+    channels = (int(color[start : start + 2], 16) / 255 for start in (1, 3, 5))
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -10,7 +10,6 @@ from PySide6.QtWidgets import QApplication, QLabel
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import FitVerdict
-from qlora_studio.core.memory.method_comparison import article_shapes
 from qlora_studio.core.memory.setup import setup_for
 from qlora_studio.core.quantity import GIB
 from qlora_studio.core.run.events import Failed, PhaseChanged, Progressed, WorkerStarted
@@ -19,6 +18,7 @@ from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.storage.models.location import ModelLocation, locate_model, model_facts
 from qlora_studio.ui.model.page import ModelPage
 from qlora_studio.ui.model.view import CatalogueLine, four_bit_text, method_lines
+from tests.core.memory.qlora_article import article_shapes
 
 LEFT = Qt.MouseButton.LeftButton
 STARTER = RunConfig().with_value("model.source", "starter")

@@ -9,6 +9,7 @@ from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import AcceptChanges, LowerRate
 from qlora_studio.core.run.events import (
     CheckpointSaved,
+    Event,
     Failed,
     Finished,
     Paused,
@@ -25,12 +26,13 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.run.recovery_action import RecoveryAction
 from qlora_studio.ui.state.run_store import RunStore
+from tests.ui.taken_events import take
 
 
-def _page_after(folder: Path, *events: object) -> RunPage:
+def _page_after(folder: Path, *events: Event) -> RunPage:
     store = RunStore()
     store.open(RunFolder(folder), RunConfig())
-    store.apply((WorkerStarted(job="train", studio="test", pid=1), *events))  # type: ignore[arg-type]
+    take(store, (WorkerStarted(job="train", studio="test", pid=1), *events))
     page = RunPage()
     page.render_run(store)
     return page

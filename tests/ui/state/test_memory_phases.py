@@ -5,7 +5,6 @@ from pathlib import Path
 from PySide6.QtWidgets import QApplication
 
 from qlora_studio.core.memory.estimator import estimate
-from qlora_studio.core.memory.method_comparison import article_shapes
 from qlora_studio.core.quantity import GIB, MIB
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.reports import RunEstimateReported
@@ -16,6 +15,7 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.memory.panel import GpuPanel
 from qlora_studio.ui.run.cards import MemoryCard
 from qlora_studio.ui.state.memory_phases import memory_text, phase_lines
+from tests.core.memory.qlora_article import article_shapes
 
 ESTIMATE = estimate(RunConfig(), article_shapes()["7B"])
 PEAKS = {phase.key: phase.allocated_bytes for phase in ESTIMATE.phases}

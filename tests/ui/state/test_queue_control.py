@@ -42,3 +42,15 @@ def test_nothing_starts_while_another_run_is_at_work(qapp: QApplication, tmp_pat
     queue.add(create_run_folder(tmp_path, RunConfig()))
     queue.tick()
     assert len(queue.waiting()) == 1
+
+
+def test_the_first_run_says_what_it_waits_for(qapp: QApplication, tmp_path: Path) -> None:
+    queue = QueueControl(tmp_path, lambda: 999, lambda: True)
+    queue.add(create_run_folder(tmp_path, RunConfig(name="large")), needed_bytes=1000)
+    queue.add(create_run_folder(tmp_path, RunConfig(name="next")))
+    queue.tick()
+    lines = with_queue(read_runs(tmp_path, {}), queue.waiting(), queue.waits_for())
+    assert {line.name: line.words for line in lines} == {
+        "large": "in the queue, no. 1: waits for the card to be free enough",
+        "next": "in the queue, no. 2",
+    }

@@ -7,11 +7,12 @@ from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QApplication
 
 from qlora_studio.core.run.activity import Phase
-from qlora_studio.core.run.events import Failed, Finished, Resumed
+from qlora_studio.core.run.events import Event, Failed, Finished, Resumed
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.showcase.sample_run import sample_config, sample_events, write_sample_run
 from qlora_studio.ui.state.job_thread import JobThread
 from qlora_studio.ui.state.run_store import RunStore
+from tests.ui.taken_events import take
 
 WaitUntil = Callable[[Callable[[], object]], None]
 
@@ -22,7 +23,7 @@ def test_a_store_that_was_fed_in_pieces_equals_the_replay_of_the_folder(qapp: QA
     store.open(folder, folder.config())
     events = tuple(folder.events())
     for start in range(0, len(events), 7):
-        store.apply(events[start : start + 7])
+        take(store, events[start : start + 7])
     state, history = folder.replay()
     assert store.state == state
     assert store.history.steps["loss"].y.tolist() == history.steps["loss"].y.tolist()
@@ -34,7 +35,8 @@ def test_a_long_replay_is_applied_bit_by_bit_in_order(
     qapp: QApplication, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     events = (*sample_events(4000), Finished())
-    store, applied = RunStore(), []
+    store = RunStore()
+    applied: list[Event] = []
     store.open(write_sample_run(tmp_path / "run", steps=1))
     store.events_applied.connect(applied.extend)
     store.take(events[:2000])
@@ -54,15 +56,15 @@ def test_a_store_tells_once_a_batch_that_it_changed(qapp: QApplication) -> None:
     store = RunStore()
     told: list[int] = []
     store.changed.connect(lambda: told.append(store.state.step))
-    store.apply(tuple(sample_events(20)))
+    take(store, tuple(sample_events(20)))
     assert told == [20]
 
 
 def test_a_resumed_run_overwrites_the_steps_that_are_taken_again(qapp: QApplication) -> None:
     store = RunStore()
     events = tuple(sample_events(120))
-    store.apply(events)
-    store.apply((Resumed(step=100, checkpoint="checkpoint-100"),))
+    take(store, events)
+    take(store, (Resumed(step=100, checkpoint="checkpoint-100"),))
     assert store.history.steps["loss"].x[-1] == 100
 
 
@@ -73,7 +75,7 @@ def test_a_thread_replays_a_run_from_its_file_in_order(
     store = RunStore()
     store.open(folder, folder.config())
     thread = JobThread(folder, start_it=False)
-    thread.events_received.connect(store.apply)
+    thread.events_received.connect(store.take)
     thread.start()
     wait_until(thread.isFinished)
     wait_until(lambda: store.state.phase == Phase.FINISHED)
@@ -86,7 +88,7 @@ def test_a_run_whose_worker_died_silently_is_shown_as_failed(qapp: QApplication,
     store = RunStore()
     store.open(folder, folder.config())
     thread = JobThread(folder, start_it=False)
-    thread.events_received.connect(store.apply)
+    thread.events_received.connect(store.take)
     thread.start()
     wait_until(lambda: store.state.phase == Phase.FAILED)
     assert isinstance(store.state.failure, Failed)

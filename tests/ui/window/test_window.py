@@ -135,7 +135,9 @@ def test_no_page_is_wider_than_the_window(app_window: AppWindow, size: tuple[int
         assert bar.maximum() == 0, f"{name} is {bar.maximum()} pixels too wide"
     panel = app_window.panel.findChild(QScrollArea)
     assert isinstance(panel, QScrollArea)
-    assert panel.widget().minimumSizeHint().width() <= panel.viewport().width()
+    content = panel.widget()
+    assert content is not None
+    assert content.minimumSizeHint().width() <= panel.viewport().width()
 
 
 def test_the_self_test_visits_every_page_without_the_heavy_libraries(studio_home: Path) -> None:

@@ -6,6 +6,7 @@ from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate_setup
 from qlora_studio.core.memory.setup import Attention, MemorySetup
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
+from qlora_studio.core.run.optimizer import OF_FULL_TRAINING
 
 # What the article prints, in GB: full fine-tuning, LoRA in 16 bit, QLoRA.
 ARTICLE_GB = {"7B": (112, 16, 10), "13B": (208, 30, 16), "33B": (528, 75, 24), "70B": (1100, 160, 48)}
@@ -30,7 +31,7 @@ def compare_methods(
     parameter. LoRA keeps the frozen base in 16 bit, QLoRA in NF4 with double quantization and a paged optimizer.
     """
     common = setup or _article_setup(shape)
-    whole = replace(common, quantization="none", optimizer="adamw_torch_fused")
+    whole = replace(common, quantization="none", optimizer=OF_FULL_TRAINING)
     small = common if common.quantization != "none" else replace(common, quantization="nf4", double=True)
     setups = {
         ("full", "Full fine-tuning"): replace(whole, method="full", weight_bytes=4, rank=0, dora=False),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from qlora_studio.core.data.formats import format_choices
 from qlora_studio.core.run.optimizer import AUTO, optimizer_choices
 from qlora_studio.core.run.setting import SettingInfo, one_of, setting, settings_of
 
@@ -71,19 +72,8 @@ class DatasetSource(Section):
         le=100,
         advanced=True,
     )
-    format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "text"] = setting(
-        "auto",
-        title="Format",
-        help="Auto looks at every row, not only the first.",
-        choices={
-            "auto": "Auto",
-            "messages": "Chat messages",
-            "sharegpt": "ShareGPT",
-            "alpaca": "Alpaca",
-            "prompt_completion": "Prompt and completion",
-            "question_answer": "Two columns",
-            "text": "Plain text",
-        },
+    format: Annotated[str, one_of(format_choices)] = setting(
+        "auto", title="Format", help="Auto looks at every row, not only the first."
     )
     mapping: dict[str, str] = setting(
         title="Columns",

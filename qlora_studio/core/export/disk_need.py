@@ -66,8 +66,7 @@ def export_bytes(shape: ExportFormat, parameters: int, adapter: int) -> int:
 
 def export_name(shape: ExportFormat) -> str:
     """Return what an export is called in a list of what is written."""
-    names = {"safetensors": "merged model", "adapter": "adapter alone", "gguf_adapter": "adapter as GGUF"}
-    return names.get(shape.kind, shape.title)
+    return shape.traits.name or shape.title
 
 
 def _trained(config: RunConfig, shape: ModelShape) -> int:

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from qlora_studio.core.run.events import Evaluated, Event, Resumed, StepDone
 from qlora_studio.core.run.loss_spike import LossSpike, SpikeFinder
+from qlora_studio.core.run.metric import step_fields
 
 Floats = NDArray[np.float64]
-STEP_METRICS = ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "process_bytes", "allocated_bytes")
 
 
 class Series:
@@ -45,10 +45,10 @@ class Series:
 
 
 class MetricHistory:
-    """The series of one run: one per step metric, and the evaluation loss; and the spikes of the training loss."""
+    """The series of one run: one per field of a step that is plotted, the evaluation loss; and the spikes."""
 
     def __init__(self) -> None:
-        self.steps = {name: Series() for name in STEP_METRICS}
+        self.steps = {name: Series() for name in step_fields()}
         self.evaluation = Series()
         self.spikes: list[LossSpike] = []
         self._finder = SpikeFinder()
@@ -79,18 +79,6 @@ class MetricHistory:
         losses = zip(self.steps["loss"].x.tolist(), self.steps["loss"].y.tolist(), strict=True)
         found = (self._finder.add(int(step), None if math.isnan(loss) else loss) for step, loss in losses)
         self.spikes = [spike for spike in found if spike is not None]
-
-
-def smoothed(y: Floats, weight: float = 0.9) -> Floats:
-    """Return the exponential moving average of `y`, bias-corrected, gaps carried over. Shape (n,)."""
-    out = np.empty_like(y)
-    total, norm = 0.0, 0.0
-    for index, value in enumerate(y):
-        if np.isfinite(value):
-            total = weight * total + (1 - weight) * value
-            norm = weight * norm + (1 - weight)
-        out[index] = total / norm if norm else np.nan
-    return out
 
 
 def decimated(x: Floats, y: Floats, points: int = 2000) -> tuple[Floats, Floats]:

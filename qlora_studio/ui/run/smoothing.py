@@ -8,7 +8,7 @@ from qlora_studio.core.run.metric_history import Floats, Series
 
 
 class MovingAverage:
-    """The bias-corrected exponential average of a series, as `metric_history.smoothed` has it, kept up to date."""
+    """The bias-corrected exponential average of a series, gaps carried over, kept up to date."""
 
     def __init__(self, weight: float = 0.9) -> None:
         self.weight = weight

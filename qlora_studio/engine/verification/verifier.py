@@ -53,7 +53,7 @@ class Verifier:
             compare_models(subject, self.rows, self.references, found)
             release_memory()
         if subject.shape.traits.has_modelfile and found.verified and (outcome := try_in_ollama(subject.folder)):
-            found.add("ollama", *outcome)
+            found.add(subject.shape.kind, *outcome)
         found.tokens, found.seconds = self.rows.tokens, time.monotonic() - began
         return found
 

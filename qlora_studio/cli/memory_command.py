@@ -16,9 +16,11 @@ from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.job import EstimateJob
+from qlora_studio.core.run.optimizer import optimizer_choices
 from qlora_studio.core.run.reports import EstimateReported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
+from qlora_studio.core.run.setting import either
 from qlora_studio.jobs.gpu_monitor import sample_gpu
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.models.catalogue import find_in_catalogue
@@ -30,7 +32,7 @@ _FLAGS = {
     "accumulation": ("training.gradient_accumulation", "batches per optimizer step"),
     "length": ("training.max_length", "longest row, in tokens"),
     "rank": ("lora.rank", "LoRA rank"),
-    "optimizer": ("training.optimizer", "auto, paged_adamw_32bit or paged_adamw_8bit"),
+    "optimizer": ("training.optimizer", either(optimizer_choices())),
     "quantization": ("quantization.method", "nf4, fp4 or none"),
     "checkpointing": ("training.gradient_checkpointing", "auto, on or off"),
 }

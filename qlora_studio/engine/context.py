@@ -64,7 +64,7 @@ class QuietReporter:
     def emit(self, event: Event) -> None:
         """Tell nobody."""
 
-    def phase(self, name: str) -> None:
+    def phase(self, activity: Activity) -> None:
         """Tell nobody."""
 
     def progress(self, what: str, done: int, total: int, unit: str = "") -> None:

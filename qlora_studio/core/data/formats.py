@@ -1,6 +1,7 @@
-"""The formats that rows come in: which one a record looks like, and what it says in that format."""
+"""The formats that rows come in, each once in FORMATS: its words, how it is known, what its rows say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from qlora_studio.core.data.conversation import Message, chat_messages, checked_order, sharegpt_messages
@@ -9,14 +10,9 @@ from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.tool_call import tool_schemas
 from qlora_studio.core.data.values import Repairs, kind_of, shown, text_of
 
-FORMATS = {
-    "messages": "chat messages (role, content)",
-    "sharegpt": "ShareGPT (from, value)",
-    "alpaca": "Alpaca (instruction, input, output)",
-    "prompt_completion": "prompt and completion",
-    "question_answer": "two columns",
-    "text": "plain text",
-}
+MessagesOf = Callable[[Any, Repairs], list[Message]]
+
+AUTO = "auto"
 UNKNOWN = ""
 MAPPING_KEYS = ("context", "prompt", "completion", "system", "text")
 CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
@@ -33,6 +29,34 @@ _KNOWN_PAIRS = tuple(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DatasetFormat:
+    """A format of rows. `title` stands in a chooser, `words` in a sentence, `shape` where a row of another is refused.
+
+    `matches` knows a row by the names of its columns and itself, `read` returns what it says, or raises RowRefused.
+    `columns` are those that rows of these columns are read from, but for a system text, where it `takes_system`.
+    """
+
+    title: str
+    words: str
+    shape: str
+    matches: Callable[[set[str], Mapping[str, Any]], bool]
+    read: Callable[[Mapping[str, Any], Mapping[str, str], Repairs], Example]
+    columns: Callable[[Sequence[str]], Sequence[str]]
+    takes_system: bool = True
+
+
+def format_choices() -> dict[str, str]:
+    """Return what a run may say of its rows, in words by name."""
+    return {AUTO: "Auto", **{name: form.title for name, form in FORMATS.items()}}
+
+
+def format_words(name: str) -> str:
+    """Return what a format is called in a sentence; a name that is not known stands for itself."""
+    known = FORMATS.get(name)
+    return known.words if known else name or "a format that is not known"
+
+
 def detect(record: Mapping[str, Any]) -> str:
     """Return the format that a record looks like, or UNKNOWN. A null counts as absent, unless nothing else is there."""
     if type(record.get("messages")) is list:
@@ -44,17 +68,7 @@ def detect(record: Mapping[str, Any]) -> str:
 def convert(record: Mapping[str, Any], form: str, mapping: Mapping[str, str]) -> tuple[Example, str]:
     """Return what a record says in a format, and what was repaired in words. Raises RowRefused."""
     repairs: Repairs = {}
-    if form in ("messages", "sharegpt"):
-        example = _conversation(record, form, repairs)
-    elif form == "text":
-        example = Example(text=text_of(*_column(record, mapping.get("text", "text"))))
-    elif form == "alpaca":
-        example = _alpaca(record, repairs)
-    elif form == "prompt_completion" and not mapping:
-        example = _prompt_completion(record, repairs)
-    else:
-        example = _two_columns(record, mapping, repairs)
-    return example, ", ".join(repairs)
+    return FORMATS[form].read(record, mapping, repairs), ", ".join(repairs)
 
 
 def form_of_mapping(mapping: Mapping[str, str]) -> str:
@@ -68,19 +82,10 @@ def unused_columns(columns: Sequence[str], form: str, mapping: Mapping[str, str]
     """Return the columns that nothing is learned from, of those that the rows of a format have."""
     if form == UNKNOWN:
         return ()
-    if any(mapping.values()):
-        used = {*mapping.values(), *(() if mapping.get("system") or form == "text" else SYSTEM_COLUMNS)}
-    elif form in ("messages", "sharegpt"):
-        used = {*CONVERSATION_COLUMNS, *SYSTEM_COLUMNS, "tools"}
-    elif form == "alpaca":
-        used = {"instruction", "input", "context", "output", "response", "history", *SYSTEM_COLUMNS}
-    elif form == "text":
-        used = {"text"}
-    elif form == "prompt_completion":
-        used = {"prompt", "completion", "tools", *SYSTEM_COLUMNS}
-    else:
-        pair = next((pair for pair in _KNOWN_PAIRS if set(pair) <= set(columns)), ())
-        used = {*pair, *SYSTEM_COLUMNS}
+    known = FORMATS[form]
+    used = {*mapping.values()} if any(mapping.values()) else {*known.columns(columns)}
+    if known.takes_system and not mapping.get("system"):
+        used |= {*SYSTEM_COLUMNS}
     return tuple(name for name in columns if name not in used)
 
 
@@ -99,20 +104,18 @@ def unknown_reason(record: Mapping[str, Any]) -> str:
 
 def foreign_reason(looks: str, form: str) -> str:
     """Return why a row of another format than the dataset's is refused."""
-    return f"this row looks like {FORMATS[looks]}, but the dataset is {FORMATS[form]}"
+    return f"this row looks like {FORMATS[looks].shape}, but the dataset is {FORMATS[form].shape}"
 
 
 def _detect(columns: set[str], record: Mapping[str, Any]) -> str:
+    return next((name for name, form in FORMATS.items() if form.matches(columns, record)), UNKNOWN)
+
+
+def _conversation_format(columns: set[str], record: Mapping[str, Any]) -> str:
     for name in CONVERSATION_COLUMNS:
         if name in columns and isinstance(record[name], list | str | None):
             return _turns_format(record[name], default="messages" if name == "messages" else "sharegpt")
-    if "instruction" in columns and ("output" in columns or "response" in columns):
-        return "alpaca"
-    if "prompt" in columns and "completion" in columns:
-        return "prompt_completion"
-    if any(question in columns and answer in columns for question, answer in _KNOWN_PAIRS):
-        return "question_answer"
-    return "text" if "text" in columns else UNKNOWN
+    return UNKNOWN
 
 
 def _turns_format(turns: Any, default: str = "messages") -> str:
@@ -124,12 +127,12 @@ def _turns_format(turns: Any, default: str = "messages") -> str:
     return default
 
 
-def _conversation(record: Mapping[str, Any], form: str, repairs: Repairs) -> Example:
+def _conversation(record: Mapping[str, Any], messages_of: MessagesOf, repairs: Repairs) -> Example:
     column = next((name for name in CONVERSATION_COLUMNS if record.get(name) is not None), None)
     if column is None:
         absent = next((name for name in CONVERSATION_COLUMNS if name in record), None)
         raise RowRefused(f"'{absent}' is null" if absent else "there is no column 'messages' or 'conversations'")
-    messages = (chat_messages if form == "messages" else sharegpt_messages)(record[column], repairs)
+    messages = messages_of(record[column], repairs)
     if messages and messages[0]["role"] != "system":
         messages = _system(record, SYSTEM_COLUMNS) + messages
     return Example(checked_order(messages, repairs), tool_schemas(record.get("tools"), repairs))
@@ -160,7 +163,9 @@ def _history(history: Any) -> list[Message]:
     return messages
 
 
-def _prompt_completion(record: Mapping[str, Any], repairs: Repairs) -> Example:
+def _prompt_completion(record: Mapping[str, Any], mapping: Mapping[str, str], repairs: Repairs) -> Example:
+    if mapping:
+        return _two_columns(record, mapping, repairs)
     prompt, completion = record.get("prompt"), record.get("completion")
     if not isinstance(prompt, list) and not isinstance(completion, list):
         return _two_columns(record, {"prompt": "prompt", "completion": "completion"}, repairs)
@@ -190,10 +195,14 @@ def _two_columns(record: Mapping[str, Any], mapping: Mapping[str, str], repairs:
 
 
 def _known_pair(record: Mapping[str, Any]) -> tuple[str, str]:
-    for question, answer in _KNOWN_PAIRS:
-        if question in record and answer in record:
-            return question, answer
-    raise RowRefused("no two columns are a question and its answer; choose the columns")
+    question, answer = _pair_among(record) or ("", "")
+    if not question:
+        raise RowRefused("no two columns are a question and its answer; choose the columns")
+    return question, answer
+
+
+def _pair_among(columns: Container[str]) -> tuple[str, ...]:
+    return next((pair for pair in _KNOWN_PAIRS if pair[0] in columns and pair[1] in columns), ())
 
 
 def _column(record: Mapping[str, Any], name: str) -> tuple[Any, str]:
@@ -220,3 +229,56 @@ def _system(record: Mapping[str, Any], names: tuple[str, ...]) -> list[Message]:
 
 def _pair(question: str, answer: str) -> list[Message]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+FORMATS: dict[str, DatasetFormat] = {  # a row that fits several is of the first of them
+    "messages": DatasetFormat(
+        title="Chat messages",
+        words="chat messages",
+        shape="chat messages (role, content)",
+        matches=lambda columns, record: _conversation_format(columns, record) == "messages",
+        read=lambda record, _mapping, repairs: _conversation(record, chat_messages, repairs),
+        columns=lambda _columns: (*CONVERSATION_COLUMNS, "tools"),
+    ),
+    "sharegpt": DatasetFormat(
+        title="ShareGPT",
+        words="ShareGPT conversations",
+        shape="ShareGPT (from, value)",
+        matches=lambda columns, record: _conversation_format(columns, record) == "sharegpt",
+        read=lambda record, _mapping, repairs: _conversation(record, sharegpt_messages, repairs),
+        columns=lambda _columns: (*CONVERSATION_COLUMNS, "tools"),
+    ),
+    "alpaca": DatasetFormat(
+        title="Alpaca",
+        words="Alpaca instructions",
+        shape="Alpaca (instruction, input, output)",
+        matches=lambda columns, _record: "instruction" in columns and not columns.isdisjoint({"output", "response"}),
+        read=lambda record, _mapping, repairs: _alpaca(record, repairs),
+        columns=lambda _columns: ("instruction", "input", "context", "output", "response", "history"),
+    ),
+    "prompt_completion": DatasetFormat(
+        title="Prompt and completion",
+        words="prompt and completion",
+        shape="prompt and completion",
+        matches=lambda columns, _record: columns >= {"prompt", "completion"},
+        read=_prompt_completion,
+        columns=lambda _columns: ("prompt", "completion", "tools"),
+    ),
+    "question_answer": DatasetFormat(
+        title="Two columns",
+        words="two columns",
+        shape="two columns",
+        matches=lambda columns, _record: bool(_pair_among(columns)),
+        read=_two_columns,
+        columns=_pair_among,
+    ),
+    "text": DatasetFormat(
+        title="Plain text",
+        words="plain text",
+        shape="plain text",
+        matches=lambda columns, _record: "text" in columns,
+        read=lambda record, mapping, _repairs: Example(text=text_of(*_column(record, mapping.get("text", "text")))),
+        columns=lambda _columns: ("text",),
+        takes_system=False,
+    ),
+}

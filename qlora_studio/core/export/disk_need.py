@@ -7,11 +7,11 @@ from qlora_studio.core.export.formats import ExportFormat, parse_format
 from qlora_studio.core.memory.setup import setup_for
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import MIB
+from qlora_studio.core.run.optimizer import optimizer_named, resolved
 from qlora_studio.core.run.run_config import RunConfig
 
 Place = Literal["run", "cache"]
 MARGIN = 32 * MIB  # tokenizer, model card, manifest
-_MOMENTS = 8  # bytes of AdamW's two moments for each trained number
 _STATE = 1 * MIB  # schedule, random states, trainer state, manifest
 _PREPARED = 17  # bytes of a prepared token: id and label in 64 bit, and its share of the row
 _SCRATCH = 2  # bytes a parameter of the 16-bit GGUF that the quantizer reads
@@ -48,8 +48,9 @@ def run_needs(config: RunConfig, shape: ModelShape, *, convert: bool = False, to
 
 
 def checkpoint_bytes(config: RunConfig, shape: ModelShape) -> int:
-    """Return about what one checkpoint weighs: the adapter, two moments in fp32 for it, and the rest of the state."""
-    return adapter_bytes(config, shape) + _MOMENTS * _trained(config, shape) + _STATE
+    """Return about what one checkpoint weighs: the adapter, the optimizer in fp32, and the rest of the state."""
+    state = optimizer_named(resolved(config.training.optimizer)).most_state_bytes
+    return adapter_bytes(config, shape) + state * _trained(config, shape) + _STATE
 
 
 def adapter_bytes(config: RunConfig, shape: ModelShape) -> int:
@@ -65,8 +66,7 @@ def export_bytes(shape: ExportFormat, parameters: int, adapter: int) -> int:
 
 def export_name(shape: ExportFormat) -> str:
     """Return what an export is called in a list of what is written."""
-    names = {"safetensors": "merged model", "adapter": "adapter alone", "gguf_adapter": "adapter as GGUF"}
-    return names.get(shape.kind, shape.title)
+    return shape.traits.name or shape.title
 
 
 def _trained(config: RunConfig, shape: ModelShape) -> int:

@@ -1,11 +1,8 @@
 """The shapes that a trained model can be exported in: `safetensors`, `adapter`, `gguf:q8_0`, `ollama:q4_K_M` …"""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from qlora_studio.core.errors import FailureKind, StudioError
-
-Kind = Literal["safetensors", "adapter", "gguf", "ollama", "gguf_adapter"]
 
 
 @dataclass(frozen=True)
@@ -33,26 +30,73 @@ PRECISIONS = {
         Precision("q3_K_M", 3.9, "Noticeably worse; only where q4_K_M does not fit.", _QUANTIZER),
     )
 }
-_OF_KIND: dict[str, tuple[str, ...]] = {
-    "safetensors": ("bf16", "fp16", "fp32"),
-    "gguf": ("q8_0", "bf16", "f16", "q6_K", "q5_K_M", "q4_K_M", "q3_K_M"),
-    "ollama": ("q8_0", "bf16", "f16", "q6_K", "q5_K_M", "q4_K_M", "q3_K_M"),
-    "adapter": (),
-    "gguf_adapter": (),
-}
-_TITLES = {
-    "safetensors": "Merged model (safetensors)",
-    "adapter": "Adapter alone (PEFT)",
-    "gguf": "GGUF",
-    "ollama": "Ollama",
-    "gguf_adapter": "Adapter alone (GGUF)",
-}
-_FOR = {
-    "safetensors": "For transformers, vLLM, TGI and further training.",
-    "adapter": "A few megabytes; needs the base model beside it.",
-    "gguf": "For llama.cpp, LM Studio, Jan and others.",
-    "ollama": "A GGUF with a Modelfile: one command, and Ollama answers.",
-    "gguf_adapter": "For llama.cpp's --lora, beside a GGUF of the base.",
+EXPORT_VARIANTS = {"merged": "merged model", "gguf": "GGUF"}  # as what an export can answer in a chat
+_GGUF_PRECISIONS = ("q8_0", "bf16", "f16", "q6_K", "q5_K_M", "q4_K_M", "q3_K_M")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportKind:
+    """A kind of export. `purpose` says what it is for, `name` what it is called among what is written.
+
+    One with a `default_precision` is offered in each of its precisions, another as it is. Its weights are GGUF's or
+    safetensors'. `answers_as` is one of EXPORT_VARIANTS. `loads` is whether it can be read here and compared with the
+    adapter that it was made from.
+    """
+
+    title: str
+    purpose: str
+    name: str = ""
+    precisions: tuple[str, ...] = ()
+    default_precision: str = ""
+    is_merged: bool = False
+    is_gguf: bool = False
+    answers_as: str = ""
+    has_tokenizer: bool = True
+    has_modelfile: bool = False
+    loads: bool = True
+
+
+EXPORT_KINDS = {
+    "safetensors": ExportKind(
+        title="Merged model (safetensors)",
+        purpose="For transformers, vLLM, TGI and further training.",
+        name="merged model",
+        precisions=("bf16", "fp16", "fp32"),
+        is_merged=True,
+        answers_as="merged",
+    ),
+    "adapter": ExportKind(
+        title="Adapter alone (PEFT)",
+        purpose="A few megabytes; needs the base model beside it.",
+        name="adapter alone",
+    ),
+    "gguf_adapter": ExportKind(
+        title="Adapter alone (GGUF)",
+        purpose="For llama.cpp's --lora, beside a GGUF of the base.",
+        name="adapter as GGUF",
+        is_gguf=True,
+        has_tokenizer=False,
+        loads=False,
+    ),
+    "gguf": ExportKind(
+        title="GGUF",
+        purpose="For llama.cpp, LM Studio, Jan and others.",
+        precisions=_GGUF_PRECISIONS,
+        default_precision="q8_0",
+        is_merged=True,
+        is_gguf=True,
+        answers_as="gguf",
+    ),
+    "ollama": ExportKind(
+        title="Ollama",
+        purpose="A GGUF with a Modelfile: one command, and Ollama answers.",
+        precisions=_GGUF_PRECISIONS,
+        default_precision="q8_0",
+        is_merged=True,
+        is_gguf=True,
+        answers_as="gguf",
+        has_modelfile=True,
+    ),
 }
 
 
@@ -60,8 +104,13 @@ _FOR = {
 class ExportFormat:
     """A shape to export in. `precision` is empty where the numbers stay as they are."""
 
-    kind: Kind
+    kind: str
     precision: str = ""
+
+    @property
+    def traits(self) -> ExportKind:
+        """What holds of its kind in every precision."""
+        return EXPORT_KINDS[self.kind]
 
     @property
     def text(self) -> str:
@@ -76,27 +125,22 @@ class ExportFormat:
     @property
     def title(self) -> str:
         """For people."""
-        return f"{_TITLES[self.kind]} {self.precision}".strip()
+        return f"{self.traits.title} {self.precision}".strip()
 
     @property
     def help(self) -> str:
         """What it is for, and what the precision costs."""
         precision = PRECISIONS.get(self.precision)
-        return f"{_FOR[self.kind]} {precision.help if precision else ''}".strip()
+        return f"{self.traits.purpose} {precision.help if precision else ''}".strip()
 
     @property
     def tool(self) -> str:
         """The external program that it needs, or nothing."""
         return PRECISIONS[self.precision].tool if self.precision else ""
 
-    @property
-    def is_merged(self) -> bool:
-        """Whether it holds a whole model."""
-        return self.kind in ("safetensors", "gguf", "ollama")
-
     def size(self, parameters: int, adapter_bytes: int = 0) -> int:
         """Return about how many bytes it takes for a base of so many parameters."""
-        if not self.is_merged:
+        if not self.traits.is_merged:
             return adapter_bytes
         return int(parameters * (PRECISIONS[self.precision].bits if self.precision else 16) / 8)
 
@@ -104,27 +148,36 @@ class ExportFormat:
 def parse_format(text: str) -> ExportFormat:
     """Return the format that `text` names. Raises StudioError with the ones there are."""
     kind, _, precision = text.strip().partition(":")
-    choices = _OF_KIND.get(kind)
-    if choices is None:
+    traits = EXPORT_KINDS.get(kind)
+    if traits is None:
         raise _unknown(text)
-    match = {name.lower(): name for name in choices}.get(precision.lower(), "")
+    match = {name.lower(): name for name in traits.precisions}.get(precision.lower(), "")
     if precision and not match:
         raise _unknown(text)
-    default = "q8_0" if kind in ("gguf", "ollama") else ""
-    return ExportFormat(kind, match or default)  # type: ignore[arg-type]
+    return ExportFormat(kind, match or traits.default_precision)
 
 
 def all_formats() -> tuple[ExportFormat, ...]:
-    """Return every format, the plain ones first."""
-    whole = [ExportFormat("safetensors"), ExportFormat("adapter"), ExportFormat("gguf_adapter")]
-    kinds: tuple[Kind, ...] = ("gguf", "ollama")
-    return (*whole, *(ExportFormat(kind, name) for kind in kinds for name in _OF_KIND[kind]))
+    """Return every format that is offered, the plain ones first."""
+    pairs = ((kind, traits.precisions if traits.default_precision else ("",)) for kind, traits in EXPORT_KINDS.items())
+    return tuple(ExportFormat(kind, name) for kind, names in pairs for name in names)
+
+
+def answering_kinds(variant: str) -> tuple[str, ...]:
+    """Return the kinds that answer as a variant in a chat, in the order of preference."""
+    return tuple(kind for kind, traits in EXPORT_KINDS.items() if traits.answers_as == variant)
+
+
+def kind_of_text(text: str) -> str:
+    """Return the kind of a format as it is written, known or not."""
+    return text.strip().partition(":")[0]
 
 
 def _unknown(text: str) -> StudioError:
-    known = ", ".join(item.text for item in all_formats() if item.kind != "ollama")
+    words = (
+        f"{kind}:{' or '.join(traits.precisions)}" if traits.default_precision else kind
+        for kind, traits in EXPORT_KINDS.items()
+    )
     return StudioError(
-        f'"{text}" is no export format.',
-        kind=FailureKind.INVALID_CONFIG,
-        advice=f"There are: {known}; and ollama with the same.",
+        f'"{text}" is no export format.', kind=FailureKind.INVALID_CONFIG, advice=f"There are: {', '.join(words)}."
     )

@@ -90,6 +90,8 @@ def serving_commands(
         case "gguf_adapter":
             text = f"llama-server -m BASE.gguf --lora {model} --jinja --host 127.0.0.1"
             return (ServingCommand("llama.cpp", text, "BASE.gguf is the base model as a GGUF."),)
+        case _:
+            return ()
 
 
 def modelfile(

@@ -9,6 +9,7 @@ from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import MIB, bytes_text
+from qlora_studio.core.run.optimizer import LIGHTEST
 from qlora_studio.core.run.run_config import RunConfig
 
 MARGIN_SHARE, SMALLEST_MARGIN = 0.03, 300 * MIB
@@ -155,7 +156,7 @@ def _quantize(config: RunConfig, shape: ModelShape, free_bytes: int, context_byt
 
 
 def _page_in_8_bit(config: RunConfig, shape: ModelShape, free_bytes: int, context_bytes: int | None) -> RunConfig:
-    return _with(config, "training", optimizer="paged_adamw_8bit")
+    return _with(config, "training", optimizer=LIGHTEST)
 
 
 def _lower_rank(config: RunConfig, shape: ModelShape, free_bytes: int, context_bytes: int | None) -> RunConfig:
@@ -219,8 +220,8 @@ def _candidates(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
         rank = max(_LOWEST_RANK, lora.rank // 2)
         alpha = max(1, round(lora.alpha * rank / lora.rank))
         yield f"LoRA rank {lora.rank} → {rank}", _with(config, "lora", rank=rank, alpha=alpha)
-    if training.optimizer != "paged_adamw_8bit":
-        yield "8-bit optimizer", _with(config, "training", optimizer="paged_adamw_8bit")
+    if training.optimizer != LIGHTEST:
+        yield "8-bit optimizer", _with(config, "training", optimizer=LIGHTEST)
     if lora.dropout > 0:
         yield "LoRA dropout 0", _with(config, "lora", dropout=0.0)
     if lora.dora:

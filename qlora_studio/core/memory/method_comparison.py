@@ -6,6 +6,7 @@ from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate_setup
 from qlora_studio.core.memory.setup import Attention, MemorySetup
 from qlora_studio.core.model.shape import ModelShape
+from qlora_studio.core.run.optimizer import OF_FULL_TRAINING
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def compare_methods(
     parameter. LoRA keeps the frozen base in 16 bit, QLoRA in NF4 with double quantization and a paged optimizer.
     """
     common = setup or _article_setup(shape)
-    whole = replace(common, quantization="none", optimizer="adamw_torch_fused")
+    whole = replace(common, quantization="none", optimizer=OF_FULL_TRAINING)
     small = common if common.quantization != "none" else replace(common, quantization="nf4", double=True)
     setups = {
         ("full", "Full fine-tuning"): replace(whole, method="full", weight_bytes=4, rank=0, dora=False),

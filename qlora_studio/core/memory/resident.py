@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.layers import Linear
 from qlora_studio.core.model.shape import ModelShape
+from qlora_studio.core.run.optimizer import optimizer_named
 
 _BLOCK = 512  # the allocator's unit
 _QUANT_BLOCK, _NESTED_BLOCK = 64, 256
-_PAGED_FROM = 100_000  # elements: smaller tensors are never paged
-_OPTIMIZER_BLOCK = 256
-_SMALLEST_8BIT = 4096  # elements: smaller tensors keep 32-bit state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,19 +59,6 @@ def weights_bytes(shape: ModelShape, setup: MemorySetup) -> int:
     return linears + shape.kept_parameters * kept_bytes
 
 
-def state_sizes(elements: int, element_bytes: int, optimizer: str) -> tuple[list[int], list[int]]:
-    """Return the buffers that AdamW keeps for one tensor: ordinary ones, and those in managed memory."""
-    if optimizer.startswith("adamw_torch"):
-        step = [4] if "fused" in optimizer else []  # a counter on the card
-        return [*step, element_bytes * elements, element_bytes * elements], []
-    moments, scales = 2 * [4 * elements], []
-    if "8bit" in optimizer and elements >= _SMALLEST_8BIT:
-        moments, scales = 2 * [elements], 2 * [4 * -(-elements // _OPTIMIZER_BLOCK)]
-    if optimizer.startswith("paged") and elements >= _PAGED_FROM:
-        return scales, moments
-    return [*moments, *scales], []
-
-
 def _quantized_bytes(linear: Linear, double: bool) -> int:
     blocks = -(-linear.parameters // _QUANT_BLOCK)
     packed = _round(-(-linear.parameters // 2)) + _BLOCK  # and the code's 16 values
@@ -96,9 +81,10 @@ def _adapter_tensors(shape: ModelShape, setup: MemorySetup) -> dict[int, int]:
 
 def _optimizer_state(tensors: dict[int, int], element_bytes: int, optimizer: str) -> tuple[int, int]:
     """Return the bytes of the optimizer's state as torch counts it, and those in managed memory."""
+    known = optimizer_named(optimizer)
     ordinary = managed = 0
     for elements, count in tensors.items():
-        counted, paged = state_sizes(elements, element_bytes, optimizer)
+        counted, paged = known.buffers(elements, element_bytes)
         ordinary += count * sum(map(_round, counted))
         managed += count * sum(map(_round, paged))
     return ordinary, managed

@@ -5,11 +5,11 @@ from typing import Literal
 
 from qlora_studio.core.memory.gpu_catalogue import WORKSPACE_BYTES, GpuSpec
 from qlora_studio.core.model.shape import ModelShape
+from qlora_studio.core.run.optimizer import ON_CARD, resolved
 from qlora_studio.core.run.run_config import RunConfig
 
 Attention = Literal["flash", "efficient", "eager"]
 Method = Literal["lora", "full"]
-AUTO_OPTIMIZER = "paged_adamw_32bit"
 _FLASH_FROM = 8.0  # compute capability
 
 
@@ -32,7 +32,7 @@ class MemorySetup:
     dropout: float = 0.0
     dora: bool = False
     adapter_bytes: int = 2
-    optimizer: str = AUTO_OPTIMIZER
+    optimizer: str = ON_CARD
     checkpointing: bool = True
     accumulation: int = 1
     batch: int = 1
@@ -73,7 +73,7 @@ def setup_for(
         dropout=lora.dropout,
         dora=lora.dora,
         adapter_bytes=2 if dtype == "bfloat16" else 4,
-        optimizer=AUTO_OPTIMIZER if training.optimizer == "auto" else training.optimizer,
+        optimizer=resolved(training.optimizer),
         checkpointing=training.gradient_checkpointing != "off",
         accumulation=training.gradient_accumulation,
         batch=training.batch_size,

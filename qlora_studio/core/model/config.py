@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.model.family import Family, Flag
-
-_WRAPPERS = {"gemma3": "gemma3_text", "mistral3": "mistral", "llama4": "llama4_text", "qwen3_5": "qwen3_5_text"}
+from qlora_studio.core.model.family import Family, Flag, wrapped_family
 
 
 @dataclass(frozen=True)
@@ -53,5 +51,6 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     inner = config.get("text_config")
     if not isinstance(inner, Mapping):
         return config
-    fallback = _WRAPPERS.get(str(config.get("model_type", "")), "")
-    return inner if inner.get("model_type") else {**inner, "model_type": fallback}
+    if inner.get("model_type"):
+        return inner
+    return {**inner, "model_type": wrapped_family(str(config.get("model_type", "")))}

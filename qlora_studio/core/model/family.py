@@ -1,18 +1,37 @@
-"""What tells one family of models from another, as a table; everything else they share.
+"""What tells one family of models from another, each in one record; everything else they share.
 
-Each entry is compared with the classes of transformers, parameter by parameter
-(tests/engine/model/test_model_shape_exact).
+Each entry of FAMILIES is compared with the classes of transformers, parameter by parameter
+(tests/engine/model/test_model_shape_exact); each that is written as GGUF, end to end (tests/engine/gguf).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Flag = bool | str  # True, False, or the name of the config's key that says so
 
 
 @dataclass(frozen=True, kw_only=True)
+class GgufTraits:
+    """How llama.cpp's files hold a family. One that is not `written` here is known by its name alone, to be read.
+
+    `rotates_pairs`: rope turns neighbouring rows, so q and k are reordered. Norms get `norm_offset`. `numbers` are keys
+    of the config that are written beside those that every family has.
+    """
+
+    architecture: str
+    written: bool = True
+    rotates_pairs: bool = False
+    norm_offset: float = 0.0
+    numbers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
-    """How a family differs from llama. `defaults` stand for what its `config.json` may leave out."""
+    """How a family differs from llama. `defaults` stand for what its `config.json` may leave out.
+
+    `wrapper` is the kind of model that holds one of this family beside what sees pictures. `transposed`: its linear
+    layers are stored as (inputs, outputs).
+    """
 
     qkv_bias: Flag = False
     o_bias: Flag = False
@@ -36,42 +55,64 @@ class Family:
     expert_bias: bool = False
     router_bias: bool = False
     latent_attention: bool = False
+    transposed: bool = False
+    wrapper: str = ""
+    gguf: GgufTraits | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
 
 
 LLAMA = Family(qkv_bias="attention_bias", o_bias="attention_bias", mlp_bias="mlp_bias")
-_QWEN2 = Family(qkv_bias=True)
-_ATTENTION_BIAS = Family(qkv_bias="attention_bias", o_bias="attention_bias")
-_GEMMA2 = Family(
-    qkv_bias="attention_bias",
-    o_bias="attention_bias",
-    norms=4,
-    tied=True,
-    eager_only=True,
-    softcap=True,
-    defaults={"head_dim": 256, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 256000},
-)
 
-FAMILIES: dict[str, Family] = {
-    "llama": LLAMA,
+FAMILIES: dict[str, Family] = {  # an architecture of llama.cpp that several have is the first one's
+    "llama": replace(LLAMA, gguf=GgufTraits(architecture="llama", rotates_pairs=True)),
     "granite": LLAMA,
     "smollm3": Family(qkv_bias="attention_bias", o_bias="attention_bias", mlp_bias="mlp_bias", tied=True),
-    "mistral": Family(defaults={"num_key_value_heads": 8}),
+    "mistral": Family(
+        wrapper="mistral3",
+        gguf=GgufTraits(architecture="llama", rotates_pairs=True),
+        defaults={"num_key_value_heads": 8},
+    ),
     "ministral": Family(defaults={"num_key_value_heads": 8}),
     "ministral3": Family(defaults={"num_key_value_heads": 8}),
-    "qwen2": _QWEN2,
-    "qwen3": Family(qkv_bias="attention_bias", o_bias="attention_bias", query_norm="head", defaults={"head_dim": 128}),
+    "qwen2": Family(qkv_bias=True, gguf=GgufTraits(architecture="qwen2")),
+    "qwen3": Family(
+        qkv_bias="attention_bias",
+        o_bias="attention_bias",
+        query_norm="head",
+        gguf=GgufTraits(architecture="qwen3"),
+        defaults={"head_dim": 128},
+    ),
     "gemma": Family(qkv_bias="attention_bias", o_bias="attention_bias", tied=True, defaults={"head_dim": 256}),
-    "gemma2": _GEMMA2,
+    "gemma2": Family(
+        qkv_bias="attention_bias",
+        o_bias="attention_bias",
+        norms=4,
+        tied=True,
+        eager_only=True,
+        softcap=True,
+        gguf=GgufTraits(
+            architecture="gemma2",
+            norm_offset=1.0,
+            numbers=("attn_logit_softcapping", "final_logit_softcapping", "sliding_window"),
+        ),
+        defaults={"head_dim": 256, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 256000},
+    ),
     "gemma3_text": Family(
         qkv_bias="attention_bias",
         o_bias="attention_bias",
         query_norm="head",
         norms=4,
         tied=True,
+        wrapper="gemma3",
+        gguf=GgufTraits(architecture="gemma3", norm_offset=1.0, numbers=("sliding_window",)),
         defaults={"head_dim": 256, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 262208},
     ),
-    "phi3": Family(attention_names=("qkv_proj", "o_proj"), mlp_names=("gate_up_proj", "down_proj")),
+    "phi3": Family(
+        attention_names=("qkv_proj", "o_proj"),
+        mlp_names=("gate_up_proj", "down_proj"),
+        gguf=GgufTraits(architecture="phi3", numbers=("sliding_window",)),
+        defaults={"sliding_window": 0},
+    ),
     "phi": Family(
         qkv_bias=True,
         o_bias=True,
@@ -150,13 +191,19 @@ FAMILIES: dict[str, Family] = {
         extra_kept=2,
     ),
     "mixtral": Family(experts=True, defaults={"num_key_value_heads": 8, "num_local_experts": 8}),
-    "qwen2_moe": Family(qkv_bias=True, experts=True, expert_width_key="moe_intermediate_size"),
+    "qwen2_moe": Family(
+        qkv_bias=True,
+        experts=True,
+        expert_width_key="moe_intermediate_size",
+        gguf=GgufTraits(architecture="qwen2moe", written=False),
+    ),
     "qwen3_moe": Family(
         qkv_bias="attention_bias",
         o_bias="attention_bias",
         query_norm="head",
         experts=True,
         expert_width_key="moe_intermediate_size",
+        gguf=GgufTraits(architecture="qwen3moe", written=False),
     ),
     "olmoe": Family(qkv_bias="attention_bias", o_bias="attention_bias", query_norm="full", experts=True),
     "granitemoe": Family(qkv_bias="attention_bias", o_bias="attention_bias", experts=True),
@@ -169,6 +216,7 @@ FAMILIES: dict[str, Family] = {
         experts=True,
         expert_bias=True,
         router_bias=True,
+        gguf=GgufTraits(architecture="gpt-oss", written=False),
         defaults={"attention_bias": True, "head_dim": 64},
     ),
     "deepseek_v3": Family(
@@ -179,3 +227,31 @@ FAMILIES: dict[str, Family] = {
         expert_width_key="moe_intermediate_size",
     ),
 }
+
+# Stored in ways of their own, and counted by their tensors, as a family that is not known.
+_UNCOUNTED: dict[str, Family] = {
+    "gpt2": Family(tied=True, transposed=True),
+    "openai-gpt": Family(transposed=True),
+    "imagegpt": Family(transposed=True),
+}
+
+
+def nearest_family(name: str) -> Family:
+    """Return the family of a name, or the one whose name it begins with: gemma for gemma3n; llama for no such name."""
+    known = FAMILIES | _UNCOUNTED
+    return known[max((item for item in known if name.startswith(item)), key=len, default="llama")]
+
+
+def wrapped_family(wrapper: str) -> str:
+    """Return the name of the family inside a model that sees pictures, where its config leaves it out."""
+    if not wrapper:
+        return ""
+    return next((name for name, family in FAMILIES.items() if family.wrapper == wrapper), f"{wrapper}_text")
+
+
+def family_of_gguf(architecture: str) -> str:
+    """Return transformers' name of llama.cpp's architecture."""
+    return next(
+        (name for name, family in FAMILIES.items() if family.gguf and family.gguf.architecture == architecture),
+        architecture,
+    )

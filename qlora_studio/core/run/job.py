@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from qlora_studio.core.run.run_config import RunConfig
 
-CHAT_VARIANTS = ("tuned", "base", "merged", "gguf")
+CHAT_VARIANTS = {"tuned": "Tuned", "base": "Base", "merged": "Merged", "gguf": "GGUF"}
 
 
 class _Job(BaseModel):

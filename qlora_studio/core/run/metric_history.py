@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from qlora_studio.core.run.events import Evaluated, Event, Resumed, StepDone
 from qlora_studio.core.run.loss_spike import LossSpike, SpikeFinder
+from qlora_studio.core.run.metric import step_fields
 
 Floats = NDArray[np.float64]
-STEP_METRICS = ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "process_bytes", "allocated_bytes")
 
 
 class Series:
@@ -45,10 +45,10 @@ class Series:
 
 
 class MetricHistory:
-    """The series of one run: one per step metric, and the evaluation loss; and the spikes of the training loss."""
+    """The series of one run: one per field of a step that is plotted, the evaluation loss; and the spikes."""
 
     def __init__(self) -> None:
-        self.steps = {name: Series() for name in STEP_METRICS}
+        self.steps = {name: Series() for name in step_fields()}
         self.evaluation = Series()
         self.spikes: list[LossSpike] = []
         self._finder = SpikeFinder()

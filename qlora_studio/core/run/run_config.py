@@ -5,11 +5,13 @@ no 8-bit base, no optimizer whose state cannot be paged on a card, no merge into
 checkpointing, no load dtype that fights the quantization.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from qlora_studio.core.run.setting import SettingInfo, setting, settings_of
+from qlora_studio.core.data.formats import format_choices
+from qlora_studio.core.run.optimizer import AUTO, optimizer_choices
+from qlora_studio.core.run.setting import SettingInfo, one_of, setting, settings_of
 
 RUN_CONFIG_VERSION = 1
 ENCODING_NAMES = {"utf-8": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}
@@ -70,19 +72,8 @@ class DatasetSource(Section):
         le=100,
         advanced=True,
     )
-    format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "text"] = setting(
-        "auto",
-        title="Format",
-        help="Auto looks at every row, not only the first.",
-        choices={
-            "auto": "Auto",
-            "messages": "Chat messages",
-            "sharegpt": "ShareGPT",
-            "alpaca": "Alpaca",
-            "prompt_completion": "Prompt and completion",
-            "question_answer": "Two columns",
-            "text": "Plain text",
-        },
+    format: Annotated[str, one_of(format_choices)] = setting(
+        "auto", title="Format", help="Auto looks at every row, not only the first."
     )
     mapping: dict[str, str] = setting(
         title="Columns",
@@ -231,11 +222,10 @@ class TrainingSection(Section):
         help="The assistant's answers alone, or every token of the conversation.",
         choices={"assistant": "Answers only", "all": "The full text"},
     )
-    optimizer: Literal["auto", "paged_adamw_32bit", "paged_adamw_8bit"] = setting(
-        "auto",
+    optimizer: Annotated[str, one_of(optimizer_choices)] = setting(
+        AUTO,
         title="Optimizer",
         help="Auto is paged AdamW, 32-bit, on a card: its state may leave the card in a spike. Plain AdamW on the CPU.",
-        choices={"auto": "Auto", "paged_adamw_32bit": "Paged AdamW, 32-bit", "paged_adamw_8bit": "Paged AdamW, 8-bit"},
         advanced=True,
     )
     gradient_checkpointing: Literal["auto", "on", "off"] = setting(

@@ -1,10 +1,12 @@
 """A field of the run config, with everything that a form, a tooltip, `run.toml` and the command line need to agree."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticKnownError
 
 
 def setting(
@@ -25,6 +27,28 @@ def setting(
     if "default_factory" in bounds:
         return Field(title=title, description=help, json_schema_extra=extra, **bounds)
     return Field(default, title=title, description=help, json_schema_extra=extra, **bounds)
+
+
+def one_of(choices: Callable[[], dict[str, str]]) -> AfterValidator:
+    """Return what lets a text be one of a table's names, read from the table when it is asked; for `Annotated`."""
+    return AfterValidator(_OneOf(choices))
+
+
+def either(names: Iterable[str]) -> str:
+    """Return `a, b or c`."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+@dataclass(frozen=True)
+class _OneOf:
+    choices: Callable[[], dict[str, str]]
+
+    def __call__(self, value: str) -> str:
+        known = self.choices()
+        if value not in known:
+            raise PydanticKnownError("literal_error", {"expected": either(map(repr, known))})
+        return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +80,9 @@ def settings_of(section: str, model: type[BaseModel]) -> tuple[SettingInfo, ...]
 
 def _info(section: str, name: str, field: FieldInfo) -> SettingInfo:
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    words: Any = extra.get("choices") or {}
+    words: Any = extra.get("choices") or _choices_of_table(field)
     is_choice = get_origin(field.annotation) is Literal
-    values = get_args(field.annotation) if is_choice else ()
+    values = get_args(field.annotation) if is_choice else words
     bounds = {
         key: getattr(item, key) for item in field.metadata for key in ("ge", "gt", "le", "lt") if hasattr(item, key)
     }
@@ -75,3 +99,8 @@ def _info(section: str, name: str, field: FieldInfo) -> SettingInfo:
         minimum=bounds.get("ge", bounds.get("gt")),
         maximum=bounds.get("le", bounds.get("lt")),
     )
+
+
+def _choices_of_table(field: FieldInfo) -> dict[str, str]:
+    tables = (item.func for item in field.metadata if isinstance(item, AfterValidator))
+    return next((table.choices() for table in tables if isinstance(table, _OneOf)), {})

@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.export.formats import EXPORT_VARIANTS, answering_kinds, kind_of_text
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.engine.context import Channel
@@ -25,8 +26,6 @@ from qlora_studio.engine.model.loading import load_plain
 from qlora_studio.storage.runs.export_folder import exports_of
 from qlora_studio.storage.runs.run_folder import RunFolder
 
-# The kinds of exports that answer as a variant, in the order of preference.
-EXPORT_KINDS = {"merged": ("safetensors",), "gguf": ("gguf", "ollama")}
 _SHARE = 0.8  # of free memory that another model may take
 
 
@@ -91,17 +90,15 @@ class ChatModels:
 
 def find_export(run: RunFolder, checkpoint: str, variant: str) -> Path:
     """Return the newest export of a run's checkpoint that answers as `merged` or `gguf`. Raises StudioError."""
-    wanted = checkpoint_name(adapter_folder(run, checkpoint))
+    wanted, kinds = checkpoint_name(adapter_folder(run, checkpoint)), answering_kinds(variant)
     for path, manifest in exports_of(run.exports_path):
-        kind = manifest.format.partition(":")[0]
-        if kind in EXPORT_KINDS[variant] and manifest.checkpoint == wanted:
+        if kind_of_text(manifest.format) in kinds and manifest.checkpoint == wanted:
             return path
-    what = {"merged": "merged model", "gguf": "GGUF"}[variant]
     of = "final adapter" if wanted == "final" else f"checkpoint of step {wanted}"
     raise StudioError(
-        f"This run has no {what} of its {of}.",
+        f"This run has no {EXPORT_VARIANTS[variant]} of its {of}.",
         kind=FailureKind.MODEL_NOT_FOUND,
-        advice=f"Export one first: qlora-studio export {run.path} --to {EXPORT_KINDS[variant][0]}",
+        advice=f"Export one first: qlora-studio export {run.path} --to {kinds[0]}",
     )
 
 

@@ -122,7 +122,7 @@ def _size(source: ExportSource, shape: ExportFormat) -> int:
 def _export(source: ExportSource, shape: ExportFormat, place: Path, channel: Channel) -> Exported:
     began = time.monotonic()
     with staged_export(place) as staged:
-        facts = _WRITERS[shape.kind](source, shape, staged, channel)
+        facts = WRITERS[shape.kind](source, shape, staged, channel)
         channel.phase(Activity.EXPORTING)
         write_sidecar_files(source, shape, staged.path, place, facts)
         staged.manifest = ExportManifest(
@@ -215,7 +215,7 @@ def _progress(channel: Channel, what: str) -> Callable[[int, int], None]:
     return tell
 
 
-_WRITERS: dict[str, Callable[[ExportSource, ExportFormat, StagedFolder, Channel], dict[str, Any]]] = {
+WRITERS: dict[str, Callable[[ExportSource, ExportFormat, StagedFolder, Channel], dict[str, Any]]] = {
     "safetensors": _write_safetensors,
     "adapter": _write_adapter,
     "gguf": _write_gguf,

@@ -27,7 +27,7 @@ def write_sidecar_files(
     source: "ExportSource", shape: ExportFormat, folder: Path, place: Path, facts: dict[str, Any]
 ) -> None:
     """Complete an export in the making. `place` is where it will lie in the end."""
-    if shape.kind in ("safetensors", "adapter"):
+    if not shape.traits.is_gguf:
         complete_generation_config(folder)
     provenance = folder / PROVENANCE
     provenance.mkdir()
@@ -40,7 +40,7 @@ def write_sidecar_files(
         "fingerprint": fingerprint_folder(source.base).model_dump(),
     }
     (provenance / "base.json").write_text(json.dumps(base, indent=1), encoding="utf-8")
-    if shape.kind != "adapter":
+    if shape.traits.is_merged or shape.traits.is_gguf:  # else it is this adapter
         (provenance / "adapter").mkdir()
         copy_adapter(source.adapter, provenance / "adapter", str(base["source"]))
     _write_card(source, shape, folder, place, str(facts.get("file", "")))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.engine.gguf.family import arranged, family_of
+from qlora_studio.engine.gguf.layout import arranged, layout_of
 from qlora_studio.engine.merge.adapter_change import LowRank
 from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter
 
@@ -17,13 +17,13 @@ def write_gguf_adapter(base: Path, adapter: Path, folder: Path, *, name: str) ->
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True).to_dict()
-    family = family_of(config)
+    layout = layout_of(config)
     delta = load_adapter(adapter)
     updates = _updates(delta)
-    architecture = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == family.architecture)
+    architecture = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == layout.architecture)
     mapping = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
     file = folder / f"{name}-LoRA.gguf"
-    writer = gguf.GGUFWriter(file, family.architecture)
+    writer = gguf.GGUFWriter(file, layout.architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _alpha(updates))
@@ -34,7 +34,7 @@ def write_gguf_adapter(base: Path, adapter: Path, folder: Path, *, name: str) ->
             raise _refused(f"{tensor} has no place in a GGUF of this family.")
         scaled = _scaled(update, _alpha(updates))
         writer.add_tensor(f"{place}.lora_a", update.a.whole().numpy())
-        writer.add_tensor(f"{place}.lora_b", arranged(tensor, scaled, config, family).contiguous().numpy())
+        writer.add_tensor(f"{place}.lora_b", arranged(tensor, scaled, config, layout).contiguous().numpy())
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from qlora_studio.core.model.family import family_of_gguf
 from qlora_studio.engine.gguf.pre_tokenizers import as_library
 from qlora_studio.storage.models.gguf_header import read_gguf_header
 
@@ -49,13 +50,14 @@ def load_gguf_tokenizer(path: Path) -> Any:
 
 
 def _config(path: Path, base: Path) -> Any:
-    from transformers import AutoConfig, LlamaConfig
+    from transformers import AutoConfig
 
     config: Any = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
-    if config.model_type == "mistral":  # llama.cpp has no such family: Mistral is a Llama there
-        values = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "architectures")}
-        config = LlamaConfig(**values)
     header = read_gguf_header(path)
+    family = family_of_gguf(str(header.value("general.architecture")))
+    if config.model_type != family:  # llama.cpp has no such family: Mistral is a Llama there
+        values = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "architectures")}
+        config = AutoConfig.for_model(family, **values)
     config.tie_word_embeddings = "output.weight" not in header.tensors
     vocabulary = header.value("{arch}.vocab_size")
     config.vocab_size = int(vocabulary or config.vocab_size)

@@ -14,7 +14,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.formats import PRECISIONS
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.engine.context import Channel
-from qlora_studio.engine.gguf.family import Family, add_numbers, arranged, family_of, reordered_heads
+from qlora_studio.engine.gguf.layout import add_numbers, arranged, layout_of, reordered_heads
 from qlora_studio.engine.gguf.tokenizer import gguf_tokenizer
 from qlora_studio.engine.merge.weights import MergedTensor, MergedWeights
 
@@ -52,13 +52,13 @@ class _Writer:
         self._weights = weights
         self._channel = channel
         self._config = _full_config(weights)
-        self._family: Family = family_of(self._config)
+        self._layout = layout_of(self._config)
         self._type = gguf.GGMLQuantizationType[quantization]
-        self._writer = gguf.GGUFWriter(file, self._family.architecture)
+        self._writer = gguf.GGUFWriter(file, self._layout.architecture)
         self._writer.add_name(name)
         self._writer.add_file_type(gguf.LlamaFileType[_FILE_TYPES[quantization]])
         self._writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        self._extra = add_numbers(self._writer, self._config, self._family)
+        self._extra = add_numbers(self._writer, self._config, self._layout)
         gguf_tokenizer(tokenizer, self._config["vocab_size"]).add_to(self._writer)
         self._names = self._gguf_names()
 
@@ -98,15 +98,15 @@ class _Writer:
 
     def _blocks(self, tensor: MergedTensor) -> Iterator[torch.Tensor]:
         """Yield a tensor's rows as GGUF wants them; heads that are reordered come at once."""
-        if self._family.rotates_pairs and reordered_heads(tensor.name, self._config):
-            yield arranged(tensor.name, self._weights.tensor(tensor.name), self._config, self._family)
+        if self._layout.rotates_pairs and reordered_heads(tensor.name, self._config):
+            yield arranged(tensor.name, self._weights.tensor(tensor.name), self._config, self._layout)
             return
         for block in self._weights.blocks(tensor):
-            yield arranged(tensor.name, block, self._config, self._family)
+            yield arranged(tensor.name, block, self._config, self._layout)
 
     def _gguf_names(self) -> dict[str, MergedTensor]:
         mapping = self._gguf.get_tensor_name_map(
-            next(key for key, value in self._gguf.MODEL_ARCH_NAMES.items() if value == self._family.architecture),
+            next(key for key, value in self._gguf.MODEL_ARCH_NAMES.items() if value == self._layout.architecture),
             self._config["num_hidden_layers"],
         )
         found: dict[str, MergedTensor] = {}

@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qlora_studio.core.memory.formula import HEAD_TILE_TOKENS, HEAD_TILE_WORDS
-from qlora_studio.core.memory.resident import state_sizes
+from qlora_studio.core.run.optimizer import optimizer_named
 from qlora_studio.engine.memory.allocator import Block, CachingAllocator
 from qlora_studio.engine.memory.cuda_kernels import indexed_by_mask, scratch_after, scratch_during, uses_cublas
 
@@ -159,9 +159,10 @@ class MemoryTrace(TorchDispatchMode):
 
 def hold_optimizer_state(trace: MemoryTrace, parameters: list[Any], optimizer: str) -> int:
     """Allocate the state of the optimizer's first step; return the bytes that lie in managed memory instead."""
+    known = optimizer_named(optimizer)
     managed = 0
     for parameter in parameters:
-        ordinary, paged = state_sizes(parameter.numel(), parameter.element_size(), optimizer)
+        ordinary, paged = known.buffers(parameter.numel(), parameter.element_size())
         for size in ordinary:
             trace.hold(size, "optimizer")
         managed += sum(paged)

@@ -9,14 +9,13 @@ from typing import Any, Protocol
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.model.family import nearest_family
 from qlora_studio.engine.merge.adapter_change import Change, OpenedChange
 from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter, refused
 from qlora_studio.engine.merge.safetensors_file import CODES, DTYPES, SafetensorsFile, StoredTensor, WeightsFolder
 from qlora_studio.storage.models.folder import read_config
 
 _BLOCK = 4 << 20  # bytes of a tensor as stored; twice to four times as much while it is merged
-_STORES_TRANSPOSED = ("gpt2", "openai-gpt", "imagegpt")
-_TIED_BY_DEFAULT = ("gemma", "gpt2", "cohere")
 _OTHER_HEADS = ("embed_out.weight",)  # GPT-NeoX: in files alone; the model calls it lm_head
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
@@ -70,7 +69,7 @@ class MergedWeights:
         self.config = _base_config(base)
         self.base = WeightsFolder(base)
         self._rounding = rounding
-        is_transposed = self.config.get("model_type") in _STORES_TRANSPOSED
+        is_transposed = nearest_family(str(self.config.get("model_type"))).transposed
         delta = load_adapter(adapter, is_transposed=is_transposed) if adapter else AdapterDelta({})
         changes = {self._stored_name(name): change for name, change in delta.changes.items()}
         changes = self._with_ties(changes, delta)
@@ -167,7 +166,7 @@ class MergedWeights:
             return False
         if "lm_head.weight" not in self.base.places:
             return True
-        by_default = str(self.config.get("model_type")).startswith(_TIED_BY_DEFAULT)
+        by_default = nearest_family(str(self.config.get("model_type"))).tied
         return bool(self.config.get("tie_word_embeddings", by_default))
 
     def _with_ties(self, changes: dict[str, Change], delta: AdapterDelta) -> dict[str, Change]:

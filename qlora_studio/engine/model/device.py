@@ -8,6 +8,7 @@ import psutil
 import torch
 
 from qlora_studio.core.run.events import Warned
+from qlora_studio.core.run.optimizer import AUTO, resolved
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Reporter
 
@@ -38,18 +39,12 @@ def choose_device(config: RunConfig, reporter: Reporter) -> Device:
     """Return the device and the precision for a run; a wish that the hardware cannot grant is told and replaced."""
     on_card = torch.cuda.is_available()
     dtype = _compute_dtype(config.quantization.compute_dtype, on_card, reporter)
-    optimizer = config.training.optimizer
-    if not on_card:
-        optimizer_name = "adamw_torch"
-        if optimizer != "auto":
-            reporter.emit(
-                Warned(kind="no_paging", message="Without a card there is nothing to page: plain AdamW is used.")
-            )
-    else:
-        optimizer_name = "paged_adamw_32bit" if optimizer == "auto" else optimizer
+    optimizer = resolved(config.training.optimizer, on_card=on_card)
+    if not on_card and config.training.optimizer not in (AUTO, optimizer):
+        reporter.emit(Warned(kind="no_paging", message="Without a card there is nothing to page: plain AdamW is used."))
     wish = config.training.gradient_checkpointing
     checkpointing = on_card if wish == "auto" else wish == "on"
-    return Device("cuda:0" if on_card else "cpu", dtype, optimizer_name, checkpointing)
+    return Device("cuda:0" if on_card else "cpu", dtype, optimizer, checkpointing)
 
 
 def _compute_dtype(wish: str, on_card: bool, reporter: Reporter) -> torch.dtype:

@@ -163,7 +163,7 @@ def _end(
     context.phase(Activity.SAVING)
     retried_when_full(
         lambda: save_final_adapter(trainer.model, tokenizer, base, made_from.base, config, context.folder),
-        lambda: expected_checkpoint_bytes(trainer.model),
+        lambda: expected_checkpoint_bytes(trainer),
         context,
     )
     context.emit(AdapterSaved(path=str(context.folder.adapter_path), step=step))

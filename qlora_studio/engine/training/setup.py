@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers.training_args import OptimizerNames
 from trl import SFTConfig
 
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
 from qlora_studio.core.run.events import CheckpointSaved, Evaluated, StoppedEarly
 from qlora_studio.core.run.fingerprint import Fingerprints
+from qlora_studio.core.run.optimizer import optimizer_named
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.collator import collator
@@ -164,10 +166,11 @@ class TrainingControl(TrainerCallback):
         return by_time or _is_due(checkpoint.every_steps, step)
 
 
-def expected_checkpoint_bytes(model: Any) -> int:
-    """Return about what a checkpoint weighs: the adapter, and two optimizer states of up to fp32 for it."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return int(sum(parameter.nbytes + 8 * parameter.numel() for parameter in trained)) + (1 << 20)
+def expected_checkpoint_bytes(trainer: StudioTrainer) -> int:
+    """Return about what a checkpoint weighs: the adapter, and optimizer states of up to fp32 for it."""
+    state = optimizer_named(OptimizerNames(trainer.args.optim).value).most_state_bytes
+    trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+    return int(sum(parameter.nbytes + state * parameter.numel() for parameter in trained)) + (1 << 20)
 
 
 def _is_due(every: int, step: int) -> bool:
@@ -184,7 +187,7 @@ def _save(trainer: StudioTrainer, config: RunConfig, context: JobContext, made_f
     folder = CheckpointFolder(context.folder.checkpoints_path)
     saved = retried_when_full(
         lambda: folder.save(step, trainer.write_state, made_from, loss),
-        lambda: expected_checkpoint_bytes(trainer.model),
+        lambda: expected_checkpoint_bytes(trainer),
         context,
     )
     seconds = time.monotonic() - started

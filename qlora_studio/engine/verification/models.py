@@ -107,7 +107,7 @@ def compare_models(subject: Subject, rows: Rows, references: "References", found
     reference = references.plain if subject.weights == "original" else references.trained
     model = _exported_model(subject)
     loss = measurement.loss_of(model, rows)
-    name = "gguf" if subject.shape.kind in ("gguf", "ollama") else "merged"
+    name = "gguf" if subject.shape.traits.is_gguf else "merged"
     found.losses = {
         "base": references.base_loss,
         "adapter": references.trained.loss,
@@ -204,9 +204,9 @@ def _unmerged(subject: Subject) -> Any:
 
 def _exported_model(subject: Subject) -> Any:
     dtype, device = _dtype(subject), device_name()
-    if subject.shape.kind == "adapter":
+    if not subject.shape.traits.is_merged:
         return load_with_adapter(subject.base, subject.folder, dtype=dtype, device=device)
-    if subject.shape.kind in ("gguf", "ollama"):
+    if subject.shape.traits.is_gguf:
         return load_gguf(subject.gguf, subject.base, dtype=dtype, device=device)
     return load_plain(subject.folder, dtype=dtype, device=device)
 

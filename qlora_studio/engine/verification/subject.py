@@ -84,9 +84,9 @@ def foreign_subject(folder: Path, base: Path, adapter: Path) -> Subject:
 
 def exported_tokenizer(subject: Subject) -> Any:
     """Return the tokenizer that the export itself carries; None for one that carries none."""
-    if subject.shape.kind == "gguf_adapter" or subject.tokenizer is None:
+    if not subject.shape.traits.has_tokenizer or subject.tokenizer is None:
         return None
-    if subject.shape.kind in ("gguf", "ollama"):
+    if subject.shape.traits.is_gguf:
         return load_gguf_tokenizer(subject.gguf)
     return tokenizer_of(subject.folder)
 

@@ -47,13 +47,13 @@ class Verifier:
             exported = exported_tokenizer(subject)
             check_tokenizer(subject, exported, self.rows, found)
             check_stop_token(subject, exported, self.rows, found)
-        if subject.shape.kind != "gguf_adapter" and found.checks[0].passed:
+        if subject.shape.traits.loads and found.checks[0].passed:
             if self.references is None:
                 self.references = measure_references(subject, self.rows, self._channel)
             compare_models(subject, self.rows, self.references, found)
             release_memory()
-        if subject.shape.kind == "ollama" and found.verified and (outcome := try_in_ollama(subject.folder)):
-            found.add("ollama", *outcome)
+        if subject.shape.traits.has_modelfile and found.verified and (outcome := try_in_ollama(subject.folder)):
+            found.add(subject.shape.kind, *outcome)
         found.tokens, found.seconds = self.rows.tokens, time.monotonic() - began
         return found
 
@@ -80,7 +80,7 @@ def check_tokenizer(subject: Subject, exported: Any, rows: Rows, found: Verifica
     """The same conversation, and the held-out rows' own text, give the same ids as in training."""
     ours = subject.tokenizer
     if exported is None:
-        found.add("tokenizer", subject.shape.kind == "gguf_adapter", "It uses the base's tokenizer.")
+        found.add("tokenizer", not subject.shape.traits.has_tokenizer, "It uses the base's tokenizer.")
         return
     if ours.chat_template is None:
         found.add("template", exported.chat_template is None, "There is no chat template.")

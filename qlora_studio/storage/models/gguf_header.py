@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.model.family import family_of_gguf
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -51,11 +52,10 @@ def read_gguf_header(path: Path) -> GgufHeader:
 
 def gguf_config(header: GgufHeader) -> dict[str, Any]:
     """Return the `config.json` that a GGUF file's metadata amounts to."""
-    names = {"gemma3": "gemma3_text", "qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe", "gpt-oss": "gpt_oss"}
     architecture = str(header.value("general.architecture", ""))
     tokens = header.value("tokenizer.ggml.tokens")
     config = {
-        "model_type": names.get(architecture, architecture),
+        "model_type": family_of_gguf(architecture),
         "hidden_size": header.value("{arch}.embedding_length"),
         "num_hidden_layers": header.value("{arch}.block_count"),
         "num_attention_heads": header.value("{arch}.attention.head_count"),

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
 
+from qlora_studio.core.export.formats import EXPORT_VARIANTS
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import Ask
 from qlora_studio.core.run.events import Event, TextGenerated
+from qlora_studio.core.run.job import CHAT_VARIANTS
 from qlora_studio.core.run.run_state import RunState
-from qlora_studio.ui.chat.transcript import VARIANTS, ChatTurn, PromptField
+from qlora_studio.ui.chat.transcript import ChatTurn, PromptField
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox
 from qlora_studio.ui.kit.layouts import ScrolledContent, TileGrid
 from qlora_studio.ui.kit.text import Label, set_tooltip
@@ -22,8 +24,6 @@ _HINT = (
     "Tuned and base come from one set of weights, with the adapter and without. Merged and GGUF are read from what was "
     "exported. Same prompt, same seed."
 )
-
-_WHAT = {"merged": "a merged model", "gguf": "a GGUF"}
 
 
 class ChatPage(Page):
@@ -55,7 +55,7 @@ class ChatPage(Page):
         self.add_action(self.again)
         self.run, self.checkpoint = ComboBox(), ComboBox(_CHECKPOINTS)
         self.temperature, self.seed, self.longest = NumberBox(0.0, 2.0), SpinBox(0), SpinBox(1, 4096, unit="tokens")
-        self.variants = {name: CheckBox(words) for name, words in VARIANTS.items()}
+        self.variants = {name: CheckBox(words) for name, words in CHAT_VARIANTS.items()}
         self.prompt = PromptField("Say something. Enter sends, Shift+Enter begins a line.")
         self.send = PrimaryButton("Send")
         self._build()
@@ -157,11 +157,11 @@ class ChatPage(Page):
     def _offer_exports(self, run: RunChoice | None) -> None:
         """What was not exported cannot be asked, and says so."""
         there = {variant for variant, _ in run.answering} if run else set()
-        for name in ("merged", "gguf"):
+        for name, words in EXPORT_VARIANTS.items():
             box = self.variants[name]
             box.setEnabled(name in there)
             box.setChecked(box.isChecked() and name in there)
-            set_tooltip(box, "" if name in there else f"Export {_WHAT[name]} of this run first.")
+            set_tooltip(box, "" if name in there else f"Export a {words} of this run first.")
 
     def _build(self) -> None:
         self._empty = Card("No trained run yet")

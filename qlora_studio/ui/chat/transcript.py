@@ -4,11 +4,11 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QPlainTextEdit, QWidget
 
+from qlora_studio.core.run.job import CHAT_VARIANTS
 from qlora_studio.ui.kit.layouts import TileGrid
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Card, column
 
-VARIANTS = {"tuned": "Tuned", "base": "Base", "merged": "Merged", "gguf": "GGUF"}
 _LEAST_WIDTH = 230  # of an answer
 
 
@@ -16,7 +16,7 @@ class AnswerCard(Card):
     """An answer that grows."""
 
     def __init__(self, variant: str) -> None:
-        super().__init__(VARIANTS.get(variant, variant))
+        super().__init__(CHAT_VARIANTS.get(variant, variant))
         self._text = ""
         self.label = Label("…", wrap=True, selectable=True)
         self.label.setAccessibleName(f"Answer of the {variant} model")

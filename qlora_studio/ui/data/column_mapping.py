@@ -5,6 +5,7 @@ from typing import Any
 
 from PySide6.QtWidgets import QGridLayout
 
+from qlora_studio.core.data.formats import UNKNOWN, form_of_mapping
 from qlora_studio.core.data.report import SourceReport
 from qlora_studio.core.run.run_config import RunConfig, all_settings
 from qlora_studio.ui.data.datasets_view import changed, encoding_texts, evidence_text
@@ -108,10 +109,10 @@ class ColumnMapping(Card):
 
     def _check(self) -> None:
         mapping = self.mapping()
-        complete = "text" in mapping or {"prompt", "completion"} <= set(mapping)
+        complete = form_of_mapping(mapping) != UNKNOWN
         self.use.setEnabled(complete)
         self._help.setText("" if complete else "Choose the columns of prompt and answer, or one column of text.")
 
     def _on_use_clicked(self) -> None:
         mapping = self.mapping()
-        self._change(format="text" if "text" in mapping else "question_answer", mapping=mapping)
+        self._change(format=form_of_mapping(mapping), mapping=mapping)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from qlora_studio.core.data.formats import format_words
 from qlora_studio.core.data.report import DataReport, SourceReport
 from qlora_studio.core.data.source_facts import EvaluationFacts
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_config import ENCODING_NAMES, DataSection, DatasetSource
-from qlora_studio.ui.data.view import FORMAT_WORDS
 from qlora_studio.ui.kit.text import visible_text
 
 _MOST_REASONS, _MOST_COLUMNS = 3, 8
@@ -42,7 +42,7 @@ def changed(data: DataSection, index: int, **changes: Any) -> dict[str, Any]:
 
 def source_text(source: SourceReport, whole: int) -> str:
     """Return what a dataset is and holds; `whole` is how many tokens an epoch trains on, of all datasets."""
-    parts = [FORMAT_WORDS.get(source.format, source.format) + _mixed(source)] if source.total else []
+    parts = [format_words(source.format) + _mixed(source)] if source.total else []
     parts += [f"{source.total:,} rows"] if source.total else []
     parts += [f"{source.files:,} files"] if source.files > 1 else []
     parts += [bytes_text(source.size_bytes)] if source.size_bytes and not source.tokens else []
@@ -84,7 +84,7 @@ def evidence_text(source: SourceReport) -> str:
     """Return what the rows look like, format by format, and why some were changed or rejected."""
     if not source.total:
         return ""
-    parts = [f"{count:,} look like {FORMAT_WORDS.get(form, form)}" for form, count in source.evidence.items()]
+    parts = [f"{count:,} look like {format_words(form)}" for form, count in source.evidence.items()]
     lines = [f"Of {source.total:,} rows " + ", ".join(parts) + "."] if parts else []
     if source.unused:
         more = f" and {len(source.unused) - _MOST_COLUMNS} more" if len(source.unused) > _MOST_COLUMNS else ""

@@ -2,20 +2,12 @@
 
 from typing import NamedTuple
 
+from qlora_studio.core.data.formats import format_words
 from qlora_studio.core.data.report import DataReport, LengthStatistics, RowPreview, RowSummary, TokenPiece
 from qlora_studio.core.quantity import bytes_text, count_text, duration_text
 from qlora_studio.core.run.activity import Phase, activity_words
 from qlora_studio.core.run.run_state import RunState
 
-FORMAT_WORDS = {
-    "messages": "chat messages",
-    "sharegpt": "ShareGPT conversations",
-    "alpaca": "Alpaca instructions",
-    "prompt_completion": "prompt and completion",
-    "question_answer": "two columns",
-    "text": "plain text",
-    "": "a format that is not known",
-}
 _VERDICT_TONES = {"ok": "ok", "repaired": "warn", "rejected": "bad"}
 PART_WORDS = {
     "": "",
@@ -42,7 +34,7 @@ def format_text(report: DataReport) -> str:
     """Return the format, and in how many rows it was found."""
     if len({source.format for source in report.sources}) > 1:
         return f"{len(report.sources)} datasets"
-    words, found = FORMAT_WORDS.get(report.format, report.format), report.evidence.get(report.format, 0)
+    words, found = format_words(report.format), report.evidence.get(report.format, 0)
     if not report.format:
         return words
     if found >= report.rows.total:

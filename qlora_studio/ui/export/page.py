@@ -65,7 +65,7 @@ class ExportPage(Page):
         self.run.setAccessibleName("Run")
         self.checkpoint, self.base = ComboBox(_CHECKPOINTS), ComboBox(BASES)
         self.lines = {kind: FormatLine(formats) for kind, formats in kind_choices().items()}
-        self.lines["safetensors"].wanted.setChecked(True)
+        next(iter(self.lines.values())).wanted.setChecked(True)
         self.place = PathField("The run's own folder, under exports", folder=True, caption="Where to")
         self.place.line.setAccessibleName("Folder to export to")
         self.stop = Button("Stop", "small")
@@ -166,7 +166,7 @@ class ExportPage(Page):
         self._disk.show_drives(found)
         busy = self._progress_card.isVisibleTo(self)
         self.export_button.setEnabled(job is not None and not busy and all(drive.fits for drive in found))
-        self.export_button.setText("Merge && export" if any(item.is_merged for item in wanted) else "Export")
+        self.export_button.setText("Merge && export" if any(item.traits.is_merged for item in wanted) else "Export")
 
     def _build(self) -> None:
         self._empty = self._make_empty()

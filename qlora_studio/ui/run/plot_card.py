@@ -5,7 +5,6 @@ is first shown; until then the card is empty. One timer redraws at most ten time
 """
 
 import importlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from PySide6.QtCore import QTimer
 from PySide6.QtGui import QActionGroup, QGuiApplication, QHideEvent, QShowEvent
 from PySide6.QtWidgets import QButtonGroup, QMenu, QStackedWidget, QWidget
 
+from qlora_studio.core.run.metric import METRICS
 from qlora_studio.core.run.metric_history import Floats, MetricHistory, Series
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.ui.kit.charts import Legend
@@ -21,7 +21,7 @@ from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.widgets import Button, Card, column, row
 from qlora_studio.ui.run.marks import annotations, curve_marks
 from qlora_studio.ui.run.smoothing import MovingAverage
-from qlora_studio.ui.run.table import COLUMNS, MetricRows, value_text
+from qlora_studio.ui.run.table import MetricRows, metric_columns, value_text
 from qlora_studio.ui.state.background import Background
 
 if TYPE_CHECKING:
@@ -31,27 +31,6 @@ REDRAW_MILLISECONDS = 100
 PLOT_HEIGHT = 236
 _SMOOTHINGS = (0.0, 0.6, 0.9, 0.95, 0.99)
 _MAX_EPOCH_LINES = 20
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric that can be plotted. `scale` divides its values; `smooth` draws a moving average."""
-
-    key: str
-    title: str
-    token: str
-    unit: str = ""
-    scale: float = 1.0
-    smooth: bool = True
-
-
-METRICS = (
-    Metric("loss", "Loss", "weights"),
-    Metric("learning_rate", "Learning rate", "optimizer", smooth=False),
-    Metric("gradient_norm", "Gradient norm", "activations"),
-    Metric("tokens_per_second", "Throughput", "other", unit="tokens/s"),
-    Metric("process_bytes", "Memory", "context", unit="GiB", scale=float(1 << 30), smooth=False),
-)
 _LOSS_MARKS = (("line", "weights", "train"), ("dash", "logits", "evaluation"), ("triangle", "ok", "checkpoint"))
 _EVENT_MARKS = {"spike": ("diamond", "bad", "spike"), "change": ("dash-dot", "warn", "what changed")}
 
@@ -64,7 +43,7 @@ class PlotCard(Card):
         self._history = MetricHistory()
         self._checkpoints: tuple[int, ...] = ()
         self._state = RunState()
-        self._metric = METRICS[0]
+        self._metric = next(iter(METRICS.values()))
         self._average = MovingAverage()
         self._dirty = False
         self._plot: MetricPlot | None = None
@@ -76,7 +55,7 @@ class PlotCard(Card):
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._redraw)
         self._stack = QStackedWidget()
-        self._model = TableModel(COLUMNS)
+        self._model = TableModel(metric_columns())
         self._table = Table(self._model, name="Metrics of each step")
         self._build()
 
@@ -105,9 +84,9 @@ class PlotCard(Card):
 
     def show_metric(self, key: str) -> None:
         """Show another metric."""
-        self._metric = next(metric for metric in METRICS if metric.key == key)
+        self._metric = METRICS[key]
         self._tabs[key].setChecked(True)
-        self._average = self._loss_average if key == "loss" else MovingAverage(self._average.weight)
+        self._average = self._loss_average if self._metric.loss else MovingAverage(self._average.weight)
         self._render_legend()
         self._redraw_now()
 
@@ -130,7 +109,7 @@ class PlotCard(Card):
         elif self._plot is not None:
             self._data = self._plot_data()
             self._render_event_legend()
-            self._plot.show_data(self._data, log=self._log_button.isChecked() and self._metric.key == "loss")
+            self._plot.show_data(self._data, log=self._log_button.isChecked() and self._metric.loss)
         self._dirty = self._plot is None
 
     def _redraw_now(self) -> None:
@@ -142,27 +121,24 @@ class PlotCard(Card):
         from qlora_studio.ui.run.plot import PlotData
 
         metric = self._metric
-        series = self._series(metric.key)
-        is_loss = metric.key == "loss"
+        series = self._series()
         return PlotData(
             x=series.x,
             raw=series.y / metric.scale if metric.scale != 1.0 else series.y,
             smooth=self._average.of(series) if metric.smooth and self._average.weight else None,
-            evaluation_x=self._history.evaluation.x if is_loss else None,
-            evaluation_y=self._history.evaluation.y if is_loss else None,
-            checkpoints=self._checkpoints if is_loss else (),
+            evaluation_x=self._history.evaluation.x if metric.loss else None,
+            evaluation_y=self._history.evaluation.y if metric.loss else None,
+            checkpoints=self._checkpoints if metric.loss else (),
             epochs=self._epochs(series),
             end=float(self._state.total_steps),
-            token=metric.token,
+            token=metric.color,
             marks=tuple((mark.step, mark.label) for mark in curve_marks(self._state)),
-            spikes=tuple((spike.step, spike.loss) for spike in self._history.spikes) if is_loss else (),
+            spikes=tuple((spike.step, spike.loss) for spike in self._history.spikes) if metric.loss else (),
         )
 
-    def _series(self, key: str) -> Series:
-        if key == "process_bytes":
-            card = self._history.steps["allocated_bytes"]
-            return card if len(card) and card.y.max() > 0 else self._history.steps[key]
-        return self._history.steps[key]
+    def _series(self) -> Series:
+        rather = self._history.steps.get(self._metric.rather)
+        return rather if rather and rather.y.max() > 0 else self._history.steps[self._metric.field]
 
     def _epochs(self, series: Series) -> tuple[tuple[int, float], ...]:
         step = self._state.last_step
@@ -205,7 +181,7 @@ class PlotCard(Card):
 
     def _on_smoothing_chosen(self, weight: float) -> None:
         self._loss_average = MovingAverage(weight)
-        self._average = self._loss_average if self._metric.key == "loss" else MovingAverage(weight)
+        self._average = self._loss_average if self._metric.loss else MovingAverage(weight)
         self._smoothing_button.setText(f"smoothing {weight:g}" if weight else "no smoothing")
         self._redraw_now()
 
@@ -216,15 +192,15 @@ class PlotCard(Card):
     def _render_legend(self) -> None:
         metric = self._metric
         unit = f" in {metric.unit}" if metric.unit else ""
-        plain = (("line", metric.token, metric.title.lower() + unit),)
-        self._legend.show_marks(_LOSS_MARKS if metric.key == "loss" else plain)
+        plain = (("line", metric.color, metric.title.lower() + unit),)
+        self._legend.show_marks(_LOSS_MARKS if metric.loss else plain)
         self._legend.show()
         self._render_event_legend()
-        self._log_button.setVisible(self._metric.key == "loss")
+        self._log_button.setVisible(self._metric.loss)
         self._smoothing_button.setVisible(self._metric.smooth)
 
     def _render_event_legend(self) -> None:
-        told = [_EVENT_MARKS["spike"]] if self._metric.key == "loss" and self._history.spikes else []
+        told = [_EVENT_MARKS["spike"]] if self._metric.loss and self._history.spikes else []
         told += [_EVENT_MARKS["change"]] if curve_marks(self._state) else []
         self._event_legend.show_marks(told)
         self._event_legend.setVisible(bool(told))
@@ -234,14 +210,14 @@ class PlotCard(Card):
         self._tabs: dict[str, Button] = {}
         group = QButtonGroup(self)
         tabs = row(spacing=6)
-        for metric in METRICS:
+        for key, metric in METRICS.items():
             tab = Button(metric.title, "pill", checkable=True)
             group.addButton(tab)
-            tab.clicked.connect(lambda _=False, key=metric.key: self.show_metric(key))
-            self._tabs[metric.key] = tab
+            tab.clicked.connect(lambda _=False, key=key: self.show_metric(key))
+            self._tabs[key] = tab
             tabs.addWidget(tab)
         tabs.addStretch(1)
-        self._tabs["loss"].setChecked(True)
+        next(iter(self._tabs.values())).setChecked(True)
         self._legend, self._event_legend = Legend(), Legend()
         self._pointed = ElidedLabel("", "caption")
         self._smoothing_button = Button(f"smoothing {self._average.weight:g}", "quiet", tip="How smooth the line is")

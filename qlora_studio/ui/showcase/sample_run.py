@@ -11,6 +11,7 @@ from pathlib import Path
 
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.activity import Activity
+from qlora_studio.core.run.optimizer import ON_CARD
 from qlora_studio.core.run.run_config import DataSection, EvaluationSection, ModelSection, RunConfig, TrainingSection
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -128,7 +129,7 @@ def _model() -> ev.ModelLoaded:
         footprint_bytes=130_000_000,
         quantization="nf4",
         compute_dtype="bfloat16",
-        optimizer="paged_adamw_32bit",
+        optimizer=ON_CARD,
         device="cpu",
         target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from qlora_studio.core.export.formats import EXPORT_KINDS, kind_of_text
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.state.run_index import RunLine
 
@@ -41,7 +42,7 @@ def choice_of(line: RunLine) -> RunChoice:
 
 
 def _answering(line: RunLine) -> Iterator[tuple[str, str]]:
-    kinds = {"safetensors": "merged", "gguf": "gguf", "ollama": "gguf"}
     for past in line.exports:
-        if variant := kinds.get(past.exported.format.partition(":")[0]):
-            yield variant, past.exported.facts.checkpoint or "final"
+        traits = EXPORT_KINDS.get(kind_of_text(past.exported.format))
+        if traits and traits.answers_as:
+            yield traits.answers_as, past.exported.facts.checkpoint or "final"

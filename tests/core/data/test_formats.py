@@ -1,12 +1,23 @@
 """What rows of each format become, what is repaired by name, and what is refused in which words."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from qlora_studio.core.data.example import Example
-from qlora_studio.core.data.formats import convert, detect, form_of_mapping, unknown_reason, unused_columns
+from qlora_studio.core.data.formats import (
+    FORMATS,
+    convert,
+    detect,
+    form_of_mapping,
+    format_choices,
+    format_words,
+    unknown_reason,
+    unused_columns,
+)
 from qlora_studio.core.data.row_verdict import RowRefused
+from qlora_studio.core.run.run_config import RunConfig, all_settings
 
 USER = {"role": "user", "content": "Why?"}
 ANSWER = {"role": "assistant", "content": "Because."}
@@ -274,3 +285,26 @@ def test_columns_that_nothing_is_learned_from_are_named(
 )
 def test_a_row_of_no_known_format_is_told_what_it_may_be(record: dict[str, Any], words: str) -> None:
     assert words in unknown_reason(record)
+
+
+def test_a_new_format_arrives_by_its_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    quiz = replace(
+        FORMATS["text"],
+        title="Quiz",
+        matches=lambda columns, _record: "riddle" in columns,
+        read=lambda record, _mapping, _repairs: Example(text=record["riddle"]),
+        columns=lambda _columns: ("riddle",),
+    )
+    monkeypatch.setitem(FORMATS, "quiz", quiz)
+    riddle = "What walks on three legs in the evening?"
+    row: dict[str, Any] = {"riddle": riddle, "id": 3}
+    assert converted(row) == (Example(text=riddle), "")
+    assert unused_columns(list(row), detect(row), {}) == ("id",)
+    assert RunConfig().with_value("data.format", "quiz").data.format == "quiz"
+    assert next(info for info in all_settings() if info.path == "data.format").choices["quiz"] == "Quiz"
+
+
+def test_every_choice_of_a_run_but_auto_is_a_format_that_has_words_for_a_sentence() -> None:
+    assert [*format_choices()] == ["auto", *FORMATS]
+    assert format_words("sharegpt") == "ShareGPT conversations"
+    assert format_words("") == "a format that is not known"

@@ -1,39 +1,29 @@
-"""What GGUF wants of each family of models: its name, its numbers, and how tensors are laid out.
+"""How GGUF lays a model out: its numbers, its positions, the order of its tensors' rows.
 
-Only families that are tested end to end are here; others are refused rather than guessed.
+Only families that are tested end to end are written; others are refused rather than guessed.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.model.config import ConfigReader
+from qlora_studio.core.model.family import FAMILIES, GgufTraits
 
 Tensors = dict[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Family:
-    """A family. `rotates_pairs`: rope turns neighbouring rows, so q and k are reordered. Norms get `norm_offset`."""
-
-    architecture: str
-    rotates_pairs: bool = False
-    norm_offset: float = 0.0
-    numbers: Callable[[Any, dict[str, Any]], None] = lambda writer, config: None
-
-
-def family_of(config: dict[str, Any]) -> Family:
-    """Return the family of a model's config. Raises StudioError for one that is not known."""
-    family = _FAMILIES.get(config.get("model_type", ""))
-    if family is None:
+def layout_of(config: dict[str, Any]) -> GgufTraits:
+    """Return how GGUF holds a model's family. Raises StudioError for one that is not known."""
+    family = FAMILIES.get(config.get("model_type", ""))
+    if family is None or family.gguf is None or not family.gguf.written:
         raise _refused(f"Models of the kind {config.get('model_type')} are not among those that were tested.")
-    return family
+    return family.gguf
 
 
-def add_numbers(writer: Any, config: dict[str, Any], family: Family) -> Tensors:
+def add_numbers(writer: Any, config: dict[str, Any], layout: GgufTraits) -> Tensors:
     """Add a model's shape to a gguf.GGUFWriter; return the tensors, fp32, that only GGUF has."""
     heads = config["num_attention_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
@@ -47,15 +37,17 @@ def add_numbers(writer: Any, config: dict[str, Any], family: Family) -> Tensors:
     writer.add_value_length(head_dim)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
-    family.numbers(writer, config)
+    read = ConfigReader(config, FAMILIES[config["model_type"]])
+    for key in layout.numbers:
+        getattr(writer, f"add_{key}")(read.value(key))
     return _add_rope(writer, config, head_dim)
 
 
-def arranged(name: str, tensor: torch.Tensor, config: dict[str, Any], family: Family) -> torch.Tensor:
+def arranged(name: str, tensor: torch.Tensor, config: dict[str, Any], layout: GgufTraits) -> torch.Tensor:
     """Return a tensor (out, in) or (out,) in the order of rows, and with the offset, that GGUF wants."""
-    if family.norm_offset and name.endswith("norm.weight"):
-        return tensor.float() + family.norm_offset
-    if family.rotates_pairs and (heads := reordered_heads(name, config)):
+    if layout.norm_offset and name.endswith("norm.weight"):
+        return tensor.float() + layout.norm_offset
+    if layout.rotates_pairs and (heads := reordered_heads(name, config)):
         return tensor.reshape(heads, 2, -1, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
     return tensor
 
@@ -139,31 +131,6 @@ _ROPE = {
     "yarn": _yarn_rope,
     "llama3": _llama3_rope,
     "longrope": _long_rope,
-}
-
-
-def _gemma2_numbers(writer: Any, config: dict[str, Any]) -> None:
-    writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
-    writer.add_final_logit_softcapping(config["final_logit_softcapping"])
-    writer.add_sliding_window(config["sliding_window"])
-
-
-def _gemma3_numbers(writer: Any, config: dict[str, Any]) -> None:
-    writer.add_sliding_window(config["sliding_window"])
-
-
-def _phi3_numbers(writer: Any, config: dict[str, Any]) -> None:
-    writer.add_sliding_window(config.get("sliding_window") or 0)
-
-
-_FAMILIES = {
-    "llama": Family("llama", rotates_pairs=True),
-    "mistral": Family("llama", rotates_pairs=True),
-    "qwen2": Family("qwen2"),
-    "qwen3": Family("qwen3"),
-    "gemma2": Family("gemma2", norm_offset=1.0, numbers=_gemma2_numbers),
-    "gemma3_text": Family("gemma3", norm_offset=1.0, numbers=_gemma3_numbers),
-    "phi3": Family("phi3", numbers=_phi3_numbers),
 }
 
 

@@ -1,0 +1,50 @@
+"""The numbers of each step that are plotted, each in one record. Tabs, legend and table follow from it."""
+
+from dataclasses import dataclass
+
+from qlora_studio.core.quantity import GIB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A number of each step: `field` is its name in StepDone, `rather` one shown in its place where it is ever told.
+
+    `color` is one of the theme's, `scale` divides the values, `smooth` draws a moving average. In the table it stands
+    under `column`, and nowhere without one. A `loss` has the held-out curve beside it, spikes, checkpoints, and a
+    logarithmic scale.
+    """
+
+    field: str
+    title: str
+    color: str
+    rather: str = ""
+    column: str = ""
+    unit: str = ""
+    scale: float = 1.0
+    smooth: bool = True
+    loss: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    item.field: item
+    for item in (
+        Metric(field="loss", title="Loss", color="weights", column="train loss", loss=True),
+        Metric(field="learning_rate", title="Learning rate", color="optimizer", column="learning rate", smooth=False),
+        Metric(field="gradient_norm", title="Gradient norm", color="activations", column="gradient norm"),
+        Metric(field="tokens_per_second", title="Throughput", color="other", column="tokens/s", unit="tokens/s"),
+        Metric(
+            field="process_bytes",
+            rather="allocated_bytes",
+            title="Memory",
+            color="context",
+            unit="GiB",
+            scale=float(GIB),
+            smooth=False,
+        ),
+    )
+}
+
+
+def step_fields() -> tuple[str, ...]:
+    """Return the fields of StepDone that are kept as series."""
+    return tuple(name for item in METRICS.values() for name in (item.field, item.rather) if name)

@@ -12,7 +12,7 @@ from tokenizers import AddedToken
 
 from qlora_studio.core.run.run_config import DatasetSource, RunConfig
 from qlora_studio.core.run.run_config_text import from_mapping
-from qlora_studio.engine.context import QuietReporter
+from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.data.opened import open_data
 from qlora_studio.engine.data.plan import DataPlan
 from qlora_studio.engine.model.base import tokenizer_of
@@ -44,7 +44,7 @@ def write(path: Path, *answers: str) -> str:
 
 def plan_of(tokenizer: Any, path: Path, *settings: str, day: datetime = DAY, **data: Any) -> DataPlan:
     config = from_mapping({"data": {"path": write(path, "Yes.", "No."), **data}}, settings)
-    opened = open_data(config.data, RunFolder(path.parent / "run"), QuietReporter())
+    opened = open_data(config.data, RunFolder(path.parent / "run"), QUIET)
     return DataPlan.of(config, opened, tokenizer, day)
 
 

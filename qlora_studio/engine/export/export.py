@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -15,45 +14,18 @@ from qlora_studio.core.export.model_card import public_name
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.reports import ExportedFacts
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.export.sidecar import copy_adapter, write_sidecar_files
+from qlora_studio.engine.export.source import BaseWeights, ExportSource, export_source, tokenizer_folder
 from qlora_studio.engine.gguf.llama_cpp import require_quantizer
-from qlora_studio.engine.merge.nf4_round_trip import Nf4RoundTrip
-from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.merge.writer import copy_sidecar_files, peak_rss, write_merged
-from qlora_studio.engine.model.adapter import adapter_folder, check_base, checkpoint_name
-from qlora_studio.engine.model.base import base_folder
 from qlora_studio.storage.durable import StagedFolder
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.runs.export_folder import ExportManifest, read_export, require_free_place, staged_export
 from qlora_studio.storage.runs.fingerprint import fingerprint_folder
-from qlora_studio.storage.runs.run_folder import RunFolder, folder_name
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 _DTYPES = {"": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-BaseWeights = Literal["original", "nf4"]
-
-
-@dataclass(frozen=True)
-class ExportSource:
-    """What an export is made from. `weights` says which base the adapter is merged into."""
-
-    run: RunFolder
-    config: RunConfig
-    base: Path
-    adapter: Path
-    checkpoint: str
-    weights: BaseWeights
-
-    def merged(self, dtype: torch.dtype | None = None) -> MergedWeights:
-        """Return base and adapter as one, made when asked for."""
-        rounding = Nf4RoundTrip(self.base, self.config.quantization) if self.weights == "nf4" else None
-        return MergedWeights(self.base, self.adapter, dtype=dtype, rounding=rounding)
-
-    @property
-    def name(self) -> str:
-        """The run's name as a file's."""
-        return folder_name(self.config.name)
 
 
 def export_run(
@@ -76,7 +48,7 @@ def export_run(
     for shape in shapes:
         if shape.tool:
             require_quantizer(shape.precision)
-    source = _source(run, checkpoint, base, channel, force)
+    source = export_source(run, checkpoint, base, channel, force)
     places = [_place(source, shape, out_dir, alone=len(shapes) == 1) for shape in shapes]
     for place in places:
         require_free_place(place)
@@ -85,18 +57,6 @@ def export_run(
         [Writing(place.parent, export_name(shape), _size(source, shape)) for shape, place in pairs], "This export"
     )
     return [_export(source, shape, place, channel) for shape, place in zip(shapes, places, strict=True)]
-
-
-def _source(run: RunFolder, checkpoint: str, weights: BaseWeights, channel: Channel, force: bool) -> ExportSource:
-    config = run.config()
-    adapter = adapter_folder(run, checkpoint)
-    base = base_folder(config.model.source, config.model.revision, channel)
-    channel.phase(Activity.CHECKING_BASE)
-    check_base(run, adapter, base, anew=True, accepted_by=channel if force else None)
-    if weights == "nf4" and config.quantization.method == "none":
-        channel.warn("base", "This run was trained on 16-bit weights, so they are what it is merged into.")
-        weights = "original"
-    return ExportSource(run, config, base, adapter, checkpoint_name(adapter), weights)
 
 
 def _place(source: ExportSource, shape: ExportFormat, out_dir: str, *, alone: bool) -> Path:
@@ -199,12 +159,6 @@ def _write_gguf_adapter(
 
     channel.phase(Activity.EXPORTING)
     return write_gguf_adapter(source.base, source.adapter, staged.path, name=source.name)
-
-
-def tokenizer_folder(source: ExportSource) -> Path:
-    """Return the folder with the tokenizer of training."""
-    places = (source.adapter, source.run.adapter_path, source.base)
-    return next((place for place in places if (place / "tokenizer_config.json").is_file()), source.base)
 
 
 def _progress(channel: Channel, what: str) -> Callable[[int, int], None]:

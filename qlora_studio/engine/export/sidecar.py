@@ -18,7 +18,7 @@ from qlora_studio.storage.runs.fingerprint import fingerprint_file, fingerprint_
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from qlora_studio.engine.export.export import ExportSource
+    from qlora_studio.engine.export.source import ExportSource
 PROVENANCE = "training"
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes")
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from PySide6.QtWidgets import QApplication
 
     from qlora_studio.ui.app import AppWindow
+    from qlora_studio.ui.run.plot_card import PlotCard
 
 SIZES = {"": (1440, 900), "-small": (1024, 640)}
 _WAIT_SECONDS = 240.0
@@ -95,11 +96,19 @@ def _pictures(app: "QApplication", window: "AppWindow", place: Path) -> Iterator
 
 def _picture(app: "QApplication", window: "AppWindow", path: Path) -> str:
     until = time.monotonic() + _SETTLE_SECONDS
-    _pump(app, lambda: time.monotonic() > until)
+    plots = _plots(window)
+    _pump(app, lambda: time.monotonic() > until and all(plot.is_plot_ready() for plot in plots))
     _hide_this_machine(window)
     app.processEvents()
     window.window.grab().save(str(path))
     return path.name
+
+
+def _plots(window: "AppWindow") -> "list[PlotCard]":
+    """Return the cards of the shown page that draw only once pyqtgraph is imported."""
+    from qlora_studio.ui.run.plot_card import PlotCard
+
+    return window.window.current_page().findChildren(PlotCard)
 
 
 def _hide_this_machine(window: "AppWindow") -> None:

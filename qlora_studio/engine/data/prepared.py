@@ -37,7 +37,7 @@ class PreparedData:
     With packing `training` has a pack in place of a row: `row` lists its rows, `seq_lengths` their tokens, and `packs`
     finds the pack of a row. Evaluation rows are never packed.
 
-    `fingerprint` is of the rows' content, in the shape that `storage.fingerprint.differences` compares.
+    `fingerprint` is of the rows' content, in the shape that `core.run.fingerprint.differences` compares.
     """
 
     plan: DataPlan

@@ -186,10 +186,9 @@ class MergedWeights:
             elif shared is not None and embedding not in changes:
                 changes[embedding] = shared  # stored alike: (vocabulary, hidden)
             return changes
-        if touched:
-            self.config["tie_word_embeddings"] = False
-            if "lm_head.weight" not in self.base.places:
-                changes.setdefault("lm_head.weight", Change())
+        self.config["tie_word_embeddings"] = False
+        if "lm_head.weight" not in self.base.places:
+            changes.setdefault("lm_head.weight", Change())
         return changes
 
     def _add_untied(self, changes: dict[str, Change], dtype: torch.dtype | None) -> None:

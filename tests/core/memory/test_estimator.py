@@ -1,4 +1,4 @@
-"""The instant estimate, the judgement, the proposals and the memory_savings."""
+"""The instant estimate, the judgement, the proposals and the memory savings."""
 
 import time
 from typing import Any
@@ -199,6 +199,12 @@ def test_a_proposal_that_cannot_fit_says_so(shape: ModelShape) -> None:
     found = fit_to_gpu(RunConfig(), shape, 4 * GIB)
     assert found.fit.verdict is FitVerdict.NO
     assert found.fit.spare_bytes < 0
+
+
+def test_a_family_that_is_not_known_is_said_to_be_counted_as_a_llama() -> None:
+    unknown = estimate(RunConfig(), shape_from_config({**LLAMA_8B, "model_type": "brand_new"}))
+    assert unknown.notes == ("The family brand_new is not known: it is counted as a Llama would be.",)
+    assert unknown.total_bytes == estimate(RunConfig(), shape_from_config(LLAMA_8B)).total_bytes
 
 
 def test_memory_savings_are_ranked_and_each_saves_what_it_says(shape: ModelShape) -> None:

@@ -123,12 +123,11 @@ def test_the_date_that_a_template_writes_is_the_one_it_is_given(sandbox: Any) ->
 
 
 def test_a_child_with_nothing_to_do_ends_by_itself_and_one_at_work_is_killed(sandbox: Any) -> None:
-    idle, busy = (
-        sandbox("{{ messages }}"),
-        sandbox("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"),
-    )
-    idle.render([(QUESTION.messages, None)])
-    busy.submit([(QUESTION.messages, None)])
+    endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"
+    text = "{% if messages[0].content == 'Who?' %}" + endless + "{% endif %}{{ messages[1].content }}<e>"
+    idle, busy = sandbox(text), sandbox(text)
+    idle.render([((said("user", "Fine?"), said("assistant", "Fine.")), None)], whole=True)
+    busy.submit([(QUESTION.messages, None)], whole=True)
     processes = [made._child._process for made in (idle, busy)]
     idle.close()
     busy.close()

@@ -13,7 +13,20 @@ from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 OpenWindow = Callable[[bool], int]
 SelfTest = Callable[[bool], int]
 
-_MODULES = ("demo", "train", "watch", "queue", "export", "upload", "chat", "data", "memory", "download", "doctor")
+_MODULES = (
+    "demo",
+    "train",
+    "watch",
+    "control",
+    "queue",
+    "export",
+    "upload",
+    "chat",
+    "data",
+    "memory",
+    "download",
+    "doctor",
+)
 _DESCRIPTION = """\
 Fine-tune a language model on one graphics card with QLoRA.
 

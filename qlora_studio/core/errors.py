@@ -46,6 +46,8 @@ class ExitCode(IntEnum):
     NO_DISPLAY = 33, "There is no display for the window"
     DOCTOR_FOUND_PROBLEMS = 34, "The doctor found something that keeps training from working"
     HUB_REFUSED = 35, "The hub refused, was not reached, or nobody is logged in there"
+    NOT_AT_WORK = 36, "No worker is at work in the run's folder, or it ended before it could do what was asked"
+    NO_ANSWER = 37, "The worker has not answered yet"
     INTERRUPTED = 130, "Interrupted; what was learned so far is saved unless it was ended at once"
 
 
@@ -80,6 +82,8 @@ class FailureKind(StrEnum):
     NOT_WRITABLE = "not_writable", ExitCode.NOT_WRITABLE, "A folder cannot be written."
     RUN_NOT_FOUND = "run_not_found", ExitCode.RUN_NOT_FOUND, "The folder is no run, or is gone."
     RUN_BUSY = "run_busy", ExitCode.RUN_BUSY, "Another worker is at work in the folder."
+    NOT_AT_WORK = "not_at_work", ExitCode.NOT_AT_WORK, "No worker is there to do what is asked."
+    NO_ANSWER = "no_answer", ExitCode.NO_ANSWER, "The worker was asked and has not answered yet."
     ALREADY_FINISHED = "already_finished", ExitCode.ERROR, "The run is finished: there is nothing to resume."
     OUT_OF_MEMORY = "out_of_memory", ExitCode.OUT_OF_MEMORY, "The card had not enough memory."
     CARD_LOST = "card_lost", ExitCode.ERROR, "The card stopped answering."

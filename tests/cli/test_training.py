@@ -124,6 +124,18 @@ def test_a_finished_run_is_not_resumed(trained: Trained, cli: Cli) -> None:
     assert "is complete" in outcome.err
 
 
+def test_a_run_at_work_is_measured_saved_and_stopped_from_another_terminal(
+    long_run: tuple[subprocess.Popen[str], RunFolder], cli: Cli, home: Path
+) -> None:
+    _, folder = long_run
+
+    assert cli("evaluate-now", str(folder.path), "--json", home=home).report["eval_loss"] > 0
+    assert cli("save", str(folder.path), "--json", home=home).report["checkpoint"].startswith("checkpoint-")
+    stopped = cli("stop", str(folder.path), "--json", home=home).report
+    assert stopped["status"] == "stopped"
+    assert Path(stopped["adapter_dir"], "adapter_model.safetensors").is_file()
+
+
 def test_base_and_tuned_model_answer(trained: Trained, cli: Cli) -> None:
     outcome = cli(
         *("chat", trained.run_dir, "--prompt", "What is 2 and 2?", "--variant", "both", "--max-new-tokens", "8"),

@@ -25,6 +25,7 @@ from qlora_studio.jobs.gpu_monitor import sample_gpu
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.models.catalogue import find_in_catalogue
 from qlora_studio.storage.models.location import locate_model, model_facts
+from qlora_studio.storage.models.quantized_base import quantized_words
 from qlora_studio.storage.runs.probe_records import probe_records
 
 _FLAGS = {
@@ -76,8 +77,11 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
     else:
         result = estimate(config, shape, gpu=find_gpu(card[0]) if card else None, probe=probe)
     fit = judge(result, card[1]) if card else None
-    console.report({**result.to_report().model_dump(), "gpu": _card_json(card, fit)})
+    quantized = _quantized(config)
+    console.report({**result.to_report().model_dump(), "gpu": _card_json(card, fit), "quantized": quantized})
     console.result(_estimate_text(result))
+    if quantized:
+        console.result(quantized)
     if card and fit:
         console.result(_fit_text(card[0], fit))
         if fit.verdict is not FitVerdict.FITS:
@@ -142,6 +146,13 @@ def _shape(source: str, revision: str) -> ModelShape:
     if shape is None:
         raise StudioError(f"The files of {source} do not say how the model is built.", kind=FailureKind.MODEL_REFUSED)
     return shape
+
+
+def _quantized(config: RunConfig) -> str:
+    """Return what to know of a base that is stored quantized; nothing of any other."""
+    location = locate_model(config.model.source, config.model.revision)
+    is_folder = location.path is not None and location.path.is_dir()
+    return quantized_words(location.path, location.source) if location.path and is_folder else ""
 
 
 def _traced(config: RunConfig, arguments: argparse.Namespace, console: Console) -> Estimate:

@@ -31,8 +31,9 @@ from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.faults import RECOVERABLE, failure_of, recovery_from, start_again
 from qlora_studio.engine.model.environment import environment
-from qlora_studio.storage.models.folder import folder_tensors, read_config
+from qlora_studio.storage.models.folder import folder_tensors
 from qlora_studio.storage.models.location import locate_model
+from qlora_studio.storage.models.quantized_base import refuse_quantized
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 # Read by the libraries when they are imported, so set before any of them is. trl would otherwise tell the hub of every
@@ -183,7 +184,7 @@ def preflight(job: Job, folder: RunFolder) -> None:
         raise InvalidRunConfig(problems)
     location = locate_model(config.model.source, config.model.revision)
     if location.kind != "gguf" and location.path is not None:
-        read_config(location.path)
+        refuse_quantized(location.path, config.model.source)
         folder_tensors(location.path)  # the headers alone: a download that broke off is refused at once
     for path in filter(None, (*(source.path for source in config.data.sources), config.data.evaluation_path)):
         if Path(path).is_absolute() and not Path(path).exists():

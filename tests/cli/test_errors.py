@@ -1,6 +1,7 @@
 """Whatever goes wrong is told in a sentence with advice, and by an exit code of its own; never by a traceback."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +67,22 @@ def test_a_run_file_that_is_no_toml_is_told(studio: Studio, tmp_path: Path, text
 
 def test_a_missing_run_file_is_told(studio: Studio) -> None:
     assert_told(studio("train", "nowhere.toml"), ExitCode.RUN_NOT_FOUND, "nowhere.toml cannot be read")
+
+
+def test_a_base_that_is_stored_quantized_is_told_by_estimate_and_refused_by_the_worker(
+    studio: Studio, tiny_llama: Path, tmp_path: Path, chats: Path
+) -> None:
+    folder = tmp_path / "Qwen3-8B-bnb-4bit"
+    shutil.copytree(tiny_llama, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+
+    assert "Qwen/Qwen3-8B" in studio("estimate", "--model", str(folder), "--json").report["quantized"]
+    outcome = studio("train", "--model", str(folder), "--data", str(chats), "--runs", str(tmp_path / "runs"))
+    assert outcome.code == ExitCode.MODEL_NOT_FOUND
+    assert "is stored quantized (bitsandbytes in 4 bits)" in outcome.err
+    assert "Choose the original in 16 bits, Qwen/Qwen3-8B" in outcome.err
 
 
 def test_a_place_that_cannot_be_written_is_told(studio: Studio, chats: Path, tmp_path: Path) -> None:

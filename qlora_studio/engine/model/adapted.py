@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from qlora_studio.core.errors import FailureKind, StudioError
@@ -20,6 +19,7 @@ from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.model.device import Device
+from qlora_studio.engine.model.load_failure import LOAD_ERRORS, load_failure
 from qlora_studio.storage.models.folder import read_config
 
 
@@ -40,13 +40,8 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
             use_safetensors=True,
             local_files_only=True,
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise StudioError(
-            f"The model in {folder.name} cannot be loaded.",
-            kind=FailureKind.MODEL_REFUSED,
-            advice="The folder may be incomplete or damaged: download or copy it again.",
-            detail=str(error),
-        ) from error
+    except LOAD_ERRORS as error:
+        raise load_failure(folder, error) from error
     model.config.use_cache = False
     _keep_differentiable(model)
     release_memory()

@@ -39,6 +39,7 @@ from qlora_studio.engine.training.resumption import newest_safe_checkpoint, with
 from qlora_studio.engine.training.setup import build_trainer, expected_checkpoint_bytes
 from qlora_studio.engine.training.trainer import StudioTrainer
 from qlora_studio.storage.models.folder import read_config
+from qlora_studio.storage.models.quantized_base import refuse_quantized
 from qlora_studio.storage.runs.checkpoint_folder import Checkpoint, CheckpointFolder
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.runs.fingerprint import fingerprint_folder
@@ -49,6 +50,7 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     """Train the run of the context's folder; go on from its newest safe checkpoint where there is one."""
     config, initial_commands = context.folder.config(), context.initial_commands()
     base = base_folder(config.model.source, config.model.revision, context)
+    refuse_quantized(base, config.model.source)
     tokenizer = tokenizer_of(base)
     data = _prepare_data(config, tokenizer, context)
     config = with_plan(config, batch_plan(config, context.folder.state()))

@@ -87,14 +87,18 @@ def generation_config(folder: Path) -> dict[str, Any]:
 
 def licence(folder: Path) -> str:
     """Return the licence that the model card names, or an empty text."""
+    fields = dict(re.findall(r"^(license|license_name):\s*[\"']?([\w.+ -]+)", card_metadata(folder), re.M))
+    found: str = fields.get("license", "").strip()
+    return fields.get("license_name", found).strip() if found == "other" else found
+
+
+def card_metadata(folder: Path) -> str:
+    """Return what stands between the dashes at the head of the model card, as text; nothing where there is none."""
     card = folder / "README.md"
     if not card.is_file():
         return ""
     head = card.read_text("utf-8", errors="replace")[:20_000]
-    front = head.split("\n---", 1)[0] if head.startswith("---") else ""
-    fields = dict(re.findall(r"^(license|license_name):\s*[\"']?([\w.+ -]+)", front, re.M))
-    found: str = fields.get("license", "").strip()
-    return fields.get("license_name", found).strip() if found == "other" else found
+    return head.split("\n---", 1)[0] if head.startswith("---") else ""
 
 
 def _indexed_files(folder: Path, index: Path) -> list[Path]:

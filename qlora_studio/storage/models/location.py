@@ -16,6 +16,7 @@ from qlora_studio.core.model.tensors import shape_from_tensors
 from qlora_studio.core.run.titles import STARTER
 from qlora_studio.storage.models.folder import chat_template, folder_tensors, licence, read_config
 from qlora_studio.storage.models.gguf_header import gguf_config, read_gguf_header
+from qlora_studio.storage.models.quantized_base import quantized_words
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$|^[\w.-]+$")
 
@@ -45,6 +46,7 @@ class ModelFacts:
     shape: ModelShape | None
     weights_bytes: int = 0
     stored_dtype: str = ""
+    quantized: str = ""  # what to know of a base whose files hold quantized weights
 
 
 def locate_model(source: str, revision: str = "") -> ModelLocation:
@@ -86,10 +88,10 @@ def model_facts(location: ModelLocation) -> ModelFacts:
         )
     if location.kind == "gguf":
         return _gguf_facts(location.path)
-    return _folder_facts(location.path)
+    return _folder_facts(location.path, location.source)
 
 
-def _folder_facts(folder: Path) -> ModelFacts:
+def _folder_facts(folder: Path, source: str) -> ModelFacts:
     config = read_config(folder)
     shape = shape_from_config(config)
     tensors = folder_tensors(folder)
@@ -108,6 +110,7 @@ def _folder_facts(folder: Path) -> ModelFacts:
         shape=shape,
         weights_bytes=sum(tensor.end - tensor.start for tensor in tensors.values()),
         stored_dtype=largest.dtype if largest else "",
+        quantized=quantized_words(folder, source),
     )
 
 

@@ -132,7 +132,7 @@ class ModelPage(Page):
         self.template_text.setText(template_text(facts) if facts else "")
         self.template_button.setVisible(bool(facts and facts.chat_template))
         self.template.setPlainText((facts.chat_template or "") if facts else "")
-        self.four_bit.setText(four_bit_text(facts.shape) if facts and facts.shape else "Known once the model is here.")
+        self.four_bit.setText(four_bit_text(facts) if facts else "Known once the model is here.")
         known = facts is not None and facts.parameters > 0
         self.advice.setText(advice_text(facts.parameters) if facts and known else "")
         self.take_advice.setVisible(bool(facts and known and not follows_advice(config, facts.parameters)))

@@ -126,9 +126,11 @@ def template_text(facts: ModelFacts) -> str:
     return "It has no chat template: a base model. Plain text can be trained, conversations need a template."
 
 
-def four_bit_text(shape: ModelShape) -> str:
-    """Return a sentence on what 4-bit weights save, and whether that helps."""
-    config = RunConfig()
+def four_bit_text(facts: ModelFacts) -> str:
+    """Return a sentence on what 4-bit weights save, and whether that helps; or that the files hold no whole weights."""
+    config, shape = RunConfig(), facts.shape
+    if facts.quantized or shape is None:
+        return facts.quantized or "Known once the model is here."
     small = estimate(config, shape).component("weights")
     large = estimate(config.with_value("quantization.method", "none"), shape).component("weights")
     share = 1 - small / large if large else 0.0

@@ -1,5 +1,7 @@
 """The Model page: four ways to name a model, and what its files say of it."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -159,9 +161,17 @@ def test_without_a_card_the_catalogue_is_listed_without_a_verdict(page: ModelPag
 
 
 def test_what_four_bits_save_is_said_with_both_sizes(chosen: ModelPage) -> None:
-    shape = model_facts(locate_model("starter")).shape
-    assert shape is not None
-    assert "of weights become" in four_bit_text(shape)
+    assert "of weights become" in four_bit_text(model_facts(locate_model("starter")))
+
+
+def test_a_base_that_is_stored_quantized_is_told(page: ModelPage, tiny_llama: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "Qwen3-8B-AWQ"
+    shutil.copytree(tiny_llama, folder)
+    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": {"quant_method": "awq"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    location = locate_model(str(folder))
+    page.render_model(location, model_facts(location))
+    assert "Stored quantized (AWQ), so it is not trained. Choose the original in 16 bits, Qwen/Qwen3-8B" in texts(page)
 
 
 def test_the_qlora_row_of_the_comparison_is_the_estimate_of_the_run_itself() -> None:

@@ -1,0 +1,97 @@
+"""Bases that are stored quantized are known from config.json, and the original is named where something says it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.model.stored_quantization import stored_quantization, without_quantization
+from qlora_studio.storage.models.quantized_base import original_of, quantized_words, refuse_quantized
+
+BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+
+
+def model(folder: Path, card: str = "", **config: Any) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
+    if card:
+        (folder / "README.md").write_text(f"---\n{card}\n---\n# A model\nbase_model: wrong/place\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"quantization_config": BNB}, "bitsandbytes in 4 bits"),
+        ({"quantization_config": {"load_in_8bit": True}}, "bitsandbytes in 8 bits"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "GPTQ in 4 bits"),
+        ({"quantization_config": {"quant_method": "awq", "w_bit": 4}}, "AWQ in 4 bits"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "FP8"),
+        ({"quantization_config": {"quant_method": "mxfp4"}}, "MXFP4"),
+        ({"quantization_config": {"quant_method": "hqq"}}, "HQQ"),
+        ({"quantization_config": {"quant_method": "compressed-tensors"}}, "compressed tensors"),
+        ({"compression_config": {"quant_method": "compressed-tensors"}}, "compressed tensors"),
+        ({"text_config": {"quantization_config": BNB}}, "bitsandbytes in 4 bits"),
+        ({"quantization_config": {"quant_method": "of_tomorrow"}}, "of_tomorrow"),
+        ({"quantization_config": {"bits": 2}}, "an unknown method in 2 bits"),
+        ({"quantization_config": None}, ""),
+        ({"quantization_config": {}}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_way_of_storing_is_read_from_the_config(config: dict[str, Any], words: str) -> None:
+    assert stored_quantization(config) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("unsloth/Llama-3.2-1B-Instruct-bnb-4bit", "Llama-3.2-1B-Instruct"),
+        ("unsloth/Qwen3-8B-unsloth-bnb-4bit", "Qwen3-8B"),
+        ("TheBloke/Llama-2-7B-Chat-GPTQ", "Llama-2-7B-Chat"),
+        ("Qwen/Qwen3-8B-AWQ", "Qwen3-8B"),
+        ("Qwen/Qwen3-8B-FP8", "Qwen3-8B"),
+        ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", "Qwen2.5-7B-Instruct"),
+        ("RedHatAI/Qwen3-8B-FP8-dynamic", "Qwen3-8B"),
+        ("RedHatAI/Qwen3-8B-quantized.w4a16", "Qwen3-8B"),
+        ("Qwen/Qwen3-8B", "Qwen3-8B"),
+    ],
+)
+def test_a_name_is_known_without_its_suffix(name: str, plain: str) -> None:
+    assert without_quantization(name) == plain
+
+
+def test_the_model_card_names_the_original(tmp_path: Path) -> None:
+    listed = model(tmp_path / "a", "license: mit\nbase_model:\n- alice/whole\nbase_model_relation: quantized")
+    alone = model(tmp_path / "b", 'base_model: "alice/whole"')
+    assert original_of(listed, "") == original_of(alone, "bob/whole-AWQ") == "alice/whole"
+
+
+def test_a_card_that_names_a_quantized_copy_or_itself_does_not_name_the_original(tmp_path: Path) -> None:
+    folder = model(tmp_path / "a", "base_model:\n- alice/whole-GPTQ\n- bob/copy", _name_or_path="alice/whole")
+    assert original_of(folder, "bob/copy") == "alice/whole"
+
+
+def test_else_the_config_and_at_last_the_catalogue_name_it(tmp_path: Path) -> None:
+    by_config = model(tmp_path / "a", _name_or_path="alice/whole")
+    assert original_of(by_config, "bob/copy") == "alice/whole"
+    by_name = model(tmp_path / "Qwen3-8B-bnb-4bit", _name_or_path="/home/somebody/checkpoint")
+    assert original_of(by_name, "unsloth/Qwen3-8B-bnb-4bit") == original_of(by_name, str(by_name)) == "Qwen/Qwen3-8B"
+    assert original_of(by_name, "bob/nobody-knows-this-bnb-4bit") == ""
+
+
+def test_it_is_refused_by_its_name_with_the_original_as_advice(tmp_path: Path) -> None:
+    folder = model(tmp_path / "a", "base_model: alice/whole", quantization_config=BNB)
+    with pytest.raises(StudioError) as raised:
+        refuse_quantized(folder, "bob/copy")
+    assert raised.value.kind is FailureKind.MODEL_REFUSED
+    assert raised.value.message.startswith("bob/copy is stored quantized (bitsandbytes in 4 bits)")
+    assert "alice/whole" in raised.value.advice and "alice/whole" in quantized_words(folder, "bob/copy")
+
+
+def test_a_model_that_is_stored_whole_is_taken(tmp_path: Path) -> None:
+    folder = model(tmp_path / "a", "base_model: alice/whole")
+    refuse_quantized(folder, "bob/finetuned")
+    assert quantized_words(folder, "bob/finetuned") == ""

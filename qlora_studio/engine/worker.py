@@ -33,7 +33,7 @@ from qlora_studio.engine.faults import RECOVERABLE, failure_of, recovery_from, s
 from qlora_studio.engine.model.environment import environment
 from qlora_studio.storage.models.folder import folder_tensors
 from qlora_studio.storage.models.location import locate_model
-from qlora_studio.storage.models.quantized_base import refuse_quantized
+from qlora_studio.storage.models.quantized_base import refuse_known_quantized, refuse_quantized
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 # Read by the libraries when they are imported, so set before any of them is. trl would otherwise tell the hub of every
@@ -183,7 +183,9 @@ def preflight(job: Job, folder: RunFolder) -> None:
     if problems := problems_before_start(config):
         raise InvalidRunConfig(problems)
     location = locate_model(config.model.source, config.model.revision)
-    if location.kind != "gguf" and location.path is not None:
+    if location.path is None:
+        refuse_known_quantized(config.model.source)
+    elif location.kind != "gguf":
         refuse_quantized(location.path, config.model.source)
         folder_tensors(location.path)  # the headers alone: a download that broke off is refused at once
     for path in filter(None, (*(source.path for source in config.data.sources), config.data.evaluation_path)):

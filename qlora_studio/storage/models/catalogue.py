@@ -14,7 +14,8 @@ from qlora_studio.storage.resources import resource
 class CatalogueModel:
     """A model of the catalogue. `template` names its chat template's family; empty means a base model.
 
-    `gated` models need an account on the hub that accepted their licence.
+    `gated` models need an account on the hub that accepted their licence. `source` is where the config was read,
+    `stored` how the weights are stored where they are quantized.
     """
 
     id: str
@@ -24,6 +25,8 @@ class CatalogueModel:
     template: str
     parameters: int
     config: dict[str, Any] = field(hash=False)
+    source: str = ""
+    stored: str = ""
 
     @functools.cached_property
     def shape(self) -> ModelShape:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.stored_quantization import is_hub_id, stored_quantization, without_quantization
-from qlora_studio.storage.models.catalogue import model_catalogue
+from qlora_studio.storage.models.catalogue import find_in_catalogue, model_catalogue
 from qlora_studio.storage.models.folder import card_metadata, read_config
 
 
@@ -13,23 +13,29 @@ def refuse_quantized(folder: Path, source: str) -> None:
     """Raise StudioError where a model's weights are stored quantized: nothing trained on them could be merged."""
     if stored := stored_quantization(read_config(folder)):
         name = source if is_hub_id(source) else folder.name
-        raise StudioError(
-            f"{name} is stored quantized ({stored}): what is trained on it cannot be merged into whole weights.",
-            kind=FailureKind.MODEL_REFUSED,
-            advice=original_advice(folder, source),
-        )
+        raise _refusal(name, stored, original_advice(original_of(folder, source)))
+
+
+def refuse_known_quantized(source: str) -> None:
+    """Raise StudioError where the catalogue knows a model that is not here as one that is stored quantized."""
+    known = find_in_catalogue(source)
+    if known is not None and known.stored:
+        raise _refusal(known.id, known.stored, original_advice(""))
 
 
 def quantized_words(folder: Path, source: str) -> str:
     """Return what a user should know of a model that is stored quantized; nothing where it is stored whole."""
     stored = stored_quantization(read_config(folder))
-    return f"Stored quantized ({stored}), so it is not trained. {original_advice(folder, source)}" if stored else ""
+    return (
+        f"Stored quantized ({stored}), so it is not trained. {original_advice(original_of(folder, source))}"
+        if stored
+        else ""
+    )
 
 
-def original_advice(folder: Path, source: str) -> str:
-    """Return which model to choose instead of one that is stored quantized."""
-    original = original_of(folder, source)
-    instead = f"Choose the original in 16 bits, {original}" if original else "Choose the original in 16 bits"
+def original_advice(original: str) -> str:
+    """Return which model to choose instead of one that is stored quantized, by the original's name or without one."""
+    instead = f"Choose the original in 16 bits, {original}" if original else "Choose the same model in 16 bits"
     return f"{instead}: it is quantized to 4 bits while it is loaded, so it takes no more of the card."
 
 
@@ -49,6 +55,11 @@ def original_of(folder: Path, source: str) -> str:
         return ""
     alike = [model.id for model in model_catalogue() if model.id.rsplit("/", 1)[-1].lower() == plain]
     return alike[0] if len(alike) == 1 else ""
+
+
+def _refusal(name: str, stored: str, advice: str) -> StudioError:
+    message = f"{name} is stored quantized ({stored}): what is trained on it cannot be merged into whole weights."
+    return StudioError(message, kind=FailureKind.MODEL_REFUSED, advice=advice)
 
 
 def _base_models(card: str) -> list[str]:

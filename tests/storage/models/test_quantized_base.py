@@ -8,7 +8,12 @@ import pytest
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.stored_quantization import stored_quantization, without_quantization
-from qlora_studio.storage.models.quantized_base import original_of, quantized_words, refuse_quantized
+from qlora_studio.storage.models.quantized_base import (
+    original_of,
+    quantized_words,
+    refuse_known_quantized,
+    refuse_quantized,
+)
 
 BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 
@@ -95,3 +100,11 @@ def test_a_model_that_is_stored_whole_is_taken(tmp_path: Path) -> None:
     folder = model(tmp_path / "a", "base_model: alice/whole")
     refuse_quantized(folder, "bob/finetuned")
     assert quantized_words(folder, "bob/finetuned") == ""
+
+
+def test_a_model_of_the_catalogue_is_refused_before_it_is_downloaded() -> None:
+    with pytest.raises(StudioError) as raised:
+        refuse_known_quantized("openai/gpt-oss-20b")
+    assert "(MXFP4)" in raised.value.message
+    refuse_known_quantized("Qwen/Qwen3-8B")
+    refuse_known_quantized("nobody/nothing")

@@ -151,8 +151,7 @@ def _shape(source: str, revision: str) -> ModelShape:
 def _quantized(config: RunConfig) -> str:
     """Return what to know of a base that is stored quantized; nothing of any other."""
     location = locate_model(config.model.source, config.model.revision)
-    is_folder = location.path is not None and location.path.is_dir()
-    return quantized_words(location.path, location.source) if location.path and is_folder else ""
+    return "" if location.kind == "gguf" else quantized_words(location.path, location.source)
 
 
 def _traced(config: RunConfig, arguments: argparse.Namespace, console: Console) -> Estimate:

@@ -1,4 +1,4 @@
-"""Makes entries of resources/models.toml from config files: `python -m tests.engine.catalogue_entries --source WHERE FILE …`.
+"""Makes entries of resources/models.toml: `python -m tests.engine.catalogue_entries --source WHERE --licence L FILE …`.
 
 A file is a model's `config.json`, named `owner--name_config.json`; WHERE is the public place that it was read from. An
 entry is printed where the count that follows from our shapes is, to the unit, that of the model that transformers

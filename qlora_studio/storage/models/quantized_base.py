@@ -23,14 +23,17 @@ def refuse_known_quantized(source: str) -> None:
         raise _refusal(known.id, known.stored, original_advice(""))
 
 
-def quantized_words(folder: Path, source: str) -> str:
-    """Return what a user should know of a model that is stored quantized; nothing where it is stored whole."""
-    stored = stored_quantization(read_config(folder))
-    return (
-        f"Stored quantized ({stored}), so it is not trained. {original_advice(original_of(folder, source))}"
-        if stored
-        else ""
-    )
+def quantized_words(folder: Path | None, source: str) -> str:
+    """Return what a user should know of a model that is stored quantized; nothing where it is stored whole.
+
+    Of a model that is not here, `folder` is None and the catalogue is asked.
+    """
+    known = find_in_catalogue(source) if folder is None else None
+    stored = stored_quantization(read_config(folder)) if folder else known.stored if known else ""
+    if not stored:
+        return ""
+    original = original_of(folder, source) if folder else ""
+    return f"Stored quantized ({stored}), so it is not trained. {original_advice(original)}"
 
 
 def original_advice(original: str) -> str:

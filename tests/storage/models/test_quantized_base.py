@@ -106,5 +106,7 @@ def test_a_model_of_the_catalogue_is_refused_before_it_is_downloaded() -> None:
     with pytest.raises(StudioError) as raised:
         refuse_known_quantized("openai/gpt-oss-20b")
     assert "(MXFP4)" in raised.value.message
+    assert quantized_words(None, "openai/gpt-oss-20b").startswith("Stored quantized (MXFP4)")
+    assert quantized_words(None, "Qwen/Qwen3-8B") == quantized_words(None, "nobody/nothing") == ""
     refuse_known_quantized("Qwen/Qwen3-8B")
     refuse_known_quantized("nobody/nothing")

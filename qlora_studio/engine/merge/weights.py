@@ -101,7 +101,7 @@ class MergedWeights:
 
     def rounds(self, tensor: MergedTensor) -> bool:
         """Whether the base's tensor may be rounded before the merge."""
-        return self._rounding is not None and len(tensor.shape) == 2
+        return self._rounding is not None and len(tensor.shape) in (2, 3)  # stacked experts have three
 
     def blocks(self, tensor: MergedTensor) -> Iterator[torch.Tensor]:
         """Yield a tensor's rows, merged, in its dtype, a few MiB at a time. Raises StudioError on NaN or overflow."""

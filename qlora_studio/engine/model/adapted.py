@@ -18,7 +18,9 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.model.device import Device
+from qlora_studio.engine.model.experts import dense_targets, quantize_experts_when_loading
 from qlora_studio.engine.model.load_failure import LOAD_ERRORS, load_failure
 from qlora_studio.storage.models.folder import read_config
 
@@ -29,6 +31,7 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
     The load dtype equals the compute dtype: it is what embeddings, norms and head keep, and what a 4-bit weight is
     dequantized to in the backward pass. Left open, libraries choose fp32 there.
     """
+    quantize_experts_when_loading()
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -78,9 +81,14 @@ def quantization(config: RunConfig, device: Device) -> BitsAndBytesConfig | None
 
 
 def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
-    """Freeze the base and attach fresh adapters to every linear layer but the head, or to the modules named."""
+    """Freeze the base and attach fresh adapters to every linear layer but the head, or to the modules named.
+
+    Routers and routed experts get none.
+    """
     names = config.lora.target_modules
     targets: str | list[str] = "all-linear" if names == "auto" else [name.strip() for name in names.split(",")]
+    if stacked_experts(model):
+        targets = dense_targets(model, names)
     lora = LoraConfig(
         task_type="CAUSAL_LM",
         r=config.lora.rank,

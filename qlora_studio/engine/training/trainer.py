@@ -168,8 +168,9 @@ class StudioTrainer(SFTTrainer):
             return None
 
     def _held_out_loss(self) -> float:
-        was_training = self.model.training
+        was_training, balances_experts = self.model.training, self.aux_loss_enabled
         self.model.eval()
+        self.aux_loss_enabled = False  # what keeps experts evenly used is no loss of the tokens
         total, tokens = 0.0, 0
         batches = self.get_eval_dataloader()
         try:
@@ -182,6 +183,7 @@ class StudioTrainer(SFTTrainer):
                 self.reporter.progress("evaluate", index + 1, len(batches), "batches")
         finally:
             self._metrics["eval"].clear()
+            self.aux_loss_enabled = balances_experts
             self.model.train(was_training)
         return total / tokens if tokens else math.nan
 

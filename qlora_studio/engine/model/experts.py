@@ -1,0 +1,116 @@
+"""Experts of a mixture, which transformers stacks into 3-D parameters: quantized one by one as they are loaded.
+
+transformers' 4-bit quantizer knows linear layers alone. Here it knows stacked experts too: each parameter is quantized
+as soon as the loader has put it together, so that no more than one stands in 16 bit, and is unpacked when its layer
+asks for it, once in a forward pass.
+"""
+
+from typing import Any
+
+import bitsandbytes as bnb
+from bitsandbytes.functional import quantize_4bit
+from peft.utils.transformers_weight_conversion import _MODEL_TO_CONVERSION_PATTERN, _MOE_TARGET_MODULE_MAPPING
+from torch import nn
+from transformers.integrations.bitsandbytes import Bnb4bitQuantize
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
+from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
+
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.engine.experts import put_in_4_bit, stacked_experts
+
+_BLOCK = 64  # numbers that share a scale
+
+
+def quantize_experts_when_loading() -> None:
+    """Make `from_pretrained` in 4 bit quantize stacked experts too, in this process."""
+    AUTO_QUANTIZER_MAPPING["bitsandbytes_4bit"] = _Quantizer
+
+
+def dense_targets(model: Any, wanted: str) -> list[str]:
+    """Return what `lora.target_modules` stands for in a mixture of experts, among its dense linear layers.
+
+    By default adapters go on all of these but routers and head. Each is named with the module around it: a bare
+    `down_proj` is a stack of experts too. Raises StudioError where a name stands for experts, or nothing.
+    """
+    taken = _names_of_experts(model)
+    paths = [path for path in _dense_paths(model) if path.rsplit(".", 1)[-1] not in taken]
+    if wanted == "auto":
+        return sorted({_with_parent(path) for path in paths})
+    names = [name.strip() for name in wanted.split(",")]
+    found = {name: {path for path in paths if f".{path}".endswith(f".{name}")} for name in names}
+    if missing := [name for name in names if not found[name]]:
+        raise _refused(missing)
+    return sorted({name if "." in name else _with_parent(path) for name in names for path in found[name]})
+
+
+def _dense_paths(model: Any) -> list[str]:
+    head = model.get_output_embeddings()
+    kinds = (nn.Linear, bnb.nn.Linear4bit)  # and not what is made from them, as some routers are
+    return [path for path, module in model.named_modules() if type(module) in kinds and module is not head]
+
+
+def _names_of_experts(model: Any) -> set[str]:
+    """Return the names that peft takes for those of experts: in some families these once were linear layers of theirs.
+
+    Dense layers of such a name, as a shared expert's `gate_proj`, cannot be adapted there without the experts.
+    """
+    pattern = _MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type, "")
+    return set(_MOE_TARGET_MODULE_MAPPING.get(pattern, {}))
+
+
+def _with_parent(path: str) -> str:
+    return ".".join(path.rsplit(".", 2)[-2:])
+
+
+def _refused(names: list[str]) -> StudioError:
+    return StudioError(
+        f"Adapters cannot be attached to {', '.join(names)} of this mixture of experts.",
+        kind=FailureKind.INVALID_CONFIG,
+        advice="Set the target modules to auto, which adapts attention and shared experts, or to q_proj, k_proj, v_proj, "
+        "o_proj. Routed experts cannot be trained here yet: such adapters could not be merged.",
+    )
+
+
+class _Quantizer(Bnb4BitHfQuantizer):
+    """transformers' own, for experts too. Their states are kept here until all is loaded."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.states: dict[str, Any] = {}
+        self._experts: set[str] | None = None
+
+    def param_needs_quantization(self, model: Any, param_name: str, **kwargs: Any) -> bool:
+        if self._experts is None:
+            self._experts = set() if self.pre_quantized else set(stacked_experts(model))
+        return param_name in self._experts or super().param_needs_quantization(model, param_name, **kwargs)
+
+    def get_quantize_ops(self) -> Any:
+        return _Quantize(self)
+
+    def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
+        for name, state in self.states.items():
+            path, _, own = name.rpartition(".")
+            module = model.get_submodule(path)
+            put_in_4_bit(module, own, getattr(module, own), state)
+        self.states.clear()
+        return super()._process_model_after_weight_loading(model, **kwargs)
+
+
+class _Quantize(Bnb4bitQuantize):  # type: ignore[misc]  # typed as Any where bitsandbytes is missing
+    """Quantizes one parameter that the loader has put together."""
+
+    def convert(self, input_dict: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the parameters to be set, by their full names."""
+        experts = self.hf_quantizer._experts or set()
+        dense = {name: value for name, value in input_dict.items() if name not in experts}
+        found: dict[str, Any] = super().convert(dense, *args, **kwargs) if dense else {}
+        for name in input_dict.keys() & experts:
+            value = input_dict[name]
+            packed, self.hf_quantizer.states[name] = quantize_4bit(
+                (value[0] if isinstance(value, list) else value).contiguous(),
+                blocksize=_BLOCK,
+                compress_statistics=self.hf_quantizer.quantization_config.bnb_4bit_use_double_quant,
+                quant_type=self.hf_quantizer.quantization_config.bnb_4bit_quant_type,
+            )
+            found[name] = nn.Parameter(packed, requires_grad=False)
+        return found

@@ -1,0 +1,149 @@
+"""Stacked experts in 4 bit: as bitsandbytes itself quantizes them, one by one as they come, and trained through."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bitsandbytes.nn.parametrize import replace_parameter_4bit
+from torch.nn.utils import parametrize
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.experts import stacked_experts
+from qlora_studio.engine.model.adapted import attach_adapters, facts_of, load_base
+from qlora_studio.engine.model.device import Device
+from tests.engine.families import load
+from tests.engine.mixtures import MIXTURES, make_mixture
+
+_DEVICE = Device("cpu", torch.float32, "adamw_torch", True)
+_IDS = torch.arange(3, 27).reshape(1, -1)
+_ATTENTION = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"}
+_SHARED = {"shared_expert.gate_proj", "shared_expert.up_proj", "shared_expert.down_proj", "mlp.shared_expert_gate"}
+_LATENT = {f"self_attn.{name}" for name in ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")}
+_TARGETS = {"qwen2_moe": _ATTENTION | _SHARED, "deepseek_v3": _LATENT}
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(params=sorted(MIXTURES))
+def family(request: pytest.FixtureRequest) -> str:
+    """The name of a family."""
+    return str(request.param)
+
+
+def _loss(model: Any) -> torch.Tensor:
+    loss: torch.Tensor = model(input_ids=_IDS, labels=_IDS, use_cache=False).loss
+    return loss
+
+
+def test_experts_are_quantized_as_bitsandbytes_quantizes_them(family: str, tmp_path: Path) -> None:
+    base = make_mixture(tmp_path / "base", family)
+    plain, loaded = load(base), load_base(base, RunConfig(), _DEVICE).eval()
+    found = stacked_experts(plain)
+    assert found.keys() == stacked_experts(loaded).keys() != set()
+    for path, (module, name) in found.items():
+        original = getattr(module, name).detach().clone()
+        replace_parameter_4bit(module, name, compress_statistics=True, quant_type="nf4", blocksize=64)
+        value = loaded.get_parameter(path.replace(f".{name}", f".parametrizations.{name}.original"))
+        assert value.nbytes == original.numel() // 2
+        assert torch.equal(getattr(loaded.get_submodule(path.rpartition(".")[0]), name), getattr(module, name))
+        assert not torch.equal(getattr(module, name), original)
+
+
+def test_adapters_on_dense_layers_learn_through_experts_in_4_bit(family: str, tmp_path: Path) -> None:
+    base = make_mixture(tmp_path / "base", family)
+    model = attach_adapters(load_base(base, RunConfig(), _DEVICE), RunConfig())
+    assert set(model.peft_config["default"].target_modules) == _TARGETS.get(family, _ATTENTION)
+    assert not model.peft_config["default"].target_parameters
+    assert facts_of(model, RunConfig(), _DEVICE).parameters == sum(item.numel() for item in load(base).parameters())
+    model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+    model.eval()  # leaves out dropout, not the gradients; the loss of experts in 16 bit is near
+    assert float(_loss(model)) == pytest.approx(float(_loss(load(base))), rel=0.02)
+    model.train()
+    optimizer = torch.optim.AdamW([item for item in model.parameters() if item.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(4):
+        loss = _loss(model)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] - 0.1
+    assert not parametrize._cache, "unpacked experts stay in memory"
+
+
+def test_checkpointing_changes_no_gradient_through_experts_in_4_bit(tmp_path: Path) -> None:
+    base = make_mixture(tmp_path / "base", "qwen3_moe")
+    config = RunConfig().with_value("lora.dropout", 0.0)
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(1)
+        model = attach_adapters(load_base(base, config, _DEVICE), config)
+        if checkpointing:
+            model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+        model.train()
+        _loss(model).backward()
+        gradients.append([item.grad for item in model.parameters() if item.requires_grad])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+    assert any(item.abs().max() > 0 for item in gradients[0])
+
+
+@pytest.mark.parametrize("names", ["gate_proj", "q_proj,experts", "q_proj,down_proj", "gate"])
+def test_experts_as_targets_are_refused_by_name(names: str, tmp_path: Path) -> None:
+    base = make_mixture(tmp_path / "base", "qwen3_moe")
+    with pytest.raises(StudioError, match=names.rsplit(",", 1)[-1]):
+        attach_adapters(load(base), RunConfig().with_value("lora.target_modules", names))
+
+
+def test_a_name_that_experts_and_a_shared_expert_have_means_the_shared_one(tmp_path: Path) -> None:
+    base = make_mixture(tmp_path / "base", "qwen2_moe")
+    config = RunConfig().with_value("lora.target_modules", "q_proj,down_proj")
+    model = attach_adapters(load_base(base, config, _DEVICE), config)
+    assert set(model.peft_config["default"].target_modules) == {"self_attn.q_proj", "shared_expert.down_proj"}
+
+
+_LOADING = """
+import sys, threading, time, re
+from pathlib import Path
+import torch
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.model.adapted import load_base
+from qlora_studio.engine.model.device import Device
+
+def held():  # what is the process's own: the file that is mapped can be dropped any time
+    return int(re.search(r"RssAnon:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+def load(folder):
+    return load_base(Path(folder), RunConfig(), Device("cpu", torch.bfloat16, "adamw_torch", True))
+
+load(sys.argv[1])  # what libraries take is there now
+peak = before = held()
+done = False
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, held())
+        time.sleep(0.002)
+watcher = threading.Thread(target=watch)
+watcher.start()
+model = load(sys.argv[2])
+done = True
+watcher.join()
+print(peak - before)
+"""
+
+
+@pytest.mark.slow
+def test_a_mixture_never_stands_in_16_bit_while_it_is_loaded(
+    tmp_path: Path, run_python: Callable[..., "subprocess.CompletedProcess[str]"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # what is freed is given back, not kept in holes
+    sizes = {"hidden_size": 256, "moe_intermediate_size": 128, "num_experts": 8, "num_hidden_layers": 128}
+    base = make_mixture(tmp_path / "base", "qwen3_moe", dtype=torch.bfloat16, **sizes)
+    size = (base / "model.safetensors").stat().st_size
+    small = make_mixture(tmp_path / "small", "qwen3_moe", dtype=torch.bfloat16)
+    peak = int(run_python(_LOADING, str(small), str(base)).stdout.split()[-1])
+    assert size > 200e6
+    assert peak < 0.6 * size

@@ -5,6 +5,7 @@ from dataclasses import replace
 from qlora_studio.core.memory.estimate import Estimate, make_components, make_phases
 from qlora_studio.core.memory.formula import Peak, peaks
 from qlora_studio.core.memory.gpu_catalogue import GpuSpec
+from qlora_studio.core.memory.layer import widest
 from qlora_studio.core.memory.probe_record import ProbeRecord
 from qlora_studio.core.memory.resident import Resident, resident
 from qlora_studio.core.memory.setup import MemorySetup, setup_for
@@ -90,10 +91,12 @@ def notes(shape: ModelShape, setup: MemorySetup) -> tuple[str, ...]:
     """Return what the user should know about a number, in sentences."""
     found = []
     if setup.quantization != "none" and shape.expert_parameters:
-        size = shape.expert_parameters * setup.weight_bytes
+        size = widest(shape).experts * setup.compute_bytes
+        count = 1 if setup.checkpointing else shape.layers
         found.append(
-            f"4 bits hardly help here: this is a mixture of experts, and bitsandbytes leaves its experts in 16 bit, "
-            f"{bytes_text(size)} of them."
+            f"The experts of this mixture are kept in 4 bits; while a layer works, its own stand in 16 bits, "
+            f"{bytes_text(size)} of them"
+            + (f", and those of all {count} layers without gradient checkpointing." if count > 1 else ".")
         )
     if not shape.exact:
         found.append(f"The family {shape.family or 'of this model'} is not known: it is counted as a Llama would be.")

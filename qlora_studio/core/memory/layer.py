@@ -32,7 +32,7 @@ class LayerMemory:
     def saved(self) -> int:
         """What the layer saves, without its input where checkpointing holds that anyway."""
         held_anyway = self.input if self._setup.checkpointing and self.residual == 4 else 0
-        return self.per_token * self._setup.tokens + self._bias() - held_anyway
+        return self.per_token * self._setup.tokens + self._bias() + self._unpacked_experts() - held_anyway
 
     def backward(self) -> int:
         """The most that the layer's backward pass holds: in its MLP, or in eager attention's scores."""
@@ -117,6 +117,10 @@ class LayerMemory:
 
     def _softcap(self) -> int:
         return _SOFTCAP_SCORE if self._shape.softcap else 0
+
+    def _unpacked_experts(self) -> int:
+        """A layer's experts in 16 bit: unpacked in its forward pass, and held until its backward pass is over."""
+        return self._size * self._layer.experts if self._setup.quantization != "none" else 0
 
     def _expert_scratch(self) -> int:
         if not self._layer.experts:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from qlora_studio.core.memory.setup import MemorySetup
-from qlora_studio.core.model.layers import Linear
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.run.optimizer import optimizer_named
 
@@ -53,15 +52,22 @@ def weights_bytes(shape: ModelShape, setup: MemorySetup) -> int:
     kept_bytes = 4 if setup.upcast else setup.weight_bytes
     if setup.quantization == "none":
         return shape.parameters * setup.weight_bytes
-    linears = sum(
-        layer.count * _quantized_bytes(linear, setup.double) for layer in shape.layer_shapes for linear in layer.linears
+    packed = sum(
+        layer.count * _quantized_bytes(parameters, setup.double)
+        for layer in shape.layer_shapes
+        for parameters in (*(linear.parameters for linear in layer.linears), *_stacks(layer.experts))
     )
-    return linears + shape.kept_parameters * kept_bytes
+    return packed + shape.kept_parameters * kept_bytes
 
 
-def _quantized_bytes(linear: Linear, double: bool) -> int:
-    blocks = -(-linear.parameters // _QUANT_BLOCK)
-    packed = _round(-(-linear.parameters // 2)) + _BLOCK  # and the code's 16 values
+def _stacks(experts: int) -> tuple[int, ...]:
+    """Return the sizes of the two stacks that a layer's experts are in: gate and up together, and down."""
+    return (experts - experts // 3, experts // 3) if experts else ()
+
+
+def _quantized_bytes(parameters: int, double: bool) -> int:
+    blocks = -(-parameters // _QUANT_BLOCK)
+    packed = _round(-(-parameters // 2)) + _BLOCK  # and the code's 16 values
     if not double:
         return packed + _round(4 * blocks)
     return packed + _round(blocks) + _round(4 * -(-blocks // _NESTED_BLOCK)) + _BLOCK  # and the offset

@@ -27,7 +27,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """`count` decoder layers of one kind. `kept` counts norms and the like, `experts` stacked experts and routers."""
+    """`count` decoder layers of one kind. `kept` counts norms, routers and the like, `experts` the stacked experts."""
 
     count: int
     linears: tuple[Linear, ...]
@@ -68,8 +68,8 @@ def layer_shapes(read: ConfigReader, family: Family, sizes: Sizes) -> tuple[Laye
     sparse = LayerShape(
         layers - dense_layers,
         attention + _shared_expert(read, family, sizes.hidden),
-        kept,
-        _expert_parameters(read, family, sizes.hidden),
+        kept + _router_parameters(read, family, sizes.hidden),
+        3 * sizes.hidden * read.size(family.expert_width_key) * read.experts(),
     )
     return (dense, sparse) if dense_layers else (sparse,)
 
@@ -143,10 +143,11 @@ def _expert_layers(read: ConfigReader, family: Family, layers: int) -> int:
     return sum(1 for layer in range(layers) if layer not in dense and (layer + 1) % step == 0)
 
 
-def _expert_parameters(read: ConfigReader, family: Family, hidden: int) -> int:
-    experts, width = read.experts(), read.size(family.expert_width_key)
-    one = 3 * hidden * width + ((2 * width + hidden) if family.expert_bias else 0)
-    return experts * one + experts * hidden + (experts if family.router_bias else 0)
+def _router_parameters(read: ConfigReader, family: Family, hidden: int) -> int:
+    """Return the parameters of a router, and the biases of its experts."""
+    width = read.size(family.expert_width_key)
+    biases = ((2 * width + hidden) if family.expert_bias else 0) + (1 if family.router_bias else 0)
+    return read.experts() * (hidden + biases)
 
 
 def _kept_parameters(read: ConfigReader, family: Family, sizes: Sizes) -> int:

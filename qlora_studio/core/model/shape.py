@@ -1,7 +1,7 @@
 """The shape of a model: how many parameters lie where, and which of them 4 bits can shrink. Pure, from a config alone.
 
-bitsandbytes can quantize what transformers keeps as `nn.Linear`: the linear layers inside the decoder layers.
-Embeddings, the head, norms and the stacked experts of mixture-of-experts models are no such layers and stay in 16 bit.
+Quantized are the linear layers inside the decoder layers, and the stacked experts of mixtures. Embeddings, the head,
+norms and routers stay in 16 bit.
 """
 
 from collections.abc import Mapping
@@ -49,17 +49,17 @@ class ModelShape:
     @property
     def quantizable_parameters(self) -> int:
         """Parameters that become 4-bit."""
-        return sum(layer.count * layer.quantizable for layer in self.layer_shapes)
+        return sum(layer.count * (layer.quantizable + layer.experts) for layer in self.layer_shapes)
 
     @property
     def expert_parameters(self) -> int:
-        """Parameters of stacked experts and routers, which stay in 16 bit."""
+        """Parameters of stacked experts, which become 4-bit too."""
         return sum(layer.count * layer.experts for layer in self.layer_shapes)
 
     @property
     def kept_parameters(self) -> int:
-        """Parameters that stay in 16 bit: embeddings, head, norms, biases, experts."""
-        inner = sum(layer.count * (layer.kept + layer.biases + layer.experts) for layer in self.layer_shapes)
+        """Parameters that stay in 16 bit: embeddings, head, norms, biases, routers."""
+        inner = sum(layer.count * (layer.kept + layer.biases) for layer in self.layer_shapes)
         return self.outer_kept + inner
 
     @property

@@ -22,7 +22,7 @@ def shape_from_tensors(shape: ModelShape, tensors: Mapping[str, tuple[int, ...]]
     """Return `shape` with its parameters as the tensors of its safetensors files have them.
 
     Matrices inside decoder layers are taken for linear layers, but for routers, and for experts, which transformers
-    stacks into parameters that stay in 16 bit.
+    stacks.
     """
     layers: dict[int, _Layer] = {}
     outer = 0
@@ -53,7 +53,9 @@ class _Layer:
 
     def add(self, path: str, kind: str, size: tuple[int, ...]) -> None:
         name = path.rsplit(".", 1)[-1]
-        if ".experts." in f".{path}." or name in _ROUTERS or len(size) > 2:
+        if name in _ROUTERS:
+            self.kept += math.prod(size)
+        elif ".experts." in f".{path}." or len(size) > 2:
             self.experts += math.prod(size)
         elif kind == "weight" and len(size) == 2:
             self.sizes[path] = size

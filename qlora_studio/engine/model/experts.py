@@ -66,8 +66,8 @@ def _refused(names: list[str]) -> StudioError:
     return StudioError(
         f"Adapters cannot be attached to {', '.join(names)} of this mixture of experts.",
         kind=FailureKind.INVALID_CONFIG,
-        advice="Set the target modules to auto, which adapts attention and shared experts, or to q_proj, k_proj, v_proj, "
-        "o_proj. Routed experts cannot be trained here yet: such adapters could not be merged.",
+        advice="Set the target modules to auto, which adapts attention and shared experts, or to q_proj, k_proj, "
+        "v_proj, o_proj. Routed experts cannot be trained here: such adapters could not be merged.",
     )
 
 

@@ -124,12 +124,33 @@ def test_an_estimate_survives_its_way_through_json(shape: ModelShape) -> None:
     assert estimate_from_report(told) == found
 
 
-def test_a_mixture_of_experts_says_that_4_bits_hardly_help() -> None:
-    sparse = {"model_type": "mixtral", "vocab_size": 32000, "num_local_experts": 8, "num_experts_per_tok": 2}
-    mixture = shape_from_config(LLAMA_8B | sparse)
-    found = estimate(RunConfig(), mixture)
-    assert found.component("weights") > 80 * GIB
-    assert any("experts" in note and "84" in note for note in found.notes)
+QWEN3_30B_A3B = {
+    "model_type": "qwen3_moe",
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": 768,
+    "tie_word_embeddings": False,
+}
+
+
+def test_a_mixture_of_30_billion_parameters_fits_on_24_gb_with_its_experts_in_4_bits() -> None:
+    found = estimate(RunConfig(), shape_from_config(QWEN3_30B_A3B))
+    assert 15 * GIB < found.component("weights") < 17 * GIB
+    assert found.total_bytes < 22 * GIB
+    assert any("1.1 GiB" in note or "1.2 GB" in note for note in found.notes), found.notes
+
+
+def test_without_checkpointing_the_unpacked_experts_of_every_layer_are_held() -> None:
+    shape = shape_from_config(QWEN3_30B_A3B)
+    config = RunConfig().with_value("training.gradient_checkpointing", "off")
+    assert estimate(config, shape).total_bytes > estimate(RunConfig(), shape).total_bytes + 50 * GIB
 
 
 def test_an_estimate_takes_less_than_five_milliseconds_of_processor_time(shape: ModelShape) -> None:

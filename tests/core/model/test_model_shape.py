@@ -55,12 +55,13 @@ def test_dora_adds_a_magnitude_for_each_output() -> None:
     assert shape.adapter_parameters(8, targets, dora=True) - shape.adapter_parameters(8, targets) == 32 * 4096
 
 
-def test_experts_are_not_counted_as_quantizable() -> None:
+def test_experts_are_counted_as_quantizable() -> None:
     shape = shape_from_config(
         LLAMA_8B | {"model_type": "mixtral", "vocab_size": 32000, "num_local_experts": 8, "num_experts_per_tok": 2}
     )
     assert shape.parameters == 46_702_792_704
-    assert shape.expert_parameters > 0.95 * shape.parameters
+    assert shape.expert_parameters == 32 * 8 * 3 * 4096 * 14336
+    assert shape.quantizable_parameters == shape.expert_parameters + 32 * (2 * 4096 * 4096 + 2 * 4096 * 1024)
 
 
 def test_the_language_model_inside_a_seeing_one_is_found() -> None:

@@ -12,6 +12,7 @@ from transformers.quantizers.base import get_keys_to_not_convert
 from qlora_studio.core.model.family import FAMILIES
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.model.tensors import shape_from_tensors
+from qlora_studio.engine.experts import stacked_experts
 
 _CANNOT_BE_BUILT = {"ministral"}  # transformers 5.23's own default config of it is broken
 _LAYERS = 4
@@ -48,7 +49,8 @@ def _counts(config: Any) -> tuple[int, int]:
     kept = get_keys_to_not_convert(model)
     replace_with_bnb_linear(model, modules_to_not_convert=kept, quantization_config=quantization)
     linears = [module for module in model.modules() if isinstance(module, bnb.nn.Linear4bit)]
-    return total, sum(linear.in_features * linear.out_features for linear in linears)
+    experts = sum(getattr(module, name).numel() for module, name in stacked_experts(model).values())
+    return total, sum(linear.in_features * linear.out_features for linear in linears) + experts
 
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - _CANNOT_BE_BUILT))

@@ -30,4 +30,5 @@ def put_in_4_bit(module: nn.Module, name: str, packed: nn.Parameter, state: Any)
 
 def _stacked_names(module: nn.Module) -> list[str]:
     plain = [name for name, parameter in module.named_parameters(recurse=False) if parameter.ndim == 3]
-    return plain + list(module.parametrizations if is_parametrized(module) else ())
+    packed: Any = module.parametrizations if is_parametrized(module) else ()
+    return plain + list(packed)

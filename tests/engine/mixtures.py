@@ -20,7 +20,7 @@ from transformers import (
 
 from tests.engine.families import VOCABULARY, make_tokenizer
 
-_SHAPE = {
+_SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 64,
     "intermediate_size": 96,
@@ -32,9 +32,15 @@ _SHAPE = {
     "eos_token_id": 2,
     "pad_token_id": 2,
 }
-_GROUPED = {**_SHAPE, "num_key_value_heads": 2}
-_LATENT = {"q_lora_rank": 32, "kv_lora_rank": 32, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 16}
-_GROUPS = {"n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "n_shared_experts": 1}
+_GROUPED: dict[str, Any] = {**_SHAPE, "num_key_value_heads": 2}
+_LATENT: dict[str, Any] = {
+    "q_lora_rank": 32,
+    "kv_lora_rank": 32,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 16,
+}
+_GROUPS: dict[str, Any] = {"n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "n_shared_experts": 1}
 
 MIXTURES: dict[str, Callable[..., PreTrainedConfig]] = {
     "qwen3_moe": lambda **more: Qwen3MoeConfig(

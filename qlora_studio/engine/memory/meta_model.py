@@ -13,6 +13,7 @@ from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
 from qlora_studio.core.memory.setup import MemorySetup
+from qlora_studio.engine.experts import put_in_4_bit, stacked_experts
 from qlora_studio.engine.memory.allocator import Block
 from qlora_studio.engine.memory.trace import MemoryTrace
 
@@ -136,6 +137,10 @@ def _quantize(model: Any, setup: MemorySetup, dtype: torch.dtype) -> None:
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             _quantize_module(module, setup, dtype)
+    for experts, name in stacked_experts(model).values():
+        shape = getattr(experts, name).shape
+        packed = torch.empty((shape.numel() + 1) // 2, 1, dtype=torch.uint8, device="meta")
+        put_in_4_bit(experts, name, torch.nn.Parameter(packed, requires_grad=False), _quant_state(shape, setup, dtype))
     model.is_loaded_in_4bit = True
     model.quantization_method = "bitsandbytes"
     model.config.quantization_config = quantization
@@ -143,7 +148,7 @@ def _quantize(model: Any, setup: MemorySetup, dtype: torch.dtype) -> None:
 
 def _quantize_module(module: Any, setup: MemorySetup, dtype: torch.dtype) -> None:
     rows, columns = module.out_features, module.in_features
-    state = _quant_state(rows, columns, setup, dtype)
+    state = _quant_state(torch.Size((rows, columns)), setup, dtype)
     packed = torch.empty((rows * columns + 1) // 2, 1, dtype=torch.uint8, device="meta")
     module.weight = bnb.nn.Params4bit(
         packed, requires_grad=False, quant_state=state, blocksize=_BLOCK, compress_statistics=setup.double,
@@ -154,10 +159,10 @@ def _quantize_module(module: Any, setup: MemorySetup, dtype: torch.dtype) -> Non
         module.bias = torch.nn.Parameter(torch.empty(rows, dtype=dtype, device="meta"), requires_grad=False)
 
 
-def _quant_state(rows: int, columns: int, setup: MemorySetup, dtype: torch.dtype) -> QuantState:
-    blocks = -(-rows * columns // _BLOCK)
+def _quant_state(shape: torch.Size, setup: MemorySetup, dtype: torch.dtype) -> QuantState:
+    blocks = -(-shape.numel() // _BLOCK)
     common: dict[str, Any] = {
-        "shape": torch.Size((rows, columns)),
+        "shape": shape,
         "dtype": dtype,
         "blocksize": _BLOCK,
         "code": torch.empty(16, device="meta"),

@@ -86,7 +86,8 @@ class _Stack:
         for source, pattern in self.sources.items():
             work.add_tensor(self.name, source, pattern, tensors[source])
         value: Any = next(iter(work.convert(self.name, model=model, config=model.config).values()))
-        return value[0] if isinstance(value, list) else value
+        joined: torch.Tensor = value[0] if isinstance(value, list) else value
+        return joined
 
     def taken_apart(self, stacked: torch.Tensor, model: Any) -> dict[str, torch.Tensor]:
         """Return what files hold of the parameter, by their names."""
@@ -94,7 +95,8 @@ class _Stack:
 
         if self._converter is None:
             return {next(iter(self.sources)): stacked}
-        return revert_weight_conversion(model, {self.name: stacked})
+        parts: dict[str, torch.Tensor] = revert_weight_conversion(model, {self.name: stacked})
+        return parts
 
 
 def _stacks_of(model: Any, names: Iterable[str]) -> dict[str, _Stack]:

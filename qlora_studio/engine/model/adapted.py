@@ -20,7 +20,7 @@ from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.model.device import Device
-from qlora_studio.engine.model.experts import dense_targets, quantize_experts_when_loading
+from qlora_studio.engine.model.experts import dense_targets, quantize_experts_when_loading, tell_number_of_experts
 from qlora_studio.engine.model.load_failure import LOAD_ERRORS, load_failure
 from qlora_studio.storage.models.folder import read_config
 
@@ -89,6 +89,7 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
     targets: str | list[str] = "all-linear" if names == "auto" else [name.strip() for name in names.split(",")]
     if stacked_experts(model):
         targets = dense_targets(model, names)
+        tell_number_of_experts(model.config.get_text_config())
     lora = LoraConfig(
         task_type="CAUSAL_LM",
         r=config.lora.rank,

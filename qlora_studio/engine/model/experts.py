@@ -9,7 +9,7 @@ from typing import Any
 
 import bitsandbytes as bnb
 from bitsandbytes.functional import quantize_4bit
-from peft.utils.transformers_weight_conversion import _MODEL_TO_CONVERSION_PATTERN, _MOE_TARGET_MODULE_MAPPING
+from peft.utils import transformers_weight_conversion as renamed_by_peft
 from torch import nn
 from transformers.integrations.bitsandbytes import Bnb4bitQuantize
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
@@ -43,6 +43,16 @@ def dense_targets(model: Any, wanted: str) -> list[str]:
     return sorted({name if "." in name else _with_parent(path) for name in names for path in found[name]})
 
 
+def tell_number_of_experts(config: Any) -> None:
+    """Give a text config the name under which trl looks for the number of experts.
+
+    WORKAROUND trl 1.16: where a family has another name alone, as Granite, its loss that keeps experts evenly used
+    ends in an AttributeError.
+    """
+    if not hasattr(config, "num_experts") and hasattr(config, "num_local_experts"):
+        config.num_experts = config.num_local_experts
+
+
 def _dense_paths(model: Any) -> list[str]:
     head = model.get_output_embeddings()
     kinds = (nn.Linear, bnb.nn.Linear4bit)  # and not what is made from them, as some routers are
@@ -54,8 +64,8 @@ def _names_of_experts(model: Any) -> set[str]:
 
     Dense layers of such a name, as a shared expert's `gate_proj`, cannot be adapted there without the experts.
     """
-    pattern = _MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type, "")
-    return set(_MOE_TARGET_MODULE_MAPPING.get(pattern, {}))
+    pattern = renamed_by_peft._MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type, "")
+    return set(renamed_by_peft._MOE_TARGET_MODULE_MAPPING.get(pattern, {}))
 
 
 def _with_parent(path: str) -> str:
@@ -85,7 +95,7 @@ class _Quantizer(Bnb4BitHfQuantizer):
         return param_name in self._experts or super().param_needs_quantization(model, param_name, **kwargs)
 
     def get_quantize_ops(self) -> Any:
-        return _Quantize(self)
+        return _Quantize(self)  # type: ignore[no-untyped-call]  # transformers' own constructor
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         for name, state in self.states.items():
@@ -96,7 +106,7 @@ class _Quantizer(Bnb4BitHfQuantizer):
         return super()._process_model_after_weight_loading(model, **kwargs)
 
 
-class _Quantize(Bnb4bitQuantize):  # type: ignore[misc]  # typed as Any where bitsandbytes is missing
+class _Quantize(Bnb4bitQuantize):
     """Quantizes one parameter that the loader has put together."""
 
     def convert(self, input_dict: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -41,6 +41,19 @@ SMALL: dict[str, Any] = {
     "vocab_size": 32000,
     "max_position_embeddings": 8192,
 }
+MIXTURE: dict[str, Any] = {
+    "model_type": "qwen3_moe",
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "vocab_size": 32000,
+    "num_experts": 32,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": 768,
+}
 T4_ROWS = [
     "SmolLM2-135M,2,512,eff,none,32,1026.91943359375,1070",
     pytest.param("SmolLM2-135M,2,512,eager,none,32,1027.29443359375,1104", marks=pytest.mark.slow),
@@ -257,3 +270,11 @@ def test_a_step_in_fp16_is_traced_with_adapters_in_fp32() -> None:
     traced = _trace(SMALL, _setup(adapter_bytes=4, attention="efficient"), options)
     brain = _trace(SMALL, _setup(attention="efficient"))
     assert traced.allocated > brain.allocated
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_the_formula_knows_what_experts_in_4_bit_take_while_they_are_unpacked(checkpointing: bool) -> None:
+    setup = _setup(MIXTURE, checkpointing=checkpointing)
+    traced = _trace(MIXTURE, setup)
+    found = estimate_setup(shape_from_config(MIXTURE), setup, context_bytes=0)
+    assert found.allocated_bytes == pytest.approx(max(traced.peaks.values()), rel=0.03)

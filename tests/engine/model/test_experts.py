@@ -54,7 +54,7 @@ def test_experts_are_quantized_as_bitsandbytes_quantizes_them(family: str, tmp_p
 
 def test_adapters_on_dense_layers_learn_through_experts_in_4_bit(family: str, tmp_path: Path) -> None:
     base = make_mixture(tmp_path / "base", family)
-    model = attach_adapters(load_base(base, RunConfig(), _DEVICE), RunConfig())
+    model: Any = attach_adapters(load_base(base, RunConfig(), _DEVICE), RunConfig())
     assert set(model.peft_config["default"].target_modules) == _TARGETS.get(family, _ATTENTION)
     assert not model.peft_config["default"].target_parameters
     assert facts_of(model, RunConfig(), _DEVICE).parameters == sum(item.numel() for item in load(base).parameters())
@@ -77,15 +77,15 @@ def test_adapters_on_dense_layers_learn_through_experts_in_4_bit(family: str, tm
 def test_checkpointing_changes_no_gradient_through_experts_in_4_bit(tmp_path: Path) -> None:
     base = make_mixture(tmp_path / "base", "qwen3_moe")
     config = RunConfig().with_value("lora.dropout", 0.0)
-    gradients = []
+    gradients: list[list[torch.Tensor]] = []
     for checkpointing in (False, True):
         torch.manual_seed(1)
-        model = attach_adapters(load_base(base, config, _DEVICE), config)
+        model: Any = attach_adapters(load_base(base, config, _DEVICE), config)
         if checkpointing:
             model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
         model.train()
         _loss(model).backward()
-        gradients.append([item.grad for item in model.parameters() if item.requires_grad])
+        gradients.append([item.grad for item in model.parameters() if item.grad is not None])
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
     assert any(item.abs().max() > 0 for item in gradients[0])
 
@@ -100,7 +100,7 @@ def test_experts_as_targets_are_refused_by_name(names: str, tmp_path: Path) -> N
 def test_a_name_that_experts_and_a_shared_expert_have_means_the_shared_one(tmp_path: Path) -> None:
     base = make_mixture(tmp_path / "base", "qwen2_moe")
     config = RunConfig().with_value("lora.target_modules", "q_proj,down_proj")
-    model = attach_adapters(load_base(base, config, _DEVICE), config)
+    model: Any = attach_adapters(load_base(base, config, _DEVICE), config)
     assert set(model.peft_config["default"].target_modules) == {"self_attn.q_proj", "shared_expert.down_proj"}
 
 

@@ -64,8 +64,8 @@ def _names_of_experts(model: Any) -> set[str]:
 
     Dense layers of such a name, as a shared expert's `gate_proj`, cannot be adapted there without the experts.
     """
-    pattern = renamed_by_peft._MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type, "")
-    return set(renamed_by_peft._MOE_TARGET_MODULE_MAPPING.get(pattern, {}))
+    patterns: dict[str, str] = vars(renamed_by_peft)["_MODEL_TO_CONVERSION_PATTERN"]  # transformers', as peft has it
+    return set(renamed_by_peft._MOE_TARGET_MODULE_MAPPING.get(patterns.get(model.config.model_type, ""), {}))
 
 
 def _with_parent(path: str) -> str:

@@ -12,12 +12,14 @@ from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Evaluated, StepDone
 from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.reports import VerificationReported
-from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.context import QUIET, JobContext
 from qlora_studio.engine.data.collator import collator
 from qlora_studio.engine.data.prepared import prepare_datasets
 from qlora_studio.engine.model.adapted import attach_adapters, cast_adapters, load_base
+from qlora_studio.engine.model.adapter import load_tuned
 from qlora_studio.engine.model.base import tokenizer_of
 from qlora_studio.engine.model.device import choose_device
+from qlora_studio.engine.model.generation import answer
 from qlora_studio.engine.training.setup import arguments, build_trainer
 from tests.engine.mixtures import MIXTURES, make_mixture
 from tests.engine.training_run import make_run, run_to_end
@@ -73,10 +75,13 @@ def test_a_mixture_learns_what_plain_trl_learns(family: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("family", ["qwen3_moe", pytest.param("mixtral", marks=pytest.mark.slow)])
 def test_a_mixture_gets_from_start_to_a_verified_export_with_the_defaults(family: str, tmp_path: Path) -> None:
     base = make_mixture(tmp_path / "base", family, dtype=torch.bfloat16)
-    folder = make_run(tmp_path, base, *_SHORT, "export.merge=true")
+    folder = make_run(tmp_path, base, *_SHORT, "export.merge=true", "training.max_length=256")
     state = run_to_end(folder)
     assert state.phase is Phase.FINISHED, state.failure
     events = list(folder.events())
     assert [event.loss is not None for event in events if isinstance(event, Evaluated)][:1] == [True]
     reports = [event.report for event in events if isinstance(event, VerificationReported)]
     assert [report.verified for report in reports] == [True], reports
+    config = folder.config()
+    model, tokenizer = load_tuned(folder, choose_device(config, QUIET), "final", QUIET)
+    assert isinstance(answer(model, tokenizer, [{"role": "user", "content": "hello"}], max_new_tokens=3), str)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -59,6 +60,9 @@ MIXTURES: dict[str, Callable[..., PreTrainedConfig]] = {
         **{"moe_intermediate_size": 32, **more},
     ),
 }
+
+# For parametrize: of two kinds of storage in files always, all of them among the slow tests
+EACH = [pytest.param(name, marks=() if name in ("mixtral", "gpt_oss") else pytest.mark.slow) for name in MIXTURES]
 
 
 def make_mixture(folder: Path, family: str, *, dtype: torch.dtype = torch.float32, **more: Any) -> Path:

@@ -15,7 +15,7 @@ from qlora_studio.engine.model.adapted import attach_adapters, load_base
 from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.verification.measurement import divergence
 from tests.engine.families import live, load, logits
-from tests.engine.mixtures import MIXTURES, make_mixture
+from tests.engine.mixtures import EACH, make_mixture
 
 _DEVICE = Device("cpu", torch.float32, "adamw_torch", True)
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -37,7 +37,7 @@ def _log_probabilities(model: torch.nn.Module) -> torch.Tensor:
     return logits(model)[0].log_softmax(-1)
 
 
-@pytest.mark.parametrize("family", sorted(MIXTURES))
+@pytest.mark.parametrize("family", EACH)
 def test_a_merged_mixture_computes_what_its_adapter_does(family: str, tmp_path: Path) -> None:
     base = make_mixture(tmp_path / "base", family)
     adapter = _adapter(tmp_path / "adapter", base)
@@ -47,7 +47,7 @@ def test_a_merged_mixture_computes_what_its_adapter_does(family: str, tmp_path: 
     assert divergence(expected, _log_probabilities(load(base))) > 1e-3
 
 
-@pytest.mark.parametrize("family", sorted(MIXTURES))
+@pytest.mark.parametrize("family", EACH)
 def test_the_4_bit_weights_of_a_mixture_are_those_of_training(family: str, tmp_path: Path) -> None:
     base = make_mixture(tmp_path / "base", family)
     rounded = MergedWeights(base, None, rounding=Nf4RoundTrip(base, QuantizationSection()))

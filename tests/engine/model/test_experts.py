@@ -16,7 +16,7 @@ from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.model.adapted import attach_adapters, facts_of, load_base
 from qlora_studio.engine.model.device import Device
 from tests.engine.families import load
-from tests.engine.mixtures import MIXTURES, make_mixture
+from tests.engine.mixtures import EACH, make_mixture
 
 _DEVICE = Device("cpu", torch.float32, "adamw_torch", True)
 _IDS = torch.arange(3, 27).reshape(1, -1)
@@ -27,7 +27,7 @@ _TARGETS = {"qwen2_moe": _ATTENTION | _SHARED, "deepseek_v3": _LATENT}
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-@pytest.fixture(params=sorted(MIXTURES))
+@pytest.fixture(params=EACH)
 def family(request: pytest.FixtureRequest) -> str:
     """The name of a family."""
     return str(request.param)

@@ -21,17 +21,14 @@ from qlora_studio.engine.model.base import tokenizer_of
 from qlora_studio.engine.model.device import choose_device
 from qlora_studio.engine.model.generation import answer
 from qlora_studio.engine.training.setup import arguments, build_trainer
-from tests.engine.mixtures import MIXTURES, make_mixture
+from tests.engine.mixtures import EACH, make_mixture
 from tests.engine.training_run import make_run, run_to_end
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 _SHORT = ("training.max_steps=2", "checkpoint.every_steps=0", "evaluation.every_steps=0")
 
 
-@pytest.mark.parametrize(
-    "family",
-    [name if name == "qwen3_moe" else pytest.param(name, marks=pytest.mark.slow) for name in sorted(MIXTURES)],
-)
+@pytest.mark.parametrize("family", EACH)
 def test_a_mixture_learns_what_plain_trl_learns(family: str, tmp_path: Path) -> None:
     """With the loss that keeps experts evenly used, where trl adds it; the held-out loss is that of tokens alone."""
     base = make_mixture(tmp_path / "base", family)

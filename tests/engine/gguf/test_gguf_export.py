@@ -66,6 +66,21 @@ def test_rounded_formats_stay_within_their_precision(
         torch.testing.assert_close(read[name], expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
 
 
+@pytest.mark.parametrize(
+    ("precision", "share"), [("q6_K", 0.02), ("q5_K_M", 0.04), ("q4_K_M", 0.08), ("q4_K_S", 0.08), ("q3_K_M", 0.2)]
+)
+def test_k_quants_are_written_without_any_other_program(tmp_path: Path, precision: str, share: float) -> None:
+    base = make_whole_base(tmp_path / "base", "llama", hidden_size=256, intermediate_size=512)
+    adapter = make_adapter(tmp_path / "adapter", base)
+    weights = MergedWeights(base, adapter, dtype=torch.float32)
+    facts = write_gguf(weights, base, tmp_path, name="tiny", precision=precision, channel=QUIET)
+    assert metadata(tmp_path / facts["file"])["general.file_type"] == gguf.LlamaFileType[f"MOSTLY_{precision.upper()}"]
+    read = load_gguf(tmp_path / facts["file"], base, dtype=torch.float32).state_dict()
+    for name in weights.tensors:
+        expected = weights.tensor(name)
+        assert (read[name] - expected).norm() <= share * expected.norm(), name
+
+
 @pytest.mark.parametrize("family", GGUF_FAMILIES)
 def test_the_numbers_in_a_gguf_are_the_configs(tmp_path: Path, family: str) -> None:
     base = make_whole_base(tmp_path / "base", family)

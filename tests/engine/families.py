@@ -112,6 +112,38 @@ def make_tokenizer(folder: Path) -> Path:
     return folder
 
 
+def make_gemma_like_tokenizer(folder: Path) -> Path:
+    """Save a sentencepiece-like tokenizer of 904 tokens, with runs of U+2581 and Gemma's marks among the added ones."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    trained = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    trained.normalizer = normalizers.Replace(" ", "\u2581")
+    trained.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    trained.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{number:02X}>" for number in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=special)
+    trained.train_from_iterator(Path("LICENSE").read_text("utf-8").splitlines(), trainer)
+    content = json.loads(trained.to_str())
+    vocabulary, merges = content["model"]["vocab"], content["model"]["merges"]
+    runs, marks = ["\u2581" * count for count in range(2, 6)], ["<unused0>", "<start_of_turn>", "<end_of_turn>"]
+    merges += [pair for run in runs if (pair := [run[1:], run[0]]) not in merges]
+    for text in [*runs, *marks]:
+        vocabulary.setdefault(text, len(vocabulary))
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < 4] + [
+        {"id": vocabulary[text], "content": text, "special": text in marks[1:], **flags} for text in [*runs, *marks]
+    ]
+    PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(content)),
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+    ).save_pretrained(folder)
+    return folder
+
+
 def load(folder: Path) -> Any:
     """Load a plain model in its own dtype."""
     return AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False).eval()

@@ -164,7 +164,7 @@ def _encoded(name: str, block: torch.Tensor, kind: Any, pool: ThreadPoolExecutor
     """Return rows in a GGUF type's bytes. Raises StudioError where they do not fit."""
     dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}.get(kind.name)
     if dtype is None:
-        return _quantized(block.float().reshape(-1, block.shape[-1]).numpy(), kind, pool)
+        return quantized(block.float().reshape(-1, block.shape[-1]).numpy(), kind, pool)
     cast = block.to(dtype).contiguous()
     if not bool(torch.isfinite(cast).all()):
         raise StudioError(
@@ -175,7 +175,7 @@ def _encoded(name: str, block: torch.Tensor, kind: Any, pool: ThreadPoolExecutor
     return cast.reshape(-1).view(torch.uint8).numpy().data
 
 
-def _quantized(rows: Any, kind: Any, pool: ThreadPoolExecutor) -> bytes:
+def quantized(rows: Any, kind: Any, pool: ThreadPoolExecutor) -> bytes:
     """Return rows, fp32, in a quantized type's bytes. libgguf lets go of Python's lock: every processor works."""
     import libgguf
 

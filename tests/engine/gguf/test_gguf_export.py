@@ -14,9 +14,10 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.gguf.adapter import write_gguf_adapter
 from qlora_studio.engine.gguf.reading import load_gguf, load_gguf_tokenizer
+from qlora_studio.engine.gguf.tokenizer import TokenType
 from qlora_studio.engine.gguf.writer import write_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
-from tests.engine.families import load, make_adapter, make_base, make_tokenizer
+from tests.engine.families import load, make_adapter, make_base, make_gemma_like_tokenizer, make_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 GGUF_FAMILIES = ["llama", "llama_tied", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"]
@@ -191,6 +192,20 @@ def test_a_sentencepiece_tokenizer_in_a_gguf_gives_the_same_ids(tmp_path: Path, 
     assert found["tokenizer.ggml.tokens"][-1] == f"[PAD{len(ours) + 4}]"
     read = AutoTokenizer.from_pretrained(tmp_path, gguf_file=facts["file"])
     for text in ["Licensed under the Apache License, Version 2.0", "Grüße 🙂", "x<|end|>y", "a  b"]:
+        assert read(text).input_ids == ours(text).input_ids, text
+
+
+def test_added_tokens_of_spaces_are_written_with_spaces(tmp_path: Path) -> None:
+    """llama.cpp looks for added tokens before it turns spaces into U+2581."""
+    base = make_gemma_like_tokenizer(make_base(tmp_path / "base", "gemma2", vocab_size=910))
+    weights = MergedWeights(base, None, dtype=torch.float32)
+    facts = write_gguf(weights, base, tmp_path, name="x", precision="f16", channel=QUIET)
+    found, ours = metadata(tmp_path / facts["file"]), AutoTokenizer.from_pretrained(base)
+    types = dict(zip(found["tokenizer.ggml.tokens"], found["tokenizer.ggml.token_type"], strict=True))
+    assert types["    "] == TokenType.USER_DEFINED
+    assert types["<unused0>"] == types["<end_of_turn>"] == TokenType.CONTROL
+    read = load_gguf_tokenizer(tmp_path / facts["file"])
+    for text in ["a    b  c", "  lead", "x<end_of_turn>\ny", "Grüße 🙂"]:
         assert read(text).input_ids == ours(text).input_ids, text
 
 

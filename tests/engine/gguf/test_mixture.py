@@ -57,6 +57,7 @@ def test_an_embedding_beside_a_head_of_its_own_is_as_most_tensors() -> None:
         ("Q5_K_M", 96, "Q5_1"),
         ("Q6_K", 96, "Q8_0"),
         ("Q3_K_M", 96, "Q4_0"),
+        ("Q4_K_M", 80, "F16"),
     ],
 )
 def test_rows_that_are_no_whole_blocks_get_another_type(file_type: str, columns: int, kind: str) -> None:

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedConfig,
     Qwen2Config,
     Qwen3Config,
+    Starcoder2Config,
 )
 
 VOCABULARY = 320
@@ -45,6 +46,7 @@ FAMILIES: dict[str, Callable[..., PreTrainedConfig]] = {
     "gemma2": lambda **more: Gemma2Config(**{**_SHAPE, "head_dim": 16, "query_pre_attn_scalar": 16, **more}),
     "gemma3": lambda **more: Gemma3TextConfig(**{**_SHAPE, "head_dim": 16, "query_pre_attn_scalar": 16, **more}),
     "phi3": lambda **more: Phi3Config(**{**_SHAPE, **more}),
+    "starcoder2": lambda **more: Starcoder2Config(**{**_SHAPE, "sliding_window": None, **more}),
     "gpt2": lambda **more: GPT2Config(n_embd=64, n_layer=2, n_head=4, n_positions=256, **{**_IDS, **more}),
 }
 

@@ -62,6 +62,7 @@ class _Writer:
         self._layout = layout_of(self._config)
         self._file_type = file_type
         self._writer = gguf.GGUFWriter(file, self._layout.architecture)
+        self._writer.add_type(gguf.GGUFType.MODEL)
         self._writer.add_name(name)
         self._writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{file_type}"])
         self._writer.add_quantization_version(gguf.GGML_QUANT_VERSION)

@@ -20,7 +20,7 @@ from qlora_studio.engine.merge.weights import MergedWeights
 from tests.engine.families import load, make_adapter, make_base, make_gemma_like_tokenizer, make_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-GGUF_FAMILIES = ["llama", "llama_tied", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"]
+GGUF_FAMILIES = ["llama", "llama_tied", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "starcoder2"]
 TEXTS = [
     "Hello world, it's 12345 o'clock!",
     "  two spaces\n\n\tand tabs\r\n",
@@ -94,7 +94,9 @@ def test_the_numbers_in_a_gguf_are_the_configs(tmp_path: Path, family: str) -> N
     assert found[f"{name}.block_count"] == config.num_hidden_layers
     assert found[f"{name}.attention.head_count"] == config.num_attention_heads
     assert found[f"{name}.attention.head_count_kv"] == config.num_key_value_heads
-    assert found[f"{name}.attention.layer_norm_rms_epsilon"] == pytest.approx(config.rms_norm_eps)
+    is_plain = name == "starcoder2"
+    epsilon = found[f"{name}.attention.layer_norm_{'' if is_plain else 'rms_'}epsilon"]
+    assert epsilon == pytest.approx(config.norm_epsilon if is_plain else config.rms_norm_eps)
     assert found[f"{name}.vocab_size"] == len(found["tokenizer.ggml.tokens"]) == config.vocab_size
     rope = config.rope_parameters
     theta = rope.get("full_attention", rope)["rope_theta"]

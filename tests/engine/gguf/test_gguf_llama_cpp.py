@@ -88,7 +88,12 @@ def test_the_real_model_answers_alike_in_llama_cpp(
 
 
 @pytest.mark.parametrize(
-    ("family", "make", "size"), [("gemma2", make_gemma_like_tokenizer, 910), ("qwen2", make_tokenizer, 320)]
+    ("family", "make", "size"),
+    [
+        ("gemma2", make_gemma_like_tokenizer, 910),
+        ("qwen2", make_tokenizer, 320),
+        ("starcoder2", make_tokenizer, 320),
+    ],
 )
 def test_llama_cpp_gives_the_ids_of_the_tokenizer_that_was_written(
     tmp_path: Path, family: str, make: Callable[[Path], Path], size: int

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from qlora_studio.storage.settings import cache_path
 
-_PLACES = ("QLORA_STUDIO_HOME", "QLORA_STUDIO_LLAMA_CPP", "HF_HOME", "HF_HUB_CACHE")  # may be relative to this process
+_PLACES = ("QLORA_STUDIO_HOME", "HF_HOME", "HF_HUB_CACHE")  # may be relative to this process
 
 
 def python(*arguments: str) -> tuple[str, ...]:

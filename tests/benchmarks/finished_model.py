@@ -116,14 +116,11 @@ def _work(folder: Any) -> Any:
 
 
 def _export(run: Any, formats: list[str], base: Any) -> list[dict[str, Any]]:
-    """Return a verification report for each format. A format whose program is not here is left out."""
-    from qlora_studio.core.export.formats import parse_format
+    """Return a verification report for each format."""
     from qlora_studio.core.run.job import ExportJob
     from qlora_studio.core.run.reports import VerificationReported
-    from qlora_studio.engine.gguf.llama_cpp import find_quantizer
     from qlora_studio.storage.runs.run_folder import create_job_folder
 
-    formats = [text for text in formats if not parse_format(text).tool or find_quantizer() is not None]
     job = ExportJob(run_dir=str(run.path), formats=formats, base=base)
     state = _work(create_job_folder(run.jobs_path, job))
     return [item.report.model_dump() for item in state.reports if isinstance(item, VerificationReported)]

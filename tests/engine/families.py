@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedConfig,
     Qwen2Config,
     Qwen3Config,
+    Starcoder2Config,
 )
 
 VOCABULARY = 320
@@ -45,6 +46,7 @@ FAMILIES: dict[str, Callable[..., PreTrainedConfig]] = {
     "gemma2": lambda **more: Gemma2Config(**{**_SHAPE, "head_dim": 16, "query_pre_attn_scalar": 16, **more}),
     "gemma3": lambda **more: Gemma3TextConfig(**{**_SHAPE, "head_dim": 16, "query_pre_attn_scalar": 16, **more}),
     "phi3": lambda **more: Phi3Config(**{**_SHAPE, **more}),
+    "starcoder2": lambda **more: Starcoder2Config(**{**_SHAPE, "sliding_window": None, **more}),
     "gpt2": lambda **more: GPT2Config(n_embd=64, n_layer=2, n_head=4, n_positions=256, **{**_IDS, **more}),
 }
 
@@ -109,6 +111,38 @@ def make_tokenizer(folder: Path) -> Path:
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_gemma_like_tokenizer(folder: Path) -> Path:
+    """Save a sentencepiece-like tokenizer of 904 tokens, with runs of U+2581 and Gemma's marks among the added ones."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    trained = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    trained.normalizer = normalizers.Replace(" ", "\u2581")
+    trained.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    trained.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{number:02X}>" for number in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=special)
+    trained.train_from_iterator(Path("LICENSE").read_text("utf-8").splitlines(), trainer)
+    content = json.loads(trained.to_str())
+    vocabulary, merges = content["model"]["vocab"], content["model"]["merges"]
+    runs, marks = ["\u2581" * count for count in range(2, 6)], ["<unused0>", "<start_of_turn>", "<end_of_turn>"]
+    merges += [pair for run in runs if (pair := [run[1:], run[0]]) not in merges]
+    for text in [*runs, *marks]:
+        vocabulary.setdefault(text, len(vocabulary))
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < 4] + [
+        {"id": vocabulary[text], "content": text, "special": text in marks[1:], **flags} for text in [*runs, *marks]
+    ]
+    PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(content)),
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+    ).save_pretrained(folder)
     return folder
 
 

@@ -14,7 +14,6 @@ Place = Literal["run", "cache"]
 MARGIN = 32 * MIB  # tokenizer, model card, manifest
 _STATE = 1 * MIB  # schedule, random states, trainer state, manifest
 _PREPARED = 17  # bytes of a prepared token: id and label in 64 bit, and its share of the row
-_SCRATCH = 2  # bytes a parameter of the 16-bit GGUF that the quantizer reads
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,8 @@ def adapter_bytes(config: RunConfig, shape: ModelShape) -> int:
 
 
 def export_bytes(shape: ExportFormat, parameters: int, adapter: int) -> int:
-    """Return what an export takes while it is written, the intermediate file of a quantization included."""
-    scratch = _SCRATCH * parameters if shape.tool else 0
-    return shape.size(parameters, adapter) + scratch + adapter + MARGIN
+    """Return what an export takes while it is written."""
+    return shape.size(parameters, adapter) + adapter + MARGIN
 
 
 def export_name(shape: ExportFormat) -> str:

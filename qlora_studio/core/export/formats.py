@@ -7,15 +7,13 @@ from qlora_studio.core.errors import FailureKind, StudioError
 
 @dataclass(frozen=True)
 class Precision:
-    """How numbers are stored. `bits` per weight, scales included; `tool` is a program that must be on the machine."""
+    """How numbers are stored. `bits` per weight, scales included."""
 
     name: str
     bits: float
     help: str
-    tool: str = ""
 
 
-_QUANTIZER = "llama-quantize"
 PRECISIONS = {
     item.name: item
     for item in (
@@ -24,14 +22,16 @@ PRECISIONS = {
         Precision("fp32", 32, "Only for further processing."),
         Precision("f16", 16, "Full size; the source for other quantizations."),
         Precision("q8_0", 8.5, "Half the size of 16 bit, hardly a difference to measure."),
-        Precision("q6_K", 6.57, "Very close to q8_0, a quarter smaller.", _QUANTIZER),
-        Precision("q5_K_M", 5.7, "A good middle.", _QUANTIZER),
-        Precision("q4_K_M", 4.9, "Fits where nothing else does; a small loss that should be measured.", _QUANTIZER),
-        Precision("q3_K_M", 3.9, "Noticeably worse; only where q4_K_M does not fit.", _QUANTIZER),
+        Precision("q6_K", 6.57, "Very close to q8_0, a quarter smaller."),
+        Precision("q5_K_M", 5.7, "A good middle."),
+        Precision("q5_K_S", 5.5, "A little smaller than q5_K_M."),
+        Precision("q4_K_M", 4.9, "Fits where nothing else does; a small loss that should be measured."),
+        Precision("q4_K_S", 4.6, "A little smaller than q4_K_M."),
+        Precision("q3_K_M", 3.9, "Noticeably worse; only where q4_K_M does not fit."),
     )
 }
 EXPORT_VARIANTS = {"merged": "merged model", "gguf": "GGUF"}  # as what an export can answer in a chat
-_GGUF_PRECISIONS = ("q8_0", "bf16", "f16", "q6_K", "q5_K_M", "q4_K_M", "q3_K_M")
+_GGUF_PRECISIONS = ("q8_0", "bf16", "f16", "q6_K", "q5_K_M", "q5_K_S", "q4_K_M", "q4_K_S", "q3_K_M")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +132,6 @@ class ExportFormat:
         """What it is for, and what the precision costs."""
         precision = PRECISIONS.get(self.precision)
         return f"{self.traits.purpose} {precision.help if precision else ''}".strip()
-
-    @property
-    def tool(self) -> str:
-        """The external program that it needs, or nothing."""
-        return PRECISIONS[self.precision].tool if self.precision else ""
 
     def size(self, parameters: int, adapter_bytes: int = 0) -> int:
         """Return about how many bytes it takes for a base of so many parameters."""

@@ -146,6 +146,7 @@ FAMILIES: dict[str, Family] = {  # an architecture of llama.cpp that several hav
         gated=False,
         tied=True,
         mlp_names=("c_fc", "c_proj"),
+        gguf=GgufTraits(architecture="starcoder2"),
         defaults={"use_bias": True, "num_key_value_heads": 2},
     ),
     "stablelm": Family(qkv_bias="use_qkv_bias", norm="layer"),

@@ -17,7 +17,6 @@ from qlora_studio.core.run.reports import ExportedFacts
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.export.sidecar import copy_adapter, write_sidecar_files
 from qlora_studio.engine.export.source import BaseWeights, ExportSource, export_source, tokenizer_folder
-from qlora_studio.engine.gguf.llama_cpp import require_quantizer
 from qlora_studio.engine.merge.writer import copy_sidecar_files, peak_rss, write_merged
 from qlora_studio.storage.durable import StagedFolder
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
@@ -45,9 +44,6 @@ def export_run(
     """
     run.state()  # a run of a newer version is refused before anything is written
     shapes = [parse_format(text) for text in formats]
-    for shape in shapes:
-        if shape.tool:
-            require_quantizer(shape.precision)
     source = export_source(run, checkpoint, base, channel, force)
     places = [_place(source, shape, out_dir, alone=len(shapes) == 1) for shape in shapes]
     for place in places:

@@ -35,7 +35,10 @@ def add_numbers(writer: Any, config: dict[str, Any], layout: GgufTraits) -> Tens
     writer.add_head_count_kv(config.get("num_key_value_heads") or heads)
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    if (epsilon := config.get("rms_norm_eps")) is not None:
+        writer.add_layer_norm_rms_eps(epsilon)
+    else:
+        writer.add_layer_norm_eps(config["norm_epsilon"])
     writer.add_vocab_size(config["vocab_size"])
     read = ConfigReader(config, FAMILIES[config["model_type"]])
     for key in layout.numbers:

@@ -11,6 +11,9 @@ from qlora_studio.engine.gguf.pre_tokenizers import pre_tokenizer_name
 from qlora_studio.engine.gguf.sentencepiece_scores import piece_scores
 from qlora_studio.storage.models.folder import generation_config
 
+_WORD_START = "\u2581"  # a space, in sentencepiece; llama.cpp looks for added tokens in text that has spaces still
+_CONTROLS = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
+
 
 class TokenType(IntEnum):
     """Kinds of tokens, by GGUF's numbers."""
@@ -113,9 +116,17 @@ def _vocabulary(content: dict[str, Any], rows: int) -> tuple[list[str], list[int
     for text, number in vocabulary.items():
         tokens[number], types[number] = text, TokenType.NORMAL
     for token in added:
-        kind = TokenType.CONTROL if token.get("special") else TokenType.USER_DEFINED
-        tokens[token["id"]], types[token["id"]] = token["content"], kind
+        is_control = token.get("special") or _looks_special(token["content"])
+        text = token["content"] if is_control else token["content"].replace(_WORD_START, " ")
+        tokens[token["id"]] = text
+        types[token["id"]] = TokenType.CONTROL if is_control else TokenType.USER_DEFINED
     return tokens, types
+
+
+def _looks_special(text: str) -> bool:
+    """Whether llama.cpp's converter takes an added token for a control token, whatever the tokenizer says of it."""
+    ends = (("<|", "|>"), ("<\uff5c", "\uff5c>"), ("<unused", ">"))
+    return text in _CONTROLS or any(text.startswith(start) and text.endswith(end) for start, end in ends)
 
 
 def _merges(content: dict[str, Any]) -> list[str]:

@@ -1,9 +1,12 @@
-"""Write merged weights as one GGUF file, tensor by tensor, without any program but this one.
+"""Write merged weights as one GGUF file, tensor by tensor and a few rows at a time, without any program but this one.
 
-The k-quants alone need llama.cpp's `llama-quantize`: they are made from an f16 file that is removed afterwards.
+Quantized types are made of the merged fp32 numbers by libgguf, whose bytes are llama.cpp's.
 """
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,14 @@ import numpy as np
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.export.formats import PRECISIONS
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.gguf.layout import add_numbers, arranged, layout_of, reordered_heads
+from qlora_studio.engine.gguf.mixture import tensor_types
 from qlora_studio.engine.gguf.tokenizer import gguf_tokenizer
 from qlora_studio.engine.merge.weights import MergedTensor, MergedWeights
 
-# Keys of gguf.GGMLQuantizationType; the value is the file type's name.
-_FILE_TYPES = {"F16": "MOSTLY_F16", "BF16": "MOSTLY_BF16", "Q8_0": "MOSTLY_Q8_0"}
+_PLAIN = ("f16", "bf16")
 _NOT_WEIGHTS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
 
 
@@ -28,23 +30,28 @@ def write_gguf(
 ) -> dict[str, Any]:
     """Write `folder/NAME-PRECISION.gguf`; return its name and what was merged. `weights` must come in fp32."""
     file = folder / f"{name}-{precision.upper()}.gguf"
-    if PRECISIONS[precision].tool:
-        from qlora_studio.engine.gguf.llama_cpp import quantize
-
-        source = folder / f"{name}-F16.gguf"
-        _Writer(weights, tokenizer, source, name, "F16", channel).write()
+    if precision not in _PLAIN:
+        _require_quantizer(precision)
+    writer = _Writer(weights, tokenizer, file, name, precision.upper(), channel)
+    if precision not in _PLAIN:
         channel.phase(Activity.QUANTIZING)
-        quantize(source, file, precision, channel)
-        source.unlink()
-    else:
-        _Writer(weights, tokenizer, file, name, precision.upper(), channel).write()
+    writer.write()
     merged = sum(tensor.change is not None for tensor in weights.tensors.values())
     return {"file": file.name, "tensors_merged": merged, "tensors": len(weights.tensors)}
 
 
+def _require_quantizer(precision: str) -> None:
+    if find_spec("libgguf") is None:
+        raise StudioError(
+            f"{precision} needs the package libgguf, and it is not installed.",
+            kind=FailureKind.TOOL_MISSING,
+            advice="Install qlora-studio anew with what it depends on. bf16 and f16 need no such package.",
+        )
+
+
 class _Writer:
     def __init__(
-        self, weights: MergedWeights, tokenizer: Path, file: Path, name: str, quantization: str, channel: Channel
+        self, weights: MergedWeights, tokenizer: Path, file: Path, name: str, file_type: str, channel: Channel
     ) -> None:
         import gguf
 
@@ -53,10 +60,11 @@ class _Writer:
         self._channel = channel
         self._config = _full_config(weights)
         self._layout = layout_of(self._config)
-        self._type = gguf.GGMLQuantizationType[quantization]
+        self._file_type = file_type
         self._writer = gguf.GGUFWriter(file, self._layout.architecture)
+        self._writer.add_type(gguf.GGUFType.MODEL)
         self._writer.add_name(name)
-        self._writer.add_file_type(gguf.LlamaFileType[_FILE_TYPES[quantization]])
+        self._writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{file_type}"])
         self._writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         self._extra = add_numbers(self._writer, self._config, self._layout)
         gguf_tokenizer(tokenizer, self._config["vocab_size"]).add_to(self._writer)
@@ -64,7 +72,7 @@ class _Writer:
 
     def write(self) -> None:
         """Write header, metadata and tensors. Raises OSError, StudioError or JobStopped."""
-        types = {name: self._type_of(tensor) for name, tensor in self._names.items()}
+        types = self._types()
         for name, tensor in self._names.items():
             self._add_info(name, tensor.shape, types[name])
         for name, extra in self._extra.items():
@@ -83,12 +91,12 @@ class _Writer:
 
     def _write_tensors(self, file: Any, types: dict[str, Any]) -> None:
         done, total = 0, sum(tensor.size for tensor in self._names.values())
-        with torch.inference_mode():
+        with torch.inference_mode(), ThreadPoolExecutor(os.cpu_count()) as pool:
             for name, tensor in self._names.items():
                 start = file.tell()
                 for block in self._blocks(tensor):
                     self._channel.raise_if_stopped()
-                    file.write(_encoded(name, block, types[name]))
+                    file.write(_encoded(name, block, types[name], pool))
                     done += block.nbytes
                     self._channel.progress("converting", done, total, "bytes")
                 self._writer.write_padding(file, file.tell() - start)
@@ -127,13 +135,14 @@ class _Writer:
     def _is_tied(self) -> bool:
         return bool(self._config.get("tie_word_embeddings"))
 
-    def _type_of(self, tensor: MergedTensor) -> Any:
-        """Vectors stay in fp32. A row that is no whole number of blocks cannot be quantized: f16 then."""
-        types = self._gguf.GGMLQuantizationType
-        if len(tensor.shape) < 2:
-            return types.F32
-        block, _ = self._gguf.GGML_QUANT_SIZES[self._type]
-        return self._type if tensor.shape[-1] % block == 0 else types.F16
+    def _types(self) -> dict[str, Any]:
+        named = tensor_types(
+            {name: tensor.shape for name, tensor in self._names.items()},
+            self._file_type,
+            architecture=self._layout.architecture,
+            layers=self._config["num_hidden_layers"],
+        )
+        return {name: self._gguf.GGMLQuantizationType[kind] for name, kind in named.items()}
 
     def _add_info(self, name: str, shape: tuple[int, ...], kind: Any) -> None:
         block, size = self._gguf.GGML_QUANT_SIZES[kind]
@@ -152,13 +161,11 @@ def _full_config(weights: MergedWeights) -> dict[str, Any]:
     return dict(config)
 
 
-def _encoded(name: str, block: torch.Tensor, kind: Any) -> bytes | memoryview:
+def _encoded(name: str, block: torch.Tensor, kind: Any, pool: ThreadPoolExecutor) -> bytes | memoryview:
     """Return rows in a GGUF type's bytes. Raises StudioError where they do not fit."""
-    import gguf
-
     dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}.get(kind.name)
     if dtype is None:
-        return gguf.quants.quantize(block.float().numpy(), kind).reshape(-1).data
+        return quantized(block.float().reshape(-1, block.shape[-1]).numpy(), kind, pool)
     cast = block.to(dtype).contiguous()
     if not bool(torch.isfinite(cast).all()):
         raise StudioError(
@@ -167,3 +174,11 @@ def _encoded(name: str, block: torch.Tensor, kind: Any) -> bytes | memoryview:
             advice="Choose bf16 or q8_0.",
         )
     return cast.reshape(-1).view(torch.uint8).numpy().data
+
+
+def quantized(rows: Any, kind: Any, pool: ThreadPoolExecutor) -> bytes:
+    """Return rows, fp32, in a quantized type's bytes. libgguf lets go of Python's lock: every processor works."""
+    import libgguf
+
+    parts = np.array_split(rows, min(len(rows), os.cpu_count() or 1))
+    return b"".join(part.tobytes() for part in pool.map(lambda part: libgguf.quantize_rows(part, kind), parts))

@@ -27,7 +27,9 @@ TOLERANCES: dict[str, tuple[float, float]] = {
     "q8_0": (0.02, 0.03),
     "q6_K": (0.05, 0.05),
     "q5_K_M": (0.1, 0.1),
+    "q5_K_S": (0.1, 0.1),
     "q4_K_M": (0.3, 0.2),
+    "q4_K_S": (0.35, 0.25),
     "q3_K_M": (0.8, 0.5),
 }
 # A greedy answer may turn elsewhere where two tokens are about as likely: by how much one may lead, by precision.

@@ -59,7 +59,7 @@ def precision_words(item: ExportFormat) -> str:
     """Return a precision for a combo box."""
     precision = PRECISIONS.get(item.precision)
     bits = f", {precision.bits:g} bit" if precision else ""
-    return f"{item.precision}{bits}{' (needs llama.cpp)' if item.tool else ''}"
+    return f"{item.precision}{bits}"
 
 
 def size_text(item: ExportFormat, run: RunChoice | None) -> str:

@@ -38,7 +38,7 @@ def test_exports_at_the_end_count_and_only_where_they_are_asked_for() -> None:
     config = CONFIG.with_value("export.formats", ["safetensors", "gguf:q4_K_M"])
     sizes = _sizes(config)
     assert sizes["merged model"] == pytest.approx(2 * SHAPE.parameters, abs=2 * MARGIN)
-    assert sizes["GGUF q4_K_M"] > 2 * SHAPE.parameters, "the 16-bit GGUF that the quantizer reads is missing"
+    assert SHAPE.parameters / 2 < sizes["GGUF q4_K_M"] < SHAPE.parameters, "there is no 16-bit file on the way"
     assert "merged model" not in _sizes(config.with_value("export.merge", False))
 
 

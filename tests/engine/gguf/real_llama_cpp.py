@@ -1,5 +1,10 @@
-"""A real llama.cpp for tests: of the package llama-cpp-python where it is installed, else of its ik fork."""
+"""A real llama.cpp for tests: of the package llama-cpp-python where it is installed, else of its ik fork.
 
+The package xllamacpp is one too: it tokenizes, and quantizes rows, by its library's own functions.
+"""
+
+import ctypes
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,3 +53,45 @@ class RealLlamaCpp:
     def close(self) -> None:
         """Let go of the file."""
         self._model.close()
+
+
+class _Struct(ctypes.Structure):
+    """Parameters of llama.cpp as it fills them in: larger than they are, and handed back as they came."""
+
+    _fields_ = (("bytes", ctypes.c_byte * 1024),)
+
+
+def library() -> ctypes.CDLL:
+    """Return llama.cpp's library, of the package xllamacpp."""
+    package = pytest.importorskip("xllamacpp.xllamacpp", reason="no llama.cpp to ask: pip install xllamacpp")
+    return ctypes.CDLL(package.__file__)
+
+
+def tokenized(path: Path, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids that llama.cpp gives texts, control tokens included, without a beginning token."""
+    llama = library()
+    llama.llama_model_default_params.restype = _Struct
+    llama.llama_model_load_from_file.argtypes = [ctypes.c_char_p, _Struct]
+    llama.llama_model_load_from_file.restype = ctypes.c_void_p
+    llama.llama_model_get_vocab.argtypes = [ctypes.c_void_p]
+    llama.llama_model_get_vocab.restype = ctypes.c_void_p
+    llama.llama_model_free.argtypes = [ctypes.c_void_p]
+    llama.llama_tokenize.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_char_p,
+        ctypes.c_int32,
+        ctypes.c_void_p,
+        ctypes.c_int32,
+        ctypes.c_bool,
+        ctypes.c_bool,
+    ]
+    model = llama.llama_model_load_from_file(str(path).encode(), llama.llama_model_default_params())
+    assert model, f"llama.cpp does not load {path.name}"
+    vocabulary, found = llama.llama_model_get_vocab(model), []
+    for text in texts:
+        data = text.encode()
+        ids = (ctypes.c_int32 * (len(data) + 8))()
+        count = llama.llama_tokenize(vocabulary, data, len(data), ids, len(ids), False, True)
+        found.append(list(ids[:count]))
+    llama.llama_model_free(model)
+    return found

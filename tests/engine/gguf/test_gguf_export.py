@@ -14,12 +14,13 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.gguf.adapter import write_gguf_adapter
 from qlora_studio.engine.gguf.reading import load_gguf, load_gguf_tokenizer
+from qlora_studio.engine.gguf.tokenizer import TokenType
 from qlora_studio.engine.gguf.writer import write_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
-from tests.engine.families import load, make_adapter, make_base, make_tokenizer
+from tests.engine.families import load, make_adapter, make_base, make_gemma_like_tokenizer, make_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-GGUF_FAMILIES = ["llama", "llama_tied", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"]
+GGUF_FAMILIES = ["llama", "llama_tied", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "starcoder2"]
 TEXTS = [
     "Hello world, it's 12345 o'clock!",
     "  two spaces\n\n\tand tabs\r\n",
@@ -66,6 +67,21 @@ def test_rounded_formats_stay_within_their_precision(
         torch.testing.assert_close(read[name], expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
 
 
+@pytest.mark.parametrize(
+    ("precision", "share"), [("q6_K", 0.02), ("q5_K_M", 0.04), ("q4_K_M", 0.08), ("q4_K_S", 0.08), ("q3_K_M", 0.2)]
+)
+def test_k_quants_are_written_without_any_other_program(tmp_path: Path, precision: str, share: float) -> None:
+    base = make_whole_base(tmp_path / "base", "llama", hidden_size=256, intermediate_size=512)
+    adapter = make_adapter(tmp_path / "adapter", base)
+    weights = MergedWeights(base, adapter, dtype=torch.float32)
+    facts = write_gguf(weights, base, tmp_path, name="tiny", precision=precision, channel=QUIET)
+    assert metadata(tmp_path / facts["file"])["general.file_type"] == gguf.LlamaFileType[f"MOSTLY_{precision.upper()}"]
+    read = load_gguf(tmp_path / facts["file"], base, dtype=torch.float32).state_dict()
+    for name in weights.tensors:
+        expected = weights.tensor(name)
+        assert (read[name] - expected).norm() <= share * expected.norm(), name
+
+
 @pytest.mark.parametrize("family", GGUF_FAMILIES)
 def test_the_numbers_in_a_gguf_are_the_configs(tmp_path: Path, family: str) -> None:
     base = make_whole_base(tmp_path / "base", family)
@@ -78,7 +94,9 @@ def test_the_numbers_in_a_gguf_are_the_configs(tmp_path: Path, family: str) -> N
     assert found[f"{name}.block_count"] == config.num_hidden_layers
     assert found[f"{name}.attention.head_count"] == config.num_attention_heads
     assert found[f"{name}.attention.head_count_kv"] == config.num_key_value_heads
-    assert found[f"{name}.attention.layer_norm_rms_epsilon"] == pytest.approx(config.rms_norm_eps)
+    is_plain = name == "starcoder2"
+    epsilon = found[f"{name}.attention.layer_norm_{'' if is_plain else 'rms_'}epsilon"]
+    assert epsilon == pytest.approx(config.norm_epsilon if is_plain else config.rms_norm_eps)
     assert found[f"{name}.vocab_size"] == len(found["tokenizer.ggml.tokens"]) == config.vocab_size
     rope = config.rope_parameters
     theta = rope.get("full_attention", rope)["rope_theta"]
@@ -176,6 +194,20 @@ def test_a_sentencepiece_tokenizer_in_a_gguf_gives_the_same_ids(tmp_path: Path, 
     assert found["tokenizer.ggml.tokens"][-1] == f"[PAD{len(ours) + 4}]"
     read = AutoTokenizer.from_pretrained(tmp_path, gguf_file=facts["file"])
     for text in ["Licensed under the Apache License, Version 2.0", "Grüße 🙂", "x<|end|>y", "a  b"]:
+        assert read(text).input_ids == ours(text).input_ids, text
+
+
+def test_added_tokens_of_spaces_are_written_with_spaces(tmp_path: Path) -> None:
+    """llama.cpp looks for added tokens before it turns spaces into U+2581."""
+    base = make_gemma_like_tokenizer(make_base(tmp_path / "base", "gemma2", vocab_size=910))
+    weights = MergedWeights(base, None, dtype=torch.float32)
+    facts = write_gguf(weights, base, tmp_path, name="x", precision="f16", channel=QUIET)
+    found, ours = metadata(tmp_path / facts["file"]), AutoTokenizer.from_pretrained(base)
+    types = dict(zip(found["tokenizer.ggml.tokens"], found["tokenizer.ggml.token_type"], strict=True))
+    assert types["    "] == TokenType.USER_DEFINED
+    assert types["<unused0>"] == types["<end_of_turn>"] == TokenType.CONTROL
+    read = load_gguf_tokenizer(tmp_path / facts["file"])
+    for text in ["a    b  c", "  lead", "x<end_of_turn>\ny", "Grüße 🙂"]:
         assert read(text).input_ids == ours(text).input_ids, text
 
 

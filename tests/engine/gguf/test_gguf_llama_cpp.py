@@ -1,22 +1,38 @@
 """GGUF files written here, in a real llama.cpp: they load, and answer alike. Needs llama-cpp-python, or its ik fork."""
 
+import ctypes
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.gguf.adapter import write_gguf_adapter
-from qlora_studio.engine.gguf.llama_cpp import find_quantizer
 from qlora_studio.engine.gguf.reading import load_gguf, load_gguf_tokenizer
-from qlora_studio.engine.gguf.writer import write_gguf
+from qlora_studio.engine.gguf.writer import quantized, write_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.verification.measurement import distributions, divergence, greedy
-from tests.engine.families import make_adapter, make_base, make_tokenizer
-from tests.engine.gguf.real_llama_cpp import RealLlamaCpp
+from tests.engine.families import make_adapter, make_base, make_gemma_like_tokenizer, make_tokenizer
+from tests.engine.gguf.real_llama_cpp import RealLlamaCpp, library, tokenized
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
 _F16 = {"name": "x", "precision": "f16"}
+TRICKY = [
+    "a    b  c",
+    "  lead and trail  ",
+    "Grüße aus Köln, 你好, Привет 🙂",
+    "x<end_of_turn>\n<|im_end|>y",
+    "\n\n\n  \t 12345 3.14",
+    "it's o'clock, I'LL don't",
+    "def f(x):\n    return x**2\n",
+    "<unused0><pad>a\r\nb",
+    "",
+]
 PROMPT = "<|im_start|>user\nName three colours, and 2 + 35.<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -71,6 +87,39 @@ def test_the_real_model_answers_alike_in_llama_cpp(
         assert likely[expected[same]] - likely[found[same]] < lead
 
 
+@pytest.mark.parametrize(
+    ("family", "make", "size"),
+    [
+        ("gemma2", make_gemma_like_tokenizer, 910),
+        ("qwen2", make_tokenizer, 320),
+        ("starcoder2", make_tokenizer, 320),
+    ],
+)
+def test_llama_cpp_gives_the_ids_of_the_tokenizer_that_was_written(
+    tmp_path: Path, family: str, make: Callable[[Path], Path], size: int
+) -> None:
+    base = make(make_base(tmp_path / "base", family, vocab_size=size))
+    ours = AutoTokenizer.from_pretrained(base)
+    expected = [ours(text, add_special_tokens=False).input_ids for text in TRICKY]
+    assert tokenized(write(base, tmp_path, "f16"), TRICKY) == expected
+
+
+@pytest.mark.parametrize("name", ["Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q4_0", "Q5_0", "Q5_1"])
+def test_quantized_rows_are_llama_cpps_byte_for_byte(name: str) -> None:
+    """Zeros, a constant and heavy tails among them."""
+    rows = np.random.default_rng(5).standard_t(3, size=(64, 512)).astype(np.float32) * 0.02
+    rows[0], rows[1], rows[2, :256] = 0, 0.5, 0
+    kind = gguf.GGMLQuantizationType[name]
+    with ThreadPoolExecutor(2) as pool:
+        found = quantized(rows, kind, pool)
+    expected = ctypes.create_string_buffer(len(found))
+    quantize = library().ggml_quantize_chunk
+    quantize.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
+    quantize.restype = ctypes.c_size_t
+    assert quantize(int(kind), rows.ctypes.data, expected, 0, *rows.shape, None) == len(found)
+    assert found == expected.raw
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
 def test_an_adapter_alone_beside_its_base_answers_as_the_merged_model(tmp_path: Path, family: str) -> None:
     base = make_tokenizer(make_base(tmp_path / "base", family, initializer_range=0.3))
@@ -92,8 +141,6 @@ def test_an_adapter_alone_beside_its_base_answers_as_the_merged_model(tmp_path: 
 def test_k_quants_of_the_real_model_stay_near_it(
     tmp_path: Path, precision: str, limit: float, smollm_folder: Path
 ) -> None:
-    if find_quantizer() is None:
-        pytest.skip("no llama-quantize on this machine")
     path = write(smollm_folder, tmp_path, precision)
     prompt = load_gguf_tokenizer(path)(PROMPT).input_ids
     whole = distributions(
@@ -101,4 +148,3 @@ def test_k_quants_of_the_real_model_stay_near_it(
     )
     rounded = distributions(load_gguf(path, smollm_folder, dtype=torch.float32), [prompt])
     assert 0 < divergence(whole, rounded) < limit
-    assert not list(tmp_path.glob("*-F16.gguf"))

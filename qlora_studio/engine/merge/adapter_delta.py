@@ -121,7 +121,7 @@ def adapter_weights(folder: Path) -> WeightsFolder:
         raise StudioError(
             f"{pickle} is a pickle: opening it would run whatever code somebody put into it.",
             kind=FailureKind.MODEL_REFUSED,
-            advice="Ask for adapter_model.safetensors, or let whoever trusts it save it anew with peft's save_pretrained.",
+            advice="Ask for adapter_model.safetensors, or let whoever trusts it save it anew: peft writes safetensors.",
         )
     return WeightsFolder(folder)
 

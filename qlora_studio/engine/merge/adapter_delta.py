@@ -63,9 +63,11 @@ class AdapterDelta:
         targets = self.config.get("target_modules") or []
         if isinstance(targets, str) or any(self.config.get(key) for key in chosen):
             return []
-        if any(part.isdecimal() for target in targets for part in target.split(".")):
-            return []  # modules of single layers were chosen by their names
         changed, stored = _by_kind(self.changes), _by_kind(names)
+        # peft writes all-linear of a small model as full names, too: then every kind of layer is changed, in several.
+        is_named = any(part.isdecimal() for target in targets for part in target.split("."))
+        if is_named and (set(stored) - set(changed) or all(set(layers) == {0} for layers in changed.values())):
+            return []
         complete = {kind for kind, layers in changed.items() if set(layers) == set(range(len(layers)))}
         return [
             name

@@ -77,7 +77,8 @@ def parent_adapter(config: RunConfig, base: Fingerprint) -> Path | None:
 
 def continued(model: Any, folder: Path, config: RunConfig) -> Any:
     """Return the base with the adapter in a folder, to be trained further."""
-    if missing := load_adapter(folder).uncovered(name for name, _ in model.named_parameters()):
+    names = [name for name, parameter in model.named_parameters() if parameter.ndim == 2]
+    if missing := load_adapter(folder).uncovered(names):
         raise StudioError(
             f"The adapter to go on from holds nothing for {missing[0]} ({len(missing)} such): it was not made for this "
             "base model.",

@@ -212,10 +212,17 @@ def test_a_pickle_is_called_a_pickle(tmp_path: Path, name: str) -> None:
     assert "safetensors" in caught.value.advice
 
 
+EVERY_LINEAR = [f"self_attn.{name}_proj" for name in "qkvo"] + [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
+
+
 @pytest.mark.parametrize(
     "targets",
-    [["model.layers.0.self_attn.q_proj"], ["layers.0.self_attn.q_proj"], ["0.self_attn.q_proj"]],
-    ids=["full", "shorter", "shortest"],
+    [
+        ["model.layers.0.self_attn.q_proj"],
+        ["layers.0.self_attn.q_proj"],
+        [f"model.layers.0.{name}" for name in EVERY_LINEAR],
+    ],
+    ids=["full", "shorter", "all of them"],
 )
 def test_modules_of_the_first_layer_alone_can_be_targets(tmp_path: Path, targets: list[str]) -> None:
     base = make_base(tmp_path / "base", "llama")

@@ -26,6 +26,7 @@ from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.models.catalogue import find_in_catalogue
 from qlora_studio.storage.models.location import locate_model, model_facts
 from qlora_studio.storage.models.quantized_base import quantized_words
+from qlora_studio.storage.runs.parent_adapter import with_parent
 from qlora_studio.storage.runs.probe_records import probe_records
 
 _FLAGS = {
@@ -134,7 +135,7 @@ def _config_and_shape(arguments: argparse.Namespace) -> tuple[RunConfig, ModelSh
     config = run_config(arguments)
     if not config.model.source:
         raise InvalidRunConfig((Problem("model.source", "Choose a base model with --model."),))
-    return config, _shape(config.model.source, config.model.revision)
+    return with_parent(config), _shape(config.model.source, config.model.revision)
 
 
 def _shape(source: str, revision: str) -> ModelShape:

@@ -124,7 +124,8 @@ def _with_absolute_paths(config: RunConfig, base: Path) -> RunConfig:
         "more": [item.model_copy(update={"path": _absolute(item.path, base)}) for item in config.data.more],
     }
     data = config.data.model_copy(update=paths)
-    return config.model_copy(update={"model": model, "data": data})
+    lora = config.lora.model_copy(update={"start_from": _absolute(config.lora.start_from, base)})
+    return config.model_copy(update={"model": model, "data": data, "lora": lora})
 
 
 def _absolute(name: str, base: Path) -> str:

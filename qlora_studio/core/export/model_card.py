@@ -33,6 +33,7 @@ class CardFacts:
     format: str = ""
     base_weights: str = "original"
     usage: tuple[tuple[str, str], ...] = ()
+    parent: str = ""
 
 
 def public_name(source: str) -> str:
@@ -44,7 +45,7 @@ def public_name(source: str) -> str:
 
 def public_config(config: RunConfig) -> RunConfig:
     """Return the run config with every path cut down to its last part."""
-    for path in ("model.source", "data.path", "data.evaluation_path"):
+    for path in ("model.source", "data.path", "data.evaluation_path", "lora.start_from"):
         section, name = path.split(".")
         value = getattr(getattr(config, section), name)
         if value:
@@ -133,6 +134,7 @@ def _settings(config: RunConfig, facts: CardFacts) -> list[tuple[str, Any]]:
         "16 bit" if quantization.method == "none" else quantization.method + (", double" if quantization.double else "")
     )
     return [
+        *([("Goes on from", facts.parent)] if facts.parent else []),
         ("Adapter", f"{kind}, rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, {lora.target_modules}"),
         ("Base in training", base),
         ("Merged into", "the original 16-bit weights" if facts.base_weights == "original" else "the NF4 round trip"),

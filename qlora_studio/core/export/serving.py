@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from qlora_studio.core.export.formats import ExportFormat
 
+_VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank can be
 # Of a generation config, by Ollama's names.
 _OLLAMA_PARAMETERS = {
     "temperature": "temperature",
@@ -82,8 +83,9 @@ def serving_commands(
             return (ServingCommand("Ollama", f"{create} && ollama run {shlex.quote(name)}"),)
         case "adapter":
             modules = shlex.quote(f"{name}={folder}")
+            room = next((most for most in _VLLM_RANKS if most >= rank), rank)
             text = (
-                f"vllm serve {shlex.quote(base)} --host 127.0.0.1 --enable-lora --max-lora-rank {rank} "
+                f"vllm serve {shlex.quote(base)} --host 127.0.0.1 --enable-lora --max-lora-rank {room} "
                 f"--lora-modules {modules}"
             )
             return (ServingCommand("vLLM", text), ServingCommand("transformers", _python(str(folder))))

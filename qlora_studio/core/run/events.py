@@ -240,6 +240,20 @@ class RateLowered(Message):
     scale: float
 
 
+class AdapterContinued(Message):
+    """Training goes on from an adapter that was there: its file's hash, and the run and checkpoint where it is of one.
+
+    `parent` is what it is called; `taken_over` are the settings of this run that gave way to its own, in words.
+    """
+
+    type: Literal["adapter_continued"] = "adapter_continued"
+    parent: str
+    run: str = ""
+    checkpoint: str = ""
+    sha256: str = ""
+    taken_over: list[str] = Field(default_factory=list)
+
+
 class ChangeAccepted(Message):
     """The user goes on with another base model or dataset than before. `fingerprint` is what was accepted."""
 
@@ -330,6 +344,7 @@ Event = (
     | MemoryMeasured
     | Recovering
     | RateLowered
+    | AdapterContinued
     | ChangeAccepted
     | StoppedEarly
     | TextGenerated

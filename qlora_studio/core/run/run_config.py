@@ -165,6 +165,12 @@ class LoraSection(Section):
         help="Auto adapts every linear layer but the head, found in the model itself. Or names, separated by commas.",
         advanced=True,
     )
+    start_from: str = setting(
+        "",
+        title="Go on from",
+        help="An adapter to train further: its folder, a run, a checkpoint, an export. Brings rank, alpha and targets.",
+        advanced=True,
+    )
     rslora: bool = setting(False, title="rsLoRA", help="Scales by alpha / √rank, for high ranks.", advanced=True)
     dora: bool = setting(
         False, title="DoRA", help="Trains direction and magnitude apart: slower, sometimes better.", advanced=True

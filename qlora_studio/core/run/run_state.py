@@ -40,6 +40,7 @@ class RunState:
     rate_scale: float = 1.0
     rates: tuple[ev.RateLowered, ...] = ()
     accepted: tuple[ev.ChangeAccepted, ...] = ()
+    parent: ev.AdapterContinued | None = None
     probe: ev.Probed | None = None
     memory: dict[str, ev.MemoryMeasured] = field(default_factory=dict)
     stopped_early: ev.StoppedEarly | None = None
@@ -104,6 +105,8 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
             return replace(state, rate_scale=event.scale, rates=(*state.rates, event))
         case ev.ChangeAccepted():
             return replace(state, accepted=(*state.accepted, event))
+        case ev.AdapterContinued():
+            return replace(state, parent=event)
         case ev.Probed():
             return replace(state, probe=event)
         case ev.MemoryMeasured():

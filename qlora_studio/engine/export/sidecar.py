@@ -8,6 +8,7 @@ from qlora_studio import __version__
 from qlora_studio.core.export.formats import ExportFormat
 from qlora_studio.core.export.model_card import CardFacts, loss_picture, model_card, public_config, public_name
 from qlora_studio.core.export.serving import serving_commands
+from qlora_studio.core.run.events import AdapterContinued
 from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.engine.merge.adapter_delta import copy_adapter_config
 from qlora_studio.engine.model.environment import package_versions
@@ -105,7 +106,15 @@ def _card_facts(source: "ExportSource", shape: ExportFormat, usage: tuple[tuple[
         format=shape.title,
         base_weights=source.weights,
         usage=usage,
+        parent=_parent(state.parent) if state.parent else "",
     )
+
+
+def _parent(parent: AdapterContinued) -> str:
+    """Return what the run went on from: names and a hash, no folder of this computer."""
+    name = parent.run or parent.parent
+    at = f", checkpoint {parent.checkpoint}" if parent.checkpoint not in ("", "final") else ""
+    return f"the adapter of {name}{at}, sha256 `{parent.sha256}`"
 
 
 def versions() -> dict[str, str]:

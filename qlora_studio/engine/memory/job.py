@@ -24,6 +24,7 @@ from qlora_studio.storage.models.catalogue import find_in_catalogue
 from qlora_studio.storage.models.folder import read_config
 from qlora_studio.storage.models.gguf_header import gguf_config, read_gguf_header
 from qlora_studio.storage.models.location import locate_model
+from qlora_studio.storage.runs.parent_adapter import with_parent
 
 TRACED_ERROR_SHARE = 0.05
 
@@ -48,6 +49,7 @@ def run(job: EstimateJob, context: JobContext) -> Finished:
 
 def traced_estimate(config: RunConfig, *, gpu_name: str = "", told: Any = lambda phase: None) -> Estimate:
     """Return the traced estimate of a run. Raises StudioError where the model's config cannot be had."""
+    config = with_parent(config)
     raw = model_config(config.model.source, config.model.revision)
     gpu = find_gpu(gpu_name)
     shape = shape_from_config(raw)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import regex  # type: ignore[import-untyped]  # transformers brings it; unlike `re`, it can be told to give up
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
@@ -18,6 +19,11 @@ ADAPTER_CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
 _PART = re.compile(r"(.+)\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(?:\.(weight|bias))?")
 _LAYER = re.compile(r"\.(\d+)\.")
+# What torch.compile, FSDP, checkpointing and DDP put into names; in a raw state dict, peft's name of its adapter.
+_WRAPPED = re.compile(r"(?:^module\.|(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)")
+_DEFAULT = re.compile(r"((?:^|\.)(?:lora_\w+|modules_to_save|trainable_tokens_delta))\.default(?=\.|$)")
+_PICKLES = ("adapter_model.bin", "adapter_model.pt", "pytorch_model.bin")
+_PATTERN_SECONDS = 0.2  # a pattern of a stranger may take for ever on a name
 _TOKENS = re.compile(r"(.+?)(?:\.token_adapter)?\.trainable_tokens_delta")
 # Settings under which a merge would be something else than W + scale · B A; none of them is made here.
 _UNKNOWN_SETTINGS = (
@@ -54,9 +60,14 @@ class AdapterDelta:
         trained on a base with fewer layers: it loads everywhere without a word.
         """
         chosen = ("layers_to_transform", "exclude_modules")
-        if isinstance(self.config.get("target_modules"), str) or any(self.config.get(key) for key in chosen):
+        targets = self.config.get("target_modules") or []
+        if isinstance(targets, str) or any(self.config.get(key) for key in chosen):
             return []
         changed, stored = _by_kind(self.changes), _by_kind(names)
+        # peft writes all-linear of a small model as full names, too: then every kind of layer is changed, in several.
+        is_named = any(part.isdecimal() for target in targets for part in target.split("."))
+        if is_named and (set(stored) - set(changed) or all(set(layers) == {0} for layers in changed.values())):
+            return []
         complete = {kind for kind, layers in changed.items() if set(layers) == set(range(len(layers)))}
         return [
             name
@@ -75,20 +86,21 @@ def load_adapter(folder: Path, *, is_transposed: bool = False) -> AdapterDelta:
     _require_plain_update(config)
     delta = AdapterDelta(config)
     parts: dict[str, dict[str, AdapterTensor]] = {}
-    for name, place in sorted(WeightsFolder(folder).places.items()):
-        tensor = AdapterTensor(*place)
-        plain = name.removeprefix(_PREFIX)
+    places = adapter_weights(folder).places
+    for plain, stored in sorted(plain_names(places).items()):
+        tensor = AdapterTensor(*places[stored])
         if match := _PART.fullmatch(plain):
             key = match[2] + (".bias" if match[3] == "bias" else "")
             parts.setdefault(match[1].replace(".base_layer", ""), {})[key] = tensor
         elif match := _TOKENS.fullmatch(plain):
             _add_tokens(delta, match[1], tensor)
         elif ".lora_" not in plain:
-            _change(delta, plain.replace(".base_layer", "")).replacement = tensor
+            # Below trained tokens, a resized embedding is kept too.
+            _change(delta, plain.replace(".token_adapter.", ".").replace(".base_layer", "")).replacement = tensor
         elif not plain.endswith(_ONLY_FOR_TRAINING):
             raise refused(f"It holds {plain}, which is of a kind that is not known here.")
     for module, tensors in parts.items():
-        _add_low_rank(delta, module, tensors, is_transposed or bool(config.get("fan_in_fan_out")))
+        _add_low_rank(delta, module, tensors, is_transposed)
     return delta
 
 
@@ -102,6 +114,40 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
             kind=FailureKind.MODEL_NOT_FOUND,
             advice="Name the folder that holds adapter_config.json and adapter_model.safetensors.",
         ) from error
+
+
+def adapter_weights(folder: Path) -> WeightsFolder:
+    """Return the weights of an adapter. Raises StudioError where there are none, or a pickle alone."""
+    pickle = next((name for name in _PICKLES if (folder / name).is_file()), None)
+    if pickle and not any(folder.glob("*.safetensors")):
+        raise StudioError(
+            f"{pickle} is a pickle: opening it would run whatever code somebody put into it.",
+            kind=FailureKind.MODEL_REFUSED,
+            advice="Ask for adapter_model.safetensors, or let whoever trusts it save it anew: peft writes safetensors.",
+        )
+    return WeightsFolder(folder)
+
+
+def plain_names(stored: Iterable[str]) -> dict[str, str]:
+    """Return an adapter's names in its file, by those of the base's own modules.
+
+    peft keeps a retrained module of a resized vocabulary three times: `X.weight`, which it loads,
+    `X.modules_to_save.weight`, the same, and `X.original_module.weight`, as it was before. Raises StudioError where two
+    tensors would be one.
+    """
+    found: dict[str, str] = {}
+    copies: dict[str, str] = {}
+    for name in stored:
+        plain = _DEFAULT.sub(r"\1", _WRAPPED.sub("", name).removeprefix(_PREFIX))
+        if "original_module" in plain.split("."):
+            continue
+        kept = found
+        if "modules_to_save" in plain.split("."):
+            plain, kept = plain.replace("modules_to_save.", ""), copies
+        if plain in kept:
+            raise refused(f"It holds {plain} twice, as {kept[plain]} and {name}.")
+        kept[plain] = name
+    return copies | found
 
 
 def copy_adapter_config(source: Path, target: Path, base_name: str) -> None:
@@ -126,7 +172,7 @@ def scaling(config: dict[str, Any], module: str, rank: int) -> float:
     """Return an adapter's scale for a module: alpha / rank, or alpha / √rank, with the patterns that peft knows."""
     alpha = config.get("lora_alpha", 8)
     for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+        if _matches(pattern, module):
             alpha = value
             break
     return float(alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank)
@@ -139,6 +185,16 @@ def refused(why: str) -> StudioError:
         kind=FailureKind.MODEL_REFUSED,
         advice="Use it as an adapter, unmerged.",
     )
+
+
+def _matches(pattern: str, module: str) -> bool:
+    """Whether a pattern is meant for a module, as peft asks it; within a time that `re` cannot promise."""
+    try:
+        return regex.match(rf"(.*\.)?({pattern})$", module, timeout=_PATTERN_SECONDS) is not None
+    except TimeoutError as error:
+        raise refused(f"Its alpha_pattern {pattern!r} would be matched for ever.") from error
+    except regex.error as error:
+        raise refused(f"Its alpha_pattern {pattern!r} is no regular expression.") from error
 
 
 def _by_kind(names: Iterable[str]) -> dict[str, dict[int, str]]:
@@ -178,7 +234,8 @@ def _add_low_rank(delta: AdapterDelta, module: str, tensors: dict[str, AdapterTe
 def _add_tokens(delta: AdapterDelta, module: str, rows: AdapterTensor) -> None:
     wanted = delta.config.get("trainable_token_indices")
     if isinstance(wanted, dict):
-        wanted = next((value for key, value in wanted.items() if f".{module}".endswith(f".{key}")), None)
+        named = [value for key, value in wanted.items() if f".{module}".endswith(f".{key}")]
+        wanted = next(iter(named or wanted.values()))  # a tied head is kept too, under its own name
     if not wanted or len(wanted) != rows.shape[0]:
         raise refused(f"It retrained tokens of {module} and does not say which.")
     change = _change(delta, f"{module}.weight")

@@ -17,7 +17,7 @@ from qlora_studio.storage.models.folder import read_config
 
 _BLOCK = 4 << 20  # bytes of a tensor as stored; twice to four times as much while it is merged
 _OTHER_HEADS = ("embed_out.weight",)  # GPT-NeoX: in files alone; the model calls it lm_head
-_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 
 
 class BaseRounding(Protocol):
@@ -146,11 +146,13 @@ class MergedWeights:
         """Return the base's own name for a tensor of the adapter: files may have more or fewer prefixes than models."""
         if name in self.base.places:
             return name
-        if name == "lm_head.weight":
-            return next((head for head in _OTHER_HEADS if head in self.base.places), name)
+        if name == "lm_head.weight" or name in _OTHER_HEADS:
+            return next((head for head in _OTHER_HEADS if head in self.base.places), "lm_head.weight")
         found = [item for item in self.base.places if item.endswith(f".{name}") or name.endswith(f".{item}")]
         if name.removesuffix(".weight") + ".in_proj_weight" in self.base.places:
             raise refused(f"{name.removesuffix('.weight')} is a fused attention of torch, which has no such weights.")
+        if name.endswith(".bias") and name.removesuffix("bias") + "weight" in self.base.places:
+            raise refused(f"It shifts {name.removesuffix('.bias')}, and that layer of the base has no bias to hold it.")
         if len(found) != 1:
             raise _mismatch(f"It changes {name}, which this base does not have.")
         return found[0]

@@ -20,9 +20,9 @@ def load_plain(folder: Path, *, dtype: torch.dtype, device: str) -> Any:
 
 def load_with_adapter(base: Path, adapter: Path, *, dtype: torch.dtype, device: str) -> Any:
     """Return a base with its adapter, unmerged; the adapter stays in fp32."""
-    from peft import PeftModel
+    from qlora_studio.engine.model.saved_adapter import with_saved_adapter
 
-    return PeftModel.from_pretrained(load_plain(base, dtype=dtype, device=device), str(adapter)).eval()
+    return with_saved_adapter(load_plain(base, dtype=dtype, device=device), adapter).eval()
 
 
 def load_merged(weights: MergedWeights, *, dtype: torch.dtype, device: str) -> Any:

@@ -34,6 +34,7 @@ from qlora_studio.engine.model.device import Device, choose_device
 from qlora_studio.engine.model.generation import answer
 from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_full
 from qlora_studio.engine.training.pack_isolation import require_isolation
+from qlora_studio.engine.training.parent import continued, parent_adapter, taken_over
 from qlora_studio.engine.training.probe import measure_card
 from qlora_studio.engine.training.resumption import newest_safe_checkpoint, with_lowered_rate
 from qlora_studio.engine.training.setup import build_trainer, expected_checkpoint_bytes
@@ -48,7 +49,7 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 
 def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     """Train the run of the context's folder; go on from its newest safe checkpoint where there is one."""
-    config, initial_commands = context.folder.config(), context.initial_commands()
+    config, initial_commands = taken_over(context), context.initial_commands()
     base = base_folder(config.model.source, config.model.revision, context)
     refuse_quantized(base, config.model.source)
     tokenizer = tokenizer_of(base)
@@ -62,7 +63,8 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     made_from = Fingerprints(base=fingerprint_folder(base, anew=resumes), data=data_fingerprint)
     checkpoint = newest_safe_checkpoint(context, made_from, initial_commands)
     config = with_lowered_rate(config, checkpoint.step if checkpoint else 0, initial_commands, context)
-    trainer = _load(base, tokenizer, data, config, device, context, made_from)
+    start = checkpoint.path if checkpoint else parent_adapter(config, made_from.base)
+    trainer = _load(base, tokenizer, data, config, device, context, made_from, start)
     _train(trainer, checkpoint, config, tokenizer, base, context)
     return _end(trainer, base, tokenizer, made_from, config, context)
 
@@ -92,10 +94,16 @@ def _load(
     device: Device,
     context: JobContext,
     made_from: Fingerprints,
+    start: Path | None,
 ) -> StudioTrainer:
+    """Load the base with fresh adapters; of a run that goes on from an adapter, with that of `start`."""
     context.phase(Activity.LOADING_MODEL)
     set_seed(config.training.seed)
-    model = adapted_model.attach_adapters(adapted_model.load_base(base, config, device), config)
+    model = adapted_model.load_base(base, config, device)
+    if config.lora.start_from and start is not None:
+        model = continued(model, start, config)
+    else:
+        model = adapted_model.attach_adapters(model, config)
     if config.training.packing:
         require_isolation(model)
     trainer = build_trainer(

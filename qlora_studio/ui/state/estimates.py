@@ -14,6 +14,7 @@ from qlora_studio.core.memory.probe_record import ProbeRecord
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.models.location import ModelFacts, ModelLocation, locate_model, model_facts
+from qlora_studio.storage.runs.parent_adapter import with_parent
 from qlora_studio.ui.state.background import Background
 
 _SETTLE_MILLISECONDS = 60
@@ -121,13 +122,16 @@ class EstimateControl(QObject):
         elif facts.shape is None:
             self._tell(None, f"There is no formula for {facts.architecture} yet.")
         else:
-            self._tell(self._estimate(facts.shape), "")
+            try:
+                self._tell(self._estimate(facts.shape), "")
+            except StudioError as error:  # no such adapter to go on from
+                self._tell(None, error.message)
 
     def _estimate(self, shape: ModelShape) -> Estimate:
-        card = self._card
+        card, config = self._card, with_parent(self._config)
         context = None if card.known else 0
         return estimate(
-            self._config, shape, row_tokens=self.row_tokens, context_bytes=context, gpu=card.spec, probe=card.probe
+            config, shape, row_tokens=self.row_tokens, context_bytes=context, gpu=card.spec, probe=card.probe
         )
 
     def _tell(self, result: Estimate | None, why_not: str) -> None:

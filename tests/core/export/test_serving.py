@@ -26,6 +26,12 @@ def test_every_format_can_be_written_down_and_has_commands(shape: ExportFormat) 
     assert "/" not in shape.folder_name
 
 
+@pytest.mark.parametrize(("rank", "room"), [(4, 8), (16, 16), (24, 32), (300, 320)])
+def test_vllm_is_given_a_rank_that_it_knows(rank: int, room: int) -> None:
+    commands = serving_commands(parse_format("adapter"), PurePosixPath("/m"), base="b/c", rank=rank)
+    assert f"--max-lora-rank {room} " in commands[0].text
+
+
 @pytest.mark.parametrize("text", ["", "gguf:q9", "safetensors:q8_0", "onnx", "gguf:", "adapter:bf16"])
 def test_other_formats_are_refused_with_the_ones_there_are(text: str) -> None:
     if text == "gguf:":

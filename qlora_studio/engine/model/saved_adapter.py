@@ -1,0 +1,104 @@
+"""An adapter in PEFT's format, on a model: with its own numbers, and without matching any pattern that it brings.
+
+peft would match the expressions in its config against every module for as long as that takes, pass over names that
+wrappers left in the file, and refuse a vocabulary that grew. So its modules are named here as the file has them.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.engine.merge.adapter_change import LowRank
+from qlora_studio.engine.merge.adapter_delta import AdapterDelta, adapter_weights, load_adapter, plain_names
+
+_PREFIX = "base_model.model."
+
+
+def with_saved_adapter(model: Any, folder: Path, *, dropout: float = 0.0) -> PeftModel:
+    """Return the model with the adapter in a folder, in fp32, and trainable. Raises StudioError where it does not fit.
+
+    An embedding or head with other rows than the model's is taken as it is.
+    """
+    delta = load_adapter(folder)
+    _resize(model, delta)
+    try:
+        adapted = get_peft_model(model, _peft_config(model, delta, dropout))
+        weights = adapter_weights(folder)
+        tensors = {_PREFIX + plain: weights.tensor(name) for plain, name in plain_names(weights.places).items()}
+        found: Any = set_peft_model_state_dict(adapted, tensors)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise _mismatch(str(error)) from error
+    unknown = [name for name in found.unexpected_keys if "token_adapter" not in name and "lora_velora" not in name]
+    if unknown:
+        raise _mismatch(f"The model has no {unknown[0].removeprefix(_PREFIX)} ({len(unknown)} such).")
+    return adapted
+
+
+def low_rank_modules(delta: AdapterDelta) -> dict[str, LowRank]:
+    """Return the modules that an adapter of low rank changes, by their full names."""
+    return {name.removesuffix(".weight"): change.low_rank for name, change in delta.changes.items() if change.low_rank}
+
+
+def alpha_of(update: LowRank, *, rslora: bool) -> float:
+    """Return the alpha that gives an update's scale."""
+    rank = update.a.shape[0]
+    return update.scale * (rank**0.5 if rslora else rank)
+
+
+def _peft_config(model: Any, delta: AdapterDelta, dropout: float) -> LoraConfig:
+    config, updates = delta.config, low_rank_modules(delta)
+    rank, alpha, rslora = config.get("r", 8), config.get("lora_alpha", 8), bool(config.get("use_rslora"))
+    ranks = {name: update.a.shape[0] for name, update in updates.items()}
+    alphas = {name: _plain_number(alpha_of(update, rslora=rslora)) for name, update in updates.items()}
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=_targets(model, set(updates)),
+        rank_pattern={re.escape(name): value for name, value in ranks.items() if value != rank},
+        alpha_pattern={re.escape(name): value for name, value in alphas.items() if value != alpha},
+        use_rslora=rslora,
+        use_dora=bool(config.get("use_dora")),
+        lora_bias=bool(config.get("lora_bias")),
+        bias=config.get("bias") or "none",
+        modules_to_save=config.get("modules_to_save"),
+        trainable_token_indices=config.get("trainable_token_indices"),
+        ensure_weight_tying=delta.keeps_ties,
+    )
+
+
+def _plain_number(value: float) -> Any:
+    return round(value) if abs(value - round(value)) < 1e-9 * max(1.0, abs(value)) else value
+
+
+def _targets(model: Any, modules: set[str]) -> list[str]:
+    """Return the last parts of the modules' names where they mean just these modules, else the full names."""
+    short = {name.rpartition(".")[2] for name in modules}
+    meant = {name for name, module in model.named_modules() if name.rpartition(".")[2] in short}
+    return sorted(short if meant == modules else modules)
+
+
+def _resize(model: Any, delta: AdapterDelta) -> None:
+    """Give embedding and head the rows of an adapter that was made after the vocabulary had grown."""
+    modules = dict(model.named_modules())
+    embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
+    for name, change in delta.changes.items():
+        module = modules.get(name.removesuffix(".weight"))
+        if change.replacement is not None and module is not None and module in embeddings:
+            rows = change.replacement.shape[0]
+            if rows != module.weight.shape[0]:
+                model.resize_token_embeddings(rows, mean_resizing=False)
+                return
+
+
+def _mismatch(detail: str) -> StudioError:
+    return StudioError(
+        "This adapter was not made for this base model.",
+        kind=FailureKind.FINGERPRINT_MISMATCH,
+        advice="Choose the base model that the adapter was trained on.",
+        detail=detail,
+    )

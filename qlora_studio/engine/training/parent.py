@@ -1,0 +1,129 @@
+"""A run that goes on from an adapter that is there: which one, whether it fits, and how it is loaded."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.events import AdapterContinued
+from qlora_studio.core.run.fingerprint import Fingerprint, differences
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.merge.adapter_delta import load_adapter
+from qlora_studio.engine.model.adapter import adapter_folder, checkpoint_name
+from qlora_studio.engine.model.saved_adapter import with_saved_adapter
+from qlora_studio.storage.durable import NewerManifest
+from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, DamagedCheckpoint, verify
+from qlora_studio.storage.runs.fingerprint import fingerprint_file, read_base_fingerprint
+from qlora_studio.storage.runs.parent_adapter import parent_folder, with_parent
+from qlora_studio.storage.runs.run_folder import RunFolder
+
+_TAKEN = {"rank": "LoRA rank", "alpha": "LoRA alpha", "rslora": "rsLoRA", "dora": "DoRA", "target_modules": "targets"}
+
+
+def taken_over(context: JobContext) -> RunConfig:
+    """Return the run's config, with the settings of the adapter that it goes on from, which is told and kept in it.
+
+    Once there is a checkpoint the run goes on from that, and its parent need not be there any more.
+    """
+    config = context.folder.config()
+    if not config.lora.start_from or CheckpointFolder(context.folder.checkpoints_path).all():
+        return config
+    folder = _folder(config.lora.start_from)
+    _require_low_rank(folder)
+    new = with_parent(config)
+    changed = [
+        f"{words}: {old} → {now}"
+        for name, words in _TAKEN.items()
+        if (old := getattr(config.lora, name)) != (now := getattr(new.lora, name)) and old != "auto"
+    ]
+    run = _run_of(folder)
+    context.emit(
+        AdapterContinued(
+            parent=Path(config.lora.start_from).name,
+            run=run.path.name if run else "",
+            checkpoint=checkpoint_name(folder) if run else "",
+            sha256=fingerprint_file(folder / "adapter_model.safetensors").sha256,
+            taken_over=changed,
+        )
+    )
+    if changed:
+        words = "; ".join(changed)
+        context.warn("taken_over", f"The adapter that this run goes on from has settings of its own: {words}.")
+    context.folder.write_config(new)
+    return new
+
+
+def parent_adapter(config: RunConfig, base: Fingerprint) -> Path | None:
+    """Return the folder of the adapter to go on from, None where the run begins with a fresh one.
+
+    Raises StudioError where it is known to be of another base than the run's.
+    """
+    if not config.lora.start_from:
+        return None
+    folder = _folder(config.lora.start_from)
+    before = _base_of(folder)
+    changes = differences(before, base) if before.files else []
+    if changes:
+        raise StudioError(
+            f"The adapter to go on from was trained on another base model: {changes[0]}.",
+            kind=FailureKind.FINGERPRINT_MISMATCH,
+            advice="Choose the base model that it was trained on, or go on from another adapter.",
+            detail="\n".join(changes),
+        )
+    return folder
+
+
+def continued(model: Any, folder: Path, config: RunConfig) -> Any:
+    """Return the base with the adapter in a folder, to be trained further."""
+    names = [name for name, parameter in model.named_parameters() if parameter.ndim == 2]
+    if missing := load_adapter(folder).uncovered(names):
+        raise StudioError(
+            f"The adapter to go on from holds nothing for {missing[0]} ({len(missing)} such): it was not made for this "
+            "base model.",
+            kind=FailureKind.FINGERPRINT_MISMATCH,
+            advice="Choose the base model that it was trained on, or go on from another adapter.",
+        )
+    adapted = with_saved_adapter(model, folder, dropout=config.lora.dropout)
+    adapted.enable_input_require_grads()
+    return adapted
+
+
+def _folder(start_from: str) -> Path:
+    """Return the adapter's folder; of a run the best one, verified."""
+    path = Path(start_from).expanduser()
+    if (path / "run.toml").is_file() and not (path / "adapter_config.json").is_file():
+        return adapter_folder(RunFolder(path), "best")
+    return parent_folder(start_from)
+
+
+def _require_low_rank(folder: Path) -> None:
+    """Raise StudioError for an adapter that holds more than updates of low rank: that can be merged, not trained on."""
+    for name, change in load_adapter(folder).changes.items():
+        if change.low_rank is None or change.replacement or change.addend or change.row_values:
+            raise StudioError(
+                f"This adapter cannot be trained further: it holds more than an update of low rank for {name}.",
+                kind=FailureKind.MODEL_REFUSED,
+                advice="Merge it, and take the merged model as the base of the new run.",
+            )
+
+
+def _run_of(folder: Path) -> RunFolder | None:
+    """Return the run around an adapter: above `adapter`, `checkpoints/checkpoint-N` or an export's copy."""
+    places = [place for place in folder.resolve().parents[:4] if (place / "run.toml").is_file()]
+    return next((RunFolder(place) for place in places if (place / "events.jsonl").is_file()), None)
+
+
+def _base_of(folder: Path) -> Fingerprint:
+    """Return what an adapter's base was, by what lies beside it; empty where nothing says so."""
+    if (beside := read_base_fingerprint(folder)) is not None:
+        return beside
+    for place in (folder / "training", folder.parent):  # an adapter that was exported, or the copy in a merged model
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return Fingerprint.model_validate_json(
+                json.dumps(json.loads((place / "base.json").read_bytes())["fingerprint"])
+            )
+    with suppress(DamagedCheckpoint, NewerManifest):
+        return verify(folder).manifest.base
+    return Fingerprint()

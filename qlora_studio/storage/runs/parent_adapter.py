@@ -1,0 +1,67 @@
+"""The adapter that a run goes on from: where it lies, and the settings that it brings."""
+
+import json
+from pathlib import Path
+
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
+
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
+_LOW_RANK = (".lora_A.", ".lora_embedding_A")
+
+
+def parent_folder(start_from: str) -> Path:
+    """Return the folder of the adapter that is meant: an adapter's own, one of a run, or that of an export.
+
+    Of a run it is the final one or the newest; all of its adapters have the same settings. Raises StudioError.
+    """
+    path = Path(start_from).expanduser()
+    places = [path, path / "training" / "adapter", path / "adapter", *CheckpointFolder(path / "checkpoints").all()]
+    found = next((place for place in places if (place / _CONFIG).is_file()), None)
+    if found is None:
+        raise StudioError(
+            f"There is no adapter to go on from in {start_from}.",
+            kind=FailureKind.MODEL_NOT_FOUND,
+            advice=f"Name a run, or a folder that holds {_CONFIG} and {_WEIGHTS}.",
+        )
+    return found
+
+
+def with_parent(config: RunConfig) -> RunConfig:
+    """Return the config with rank, alpha, targets and kind of the adapter that it goes on from; itself without one."""
+    if not config.lora.start_from:
+        return config
+    folder = parent_folder(config.lora.start_from)
+    try:
+        settings = json.loads((folder / _CONFIG).read_text("utf-8"))
+        lora = {
+            "rank": int(settings.get("r", 8)),
+            "alpha": max(1, round(settings.get("lora_alpha", 8))),
+            "rslora": bool(settings.get("use_rslora")),
+            "dora": bool(settings.get("use_dora")),
+            "target_modules": ",".join(_modules(folder)) or config.lora.target_modules,
+        }
+        return config.model_validate({**config.model_dump(), "lora": {**config.lora.model_dump(), **lora}})
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise StudioError(
+            f"The adapter in {folder} cannot be read.",
+            kind=FailureKind.DAMAGED,
+            advice="Copy it again, or go on from another one.",
+            detail=str(error),
+        ) from error
+
+
+def _modules(folder: Path) -> list[str]:
+    """Return the last parts of the names of the modules that an adapter changes, by its file's header.
+
+    Never by the expression in its config, which may be anything. Empty where its weights are no safetensors.
+    """
+    if not (folder / _WEIGHTS).is_file():
+        return []
+    with (folder / _WEIGHTS).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        names = json.loads(file.read(min(length, _LONGEST_HEADER)))
+    modules = {name.partition(mark)[0] for name in names for mark in _LOW_RANK if mark in name}
+    return sorted({module.rpartition(".")[2] for module in modules})

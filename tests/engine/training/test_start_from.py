@@ -1,0 +1,155 @@
+"""Runs that go on from an adapter that is there: the loss begins where the parent's ended, and they name it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.events import AdapterContinued, Evaluated
+from qlora_studio.core.run.fingerprint import Fingerprint
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_config_text import from_mapping
+from qlora_studio.engine.context import QUIET, JobContext
+from qlora_studio.engine.export.export import export_run
+from qlora_studio.engine.training.parent import continued, parent_adapter, taken_over
+from qlora_studio.storage.runs.fingerprint import fingerprint_folder
+from qlora_studio.storage.runs.parent_adapter import with_parent
+from qlora_studio.storage.runs.run_folder import RunFolder
+from tests.engine.families import live, load, logits, make_adapter, make_base
+from tests.engine.training_run import final_weights, make_run, run_to_end, tensors
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+PARENT = ("lora.rank=4", "lora.alpha=6", "lora.rslora=true", "lora.target_modules=q_proj,v_proj", "name=first stage")
+
+
+@pytest.fixture(scope="module")
+def parent(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Return a run that is over, and never changed by a test."""
+    run = make_run(tmp_path_factory.mktemp("parents"), tiny_llama, *PARENT)
+    state = run_to_end(run)
+    assert state.failure is None, state.failure
+    return run
+
+
+@pytest.fixture(scope="module")
+def child(tiny_llama: Path, parent: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Return a run that went on from the parent and is over."""
+    folder = tmp_path_factory.mktemp("children")
+    run = make_run(folder, tiny_llama, f"lora.start_from={parent.path}", "training.max_steps=4")
+    state = run_to_end(run)
+    assert state.failure is None, state.failure
+    return run
+
+
+def test_the_loss_begins_where_the_parent_s_ended(parent: RunFolder, child: RunFolder) -> None:
+    ended, began = parent.state().best_evaluation, child.state().first_evaluation
+    assert isinstance(ended, Evaluated) and isinstance(began, Evaluated)
+    assert began.loss == pytest.approx(ended.loss, abs=1e-6)
+    assert final_weights(child).keys() == final_weights(parent).keys()
+    assert final_weights(child) != final_weights(parent)
+
+
+def test_the_parent_s_settings_are_taken_over_and_told(child: RunFolder) -> None:
+    state = child.state()
+    assert state.parent is not None
+    assert "LoRA rank: 16 → 4" in state.parent.taken_over
+    assert any("LoRA rank: 16 → 4" in warning.message for warning in state.warnings)
+    kept = json.loads((child.adapter_path / "adapter_config.json").read_text())
+    assert (kept["r"], kept["lora_alpha"], kept["use_rslora"]) == (4, 6, True)
+    assert sorted(kept["target_modules"]) == ["q_proj", "v_proj"]
+    lora = child.config().lora
+    assert (lora.rank, lora.alpha, lora.rslora, lora.target_modules) == (4, 6, True, "q_proj,v_proj")
+
+
+def test_a_run_and_what_is_exported_of_it_name_the_parent(parent: RunFolder, child: RunFolder) -> None:
+    told = child.state().parent
+    assert told is not None and told.run == parent.path.name
+    [exported] = export_run(child, formats=["adapter"], channel=QUIET)
+    card = (Path(exported.path) / "README.md").read_text()
+    assert parent.path.name in card and told.sha256 in card
+    assert str(parent.path.parent) not in "".join(path.read_text() for path in Path(exported.path).rglob("*.toml"))
+
+
+def test_a_resumed_one_goes_on_from_its_own_checkpoint(tmp_path: Path, child: RunFolder) -> None:
+    run = RunFolder(shutil.copytree(child.path, tmp_path / "run"))
+    run.write_config(run.config().with_value("lora.start_from", str(tmp_path / "gone")))
+    shutil.rmtree(run.adapter_path)
+    shutil.rmtree(run.checkpoints_path / "checkpoint-4")
+    state = run_to_end(run)
+    assert state.failure is None, state.failure
+    assert state.resumptions == (2,)
+    assert final_weights(run) == final_weights(child)
+    assert sum(isinstance(event, AdapterContinued) for event in run.events()) == 1
+
+
+def test_an_export_of_the_parent_is_gone_on_from_too(tiny_llama: Path, parent: RunFolder) -> None:
+    for kind in ("adapter", "safetensors"):
+        [exported] = export_run(parent, formats=[kind], channel=QUIET)
+        config = RunConfig().with_value("lora.start_from", exported.path)
+        folder = parent_adapter(config, fingerprint_folder(tiny_llama))
+        assert folder is not None
+        assert tensors(folder / "adapter_model.safetensors") == final_weights(parent)
+        with pytest.raises(StudioError, match="another base model"):
+            parent_adapter(config, Fingerprint(files={"config.json": "other"}))
+
+
+def test_another_base_is_refused_by_its_fingerprint(tmp_path: Path, tiny_llama: Path, parent: RunFolder) -> None:
+    other = Path(shutil.copytree(tiny_llama, tmp_path / "other"))
+    model = load(other)
+    model.model.norm.weight.data += 1
+    model.save_pretrained(other)
+    config = RunConfig().with_value("lora.start_from", str(parent.path))
+    with pytest.raises(StudioError, match="another base model") as caught:
+        parent_adapter(config, fingerprint_folder(other))
+    assert caught.value.kind == "fingerprint_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [
+        ("llama", {"num_hidden_layers": 1}),
+        ("llama", {"num_hidden_layers": 3}),
+        ("llama", {"hidden_size": 32}),
+        ("gpt2", {}),
+    ],
+    ids=["fewer layers", "more layers", "other shapes", "other names"],
+)
+def test_without_a_fingerprint_names_and_shapes_tell_another_base(
+    tmp_path: Path, family: str, more: dict[str, Any]
+) -> None:
+    adapter = make_adapter(tmp_path / "adapter", make_base(tmp_path / "base", "llama"))
+    other = make_base(tmp_path / "other", family, **more)
+    with pytest.raises(StudioError, match="not made for this") as caught:
+        continued(load(other), adapter, RunConfig())
+    assert caught.value.kind == "fingerprint_mismatch"
+
+
+def test_an_adapter_that_retrained_a_whole_module_is_refused_by_name(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "llama")
+    adapter = make_adapter(tmp_path / "adapter", base, target_modules=["q_proj"], modules_to_save=["lm_head"])
+    run = make_run(tmp_path / "runs", base, f"lora.start_from={adapter}")
+    with pytest.raises(StudioError, match="lm_head") as caught:
+        taken_over(JobContext(run))
+    assert caught.value.kind == "model_refused"
+
+
+@pytest.mark.parametrize(
+    "lora", [{}, {"use_dora": True}, {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 9}}]
+)
+def test_an_adapter_made_elsewhere_goes_on_with_its_numbers(tmp_path: Path, lora: dict[str, Any]) -> None:
+    base = make_base(tmp_path / "base", "llama")
+    adapter = make_adapter(tmp_path / "adapter", base, **lora)
+    model = continued(load(base), adapter, RunConfig())
+    assert torch.equal(logits(model.eval()), logits(live(base, adapter)))
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained and all("lora_" in name for name in trained)
+
+
+def test_the_estimate_takes_rank_and_targets_of_the_parent(parent: RunFolder) -> None:
+    for start in (parent.path, parent.adapter_path, next(iter(parent.checkpoints_path.iterdir()))):
+        lora = with_parent(from_mapping({"lora": {"start_from": str(start)}})).lora
+        assert (lora.rank, lora.alpha, lora.rslora, lora.target_modules) == (4, 6, True, "q_proj,v_proj")

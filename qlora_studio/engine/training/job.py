@@ -95,7 +95,9 @@ def _load(
 ) -> StudioTrainer:
     context.phase(Activity.LOADING_MODEL)
     set_seed(config.training.seed)
-    model = adapted_model.attach_adapters(adapted_model.load_base(base, config, device), config)
+    model = adapted_model.load_base(base, config, device)
+    device = adapted_model.with_possible_checkpointing(model, device, context)
+    model = adapted_model.attach_adapters(model, config)
     if config.training.packing:
         require_isolation(model)
     trainer = build_trainer(

@@ -3,6 +3,8 @@
 import dataclasses
 import re
 import traceback
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +23,8 @@ from qlora_studio.engine.model.loading import load_plain, load_with_adapter
 from qlora_studio.engine.training import job as training
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from tests.engine.families import logits, make_tokenizer
-from tests.engine.training_run import write_rows
 from tests.engine.tiny_families import save_tiny
+from tests.engine.training_run import write_rows
 
 Verdict = Literal["works", "refused", "fails", "not tried"]
 SETTINGS = (
@@ -62,6 +64,12 @@ def make_parts(folder: Path) -> Path:
     make_tokenizer(folder / "tokenizer")
     write_rows(folder / "rows.jsonl", 12)
     return folder
+
+
+def today() -> str:
+    """Return the day and the versions of what is tried."""
+    versions = (f"{name} {version(name)}" for name in ("transformers", "peft", "trl", "bitsandbytes", "torch"))
+    return f"{date.today()} with {', '.join(versions)}"
 
 
 def try_family(model_type: str, parts: Path, folder: Path) -> Outcome:
@@ -141,6 +149,7 @@ def _try_gguf(outcome: Outcome, base: Path, run: RunFolder) -> None:
 
 
 def _scores(model: Any) -> torch.Tensor:
+    model.config.use_cache = False  # a cache of layers without attention has no length
     return torch.log_softmax(logits(model).double(), -1)
 
 
@@ -152,6 +161,7 @@ def _plain(base: Path) -> str:
     """Train two steps with transformers and peft alone, in 16 bit; return "trains", or why not."""
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+        model.config.use_cache = False
         model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear"))
         model.train()
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

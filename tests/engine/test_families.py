@@ -24,7 +24,7 @@ A_DOZEN = (
     "gptj",  # n_head, rotary in part
     "lfm2",  # convolutions between attention
     "llama",
-    "mamba",  # no attention
+    "mamba2",  # no attention
     "opt",  # ffn_dim, positions that begin at 2
     "phi3",  # fused gate and up
 )
@@ -40,6 +40,12 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_family_is_trained_and_merged_as_its_adapter_computes(model_type: str, parts: Path, tmp_path: Path) -> None:
     outcome = try_family(model_type, parts, tmp_path)
     assert outcome.verdict == "works", f"{outcome.stage}: {outcome.reason}\n{outcome.trace}"
+
+
+def test_a_class_that_fails_in_its_own_code_is_refused_before_the_start(parts: Path, tmp_path: Path) -> None:
+    outcome = try_family("doge", parts, tmp_path)  # trl asks it for its experts' balance, and it has no experts
+    assert (outcome.verdict, outcome.stage) == ("refused", "trained")
+    assert "tuple index out of range" in outcome.reason
 
 
 def test_every_class_of_the_installed_library_is_in_the_results() -> None:

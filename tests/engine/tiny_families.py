@@ -68,7 +68,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "qwen3_5_moe_text": {"layer_types": _TWO_KINDS},
     "qwen3_next": {"layer_types": _TWO_KINDS},
     "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
-    "reformer": {"axial_pos_embds_dim": [32, 32], "axial_pos_shape": [16, 16], "attn_layers": ["local", "lsh"]},
+    "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "lsh"]},
     "zamba2": {"layers_block_type": ["mamba", "hybrid"]},
 }
 
@@ -110,6 +110,8 @@ def _shrunken(kind: Any) -> dict[str, Any]:
     found |= {name: value for name, value in _IDS.items() if name in fields}
     if "qk_rope_head_dim" in found and "head_dim" in found:
         found["head_dim"] = found["qk_rope_head_dim"]  # of latent attention: what rope turns
+    if "kv_lora_rank" in fields and "num_key_value_heads" in found:
+        found["num_key_value_heads"] = found["num_attention_heads"]
     for name, inner in (getattr(kind, "sub_configs", None) or {}).items():
         if dataclasses.is_dataclass(inner):
             found[name] = _shrunken(inner)

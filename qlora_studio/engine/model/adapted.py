@@ -25,9 +25,10 @@ from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.model.load_failure import LOAD_ERRORS, load_failure
 from qlora_studio.storage.models.folder import read_config
 
-# peft refuses adapters there: their kernels take that layer's weight past its forward.
+# Their code takes these layers' weights past their forward, where no adapter is: peft refuses the first by name; the
+# second would be trained without effect.
 _MAMBA = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
-_FUSED_IN_MAMBA = ("out_proj",)
+_FUSED_IN_MAMBA = ("out_proj", "dt_proj")
 
 
 def load_base(folder: Path, config: RunConfig, device: Device) -> Any:

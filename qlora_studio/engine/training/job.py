@@ -33,6 +33,7 @@ from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.device import Device, choose_device
 from qlora_studio.engine.model.generation import answer
 from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_full
+from qlora_studio.engine.training.first_batch import require_trainable
 from qlora_studio.engine.training.pack_isolation import require_isolation
 from qlora_studio.engine.training.probe import measure_card
 from qlora_studio.engine.training.resumption import newest_safe_checkpoint, with_lowered_rate
@@ -131,6 +132,7 @@ def _train(
         earlier = [event for event in context.folder.events() if isinstance(event, Evaluated) and event.step <= step]
         trainer.training_control.remember(earlier)
     trainer.add_callback(_Samples(config, tokenizer, trainer, context))
+    require_trainable(trainer)
     if torch.cuda.is_available():
         measure_card(trainer, base, config, context)
     if not checkpoint and trainer.eval_dataset is not None:

@@ -33,7 +33,7 @@ from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.device import Device, choose_device
 from qlora_studio.engine.model.generation import answer
 from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_full
-from qlora_studio.engine.training.first_batch import require_trainable
+from qlora_studio.engine.training.first_batch import refused_where_it_fails, require_trainable
 from qlora_studio.engine.training.pack_isolation import require_isolation
 from qlora_studio.engine.training.probe import measure_card
 from qlora_studio.engine.training.resumption import newest_safe_checkpoint, with_lowered_rate
@@ -100,7 +100,8 @@ def _load(
     device = adapted_model.with_possible_checkpointing(model, device, context)
     model = adapted_model.attach_adapters(model, config)
     if config.training.packing:
-        require_isolation(model)
+        with refused_where_it_fails(model):
+            require_isolation(model)
     trainer = build_trainer(
         model=model,
         tokenizer=tokenizer,

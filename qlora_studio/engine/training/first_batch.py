@@ -31,8 +31,9 @@ def refused_where_it_fails(model: Any) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error) or is_card_lost(error):
             raise
+        name = type(model.get_base_model()).__name__
         raise StudioError(
-            f"{type(model.get_base_model()).__name__} cannot be trained by the installed libraries: they fail on a row.",
+            f"{name} cannot be trained by the installed libraries: they fail on a row.",
             kind=FailureKind.MODEL_REFUSED,
             advice="Choose another model, or a 16-bit base (quantization.method = none) where quantizing is the cause.",
             detail=f"{type(error).__name__}: {error}",

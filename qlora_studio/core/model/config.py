@@ -5,7 +5,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.model.family import Family, Flag, wrapped_family
+from qlora_studio.core.model.family import FAMILIES, Family, Flag, wrapped_family
+
+# What older and other families call the same number. No family has two of a line, so the order is of no matter.
+_ALIASES: dict[str, tuple[str, ...]] = {
+    "hidden_size": ("n_embd", "d_model", "emb_dim", "n_embed", "dim"),
+    "num_hidden_layers": (
+        "n_layer",
+        "n_layers",
+        "num_layers",
+        "decoder_layers",
+        "num_decoder_layers",
+        "encoder_layers",
+    ),
+    "num_attention_heads": (
+        "n_head",
+        "n_heads",
+        "num_heads",
+        "attention_heads",
+        "decoder_attention_heads",
+        "num_decoder_attention_heads",
+        "encoder_attention_heads",
+    ),
+    "num_key_value_heads": ("num_kv_heads", "n_head_kv"),
+    "intermediate_size": ("ffn_dim", "n_inner", "ffn_hidden_size", "decoder_ffn_dim", "d_inner", "feed_forward_size"),
+    "max_position_embeddings": ("n_positions", "n_ctx", "max_seq_len", "context_length", "model_max_length"),
+    "vocab_size": ("n_words", "n_token"),
+}
+_LAYER_LISTS = ("layer_types", "layers_block_type", "hybrid_override_pattern", "attn_layers")
+_USUAL_HEAD = 64
 
 
 @dataclass(frozen=True)
@@ -17,17 +45,23 @@ class ConfigReader:
 
     def value(self, key: str) -> Any:
         """Return what the config says of `key`, or the family's default."""
-        found = self.config.get(key)
+        names = (key, *_ALIASES.get(key, ()))
+        found = next((self.config[name] for name in names if self.config.get(name) is not None), None)
         return self.family.defaults.get(key) if found is None else found
 
     def number(self, key: str) -> int:
         """Return a whole number, 0 where the config has none."""
         value = self.value(key)
+        if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
+            value = max(value)  # of each layer
         return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
     def size(self, key: str) -> int:
-        """Return a number that every model has. Raises StudioError where it is missing."""
-        value = self.number(key)
+        """Return a number that every model has. Raises StudioError where it is missing.
+
+        A family that is not known may count otherwise; it is guessed then: an estimate keeps nobody from training.
+        """
+        value = self.number(key) or (0 if self.config.get("model_type") in FAMILIES else self._guess(key))
         if value <= 0:
             raise StudioError(
                 f"The model's config.json does not say {key}, or says nonsense.",
@@ -35,6 +69,13 @@ class ConfigReader:
                 advice="Choose a text-generating language model in the Hugging Face format.",
             )
         return value
+
+    def _guess(self, key: str) -> int:
+        hidden = self.number("hidden_size")
+        layers = next((len(self.config[name]) for name in _LAYER_LISTS if self.config.get(name)), 0)
+        heads = max(1, hidden // _USUAL_HEAD)
+        guesses = {"num_hidden_layers": layers, "num_attention_heads": heads, "intermediate_size": 4 * hidden}
+        return guesses.get(key, 0)
 
     def experts(self) -> int:
         """Return the number of experts in a layer, 0 where the family has none."""

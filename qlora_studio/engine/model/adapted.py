@@ -7,22 +7,30 @@ are done here and the cast is not.
 """
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.model.experts import dense_targets, quantize_experts_when_loading, tell_number_of_experts
 from qlora_studio.engine.model.load_failure import LOAD_ERRORS, load_failure
 from qlora_studio.storage.models.folder import read_config
+
+# Their code takes these layers' weights past their forward, where no adapter is: peft refuses the first by name; the
+# second would be trained without effect.
+_MAMBA = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
+_FUSED_IN_MAMBA = ("out_proj", "dt_proj")
 
 
 def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
@@ -52,8 +60,24 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
 
 
 def attention_of(folder: Path) -> str:
-    """Return the attention that a model can be trained with: SDPA, or eager where it caps or sinks its scores."""
-    return "eager" if shape_from_config(read_config(folder)).eager_only else "sdpa"
+    """Return the attention that a model can be trained with: SDPA, or eager where it knows no other.
+
+    That is so where it caps or sinks its scores, where its class was never taught SDPA, and where it has no attention.
+    """
+    if shape_from_config(read_config(folder)).eager_only:
+        return "eager"
+    config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return "sdpa" if kind is None or kind._supports_sdpa else "eager"
+
+
+def with_possible_checkpointing(model: Any, device: Device, reporter: Reporter) -> Device:
+    """Return the device, without checkpointing where the model's class has none; that is told."""
+    if not device.gradient_checkpointing or model.supports_gradient_checkpointing:
+        return device
+    name = type(model).__name__
+    reporter.warn("no_checkpointing", f"{name} has no gradient checkpointing: each step keeps all of its activations.")
+    return replace(device, gradient_checkpointing=False)
 
 
 def _keep_differentiable(model: Any) -> None:
@@ -90,6 +114,7 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
     if stacked_experts(model):
         targets = dense_targets(model, names)
         tell_number_of_experts(model.config.get_text_config())
+    kind = getattr(model.config, "model_type", "")
     lora = LoraConfig(
         task_type="CAUSAL_LM",
         r=config.lora.rank,
@@ -99,6 +124,7 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
         use_rslora=config.lora.rslora,
         use_dora=config.lora.dora,
         bias="none",
+        exclude_modules=list(_FUSED_IN_MAMBA) if names == "auto" and kind in _MAMBA else None,
     )
     try:
         adapted = get_peft_model(model, lora)
@@ -109,7 +135,8 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
             advice="Set the target modules to auto, or to names of linear layers of this model.",
             detail=str(error),
         ) from error
-    adapted.enable_input_require_grads()
+    if model.supports_gradient_checkpointing:  # what has none may write into its embeddings, which a leaf forbids
+        adapted.enable_input_require_grads()
     return adapted
 
 

@@ -33,6 +33,7 @@ from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.device import Device, choose_device
 from qlora_studio.engine.model.generation import answer
 from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_full
+from qlora_studio.engine.training.first_batch import refused_where_it_fails, require_trainable
 from qlora_studio.engine.training.pack_isolation import require_isolation
 from qlora_studio.engine.training.parent import continued, parent_adapter, taken_over
 from qlora_studio.engine.training.probe import measure_card
@@ -100,12 +101,14 @@ def _load(
     context.phase(Activity.LOADING_MODEL)
     set_seed(config.training.seed)
     model = adapted_model.load_base(base, config, device)
+    device = adapted_model.with_possible_checkpointing(model, device, context)
     if config.lora.start_from and start is not None:
         model = continued(model, start, config)
     else:
         model = adapted_model.attach_adapters(model, config)
     if config.training.packing:
-        require_isolation(model)
+        with refused_where_it_fails(model):
+            require_isolation(model)
     trainer = build_trainer(
         model=model,
         tokenizer=tokenizer,
@@ -137,6 +140,7 @@ def _train(
         earlier = [event for event in context.folder.events() if isinstance(event, Evaluated) and event.step <= step]
         trainer.training_control.remember(earlier)
     trainer.add_callback(_Samples(config, tokenizer, trainer, context))
+    require_trainable(trainer)
     if torch.cuda.is_available():
         measure_card(trainer, base, config, context)
     if not checkpoint and trainer.eval_dataset is not None:

@@ -82,3 +82,28 @@ def test_a_config_without_a_size_is_refused_by_its_name(key: str, value: object)
     with pytest.raises(StudioError, match=key) as refused:
         _llama(**{key: value})
     assert refused.value.kind == "model_refused"
+
+
+OTHER_NAMES = (
+    {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_inner": None, "n_positions": 1024},
+    {"model_type": "gptj", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024},
+    {"model_type": "mpt", "d_model": 768, "n_layers": 12, "n_heads": 12, "max_seq_len": 1024},
+    {"model_type": "opt", "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "ffn_dim": 3072}
+    | {"max_position_embeddings": 1024},
+    {"model_type": "xglm", "d_model": 768, "num_layers": 12, "attention_heads": 12, "ffn_dim": 3072}
+    | {"max_position_embeddings": 1024},
+)
+
+
+@pytest.mark.parametrize("config", OTHER_NAMES, ids=lambda config: config["model_type"])
+def test_sizes_are_read_by_whatever_name_a_family_gives_them(config: dict[str, Any]) -> None:
+    shape = shape_from_config({"vocab_size": 50257, **config})
+    assert (shape.hidden_size, shape.layers, shape.heads, shape.intermediate_size) == (768, 12, 12, 3072)
+    assert shape.context_length == 1024
+    assert not shape.exact
+
+
+def test_a_family_without_attention_is_guessed_and_not_refused() -> None:
+    shape = shape_from_config({"model_type": "mamba", "hidden_size": 768, "num_hidden_layers": 24, "vocab_size": 50280})
+    assert shape.layers == 24
+    assert not shape.exact

@@ -50,9 +50,9 @@ def sweep(names: list[str], jobs: int) -> Iterator[dict[str, Any]]:
             while waiting and len(running) < at_once:
                 pipe, child = _started(waiting.pop(0), parts)
                 running[pipe] = child
-            for pipe in wait(list(running), timeout=1):
-                assert isinstance(pipe, Connection)
-                yield _ended(pipe, running.pop(pipe))
+            for ready in wait(list(running), timeout=1):
+                assert isinstance(ready, Connection)
+                yield _ended(ready, running.pop(ready))
                 at_once = jobs
             for pipe in [pipe for pipe, child in running.items() if time.monotonic() > child.deadline]:
                 running[pipe].process.kill()

@@ -102,7 +102,7 @@ def save_tiny(model_type: str, folder: Path) -> Any:
 
 def _shrunken(kind: Any) -> dict[str, Any]:
     fields = {field.name: field.default for field in dataclasses.fields(kind)}
-    found = {
+    found: dict[str, Any] = {
         name: min(size, default) if isinstance(default, int) and name not in ("vocab_size",) else size
         for name, size in _SIZES.items()
         if isinstance(default := fields.get(name), int) and not isinstance(default, bool) and default > 0

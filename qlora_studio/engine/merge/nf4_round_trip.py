@@ -1,11 +1,13 @@
 """The base as the adapter saw it in training: 4 bits and back."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from qlora_studio.core.run.run_config import QuantizationSection
+from qlora_studio.engine.memory.architecture import config_of, meta_model
+from qlora_studio.engine.merge.safetensors_file import WeightsFolder
+from qlora_studio.engine.merge.stored_names import stored_names
 
 
 class Nf4RoundTrip:
@@ -34,15 +36,13 @@ class Nf4RoundTrip:
 
 
 def quantized_weights(base: Path) -> set[str]:
-    """Return the names of the weights that are stored in 4 bits in training."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config: Any = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
-    with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    """Return the names, in the base's files, of the weights that are stored in 4 bits in training."""
+    config = config_of(base)
+    model = meta_model(config)
     head = model.get_output_embeddings()
+    stored = stored_names(config, WeightsFolder(base).places).stored
     return {
-        f"{name}.weight"
+        stored.get(f"{name}.weight", f"{name}.weight")
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not head
     }

@@ -13,13 +13,15 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import BitsAndBytesConfig
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.memory.architecture import auto_class, config_of
 from qlora_studio.engine.model.device import Device
+from qlora_studio.engine.model.targets import targeted, targets_of
 from qlora_studio.storage.models.folder import read_config
 
 
@@ -30,7 +32,7 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
     dequantized to in the backward pass. Left open, libraries choose fp32 there.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = auto_class(config_of(folder)).from_pretrained(
             folder,
             quantization_config=quantization(config, device),
             dtype=device.compute_dtype,
@@ -85,13 +87,12 @@ def quantization(config: RunConfig, device: Device) -> BitsAndBytesConfig | None
 def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
     """Freeze the base and attach fresh adapters to every linear layer but the head, or to the modules named."""
     names = config.lora.target_modules
-    targets: str | list[str] = "all-linear" if names == "auto" else [name.strip() for name in names.split(",")]
     lora = LoraConfig(
         task_type="CAUSAL_LM",
         r=config.lora.rank,
         lora_alpha=config.lora.alpha,
         lora_dropout=config.lora.dropout,
-        target_modules=targets,
+        target_modules=targets_of(model, names),
         use_rslora=config.lora.rslora,
         use_dora=config.lora.dora,
         bias="none",
@@ -120,7 +121,6 @@ def facts_of(model: Any, config: RunConfig, device: Device) -> ModelLoaded:
     """Return what was loaded. Parameters of 4-bit weights are counted as the layer's own shape, not as packed bytes."""
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     base = sum(_numel(parameter) for parameter in model.parameters() if not parameter.requires_grad)
-    targets = model.peft_config["default"].target_modules
     inner = model.get_base_model()
     return ModelLoaded(
         architecture=type(inner).__name__,
@@ -131,7 +131,7 @@ def facts_of(model: Any, config: RunConfig, device: Device) -> ModelLoaded:
         compute_dtype=str(device.compute_dtype).removeprefix("torch."),
         optimizer=device.optimizer,
         device=torch.cuda.get_device_name(0) if device.is_cuda else "CPU",
-        target_modules=sorted(targets) if not isinstance(targets, str) else [targets],
+        target_modules=targeted(model),
     )
 
 

@@ -55,7 +55,7 @@ FAMILIES: dict[str, Callable[..., PreTrainedConfig]] = {
 }
 
 
-_EYES = {
+_EYES: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 1,
@@ -63,9 +63,9 @@ _EYES = {
     "image_size": 28,
     "patch_size": 14,
 }
-_IMAGE = {"image_token_id": 300, "video_token_id": 301, "boi_token_id": 302, "eoi_token_id": 303}
-_OLD_IMAGE = {"image_token_index": 300, "boi_token_index": 302, "eoi_token_index": 303}
-_TEXT = {**_SHAPE, "head_dim": 16}
+_IMAGE: dict[str, Any] = {"image_token_id": 300, "video_token_id": 301, "boi_token_id": 302, "eoi_token_id": 303}
+_OLD_IMAGE: dict[str, Any] = {"image_token_index": 300, "boi_token_index": 302, "eoi_token_index": 303}
+_TEXT: dict[str, Any] = {**_SHAPE, "head_dim": 16}
 
 # Language models inside models that also see pictures. `more` is of the text part.
 WRAPPERS: dict[str, Callable[..., PreTrainedConfig]] = {

@@ -82,8 +82,10 @@ WRAPPERS: dict[str, Callable[..., PreTrainedConfig]] = {
             "num_global_key_value_heads": 1,
             "vocab_size_per_layer_input": VOCABULARY,
             "hidden_size_per_layer_input": 16,
-            "num_kv_shared_layers": 0,
-            "layer_types": ["sliding_attention", "full_attention"],
+            "num_hidden_layers": 4,
+            "num_kv_shared_layers": 2,
+            "use_double_wide_mlp": True,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
             **more,
         },
         vision_config={

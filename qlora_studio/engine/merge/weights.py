@@ -230,7 +230,11 @@ class MergedWeights:
 
     def _require_covered(self, delta: AdapterDelta) -> None:
         names = [tensor.name for tensor in self.base if len(tensor.shape) == 2]
-        if delta.changes and (missing := delta.uncovered(names)):
+        missing = delta.uncovered(names) if delta.changes else []
+        if missing:  # files may hold more than a model has: keys and values of Gemma's layers that share them
+            present = set(self._names.stored.values())
+            missing = [name for name in missing if name in present]
+        if missing:
             raise _mismatch(f"It holds nothing for {missing[0]} ({len(missing)} such), so the base has other layers.")
 
 

@@ -68,6 +68,17 @@ def test_auto_reaches_every_linear_layer_of_the_text_and_no_other(base: Path) ->
         assert {name for name in linear if re.fullmatch(str(targets), name)} == expected
 
 
+def test_keys_of_layers_that_share_them_are_no_layers_without_adapters(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "gemma4_wrapper")
+    layer = "model.language_model.layers.{}.self_attn.k_proj"
+    adapter = make_adapter(tmp_path / "adapter", base, target_modules=[layer.format(n) for n in range(2)])
+    weights = load_file(base / "model.safetensors")
+    weights |= {f"{layer.format(n)}.weight": weights[f"{layer.format(n - 2)}.weight"].clone() for n in (2, 3)}
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    merge_adapter(base, adapter, tmp_path / "merged")
+    assert divergence(logits(live(base, adapter)), logits(load(tmp_path / "merged"))) <= 1e-5
+
+
 def reached(model: Any, wish: str) -> set[str]:
     return {name for name, _ in model.named_modules() if re.fullmatch(str(targets_of(model, wish)), name)}
 

@@ -169,7 +169,10 @@ class MergedWeights:
     @cached_property
     def _names(self) -> StoredNames:
         """What the files call what transformers renames. Asked for only where a name is not simply there."""
-        return stored_names(config_of(self.base.path), self.base.places)
+        try:
+            return stored_names(config_of(self.base.path), self.base.places)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError):
+            return StoredNames()  # of a kind that transformers cannot build: it renames nothing
 
     @cached_property
     def _head(self) -> str:
@@ -233,7 +236,7 @@ class MergedWeights:
         missing = delta.uncovered(names) if delta.changes else []
         if missing:  # files may hold more than a model has: keys and values of Gemma's layers that share them
             present = set(self._names.stored.values())
-            missing = [name for name in missing if name in present]
+            missing = [name for name in missing if not present or name in present]
         if missing:
             raise _mismatch(f"It holds nothing for {missing[0]} ({len(missing)} such), so the base has other layers.")
 

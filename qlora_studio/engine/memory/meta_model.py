@@ -29,7 +29,7 @@ def build_meta_model(config: Any, setup: MemorySetup, dtype: torch.dtype) -> Any
         _quantize(model, setup, dtype)
         if setup.upcast:
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    model.config.use_cache = False
+    model.config.use_cache = model.config.get_text_config().use_cache = False
     if setup.method == "lora":
         model = _adapt(model, setup)
     if setup.checkpointing:

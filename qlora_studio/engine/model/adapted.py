@@ -49,7 +49,7 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
             advice="The folder may be incomplete or damaged: download or copy it again.",
             detail=str(error),
         ) from error
-    model.config.use_cache = False
+    model.config.use_cache = model.config.get_text_config().use_cache = False  # the text part asks its own config
     _keep_differentiable(model)
     release_memory()
     return model

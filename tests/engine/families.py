@@ -9,14 +9,20 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     Gemma2Config,
+    Gemma3Config,
     Gemma3TextConfig,
+    Gemma4Config,
     GPT2Config,
     LlamaConfig,
+    LlavaConfig,
+    Mistral3Config,
     MistralConfig,
     Phi3Config,
     PreTrainedConfig,
     Qwen2Config,
+    Qwen3_5Config,
     Qwen3Config,
     Starcoder2Config,
 )
@@ -51,6 +57,86 @@ FAMILIES: dict[str, Callable[..., PreTrainedConfig]] = {
 }
 
 
+_EYES: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+_IMAGE: dict[str, Any] = {"image_token_id": 300, "video_token_id": 301, "boi_token_id": 302, "eoi_token_id": 303}
+_OLD_IMAGE: dict[str, Any] = {"image_token_index": 300, "boi_token_index": 302, "eoi_token_index": 303}
+_TEXT: dict[str, Any] = {**_SHAPE, "head_dim": 16}
+
+# Language models inside models that also see pictures. `more` is of the text part.
+WRAPPERS: dict[str, Callable[..., PreTrainedConfig]] = {
+    "gemma3_wrapper": lambda **more: Gemma3Config(
+        text_config={**_TEXT, "query_pre_attn_scalar": 16, **more},
+        vision_config=_EYES,
+        mm_tokens_per_image=4,
+        **_OLD_IMAGE,
+    ),
+    "gemma4_wrapper": lambda **more: Gemma4Config(
+        text_config={
+            **_TEXT,
+            "global_head_dim": 32,
+            "num_global_key_value_heads": 1,
+            "vocab_size_per_layer_input": VOCABULARY,
+            "hidden_size_per_layer_input": 16,
+            "num_hidden_layers": 4,
+            "num_kv_shared_layers": 2,
+            "use_double_wide_mlp": True,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            **more,
+        },
+        vision_config={
+            **_EYES,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "global_head_dim": 16,
+            "position_embedding_size": 32,
+        },
+        audio_config=None,
+        audio_token_id=304,
+        **_IMAGE,
+    ),
+    "qwen3_5_wrapper": lambda **more: Qwen3_5Config(
+        text_config={
+            **_TEXT,
+            "linear_num_value_heads": 4,
+            "linear_num_key_heads": 2,
+            "linear_key_head_dim": 16,
+            "linear_value_head_dim": 16,
+            "layer_types": ["linear_attention", "full_attention"],
+            **more,
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 2,
+            "patch_size": 14,
+            "out_hidden_size": 64,
+            "num_position_embeddings": 16,
+        },
+        image_token_id=300,
+        video_token_id=301,
+    ),
+    "mistral3_wrapper": lambda **more: Mistral3Config(
+        text_config={"model_type": "mistral", **_TEXT, "tie_word_embeddings": False, **more},
+        vision_config={"model_type": "pixtral", **_EYES, "head_dim": 16},
+        image_token_index=300,
+        tie_word_embeddings=False,
+    ),
+    "llava_wrapper": lambda **more: LlavaConfig(
+        text_config={"model_type": "llama", **_SHAPE, **more},
+        vision_config={"model_type": "clip_vision_model", **_EYES, "projection_dim": 32},
+        image_token_index=300,
+    ),
+}
+
+
 def make_base(
     folder: Path,
     family: str,
@@ -62,7 +148,8 @@ def make_base(
 ) -> Path:
     """Save a random model of a family and return its folder. Norms and biases are random too, not ones and zeros."""
     torch.manual_seed(7)
-    model = AutoModelForCausalLM.from_config(FAMILIES[family](vocab_size=vocab_size, **more)).to(dtype)
+    auto: Any = AutoModelForImageTextToText if family in WRAPPERS else AutoModelForCausalLM
+    model = auto.from_config((FAMILIES | WRAPPERS)[family](vocab_size=vocab_size, **more)).to(dtype)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
@@ -147,8 +234,10 @@ def make_gemma_like_tokenizer(folder: Path) -> Path:
 
 
 def load(folder: Path) -> Any:
-    """Load a plain model in its own dtype."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False).eval()
+    """Load a plain model in its own dtype; one that also sees pictures, as the whole that it is."""
+    is_wrapper = "vision_config" in json.loads((folder / "config.json").read_text("utf-8"))
+    auto: Any = AutoModelForImageTextToText if is_wrapper else AutoModelForCausalLM
+    return auto.from_pretrained(folder, dtype="auto", trust_remote_code=False).eval()
 
 
 def live(base: Path, adapter: Path) -> Any:

@@ -29,6 +29,7 @@ class GgufTraits:
 class Family:
     """How a family differs from llama. `defaults` stand for what its `config.json` may leave out.
 
+    `linear_attention`: in all layers but those that attend in full; `gated_attention`: queries come with a gate.
     `wrapper` is the kind of model that holds one of this family beside what sees pictures. `transposed`: its linear
     layers are stored as (inputs, outputs).
     """
@@ -55,6 +56,8 @@ class Family:
     expert_bias: bool = False
     router_bias: bool = False
     latent_attention: bool = False
+    linear_attention: bool = False
+    gated_attention: bool = False
     transposed: bool = False
     wrapper: str = ""
     gguf: GgufTraits | None = None
@@ -81,6 +84,23 @@ FAMILIES: dict[str, Family] = {  # an architecture of llama.cpp that several hav
         query_norm="head",
         gguf=GgufTraits(architecture="qwen3"),
         defaults={"head_dim": 128},
+    ),
+    "qwen3_5_text": Family(
+        qkv_bias="attention_bias",
+        o_bias="attention_bias",
+        query_norm="head",
+        linear_attention=True,
+        gated_attention=True,
+        wrapper="qwen3_5",
+        defaults={
+            "head_dim": 256,
+            "linear_conv_kernel_dim": 4,
+            "linear_key_head_dim": 128,
+            "linear_value_head_dim": 128,
+            "linear_num_key_heads": 16,
+            "linear_num_value_heads": 32,
+            "full_attention_interval": 4,
+        },
     ),
     "gemma": Family(qkv_bias="attention_bias", o_bias="attention_bias", tied=True, defaults={"head_dim": 256}),
     "gemma2": Family(

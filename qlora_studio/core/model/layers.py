@@ -61,6 +61,13 @@ def layer_shapes(read: ConfigReader, family: Family, sizes: Sizes) -> tuple[Laye
     layers = read.size("num_hidden_layers")
     attention = _latent_linears(read, sizes) if family.latent_attention else _attention_linears(read, family, sizes)
     kept = _kept_parameters(read, family, sizes)
+    if family.linear_attention:
+        full = _full_attention_layers(read, layers)
+        mlp = _mlp_linears(read, family, sizes.hidden, sizes.width)
+        return (
+            LayerShape(layers - full, *_linear_attention(read, family, sizes, mlp)),
+            LayerShape(full, attention + mlp, kept),
+        )
     dense_layers = layers - _expert_layers(read, family, layers)
     dense = LayerShape(dense_layers, attention + _mlp_linears(read, family, sizes.hidden, sizes.width), kept)
     if dense_layers == layers:
@@ -89,12 +96,33 @@ def norm_parameters(family: Family, width: int) -> int:
 def _attention_linears(read: ConfigReader, family: Family, sizes: Sizes) -> tuple[Linear, ...]:
     query, keys = sizes.heads * sizes.head_dim, sizes.kv_heads * sizes.head_dim
     *inner, last = family.attention_names
-    widths = (query + 2 * keys,) if len(inner) == 1 else (query, keys, keys)
+    asked = 2 * query if family.gated_attention else query
+    widths = (query + 2 * keys,) if len(inner) == 1 else (asked, keys, keys)
     bias = read.flag(family.qkv_bias)
     into = tuple(
         Linear(name, sizes.hidden, width, "attention_in", bias) for name, width in zip(inner, widths, strict=True)
     )
     return (*into, Linear(last, query, sizes.hidden, "attention_out", read.flag(family.o_bias)))
+
+
+def _full_attention_layers(read: ConfigReader, layers: int) -> int:
+    if kinds := read.value("layer_types"):
+        return sum(kind == "full_attention" for kind in kinds)
+    return layers // read.size("full_attention_interval")
+
+
+def _linear_attention(
+    read: ConfigReader, family: Family, sizes: Sizes, mlp: tuple[Linear, ...]
+) -> tuple[tuple[Linear, ...], int]:
+    """Return the linear layers and the other parameters of a layer of gated delta rule."""
+    heads = read.size("linear_num_value_heads")
+    keys = read.size("linear_num_key_heads") * read.size("linear_key_head_dim")
+    values = heads * read.size("linear_value_head_dim")
+    into = {"in_proj_qkv": 2 * keys + values, "in_proj_z": values, "in_proj_b": heads, "in_proj_a": heads}
+    linears = tuple(Linear(name, sizes.hidden, width, "attention_in") for name, width in into.items())
+    convolution = (2 * keys + values) * read.size("linear_conv_kernel_dim")
+    norms = family.norms * norm_parameters(family, sizes.hidden) + read.size("linear_value_head_dim")
+    return (*linears, Linear("out_proj", values, sizes.hidden, "attention_out"), *mlp), convolution + norms + 2 * heads
 
 
 def _latent_linears(read: ConfigReader, sizes: Sizes) -> tuple[Linear, ...]:

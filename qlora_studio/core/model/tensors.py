@@ -15,6 +15,9 @@ _ROLES: tuple[tuple[Role, tuple[str, ...]], ...] = (
     ("mlp_in", ("gate_proj", "up_proj", "gate_up_proj", "fc1", "c_fc", "dense_h_to_4h", "w1", "w3")),
     ("mlp_out", ("down_proj", "fc2", "dense_4h_to_h", "w2")),
 )
+# What sees or hears beside the language model stays in 16 bit here; heads that guess further tokens are not loaded.
+_BESIDE = re.compile(r"(?:^|\.)(?:vision\w*|visual|audio\w*|multi_modal_projector|embed_vision|embed_audio)\.")
+_NOT_LOADED = re.compile(r"(?:^|\.)mtp\.")
 _ROUTERS = frozenset({"gate", "router"})
 
 
@@ -27,8 +30,10 @@ def shape_from_tensors(shape: ModelShape, tensors: Mapping[str, tuple[int, ...]]
     layers: dict[int, _Layer] = {}
     outer = 0
     for name, size in sorted(tensors.items(), key=lambda item: item[0].endswith(".bias")):
+        if _NOT_LOADED.search(name):
+            continue
         found = _IN_LAYER.search(name)
-        if found:
+        if found and not _BESIDE.search(name):
             layers.setdefault(int(found[1]), _Layer()).add(found[2], found[3] or "", size)
         elif not (shape.tied and name == "lm_head.weight"):
             outer += math.prod(size)
@@ -55,7 +60,7 @@ class _Layer:
         name = path.rsplit(".", 1)[-1]
         if name in _ROUTERS:
             self.kept += math.prod(size)
-        elif ".experts." in f".{path}." or len(size) > 2:
+        elif ".experts." in f".{path}." or (len(size) > 2 and "conv" not in name):
             self.experts += math.prod(size)
         elif kind == "weight" and len(size) == 2:
             self.sizes[path] = size

@@ -8,13 +8,14 @@ import bitsandbytes as bnb
 import torch
 from bitsandbytes.functional import QuantState
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import BitsAndBytesConfig
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
 from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.engine.experts import put_in_4_bit, stacked_experts
 from qlora_studio.engine.memory.allocator import Block
+from qlora_studio.engine.memory.architecture import meta_model
 from qlora_studio.engine.memory.trace import MemoryTrace
 
 _BLOCK, _NESTED_BLOCK = 64, 256
@@ -24,13 +25,12 @@ _NESTED_CODE_BYTES = 1024  # one for all modules
 def build_meta_model(config: Any, setup: MemorySetup, dtype: torch.dtype) -> Any:
     """Return the model of a transformers config on meta tensors, its base in `dtype` or 4 bit, with its adapters."""
     implementation = "eager" if setup.attention == "eager" else "sdpa"
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=implementation)
+    model = meta_model(config, dtype=dtype, attn_implementation=implementation)
     if setup.quantization != "none":
         _quantize(model, setup, dtype)
         if setup.upcast:
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    model.config.use_cache = False
+    model.config.use_cache = model.config.get_text_config().use_cache = False
     if setup.method == "lora":
         model = _adapt(model, setup)
     if setup.checkpointing:

@@ -9,7 +9,9 @@ import torch
 
 from qlora_studio.core.run.run_config import QuantizationSection
 from qlora_studio.engine.experts import stacked_experts
+from qlora_studio.engine.memory.architecture import config_of, meta_model
 from qlora_studio.engine.merge.safetensors_file import WeightsFolder
+from qlora_studio.engine.merge.stored_names import stored_names
 
 
 class Nf4RoundTrip:
@@ -23,8 +25,8 @@ class Nf4RoundTrip:
         self._method = quantization.method
         self._double = quantization.double
         self._base = WeightsFolder(base)
-        self._model = _empty_model(base)
-        self._weights = quantized_weights(self._model)
+        self._model = meta_model(config_of(base))
+        self._weights = quantized_weights(self._model, self._base.places)
         self._stacks = _stacks_of(self._model, self._base.places)
         self._held: tuple[str, dict[str, torch.Tensor]] = "", {}
 
@@ -60,11 +62,12 @@ class Nf4RoundTrip:
         return parts[name]
 
 
-def quantized_weights(model: Any) -> set[str]:
-    """Return the names of the linear layers' weights that are stored in 4 bits in training."""
+def quantized_weights(model: Any, places: Iterable[str]) -> set[str]:
+    """Return the names, among those in a base's files, of the linear layers' weights that training keeps in 4 bits."""
     head = model.get_output_embeddings()
+    stored = stored_names(model.config, places).stored
     return {
-        f"{name}.weight"
+        stored.get(f"{name}.weight", f"{name}.weight")
         for name, module in model.named_modules()
         if type(module) is torch.nn.Linear and module is not head  # routers made from it stay as they are
     }
@@ -117,11 +120,3 @@ def _stacks_of(model: Any, names: Iterable[str]) -> dict[str, _Stack]:
             found[name] = stacks.setdefault(renamed, _Stack(renamed, converter))
             found[name].sources[name] = pattern or name
     return found
-
-
-def _empty_model(base: Path) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config: Any = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)

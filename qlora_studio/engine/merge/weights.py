@@ -3,16 +3,20 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.model.config import text_config
 from qlora_studio.core.model.family import nearest_family
+from qlora_studio.engine.memory.architecture import config_of
 from qlora_studio.engine.merge.adapter_change import Change, OpenedChange
 from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter, refused
 from qlora_studio.engine.merge.safetensors_file import CODES, DTYPES, SafetensorsFile, StoredTensor, WeightsFolder
+from qlora_studio.engine.merge.stored_names import StoredNames, stored_names
 from qlora_studio.storage.models.folder import read_config
 
 _BLOCK = 4 << 20  # bytes of a tensor as stored; twice to four times as much while it is merged
@@ -69,7 +73,8 @@ class MergedWeights:
         self.config = _base_config(base)
         self.base = WeightsFolder(base)
         self._rounding = rounding
-        is_transposed = nearest_family(str(self.config.get("model_type"))).transposed
+        self._family = nearest_family(str(text_config(self.config).get("model_type")))
+        is_transposed = self._family.transposed
         delta = load_adapter(adapter, is_transposed=is_transposed) if adapter else AdapterDelta({})
         changes = {self._stored_name(name): change for name, change in delta.changes.items()}
         changes = self._with_ties(changes, delta)
@@ -147,7 +152,13 @@ class MergedWeights:
         if name in self.base.places:
             return name
         if name == "lm_head.weight" or name in _OTHER_HEADS:
-            return next((head for head in _OTHER_HEADS if head in self.base.places), "lm_head.weight")
+            return self._head
+        if stored := self._names.stored.get(name):
+            return stored
+        if name in self._names.converted:
+            raise refused(
+                f"It changes {name}, which transformers computes of {self._names.converted[name]} and others."
+            )
         found = [item for item in self.base.places if item.endswith(f".{name}") or name.endswith(f".{item}")]
         if name.removesuffix(".weight") + ".in_proj_weight" in self.base.places:
             raise refused(f"{name.removesuffix('.weight')} is a fused attention of torch, which has no such weights.")
@@ -156,6 +167,20 @@ class MergedWeights:
         if len(found) != 1:
             raise _mismatch(f"It changes {name}, which this base does not have.")
         return found[0]
+
+    @cached_property
+    def _names(self) -> StoredNames:
+        """What the files call what transformers renames. Asked for only where a name is not simply there."""
+        try:
+            return stored_names(config_of(self.base.path), self.base.places)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError):
+            return StoredNames()  # of a kind that transformers cannot build: it renames nothing
+
+    @cached_property
+    def _head(self) -> str:
+        """The head's name in the files, or the one that it would have."""
+        wrapped = [name for name in self.base.places if name.endswith(".lm_head.weight")]
+        return next((head for head in (*_OTHER_HEADS, *wrapped) if head in self.base.places), "lm_head.weight")
 
     @property
     def is_tied(self) -> bool:
@@ -166,10 +191,10 @@ class MergedWeights:
     def _base_is_tied(self) -> bool:
         if any(head in self.base.places for head in _OTHER_HEADS):
             return False
-        if "lm_head.weight" not in self.base.places:
+        if self._head not in self.base.places:
             return True
-        by_default = nearest_family(str(self.config.get("model_type"))).tied
-        return bool(self.config.get("tie_word_embeddings", by_default))
+        inner = text_config(self.config).get("tie_word_embeddings", self._family.tied)
+        return bool(self.config.get("tie_word_embeddings", inner))
 
     def _with_ties(self, changes: dict[str, Change], delta: AdapterDelta) -> dict[str, Change]:
         """Untie embedding and head where the adapter changes one of them alone, or the two apart.
@@ -179,25 +204,27 @@ class MergedWeights:
         embedding = next((name for name in self.base.places if name.endswith(_EMBEDDINGS)), None)
         if embedding is None or not self._base_is_tied:
             return changes
-        touched = {"lm_head.weight", embedding} & set(changes)
+        touched = {self._head, embedding} & set(changes)
         only_rows = all(changes[name].low_rank is None and changes[name].replacement is None for name in touched)
         if delta.keeps_ties or only_rows:
-            shared = changes.pop("lm_head.weight", None)
-            if "lm_head.weight" in self.base.places and embedding in changes:
-                changes["lm_head.weight"] = changes[embedding]
+            shared = changes.pop(self._head, None)
+            if self._head in self.base.places and embedding in changes:
+                changes[self._head] = changes[embedding]
             elif shared is not None and embedding not in changes:
                 changes[embedding] = shared  # stored alike: (vocabulary, hidden)
             return changes
         self.config["tie_word_embeddings"] = False
-        if "lm_head.weight" not in self.base.places:
-            changes.setdefault("lm_head.weight", Change())
+        if isinstance(inner := self.config.get("text_config"), dict):
+            inner["tie_word_embeddings"] = False
+        if self._head not in self.base.places:
+            changes.setdefault(self._head, Change())
         return changes
 
     def _add_untied(self, changes: dict[str, Change], dtype: torch.dtype | None) -> None:
         """Add the head that has now become a tensor of its own, right after its embedding."""
         for name, change in changes.items():
             embedding = next((item for item in self.base.places if item.endswith(_EMBEDDINGS)), None)
-            if name != "lm_head.weight" or embedding is None:
+            if name != self._head or embedding is None:
                 raise _mismatch(f"It changes {name}, which this base does not have.")
             file, stored = self.base.places[embedding]
             planned = self._planned(file, stored, change, dtype)
@@ -208,7 +235,11 @@ class MergedWeights:
 
     def _require_covered(self, delta: AdapterDelta) -> None:
         names = [tensor.name for tensor in self.base if len(tensor.shape) == 2]
-        if delta.changes and (missing := delta.uncovered(names)):
+        missing = delta.uncovered(names) if delta.changes else []
+        if missing:  # files may hold more than a model has: keys and values of Gemma's layers that share them
+            present = set(self._names.stored.values())
+            missing = [name for name in missing if not present or name in present]
+        if missing:
             raise _mismatch(f"It holds nothing for {missing[0]} ({len(missing)} such), so the base has other layers.")
 
 

@@ -118,16 +118,26 @@ SIDECAR_FILES = (
     "LICENSE",
 )
 
+# What else a model needs that sees or hears; kept as it was.
+COMPANIONS = (
+    "audio_preprocessor_config.json",
+    "chat_template.json",
+    "image_processor_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
+
 
 def copy_sidecar_files(out: Path, *folders: Path) -> list[str]:
-    """Copy tokenizer, chat template, special tokens and generation config; each from the first folder that has it.
+    """Copy tokenizer, chat template, processors and generation config; each from the first folder that has it.
 
     Tokenizer files are taken together from one folder: half of one and half of another are no tokenizer.
     """
     found = {}
     tokenizer = next((folder for folder in folders if (folder / "tokenizer_config.json").is_file()), None)
-    for name in SIDECAR_FILES:
-        is_general = name in ("generation_config.json", "LICENSE")
+    for name in (*SIDECAR_FILES, *COMPANIONS):
+        is_general = name in ("generation_config.json", "LICENSE", *COMPANIONS)
         places = folders if is_general or tokenizer is None else (tokenizer,)
         if place := next((folder for folder in places if (folder / name).is_file()), None):
             found[name] = place / name

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import BitsAndBytesConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from qlora_studio.core.errors import FailureKind, StudioError
@@ -22,9 +22,11 @@ from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.experts import stacked_experts
+from qlora_studio.engine.memory.architecture import auto_class, config_of
 from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.model.experts import dense_targets, quantize_experts_when_loading, tell_number_of_experts
 from qlora_studio.engine.model.load_failure import LOAD_ERRORS, load_failure
+from qlora_studio.engine.model.targets import targeted, targets_of
 from qlora_studio.storage.models.folder import read_config
 
 # Their code takes these layers' weights past their forward, where no adapter is: peft refuses the first by name; the
@@ -41,7 +43,7 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
     """
     quantize_experts_when_loading()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = auto_class(config_of(folder)).from_pretrained(
             folder,
             quantization_config=quantization(config, device),
             dtype=device.compute_dtype,
@@ -53,7 +55,7 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
         )
     except LOAD_ERRORS as error:
         raise load_failure(folder, error) from error
-    model.config.use_cache = False
+    model.config.use_cache = model.config.get_text_config().use_cache = False  # the text part asks its own config
     _keep_differentiable(model)
     release_memory()
     return model
@@ -66,8 +68,7 @@ def attention_of(folder: Path) -> str:
     """
     if shape_from_config(read_config(folder)).eager_only:
         return "eager"
-    config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config_of(folder)), None)
     return "sdpa" if kind is None or kind._supports_sdpa else "eager"
 
 
@@ -110,9 +111,9 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
     Routers and routed experts get none.
     """
     names = config.lora.target_modules
-    targets: str | list[str] = "all-linear" if names == "auto" else [name.strip() for name in names.split(",")]
+    wanted = names
     if stacked_experts(model):
-        targets = dense_targets(model, names)
+        wanted = ",".join(dense_targets(model, names))
         tell_number_of_experts(model.config.get_text_config())
     kind = getattr(model.config, "model_type", "")
     lora = LoraConfig(
@@ -120,7 +121,7 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
         r=config.lora.rank,
         lora_alpha=config.lora.alpha,
         lora_dropout=config.lora.dropout,
-        target_modules=targets,
+        target_modules=targets_of(model, wanted),
         use_rslora=config.lora.rslora,
         use_dora=config.lora.dora,
         bias="none",
@@ -151,7 +152,6 @@ def facts_of(model: Any, config: RunConfig, device: Device) -> ModelLoaded:
     """Return what was loaded. Parameters of 4-bit weights are counted as the layer's own shape, not as packed bytes."""
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     base = sum(_numel(parameter) for parameter in model.parameters() if not parameter.requires_grad)
-    targets = model.peft_config["default"].target_modules
     inner = model.get_base_model()
     return ModelLoaded(
         architecture=type(inner).__name__,
@@ -162,7 +162,7 @@ def facts_of(model: Any, config: RunConfig, device: Device) -> ModelLoaded:
         compute_dtype=str(device.compute_dtype).removeprefix("torch."),
         optimizer=device.optimizer,
         device=torch.cuda.get_device_name(0) if device.is_cuda else "CPU",
-        target_modules=sorted(targets) if not isinstance(targets, str) else [targets],
+        target_modules=targeted(model),
     )
 
 

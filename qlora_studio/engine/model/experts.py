@@ -17,6 +17,7 @@ from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.experts import put_in_4_bit, stacked_experts
+from qlora_studio.engine.model.targets import text_model_name
 
 _BLOCK = 64  # numbers that share a scale
 
@@ -35,7 +36,8 @@ def dense_targets(model: Any, wanted: str) -> list[str]:
     taken = _names_of_experts(model)
     paths = [path for path in _dense_paths(model) if path.rsplit(".", 1)[-1] not in taken]
     if wanted == "auto":
-        return sorted({_with_parent(path) for path in paths})
+        text = text_model_name(model)
+        return sorted({_with_parent(path) for path in paths if not text or path.startswith(f"{text}.")})
     names = [name.strip() for name in wanted.split(",")]
     found = {name: {path for path in paths if f".{path}".endswith(f".{name}")} for name in names}
     if missing := [name for name in names if not found[name]]:

@@ -21,9 +21,10 @@ def answer(
 ) -> str:
     """Return the model's answer to a conversation; greedy at temperature 0. Training mode and RNG stay as they were."""
     inputs = prompt_inputs(tokenizer, messages).to(model.device)
-    was_training, used_cache = model.training, model.config.use_cache
+    settings = model.config.get_text_config()
+    was_training, used_cache = model.training, getattr(settings, "use_cache", True)
     model.eval()
-    model.config.use_cache = True
+    settings.use_cache = True
     cuda = [model.device] if model.device.type == "cuda" else []
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=cuda):
@@ -31,6 +32,7 @@ def answer(
             output = model.generate(
                 **inputs,
                 max_new_tokens=max_new_tokens,
+                use_cache=True,
                 do_sample=temperature > 0,
                 temperature=temperature if temperature > 0 else None,
                 top_p=None,
@@ -41,7 +43,7 @@ def answer(
                 stopping_criteria=StoppingCriteriaList([_Stopped(stopped)]),
             )
     finally:
-        model.config.use_cache = used_cache
+        settings.use_cache = used_cache
         model.train(was_training)
     return str(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)).strip()
 

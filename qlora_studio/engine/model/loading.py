@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 
+from qlora_studio.engine.memory.architecture import auto_class, config_of
+from qlora_studio.engine.merge.stored_names import stored_names
 from qlora_studio.engine.merge.weights import MergedWeights
 
 
 def load_plain(folder: Path, *, dtype: torch.dtype, device: str) -> Any:
     """Return the model in a folder, unquantized."""
-    from transformers import AutoModelForCausalLM
-
-    model: Any = AutoModelForCausalLM.from_pretrained(
+    model: Any = auto_class(config_of(folder)).from_pretrained(
         folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
     )
     return model.to(device).eval()
@@ -27,16 +27,16 @@ def load_with_adapter(base: Path, adapter: Path, *, dtype: torch.dtype, device: 
 
 def load_merged(weights: MergedWeights, *, dtype: torch.dtype, device: str) -> Any:
     """Return merged weights as a model, without a file between."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config: Any = AutoConfig.from_pretrained(weights.base.path, trust_remote_code=False, local_files_only=True)
-    config.tie_word_embeddings = weights.is_tied
+    config = config_of(weights.base.path)
+    for part in (config, config.get_text_config()):
+        part.tie_word_embeddings = weights.is_tied
     if weights.vocabulary is not None:
-        config.vocab_size = weights.vocabulary
-    model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+        config.get_text_config().vocab_size = weights.vocabulary
+    model: Any = auto_class(config).from_config(config, dtype=dtype, trust_remote_code=False)
     places = model.state_dict()
+    stored = stored_names(config, weights.tensors).stored
     with torch.no_grad():
-        for name in weights.tensors:
-            if name in places:
-                places[name].copy_(weights.tensor(name))
+        for name, place in places.items():
+            if (source := stored.get(name, name)) in weights.tensors:
+                place.copy_(weights.tensor(source))
     return model.to(device).eval()

@@ -32,6 +32,7 @@ from qlora_studio.engine.model.adapter import save_final_adapter
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.device import Device, choose_device
 from qlora_studio.engine.model.generation import answer
+from qlora_studio.engine.model.rehearsal import require_mergeable
 from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_full
 from qlora_studio.engine.training.first_batch import refused_where_it_fails, require_trainable
 from qlora_studio.engine.training.pack_isolation import require_isolation
@@ -54,11 +55,13 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     base = base_folder(config.model.source, config.model.revision, context)
     refuse_quantized(base, config.model.source)
     tokenizer = tokenizer_of(base)
+    resumes = bool(CheckpointFolder(context.folder.checkpoints_path).all())
+    if not resumes:
+        require_mergeable(base, config, context)
     data = _prepare_data(config, tokenizer, context)
     config = with_plan(config, batch_plan(config, context.folder.state()))
     device = choose_device(config, context)
     _require_space(config, base, context.folder)
-    resumes = bool(CheckpointFolder(context.folder.checkpoints_path).all())
     context.phase(Activity.CHECKING_BASE)
     data_fingerprint = Fingerprint.model_validate(data.fingerprint)
     made_from = Fingerprints(base=fingerprint_folder(base, anew=resumes), data=data_fingerprint)

@@ -81,3 +81,15 @@ def test_counts_of_an_unknown_family_follow_from_its_tensors(family: str) -> Non
 
 def test_more_than_twelve_families_are_known() -> None:
     assert len(set(FAMILIES) - _CANNOT_BE_BUILT) >= 30
+
+
+def test_a_convolution_makes_no_mixture_of_experts_and_a_vision_tower_no_layers() -> None:
+    config = _config("qwen3_5_text")
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    tensors = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    first = {name: size for name, size in tensors.items() if ".layers.0." in name}
+    tensors |= {f"{part}.{name}": size for part in ("mtp", "vision_tower") for name, size in first.items()}
+    found = shape_from_tensors(shape_from_config(config.to_dict() | {"model_type": "never_seen"}), tensors)
+    assert found.expert_parameters == 0
+    assert found.quantizable_parameters == _counts(config)[1]

@@ -1,0 +1,73 @@
+"""Before anything is loaded: would what this run trains go into its base? By names and shapes alone, in seconds."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict
+
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.context import Reporter
+from qlora_studio.engine.memory.architecture import config_of, meta_model
+from qlora_studio.engine.merge.adapter_delta import ADAPTER_CONFIG
+from qlora_studio.engine.merge.safetensors_file import CODES, encode_header
+from qlora_studio.engine.merge.weights import MergedWeights
+from qlora_studio.engine.model.adapted import attach_adapters
+from qlora_studio.storage.models.folder import read_config
+
+
+def require_mergeable(base: Path, config: RunConfig, reporter: Reporter) -> None:
+    """Raise StudioError where a run could not be merged in its end; tell it where it is to stay an adapter."""
+    try:
+        merge_rehearsal(base, config)
+    except StudioError as error:
+        if config.export.merge:
+            raise
+        reporter.warn("not_mergeable", f"What this run trains can be used as an adapter alone. {error.message}")
+
+
+def merge_rehearsal(base: Path, config: RunConfig) -> None:
+    """Raise StudioError where the adapter that a run would train on a base could not be merged into it.
+
+    The adapter is made on meta tensors and laid beside its base as a file that has a header and holes: what decides is
+    the code that merges. A quantized base is not what its adapter is merged into, and is passed over.
+    """
+    if read_config(base).get("quantization_config"):
+        return
+    with TemporaryDirectory() as folder:
+        _write_outline(_adapted_on_meta(base, config), Path(folder))
+        MergedWeights(base, Path(folder))
+
+
+def _adapted_on_meta(base: Path, config: RunConfig) -> Any:
+    try:
+        model = meta_model(config_of(base))
+    except (ValueError, KeyError, AttributeError, TypeError, ImportError) as error:
+        raise StudioError(
+            f"The model in {base.name} cannot be built from its config.json: {str(error).splitlines()[0][:200]}",
+            kind=FailureKind.MODEL_REFUSED,
+            advice="Choose another base model.",
+            detail=str(error),
+        ) from error
+    with torch.device("meta"):
+        return attach_adapters(model, config)
+
+
+def _write_outline(model: Any, folder: Path) -> None:
+    """Write an adapter as peft would, without its numbers."""
+    tensors = [
+        (name, CODES[tensor.dtype], tuple(tensor.shape), tensor.nbytes)
+        for name, tensor in get_peft_model_state_dict(model).items()
+    ]
+    with (folder / "adapter_model.safetensors").open("wb") as file:
+        file.write(encode_header(tensors, {"format": "pt"}))
+        file.truncate(file.tell() + sum(size for *_, size in tensors))
+    settings = model.peft_config["default"].to_dict()
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(settings, default=_plain), encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else str(value)

@@ -26,7 +26,7 @@ from qlora_studio.engine.memory.architecture import auto_class, config_of
 from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.model.experts import dense_targets, quantize_experts_when_loading, tell_number_of_experts
 from qlora_studio.engine.model.load_failure import LOAD_ERRORS, load_failure
-from qlora_studio.engine.model.targets import targeted, targets_of
+from qlora_studio.engine.model.targets import keeps_transposed, targeted, targets_of
 from qlora_studio.storage.models.folder import read_config
 
 # Their code takes these layers' weights past their forward, where no adapter is: peft refuses the first by name; the
@@ -125,6 +125,7 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
         use_rslora=config.lora.rslora,
         use_dora=config.lora.dora,
         bias="none",
+        fan_in_fan_out=keeps_transposed(model),
         exclude_modules=list(_FUSED_IN_MAMBA) if names == "auto" and kind in _MAMBA else None,
     )
     try:

@@ -13,6 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dic
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.merge.adapter_change import LowRank
 from qlora_studio.engine.merge.adapter_delta import AdapterDelta, adapter_weights, load_adapter, plain_names
+from qlora_studio.engine.model.targets import keeps_transposed
 
 _PREFIX = "base_model.model."
 
@@ -61,6 +62,7 @@ def _peft_config(model: Any, delta: AdapterDelta, dropout: float) -> LoraConfig:
         target_modules=_targets(model, set(updates)),
         rank_pattern={re.escape(name): value for name, value in ranks.items() if value != rank},
         alpha_pattern={re.escape(name): value for name, value in alphas.items() if value != alpha},
+        fan_in_fan_out=keeps_transposed(model),
         use_rslora=rslora,
         use_dora=bool(config.get("use_dora")),
         lora_bias=bool(config.get("lora_bias")),

@@ -36,6 +36,11 @@ def text_model_name(model: Any) -> str:
     return next((name for name, module in model.named_modules() if module is inner), "")
 
 
+def keeps_transposed(model: Any) -> bool:
+    """Whether a model's linear layers are stored as (in, out), as GPT-2's are: peft wants to be told."""
+    return any(isinstance(module, Conv1D) for module in model.modules())
+
+
 def targeted(model: Any) -> _Names:
     """Return the last names of the modules that have adapters."""
     targets = model.peft_config["default"].target_modules

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from qlora_studio.core.errors import NewerVersion
 from qlora_studio.core.run.message import Message, parse_line
@@ -75,7 +75,9 @@ class ShowRows(Message):
 
 Command = Pause | Resume | Stop | LowerRate | AcceptChanges | SaveCheckpoint | EvaluateNow | Ask | ShowRows
 
-_ADAPTER: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="type")])
+_ADAPTER: TypeAdapter[Command] = TypeAdapter(
+    Annotated[Command, Field(discriminator="type")], config=ConfigDict(defer_build=True)
+)
 
 
 def parse_command(line: bytes) -> Command | None:

@@ -7,7 +7,7 @@ None here, and a `Warned` says so.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
 from qlora_studio.core.errors import FailureKind
@@ -356,7 +356,12 @@ Event = (
 )
 TerminalEvent = Paused | Finished | Failed
 
-_ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
+_ADAPTER: TypeAdapter[Event] = TypeAdapter(
+    Annotated[Event, Field(discriminator="type")],
+    config=ConfigDict(
+        defer_build=True
+    ),  # built when the first line is read: the first paint and a worker's start need none
+)
 
 
 def parse_event(line: bytes) -> Event | None:

@@ -105,7 +105,9 @@ class EstimateJob(_Job):
 
 Job = TrainJob | ExportJob | VerifyJob | MergeJob | ChatJob | DataJob | DownloadJob | UploadJob | EstimateJob
 
-_ADAPTER: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
+_ADAPTER: TypeAdapter[Job] = TypeAdapter(
+    Annotated[Job, Field(discriminator="kind")], config=ConfigDict(defer_build=True)
+)
 
 
 def parse_job(text: str | bytes) -> Job:

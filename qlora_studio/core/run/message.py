@@ -19,7 +19,7 @@ PROTOCOL_VERSION = 1
 class Message(BaseModel):
     """An event or a command. `time` is seconds since the epoch, by the sender's clock."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     version: int = PROTOCOL_VERSION
     time: float = Field(default_factory=time.time)

@@ -14,7 +14,7 @@ Level = Literal["instant", "traced", "probed"]
 
 
 class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class EstimateReport(_Facts):

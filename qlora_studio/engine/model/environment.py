@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import pynvml
-
 import qlora_studio
 from qlora_studio.core.run.events import EnvironmentTold
 
@@ -79,6 +77,8 @@ def _commit_of(folder: Path, name: str) -> str:
 
 def _driver_and_cards() -> tuple[str, list[str]]:
     """Return the NVIDIA driver's version and the names of the cards, as far as the driver tells. Loads no CUDA."""
+    import pynvml  # not above: every worker starts with this module, and only a run asks
+
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:

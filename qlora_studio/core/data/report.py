@@ -17,7 +17,7 @@ Part = Literal["", "training", "evaluation", "left_out", "duplicate", "not_drawn
 
 
 class _Report(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class TokenPiece(NamedTuple):

@@ -10,7 +10,7 @@ class SourceFacts(BaseModel):
     are left out by a weight below 1. `commit` is that of the hub, empty for a file here.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
     path: str
@@ -39,7 +39,7 @@ class SourceFacts(BaseModel):
 class EvaluationFacts(BaseModel):
     """An evaluation dataset of its own. `in_training` rows are left out because a training row says the same."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
     path: str

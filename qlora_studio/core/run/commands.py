@@ -1,11 +1,11 @@
 """What the user asks of a running worker, in the imperative; appended to `commands.jsonl`, read by the worker."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import Field
 
 from qlora_studio.core.errors import NewerVersion
-from qlora_studio.core.run.message import Message, parse_line
+from qlora_studio.core.run.message import Message, UnionReader, parse_line
 
 
 class Pause(Message):
@@ -75,15 +75,13 @@ class ShowRows(Message):
 
 Command = Pause | Resume | Stop | LowerRate | AcceptChanges | SaveCheckpoint | EvaluateNow | Ask | ShowRows
 
-_ADAPTER: TypeAdapter[Command] = TypeAdapter(
-    Annotated[Command, Field(discriminator="type")], config=ConfigDict(defer_build=True)
-)
+_READER = UnionReader(Command, "type")
 
 
 def parse_command(line: bytes) -> Command | None:
     """Return the command of one line of `commands.jsonl`, or None where it is unknown, or of a later version."""
     try:
-        command: Command | None = parse_line(_ADAPTER, line)
+        command: Command | None = parse_line(_READER, line)
     except NewerVersion:
         return None
     return command

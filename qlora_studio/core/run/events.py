@@ -5,14 +5,14 @@ run appends another session to the same file. Sizes are bytes, durations seconds
 None here, and a `Warned` says so.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import Field
 
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.fingerprint import Fingerprint
-from qlora_studio.core.run.message import Message, parse_line
+from qlora_studio.core.run.message import Message, UnionReader, parse_line
 from qlora_studio.core.run.reports import AnyReported, ExportedFacts, Facts, NoFacts
 
 
@@ -356,12 +356,7 @@ Event = (
 )
 TerminalEvent = Paused | Finished | Failed
 
-_ADAPTER: TypeAdapter[Event] = TypeAdapter(
-    Annotated[Event, Field(discriminator="type")],
-    config=ConfigDict(
-        defer_build=True
-    ),  # built when the first line is read: the first paint and a worker's start need none
-)
+_READER = UnionReader(Event, "type")
 
 
 def parse_event(line: bytes) -> Event | None:
@@ -369,5 +364,5 @@ def parse_event(line: bytes) -> Event | None:
 
     Raises NewerVersion.
     """
-    event: Event | None = parse_line(_ADAPTER, line)
+    event: Event | None = parse_line(_READER, line)
     return event

@@ -10,7 +10,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 class FileEntry(BaseModel):
     """What a file was when it was written or read. `size` in bytes."""
 
-    model_config = ConfigDict(frozen=True, strict=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
     size: int = Field(ge=0)
     sha256: Sha256
@@ -19,7 +19,7 @@ class FileEntry(BaseModel):
 class Fingerprint(BaseModel):
     """What a base or a dataset is, by content: files by name, or the hash of the rows that were made of them."""
 
-    model_config = ConfigDict(frozen=True, strict=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
     files: dict[str, FileEntry | str] = Field(default_factory=dict)
 
@@ -27,7 +27,7 @@ class Fingerprint(BaseModel):
 class Fingerprints(BaseModel):
     """What a run is made from."""
 
-    model_config = ConfigDict(frozen=True, strict=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
     base: Fingerprint = Fingerprint()
     data: Fingerprint = Fingerprint()

@@ -3,10 +3,11 @@
 A run folder without a `job.json` is a training job: `run.toml` says everything.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
+from qlora_studio.core.run.message import UnionReader
 from qlora_studio.core.run.run_config import RunConfig
 
 CHAT_VARIANTS = {"tuned": "Tuned", "base": "Base", "merged": "Merged", "gguf": "GGUF"}
@@ -105,11 +106,10 @@ class EstimateJob(_Job):
 
 Job = TrainJob | ExportJob | VerifyJob | MergeJob | ChatJob | DataJob | DownloadJob | UploadJob | EstimateJob
 
-_ADAPTER: TypeAdapter[Job] = TypeAdapter(
-    Annotated[Job, Field(discriminator="kind")], config=ConfigDict(defer_build=True)
-)
+_READER = UnionReader(Job, "kind")
 
 
 def parse_job(text: str | bytes) -> Job:
     """Return the job of a `job.json`. Raises ValueError where it is not one."""
-    return _ADAPTER.validate_json(text)
+    job: Job = _READER.read(text)
+    return job

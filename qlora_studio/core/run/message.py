@@ -6,8 +6,9 @@ version refuses the run, and a worker passes over such a command.
 """
 
 import json
+import threading
 import time
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -19,7 +20,7 @@ PROTOCOL_VERSION = 1
 class Message(BaseModel):
     """An event or a command. `time` is seconds since the epoch, by the sender's clock."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: int = PROTOCOL_VERSION
     time: float = Field(default_factory=time.time)
@@ -29,16 +30,31 @@ class Message(BaseModel):
         return self.model_dump_json() + "\n"
 
 
-M = TypeVar("M", bound=Message)
+class UnionReader:
+    """Reads members of a union that are told apart by a field.
+
+    It is built when the first is read, by one thread alone: neither the first paint nor a worker's start waits for it.
+    """
+
+    def __init__(self, union: Any, field: str) -> None:
+        self._union: Any = Annotated[union, Field(discriminator=field)]
+        self._adapter: TypeAdapter[Any] | None = None
+        self._lock = threading.Lock()
+
+    def read(self, text: str | bytes) -> Any:
+        """Return the member that a JSON text holds. Raises ValueError where it holds none."""
+        with self._lock:
+            self._adapter = self._adapter or TypeAdapter(self._union)
+        return self._adapter.validate_json(text)
 
 
-def parse_line(adapter: TypeAdapter[Any], line: bytes) -> Any | None:
+def parse_line(reader: UnionReader, line: bytes) -> Any | None:
     """Return the message of a line, or None where it is no message of a kind that this version knows.
 
     Raises NewerVersion where the line says that it is of a higher version: it is not interpreted.
     """
     try:
-        message = adapter.validate_json(line)
+        message = reader.read(line)
     except ValueError:
         message = None
     if (_version_of(line) if message is None else message.version) > PROTOCOL_VERSION:

@@ -14,7 +14,7 @@ Level = Literal["instant", "traced", "probed"]
 
 
 class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class EstimateReport(_Facts):

@@ -61,6 +61,8 @@ def diagnose() -> Iterator[Finding]:
     yield driver_finding(sample)
     if sample.available:
         yield card_finding(sample)
+    if len(sample.cards) > 1:
+        yield cards_finding(sample)
     yield torch_finding(_ask(_TORCH_PROBE), has_card=sample.available)
     yield bitsandbytes_finding(_ask(_BITSANDBYTES_PROBE))
     yield memory_finding()
@@ -108,6 +110,13 @@ def card_finding(sample: GpuSample) -> Finding:
     if capability is not None and capability < (8, 0):
         return Finding("Card", "ok", f"{sample.name}, {memory}. It has no bf16: fp16 is used.")
     return Finding("Card", "ok", f"{sample.name}, {memory}")
+
+
+def cards_finding(sample: GpuSample) -> Finding:
+    """Answer: which of several cards is trained on?"""
+    names = "; ".join(f"GPU {card.index}: {card.name} ({card.uuid})" for card in sample.cards)
+    taken = f"Auto takes GPU {sample.index} now." if sample.available else sample.reason
+    return Finding("Cards", "ok", f"{names}. {taken} Another one: hardware.gpus, or the panel of the window.")
 
 
 def torch_finding(facts: dict[str, Any], *, has_card: bool) -> Finding:

@@ -27,11 +27,13 @@ _ENDING_SECONDS = 30.0
 class JobSession:
     """One worker, from its start to its end."""
 
-    def __init__(self, folder: RunFolder, console: Console, initial_commands: Sequence[Command] = ()) -> None:
+    def __init__(
+        self, folder: RunFolder, console: Console, initial_commands: Sequence[Command] = (), *, gpus: str = ""
+    ) -> None:
         self.folder = folder
         self.interrupted = 0
         self.started = time.monotonic()
-        self.process: WorkerProcess = start_worker(folder, initial_commands=initial_commands)
+        self.process: WorkerProcess = start_worker(folder, initial_commands=initial_commands, gpus=gpus)
         self._console = console
 
     @property

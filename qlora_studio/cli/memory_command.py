@@ -70,8 +70,8 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
     """Print the estimate and, with a card, whether it fits."""
     config, shape = _config_and_shape(arguments)
-    card = _card(arguments.gpu)
-    probe = None if arguments.gpu else _probe_here()
+    card = _card(arguments.gpu, config)
+    probe = None if arguments.gpu else _probe_here(config)
     if arguments.level == "traced":
         result = _traced(config, arguments, console)
         result = with_context(result, probe.context_bytes) if probe else result
@@ -94,7 +94,7 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
 def fit_run(arguments: argparse.Namespace, console: Console) -> int:
     """Print what to change; exit code 32 where nothing makes it fit."""
     config, shape = _config_and_shape(arguments)
-    card = _card(arguments.gpu)
+    card = _card(arguments.gpu, config)
     if card is None:
         raise StudioError(
             "There is no NVIDIA card here to fit to.",
@@ -163,13 +163,13 @@ def _traced(config: RunConfig, arguments: argparse.Namespace, console: Console) 
     return estimate_from_report(found[-1])
 
 
-def _probe_here() -> ProbeRecord | None:
-    """Return what a real step taught of the card that is here."""
-    sample = sample_gpu()
+def _probe_here(config: RunConfig) -> ProbeRecord | None:
+    """Return what a real step taught of the card that a run would take here."""
+    sample = sample_gpu(config.hardware.gpus)
     return newest_for(probe_records(), sample.uuid, sample.driver) if sample.available else None
 
 
-def _card(name: str | None) -> tuple[str, int] | None:
+def _card(name: str | None, config: RunConfig) -> tuple[str, int] | None:
     """Return the name and the free bytes of a card of the catalogue, or of the one here; None where there is none."""
     if name:
         spec = find_gpu(name)
@@ -179,7 +179,7 @@ def _card(name: str | None) -> tuple[str, int] | None:
                 f"No single card is called {name!r}.", kind=FailureKind.INVALID_CONFIG, advice=f"Known are: {names}."
             )
         return spec.name, spec.free_bytes
-    sample = sample_gpu()
+    sample = sample_gpu(config.hardware.gpus)
     return (sample.name, sample.free_bytes) if sample.free_bytes is not None else None
 
 

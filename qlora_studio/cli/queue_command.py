@@ -7,7 +7,7 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.train_command import existing_run, runs_path
 from qlora_studio.core.errors import ExitCode
-from qlora_studio.jobs.gpu_monitor import sample_gpu
+from qlora_studio.jobs.gpu_monitor import gpu_cards
 from qlora_studio.jobs.queue_runner import QueueRunner, queue_summary
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.run_queue import RunQueue
@@ -51,7 +51,7 @@ def run_queue(arguments: argparse.Namespace, console: Console) -> int:
 
 def _work(queue: RunQueue, console: Console) -> list[dict[str, str]]:
     """Start the runs that wait, one after another; return how each ended. Ctrl-C leaves; a started run goes on."""
-    runner = QueueRunner(queue, lambda: sample_gpu().free_bytes)
+    runner = QueueRunner(queue, gpu_cards)
     started: list[RunFolder] = []
     while queue.runs() or runner.current:
         process = runner.start_next()

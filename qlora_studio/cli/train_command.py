@@ -51,6 +51,12 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         action="store_true",
         help="even if the base model or the dataset is another one now; the run keeps a record of it",
     )
+    resume.add_argument(
+        "--gpus",
+        metavar="CARD",
+        default="",
+        help="this time on another card than the run's hardware.gpus: auto, cpu, a number or a UUID",
+    )
     resume.set_defaults(run=resume_run)
 
 
@@ -64,7 +70,8 @@ def train_run(arguments: argparse.Namespace, console: Console) -> int:
 def resume_run(arguments: argparse.Namespace, console: Console) -> int:
     """Go on in a run's folder."""
     folder = existing_run(arguments.run_dir)
-    folder.config()  # one that is broken, or of a newer version, is refused before anything is written there
+    config = folder.config()  # a broken one, or of a newer version, is refused before anything is written there
+    gpus = config.with_value("hardware.gpus", arguments.gpus).hardware.gpus if arguments.gpus else ""
     if folder.state().phase is Phase.FINISHED:
         raise StudioError(
             f"{folder.path.name} is complete: there is nothing left to train.",
@@ -73,12 +80,12 @@ def resume_run(arguments: argparse.Namespace, console: Console) -> int:
         )
     initial_commands: list[Command] = [LowerRate()] if arguments.lower_rate else []
     initial_commands += [AcceptChanges()] if arguments.accept_changes else []
-    return train_in(folder, console, initial_commands)
+    return train_in(folder, console, initial_commands, gpus=gpus)
 
 
-def train_in(folder: RunFolder, console: Console, initial_commands: Sequence[Command] = ()) -> int:
+def train_in(folder: RunFolder, console: Console, initial_commands: Sequence[Command] = (), *, gpus: str = "") -> int:
     """Train in a run's folder, report, and return the exit code."""
-    state, summary, interrupted = train_to_end(folder, console, initial_commands)
+    state, summary, interrupted = train_to_end(folder, console, initial_commands, gpus=gpus)
     if state.failure is not None:
         return console.fail(error_of(state.failure), **summary)
     console.report(summary)
@@ -87,7 +94,7 @@ def train_in(folder: RunFolder, console: Console, initial_commands: Sequence[Com
 
 
 def train_to_end(
-    folder: RunFolder, console: Console, initial_commands: Sequence[Command] = ()
+    folder: RunFolder, console: Console, initial_commands: Sequence[Command] = (), *, gpus: str = ""
 ) -> tuple[RunState, dict[str, Any], bool]:
     """Train in a run's folder; return its last state, the summary, and whether Ctrl-C was pressed."""
     losses: dict[int, float] = {}
@@ -96,7 +103,7 @@ def train_to_end(
         if isinstance(event, StepDone) and event.loss is not None:
             losses[event.step] = event.loss
 
-    session = JobSession(folder, console, initial_commands)
+    session = JobSession(folder, console, initial_commands, gpus=gpus)
     state = session.follow(note_loss)
     return state, summary_of(folder, state, losses, session.seconds), bool(session.interrupted)
 

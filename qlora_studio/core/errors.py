@@ -48,6 +48,7 @@ class ExitCode(IntEnum):
     HUB_REFUSED = 35, "The hub refused, was not reached, or nobody is logged in there"
     NOT_AT_WORK = 36, "No worker is at work in the run's folder, or it ended before it could do what was asked"
     NO_ANSWER = 37, "The worker has not answered yet"
+    NO_CARD = 38, "The card that is to compute is not there, or PyTorch cannot use it"
     INTERRUPTED = 130, "Interrupted; what was learned so far is saved unless it was ended at once"
 
 
@@ -86,6 +87,8 @@ class FailureKind(StrEnum):
     NO_ANSWER = "no_answer", ExitCode.NO_ANSWER, "The worker was asked and has not answered yet."
     ALREADY_FINISHED = "already_finished", ExitCode.ERROR, "The run is finished: there is nothing to resume."
     OUT_OF_MEMORY = "out_of_memory", ExitCode.OUT_OF_MEMORY, "The card had not enough memory."
+    NO_CARD = "no_card", ExitCode.NO_CARD, "The card that a run is to be trained on is not there."
+    CARD_UNUSABLE = "card_unusable", ExitCode.NO_CARD, "There is a card, and the installed libraries cannot use it."
     CARD_LOST = "card_lost", ExitCode.ERROR, "The card stopped answering."
     NON_FINITE_LOSS = "non_finite_loss", ExitCode.ERROR, "The loss was no number any more."
     DISK_FULL = "disk_full", ExitCode.DISK_FULL, "The disk is full, or will be."

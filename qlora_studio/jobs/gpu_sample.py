@@ -16,6 +16,8 @@ class GpuProcess:
 class GpuSample:
     """One card at one moment; `available` is False where there is none, and `reason` says why in words.
 
+    `cards` are all that answer; a card that was measured before and answers no more `is_lost`.
+
     `used_bytes` leaves out what the driver keeps for itself (`reserved_bytes`): total = used + reserved + free.
     """
 
@@ -39,13 +41,16 @@ class GpuSample:
     power_limit_watts: float | None = None
     throttling: tuple[str, ...] | None = None
     compute_capability: tuple[int, int] | None = None
+    cards: "tuple[GpuCard, ...]" = ()
+    is_lost: bool = False
 
 
 @dataclass(frozen=True)
 class GpuCard:
-    """A card of this machine, as the user chooses among them."""
+    """A card of this machine, as the user chooses among them. `index` counts as the driver does: by PCI bus."""
 
     index: int
     uuid: str
     name: str
     total_bytes: int | None
+    free_bytes: int | None = None

@@ -1,12 +1,17 @@
 """NVIDIA's management library through pynvml: cards and samples. Any call may fail and any metric may be missing."""
 
+import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import psutil
 import pynvml
 
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.run_config import AUTO_CARD, CPU
+from qlora_studio.jobs.card_choice import chosen_card
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample
 
 _THROTTLING = {
@@ -40,27 +45,45 @@ class Nvml:
         handles = [(index, _quietly(pynvml.nvmlDeviceGetHandleByIndex, index)) for index in range(count)]
         return tuple(self._card(index, handle) for index, handle in handles if handle is not None)
 
-    def sample(self, uuid: str = "", worker_pid: int | None = None) -> GpuSample:
-        """Return what is measured of the card with this UUID, or of the first one."""
+    def sample(self, wish: str = AUTO_CARD, worker_pid: int | None = None, uuid: str = "") -> GpuSample:
+        """Return what is measured of the card with this UUID, or of the one that a wish means now."""
         cards = self.cards()
-        card = next((card for card in cards if card.uuid == uuid), cards[0] if cards else None)
-        if card is None:
-            return GpuSample(available=False, reason="No NVIDIA card is installed.", time=time.time())
-        handle = _quietly(pynvml.nvmlDeviceGetHandleByIndex, card.index)
-        if handle is None:
-            return GpuSample(available=False, reason=f"{card.name} does not answer.", time=time.time())
-        return _sample(card, handle, worker_pid)
+        try:
+            card = next((card for card in cards if uuid and card.uuid == uuid), None)
+            card = card or (None if uuid else chosen_card(wish, cards, os.environ))
+        except StudioError as error:
+            return _absent(error.message, cards)
+        answers = card is not None and bool(card.uuid or card.total_bytes)
+        handle = _quietly(pynvml.nvmlDeviceGetHandleByIndex, card.index) if card is not None and answers else None
+        if card is None or handle is None:
+            return _absent(_why_none(wish, card, uuid, cards), cards)
+        return replace(_sample(card, handle, worker_pid), cards=cards)
 
     def _card(self, index: int, handle: Any) -> GpuCard:
         memory = _quietly(pynvml.nvmlDeviceGetMemoryInfo, handle)
         uuid = _text(_quietly(pynvml.nvmlDeviceGetUUID, handle))
         name = _text(_quietly(pynvml.nvmlDeviceGetName, handle)) or f"NVIDIA card {index}"
-        return GpuCard(index=index, uuid=uuid, name=name, total_bytes=int(memory.total) if memory else None)
+        total, free = (int(memory.total), int(memory.free)) if memory else (None, None)
+        return GpuCard(index=index, uuid=uuid, name=name, total_bytes=total, free_bytes=free)
 
 
 def absence_in_words(error: pynvml.NVMLError) -> str:
     """Return why no card can be asked."""
     return _ABSENT.get(type(error).__name__, f"The NVIDIA driver does not answer: {error}.")
+
+
+def _absent(reason: str, cards: tuple[GpuCard, ...]) -> GpuSample:
+    return GpuSample(available=False, reason=reason, time=time.time(), cards=cards)
+
+
+def _why_none(wish: str, card: GpuCard | None, uuid: str, cards: tuple[GpuCard, ...]) -> str:
+    if card is not None:
+        return f"{card.name} does not answer."
+    if uuid:
+        return "The card that the run computed on does not answer."
+    if wish == CPU:
+        return "The processor was chosen for this run."
+    return "No card is left by CUDA_VISIBLE_DEVICES." if cards else "No NVIDIA card is installed."
 
 
 def _sample(card: GpuCard, handle: Any, worker_pid: int | None) -> GpuSample:

@@ -1,10 +1,13 @@
-"""Starts the queue's runs one after another, each when the card is free enough. Called now and then; never waits."""
+"""Starts the queue's runs one after another, each when a card is free enough. Called now and then; never waits."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
+from qlora_studio.jobs.card_choice import chosen_card
+from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.run_queue import QueuedRun, RunQueue
@@ -13,51 +16,80 @@ _WELL = (Phase.FINISHED, Phase.PAUSED, Phase.STOPPED)
 
 
 class QueueRunner:
-    """Runs the queue. `free_bytes()` is the card's free memory, or None where there is no card to ask."""
+    """Runs the queue: one run at a time on each card, and one where there is none.
 
-    def __init__(self, queue: RunQueue, free_bytes: Callable[[], int | None]) -> None:
+    `cards()` are the machine's cards; `at_work()` tells of each run at work elsewhere the UUID of its card, empty where
+    it is on a processor or has not said so yet.
+    """
+
+    def __init__(
+        self,
+        queue: RunQueue,
+        cards: Callable[[], Sequence[GpuCard]],
+        at_work: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._queue = queue
-        self._free_bytes = free_bytes
-        self._process: WorkerProcess | None = None
+        self._cards = cards
+        self._at_work = at_work
+        self._processes: dict[str, WorkerProcess] = {}  # by the UUID of the card
         self.waiting_for = ""
         self.failures: list[tuple[RunFolder, StudioError]] = []
 
     @property
-    def current(self) -> RunFolder | None:
-        """The run that was started last, while its worker is at work."""
-        process = self._process
-        return process.folder if process is not None and process.poll() is None else None
+    def current(self) -> tuple[RunFolder, ...]:
+        """The runs that were started here and whose workers are at work."""
+        return tuple(process.folder for process in self._processes.values() if process.poll() is None)
 
     def start_next(self) -> WorkerProcess | None:
-        """Start the first run that waits and return its worker; None where one is at work, none waits, or none fits."""
-        self.waiting_for = ""
-        waiting = self._queue.runs()
-        if not waiting or self.current is not None:
-            return None
-        first = waiting[0]
-        if first.folder.is_busy():  # somebody else started it
-            self._queue.remove(first.folder)
-            return None
-        if not self._fits(first):
-            self.waiting_for = "the card to be free enough"
-            return None
-        return self._start(first)
+        """Start the first run that a card is free for and return its worker; None where there is none.
 
-    def _start(self, run: QueuedRun) -> WorkerProcess | None:
+        A run that waits for a card keeps it from those behind it.
+        """
+        self.waiting_for = ""
+        if not (waiting := self._queue.runs()):
+            return None
+        own = {uuid for uuid, process in self._processes.items() if process.poll() is None}
+        busy = own | set(self._at_work())
+        if "" in busy:  # it may be on any card
+            return None
+        cards = self._cards()
+        free = [card for card in cards if card.uuid not in busy]
+        for run in waiting:
+            if not free and (cards or busy):
+                return None
+            if run.folder.is_busy():  # somebody else started it
+                self._queue.remove(run.folder)
+                return None
+            card, why = _card_for(run, free, busy)
+            if not why:
+                return self._start(run, card)
+            self.waiting_for = self.waiting_for or why
+            free = [other for other in free if other is not card]
+        return None
+
+    def _start(self, run: QueuedRun, card: GpuCard | None) -> WorkerProcess | None:
         self._queue.remove(run.folder)
+        uuid = card.uuid if card is not None else ""
         try:
-            self._process = start_worker(run.folder)
+            self._processes[uuid] = start_worker(run.folder, gpus=uuid)
         except StudioError as error:
             self.failures.append((run.folder, error))
             return None
-        return self._process
-
-    def _fits(self, run: QueuedRun) -> bool:
-        free = self._free_bytes()
-        return free is None or free >= run.needed_bytes
+        return self._processes[uuid]
 
 
 def queue_summary(folders: Sequence[RunFolder]) -> str:
     """Return what became of runs: "The queue is done: 2 finished, 1 failed."."""
     counts = Counter(phase if (phase := folder.state().phase) in _WELL else Phase.FAILED for folder in folders)
     return "The queue is done: " + ", ".join(f"{count} {phase.words.lower()}" for phase, count in counts.items()) + "."
+
+
+def _card_for(run: QueuedRun, free: Sequence[GpuCard], busy: set[str]) -> tuple[GpuCard | None, str]:
+    """Return the card that a run would take of those that are free, and what it still waits for."""
+    try:
+        card = chosen_card(run.folder.config().hardware.gpus, free, os.environ)
+    except StudioError:
+        return None, "its card to be free" if busy else ""  # where none is at work, the start says what is wrong
+    if card is None or card.free_bytes is None or card.free_bytes >= run.needed_bytes:
+        return card, "" if card is not None or not busy else "a card to be free"
+    return card, "the card to be free enough"

@@ -12,6 +12,8 @@ from pathlib import Path
 from qlora_studio import child_process
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.run.commands import Command, Stop
+from qlora_studio.jobs.card_choice import worker_environment
+from qlora_studio.jobs.gpu_monitor import gpu_cards
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 WORKER = child_process.python("-m", "qlora_studio", "worker")
@@ -92,11 +94,12 @@ class WorkerProcess:
 
 
 def start_worker(
-    folder: RunFolder, program: Sequence[str] = WORKER, *, initial_commands: Sequence[Command] = ()
+    folder: RunFolder, program: Sequence[str] = WORKER, *, initial_commands: Sequence[Command] = (), gpus: str = ""
 ) -> WorkerProcess:
     """Start the worker of a run or job folder. `initial_commands` are the first commands that it finds.
 
-    Raises StudioError where one is at work already, or none can start.
+    It sees one card, that of its run's `hardware.gpus` or of `gpus`. Raises StudioError where a worker is at work
+    already, where the card is not here, or none can start.
     """
     if not wait_until_free(folder, _LOOK_SECONDS):
         raise StudioError(
@@ -104,6 +107,7 @@ def start_worker(
             kind=FailureKind.RUN_BUSY,
             advice="Watch that one, or stop it first.",
         )
+    cards = worker_environment(folder, gpu_cards, gpus)
     offset, commands_from = _size(folder.events_path), _size(folder.commands_path)
     try:
         for command in initial_commands:
@@ -111,7 +115,7 @@ def start_worker(
         with folder.log_path.open("ab") as log:
             popen = child_process.start(
                 [*program, str(folder.path.resolve())],
-                environment={**_ENVIRONMENT, "QLORA_STUDIO_COMMANDS_FROM": str(commands_from)},
+                environment={**_ENVIRONMENT, **cards, "QLORA_STUDIO_COMMANDS_FROM": str(commands_from)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -19,7 +19,7 @@ class Settings(BaseModel):
 
     theme: Literal["system", "light", "dark"] = "system"
     runs_dir: str = ""
-    gpu_uuid: str = ""
+    gpus: str = ""
     assumed_gpu: str = ""
     last_model: str = ""
     last_data: str = ""

@@ -89,3 +89,23 @@ def test_the_monitor_tells_of_a_card_that_is_lost_while_it_looks(card: Callable[
     assert lost.wait(30)
     monitor.stop()
     assert seen[-1].reason.endswith(".")
+    assert (seen[0].is_lost, seen[-1].is_lost, seen[-1].name) == (False, True, "NVIDIA RTX 4060")
+
+
+def test_the_card_of_the_wish_is_measured_and_all_are_told(
+    card: Callable[[str, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two cards that differ in their number, their UUID and what is free."""
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 2)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", lambda handle: f"GPU-{handle}")
+    monkeypatch.setattr(
+        pynvml,
+        "nvmlDeviceGetMemoryInfo",
+        lambda handle, *_: SimpleNamespace(total=24 * _GIB, used=0, free=(2 + handle) * _GIB, reserved=0),
+    )
+    assert [sample_gpu(wish).uuid for wish in ("auto", "0", "GPU-0", "GPU-1")] == ["GPU-1", "GPU-0", "GPU-0", "GPU-1"]
+    assert [found.free_bytes for found in sample_gpu().cards] == [2 * _GIB, 3 * _GIB]
+    for wish, words in (("cpu", "processor was chosen"), ("GPU-7", "not in this computer")):
+        sample = sample_gpu(wish)
+        assert (sample.available, words in sample.reason, len(sample.cards)) == (False, True, 2)

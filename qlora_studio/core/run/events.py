@@ -59,7 +59,10 @@ class Progressed(Message):
 
 
 class ModelLoaded(Message):
-    """The base is in memory with its adapters. `parameters` counts the base's, `footprint_bytes` weighs both."""
+    """The base is in memory with its adapters. `parameters` counts the base's, `footprint_bytes` weighs both.
+
+    `card` is the UUID of the card that computes, as the driver names it; empty on a processor.
+    """
 
     type: Literal["model_loaded"] = "model_loaded"
     architecture: str
@@ -70,6 +73,7 @@ class ModelLoaded(Message):
     compute_dtype: str
     optimizer: str
     device: str
+    card: str = ""
     target_modules: list[str]
 
 

@@ -5,15 +5,18 @@ no 8-bit base, no optimizer whose state cannot be paged on a card, no merge into
 checkpointing, no load dtype that fights the quantization.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic_core import PydanticKnownError
 
 from qlora_studio.core.data.formats import format_choices
 from qlora_studio.core.run.optimizer import AUTO, optimizer_choices
 from qlora_studio.core.run.setting import SettingInfo, one_of, setting, settings_of
 
 RUN_CONFIG_VERSION = 1
+AUTO_CARD, CPU = "auto", "cpu"
 ENCODING_NAMES = {"utf-8": "UTF-8", "utf-16": "UTF-16", "cp1252": "Windows-1252"}
 
 
@@ -21,6 +24,16 @@ class Section(BaseModel):
     """A section of `run.toml`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _card_wish(text: str) -> str:
+    """Return which card is wished for, as it is compared; one alone, until several can train one run."""
+    wish = text.strip()
+    if wish.lower() in (AUTO_CARD, CPU) or wish.isdecimal():
+        return wish.lower()
+    if not re.fullmatch(r"(GPU|MIG)-[0-9A-Za-z/-]+", wish):
+        raise PydanticKnownError("literal_error", {"expected": "auto, cpu, a number or a UUID (GPU-… or MIG-…)"})
+    return wish
 
 
 class ModelSection(Section):
@@ -293,6 +306,17 @@ class ExportSection(Section):
     )
 
 
+class HardwareSection(Section):
+    """What the run computes on."""
+
+    gpus: Annotated[str, AfterValidator(_card_wish)] = setting(
+        AUTO_CARD,
+        title="Graphics card",
+        help="Auto takes the one with the most free memory. Or a UUID (GPU-…, MIG-…), a number, or cpu.",
+        advanced=True,
+    )
+
+
 class RunConfig(Section):
     """The complete description of a run."""
 
@@ -306,6 +330,7 @@ class RunConfig(Section):
     evaluation: EvaluationSection = EvaluationSection()
     checkpoint: CheckpointSection = CheckpointSection()
     export: ExportSection = ExportSection()
+    hardware: HardwareSection = HardwareSection()
 
     @property
     def effective_batch(self) -> int:
@@ -332,6 +357,7 @@ SECTIONS: dict[str, type[Section]] = {
     "evaluation": EvaluationSection,
     "checkpoint": CheckpointSection,
     "export": ExportSection,
+    "hardware": HardwareSection,
 }
 
 

@@ -23,7 +23,7 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.memory.architecture import auto_class, config_of
-from qlora_studio.engine.model.device import Device
+from qlora_studio.engine.model.device import Device, current_card
 from qlora_studio.engine.model.experts import dense_targets, quantize_experts_when_loading, tell_number_of_experts
 from qlora_studio.engine.model.load_failure import LOAD_ERRORS, load_failure
 from qlora_studio.engine.model.targets import keeps_transposed, targeted, targets_of
@@ -163,6 +163,7 @@ def facts_of(model: Any, config: RunConfig, device: Device) -> ModelLoaded:
         compute_dtype=str(device.compute_dtype).removeprefix("torch."),
         optimizer=device.optimizer,
         device=torch.cuda.get_device_name(0) if device.is_cuda else "CPU",
+        card=current_card().uuid if device.is_cuda else "",
         target_modules=targeted(model),
     )
 

@@ -28,7 +28,7 @@ _PACKAGES = (
 
 def environment() -> EnvironmentTold:
     """Return what this process runs on."""
-    driver, cards = _driver_and_cards()
+    driver, cards = driver_and_cards()
     return EnvironmentTold(
         studio=qlora_studio.__version__,
         commit=checkout_commit(Path(qlora_studio.__file__).parents[1]),
@@ -75,7 +75,7 @@ def _commit_of(folder: Path, name: str) -> str:
     return next((words[0] for words in lines if words[1:] == [name]), "")
 
 
-def _driver_and_cards() -> tuple[str, list[str]]:
+def driver_and_cards() -> tuple[str, list[str]]:
     """Return the NVIDIA driver's version and the names of the cards, as far as the driver tells. Loads no CUDA."""
     import pynvml  # not above: every worker starts with this module, and only a run asks
 

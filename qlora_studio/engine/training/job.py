@@ -30,6 +30,7 @@ from qlora_studio.engine.faults import batch_plan, with_plan
 from qlora_studio.engine.model import adapted as adapted_model
 from qlora_studio.engine.model.adapter import save_final_adapter
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
+from qlora_studio.engine.model.card_check import require_usable_card
 from qlora_studio.engine.model.device import Device, choose_device
 from qlora_studio.engine.model.generation import answer
 from qlora_studio.engine.model.rehearsal import require_mergeable
@@ -52,6 +53,7 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     """Train the run of the context's folder; go on from its newest safe checkpoint where there is one."""
     config, initial_commands = taken_over(context), context.initial_commands()
+    require_usable_card(config)
     base = base_folder(config.model.source, config.model.revision, context)
     refuse_quantized(base, config.model.source)
     tokenizer = tokenizer_of(base)

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
 
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.fit import Fit, judge
+from qlora_studio.core.run.run_config import AUTO_CARD
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
+from qlora_studio.ui.kit.fields import ComboBox
 from qlora_studio.ui.kit.tables import FactGrid
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.theme import active_theme
@@ -21,6 +23,7 @@ from qlora_studio.ui.memory.view import (
     BarView,
     available_bytes,
     card_bar,
+    card_choices,
     card_title,
     estimate_bar,
     estimate_title,
@@ -31,7 +34,13 @@ from qlora_studio.ui.state.memory_phases import phase_lines, run_estimate
 
 
 class GpuPanel(QWidget):
-    """Shows an estimate, samples of the card, or the machine's memory where there is no card."""
+    """Shows an estimate, samples of the card, or the machine's memory where there is no card.
+
+    Signals:
+        card_chosen: the user chooses what to train on; carries a value of `hardware.gpus`.
+    """
+
+    card_chosen = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,6 +50,11 @@ class GpuPanel(QWidget):
         self._assumed: tuple[str, int] | None = None
         self._name = ElidedLabel("Graphics card", "title")
         self._facts = Label("Looking for a card …", "caption", wrap=True)
+        self.cards = ComboBox()
+        self.cards.setAccessibleName("Graphics card to train on")
+        self.cards.chosen.connect(self.card_chosen.emit)
+        self._choices: dict[str, str] = {}
+        self._wish = AUTO_CARD
         self._estimate_bar = MemoryBar("Estimate")
         self._now_bar = MemoryBar("Now")
         self._legend = PartsLegend()
@@ -69,6 +83,11 @@ class GpuPanel(QWidget):
         self._assumed = (name, total_bytes) if name else None
         self._render_bars()
 
+    def render_wish(self, wish: str) -> None:
+        """Show which card was chosen, by `hardware.gpus`."""
+        self._wish = wish
+        self._render_choices()
+
     def render_samples(self, samples: Sequence[GpuSample], memories: Sequence[ProcessMemory]) -> None:
         """Show the newest sample and the history; without a card, the machine's memory."""
         self._sample = samples[-1] if samples else None
@@ -76,6 +95,7 @@ class GpuPanel(QWidget):
             name, facts = card_title(self._sample)
             self._name.setText(name)
             self._facts.setText(facts)
+            self._render_choices()
         if self._sample is not None and self._sample.available:
             self._now_bar.show_bar(card_bar(self._sample))
             self._gauges.show_card(samples)
@@ -114,6 +134,15 @@ class GpuPanel(QWidget):
         """Leave out the history where the window is low."""
         super().resizeEvent(event)
         self._gauges.set_compact(event.size().height() < 720)
+
+    def _render_choices(self) -> None:
+        """Fill the choice anew where it changed, and not while it is open."""
+        choices = card_choices(self._sample, self._wish) if self._sample is not None else {}
+        if choices != self._choices and not self.cards.view().isVisible():
+            self._choices = choices
+            self.cards.set_choices(choices)
+        self.cards.set_value(self._wish)
+        self.cards.setVisible(bool(choices))
 
     def _render_bars(self) -> None:
         estimate, fit = self._estimate, self.fit()
@@ -159,7 +188,8 @@ class GpuPanel(QWidget):
         box = column(content, margins=(16, 20, 16, 16), spacing=0)
         for part, gap in (
             (self._name, 2),
-            (self._facts, 16),
+            (self._facts, 8),
+            (self.cards, 12),
             (self._estimate_bar, 14),
             (self._now_bar, 12),
             (self._legend, 12),

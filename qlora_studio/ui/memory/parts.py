@@ -128,9 +128,10 @@ class Gauges(QWidget):
         self._worker.hide()
         self._machine.hide()
         self._utilisation.show_history(_percent(now.utilisation_percent), [s.utilisation_percent for s in samples])
-        self._temperature.show_history(f"{now.temperature_celsius} °C", [s.temperature_celsius for s in samples])
+        celsius = f"{now.temperature_celsius} °C" if now.temperature_celsius is not None else "not told"
+        self._temperature.show_history(celsius, [s.temperature_celsius for s in samples])
         limit = f" / {now.power_limit_watts:.0f}" if now.power_limit_watts else ""
-        watts = f"{now.power_watts:.0f}{limit} W" if now.power_watts is not None else ""
+        watts = f"{now.power_watts:.0f}{limit} W" if now.power_watts is not None else "not told"
         self._power.show_history(watts, [s.power_watts for s in samples], high=now.power_limit_watts)
 
     def show_machine(self, memories: Sequence[ProcessMemory]) -> None:
@@ -189,4 +190,4 @@ class Advice(Card):
 
 
 def _percent(value: int | None) -> str:
-    return "" if value is None else f"{value} %"
+    return "not told" if value is None else f"{value} %"

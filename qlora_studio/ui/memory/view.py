@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.quantity import GIB, MIB, bytes_text
-from qlora_studio.jobs.gpu_sample import GpuSample
+from qlora_studio.core.run.run_config import AUTO_CARD, CPU
+from qlora_studio.jobs.gpu_sample import GpuCard, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.kit.charts import Part
 
@@ -24,6 +25,12 @@ FIT_WORDS = {
     FitVerdict.TIGHT: ("tight", "warn"),
     FitVerdict.NO: ("does not fit", "bad"),
 }
+
+
+_LOST_ADVICE = (
+    "Its driver lost it: a cable, heat, too little power, or a fault of the driver. The run's checkpoints are safe. "
+    "Restart the computer, then resume."
+)
 
 
 @dataclass(frozen=True)
@@ -101,13 +108,28 @@ def machine_bar(memory: ProcessMemory) -> BarView:
 
 def card_title(sample: GpuSample) -> tuple[str, str]:
     """Return the card's name and a line about it; without a card, what is missing and why."""
+    if sample.is_lost:
+        return sample.name or "The card", f"It stopped answering. {_LOST_ADVICE}"
     if not sample.available:
+        if sample.cards:
+            return "No card in use", sample.reason
         return "No NVIDIA card", f"{sample.reason} Runs are trained on the processor.".strip()
     facts = [bytes_text(sample.total_bytes)] if sample.total_bytes else []
     facts += [f"driver {sample.driver}"] if sample.driver else []
     facts += [f"GPU {sample.index}"] if sample.index is not None else []
     facts += [f"slowed by {', '.join(sample.throttling)}"] if sample.throttling else []
     return sample.name, " · ".join(facts)
+
+
+def card_choices(sample: GpuSample, wish: str) -> dict[str, str]:
+    """Return what may be trained on, by `hardware.gpus`; nothing where there is nothing to choose."""
+    if len(sample.cards) < 2 and wish == AUTO_CARD:
+        return {}
+    cards = {card.uuid: f"GPU {card.index}: {card.name}, {_free_text(card)}" for card in sample.cards}
+    choices = {AUTO_CARD: "Auto: the freest card", **cards, CPU: "The processor"}
+    if wish in choices:
+        return choices
+    return {**choices, wish: f"GPU {wish}" if wish.isdecimal() else f"{wish}, not seen here"}
 
 
 def measured_text(estimate: Estimate, measured: int) -> tuple[str, str]:
@@ -121,6 +143,10 @@ def measured_text(estimate: Estimate, measured: int) -> tuple[str, str]:
 def legend_text(size: int, total: int) -> str:
     """Return a component's size in the unit that suits the total, so that the column lines up."""
     return f"{size / GIB:.1f} GiB" if total >= 4 * GIB else f"{size / MIB:,.0f} MiB"
+
+
+def _free_text(card: GpuCard) -> str:
+    return f"{bytes_text(card.free_bytes)} free" if card.free_bytes is not None else "free memory not told"
 
 
 def _others(sample: GpuSample) -> str:

@@ -29,6 +29,9 @@ class PanelWiring(QObject):
         self._probe: ProbeRecord | None = None
         studio.settings_changed.connect(lambda _settings: self._render_assumed())
         panel.advice.change_requested.connect(studio.draft.set_values)
+        panel.card_chosen.connect(lambda wish: studio.draft.set_value("hardware.gpus", wish))
+        studio.draft.changed.connect(lambda config: panel.render_wish(config.hardware.gpus))
+        panel.render_wish(studio.draft.config.hardware.gpus)
         self._render_assumed()
 
     def _on_estimated(self, result: Estimate | None, why_not: str) -> None:

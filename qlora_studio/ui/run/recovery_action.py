@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
+from qlora_studio.core.run.run_config import AUTO_CARD, CPU
 from qlora_studio.core.run.run_state import RunState
 
 _FACTOR = 0.5
@@ -11,12 +12,16 @@ _FACTOR = 0.5
 
 @dataclass(frozen=True)
 class RecoveryAction:
-    """A button's word, what it does, and the order that the resumed worker gets. `question` is asked before."""
+    """A button's word, what it does, and the order that the resumed worker gets, or the card that it is started on.
+
+    `question` is asked before.
+    """
 
     label: str
     tip: str
-    command: Command
+    command: Command | None = None
     question: str = ""
+    gpus: str = ""
 
     @property
     def is_advised(self) -> bool:
@@ -41,5 +46,16 @@ def recovery_action(state: RunState) -> RecoveryAction | None:
             AcceptChanges(),
             question="The steps so far were taken with something else. What the run learns from here on may not fit "
             "what it learned before, and it cannot be repeated from its settings. The run keeps a record of this.",
+        )
+    if kind == FailureKind.NO_CARD:
+        return RecoveryAction(
+            "Train on a card that is here", "This time on the card with the most free memory", gpus=AUTO_CARD
+        )
+    if kind == FailureKind.CARD_UNUSABLE:
+        return RecoveryAction(
+            "Train on the processor …",
+            "This time without the card",
+            question="A processor takes some hundred times as long as a card: fit for small models and short tests.",
+            gpus=CPU,
         )
     return None

@@ -55,7 +55,7 @@ class RunWiring(QObject):
         if session is None or session.store.config is None:
             return
         if not way.question or ask_go_on(self._window, session.store.config.name, way.question):
-            self._runs.resume(way.command)
+            self._runs.resume(*([way.command] if way.command else []), gpus=way.gpus)
 
     def _on_kill_requested(self) -> None:
         session = self._runs.shown

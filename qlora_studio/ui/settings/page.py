@@ -42,7 +42,6 @@ class SettingsPage(Page):
         self.runs_dir = PathField("Where runs are kept", folder=True, caption="Folder of runs")
         self.open_runs = Button("Show the runs", "small")
         self.assumed = ComboBox({"": "The card of this machine"})
-        self.gpu = ComboBox({"": "The first"})
         self.versions, self.folders = FactGrid(), FactGrid()
         self._for_report = ""
         self._build()
@@ -53,15 +52,12 @@ class SettingsPage(Page):
         self.theme.set_value(settings.theme)
         self.runs_dir.set_text(str(settings.runs_path))
         self.assumed.set_value(settings.assumed_gpu)
-        self.gpu.set_value(settings.gpu_uuid)
 
-    def render_cards(self, assumable: Sequence[str], present: dict[str, str]) -> None:
-        """Show the cards to assume, by name, and those of this machine: their names by uuid."""
-        chosen, watched = self.assumed.value(), self.gpu.value()
+    def render_cards(self, assumable: Sequence[str]) -> None:
+        """Show the cards to assume, by name."""
+        chosen = self.assumed.value()
         self.assumed.set_choices({"": "The card of this machine", **{name: name for name in assumable}})
         self.assumed.set_value(chosen)
-        self.gpu.set_choices({"": "The first", **present})
-        self.gpu.set_value(watched)
 
     def render_about(self, versions: Sequence[tuple[str, str]], folders: Sequence[tuple[str, str]]) -> None:
         """Show versions, and where things are kept."""
@@ -79,7 +75,6 @@ class SettingsPage(Page):
             ("Appearance", self.theme, ""),
             ("Folder of runs", self.runs_dir, "Runs that exist stay where they are."),
             ("Judge estimates for", self.assumed, "A card that you plan to use, instead of the one in this machine."),
-            ("Watch", self.gpu, "Which card the panel shows where there are several."),
         ):
             self._add(card, title, field, help)
         card.body.addStretch(1)
@@ -108,4 +103,3 @@ class SettingsPage(Page):
         self.theme.chosen.connect(lambda value: self.settings_requested.emit({"theme": value}))
         self.runs_dir.edited.connect(lambda value: self.settings_requested.emit({"runs_dir": value}))
         self.assumed.chosen.connect(lambda value: self.settings_requested.emit({"assumed_gpu": value}))
-        self.gpu.chosen.connect(lambda value: self.settings_requested.emit({"gpu_uuid": value}))

@@ -7,11 +7,9 @@ from PySide6.QtCore import QObject
 
 from qlora_studio import __version__
 from qlora_studio.core.memory.gpu_catalogue import GPUS
-from qlora_studio.jobs.gpu_monitor import GpuCard, gpu_cards
 from qlora_studio.storage.settings import Settings, cache_path, data_path
 from qlora_studio.ui.kit.desktop import show_folder
 from qlora_studio.ui.settings.page import SettingsPage
-from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.main_window import MainWindow
 
@@ -26,24 +24,16 @@ class SettingsWiring(QObject):
         self._studio, self._page = studio, page
         page.settings_requested.connect(lambda values: studio.change_settings(**values))
         page.folder_requested.connect(show_folder)
-        self._cards: tuple[GpuCard, ...] = ()
-        self._search = Background(self)
-        self._search.answered.connect(self._on_search_answered)
         studio.settings_changed.connect(lambda _settings: self._render())
         window.page_shown.connect(self._on_page_shown)
 
     def _on_page_shown(self, name: str) -> None:
         if name == self._page.name:
             self._render()
-            self._search.ask(gpu_cards)
-
-    def _on_search_answered(self, cards: tuple[GpuCard, ...]) -> None:
-        self._cards = cards
-        self._render()
 
     def _render(self) -> None:
         settings = self._studio.settings
-        self._page.render_cards([gpu.name for gpu in GPUS], {card.uuid: card.name for card in self._cards})
+        self._page.render_cards([gpu.name for gpu in GPUS])
         self._page.render_settings(settings)
         self._page.render_about(versions(), folders(settings))
 

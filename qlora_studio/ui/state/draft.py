@@ -39,12 +39,15 @@ class DraftStore(QObject):
                 target = target[section]
             target[name] = value
         try:
-            self.replace(from_mapping(data))
+            self._take(from_mapping(data))
         except InvalidRunConfig as error:
             self.refused.emit(error.problems)
 
     def replace(self, config: RunConfig) -> None:
-        """Take another draft whole: a preset, or the config of an old run."""
+        """Take another draft, a preset or the config of an old run; it is trained on the card that was chosen here."""
+        self._take(config.model_copy(update={"hardware": self.config.hardware}))
+
+    def _take(self, config: RunConfig) -> None:
         if config != self.config:
             self.config = config
             self.changed.emit(config)

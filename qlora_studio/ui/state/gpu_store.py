@@ -5,6 +5,7 @@ from collections import deque
 
 from PySide6.QtCore import QObject, Signal
 
+from qlora_studio.core.run.run_config import AUTO_CARD
 from qlora_studio.jobs.gpu_monitor import GpuMonitor, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory, sample_memory
 
@@ -37,19 +38,25 @@ class GpuStore(QObject):
         """The newest sample of the card, None before the first."""
         return self.samples[-1] if self.samples else None
 
-    def start(self, uuid: str = "") -> None:
-        """Begin to sample, once a second."""
-        self._monitor = GpuMonitor(self._on_monitor_sample, uuid=uuid, worker_pid=self._worker_pid)
+    def start(self, wish: str = AUTO_CARD) -> None:
+        """Begin to sample the card of a run's `hardware.gpus`, once a second."""
+        self._monitor = GpuMonitor(self._on_monitor_sample, wish=wish, worker_pid=self._worker_pid)
         self._monitor.start()
         self._meter = threading.Thread(target=self._measure_memory, name="memory-meter", daemon=True)
         self._meter.start()
 
-    def watch_worker(self, pid: int | None) -> None:
-        """Tell this process's memory apart from other programs'."""
+    def take_wish(self, wish: str) -> None:
+        """Sample the card of another `hardware.gpus` from now on."""
+        if self._monitor is not None and wish != self._monitor.wish:
+            self._monitor.wish = wish
+            self.samples.clear()
+
+    def watch_worker(self, pid: int | None, uuid: str = "") -> None:
+        """Tell this process's memory apart from other programs', and watch the card with this UUID."""
         if pid != self._worker_pid:
             self._worker_pid, self.measured_bytes = pid, 0
-            if self._monitor is not None:
-                self._monitor.worker_pid = pid
+        if self._monitor is not None:
+            self._monitor.worker_pid, self._monitor.uuid = pid, uuid
 
     def add(self, sample: GpuSample | None = None, memory: ProcessMemory | None = None) -> None:
         """Keep a sample and tell of it."""

@@ -31,20 +31,21 @@ class JobThread(QThread):
         *,
         start_it: bool,
         initial_commands: tuple[Command, ...] = (),
+        gpus: str = "",
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
         self.folder = folder
         self.process: WorkerProcess | None = None
         self._start_it = start_it
-        self._initial_commands = initial_commands
+        self._initial_commands, self._gpus = initial_commands, gpus
         self._leaving = threading.Event()
 
     def run(self) -> None:
         """Start the worker where that is asked, and emit its events until its session ends."""
         try:
             if self._start_it:
-                self.process = start_worker(self.folder, initial_commands=self._initial_commands)
+                self.process = start_worker(self.folder, initial_commands=self._initial_commands, gpus=self._gpus)
             for batch in RunFollower(self.folder, self.process).batches(self._leaving):
                 self.events_received.emit(batch)
         except StudioError as error:
@@ -66,8 +67,9 @@ class TrainingThread(JobThread):
         *,
         start_it: bool | None = None,
         initial_commands: tuple[Command, ...] = (),
+        gpus: str = "",
         parent: QObject | None = None,
     ) -> None:
         """`start_it` of None means: re-attach where a worker lives. It finds `initial_commands` first."""
         start_it = not folder.is_busy() if start_it is None else start_it
-        super().__init__(folder, start_it=start_it, initial_commands=initial_commands, parent=parent)
+        super().__init__(folder, start_it=start_it, initial_commands=initial_commands, gpus=gpus, parent=parent)

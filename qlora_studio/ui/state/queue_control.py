@@ -1,11 +1,12 @@
 """The queue behind the window: starts the runs that wait one after another, and sums up when the last has ended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from qlora_studio.core.errors import StudioError
+from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.jobs.queue_runner import QueueRunner, queue_summary
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.run_queue import RunQueue
@@ -28,11 +29,13 @@ class QueueControl(QObject):
     ended = Signal(str)
     failed = Signal(object)
 
-    def __init__(self, runs: Path, free_bytes: Callable[[], int | None], is_idle: Callable[[], bool]) -> None:
+    def __init__(
+        self, runs: Path, cards: Callable[[], Sequence[GpuCard]], at_work: Callable[[], Sequence[str]]
+    ) -> None:
         super().__init__()
         self._queue = RunQueue(runs)
-        self._runner = QueueRunner(self._queue, free_bytes)
-        self._is_idle = is_idle
+        self._runner = QueueRunner(self._queue, cards, at_work)
+        self._at_work = at_work
         self._started: list[RunFolder] = []
         self._clock = QTimer(self)
         self._clock.setInterval(_TICK_MILLISECONDS)
@@ -77,17 +80,16 @@ class QueueControl(QObject):
     def tick(self) -> None:
         """Start the next run where its turn has come."""
         before = self._runner.waiting_for
-        if self._is_idle():
-            process = self._runner.start_next()
-            if process is not None:
-                self._started.append(process.folder)
-                self.started.emit(process.folder)
-                self.changed.emit()
+        process = self._runner.start_next()
+        if process is not None:
+            self._started.append(process.folder)
+            self.started.emit(process.folder)
+            self.changed.emit()
         for _, error in self._runner.failures:
             self.failed.emit(error)
         self._runner.failures.clear()
         if before != self._runner.waiting_for:
             self.changed.emit()
-        if self._started and self._runner.current is None and self._is_idle() and not self.waiting():
+        if self._started and not self._runner.current and not self._at_work() and not self.waiting():
             folders, self._started = self._started, []
             self.ended.emit(queue_summary(folders))

@@ -25,11 +25,16 @@ class RunSession(QObject):
         self.store.open(folder, config)
         self.follower: TrainingThread | None = None
 
-    def follow(self, *, start_it: bool, initial_commands: tuple[Command, ...] = ()) -> None:
-        """Follow the run from its first event; with `start_it`, start its worker, which finds `initial_commands`."""
+    def follow(self, *, start_it: bool, initial_commands: tuple[Command, ...] = (), gpus: str = "") -> None:
+        """Follow the run from its first event; with `start_it`, start its worker, which finds `initial_commands`.
+
+        `gpus` stands for the run's `hardware.gpus` this time.
+        """
         self.leave()
         self.store.open(self.folder, self.store.config)
-        self.follower = TrainingThread(self.folder, start_it=start_it, initial_commands=initial_commands, parent=self)
+        self.follower = TrainingThread(
+            self.folder, start_it=start_it, initial_commands=initial_commands, gpus=gpus, parent=self
+        )
         self.follower.events_received.connect(self.store.take)
         self.follower.start()
 
@@ -80,7 +85,14 @@ class RunControl(QObject):
             return False
         return self.open(folder, start_it=True)
 
-    def open(self, folder: RunFolder, *, start_it: bool = False, initial_commands: tuple[Command, ...] = ()) -> bool:
+    def open(
+        self,
+        folder: RunFolder,
+        *,
+        start_it: bool = False,
+        initial_commands: tuple[Command, ...] = (),
+        gpus: str = "",
+    ) -> bool:
         """Show a run: live where its worker lives, else as it was; with `start_it`, go on, by `initial_commands`."""
         path = folder.path.resolve()
         session = self._sessions.get(path)
@@ -94,7 +106,7 @@ class RunControl(QObject):
             self._sessions[path] = session
         self._show(session)
         if start_it or session.follower is None:
-            session.follow(start_it=start_it, initial_commands=initial_commands)
+            session.follow(start_it=start_it, initial_commands=initial_commands, gpus=gpus)
         return True
 
     def forget(self, folder: RunFolder) -> None:
@@ -106,15 +118,15 @@ class RunControl(QObject):
             session.deleteLater()
             self.changed.emit()
 
-    def resume(self, *initial_commands: Command) -> None:
+    def resume(self, *initial_commands: Command, gpus: str = "") -> None:
         """Go on with the shown run: tell a worker that waits for space, or start one from the newest safe checkpoint.
 
-        `initial_commands` are what a new worker is told first.
+        `initial_commands` are what a new worker is told first; `gpus` stands for the run's `hardware.gpus` this time.
         """
         if self.shown is None:
             return
         if not self.shown.is_at_work():
-            self.open(self.shown.folder, start_it=True, initial_commands=initial_commands)
+            self.open(self.shown.folder, start_it=True, initial_commands=initial_commands, gpus=gpus)
         elif not initial_commands:
             self.send(Resume())
 

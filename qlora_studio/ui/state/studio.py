@@ -7,6 +7,7 @@ from PySide6.QtCore import QObject, Signal
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.commands import Stop
+from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder, run_folders
 from qlora_studio.storage.settings import Settings, cache_path, save_settings
 from qlora_studio.ui.state.background import Background
@@ -15,7 +16,7 @@ from qlora_studio.ui.state.estimates import EstimateControl
 from qlora_studio.ui.state.gpu_store import GpuStore
 from qlora_studio.ui.state.job_control import JobControl
 from qlora_studio.ui.state.queue_control import QueueControl
-from qlora_studio.ui.state.run_control import RunControl
+from qlora_studio.ui.state.run_control import RunControl, RunSession
 from qlora_studio.ui.state.status import Status, job_status, run_status
 
 
@@ -39,7 +40,7 @@ class Studio(QObject):
         self.gpu = GpuStore()
         self.data, self.export, self.chat, self.download = JobControl(), JobControl(), JobControl(), JobControl()
         self.upload = JobControl()
-        self.queue = QueueControl(settings.runs_path, self._free_bytes, lambda: not self.runs.at_work())
+        self.queue = QueueControl(settings.runs_path, self._cards, self._cards_at_work)
         self.queue.started.connect(lambda folder: self.runs.open(folder))
         self.queue.failed.connect(self.failed)
         self._search = Background(self)
@@ -47,6 +48,7 @@ class Studio(QObject):
         for part in (self.runs, self.data, self.export, self.chat, self.download, self.upload):
             part.failed.connect(self.failed)
         self.draft.changed.connect(self.estimates.take_config)
+        self.draft.changed.connect(lambda config: self.gpu.take_wish(config.hardware.gpus))
         self.runs.worked.connect(self._watch_worker)
 
     @property
@@ -56,9 +58,13 @@ class Studio(QObject):
 
     def begin(self) -> None:
         """Sample the card, take up the draft of last time, and find the runs that are at work."""
-        self.gpu.start(self.settings.gpu_uuid)
-        last = {"model.source": self.settings.last_model, "data.path": self.settings.last_data}
+        last = {
+            "model.source": self.settings.last_model,
+            "data.path": self.settings.last_data,
+            "hardware.gpus": self.settings.gpus,
+        }
         self.draft.set_values({path: value for path, value in last.items() if value})
+        self.gpu.start(self.draft.config.hardware.gpus)
         self._search.ask(_busy_runs, self.settings.runs_path)
         self.queue.begin()
 
@@ -67,7 +73,7 @@ class Studio(QObject):
         config = self.draft.config
         if not self.runs.start(config, self.settings.runs_path):
             return False
-        self.change_settings(last_model=config.model.source, last_data=config.data.path)
+        self.change_settings(last_model=config.model.source, last_data=config.data.path, gpus=config.hardware.gpus)
         return True
 
     def queue_draft(self) -> bool:
@@ -126,17 +132,30 @@ class Studio(QObject):
             if job.is_at_work():
                 job.send(Stop(save=True))
 
-    def _free_bytes(self) -> int | None:
-        sample = self.gpu.sample
-        return sample.free_bytes if sample is not None and sample.available else None
+    def _cards(self) -> tuple[GpuCard, ...]:
+        return self.gpu.sample.cards if self.gpu.sample is not None else ()
+
+    def _cards_at_work(self) -> tuple[str, ...]:
+        return tuple(_card_of(session) for session in self.runs.at_work())
 
     def _watch_worker(self) -> None:
-        working = self.runs.at_work()
-        self.gpu.watch_worker(working[0].store.state.pid or None if working else None)
+        """Watch the run that is shown, or another one at work, on the card that it says it computes on."""
+        working, shown = self.runs.at_work(), self.runs.shown
+        session = shown if shown in working else next(iter(working), None)
+        if session is None:
+            self.gpu.watch_worker(None)
+        else:
+            self.gpu.watch_worker(session.store.state.pid or None, _card_of(session))
 
     def _on_search_answered(self, folders: list[RunFolder]) -> None:
         for folder in reversed(folders):
             self.runs.open(folder)
+
+
+def _card_of(session: RunSession) -> str:
+    """The UUID of the card that a run computes on; empty until it has said so, and on a processor."""
+    model = session.store.state.model
+    return model.card if model is not None else ""
 
 
 def _busy_runs(runs: Path) -> list[RunFolder]:

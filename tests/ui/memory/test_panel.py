@@ -1,12 +1,14 @@
 """The GPU panel in each of its states: fits, tight, does not fit, no card, other programs."""
 
+from dataclasses import replace
+
 import pytest
 from PySide6.QtWidgets import QApplication, QPushButton
 
 from qlora_studio.core.memory.estimate import Estimate, make_components
 from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.quantity import GIB, MIB
-from qlora_studio.jobs.gpu_sample import GpuProcess, GpuSample
+from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.memory.panel import GpuPanel
@@ -164,3 +166,62 @@ def shown_texts(panel: GpuPanel) -> list[str]:
         for label in panel.findChildren(Label)
         if label.isVisibleTo(panel) and label.text()
     ]
+
+
+CARDS = (GpuCard(0, "GPU-1", "NVIDIA RTX 4090", 24 * GIB, 22 * GIB), GpuCard(1, "GPU-2", "RTX 3090", 24 * GIB, None))
+
+
+def test_one_of_several_cards_is_chosen_on_the_panel(qapp: QApplication) -> None:
+    panel = GpuPanel()
+    chosen: list[str] = []
+    panel.card_chosen.connect(chosen.append)
+    panel.render_samples([replace(sample_of(), cards=CARDS)], [])
+    assert not panel.cards.isHidden()
+    words = [panel.cards.itemText(number) for number in range(panel.cards.count())]
+    assert words == [
+        "Auto: the freest card",
+        "GPU 0: NVIDIA RTX 4090, 22.0 GiB free",
+        "GPU 1: RTX 3090, free memory not told",
+        "The processor",
+    ]
+    panel.cards.setCurrentIndex(2)
+    panel.cards.activated.emit(2)
+    assert chosen == ["GPU-2"]
+
+
+@pytest.mark.parametrize(
+    ("cards", "wish", "shown"),
+    [
+        (CARDS[:1], "auto", ""),
+        ((), "auto", ""),
+        (CARDS[:1], "cpu", "The processor"),
+        (CARDS, "GPU-gone", "GPU-gone, not seen here"),
+        (CARDS, "1", "GPU 1"),
+    ],
+)
+def test_the_choice_is_shown_where_there_is_one(
+    qapp: QApplication, cards: tuple[GpuCard, ...], wish: str, shown: str
+) -> None:
+    panel = GpuPanel()
+    panel.render_wish(wish)
+    panel.render_samples([replace(sample_of(), cards=cards)], [])
+    assert panel.cards.isHidden() is (shown == "")
+    assert shown in ("", panel.cards.currentText())
+
+
+def test_a_lost_card_is_a_state_of_its_own_with_its_advice() -> None:
+    lost = GpuSample(available=False, reason="No NVIDIA card is installed.", name="NVIDIA RTX 4090", is_lost=True)
+    name, facts = card_title(lost)
+    assert name == "NVIDIA RTX 4090"
+    assert "stopped answering" in facts
+    assert "checkpoints are safe" in facts
+
+
+def test_what_a_driver_does_not_tell_is_said_and_never_none(qapp: QApplication) -> None:
+    panel = GpuPanel()
+    told = sample_of()
+    silent = replace(told, temperature_celsius=None, power_watts=None, utilisation_percent=None)
+    panel.render_samples([told, silent], [])
+    texts = [label.text() for label in panel.findChildren(Label)]
+    assert texts.count("not told") == 3
+    assert not any("None" in text for text in texts)

@@ -81,7 +81,26 @@ def test_after_an_infinite_loss_one_button_rolls_back_and_halves_the_rate(qapp: 
     page.recovery_action_requested.connect(asked.append)
     assert _primary_buttons(page) == ["Go on from step 800 with half the rate"]
     page._other_way.click()
-    assert [(way.command, way.question) for way in asked] == [(LowerRate(factor=0.5, time=asked[0].command.time), "")]
+    (way,) = asked
+    assert isinstance(way.command, LowerRate)
+    assert (way.command.factor, way.question) == (0.5, "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "label", "gpus"),
+    [
+        (FailureKind.NO_CARD, "Train on a card that is here", "auto"),
+        (FailureKind.CARD_UNUSABLE, "Train on the processor …", "cpu"),
+    ],
+)
+def test_without_the_card_another_way_to_compute_is_offered(
+    qapp: QApplication, tmp_path: Path, kind: FailureKind, label: str, gpus: str
+) -> None:
+    page = _page_after(tmp_path, Failed(kind=kind, message="The card is not there."))
+    asked: list[RecoveryAction] = []
+    page.recovery_action_requested.connect(asked.append)
+    page._other_way.click()
+    assert [(way.label, way.gpus) for way in asked] == [(label, gpus)]
 
 
 def test_after_a_mismatch_going_on_all_the_same_is_offered_and_asked_about(qapp: QApplication, tmp_path: Path) -> None:

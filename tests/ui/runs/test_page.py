@@ -171,15 +171,15 @@ def test_settings_are_asked_for_by_name(qapp: QApplication, tmp_path: Path) -> N
     page = SettingsPage()
     asked: list[dict[str, str]] = []
     page.settings_requested.connect(asked.append)
-    page.render_cards(["RTX 4090 24 GB"], {"GPU-1": "H100"})
+    page.render_cards(["RTX 4090 24 GB"])
     page.render_settings(Settings(theme="dark", runs_dir=str(tmp_path)))
     assert asked == []
     assert page.theme.value() == "dark"
     assert page.runs_dir.text() == str(tmp_path)
-    for combo, value in ((page.theme, "light"), (page.assumed, "RTX 4090 24 GB"), (page.gpu, "GPU-1")):
+    for combo, value in ((page.theme, "light"), (page.assumed, "RTX 4090 24 GB")):
         combo.setCurrentIndex(combo.findData(value))
         combo.activated.emit(combo.currentIndex())
-    assert asked == [{"theme": "light"}, {"assumed_gpu": "RTX 4090 24 GB"}, {"gpu_uuid": "GPU-1"}]
+    assert asked == [{"theme": "light"}, {"assumed_gpu": "RTX 4090 24 GB"}]
 
 
 def test_settings_say_what_the_program_is_made_of_and_keeps_where(qapp: QApplication) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from PySide6.QtWidgets import QApplication
 
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from qlora_studio.ui.runs.view import with_queue
 from qlora_studio.ui.state.queue_control import QueueControl
@@ -15,7 +16,7 @@ from qlora_studio.ui.state.run_index import read_runs
 def test_the_queue_starts_its_runs_and_sums_up(
     qapp: QApplication, tmp_path: Path, wait_until: Callable[..., None]
 ) -> None:
-    queue = QueueControl(tmp_path, lambda: None, lambda: True)
+    queue = QueueControl(tmp_path, tuple, tuple)
     started: list[RunFolder] = []
     summaries: list[str] = []
     queue.started.connect(started.append)
@@ -38,14 +39,14 @@ def test_the_queue_starts_its_runs_and_sums_up(
 
 
 def test_nothing_starts_while_another_run_is_at_work(qapp: QApplication, tmp_path: Path) -> None:
-    queue = QueueControl(tmp_path, lambda: None, lambda: False)
+    queue = QueueControl(tmp_path, tuple, lambda: [""])
     queue.add(create_run_folder(tmp_path, RunConfig()))
     queue.tick()
     assert len(queue.waiting()) == 1
 
 
 def test_the_first_run_says_what_it_waits_for(qapp: QApplication, tmp_path: Path) -> None:
-    queue = QueueControl(tmp_path, lambda: 999, lambda: True)
+    queue = QueueControl(tmp_path, lambda: [GpuCard(0, "GPU-a", "x", 2000, 999)], tuple)
     queue.add(create_run_folder(tmp_path, RunConfig(name="large")), needed_bytes=1000)
     queue.add(create_run_folder(tmp_path, RunConfig(name="next")))
     queue.tick()

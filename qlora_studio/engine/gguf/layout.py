@@ -15,6 +15,7 @@ from qlora_studio.engine.gguf.rearrangement import rearranged
 from qlora_studio.engine.merge.weights import MergedTensor, MergedWeights
 
 _NOT_WEIGHTS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias", ".attention.bias")
+_AHEAD = ("mtp.", "model.mtp.")  # layers that guess further tokens; llama.cpp does without
 _HEADS = ("lm_head.weight", "embed_out.weight")
 _RENAMED = {".dt_bias": ".dt_proj.bias", "e_score_correction_bias": "e_score_correction.bias"}
 _STACKED = re.compile(r"(\.experts)\.\d+(?=\.)|\.norms\.\d+(?=\.)")  # of each in files; of all in a GGUF
@@ -45,7 +46,9 @@ class GgufLayout:
         """Return the file's tensors by name, in the order of the base's. Raises StudioError where one has no place."""
         found: dict[str, GgufTensor] = {}
         for tensor in weights.tensors.values():
-            if tensor.name.endswith(_NOT_WEIGHTS) or (is_tied and tensor.name in _HEADS):
+            if tensor.name.startswith(_AHEAD) or tensor.name.endswith(_NOT_WEIGHTS):
+                continue
+            if is_tied and tensor.name in _HEADS:
                 continue
             for planned in self._planned(tensor):
                 known = found.get(planned.name)
@@ -72,10 +75,10 @@ class GgufLayout:
         """Return GGUF's name for a tensor. Raises StudioError where it has none."""
         for ending, new in _RENAMED.items():
             name = name.removesuffix(ending) + new if name.endswith(ending) else name
-        found = self._names.get_name(_stack_name(name), try_suffixes=(".weight", ".bias"))
-        if found is None:
-            raise not_written(f"{name} has no place in a GGUF of this family.")
-        return str(found)
+        for known in (_stack_name(name), _stack_name(name).removeprefix("transformer.")):
+            if found := self._names.get_name(known, try_suffixes=(".weight", ".bias")):
+                return str(found)
+        raise not_written(f"{name} has no place in a GGUF of this family.")
 
     def _planned(self, tensor: MergedTensor) -> Iterator[GgufTensor]:
         parts = self.rearranged(tensor.name, torch.empty(tensor.shape, device="meta"))

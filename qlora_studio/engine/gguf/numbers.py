@@ -1,10 +1,14 @@
 """A model's numbers as GGUF metadata: by its config alone, key by key what llama.cpp's converter writes."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from qlora_studio.core.model.gguf_family import Number, gguf_traits
-from qlora_studio.engine.gguf.rope import rope_numbers
+import torch
+
+from qlora_studio.core.model.gguf_family import Number, attends, gguf_traits, not_written
+from qlora_studio.engine.gguf.rearrangement import falcon_key_heads
+from qlora_studio.engine.gguf.rope import rope_numbers, rope_parameters
 
 Config = Mapping[str, Any]
 
@@ -36,6 +40,8 @@ _FLOATS = (
     "_factor",
     ".factor",
 )
+_EXAONE_LAYERS = _COHERE_LAYERS = 64
+_LEARNED = ("alpha_n", "alpha_p", "beta", "eps")
 _WITHOUT_ARCHITECTURE = ("xielu.",)
 
 
@@ -50,6 +56,13 @@ def gguf_numbers(config: Config) -> dict[str, Number]:
     if computed := _COMPUTED.get(str(config["model_type"])):
         found |= computed(config)
     return {key: _typed(key, value) for key, value in found.items() if value is not None}
+
+
+def learned_numbers(names: Iterable[str], tensor: Callable[[str], torch.Tensor]) -> dict[str, Number]:
+    """Return what GGUF holds as metadata though it is learned: Apertus' activation, a number a layer."""
+    names = sorted(names, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
+    found = {kind: [float(tensor(name)) for name in names if name.endswith(f".act_fn.{kind}")] for kind in _LEARNED}
+    return {f"xielu.{kind}": values for kind, values in found.items() if values}
 
 
 def add_numbers(writer: Any, numbers: Mapping[str, Number], architecture: str) -> None:
@@ -77,23 +90,153 @@ def _typed(key: str, value: Number) -> Number:
     return float(value) if is_float and isinstance(value, int) else value
 
 
-def _phi3(config: Config) -> dict[str, Any]:
-    rope = config.get("rope_parameters") or {}
-    width = int(float(rope.get("partial_rotary_factor") or 1.0) * config["hidden_size"])
-    original = rope.get("original_max_position_embeddings") or config.get("original_max_position_embeddings")
+def _turned(config: Config) -> dict[str, Any]:
+    """How much of a head rope turns."""
+    size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    return {"rope.dimension_count": int(float(rope_parameters(config).get("partial_rotary_factor") or 1.0) * size)}
+
+
+def _granite(config: Config) -> dict[str, Any]:
+    return {"rope.dimension_count": config["hidden_size"] // config["num_attention_heads"]}
+
+
+def _granite_hybrid(config: Config) -> dict[str, Any]:
+    layers = attends(config)
+    keys = config["num_key_value_heads"]
     return {
-        "rope.dimension_count": width // config["num_attention_heads"],
-        "rope.scaling.original_context_length": original or config["max_position_embeddings"],
+        **_granite(config),
+        "ssm.inner_size": config["mamba_expand"] * config["hidden_size"],
+        "attention.head_count_kv": [keys if layer else 0 for layer in layers],
+        "rope.scaling.finetuned": config.get("position_embedding_type") == "rope",
+        **({} if all(layers) else {"context_length": 1 << 20}),
     }
 
 
-def _whole_heads(config: Config) -> dict[str, Any]:
-    """Rope turns all of a head."""
-    return {"rope.dimension_count": config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]}
+def _qwen3_5(config: Config) -> dict[str, Any]:
+    return {
+        **_turned(config),
+        "ssm.inner_size": config["linear_value_head_dim"] * config["linear_num_value_heads"],
+        "full_attention_interval": config.get("full_attention_interval") or attends(config).index(True) + 1,
+        "rope.dimension_sections": [*(rope_parameters(config).get("mrope_section") or (11, 11, 10)), 0],
+    }
+
+
+def _phi(config: Config) -> dict[str, Any]:
+    return {**_turned(config), "attention.head_count_kv": config["num_attention_heads"]}
+
+
+def _phi3(config: Config) -> dict[str, Any]:
+    rope = rope_parameters(config)
+    original = rope.get("original_max_position_embeddings") or config.get("original_max_position_embeddings")
+    return {**_turned(config), "rope.scaling.original_context_length": original or config["max_position_embeddings"]}
+
+
+def _windows(config: Config) -> dict[str, Any]:
+    """Which layers see a window alone."""
+    kinds = config.get("layer_types") if config.get("sliding_window") else None
+    return {"attention.sliding_window_pattern": [kind == "sliding_attention" for kind in kinds]} if kinds else {}
+
+
+def _exaone4(config: Config) -> dict[str, Any]:
+    if config.get("sliding_window") and config["num_hidden_layers"] != _EXAONE_LAYERS:
+        raise not_written("llama.cpp knows such models with windows of 64 layers alone.")
+    return _windows(config)
+
+
+def _cohere(config: Config) -> dict[str, Any]:
+    if config["use_qk_norm"] and config["num_hidden_layers"] < _COHERE_LAYERS:
+        raise not_written("llama.cpp knows norms of queries and keys in such models of 64 layers and more.")
+    return {}
+
+
+def _gpt2(config: Config) -> dict[str, Any]:
+    return {"feed_forward_length": config.get("n_inner") or 4 * config["n_embd"]}
+
+
+def _gpt_bigcode(config: Config) -> dict[str, Any]:
+    if not config["multi_query"]:
+        raise not_written("Its heads have keys of their own.")
+    return _gpt2(config)
+
+
+def _falcon(config: Config) -> dict[str, Any]:
+    if config["alibi"] or not config["parallel_attn"]:
+        raise not_written("llama.cpp knows Falcons that turn positions and attend beside their feed-forward layers.")
+    return {"attention.head_count_kv": falcon_key_heads(config)}
+
+
+def _bloom(config: Config) -> dict[str, Any]:
+    if config["apply_residual_connection_post_layernorm"]:
+        raise not_written("Its residuals branch off after the norms.")
+    size = config["hidden_size"]
+    return {"feed_forward_length": 4 * size, "context_length": config.get("seq_length") or size}
+
+
+def _hunyuan(config: Config) -> dict[str, Any]:
+    """Its long context comes of a larger base; how long it is stands in no config."""
+    rope = rope_parameters(config)
+    if rope.get("rope_type") != "dynamic":
+        return {}
+    size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    return {
+        "rope.freq_base": float(rope["rope_theta"] * rope.get("alpha", 50) ** (size / (size - 2))),
+        "rope.scaling.type": "none",
+        "rope.scaling.factor": 1.0,
+        "rope.scaling.original_context_length": 256 * 1024,
+        "context_length": 256 * 1024,
+    }
+
+
+def _lfm2(config: Config) -> dict[str, Any]:
+    width = config["intermediate_size"]
+    if config["block_auto_adjust_ff_dim"]:
+        width = int((config["block_ffn_dim_multiplier"] or 1.0) * int(2 * width / 3))
+        width = config["block_multiple_of"] * -(-width // config["block_multiple_of"])
+    keys = config["num_key_value_heads"]
+    return {
+        "feed_forward_length": width,
+        "attention.head_count_kv": [keys if kind != "conv" else 0 for kind in config["layer_types"]],
+    }
+
+
+def _mamba2(config: Config) -> dict[str, Any]:
+    inner = config["expand"] * config["hidden_size"]
+    return {"ssm.inner_size": inner, "ssm.time_step_rank": inner // config["head_dim"]}
+
+
+def _falcon_h1(config: Config) -> dict[str, Any]:
+    if config["mamba_rms_norm"] and config["mamba_norm_before_gate"]:
+        raise not_written("llama.cpp knows such models with norms that come after the gate.")
+    return {"ssm.time_step_rank": config["mamba_d_ssm"] // config["mamba_d_head"]}
 
 
 _COMPUTED: dict[str, Callable[[Config], dict[str, Any]]] = {
-    "llama": _whole_heads,
-    "mistral": _whole_heads,
+    "llama": _turned,
+    "mistral": _turned,
+    "smollm3": _turned,
+    "arcee": _turned,
+    "apertus": _turned,
+    "granite": _granite,
+    "granitemoehybrid": _granite_hybrid,
+    "qwen3_5_text": _qwen3_5,
+    "phi": _phi,
     "phi3": _phi3,
+    "gpt_bigcode": _gpt_bigcode,
+    "olmo3": _windows,
+    "cohere2": _turned,
+    "stablelm": _turned,
+    "gpt_neox": _turned,
+    "gpt2": _gpt2,
+    "falcon": _falcon,
+    "bloom": _bloom,
+    "glm": _turned,
+    "glm4": _turned,
+    "cohere": _cohere,
+    "exaone4": _exaone4,
+    "nemotron": _turned,
+    "hunyuan_v1_dense": _hunyuan,
+    "jais2": _turned,
+    "lfm2": _lfm2,
+    "mamba2": _mamba2,
+    "falcon_h1": _falcon_h1,
 }

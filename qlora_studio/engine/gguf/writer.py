@@ -17,7 +17,7 @@ from qlora_studio.core.run.activity import Activity
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.gguf.layout import GgufLayout
 from qlora_studio.engine.gguf.mixture import tensor_types
-from qlora_studio.engine.gguf.numbers import add_numbers, gguf_numbers
+from qlora_studio.engine.gguf.numbers import add_numbers, gguf_numbers, learned_numbers
 from qlora_studio.engine.gguf.rope import rope_tensors
 from qlora_studio.engine.gguf.tokenizer import gguf_tokenizer
 from qlora_studio.engine.merge.weights import MergedWeights
@@ -68,7 +68,7 @@ class _Writer:
         self._writer.add_name(name)
         self._writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{file_type}"])
         self._writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        add_numbers(self._writer, self._numbers, architecture)
+        add_numbers(self._writer, self._numbers | learned_numbers(weights.tensors, weights.tensor), architecture)
         self._extra = rope_tensors(self._config)
         gguf_tokenizer(tokenizer, self._config["vocab_size"]).add_to(self._writer)
         self._tensors = self._layout.tensors(weights, is_tied=weights.is_tied)

@@ -46,6 +46,7 @@ _GRANITE = {
     "logit_scale": "logits_scaling",
 }
 _HEAD_SIZES = ("attention.key_length", "attention.value_length")
+_EXPERTS = ("expert_count", "expert_used_count", "expert_group_count", "expert_group_used_count")
 _MAMBA = {
     "ssm.conv_kernel": "conv_kernel",
     "ssm.state_size": "state_size",
@@ -145,6 +146,20 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
         numbers={**_VOCABULARY, "attention.layer_norm_epsilon": "norm_eps"},
         fixed=_UNSCALED,
     ),
+    "nemotron_h": GgufTraits(
+        architecture="nemotron_h",
+        rotates_pairs=True,
+        numbers={
+            **_VOCABULARY,
+            "ssm.conv_kernel": "conv_kernel",
+            "ssm.state_size": "ssm_state_size",
+            "ssm.group_count": "n_groups",
+            "ssm.time_step_rank": "mamba_num_heads",
+            "attention.layer_norm_rms_epsilon": "layer_norm_epsilon",
+        },
+        fixed={"context_length": 1 << 20, "rope.scaling.finetuned": False},
+        without=_EXPERTS,
+    ),
     "hunyuan_v1_dense": GgufTraits(architecture="hunyuan-dense"),
     "jais2": GgufTraits(architecture="jais2"),
     "lfm2": GgufTraits(architecture="lfm2", numbers={**_VOCABULARY, "shortconv.l_cache": "conv_L_cache"}),
@@ -188,7 +203,7 @@ def gguf_traits(config: Mapping[str, Any]) -> GgufTraits:
 
 def attends(config: Mapping[str, Any]) -> list[bool]:
     """Return of each layer of a hybrid whether it attends."""
-    return [kind in _ATTENDS for kind in config.get("layer_types") or ()]
+    return [kind in _ATTENDS for kind in config.get("layer_types") or config.get("layers_block_type") or ()]
 
 
 def not_written(why: str) -> StudioError:

@@ -112,6 +112,19 @@ def _granite_hybrid(config: Config) -> dict[str, Any]:
     }
 
 
+def _nemotron_hybrid(config: Config) -> dict[str, Any]:
+    kinds = config["layers_block_type"]
+    if "moe" in kinds:
+        raise not_written("Some of its layers are experts.")
+    return {
+        **_granite(config),
+        "block_count": len(kinds),
+        "feed_forward_length": [config["intermediate_size"] if kind == "mlp" else 0 for kind in kinds],
+        "attention.head_count_kv": [config["num_key_value_heads"] if layer else 0 for layer in attends(config)],
+        "ssm.inner_size": config["mamba_num_heads"] * config["mamba_head_dim"],
+    }
+
+
 def _qwen3_5(config: Config) -> dict[str, Any]:
     return {
         **_turned(config),
@@ -234,6 +247,7 @@ _COMPUTED: dict[str, Callable[[Config], dict[str, Any]]] = {
     "cohere": _cohere,
     "exaone4": _exaone4,
     "nemotron": _turned,
+    "nemotron_h": _nemotron_hybrid,
     "hunyuan_v1_dense": _hunyuan,
     "jais2": _turned,
     "lfm2": _lfm2,

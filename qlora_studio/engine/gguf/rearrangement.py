@@ -182,5 +182,6 @@ _SPECIAL: dict[str, Rearrangement] = {
     "mamba": _state_space,
     "falcon_mamba": _state_space,
     "mamba2": _state_space_of_heads,
+    "nemotron_h": _state_space_of_heads,
     "falcon_h1": _falcon_h1,
 }

@@ -138,6 +138,15 @@ EXACT: dict[str, dict[str, Any]] = {
     "seed_oss": {**_HEAD, "attention_bias": True},
     "ernie4_5": _HEAD,
     "nemotron": _HEAD,
+    "nemotron_h": {
+        **_HEAD,
+        "hybrid_override_pattern": "M*-",
+        "ssm_state_size": 16,
+        "mamba_num_heads": 8,
+        "mamba_head_dim": 16,
+        "n_groups": 2,
+        "chunk_size": 8,
+    },
     "hunyuan_v1_dense": {**_HEAD, "eod_token_id": 318},
     "jais2": _HEAD,
     "lfm2": {**_SHAPE, "block_multiple_of": 32, "layer_types": ["conv", "full_attention"]},
@@ -153,6 +162,13 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
     "gpt2": {"n_ctx": 256},
     "cohere2": {"rotary_pct": 1.0},
     "glm": {"seq_length": 256},
+    "nemotron_h": {
+        "hybrid_override_pattern": "M*-",
+        "num_hidden_layers": 3,
+        "rms_norm_eps": 1e-5,
+        **dict.fromkeys(("layers_block_type", "layer_types", "num_experts_per_tok", "n_routed_experts")),
+        **dict.fromkeys(("n_group", "topk_group")),
+    },
     "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
     "granitemoehybrid+attention": {"layer_types": ["attention", "attention"]},
 }
@@ -173,7 +189,8 @@ def exact_base(name: str, folder: Path) -> Path:
     model = exact_model(name)
     model.save_pretrained(folder)
     saved = json.loads((folder / "config.json").read_text("utf-8"))
-    config = {**model.config.to_dict(), **saved, **_PUBLISHED.get(name, {})}
+    config = {**model.config.to_dict(), **saved, **(published := _PUBLISHED.get(name, {}))}
+    config = {key: value for key, value in config.items() if published.get(key, key) is not None}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return exact_tokenizer(folder)
 

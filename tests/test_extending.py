@@ -12,9 +12,10 @@ import pytest
 from qlora_studio.core.data.formats import FORMATS
 from qlora_studio.core.export.formats import EXPORT_KINDS
 from qlora_studio.core.model.family import FAMILIES
+from qlora_studio.core.model.gguf_family import GGUF_FAMILIES
 from qlora_studio.core.run.metric import METRICS
 from qlora_studio.core.run.optimizer import OPTIMIZERS
-from tests.engine.gguf.test_gguf_export import GGUF_FAMILIES
+from tests.engine.gguf.test_gguf_export import TESTED
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PRODUCT = _ROOT / "qlora_studio"
@@ -22,7 +23,7 @@ _MOST = {
     "An optimizer": 3,
     "A dataset format": 2,
     "An export format": 4,
-    "A model family": 2,
+    "A model family": 4,
     "A plot metric": 2,
     "A check": 2,
     "A card on a page": 3,
@@ -33,8 +34,7 @@ _NAMES = {
     "An optimizer": {*OPTIMIZERS},
     "A dataset format": {*FORMATS} - _AMBIGUOUS,
     "An export format": {*EXPORT_KINDS} - _AMBIGUOUS,
-    "A model family": {*FAMILIES, *(family.gguf.architecture for family in FAMILIES.values() if family.gguf)}
-    - _AMBIGUOUS,
+    "A model family": {*FAMILIES, *GGUF_FAMILIES, *(item.architecture for item in GGUF_FAMILIES.values())} - _AMBIGUOUS,
 }
 
 
@@ -117,6 +117,6 @@ def test_no_module_tells_kinds_of_exports_apart_by_their_names() -> None:
 
 
 def test_every_family_that_is_written_as_a_gguf_is_tested_end_to_end() -> None:
-    tested = {name.removesuffix("_tied") for name in GGUF_FAMILIES}
-    written = {name for name, family in FAMILIES.items() if family.gguf and family.gguf.written}
+    tested = {name.removesuffix("_tied") for name in TESTED}
+    written = {name for name, traits in GGUF_FAMILIES.items() if traits.written}
     assert {name.removesuffix("_text") for name in written} == tested

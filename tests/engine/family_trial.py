@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.model.family import FAMILIES
+from qlora_studio.core.model.gguf_family import GGUF_FAMILIES
 from qlora_studio.core.run.job import TrainJob
 from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import QUIET, JobContext
@@ -137,8 +137,8 @@ def _compare(outcome: Outcome, base: Path, run: RunFolder) -> None:
 
 
 def _try_gguf(outcome: Outcome, base: Path, run: RunFolder) -> None:
-    family = FAMILIES.get(outcome.model_type)
-    if family is None or family.gguf is None or not family.gguf.written:
+    traits = GGUF_FAMILIES.get(outcome.model_type)
+    if traits is None or not traits.written:
         return
     outcome.stage = "gguf"
     exported = export_run(run, formats=["gguf:f16"], channel=QUIET)[0]

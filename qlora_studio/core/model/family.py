@@ -1,28 +1,13 @@
 """What tells one family of models from another, each in one record; everything else they share.
 
 Each entry of FAMILIES is compared with the classes of transformers, parameter by parameter
-(tests/engine/model/test_model_shape_exact); each that is written as GGUF, end to end (tests/engine/gguf).
+(tests/engine/model/test_model_shape_exact). How llama.cpp's files hold them is in gguf_family.py.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Flag = bool | str  # True, False, or the name of the config's key that says so
-
-
-@dataclass(frozen=True, kw_only=True)
-class GgufTraits:
-    """How llama.cpp's files hold a family. One that is not `written` here is known by its name alone, to be read.
-
-    `rotates_pairs`: rope turns neighbouring rows, so q and k are reordered. Norms get `norm_offset`. `numbers` are keys
-    of the config that are written beside those that every family has.
-    """
-
-    architecture: str
-    written: bool = True
-    rotates_pairs: bool = False
-    norm_offset: float = 0.0
-    numbers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,29 +45,26 @@ class Family:
     gated_attention: bool = False
     transposed: bool = False
     wrapper: str = ""
-    gguf: GgufTraits | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
 
 
 LLAMA = Family(qkv_bias="attention_bias", o_bias="attention_bias", mlp_bias="mlp_bias")
 
-FAMILIES: dict[str, Family] = {  # an architecture of llama.cpp that several have is the first one's
-    "llama": replace(LLAMA, gguf=GgufTraits(architecture="llama", rotates_pairs=True)),
+FAMILIES: dict[str, Family] = {
+    "llama": LLAMA,
     "granite": LLAMA,
     "smollm3": Family(qkv_bias="attention_bias", o_bias="attention_bias", mlp_bias="mlp_bias", tied=True),
     "mistral": Family(
         wrapper="mistral3",
-        gguf=GgufTraits(architecture="llama", rotates_pairs=True),
         defaults={"num_key_value_heads": 8},
     ),
     "ministral": Family(defaults={"num_key_value_heads": 8}),
     "ministral3": Family(defaults={"num_key_value_heads": 8}),
-    "qwen2": Family(qkv_bias=True, gguf=GgufTraits(architecture="qwen2")),
+    "qwen2": Family(qkv_bias=True),
     "qwen3": Family(
         qkv_bias="attention_bias",
         o_bias="attention_bias",
         query_norm="head",
-        gguf=GgufTraits(architecture="qwen3"),
         defaults={"head_dim": 128},
     ),
     "qwen3_5_text": Family(
@@ -110,11 +92,6 @@ FAMILIES: dict[str, Family] = {  # an architecture of llama.cpp that several hav
         tied=True,
         eager_only=True,
         softcap=True,
-        gguf=GgufTraits(
-            architecture="gemma2",
-            norm_offset=1.0,
-            numbers=("attn_logit_softcapping", "final_logit_softcapping", "sliding_window"),
-        ),
         defaults={"head_dim": 256, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 256000},
     ),
     "gemma3_text": Family(
@@ -124,13 +101,11 @@ FAMILIES: dict[str, Family] = {  # an architecture of llama.cpp that several hav
         norms=4,
         tied=True,
         wrapper="gemma3",
-        gguf=GgufTraits(architecture="gemma3", norm_offset=1.0, numbers=("sliding_window",)),
         defaults={"head_dim": 256, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 262208},
     ),
     "phi3": Family(
         attention_names=("qkv_proj", "o_proj"),
         mlp_names=("gate_up_proj", "down_proj"),
-        gguf=GgufTraits(architecture="phi3", numbers=("sliding_window",)),
         defaults={"sliding_window": 0},
     ),
     "phi": Family(
@@ -166,7 +141,6 @@ FAMILIES: dict[str, Family] = {  # an architecture of llama.cpp that several hav
         gated=False,
         tied=True,
         mlp_names=("c_fc", "c_proj"),
-        gguf=GgufTraits(architecture="starcoder2"),
         defaults={"use_bias": True, "num_key_value_heads": 2},
     ),
     "stablelm": Family(qkv_bias="use_qkv_bias", norm="layer"),
@@ -216,7 +190,6 @@ FAMILIES: dict[str, Family] = {  # an architecture of llama.cpp that several hav
         qkv_bias=True,
         experts=True,
         expert_width_key="moe_intermediate_size",
-        gguf=GgufTraits(architecture="qwen2moe", written=False),
     ),
     "qwen3_moe": Family(
         qkv_bias="attention_bias",
@@ -224,7 +197,6 @@ FAMILIES: dict[str, Family] = {  # an architecture of llama.cpp that several hav
         query_norm="head",
         experts=True,
         expert_width_key="moe_intermediate_size",
-        gguf=GgufTraits(architecture="qwen3moe", written=False),
     ),
     "olmoe": Family(qkv_bias="attention_bias", o_bias="attention_bias", query_norm="full", experts=True),
     "granitemoe": Family(qkv_bias="attention_bias", o_bias="attention_bias", experts=True),
@@ -237,7 +209,6 @@ FAMILIES: dict[str, Family] = {  # an architecture of llama.cpp that several hav
         experts=True,
         expert_bias=True,
         router_bias=True,
-        gguf=GgufTraits(architecture="gpt-oss", written=False),
         defaults={"attention_bias": True, "head_dim": 64},
     ),
     "deepseek_v3": Family(
@@ -268,11 +239,3 @@ def wrapped_family(wrapper: str) -> str:
     if not wrapper:
         return ""
     return next((name for name, family in FAMILIES.items() if family.wrapper == wrapper), f"{wrapper}_text")
-
-
-def family_of_gguf(architecture: str) -> str:
-    """Return transformers' name of llama.cpp's architecture."""
-    return next(
-        (name for name, family in FAMILIES.items() if family.gguf and family.gguf.architecture == architecture),
-        architecture,
-    )

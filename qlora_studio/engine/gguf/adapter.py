@@ -1,14 +1,18 @@
 """An adapter alone as a GGUF, for llama.cpp's `--lora`: A and B of each projection, laid out as the base's weights."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.engine.gguf.layout import arranged, layout_of
+from qlora_studio.core.model.family import nearest_family
+from qlora_studio.engine.gguf.layout import GgufLayout
+from qlora_studio.engine.gguf.numbers import gguf_numbers
 from qlora_studio.engine.merge.adapter_change import LowRank
 from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter
+
+Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 def write_gguf_adapter(base: Path, adapter: Path, folder: Path, *, name: str) -> dict[str, Any]:
@@ -17,24 +21,21 @@ def write_gguf_adapter(base: Path, adapter: Path, folder: Path, *, name: str) ->
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True).to_dict()
-    layout = layout_of(config)
-    delta = load_adapter(adapter)
-    updates = _updates(delta)
-    architecture = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == layout.architecture)
-    mapping = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
+    layout = GgufLayout(config, int(gguf_numbers(config)["block_count"]))  # type: ignore[arg-type]
+    is_transposed = nearest_family(config["model_type"]).transposed
+    updates = _updates(load_adapter(adapter))
     file = folder / f"{name}-LoRA.gguf"
-    writer = gguf.GGUFWriter(file, layout.architecture)
+    writer = gguf.GGUFWriter(file, layout.traits.architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _alpha(updates))
     writer.add_name(name)
     for tensor, update in updates.items():
-        place = mapping.get_name(tensor, try_suffixes=(".weight",))
-        if place is None:
-            raise _refused(f"{tensor} has no place in a GGUF of this family.")
-        scaled = _scaled(update, _alpha(updates))
-        writer.add_tensor(f"{place}.lora_a", update.a.whole().numpy())
-        writer.add_tensor(f"{place}.lora_b", arranged(tensor, scaled, config, layout).contiguous().numpy())
+        pair = update.a.whole(), _scaled(update, _alpha(updates))
+        for key, (a, b) in _laid_out(tensor, pair, layout, is_transposed=is_transposed).items():
+            place = layout.name_of(key)
+            writer.add_tensor(f"{place}.lora_a", a.contiguous().numpy())
+            writer.add_tensor(f"{place}.lora_b", b.contiguous().numpy())
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -52,6 +53,43 @@ def _updates(delta: AdapterDelta) -> dict[str, LowRank]:
             raise _refused(f"{name} is changed by more than a plain low-rank update.")
         found[name] = update
     return found
+
+
+def _laid_out(name: str, update: Pair, layout: GgufLayout, *, is_transposed: bool) -> dict[str, Pair]:
+    """Return A (rank, in) and B (out, rank) of each tensor that GGUF makes of one.
+
+    Where rows are rearranged B is, where columns are A is, and a transposed layer becomes a plain one: which of these
+    it is shows in their product.
+    """
+    a, b = update
+    product = b @ a
+    whole = layout.rearranged(name, product.T if is_transposed else product)
+    if whole is None:
+        return {name: update}
+    by_rows, by_columns = _tried(layout, name, b), _tried(layout, name, a)
+    found = {}
+    for key, wanted in whole.items():
+        pairs = ((a, b), (a, by_rows.get(key)), (by_columns.get(key), b))
+        fitting = next((pair for pair in pairs if _gives(pair, wanted)), None)
+        if fitting is None:
+            raise _refused(f"{name} is laid out in a GGUF in a way that leaves no low-rank update.")
+        found[key] = fitting
+    return found
+
+
+def _tried(layout: GgufLayout, name: str, half: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What becomes of A or B alone; nothing where its shape does not allow that."""
+    try:
+        return layout.rearranged(name, half) or {}
+    except (RuntimeError, IndexError):
+        return {}
+
+
+def _gives(pair: tuple[torch.Tensor | None, torch.Tensor | None], wanted: torch.Tensor) -> TypeGuard[Pair]:
+    a, b = pair
+    if a is None or b is None or (b.shape[0], a.shape[-1]) != wanted.shape or a.shape[0] != b.shape[-1]:
+        return False
+    return torch.allclose(b @ a, wanted, rtol=1e-4, atol=1e-6 * float(wanted.abs().max()))
 
 
 def _alpha(updates: dict[str, LowRank]) -> float:

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from qlora_studio.core.model.family import family_of_gguf
+from qlora_studio.core.model.gguf_family import family_of_gguf
 from qlora_studio.engine.gguf.pre_tokenizers import as_library
-from qlora_studio.storage.models.gguf_header import read_gguf_header
+from qlora_studio.storage.models.gguf_header import gguf_config, read_gguf_header
 
 
 def load_gguf(path: Path, base: Path, *, dtype: torch.dtype, device: str = "cpu") -> Any:
@@ -59,6 +59,5 @@ def _config(path: Path, base: Path) -> Any:
         values = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "architectures")}
         config = AutoConfig.for_model(family, **values)
     config.tie_word_embeddings = "output.weight" not in header.tensors
-    vocabulary = header.value("{arch}.vocab_size")
-    config.vocab_size = int(vocabulary or config.vocab_size)
+    config.vocab_size = int(gguf_config(header).get("vocab_size", config.vocab_size))
     return config

@@ -4,7 +4,6 @@ Quantized types are made of the merged fp32 numbers by libgguf, whose bytes are 
 """
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,13 +15,14 @@ import torch
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.engine.context import Channel
-from qlora_studio.engine.gguf.layout import add_numbers, arranged, layout_of, reordered_heads
+from qlora_studio.engine.gguf.layout import GgufLayout
 from qlora_studio.engine.gguf.mixture import tensor_types
+from qlora_studio.engine.gguf.numbers import add_numbers, gguf_numbers, learned_numbers
+from qlora_studio.engine.gguf.rope import rope_tensors
 from qlora_studio.engine.gguf.tokenizer import gguf_tokenizer
-from qlora_studio.engine.merge.weights import MergedTensor, MergedWeights
+from qlora_studio.engine.merge.weights import MergedWeights
 
 _PLAIN = ("f16", "bf16")
-_NOT_WEIGHTS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
 
 
 def write_gguf(
@@ -59,21 +59,28 @@ class _Writer:
         self._weights = weights
         self._channel = channel
         self._config = _full_config(weights)
-        self._layout = layout_of(self._config)
+        self._numbers = gguf_numbers(self._config)
+        self._layout = GgufLayout(self._config, self._layers)
+        architecture = self._layout.traits.architecture
         self._file_type = file_type
-        self._writer = gguf.GGUFWriter(file, self._layout.architecture)
+        self._writer = gguf.GGUFWriter(file, architecture)
         self._writer.add_type(gguf.GGUFType.MODEL)
         self._writer.add_name(name)
         self._writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{file_type}"])
         self._writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-        self._extra = add_numbers(self._writer, self._config, self._layout)
+        add_numbers(self._writer, self._numbers | learned_numbers(weights.tensors, weights.tensor), architecture)
+        self._extra = rope_tensors(self._config)
         gguf_tokenizer(tokenizer, self._config["vocab_size"]).add_to(self._writer)
-        self._names = self._gguf_names()
+        self._tensors = self._layout.tensors(weights, is_tied=weights.is_tied)
+
+    @property
+    def _layers(self) -> int:
+        return int(self._numbers["block_count"])  # type: ignore[arg-type]
 
     def write(self) -> None:
         """Write header, metadata and tensors. Raises OSError, StudioError or JobStopped."""
         types = self._types()
-        for name, tensor in self._names.items():
+        for name, tensor in self._tensors.items():
             self._add_info(name, tensor.shape, types[name])
         for name, extra in self._extra.items():
             self._add_info(name, tuple(extra.shape), self._gguf.GGMLQuantizationType.F32)
@@ -90,11 +97,11 @@ class _Writer:
                 opened.close()
 
     def _write_tensors(self, file: Any, types: dict[str, Any]) -> None:
-        done, total = 0, sum(tensor.size for tensor in self._names.values())
+        done, total = 0, sum(4 * torch.Size(tensor.shape).numel() for tensor in self._tensors.values())
         with torch.inference_mode(), ThreadPoolExecutor(os.cpu_count()) as pool:
-            for name, tensor in self._names.items():
+            for name, tensor in self._tensors.items():
                 start = file.tell()
-                for block in self._blocks(tensor):
+                for block in self._layout.blocks(self._weights, tensor):
                     self._channel.raise_if_stopped()
                     file.write(_encoded(name, block, types[name], pool))
                     done += block.nbytes
@@ -104,43 +111,13 @@ class _Writer:
                 file.write(extra.numpy().tobytes())
                 self._writer.write_padding(file, extra.nbytes)
 
-    def _blocks(self, tensor: MergedTensor) -> Iterator[torch.Tensor]:
-        """Yield a tensor's rows as GGUF wants them; heads that are reordered come at once."""
-        if self._layout.rotates_pairs and reordered_heads(tensor.name, self._config):
-            yield arranged(tensor.name, self._weights.tensor(tensor.name), self._config, self._layout)
-            return
-        for block in self._weights.blocks(tensor):
-            yield arranged(tensor.name, block, self._config, self._layout)
-
-    def _gguf_names(self) -> dict[str, MergedTensor]:
-        mapping = self._gguf.get_tensor_name_map(
-            next(key for key, value in self._gguf.MODEL_ARCH_NAMES.items() if value == self._layout.architecture),
-            self._config["num_hidden_layers"],
-        )
-        found: dict[str, MergedTensor] = {}
-        for tensor in self._weights.tensors.values():
-            if tensor.name.endswith(_NOT_WEIGHTS) or (tensor.name == "lm_head.weight" and self._is_tied):
-                continue
-            name = mapping.get_name(tensor.name, try_suffixes=(".weight", ".bias"))
-            if name is None or name in found:
-                raise StudioError(
-                    f"{tensor.name} has no place in a GGUF of this family.",
-                    kind=FailureKind.MODEL_REFUSED,
-                    advice="Export as safetensors, and convert with llama.cpp's own script.",
-                )
-            found[name] = tensor
-        return found
-
-    @property
-    def _is_tied(self) -> bool:
-        return bool(self._config.get("tie_word_embeddings"))
-
     def _types(self) -> dict[str, Any]:
         named = tensor_types(
-            {name: tensor.shape for name, tensor in self._names.items()},
+            {name: tensor.shape for name, tensor in self._tensors.items()},
             self._file_type,
-            architecture=self._layout.architecture,
-            layers=self._config["num_hidden_layers"],
+            architecture=self._layout.traits.architecture,
+            layers=self._layers,
+            experts=int(self._numbers.get("expert_count", 0)),
         )
         return {name: self._gguf.GGMLQuantizationType[kind] for name, kind in named.items()}
 

@@ -9,13 +9,11 @@ from qlora_studio.core.model.family import (
     FAMILIES,
     LLAMA,
     Family,
-    GgufTraits,
-    family_of_gguf,
     nearest_family,
     wrapped_family,
 )
+from qlora_studio.core.model.gguf_family import GGUF_FAMILIES, GgufTraits, family_of_gguf, gguf_traits
 from qlora_studio.core.model.shape import shape_from_config
-from qlora_studio.engine.gguf.layout import layout_of
 from qlora_studio.storage.models.gguf_header import GgufHeader, gguf_config
 
 
@@ -63,16 +61,17 @@ def test_the_family_inside_a_model_that_sees_pictures_is_known_by_its_wrapper(wr
 
 def test_a_family_that_is_only_read_is_not_written_as_gguf() -> None:
     with pytest.raises(StudioError, match="qwen3_moe are not among those that were tested"):
-        layout_of({"model_type": "qwen3_moe"})
+        gguf_traits({"model_type": "qwen3_moe"})
 
 
 def test_a_new_family_arrives_by_its_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     gguf = GgufTraits(architecture="newt3", norm_offset=1.0)
-    monkeypatch.setitem(FAMILIES, "newt", Family(query_norm="head", tied=True, gguf=gguf))
+    monkeypatch.setitem(FAMILIES, "newt", Family(query_norm="head", tied=True))
+    monkeypatch.setitem(GGUF_FAMILIES, "newt", gguf)
     header = GgufHeader({"general.architecture": "newt3", "newt3.embedding_length": 64}, {})
     config = gguf_config(header)
     assert config["model_type"] == "newt"
-    assert layout_of(config) is gguf
+    assert gguf_traits(config) is gguf
     sizes = {"num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 96, "vocab_size": 100}
     newt, llama = (shape_from_config({"hidden_size": 64, **sizes, "model_type": name}) for name in ("newt", "llama"))
     assert newt.exact

@@ -1,0 +1,223 @@
+"""How llama.cpp's files hold each family that it knows: one record each, by transformers' `model_type`.
+
+Every number and every tensor is held against llama.cpp's own converter (tests/engine/gguf/test_reference.py). What a
+family computes of its config is in engine/gguf/numbers.py; how its tensors are rearranged, in
+engine/gguf/rearrangement.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from qlora_studio.core.errors import FailureKind, StudioError
+
+Number = int | float | bool | str | list[int] | list[float] | list[bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GgufTraits:
+    """How a GGUF holds a family. One that is not `written` here is known by its name alone, to be read.
+
+    `rotates_pairs`: rope turns neighbouring rows, so q and k are reordered. Norms get `norm_offset`. `numbers` are keys
+    of a GGUF, by those of the config, beside what all families have; `fixed`, those whose value no config says;
+    `without`, those of all families that this one does not have. `attention_only` is the architecture of a hybrid whose
+    layers all attend.
+    """
+
+    architecture: str
+    attention_only: str = ""
+    written: bool = True
+    rotates_pairs: bool = False
+    norm_offset: float = 0.0
+    numbers: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, Number] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+
+
+_VOCABULARY = {"vocab_size": "vocab_size"}
+_WINDOW = {"attention.sliding_window": "sliding_window"}
+_LLAMA = GgufTraits(architecture="llama", rotates_pairs=True, numbers=_VOCABULARY)
+_UNSCALED = {"rope.scaling.type": "none"}
+_GRANITE = {
+    **_VOCABULARY,
+    "attention.scale": "attention_multiplier",
+    "embedding_scale": "embedding_multiplier",
+    "residual_scale": "residual_multiplier",
+    "logit_scale": "logits_scaling",
+}
+_HEAD_SIZES = ("attention.key_length", "attention.value_length")
+_EXPERTS = ("expert_count", "expert_used_count", "expert_group_count", "expert_group_used_count")
+_MAMBA = {
+    "ssm.conv_kernel": "conv_kernel",
+    "ssm.state_size": "state_size",
+    "attention.layer_norm_rms_epsilon": "layer_norm_epsilon",
+}
+_MAMBA_ONE = {**_MAMBA, "ssm.inner_size": "intermediate_size", "ssm.time_step_rank": "time_step_rank"}
+_NO_ATTENTION = {"context_length": 1 << 20, "feed_forward_length": 0, "attention.head_count": 0}
+_MAMBA_INSIDE = {
+    "ssm.conv_kernel": "mamba_d_conv",
+    "ssm.state_size": "mamba_d_state",
+    "ssm.group_count": "mamba_n_groups",
+}
+
+GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that several have is the first one's
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "smollm3": GgufTraits(architecture="smollm3", rotates_pairs=True, numbers=_VOCABULARY),
+    "arcee": GgufTraits(architecture="arcee", rotates_pairs=True, numbers=_VOCABULARY),
+    "apertus": GgufTraits(architecture="apertus", numbers=_VOCABULARY),
+    "granite": GgufTraits(architecture="granite", rotates_pairs=True, numbers=_GRANITE, without=_HEAD_SIZES),
+    "granitemoehybrid": GgufTraits(
+        architecture="granitehybrid",
+        attention_only="granite",
+        rotates_pairs=True,
+        numbers={
+            **_GRANITE,
+            **_MAMBA_INSIDE,
+            "ssm.time_step_rank": "mamba_n_heads",
+            "expert_shared_feed_forward_length": "shared_intermediate_size",
+        },
+        without=_HEAD_SIZES,
+    ),
+    "qwen2": GgufTraits(architecture="qwen2"),
+    "qwen3": GgufTraits(architecture="qwen3"),
+    "qwen3_5_text": GgufTraits(
+        architecture="qwen35",
+        numbers={
+            "ssm.conv_kernel": "linear_conv_kernel_dim",
+            "ssm.state_size": "linear_key_head_dim",
+            "ssm.group_count": "linear_num_key_heads",
+            "ssm.time_step_rank": "linear_num_value_heads",
+        },
+    ),
+    "gemma": GgufTraits(architecture="gemma", norm_offset=1.0),
+    "gemma2": GgufTraits(
+        architecture="gemma2",
+        norm_offset=1.0,
+        numbers={
+            "attn_logit_softcapping": "attn_logit_softcapping",
+            "final_logit_softcapping": "final_logit_softcapping",
+            **_WINDOW,
+        },
+    ),
+    "gemma3_text": GgufTraits(
+        architecture="gemma3",
+        norm_offset=1.0,
+        numbers={"final_logit_softcapping": "final_logit_softcapping", **_WINDOW},
+    ),
+    "phi": GgufTraits(architecture="phi2"),
+    "phi3": GgufTraits(
+        architecture="phi3",
+        numbers=_WINDOW,
+        fixed={"attention.sliding_window": 0},
+        without=("rope.scaling.type", *_HEAD_SIZES),
+    ),
+    "starcoder2": GgufTraits(architecture="starcoder2"),
+    "gpt_bigcode": GgufTraits(architecture="starcoder", fixed={"attention.head_count_kv": 1}),
+    "olmo": GgufTraits(
+        architecture="olmo",
+        rotates_pairs=True,
+        numbers={"attention.clamp_kqv": "clip_qkv"},
+        fixed={"attention.layer_norm_epsilon": 1e-5},
+    ),
+    "olmo2": GgufTraits(architecture="olmo2"),
+    "olmo3": GgufTraits(architecture="olmo2", numbers=_WINDOW),
+    "cohere": GgufTraits(architecture="command-r", numbers={"logit_scale": "logit_scale"}, fixed=_UNSCALED),
+    "cohere2": GgufTraits(
+        architecture="cohere2", numbers={"logit_scale": "logit_scale", **_WINDOW, **_VOCABULARY}, fixed=_UNSCALED
+    ),
+    "stablelm": GgufTraits(architecture="stablelm", numbers={"use_parallel_residual": "use_parallel_residual"}),
+    "gpt_neox": GgufTraits(architecture="gptneox", numbers={"use_parallel_residual": "use_parallel_residual"}),
+    "gpt2": GgufTraits(architecture="gpt2"),
+    "falcon": GgufTraits(
+        architecture="falcon",
+        numbers={"feed_forward_length": "ffn_hidden_size"},
+        fixed={"tensor_data_layout": "jploski"},
+    ),
+    "bloom": GgufTraits(architecture="bloom", numbers={"attention.head_count_kv": "n_head"}),
+    "glm": GgufTraits(architecture="chatglm", without=_HEAD_SIZES),
+    "glm4": GgufTraits(architecture="glm4"),
+    "exaone4": GgufTraits(architecture="exaone4", numbers={**_VOCABULARY, **_WINDOW}),
+    "seed_oss": GgufTraits(architecture="seed_oss"),
+    "ernie4_5": GgufTraits(architecture="ernie4_5"),
+    "nemotron": GgufTraits(
+        architecture="nemotron",
+        norm_offset=1.0,
+        numbers={**_VOCABULARY, "attention.layer_norm_epsilon": "norm_eps"},
+        fixed=_UNSCALED,
+    ),
+    "nemotron_h": GgufTraits(
+        architecture="nemotron_h",
+        rotates_pairs=True,
+        numbers={
+            **_VOCABULARY,
+            "ssm.conv_kernel": "conv_kernel",
+            "ssm.state_size": "ssm_state_size",
+            "ssm.group_count": "n_groups",
+            "ssm.time_step_rank": "mamba_num_heads",
+            "attention.layer_norm_rms_epsilon": "layer_norm_epsilon",
+        },
+        fixed={"context_length": 1 << 20, "rope.scaling.finetuned": False},
+        without=_EXPERTS,
+    ),
+    "hunyuan_v1_dense": GgufTraits(architecture="hunyuan-dense"),
+    "jais2": GgufTraits(architecture="jais2"),
+    "lfm2": GgufTraits(architecture="lfm2", numbers={**_VOCABULARY, "shortconv.l_cache": "conv_L_cache"}),
+    "mamba": GgufTraits(
+        architecture="mamba",
+        numbers=_MAMBA_ONE,
+        fixed={**_NO_ATTENTION, "ssm.dt_b_c_rms": False},
+        without=("attention.layer_norm_epsilon",),
+    ),
+    "falcon_mamba": GgufTraits(
+        architecture="mamba",
+        numbers=_MAMBA_ONE,
+        fixed={**_NO_ATTENTION, "ssm.dt_b_c_rms": True},
+        without=("attention.layer_norm_epsilon",),
+    ),
+    "mamba2": GgufTraits(
+        architecture="mamba2",
+        numbers={**_MAMBA, "ssm.group_count": "n_groups"},
+        fixed=_NO_ATTENTION,
+        without=("attention.layer_norm_epsilon", *_HEAD_SIZES),
+    ),
+    "falcon_h1": GgufTraits(
+        architecture="falcon-h1", numbers={**_VOCABULARY, **_MAMBA_INSIDE, "ssm.inner_size": "mamba_d_ssm"}
+    ),
+    "qwen2_moe": GgufTraits(architecture="qwen2moe", written=False),
+    "qwen3_moe": GgufTraits(architecture="qwen3moe", written=False),
+    "gpt_oss": GgufTraits(architecture="gpt-oss", written=False),
+}
+_ATTENDS = ("attention", "full_attention")  # what configs call a layer of a hybrid that attends
+
+
+def gguf_traits(config: Mapping[str, Any]) -> GgufTraits:
+    """Return how a GGUF holds a model's family. Raises StudioError for one that is not written here."""
+    traits = GGUF_FAMILIES.get(config.get("model_type", ""))
+    if traits is None or not traits.written:
+        raise not_written(f"Models of the kind {config.get('model_type')} are not among those that were tested.")
+    if traits.attention_only and attends(config) and all(attends(config)):
+        return replace(traits, architecture=traits.attention_only)
+    return traits
+
+
+def attends(config: Mapping[str, Any]) -> list[bool]:
+    """Return of each layer of a hybrid whether it attends."""
+    return [kind in _ATTENDS for kind in config.get("layer_types") or config.get("layers_block_type") or ()]
+
+
+def not_written(why: str) -> StudioError:
+    """Return the error that refuses a model."""
+    return StudioError(
+        f"This model cannot be written as a GGUF here. {why}",
+        kind=FailureKind.MODEL_REFUSED,
+        advice="Export as safetensors, and convert with llama.cpp's own script.",
+    )
+
+
+def family_of_gguf(architecture: str) -> str:
+    """Return transformers' name of llama.cpp's architecture."""
+    return next(
+        (name for name, traits in GGUF_FAMILIES.items() if traits.architecture == architecture),
+        architecture,
+    )

@@ -1,0 +1,180 @@
+"""A real llama.cpp, where the package xllamacpp is installed: it loads a GGUF file, tokenizes, and computes.
+
+The package's own interface is a server; its library has llama.cpp's functions, which are called here by their names.
+Structures are handed back as they came: their fields are nobody's business here.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qlora_studio.core.errors import FailureKind, StudioError
+
+_POINTER, _INT = ctypes.c_void_p, ctypes.c_int32
+_LONGEST = 512  # tokens; what llama.cpp makes room for where nobody says otherwise
+
+
+class _Struct(ctypes.Structure):
+    """Parameters as llama.cpp fills them in: larger than they are."""
+
+    _fields_ = (("bytes", ctypes.c_byte * 1024),)
+
+
+_LOGGER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, _POINTER)
+_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "llama_log_set": (None, (_LOGGER, _POINTER)),
+    "llama_backend_init": (None, ()),
+    "llama_model_default_params": (_Struct, ()),
+    "llama_model_load_from_file": (_POINTER, (ctypes.c_char_p, _Struct)),
+    "llama_model_free": (None, (_POINTER,)),
+    "llama_model_get_vocab": (_POINTER, (_POINTER,)),
+    "llama_context_default_params": (_Struct, ()),
+    "llama_init_from_model": (_POINTER, (_POINTER, _Struct)),
+    "llama_free": (None, (_POINTER,)),
+    "llama_set_n_threads": (None, (_POINTER, _INT, _INT)),
+    "llama_get_memory": (_POINTER, (_POINTER,)),
+    "llama_memory_clear": (None, (_POINTER, ctypes.c_bool)),
+    "llama_batch_get_one": (_Struct, (_POINTER, _INT)),
+    "llama_decode": (_INT, (_POINTER, _Struct)),
+    "llama_get_logits_ith": (ctypes.POINTER(ctypes.c_float), (_POINTER, _INT)),
+    "llama_vocab_n_tokens": (_INT, (_POINTER,)),
+    "llama_vocab_is_eog": (ctypes.c_bool, (_POINTER, _INT)),
+    "llama_tokenize": (
+        _INT,
+        (_POINTER, ctypes.c_char_p, _INT, _POINTER, _INT, ctypes.c_bool, ctypes.c_bool),
+    ),
+    "llama_detokenize": (
+        _INT,
+        (_POINTER, _POINTER, _INT, ctypes.c_char_p, _INT, ctypes.c_bool, ctypes.c_bool),
+    ),
+    "llama_adapter_lora_init": (_POINTER, (_POINTER, ctypes.c_char_p)),
+    "llama_set_adapters_lora": (_INT, (_POINTER, _POINTER, ctypes.c_size_t, _POINTER)),
+}
+
+
+class LlamaCpp:
+    """A GGUF file in llama.cpp, with an adapter beside it or without. Raises StudioError where it does not load."""
+
+    def __init__(self, path: Path, *, adapter: Path | None = None, threads: int = 2) -> None:
+        self._library = _library()
+        if self._library is None:
+            raise StudioError(
+                "There is no llama.cpp to load a GGUF file with.",
+                kind=FailureKind.TOOL_MISSING,
+                advice="Install the package xllamacpp.",
+            )
+        call = self._library
+        _LOG.clear()
+        self._model = call.llama_model_load_from_file(str(path).encode(), call.llama_model_default_params())
+        self._context = self._model and call.llama_init_from_model(self._model, call.llama_context_default_params())
+        if not self._context:
+            raise _refused(path)
+        call.llama_set_n_threads(self._context, threads, threads)
+        self._vocabulary = call.llama_model_get_vocab(self._model)
+        if adapter is not None:
+            self._add(adapter)
+
+    @property
+    def rows(self) -> int:
+        """How many tokens there are."""
+        return int(self._call.llama_vocab_n_tokens(self._vocabulary))
+
+    def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
+        """Return a text's ids, control tokens that stand in it included."""
+        data = text.encode()
+        ids = (_INT * (len(data) + 8))()
+        count = self._call.llama_tokenize(self._vocabulary, data, len(data), ids, len(ids), add_special, True)
+        return list(ids[:count])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of ids, control tokens included."""
+        ids = (_INT * len(tokens))(*tokens)
+        room = ctypes.create_string_buffer(64 * len(tokens) + 64)
+        size = self._call.llama_detokenize(self._vocabulary, ids, len(ids), room, len(room), False, True)
+        return room.raw[:size].decode("utf-8", "replace")
+
+    def logits(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Return the logits after each token: (tokens, vocabulary), fp32. One after another, as an answer is made."""
+        self._call.llama_memory_clear(self._call.llama_get_memory(self._context), True)
+        return torch.stack([self._after(token) for token in tokens])
+
+    def greedy(self, prompt: Sequence[int], tokens: int) -> list[int]:
+        """Return the likeliest answer's ids, without the prompt, up to an end token."""
+        found: list[int] = []
+        likely = int(self.logits(prompt)[-1].argmax())
+        while len(found) < tokens and not self._call.llama_vocab_is_eog(self._vocabulary, likely):
+            found.append(likely)
+            likely = int(self._after(likely).argmax())
+        return found
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._call.llama_free(self._context)
+        self._call.llama_model_free(self._model)
+
+    @property
+    def _call(self) -> Any:
+        return self._library
+
+    def _after(self, token: int) -> torch.Tensor:
+        ids = (_INT * 1)(token)
+        if code := self._call.llama_decode(self._context, self._call.llama_batch_get_one(ids, 1)):
+            raise StudioError(f"llama.cpp does not compute: {code}.", kind=FailureKind.DAMAGED, detail="".join(_LOG))
+        row = self._call.llama_get_logits_ith(self._context, -1)
+        return torch.tensor(row[: self.rows], dtype=torch.float32)
+
+    def _add(self, adapter: Path) -> None:
+        loaded = self._call.llama_adapter_lora_init(self._model, str(adapter).encode())
+        adapters, scales = (_POINTER * 1)(loaded), (ctypes.c_float * 1)(1.0)
+        if not loaded or self._call.llama_set_adapters_lora(self._context, adapters, 1, scales):
+            raise _refused(adapter)
+
+
+def has_llama_cpp() -> bool:
+    """Whether there is a llama.cpp here."""
+    return _library() is not None
+
+
+_LOG: list[str] = []
+
+
+@_LOGGER
+def _log(level: int, text: bytes, data: Any) -> None:
+    _LOG.append(text.decode("utf-8", "replace"))
+    del _LOG[:-200]
+
+
+@cache
+def _library() -> Any:
+    spec = find_spec("xllamacpp")
+    folder = Path(spec.origin).parent if spec and spec.origin else None
+    file = (
+        next((file for file in folder.glob("xllamacpp*") if file.suffix in (".so", ".pyd")), None) if folder else None
+    )
+    if file is None:
+        return None
+    try:
+        library = ctypes.CDLL(str(file))
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError):  # of another machine, or of a version that exports other names
+        return None
+    library.llama_log_set(_log, None)
+    library.llama_backend_init()
+    return library
+
+
+def _refused(path: Path) -> StudioError:
+    why = next((line.strip() for line in reversed(_LOG) if "error" in line), "it does not say why")
+    return StudioError(
+        f"llama.cpp does not load {path.name}: {why}",
+        kind=FailureKind.DAMAGED,
+        advice="Export it again; where that does not help, report it with this sentence.",
+        detail="".join(_LOG),
+    )

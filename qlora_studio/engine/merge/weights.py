@@ -78,6 +78,7 @@ class MergedWeights:
         delta = load_adapter(adapter, is_transposed=is_transposed) if adapter else AdapterDelta({})
         changes = {self._stored_name(name): change for name, change in delta.changes.items()}
         changes = self._with_ties(changes, delta)
+        self._require_lengths(changes)
         if not force:
             self._require_covered(replace(delta, changes=changes))
         self.shards = {
@@ -233,6 +234,14 @@ class MergedWeights:
             shard = self.shards[file.path.name]
             shard.insert(1 + [item.name for item in shard].index(embedding), head)
 
+    def _require_lengths(self, changes: dict[str, Change]) -> None:
+        """Raise StudioError where a tensor would get another length. Embedding and head may grow, and its bias."""
+        grow = (*_EMBEDDINGS, self._head, self._head.removesuffix("weight") + "bias")
+        for name, change in changes.items():
+            new, (_, old) = change.replacement, self.base.places.get(name, (None, None))
+            if new and old and new.shape[:1] != old.shape[:1] and not name.endswith(grow):
+                raise _mismatch(f"{name} is {old.shape} in the base and {new.shape} in the adapter.")
+
     def _require_covered(self, delta: AdapterDelta) -> None:
         names = [tensor.name for tensor in self.base if len(tensor.shape) == 2]
         missing = delta.uncovered(names) if delta.changes else []
@@ -263,9 +272,7 @@ def _fitted(stored: StoredTensor, change: Change) -> tuple[Change, tuple[int, ..
         if change.low_rank is not None and replaced == shape:
             change = replace(change, replacement=None)  # the frozen base below an update, kept by peft: same as ours
         shape = replaced
-    if change.replacement is not None and (
-        len(shape) != len(stored.shape) or (len(shape) == 2 and shape[1] != stored.shape[1])
-    ):
+    if change.replacement is not None and (len(shape) != len(stored.shape) or shape[1:] != stored.shape[1:]):
         raise _mismatch(f"{stored.name} is {stored.shape} in the base and {shape} in the adapter.")
     low_rank = change.low_rank
     if low_rank is not None and low_rank.shape != shape:

@@ -26,6 +26,7 @@ from qlora_studio.engine.memory.architecture import auto_class, config_of
 from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.model.experts import dense_targets, quantize_experts_when_loading, tell_number_of_experts
 from qlora_studio.engine.model.load_failure import LOAD_ERRORS, load_failure
+from qlora_studio.engine.model.loading import from_files
 from qlora_studio.engine.model.targets import keeps_transposed, targeted, targets_of
 from qlora_studio.storage.models.folder import read_config
 
@@ -43,15 +44,13 @@ def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
     """
     quantize_experts_when_loading()
     try:
-        model = auto_class(config_of(folder)).from_pretrained(
+        model = from_files(
+            auto_class(config_of(folder)),
             folder,
             quantization_config=quantization(config, device),
             dtype=device.compute_dtype,
             device_map={"": device.name},
             attn_implementation=attention_of(folder),
-            trust_remote_code=False,
-            use_safetensors=True,
-            local_files_only=True,
         )
     except LOAD_ERRORS as error:
         raise load_failure(folder, error) from error

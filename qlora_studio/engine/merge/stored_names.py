@@ -24,8 +24,13 @@ class StoredNames:
 
 def stored_names(config: Any, names: Iterable[str]) -> StoredNames:
     """Return what the tensors of a base's files, by name, are called in the models of its transformers config."""
+    return names_in(meta_models(config), names)
+
+
+def names_in(models: Iterable[Any], names: Iterable[str]) -> StoredNames:
+    """Return what the tensors of a base's files, by name, are called in some models."""
     found, names = StoredNames(), list(names)
-    for model in meta_models(config):
+    for model in models:
         _add_names(found, model, names)
     return found
 

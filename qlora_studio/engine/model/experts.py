@@ -17,7 +17,7 @@ from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.experts import put_in_4_bit, stacked_experts
-from qlora_studio.engine.model.targets import text_model_name
+from qlora_studio.engine.memory.text_part import text_model_name
 
 _BLOCK = 64  # numbers that share a scale
 

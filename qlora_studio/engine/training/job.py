@@ -103,7 +103,7 @@ def _load(
     """Load the base with fresh adapters; of a run that goes on from an adapter, with that of `start`."""
     context.phase(Activity.LOADING_MODEL)
     set_seed(config.training.seed)
-    model = adapted_model.load_base(base, config, device)
+    model = adapted_model.load_base(base, config, device, start)
     device = adapted_model.with_possible_checkpointing(model, device, context)
     if config.lora.start_from and start is not None:
         model = continued(model, start, config)

@@ -59,7 +59,10 @@ class Progressed(Message):
 
 
 class ModelLoaded(Message):
-    """The base is in memory with its adapters. `parameters` counts the base's, `footprint_bytes` weighs both."""
+    """The base is in memory with its adapters. `parameters` counts the base's, `footprint_bytes` weighs both.
+
+    Of a model that also sees or hears it is what is trained; `text_model` is the class that this has of its own.
+    """
 
     type: Literal["model_loaded"] = "model_loaded"
     architecture: str
@@ -71,6 +74,7 @@ class ModelLoaded(Message):
     optimizer: str
     device: str
     target_modules: list[str]
+    text_model: str = ""
 
 
 class DatasetPrepared(Message):

@@ -4,7 +4,7 @@ Models that also see pictures were renamed inside the library, and their files w
 lies in the file of what is `model.language_model.layers` in memory.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,11 @@ def names_in(models: Iterable[Any], names: Iterable[str]) -> StoredNames:
     return found
 
 
-def _add_names(found: StoredNames, model: Any, names: list[str]) -> None:
+def loaded_names(model: Any, names: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:
+    """Yield each name in files, what transformers makes of it, and the pattern of a converter where one joins tensors.
+
+    What it makes need not be in the model.
+    """
     conversions = get_model_conversion_mapping(model)
     renamings = [item for item in conversions if isinstance(item, WeightRenaming)]
     converters = [item for item in conversions if isinstance(item, WeightConverter)]
@@ -45,6 +49,12 @@ def _add_names(found: StoredNames, model: Any, names: list[str]) -> None:
         renamed, pattern = rename_source_key(name, renamings, converters, prefix, tensors)
         if renamed not in tensors and name in tensors:  # as the library itself does
             renamed, pattern = rename_source_key(name, [], [], prefix, tensors)
+        yield name, renamed, pattern
+
+
+def _add_names(found: StoredNames, model: Any, names: list[str]) -> None:
+    tensors = model.state_dict()
+    for name, renamed, pattern in loaded_names(model, names):
         if pattern is not None:
             found.converted.setdefault(renamed, name)
         elif renamed in tensors:

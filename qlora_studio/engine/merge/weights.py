@@ -113,7 +113,7 @@ class MergedWeights:
         """Yield a tensor's rows, merged, in its dtype, a few MiB at a time. Raises StudioError on NaN or overflow."""
         rounded = None
         if self._rounding is not None and self.rounds(tensor):
-            rounded = self._rounding(tensor.name, self.base.tensor(tensor.source.name))
+            rounded = self._rounding(tensor.source.name, self.base.tensor(tensor.source.name))
         step = self._rows_at_once(tensor)
         change = tensor.change.opened() if tensor.change is not None else None
         with tensor.file.path.open("rb") as file:
@@ -293,7 +293,8 @@ def _finished(tensor: MergedTensor, change: OpenedChange | None, block: torch.Te
         merged = block.to(dtype)
     else:
         merged = change.apply(block.to(torch.float32, copy=block.dtype == torch.float32), start).to(dtype)
-    if (change is not None or dtype != block.dtype) and not _is_finite(merged):
+    must_be_finite = change is not None or (dtype != block.dtype and _is_finite(block))  # limits may be infinite
+    if must_be_finite and not _is_finite(merged):
         raise StudioError(
             f"{tensor.name} would hold numbers that are not finite.",
             kind=FailureKind.DAMAGED,

@@ -163,7 +163,7 @@ def cast_adapters(model: Any, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(torch.float32 if "magnitude" in name else dtype)
 
 
-def facts_of(model: Any, config: RunConfig, device: Device) -> ModelLoaded:
+def facts_of(model: Any, config: RunConfig, device: Device, text_model: str = "") -> ModelLoaded:
     """Return what was loaded. Parameters of 4-bit weights are counted as the layer's own shape, not as packed bytes."""
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     base = sum(_numel(parameter) for parameter in model.parameters() if not parameter.requires_grad)
@@ -178,6 +178,7 @@ def facts_of(model: Any, config: RunConfig, device: Device) -> ModelLoaded:
         optimizer=device.optimizer,
         device=torch.cuda.get_device_name(0) if device.is_cuda else "CPU",
         target_modules=targeted(model),
+        text_model=text_model,
     )
 
 

@@ -188,6 +188,14 @@ def test_numbers_that_do_not_fit_are_refused_and_leave_nothing(tmp_path: Path) -
         assert list((tmp_path / "exports").iterdir()) == []
 
 
+def test_infinite_limits_of_the_base_are_kept_in_another_dtype(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "llama")
+    weights = load_file(base / "model.safetensors") | {"audio.input_max": torch.tensor(float("inf"))}
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    merge_adapter(base, make_adapter(tmp_path / "adapter", base), tmp_path / "out", dtype=torch.bfloat16)
+    assert tensors_of(tmp_path / "out")["audio.input_max"] == torch.inf
+
+
 def test_a_stopped_merge_leaves_nothing(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base", "llama")
     adapter = make_adapter(tmp_path / "adapter", base)

@@ -36,7 +36,10 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     _add_options(export)
     export.add_argument(
-        "--to", default="safetensors", metavar="FORMATS", help="safetensors, gguf:q8_0, ollama, adapter; with commas"
+        "--to",
+        default="safetensors",
+        metavar="FORMATS",
+        help="safetensors, gguf:q8_0, ollama, adapter, text_model; with commas",
     )
     export.set_defaults(run=export_run)
     verify = commands.add_parser(

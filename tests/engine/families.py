@@ -15,15 +15,22 @@ from transformers import (
     Gemma3TextConfig,
     Gemma4Config,
     GPT2Config,
+    Idefics3Config,
+    InternVLConfig,
     LlamaConfig,
     LlavaConfig,
     Mistral3Config,
     MistralConfig,
+    MllamaConfig,
     Phi3Config,
     PreTrainedConfig,
+    Qwen2_5_VLConfig,
     Qwen2Config,
+    Qwen2VLConfig,
     Qwen3_5Config,
     Qwen3Config,
+    Qwen3VLConfig,
+    SmolVLMConfig,
     Starcoder2Config,
 )
 
@@ -67,6 +74,15 @@ _EYES: dict[str, Any] = {
 }
 _IMAGE: dict[str, Any] = {"image_token_id": 300, "video_token_id": 301, "boi_token_id": 302, "eoi_token_id": 303}
 _OLD_IMAGE: dict[str, Any] = {"image_token_index": 300, "boi_token_index": 302, "eoi_token_index": 303}
+_GEMMA4_EYES: dict[str, Any] = {
+    **_EYES,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "global_head_dim": 16,
+    "position_embedding_size": 32,
+}
+_MROPE: dict[str, Any] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+_QWEN_IMAGE: dict[str, Any] = {"image_token_id": 300, "video_token_id": 301, "vision_start_token_id": 302}
 _TEXT: dict[str, Any] = {**_SHAPE, "head_dim": 16}
 
 # Language models inside models that also see pictures. `more` is of the text part.
@@ -90,13 +106,7 @@ WRAPPERS: dict[str, Callable[..., PreTrainedConfig]] = {
             "layer_types": ["sliding_attention", "full_attention"] * 2,
             **more,
         },
-        vision_config={
-            **_EYES,
-            "num_key_value_heads": 2,
-            "head_dim": 16,
-            "global_head_dim": 16,
-            "position_embedding_size": 32,
-        },
+        vision_config=_GEMMA4_EYES,
         audio_config=None,
         audio_token_id=304,
         **_IMAGE,
@@ -128,6 +138,65 @@ WRAPPERS: dict[str, Callable[..., PreTrainedConfig]] = {
         vision_config={"model_type": "pixtral", **_EYES, "head_dim": 16},
         image_token_index=300,
         tie_word_embeddings=False,
+    ),
+    "gemma4_audio_wrapper": lambda **more: Gemma4Config(
+        text_config={
+            **_TEXT,
+            "global_head_dim": 32,
+            "hidden_size_per_layer_input": 0,
+            "num_kv_shared_layers": 0,
+            "layer_types": ["sliding_attention", "full_attention"],
+            **more,
+        },
+        vision_config=_GEMMA4_EYES,
+        audio_config={"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "output_proj_dims": 32},
+        audio_token_id=304,
+        **_IMAGE,
+    ),
+    "qwen2_vl_wrapper": lambda **more: Qwen2VLConfig(
+        text_config={**_SHAPE, "rope_parameters": _MROPE, **more},
+        vision_config={"depth": 1, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2},
+        **_QWEN_IMAGE,
+    ),
+    "qwen2_5_vl_wrapper": lambda **more: Qwen2_5_VLConfig(
+        text_config={**_SHAPE, "rope_parameters": _MROPE, **more},
+        vision_config={"depth": 1, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 64},
+        **_QWEN_IMAGE,
+    ),
+    "qwen3_vl_wrapper": lambda **more: Qwen3VLConfig(
+        text_config={**_TEXT, "rope_parameters": {**_MROPE, "mrope_interleaved": True}, **more},
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 2,
+            "out_hidden_size": 64,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+        **_QWEN_IMAGE,
+    ),
+    "internvl_wrapper": lambda **more: InternVLConfig(
+        text_config={"model_type": "qwen2", **_SHAPE, **more}, vision_config=_EYES, image_token_id=300
+    ),
+    "smolvlm_wrapper": lambda **more: SmolVLMConfig(
+        text_config={"model_type": "llama", **_SHAPE, **more}, vision_config=_EYES, image_token_id=300, scale_factor=2
+    ),
+    "idefics3_wrapper": lambda **more: Idefics3Config(
+        text_config={"model_type": "llama", **_SHAPE, **more}, vision_config=_EYES, image_token_id=300, scale_factor=2
+    ),
+    "mllama_wrapper": lambda **more: MllamaConfig(
+        text_config={**_SHAPE, "cross_attention_layers": [1], **more},
+        vision_config={
+            **{name: size for name, size in _EYES.items() if name != "num_attention_heads"},
+            "attention_heads": 2,
+            "num_global_layers": 1,
+            "vision_output_dim": 64,
+            "intermediate_layers_indices": [0],
+            "max_num_tiles": 1,
+            "supported_aspect_ratios": [[1, 1]],
+        },
+        image_token_index=300,
     ),
     "llava_wrapper": lambda **more: LlavaConfig(
         text_config={"model_type": "llama", **_SHAPE, **more},

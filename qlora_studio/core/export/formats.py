@@ -39,8 +39,8 @@ class ExportKind:
     """A kind of export. `purpose` says what it is for, `name` what it is called among what is written.
 
     One with a `default_precision` is offered in each of its precisions, another as it is. Its weights are GGUF's or
-    safetensors'. `answers_as` is one of EXPORT_VARIANTS. `loads` is whether it can be read here and compared with the
-    adapter that it was made from.
+    safetensors'. `is_text_alone` is of models that also see or hear. `answers_as` is one of EXPORT_VARIANTS. `loads` is
+    whether it can be read here and compared with the adapter that it was made from.
     """
 
     title: str
@@ -50,6 +50,7 @@ class ExportKind:
     default_precision: str = ""
     is_merged: bool = False
     is_gguf: bool = False
+    is_text_alone: bool = False
     answers_as: str = ""
     has_tokenizer: bool = True
     has_modelfile: bool = False
@@ -63,6 +64,15 @@ EXPORT_KINDS = {
         name="merged model",
         precisions=("bf16", "fp16", "fp32"),
         is_merged=True,
+        answers_as="merged",
+    ),
+    "text_model": ExportKind(
+        title="Text model alone (safetensors)",
+        purpose="The language model of one that also sees or hears, for programs that know no pictures.",
+        name="text model alone",
+        precisions=("bf16", "fp16", "fp32"),
+        is_merged=True,
+        is_text_alone=True,
         answers_as="merged",
     ),
     "adapter": ExportKind(

@@ -62,7 +62,7 @@ def serving_commands(
     """Return what to type to use an export. `file` is the GGUF's name, `base` and `rank` are an adapter's."""
     place, model = shlex.quote(str(folder)), shlex.quote(str(folder / file))
     match shape.kind:
-        case "safetensors":
+        case "safetensors" | "text_model":
             return (
                 ServingCommand("vLLM", f"vllm serve {place} --host 127.0.0.1 --served-model-name {shlex.quote(name)}"),
                 ServingCommand(

@@ -54,7 +54,7 @@ def weights_bytes(shape: ModelShape, setup: MemorySetup) -> int:
         return shape.parameters * setup.weight_bytes
     packed = sum(
         layer.count * _quantized_bytes(parameters, setup.double)
-        for layer in shape.layer_shapes
+        for layer in shape.parts
         for parameters in (*(linear.parameters for linear in layer.linears), *_stacks(layer.experts))
     )
     return packed + shape.kept_parameters * kept_bytes
@@ -76,7 +76,7 @@ def _quantized_bytes(parameters: int, double: bool) -> int:
 def _adapter_tensors(shape: ModelShape, setup: MemorySetup) -> dict[int, int]:
     """Return how many tensors there are of each number of elements."""
     tensors: dict[int, int] = {}
-    for layer in shape.layer_shapes:
+    for layer in shape.parts:
         for linear in layer.linears:
             if linear.name in setup.targets:
                 sizes = [setup.rank * linear.inputs, setup.rank * linear.outputs]

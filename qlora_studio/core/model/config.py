@@ -91,7 +91,9 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the part of a config that describes the language model; the whole where it is nothing else."""
     inner = config.get("text_config")
     if not isinstance(inner, Mapping):
-        return config
+        if "vision_config" not in config:
+            return config
+        inner = {key: value for key, value in config.items() if key != "model_type"}  # Qwen2-VL: all on one level
     if inner.get("model_type"):
         return inner
     return {**inner, "model_type": wrapped_family(str(config.get("model_type", "")))}

@@ -15,8 +15,9 @@ class Family:
     """How a family differs from llama. `defaults` stand for what its `config.json` may leave out.
 
     `linear_attention`: in all layers but those that attend in full; `gated_attention`: queries come with a gate.
-    `wrapper` is the kind of model that holds one of this family beside what sees pictures. `transposed`: its linear
-    layers are stored as (inputs, outputs).
+    `per_layer`: an embedding for each layer, and layers unlike in width, as in Gemma 4. `wrapper` is the kind of model
+    that holds one of this family beside what sees pictures. `transposed`: its linear layers are stored as (inputs,
+    outputs).
     """
 
     qkv_bias: Flag = False
@@ -44,6 +45,7 @@ class Family:
     linear_attention: bool = False
     gated_attention: bool = False
     transposed: bool = False
+    per_layer: bool = False
     wrapper: str = ""
     defaults: dict[str, Any] = field(default_factory=dict)
 
@@ -66,6 +68,11 @@ FAMILIES: dict[str, Family] = {
         o_bias="attention_bias",
         query_norm="head",
         defaults={"head_dim": 128},
+    ),
+    "qwen2_vl_text": Family(qkv_bias=True),
+    "qwen2_5_vl_text": Family(qkv_bias=True),
+    "qwen3_vl_text": Family(
+        qkv_bias="attention_bias", o_bias="attention_bias", query_norm="head", defaults={"head_dim": 128}
     ),
     "qwen3_5_text": Family(
         qkv_bias="attention_bias",
@@ -102,6 +109,24 @@ FAMILIES: dict[str, Family] = {
         tied=True,
         wrapper="gemma3",
         defaults={"head_dim": 256, "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 262208},
+    ),
+    "gemma4_text": Family(
+        query_norm="head",
+        norms=4,
+        tied=True,
+        per_layer=True,
+        expert_width_key="moe_intermediate_size",
+        defaults={
+            "head_dim": 256,
+            "hidden_size": 2304,
+            "hidden_size_per_layer_input": 256,
+            "intermediate_size": 9216,
+            "num_attention_heads": 8,
+            "num_hidden_layers": 30,
+            "num_key_value_heads": 4,
+            "vocab_size": 262144,
+            "vocab_size_per_layer_input": 262144,
+        },
     ),
     "phi3": Family(
         attention_names=("qkv_proj", "o_proj"),

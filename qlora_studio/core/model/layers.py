@@ -26,13 +26,28 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True)
+class Sizes:
+    """The widths that a layer is made of."""
+
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
 class LayerShape:
-    """`count` decoder layers of one kind. `kept` counts norms, routers and the like, `experts` the stacked experts."""
+    """`count` decoder layers of one kind. `kept` counts norms, routers and the like, `experts` the stacked experts.
+
+    `own` are its sizes where they are not the model's.
+    """
 
     count: int
     linears: tuple[Linear, ...]
     kept: int
     experts: int = 0
+    own: Sizes | None = None
 
     @property
     def quantizable(self) -> int:
@@ -43,17 +58,6 @@ class LayerShape:
     def biases(self) -> int:
         """Biases of the linear layers, of one layer; they stay in 16 bit."""
         return sum(linear.outputs for linear in self.linears if linear.bias)
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """The widths that a layer is made of."""
-
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    width: int
 
 
 def layer_shapes(read: ConfigReader, family: Family, sizes: Sizes) -> tuple[LayerShape, ...]:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from qlora_studio.core.model.config import ConfigReader, text_config
 from qlora_studio.core.model.family import FAMILIES, LLAMA
-from qlora_studio.core.model.layers import LayerShape, Sizes, layer_shapes, norm_parameters, query_norm
+from qlora_studio.core.model.gemma4 import gemma4_layers, layer_embeddings
+from qlora_studio.core.model.layers import LayerShape, Linear, Sizes, layer_shapes, norm_parameters, query_norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class ModelShape:
     tied: bool
     layer_shapes: tuple[LayerShape, ...]
     outer_kept: int  # embeddings, final norm, positions, and the head where it is not tied
+    outer_linears: tuple[Linear, ...] = ()  # beside the layers, and as those in them
     gated: bool = True
     norms: int = 2  # of the hidden size, in a layer
     norm: Literal["rms", "layer", "plain", "none"] = "rms"
@@ -47,9 +49,14 @@ class ModelShape:
         return sum(layer.count for layer in self.layer_shapes)
 
     @property
+    def parts(self) -> tuple[LayerShape, ...]:
+        """The kinds of layers, and what lies beside them as one more."""
+        return (*self.layer_shapes, LayerShape(1, self.outer_linears, 0)) if self.outer_linears else self.layer_shapes
+
+    @property
     def quantizable_parameters(self) -> int:
         """Parameters that become 4-bit."""
-        return sum(layer.count * (layer.quantizable + layer.experts) for layer in self.layer_shapes)
+        return sum(layer.count * (layer.quantizable + layer.experts) for layer in self.parts)
 
     @property
     def expert_parameters(self) -> int:
@@ -69,7 +76,7 @@ class ModelShape:
 
     def linear_names(self) -> tuple[str, ...]:
         """Names of all linear layers, in order: the target modules of `auto`."""
-        return tuple(dict.fromkeys(linear.name for layer in self.layer_shapes for linear in layer.linears))
+        return tuple(dict.fromkeys(linear.name for layer in self.parts for linear in layer.linears))
 
     def targets(self, target_modules: str) -> frozenset[str]:
         """Return the names that `lora.target_modules` stands for; names that the model does not have are left out."""
@@ -82,7 +89,7 @@ class ModelShape:
         """Return the number of LoRA parameters: rank × (inputs + outputs) a module, with DoRA a magnitude an output."""
         return sum(
             layer.count * (rank * (linear.inputs + linear.outputs) + (linear.outputs if dora else 0))
-            for layer in self.layer_shapes
+            for layer in self.parts
             for linear in layer.linears
             if linear.name in targets
         )
@@ -103,9 +110,10 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
     width = read.size("intermediate_size")
     sizes = Sizes(hidden, heads, kv_heads, head_dim, width)
     vocabulary = read.size("vocab_size")
-    tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", family.tied)))
+    tied = bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", family.tied)))
     norm = norm_parameters(family, hidden)
     head = 0 if tied else vocabulary * hidden
+    more, outer_linears = layer_embeddings(read) if family.per_layer else (0, ())
     return ModelShape(
         family=name,
         architecture=next(iter(config.get("architectures") or [""]), ""),
@@ -117,8 +125,9 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
         vocabulary=vocabulary,
         context_length=read.number("max_position_embeddings"),
         tied=tied,
-        layer_shapes=layer_shapes(read, family, sizes),
-        outer_kept=vocabulary * hidden + head + norm + (vocabulary if family.head_bias else 0),
+        layer_shapes=gemma4_layers(read, sizes) if family.per_layer else layer_shapes(read, family, sizes),
+        outer_kept=vocabulary * hidden + head + norm + more + (vocabulary if family.head_bias else 0),
+        outer_linears=outer_linears,
         gated=family.gated,
         norms=family.norms,
         norm="plain" if family.norm == "layer_plain" else family.norm,

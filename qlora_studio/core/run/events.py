@@ -62,6 +62,7 @@ class ModelLoaded(Message):
     """The base is in memory with its adapters. `parameters` counts the base's, `footprint_bytes` weighs both.
 
     `card` is the UUID of the card that computes, as the driver names it; empty on a processor.
+    Of a model that also sees or hears it is what is trained; `text_model` is the class that this has of its own.
     """
 
     type: Literal["model_loaded"] = "model_loaded"
@@ -75,6 +76,7 @@ class ModelLoaded(Message):
     device: str
     card: str = ""
     target_modules: list[str]
+    text_model: str = ""
 
 
 class DatasetPrepared(Message):

@@ -300,7 +300,7 @@ class ExportSection(Section):
     )
     formats: list[str] = setting(
         title="Formats",
-        help="safetensors, gguf:q8_0, ollama, adapter …",
+        help="safetensors, gguf:q8_0, ollama, adapter, text_model …",
         advanced=True,
         default_factory=lambda: ["safetensors"],
     )

@@ -17,6 +17,8 @@ from qlora_studio.core.run.reports import ExportedFacts
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.export.sidecar import copy_adapter, write_sidecar_files
 from qlora_studio.engine.export.source import BaseWeights, ExportSource, export_source, tokenizer_folder
+from qlora_studio.engine.memory.architecture import config_of
+from qlora_studio.engine.merge.text_model import text_alone, text_class
 from qlora_studio.engine.merge.writer import copy_sidecar_files, peak_rss, write_merged
 from qlora_studio.storage.durable import StagedFolder
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
@@ -45,6 +47,8 @@ def export_run(
     run.state()  # a run of a newer version is refused before anything is written
     shapes = [parse_format(text) for text in formats]
     source = export_source(run, checkpoint, base, channel, force)
+    if any(shape.traits.is_text_alone for shape in shapes):
+        text_class(config_of(source.base))
     places = [_place(source, shape, out_dir, alone=len(shapes) == 1) for shape in shapes]
     for place in places:
         require_free_place(place)
@@ -114,8 +118,9 @@ def _write_safetensors(
     weights = source.merged(_DTYPES[shape.precision])
     if not shape.precision and any(tensor.dtype in ("F32", "F64") for tensor in weights.tensors.values()):
         weights = source.merged(torch.bfloat16)
-    report = write_merged(weights, staged, progress=_progress(channel, "merging"))
-    copy_sidecar_files(staged.path, source.adapter, source.run.adapter_path, source.base)
+    alone = shape.traits.is_text_alone
+    report = write_merged(text_alone(weights) if alone else weights, staged, progress=_progress(channel, "merging"))
+    copy_sidecar_files(staged.path, source.adapter, source.run.adapter_path, source.base, text_alone=alone)
     return {"tensors_merged": report.tensors_merged, "tensors": report.tensors}
 
 
@@ -167,6 +172,7 @@ def _progress(channel: Channel, what: str) -> Callable[[int, int], None]:
 
 WRITERS: dict[str, Callable[[ExportSource, ExportFormat, StagedFolder, Channel], dict[str, Any]]] = {
     "safetensors": _write_safetensors,
+    "text_model": _write_safetensors,
     "adapter": _write_adapter,
     "gguf": _write_gguf,
     "ollama": _write_ollama,

@@ -25,6 +25,15 @@ def auto_class(config: Any) -> Any:
     return next((auto for auto in _AUTO_CLASSES if kind in auto._model_mapping), AutoModelForCausalLM)
 
 
+def attention_of_text(config: Any, attention: str) -> str | dict[str, str]:
+    """Return what transformers is to be told of the attention to use: the rest of a model that also sees keeps its own.
+
+    Not everything that sees or hears knows what a language model does.
+    """
+    text = next((name for name in config.sub_configs if getattr(config, name) is config.get_text_config()), "")
+    return {"": attention, text: attention} if text else attention
+
+
 def meta_model(config: Any, **settings: Any) -> Any:
     """Return the model of a transformers config on meta tensors: its modules and names, and not one weight."""
     with torch.device("meta"):

@@ -89,6 +89,9 @@ PACKED_ROWS = PatchPoint("transformers.masking_utils", "find_packed_sequence_ind
 ALL_TRUE = PatchPoint("transformers.masking_utils", "fast_all", ("tensor",))
 
 
+ALL = PatchPoint("torch", "all")
+
+
 FORWARD_TILE = PatchPoint(_LOGPROB, "_forward_tile")
 
 
@@ -117,7 +120,7 @@ LAYER_NORM = PatchPoint(_FUNCTIONAL, "layer_norm", ("input", "normalized_shape",
 
 
 PATCH_POINTS = (
-    ATTENTION, SOFTMAX, DROPOUT, PACKED_ROWS, ALL_TRUE, FORWARD_TILE, BACKWARD_TILE, ADD_PRODUCT,
+    ATTENTION, SOFTMAX, DROPOUT, PACKED_ROWS, ALL_TRUE, ALL, FORWARD_TILE, BACKWARD_TILE, ADD_PRODUCT,
     SCORES_TRAINED_ONLY, IS_AUTOCAST, AUTOCAST_DTYPE, LINEAR, MATMUL, LAYER_NORM,
 )  # fmt: skip
 
@@ -134,6 +137,7 @@ def cuda_on_meta(setup: MemorySetup, *, autocast: torch.dtype | None, triton: bo
         DROPOUT: _dropout(F.dropout),
         PACKED_ROWS: lambda position_ids: None,
         ALL_TRUE: lambda tensor: not setup.masked,
+        ALL: _all(torch.all, not setup.masked),
         IS_AUTOCAST: lambda *device: autocast is not None,
         AUTOCAST_DTYPE: lambda *device: autocast or torch.bfloat16,
         ADD_PRODUCT: lambda acc, a, b: None,
@@ -150,6 +154,15 @@ def cuda_on_meta(setup: MemorySetup, *, autocast: torch.dtype | None, triton: bo
     with replaced(replacements), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*CUDA is not available")  # checkpointing asks for its autocast
         yield
+
+
+def _all(original: Any, unmasked: bool) -> Any:
+    def is_all(input: Any, *arguments: Any, **named: Any) -> Any:
+        if input.device.type == "meta" and not arguments and not named:
+            return unmasked  # what layers of a recurrence ask of the padding mask
+        return original(input, *arguments, **named)
+
+    return is_all
 
 
 def _softmax(original: Any) -> Any:

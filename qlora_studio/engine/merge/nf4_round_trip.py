@@ -11,7 +11,7 @@ from qlora_studio.core.run.run_config import QuantizationSection
 from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.memory.architecture import config_of, meta_model
 from qlora_studio.engine.merge.safetensors_file import WeightsFolder
-from qlora_studio.engine.merge.stored_names import stored_names
+from qlora_studio.engine.merge.stored_names import names_in
 
 
 class Nf4RoundTrip:
@@ -65,7 +65,7 @@ class Nf4RoundTrip:
 def quantized_weights(model: Any, places: Iterable[str]) -> set[str]:
     """Return the names, among those in a base's files, of the linear layers' weights that training keeps in 4 bits."""
     head = model.get_output_embeddings()
-    stored = stored_names(model.config, places).stored
+    stored = names_in([model], places).stored
     return {
         stored.get(f"{name}.weight", f"{name}.weight")
         for name, module in model.named_modules()

@@ -4,7 +4,7 @@ Models that also see pictures were renamed inside the library, and their files w
 lies in the file of what is `model.language_model.layers` in memory.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,24 +25,41 @@ class StoredNames:
 
 def stored_names(config: Any, names: Iterable[str]) -> StoredNames:
     """Return what the tensors of a base's files, by name, are called in the models of its transformers config."""
+    return names_in(meta_models(config), names)
+
+
+def names_in(models: Iterable[Any], names: Iterable[str]) -> StoredNames:
+    """Return what the tensors of a base's files, by name, are called in some models."""
     found, names = StoredNames(), sorted(names, key=dot_natural_key)  # as the library itself does: experts in order
-    for model in meta_models(config):
+    for model in models:
         _add_names(found, model, names)
     return found
 
 
-def _add_names(found: StoredNames, model: Any, names: list[str]) -> None:
+def loaded_names(model: Any, names: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:
+    """Yield each name in files, what transformers makes of it, and the pattern of a converter where one joins tensors.
+
+    What it makes need not be in the model.
+    """
     conversions = get_model_conversion_mapping(model)
     renamings = [item for item in conversions if isinstance(item, WeightRenaming)]
     converters = [item for item in conversions if isinstance(item, WeightConverter)]
-    rules = {pattern: item for item in converters for pattern in item.source_patterns}
     tensors = model.state_dict()
     prefix = model.base_model_prefix
-    computed: dict[str, Conversion] = {}
     for name in names:
         renamed, pattern = rename_source_key(name, renamings, converters, prefix, tensors)
         if renamed not in tensors and name in tensors:  # as the library itself does
             renamed, pattern = rename_source_key(name, [], [], prefix, tensors)
+        yield name, renamed, pattern
+
+
+def _add_names(found: StoredNames, model: Any, names: list[str]) -> None:
+    conversions = get_model_conversion_mapping(model)
+    converters = [item for item in conversions if isinstance(item, WeightConverter)]
+    rules = {pattern: item for item in converters for pattern in item.source_patterns}
+    tensors = model.state_dict()
+    computed: dict[str, Conversion] = {}
+    for name, renamed, pattern in loaded_names(model, names):
         if pattern is not None:
             conversion = computed.setdefault(renamed, Conversion(model, rules[pattern], renamed, {}))
             conversion.sources.setdefault(pattern, []).append(name)

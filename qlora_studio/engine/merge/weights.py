@@ -81,6 +81,7 @@ class MergedWeights:
         if adapter:
             delta = load_adapter(adapter, is_transposed=is_transposed, models=self._models)
         changes = self._with_ties(self._stored_changes(delta), delta)
+        self._require_lengths(changes)
         if not force:
             self._require_covered(replace(delta, changes=changes))
         self.shards = {
@@ -115,7 +116,7 @@ class MergedWeights:
         """Yield a tensor's rows, merged, in its dtype, a few MiB at a time. Raises StudioError on NaN or overflow."""
         rounded = None
         if self._rounding is not None and self.rounds(tensor):
-            rounded = self._rounding(tensor.name, self.base.tensor(tensor.source.name))
+            rounded = self._rounding(tensor.source.name, self.base.tensor(tensor.source.name))
         step = self._rows_at_once(tensor)
         change = tensor.change.opened() if tensor.change is not None else None
         with tensor.file.path.open("rb") as file:
@@ -274,6 +275,14 @@ class MergedWeights:
             shard = self.shards[file.path.name]
             shard.insert(1 + [item.name for item in shard].index(embedding), head)
 
+    def _require_lengths(self, changes: dict[str, Change]) -> None:
+        """Raise StudioError where a tensor would get another length. Embedding and head may grow, and its bias."""
+        grow = (*_EMBEDDINGS, self._head, self._head.removesuffix("weight") + "bias")
+        for name, change in changes.items():
+            new, (_, old) = change.replacement, self.base.places.get(name, (None, None))
+            if new and old and new.shape[:1] != old.shape[:1] and not name.endswith(grow):
+                raise _mismatch(f"{name} is {old.shape} in the base and {new.shape} in the adapter.")
+
     def _require_covered(self, delta: AdapterDelta) -> None:
         names = [tensor.name for tensor in self.base if len(tensor.shape) == 2]
         missing = delta.uncovered(names) if delta.changes else []
@@ -317,9 +326,7 @@ def _fitted(stored: StoredTensor, change: Change) -> tuple[Change, tuple[int, ..
         if change.low_rank is not None and replaced == shape:
             change = replace(change, replacement=None)  # the frozen base below an update, kept by peft: same as ours
         shape = replaced
-    if change.replacement is not None and (
-        len(shape) != len(stored.shape) or (len(shape) == 2 and shape[1] != stored.shape[1])
-    ):
+    if change.replacement is not None and (len(shape) != len(stored.shape) or shape[1:] != stored.shape[1:]):
         raise _mismatch(f"{stored.name} is {stored.shape} in the base and {shape} in the adapter.")
     low_rank = change.low_rank
     if low_rank is not None and low_rank.shape != shape:
@@ -340,7 +347,8 @@ def _finished(tensor: MergedTensor, change: OpenedChange | None, block: torch.Te
         merged = block.to(dtype)
     else:
         merged = change.apply(block.to(torch.float32, copy=block.dtype == torch.float32), start).to(dtype)
-    if (change is not None or dtype != block.dtype) and not _is_finite(merged):
+    must_be_finite = change is not None or (dtype != block.dtype and _is_finite(block))  # limits may be infinite
+    if must_be_finite and not _is_finite(merged):
         raise StudioError(
             f"{tensor.name} would hold numbers that are not finite.",
             kind=FailureKind.DAMAGED,

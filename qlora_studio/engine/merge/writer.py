@@ -20,7 +20,7 @@ import torch
 
 from qlora_studio.core.export.disk_need import MARGIN
 from qlora_studio.engine.context import JobStopped
-from qlora_studio.engine.merge.safetensors_file import INDEX, SafetensorsFile, encode_header
+from qlora_studio.engine.merge.safetensors_file import INDEX, encode_header
 from qlora_studio.engine.merge.weights import BaseRounding, MergedTensor, MergedWeights
 from qlora_studio.storage.durable import StagedFolder
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
@@ -82,9 +82,8 @@ def write_merged(
     done, total = 0, weights.size
     with torch.inference_mode(), _one_thread():
         for name, tensors in weights.shards.items():
-            source = next(file for file in weights.base.files if file.path.name == name)
             with _HashingWriter(staged.path / name) as writer:
-                writer.write(_header(source, tensors))
+                writer.write(_header(tensors))
                 for block in _ahead(block for tensor in tensors for block in _bytes_of(weights, tensor)):
                     if cancelled():
                         raise JobStopped
@@ -129,14 +128,15 @@ COMPANIONS = (
 )
 
 
-def copy_sidecar_files(out: Path, *folders: Path) -> list[str]:
+def copy_sidecar_files(out: Path, *folders: Path, text_alone: bool = False) -> list[str]:
     """Copy tokenizer, chat template, processors and generation config; each from the first folder that has it.
 
-    Tokenizer files are taken together from one folder: half of one and half of another are no tokenizer.
+    A text model alone has no processors. Tokenizer files are taken together from one folder: half of one and half of
+    another are no tokenizer.
     """
     found = {}
     tokenizer = next((folder for folder in folders if (folder / "tokenizer_config.json").is_file()), None)
-    for name in (*SIDECAR_FILES, *COMPANIONS):
+    for name in (*SIDECAR_FILES, *(() if text_alone else COMPANIONS)):
         is_general = name in ("generation_config.json", "LICENSE", *COMPANIONS)
         places = folders if is_general or tokenizer is None else (tokenizer,)
         if place := next((folder for folder in places if (folder / name).is_file()), None):
@@ -223,7 +223,10 @@ def _next(blocks: Iterator[memoryview]) -> memoryview | None:
         return next(blocks, None)
 
 
-def _header(source: SafetensorsFile, tensors: list[MergedTensor]) -> bytes:
+def _header(tensors: list[MergedTensor]) -> bytes:
+    if not tensors:
+        return encode_header([], {"format": "pt"})
+    source = tensors[0].file
     planned = [(tensor.name, tensor.dtype, tensor.shape, tensor.size) for tensor in tensors]
     stored = [(tensor.name, tensor.dtype, tensor.shape, tensor.size) for tensor in source.tensors]
     return source.header if planned == stored else encode_header(planned, source.metadata or {"format": "pt"})

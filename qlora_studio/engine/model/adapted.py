@@ -22,11 +22,14 @@ from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.experts import stacked_experts
-from qlora_studio.engine.memory.architecture import auto_class, config_of
+from qlora_studio.engine.memory.architecture import attention_of_text, auto_class, config_of, meta_model
+from qlora_studio.engine.memory.text_part import unused_parts, without_parts
+from qlora_studio.engine.merge.adapter_delta import load_adapter
 from qlora_studio.engine.model.device import Device, current_card
 from qlora_studio.engine.model.experts import dense_targets, quantize_experts_when_loading, tell_number_of_experts
 from qlora_studio.engine.model.load_failure import LOAD_ERRORS, load_failure
-from qlora_studio.engine.model.targets import keeps_transposed, targeted, targets_of
+from qlora_studio.engine.model.loading import from_files
+from qlora_studio.engine.model.targets import adapted_beside, keeps_transposed, targeted, targets_of
 from qlora_studio.storage.models.folder import read_config
 
 # Their code takes these layers' weights past their forward, where no adapter is: peft refuses the first by name; the
@@ -35,23 +38,22 @@ _MAMBA = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
 _FUSED_IN_MAMBA = ("out_proj", "dt_proj")
 
 
-def load_base(folder: Path, config: RunConfig, device: Device) -> Any:
+def load_base(folder: Path, config: RunConfig, device: Device, adapter: Path | None = None) -> Any:
     """Return the base model on the device, quantized as the config says.
 
-    The load dtype equals the compute dtype: it is what embeddings, norms and head keep, and what a 4-bit weight is
-    dequantized to in the backward pass. Left open, libraries choose fp32 there.
+    What sees or hears beside a language model is left out, unless the config or an `adapter` adapts it. The load dtype
+    equals the compute dtype: it is what embeddings, norms and head keep, and what a 4-bit weight is dequantized to in
+    the backward pass. Left open, libraries choose fp32 there.
     """
     quantize_experts_when_loading()
     try:
-        model = auto_class(config_of(folder)).from_pretrained(
+        model = from_files(
+            _trained_class(folder, config, adapter),
             folder,
             quantization_config=quantization(config, device),
             dtype=device.compute_dtype,
             device_map={"": device.name},
-            attn_implementation=attention_of(folder),
-            trust_remote_code=False,
-            use_safetensors=True,
-            local_files_only=True,
+            attn_implementation=attention_of_text(config_of(folder), attention_of(folder)),
         )
     except LOAD_ERRORS as error:
         raise load_failure(folder, error) from error
@@ -66,10 +68,22 @@ def attention_of(folder: Path) -> str:
 
     That is so where it caps or sinks its scores, where its class was never taught SDPA, and where it has no attention.
     """
-    if shape_from_config(read_config(folder)).eager_only:
-        return "eager"
-    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config_of(folder)), None)
-    return "sdpa" if kind is None or kind._supports_sdpa else "eager"
+    config = config_of(folder)
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    knows = kind is None or kind._supports_sdpa
+    return "sdpa" if knows and not shape_from_config(read_config(folder)).eager_only else "eager"
+
+
+def _trained_class(folder: Path, config: RunConfig, adapter: Path | None) -> Any:
+    """Return the class of a base as it is trained: of a model that also sees or hears, without what is not used."""
+    found = config_of(folder)
+    if found.get_text_config() is found:
+        return auto_class(found)
+    whole = meta_model(found)
+    used = adapted_beside(whole, config.lora.target_modules)
+    used += load_adapter(adapter).changes if adapter else []
+    names = unused_parts(whole, used)
+    return without_parts(type(whole), names) if names else auto_class(found)
 
 
 def with_possible_checkpointing(model: Any, device: Device, reporter: Reporter) -> Device:
@@ -149,7 +163,7 @@ def cast_adapters(model: Any, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(torch.float32 if "magnitude" in name else dtype)
 
 
-def facts_of(model: Any, config: RunConfig, device: Device) -> ModelLoaded:
+def facts_of(model: Any, config: RunConfig, device: Device, text_model: str = "") -> ModelLoaded:
     """Return what was loaded. Parameters of 4-bit weights are counted as the layer's own shape, not as packed bytes."""
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     base = sum(_numel(parameter) for parameter in model.parameters() if not parameter.requires_grad)
@@ -165,6 +179,7 @@ def facts_of(model: Any, config: RunConfig, device: Device) -> ModelLoaded:
         device=torch.cuda.get_device_name(0) if device.is_cuda else "CPU",
         card=current_card().uuid if device.is_cuda else "",
         target_modules=targeted(model),
+        text_model=text_model,
     )
 
 

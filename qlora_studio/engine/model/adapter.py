@@ -61,7 +61,9 @@ def load_tuned(
     folder = adapter_folder(run, checkpoint)
     base = base_folder(config.model.source, config.model.revision, channel)
     check_base(run, folder, base)
-    model = PeftModel.from_pretrained(load_base(base, config, device), str(folder), autocast_adapter_dtype=False)
+    model = PeftModel.from_pretrained(
+        load_base(base, config, device, folder), str(folder), autocast_adapter_dtype=False
+    )
     model.eval()
     tokenizer = tokenizer_of(folder if (folder / "tokenizer_config.json").is_file() else base)
     return model, tokenizer

@@ -17,7 +17,7 @@ from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.experts import put_in_4_bit, stacked_experts
-from qlora_studio.engine.model.targets import text_model_name
+from qlora_studio.engine.memory.text_part import text_model_name
 
 _BLOCK = 64  # numbers that share a scale
 
@@ -83,17 +83,28 @@ def _refused(names: list[str]) -> StudioError:
     )
 
 
+def _require_size(name: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    if stored != wanted:
+        raise StudioError(
+            f"The experts of this model cannot be loaded: {name} is {stored} in its files, and {wanted} by its "
+            "config.json.",
+            kind=FailureKind.MODEL_REFUSED,
+            advice="Take config.json and all files of weights from one place.",
+        )
+
+
 class _Quantizer(Bnb4BitHfQuantizer):
     """transformers' own, for experts too. Their states are kept here until all is loaded."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.states: dict[str, Any] = {}
-        self._experts: set[str] | None = None
+        self._experts: dict[str, Any] | None = None  # their sizes, by name
 
     def param_needs_quantization(self, model: Any, param_name: str, **kwargs: Any) -> bool:
         if self._experts is None:
-            self._experts = set() if self.pre_quantized else set(stacked_experts(model))
+            found = {} if self.pre_quantized else stacked_experts(model)
+            self._experts = {name: getattr(module, own).shape for name, (module, own) in found.items()}
         return param_name in self._experts or super().param_needs_quantization(model, param_name, **kwargs)
 
     def get_quantize_ops(self) -> Any:
@@ -101,6 +112,7 @@ class _Quantizer(Bnb4BitHfQuantizer):
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         for name, state in self.states.items():
+            _require_size(name, tuple(state.shape), tuple((self._experts or {})[name]))
             path, _, own = name.rpartition(".")
             module = model.get_submodule(path)
             put_in_4_bit(module, own, getattr(module, own), state)
@@ -113,10 +125,10 @@ class _Quantize(Bnb4bitQuantize):
 
     def convert(self, input_dict: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the parameters to be set, by their full names."""
-        experts = self.hf_quantizer._experts or set()
+        experts = self.hf_quantizer._experts or {}
         dense = {name: value for name, value in input_dict.items() if name not in experts}
         found: dict[str, Any] = super().convert(dense, *args, **kwargs) if dense else {}
-        for name in input_dict.keys() & experts:
+        for name in input_dict.keys() & experts.keys():
             value = input_dict[name]
             packed, self.hf_quantizer.states[name] = quantize_4bit(
                 (value[0] if isinstance(value, list) else value).contiguous(),

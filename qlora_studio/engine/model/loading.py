@@ -1,21 +1,46 @@
-"""The models that a verification compares, one at a time in memory."""
+"""Models from folders: every weight that a model has is in its files, in the size that its config says.
 
+Plain, merged in memory or with an adapter: those that a verification compares, one at a time in memory.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.nn import Linear4bit
 
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.memory.architecture import auto_class, config_of
 from qlora_studio.engine.merge.stored_names import stored_names
 from qlora_studio.engine.merge.weights import MergedWeights
 
 
+def from_files(kind: Any, folder: Path, **settings: Any) -> Any:
+    """Return the model of a class of transformers from a folder. Raises StudioError where weights are missing there.
+
+    The library gives these random numbers, and takes what it quantizes in whatever size a file has it.
+    """
+    model, found = kind.from_pretrained(
+        folder,
+        output_loading_info=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+        **settings,
+    )
+    if missing := sorted(found["missing_keys"]):
+        count = f" ({len(missing)} such)" if len(missing) > 1 else ""
+        raise _incomplete(folder, f"none of its files ({_files(folder)}) holds {missing[0]}{count}")
+    for name, stored, wanted in _sizes_of_quantized(model):
+        if stored != wanted:
+            raise _incomplete(folder, f"{name} is {stored} in its files, and {wanted} by its config.json")
+    return model
+
+
 def load_plain(folder: Path, *, dtype: torch.dtype, device: str) -> Any:
     """Return the model in a folder, unquantized."""
-    model: Any = auto_class(config_of(folder)).from_pretrained(
-        folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
-    )
-    return model.to(device).eval()
+    return from_files(auto_class(config_of(folder)), folder, dtype=dtype).to(device).eval()
 
 
 def load_with_adapter(base: Path, adapter: Path, *, dtype: torch.dtype, device: str) -> Any:
@@ -40,3 +65,23 @@ def load_merged(weights: MergedWeights, *, dtype: torch.dtype, device: str) -> A
             if (source := stored.get(name, name)) in weights.tensors:
                 place.copy_(weights.tensor(source))
     return model.to(device).eval()
+
+
+def _sizes_of_quantized(model: Any) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    """Yield the name of each 4-bit weight of a linear layer, its size in the files, and by the config."""
+    for name, module in model.named_modules():
+        if isinstance(module, Linear4bit) and (state := getattr(module.weight, "quant_state", None)) is not None:
+            yield f"{name}.weight", tuple(state.shape), (module.out_features, module.in_features)
+
+
+def _files(folder: Path) -> str:
+    names = sorted(path.name for path in folder.glob("*.safetensors"))
+    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
+
+
+def _incomplete(folder: Path, why: str) -> StudioError:
+    return StudioError(
+        f"The model in {folder.name} cannot be loaded: {why}.",
+        kind=FailureKind.MODEL_REFUSED,
+        advice="Take config.json and all files of weights from one place.",
+    )

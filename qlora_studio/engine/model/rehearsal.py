@@ -9,11 +9,13 @@ import torch
 from peft import get_peft_model_state_dict
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.export.formats import parse_format
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.memory.architecture import config_of, meta_model
 from qlora_studio.engine.merge.adapter_delta import ADAPTER_CONFIG
 from qlora_studio.engine.merge.safetensors_file import CODES, encode_header
+from qlora_studio.engine.merge.text_model import text_class
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.model.adapted import attach_adapters
 from qlora_studio.storage.models.folder import read_config
@@ -23,6 +25,8 @@ def require_mergeable(base: Path, config: RunConfig, reporter: Reporter) -> None
     """Raise StudioError where a run could not be merged in its end; tell it where it is to stay an adapter."""
     try:
         merge_rehearsal(base, config)
+        if config.export.merge and any(parse_format(text).traits.is_text_alone for text in config.export.formats):
+            text_class(config_of(base))
     except StudioError as error:
         if config.export.merge:
             raise

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
+from qlora_studio.engine.memory.text_part import text_model_name
+
 _Names = list[str]
 
 
@@ -28,12 +30,13 @@ def targets_of(model: Any, wish: str) -> str | _Names:
     return "|".join(patterns)
 
 
-def text_model_name(model: Any) -> str:
-    """Return the name of the language model inside one that also sees or hears; nothing where there is nothing else."""
-    if model.config.get_text_config() is model.config:
-        return ""
-    inner = model.get_decoder()
-    return next((name for name, module in model.named_modules() if module is inner), "")
+def adapted_beside(model: Any, wish: str) -> _Names:
+    """Return the modules outside the language model that a wish names."""
+    targets, text = targets_of(model, wish), text_model_name(model)
+    if not text or not isinstance(targets, str):
+        return []
+    names = (name for name, _ in model.named_modules() if not name.startswith(f"{text}."))
+    return [name for name in names if re.fullmatch(targets, name)]
 
 
 def keeps_transposed(model: Any) -> bool:

@@ -27,6 +27,7 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext, JobStopped, Reporter
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
 from qlora_studio.engine.faults import batch_plan, with_plan
+from qlora_studio.engine.merge.text_model import text_class_name
 from qlora_studio.engine.model import adapted as adapted_model
 from qlora_studio.engine.model.adapter import save_final_adapter
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
@@ -105,7 +106,7 @@ def _load(
     """Load the base with fresh adapters; of a run that goes on from an adapter, with that of `start`."""
     context.phase(Activity.LOADING_MODEL)
     set_seed(config.training.seed)
-    model = adapted_model.load_base(base, config, device)
+    model = adapted_model.load_base(base, config, device, start)
     device = adapted_model.with_possible_checkpointing(model, device, context)
     if config.lora.start_from and start is not None:
         model = continued(model, start, config)
@@ -124,7 +125,7 @@ def _load(
         context=context,
         made_from=made_from,
     )
-    context.emit(adapted_model.facts_of(trainer.model, config, device))
+    context.emit(adapted_model.facts_of(trainer.model, config, device, text_class_name(base)))
     keep_reserve(context.folder.path)
     context.raise_if_stopped()
     return trainer

@@ -51,7 +51,7 @@ class FormatLine(QWidget):
 
     def chosen(self) -> ExportFormat | None:
         """Return what is wanted, or None."""
-        return self.format() if self.wanted.isChecked() else None
+        return self.format() if self.wanted.isChecked() and not self.isHidden() else None
 
     def format(self) -> ExportFormat:
         """Return the kind in the chosen precision."""

@@ -153,8 +153,11 @@ class ExportPage(Page):
         before = self.checkpoint.value()
         self.checkpoint.set_choices(choices)
         self.checkpoint.set_value(before if before in choices else "best")
-        for line in self.lines.values():
+        for line, above in zip(self.lines.values(), self._rules, strict=True):
             line.show_run(run)
+            for part in (line, above):
+                part.setVisible(not line.format().traits.is_text_alone or bool(run and run.text_model))
+        self._rules[0].hide()
         self._update()
 
     def _update(self) -> None:
@@ -183,10 +186,9 @@ class ExportPage(Page):
     def _what(self) -> Card:
         card = Card("What")
         card.body.setSpacing(0)
-        for number, line in enumerate(self.lines.values()):
-            if number:
-                card.add(Rule())
-            card.add(line)
+        self._rules = [Rule() for _ in self.lines]
+        for line, above in zip(self.lines.values(), self._rules, strict=True):
+            card.add(above, line)
         card.body.addStretch(1)
         return card
 

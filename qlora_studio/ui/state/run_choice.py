@@ -12,7 +12,8 @@ from qlora_studio.ui.state.run_index import RunLine
 class RunChoice:
     """A run that can be exported: its folder, name, and what its base and adapter weigh.
 
-    `answering` are its exports that can be asked in a chat: merged or gguf, and of which checkpoint.
+    `text_model` is the class of the language model that its base has inside. `answering` are its exports that can be
+    asked in a chat: merged or gguf, and of which checkpoint.
     """
 
     path: str
@@ -23,6 +24,7 @@ class RunChoice:
     exports_dir: str = ""
     base: str = ""
     rank: int = 16
+    text_model: str = ""
     answering: tuple[tuple[str, str], ...] = ()
 
 
@@ -37,6 +39,7 @@ def choice_of(line: RunLine) -> RunChoice:
         exports_dir=str(RunFolder(line.path).exports_path),
         base=line.model,
         rank=line.rank,
+        text_model=line.text_model,
         answering=tuple(_answering(line)),
     )
 

@@ -48,6 +48,7 @@ class RunLine:
     adapter_bytes: int = 0
     checkpoints: tuple[int, ...] = ()
     rank: int = 16
+    text_model: str = ""
     exports: tuple[PastExport, ...] = ()
     queued: int = 0
     waits_for: str = ""
@@ -157,6 +158,7 @@ def _line(folder: RunFolder, state: RunState) -> RunLine:
         adapter_bytes=sum(item.stat().st_size for item in folder.adapter_path.glob("*.safetensors")),
         checkpoints=checkpoints,
         rank=config.lora.rank,
+        text_model=state.model.text_model if state.model else "",
         exports=past_exports(folder.exports_path),
     )
 

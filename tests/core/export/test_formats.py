@@ -16,7 +16,13 @@ from qlora_studio.core.run.job import CHAT_VARIANTS
 
 
 def test_the_formats_are_offered_with_the_plain_ones_first() -> None:
-    assert [item.text for item in all_formats()[:4]] == ["safetensors", "adapter", "gguf_adapter", "gguf:q8_0"]
+    assert [item.text for item in all_formats()[:5]] == [
+        "safetensors",
+        "text_model",
+        "adapter",
+        "gguf_adapter",
+        "gguf:q8_0",
+    ]
 
 
 def test_a_format_that_there_is_not_is_told_with_those_there_are() -> None:
@@ -38,4 +44,4 @@ def test_a_new_format_arrives_by_its_record_alone(monkeypatch: pytest.MonkeyPatc
     mlx = parse_format("mlx")
     assert mlx in all_formats()
     assert (mlx.title, mlx.help, export_name(mlx), mlx.size(100)) == ("MLX", "For Macs.", "model for MLX", 200)
-    assert answering_kinds("merged") == ("safetensors", "mlx")
+    assert answering_kinds("merged") == ("safetensors", "text_model", "mlx")

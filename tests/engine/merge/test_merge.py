@@ -188,6 +188,14 @@ def test_numbers_that_do_not_fit_are_refused_and_leave_nothing(tmp_path: Path) -
         assert list((tmp_path / "exports").iterdir()) == []
 
 
+def test_infinite_limits_of_the_base_are_kept_in_another_dtype(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "llama")
+    weights = load_file(base / "model.safetensors") | {"audio.input_max": torch.tensor(float("inf"))}
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    merge_adapter(base, make_adapter(tmp_path / "adapter", base), tmp_path / "out", dtype=torch.bfloat16)
+    assert tensors_of(tmp_path / "out")["audio.input_max"] == torch.inf
+
+
 def test_a_stopped_merge_leaves_nothing(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base", "llama")
     adapter = make_adapter(tmp_path / "adapter", base)
@@ -237,6 +245,19 @@ def test_adapters_that_are_no_plain_update_are_refused_in_words(tmp_path: Path, 
     with pytest.raises(StudioError, match="cannot be merged") as caught:
         merge_adapter(base, adapter, tmp_path / "out")
     assert caught.value.kind == "model_refused"
+
+
+@pytest.mark.parametrize("name", ["self_attn.q_proj.bias", "input_layernorm.weight", "mlp.up_proj.weight"])
+def test_a_tensor_of_another_length_than_the_bases_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    base = make_base(tmp_path / "base", "llama", attention_bias=True)
+    kept = ["q_proj", "input_layernorm", "up_proj"]
+    adapter = make_adapter(tmp_path / "adapter", base, target_modules=["v_proj"], modules_to_save=kept)
+    file = adapter / "adapter_model.safetensors"
+    weights = load_file(file)
+    key = f"base_model.model.model.layers.1.{name}"
+    save_file(weights | {key: weights[key][:-1].contiguous()}, file, metadata={"format": "pt"})
+    with pytest.raises(StudioError, match=rf"layers.1.{name} is \(.*in the base and \(.*in the adapter"):
+        merge_adapter(base, adapter, tmp_path / "out")
 
 
 def test_a_cut_off_shard_is_told_apart(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from qlora_studio.engine.merge.nf4_round_trip import quantized_weights
 from qlora_studio.engine.merge.safetensors_file import WeightsFolder
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.merge.writer import merge_adapter
+from qlora_studio.engine.model.adapted import attach_adapters, load_base
+from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.model.loading import load_merged
 from qlora_studio.engine.model.rehearsal import merge_rehearsal
 from qlora_studio.engine.model.targets import targets_of
@@ -29,7 +31,11 @@ def divergence(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((wanted.exp() * (wanted - found)).sum(dim=-1).mean())
 
 
-@pytest.fixture(params=WRAPPERS)
+_OFTEN = ("gemma3_wrapper", "gemma4_wrapper", "qwen3_5_wrapper", "mistral3_wrapper")
+EACH = [name if name in _OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in WRAPPERS]
+
+
+@pytest.fixture(params=EACH)
 def base(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return make_base(tmp_path / "base", request.param)
 
@@ -64,7 +70,7 @@ def test_auto_reaches_every_linear_layer_of_the_text_and_no_other(base: Path) ->
     expected = {name for name in linear if id(modules[name]) in decoder}
     targets = targets_of(model, "auto")
     if targets == "all-linear":  # the text part alone is in memory
-        assert expected == linear - {"lm_head"}
+        assert expected - {"lm_head"} == linear - {"lm_head"}
     else:
         assert {name for name in linear if re.fullmatch(str(targets), name)} == expected
 
@@ -78,6 +84,24 @@ def test_keys_of_layers_that_share_them_are_no_layers_without_adapters(tmp_path:
     save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
     merge_adapter(base, adapter, tmp_path / "merged")
     assert divergence(logits(live(base, adapter)), logits(load(tmp_path / "merged"))) <= 1e-5
+
+
+def test_training_loads_nothing_that_a_text_never_comes_through(base: Path) -> None:
+    config, device = config_for(base), Device("cpu", torch.float32, "adamw_torch", True)
+    found = load_base(base, config.with_value("quantization.method", "none"), device).eval()
+    assert torch.equal(logits(found), logits(load(base)))
+    quantized = attach_adapters(load_base(base, config, device), config)
+    names = {name for name, _ in quantized.named_parameters()}
+    assert not [name for name in names if re.search(r"vision|visual|audio|projector|connector", name)]
+    assert any("layers.0.mlp.up_proj.lora_A" in name for name in names)
+
+
+def test_what_is_adapted_beside_the_text_is_loaded(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "gemma3_wrapper")
+    device = Device("cpu", torch.float32, "adamw_torch", True)
+    named = config_for(base).with_value("lora.target_modules", "q_proj, fc1")
+    for config, adapter in ((named, None), (config_for(base), make_adapter(tmp_path / "adapter", base))):
+        assert load_base(base, config, device, adapter).model.vision_tower is not None
 
 
 def reached(model: Any, wish: str) -> set[str]:

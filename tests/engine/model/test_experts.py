@@ -1,5 +1,6 @@
 """Stacked experts in 4 bit: as bitsandbytes itself quantizes them, one by one as they come, and trained through."""
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,15 @@ def test_experts_are_quantized_as_bitsandbytes_quantizes_them(family: str, tmp_p
         assert value.nbytes == original.numel() // 2
         assert torch.equal(getattr(loaded.get_submodule(path.rpartition(".")[0]), name), getattr(module, name))
         assert not torch.equal(getattr(module, name), original)
+
+
+def test_experts_of_another_size_than_the_config_says_are_named(tmp_path: Path) -> None:
+    base = make_mixture(tmp_path / "base", "qwen3_moe")
+    config = json.loads((base / "config.json").read_text())
+    config["moe_intermediate_size"] *= 2
+    (base / "config.json").write_text(json.dumps(config))
+    with pytest.raises(StudioError, match=r"experts\.\w+ is \(.*\) in its files, and \(.*\) by its config.json"):
+        load_base(base, RunConfig(), _DEVICE)
 
 
 def test_adapters_on_dense_layers_learn_through_experts_in_4_bit(family: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from qlora_studio.core.errors import FailureKind, StudioError
@@ -16,6 +17,7 @@ from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.model.adapted import load_base
 from qlora_studio.engine.model.device import choose_device
 from qlora_studio.engine.model.load_failure import load_failure
+from qlora_studio.engine.model.loading import load_plain
 
 Edit = Callable[[Path], None]
 
@@ -81,6 +83,42 @@ def test_weights_of_other_sizes_than_the_config_says_are_told(whole: Path, tmp_p
     run = RunConfig().with_value("quantization.method", "none")
     with pytest.raises(StudioError, match="its weights have other sizes than"):
         load_base(folder, run, choose_device(run, QUIET))
+
+
+@pytest.mark.parametrize(("name", "size"), [("mlp.up_proj", (64, 32)), ("self_attn.q_proj", (32, 32))])
+def test_weights_to_be_quantized_of_other_sizes_are_named(whole: Path, tmp_path: Path, name: str, size: Any) -> None:
+    full = f"model.layers.0.{name}.weight"
+    folder = changed_weights(whole, tmp_path, lambda weights: weights | {full: weights[full][:-8].contiguous()})
+    with pytest.raises(StudioError) as raised:
+        load_base(folder, RunConfig(), choose_device(RunConfig(), QUIET))
+    assert f"{full} is ({size[0] - 8}, {size[1]}) in its files, and {size} by its config.json" in raised.value.message
+
+
+@pytest.mark.parametrize("method", ["nf4", "none"])
+@pytest.mark.parametrize("name", ["model.layers.0.mlp.up_proj.weight", "model.norm.weight", "lm_head.weight"])
+def test_a_tensor_that_no_file_holds_is_named(whole: Path, tmp_path: Path, name: str, method: str) -> None:
+    folder = changed_weights(whole, tmp_path, lambda weights: {key: weights[key] for key in weights if key != name})
+    run = RunConfig().with_value("quantization.method", method)
+    with pytest.raises(StudioError) as raised:
+        load_base(folder, run, choose_device(run, QUIET))
+    assert f"none of its files (model.safetensors) holds {name}" in raised.value.message
+    with pytest.raises(StudioError, match="none of its files"):
+        load_plain(folder, dtype=torch.float32, device="cpu")
+
+
+def test_a_head_that_is_its_embedding_is_not_missing(whole: Path, tmp_path: Path) -> None:
+    folder = changed_weights(
+        whole, tmp_path, lambda weights: {key: weights[key] for key in weights if "head" not in key}
+    )
+    config(tie_word_embeddings=True)(folder)
+    load_base(folder, RunConfig(), choose_device(RunConfig(), QUIET))
+
+
+def changed_weights(whole: Path, place: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> Path:
+    folder = place / "changed"
+    shutil.copytree(whole, folder)
+    save_file(edit(load_file(folder / "model.safetensors")), folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 def test_a_missing_package_is_named(whole: Path) -> None:

@@ -5,32 +5,32 @@ from pathlib import Path
 
 import pytest
 from safetensors import safe_open
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 from qlora_studio.core.run.commands import Ask, Pause, Stop
-from qlora_studio.core.run.events import Finished, StepDone, TextGenerated
+from qlora_studio.core.run.events import Finished, ModelLoaded, StepDone, TextGenerated
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.core.run.reports import TrainingFacts
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
-from tests.engine.families import make_base, make_tokenizer
+from tests.engine.families import CHAT_TEMPLATE, WRAPPERS, make_base, make_tokenizer
 from tests.engine.training_run import follow, make_run, run_to_end
 
 _SETTINGS = ("training.max_steps=2", "training.max_length=128", "evaluation.every_steps=2", "export.merge=true")
+_BOTH = 'export.formats=["safetensors", "text_model"]'
 FAMILIES = [
     "gemma3_wrapper",
-    *(
-        pytest.param(name, marks=pytest.mark.slow)
-        for name in ("gemma4_wrapper", "qwen3_5_wrapper", "mistral3_wrapper", "llava_wrapper")
-    ),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in WRAPPERS if name != "gemma3_wrapper"),
 ]
+_WITHOUT_A_CLASS = ("qwen2_vl_wrapper", "qwen2_5_vl_wrapper", "qwen3_vl_wrapper", "mllama_wrapper")
 
 
 @pytest.fixture
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunFolder:
     base = make_tokenizer(make_base(tmp_path / "base", request.param))
     (base / "preprocessor_config.json").write_text('{"size": 28}')
-    return make_run(tmp_path / "runs", base, *_SETTINGS, rows=8)
+    formats = [] if request.param in _WITHOUT_A_CLASS else [_BOTH]
+    return make_run(tmp_path / "runs", base, *_SETTINGS, *formats, rows=8)
 
 
 @pytest.mark.parametrize("run", FAMILIES, indirect=True)
@@ -42,6 +42,13 @@ def test_the_text_part_is_trained_and_the_whole_is_merged_verified_and_loaded(ru
     with safe_open(run.adapter_path / "adapter_model.safetensors", framework="pt") as file:
         names = list(file.keys())
     assert all((".layers." in name and "vision" not in name) or "per_layer_model" in name for name in names)
+    loaded = next(event for event in run.events() if isinstance(event, ModelLoaded))
+    assert bool(loaded.text_model) == ("text_model" in finished.facts.exports)
+    if loaded.text_model:
+        alone = Path(finished.facts.exports["text_model"])
+        assert type(AutoModelForCausalLM.from_pretrained(alone)).__name__ == loaded.text_model
+        assert not (alone / "preprocessor_config.json").exists()
+        assert AutoTokenizer.from_pretrained(alone).chat_template == CHAT_TEMPLATE
     merged = Path(finished.facts.exports["safetensors"])
     assert (merged / "preprocessor_config.json").is_file()
     assert "vision_config" in json.loads((merged / "config.json").read_text())

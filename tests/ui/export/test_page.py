@@ -52,6 +52,17 @@ def page(qapp: QApplication, run: RunChoice) -> ExportPage:
     return page
 
 
+def test_a_text_model_alone_is_offered_of_models_that_also_see(page: ExportPage, run: RunChoice) -> None:
+    line = page.lines["text_model"]
+    assert not line.isVisibleTo(page)
+    page.render_runs([replace(run, text_model="Gemma3ForCausalLM")], "")
+    assert line.isVisibleTo(page)
+    line.wanted.click()
+    assert page.job() == ExportJob(run_dir=run.path, formats=["safetensors", "text_model"])
+    page.render_runs([run], "")
+    assert page.job() == ExportJob(run_dir=run.path, formats=["safetensors"])
+
+
 def working() -> RunState:
     state = RunState()
     started = WorkerStarted(job="export", studio="0", pid=1)

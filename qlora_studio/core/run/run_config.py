@@ -178,6 +178,12 @@ class LoraSection(Section):
         help="Auto adapts every linear layer but the head, found in the model itself. Or names, separated by commas.",
         advanced=True,
     )
+    experts: bool = setting(
+        False,
+        title="Routed experts too",
+        help="In a mixture of experts, adapts the experts beside attention and dense layers. Dropout is 0 then.",
+        advanced=True,
+    )
     start_from: str = setting(
         "",
         title="Go on from",
@@ -188,6 +194,11 @@ class LoraSection(Section):
     dora: bool = setting(
         False, title="DoRA", help="Trains direction and magnitude apart: slower, sometimes better.", advanced=True
     )
+
+    @property
+    def used_dropout(self) -> float:
+        """The dropout in effect: what is on experts cannot have any, and an adapter has one for all."""
+        return 0.0 if self.experts else self.dropout
 
 
 class TrainingSection(Section):

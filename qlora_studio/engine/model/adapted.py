@@ -26,6 +26,13 @@ from qlora_studio.engine.memory.architecture import attention_of_text, auto_clas
 from qlora_studio.engine.memory.text_part import unused_parts, without_parts
 from qlora_studio.engine.merge.adapter_delta import load_adapter
 from qlora_studio.engine.model.device import Device, current_card
+from qlora_studio.engine.model.expert_adapters import (
+    expert_targets,
+    own_names,
+    require_possible_experts,
+    say_as_plain_peft,
+    wrappable_experts,
+)
 from qlora_studio.engine.model.experts import dense_targets, quantize_experts_when_loading, tell_number_of_experts
 from qlora_studio.engine.model.load_failure import LOAD_ERRORS, load_failure
 from qlora_studio.engine.model.loading import from_files
@@ -122,20 +129,23 @@ def quantization(config: RunConfig, device: Device) -> BitsAndBytesConfig | None
 def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
     """Freeze the base and attach fresh adapters to every linear layer but the head, or to the modules named.
 
-    Routers and routed experts get none.
+    Routers get none; routed experts do by choice.
     """
     names = config.lora.target_modules
-    wanted = names
+    wanted, experts = names, None
     if stacked_experts(model):
         wanted = ",".join(dense_targets(model, names))
+        experts = expert_targets(model) if config.lora.experts else None
         tell_number_of_experts(model.config.get_text_config())
+    require_possible_experts(model, config.lora)
     kind = getattr(model.config, "model_type", "")
     lora = LoraConfig(
         task_type="CAUSAL_LM",
         r=config.lora.rank,
         lora_alpha=config.lora.alpha,
-        lora_dropout=config.lora.dropout,
+        lora_dropout=config.lora.used_dropout,
         target_modules=targets_of(model, wanted),
+        target_parameters=experts,
         use_rslora=config.lora.rslora,
         use_dora=config.lora.dora,
         bias="none",
@@ -143,7 +153,8 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
         exclude_modules=list(_FUSED_IN_MAMBA) if names == "auto" and kind in _MAMBA else None,
     )
     try:
-        adapted = get_peft_model(model, lora)
+        with own_names(), wrappable_experts(model):
+            adapted = get_peft_model(model, lora)
     except ValueError as error:
         raise StudioError(
             f"The adapters cannot be attached to {names}.",
@@ -151,6 +162,7 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
             advice="Set the target modules to auto, or to names of linear layers of this model.",
             detail=str(error),
         ) from error
+    say_as_plain_peft(adapted)
     if model.supports_gradient_checkpointing:  # what has none may write into its embeddings, which a leaf forbids
         adapted.enable_input_require_grads()
     return adapted

@@ -13,10 +13,12 @@ from qlora_studio.core.run.fingerprint import Fingerprint, differences
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.engine.context import Channel, Reporter
-from qlora_studio.engine.merge.adapter_delta import copy_adapter_config
+from qlora_studio.engine.merge.adapter_delta import copy_adapter_config, read_adapter_config
 from qlora_studio.engine.model.adapted import load_base
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.device import Device
+from qlora_studio.engine.model.expert_adapters import own_names
+from qlora_studio.engine.model.saved_adapter import with_saved_adapter
 from qlora_studio.storage.durable import staged_folder
 from qlora_studio.storage.runs.checkpoint_folder import (
     CheckpointFolder,
@@ -61,12 +63,16 @@ def load_tuned(
     folder = adapter_folder(run, checkpoint)
     base = base_folder(config.model.source, config.model.revision, channel)
     check_base(run, folder, base)
-    model = PeftModel.from_pretrained(
-        load_base(base, config, device, folder), str(folder), autocast_adapter_dtype=False
-    )
-    model.eval()
+    model = _with_adapter(load_base(base, config, device, folder), folder).eval()
     tokenizer = tokenizer_of(folder if (folder / "tokenizer_config.json").is_file() else base)
     return model, tokenizer
+
+
+def _with_adapter(model: Any, folder: Path) -> Any:
+    if read_adapter_config(folder).get("target_parameters"):
+        return with_saved_adapter(model, folder)
+    with own_names():
+        return PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
 
 
 def adapter_folder(run: RunFolder, checkpoint: str) -> Path:

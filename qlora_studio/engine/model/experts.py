@@ -9,7 +9,6 @@ from typing import Any
 
 import bitsandbytes as bnb
 from bitsandbytes.functional import quantize_4bit
-from peft.utils import transformers_weight_conversion as renamed_by_peft
 from torch import nn
 from transformers.integrations.bitsandbytes import Bnb4bitQuantize
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
@@ -20,6 +19,7 @@ from qlora_studio.engine.experts import put_in_4_bit, stacked_experts
 from qlora_studio.engine.memory.text_part import text_model_name
 
 _BLOCK = 64  # numbers that share a scale
+_ROUTERS = frozenset({"gate", "router"})  # in a module's full name
 
 
 def quantize_experts_when_loading() -> None:
@@ -33,8 +33,7 @@ def dense_targets(model: Any, wanted: str) -> list[str]:
     By default adapters go on all of these but routers and head. Each is named with the module around it: a bare
     `down_proj` is a stack of experts too. Raises StudioError where a name stands for experts, or nothing.
     """
-    taken = _names_of_experts(model)
-    paths = [path for path in _dense_paths(model) if path.rsplit(".", 1)[-1] not in taken]
+    paths = _dense_paths(model)
     if wanted == "auto":
         text = text_model_name(model)
         return sorted({_with_parent(path) for path in paths if not text or path.startswith(f"{text}.")})
@@ -58,16 +57,11 @@ def tell_number_of_experts(config: Any) -> None:
 def _dense_paths(model: Any) -> list[str]:
     head = model.get_output_embeddings()
     kinds = (nn.Linear, bnb.nn.Linear4bit)  # and not what is made from them, as some routers are
-    return [path for path, module in model.named_modules() if type(module) in kinds and module is not head]
-
-
-def _names_of_experts(model: Any) -> set[str]:
-    """Return the names that peft takes for those of experts: in some families these once were linear layers of theirs.
-
-    Dense layers of such a name, as a shared expert's `gate_proj`, cannot be adapted there without the experts.
-    """
-    patterns: dict[str, str] = vars(renamed_by_peft)["_MODEL_TO_CONVERSION_PATTERN"]  # transformers', as peft has it
-    return set(renamed_by_peft._MOE_TARGET_MODULE_MAPPING.get(patterns.get(model.config.model_type, ""), {}))
+    return [
+        path
+        for path, module in model.named_modules()
+        if type(module) in kinds and module is not head and not _ROUTERS & set(path.split("."))
+    ]
 
 
 def _with_parent(path: str) -> str:
@@ -78,8 +72,8 @@ def _refused(names: list[str]) -> StudioError:
     return StudioError(
         f"Adapters cannot be attached to {', '.join(names)} of this mixture of experts.",
         kind=FailureKind.INVALID_CONFIG,
-        advice="Set the target modules to auto, which adapts attention and shared experts, or to q_proj, k_proj, "
-        "v_proj, o_proj. Routed experts cannot be trained here: such adapters could not be merged.",
+        advice="Set the target modules to auto, which adapts attention, shared experts and dense layers, or to q_proj, "
+        "k_proj, v_proj, o_proj. Routed experts get adapters by lora.experts = true.",
     )
 
 
@@ -99,23 +93,24 @@ class _Quantizer(Bnb4BitHfQuantizer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.states: dict[str, Any] = {}
-        self._experts: dict[str, Any] | None = None  # their sizes, by name
+        self._experts: dict[str, tuple[nn.Module, str, tuple[int, ...]]] | None = None
 
     def param_needs_quantization(self, model: Any, param_name: str, **kwargs: Any) -> bool:
         if self._experts is None:
             found = {} if self.pre_quantized else stacked_experts(model)
-            self._experts = {name: getattr(module, own).shape for name, (module, own) in found.items()}
+            self._experts = {
+                name: (module, own, tuple(getattr(module, own).shape)) for name, (module, own) in found.items()
+            }
         return param_name in self._experts or super().param_needs_quantization(model, param_name, **kwargs)
 
     def get_quantize_ops(self) -> Any:
         return _Quantize(self)  # type: ignore[no-untyped-call]  # transformers' own constructor
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
-        for name, state in self.states.items():
-            _require_size(name, tuple(state.shape), tuple((self._experts or {})[name]))
-            path, _, own = name.rpartition(".")
-            module = model.get_submodule(path)
-            put_in_4_bit(module, own, getattr(module, own), state)
+        for name, (module, own, shape) in (self._experts or {}).items():  # in order, which peft's files keep
+            if name in self.states:
+                _require_size(name, tuple(self.states[name].shape), shape)
+                put_in_4_bit(module, own, getattr(module, own), self.states[name])
         self.states.clear()
         return super()._process_model_after_weight_loading(model, **kwargs)
 

@@ -5,14 +5,25 @@ wrappers left in the file, and refuse a vocabulary that grew. So its modules are
 """
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.merge.adapter_change import LowRank
-from qlora_studio.engine.merge.adapter_delta import AdapterDelta, adapter_weights, load_adapter, plain_names
+from qlora_studio.engine.merge.adapter_delta import (
+    AdapterDelta,
+    adapter_weights,
+    load_adapter,
+    plain_names,
+    read_adapter_config,
+    scaling,
+)
+from qlora_studio.engine.model.expert_adapters import own_names, say_as_plain_peft, wrappable_experts
 from qlora_studio.engine.model.targets import keeps_transposed
 
 _PREFIX = "base_model.model."
@@ -23,15 +34,17 @@ def with_saved_adapter(model: Any, folder: Path, *, dropout: float = 0.0) -> Pef
 
     An embedding or head with other rows than the model's is taken as it is.
     """
-    delta = load_adapter(folder)
-    _resize(model, delta)
+    weights = adapter_weights(folder)
+    tensors = {_PREFIX + plain: weights.tensor(name) for plain, name in plain_names(weights.places).items()}
+    modules = {_without_layer(name) for name in tensors if ".lora_" in name}
+    is_named_as_here = modules <= {name for name, _ in model.named_modules()}
     try:
-        adapted = get_peft_model(model, _peft_config(model, delta, dropout))
-        weights = adapter_weights(folder)
-        tensors = {_PREFIX + plain: weights.tensor(name) for plain, name in plain_names(weights.places).items()}
-        found: Any = set_peft_model_state_dict(adapted, tensors)
+        with own_names() if is_named_as_here else nullcontext():
+            adapted: PeftModel = _adapted(model, folder, tensors, dropout)
+            found: Any = set_peft_model_state_dict(adapted, tensors)
     except (ValueError, RuntimeError, KeyError) as error:
         raise _mismatch(str(error)) from error
+    say_as_plain_peft(adapted)
     unknown = [name for name in found.unexpected_keys if "token_adapter" not in name and "lora_velora" not in name]
     if unknown:
         raise _mismatch(f"The model has no {unknown[0].removeprefix(_PREFIX)} ({len(unknown)} such).")
@@ -47,6 +60,62 @@ def alpha_of(update: LowRank, *, rslora: bool) -> float:
     """Return the alpha that gives an update's scale."""
     rank = update.a.shape[0]
     return update.scale * (rank**0.5 if rslora else rank)
+
+
+def _without_layer(name: str) -> str:
+    return name.removeprefix(_PREFIX).split(".lora_")[0].replace(".base_layer", "")
+
+
+def _adapted(model: Any, folder: Path, tensors: dict[str, torch.Tensor], dropout: float) -> Any:
+    """Return the model with adapters where a folder's are, yet without their numbers."""
+    config = read_adapter_config(folder)
+    if config.get("target_parameters"):
+        with wrappable_experts(model):
+            return get_peft_model(model, _config_of_parameters(model, config, tensors, dropout))
+    delta = load_adapter(folder)
+    _resize(model, delta)
+    return get_peft_model(model, _peft_config(model, delta, dropout))
+
+
+def _config_of_parameters(
+    model: Any, config: dict[str, Any], tensors: dict[str, torch.Tensor], dropout: float
+) -> LoraConfig:
+    """Return peft's config of an adapter that is on parameters too: on experts, and on dense layers named by weight.
+
+    peft nests the adapters of one module: the last parameter's is the outermost.
+    """
+    stacked: dict[str, list[str]] = {}
+    for name in stacked_experts(model):
+        if any(f".{name}".endswith(f".{wish}") for wish in config["target_parameters"]):
+            stacked.setdefault(name.rpartition(".")[0], []).append(name)
+    linear = {_without_layer(name) for name in tensors if ".lora_" in name} - stacked.keys()
+    ranks = {name: tensors[f"{_PREFIX}{name}.lora_A.weight"].shape[0] for name in linear}
+    for module, names in stacked.items():
+        for depth, name in enumerate(reversed(names)):
+            rows = tensors[f"{_PREFIX}{module}{'.base_layer' * depth}.lora_A.weight"].shape[0]
+            ranks[name] = rows // _number_of_experts(model, name)
+    rank, alpha, rslora = config.get("r", 8), config.get("lora_alpha", 8), bool(config.get("use_rslora"))
+    alphas = {name: scaling(config, name, own) * (own**0.5 if rslora else own) for name, own in ranks.items()}
+    parameters = [name for names in stacked.values() for name in names]
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=0.0 if parameters else dropout,
+        target_modules=sorted(linear),
+        target_parameters=parameters or None,
+        rank_pattern={re.escape(name): own for name, own in ranks.items() if own != rank},
+        alpha_pattern={
+            re.escape(name): _plain_number(own) for name, own in alphas.items() if _plain_number(own) != alpha
+        },
+        use_rslora=rslora,
+        modules_to_save=config.get("modules_to_save"),
+    )
+
+
+def _number_of_experts(model: Any, name: str) -> int:
+    module, own = stacked_experts(model)[name]
+    return int(getattr(module, own).shape[0])
 
 
 def _peft_config(model: Any, delta: AdapterDelta, dropout: float) -> LoraConfig:

@@ -46,10 +46,13 @@ def keeps_transposed(model: Any) -> bool:
 
 def targeted(model: Any) -> _Names:
     """Return the last names of the modules that have adapters."""
-    targets = model.peft_config["default"].target_modules
-    if not isinstance(targets, str):
-        return sorted(targets)
-    return sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if hasattr(module, "lora_A")})
+    return sorted({name.rsplit(".", 1)[-1] for name in adapted_modules(model)})
+
+
+def adapted_modules(model: Any) -> _Names:
+    """Return the full names of the modules that have adapters of low rank."""
+    found = (name for name, module in model.named_modules() if hasattr(module, "lora_A"))
+    return [name.removeprefix("base_model.model.") for name in found if not name.endswith(".base_layer")]
 
 
 def _linear_names(model: Any, inside: _Names) -> _Names:

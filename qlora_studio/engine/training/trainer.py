@@ -21,6 +21,7 @@ from qlora_studio.engine.faults import is_out_of_memory
 from qlora_studio.engine.model.adapted import cast_adapters
 from qlora_studio.engine.model.adapter import write_adapter
 from qlora_studio.engine.model.device import Device, memory_of
+from qlora_studio.engine.model.expert_adapters import own_names
 from qlora_studio.engine.training.optimizer_state import restore_paging, restore_rate
 from qlora_studio.engine.training.phase_memory import PhaseMemory, phase_memory
 
@@ -201,7 +202,8 @@ class StudioTrainer(SFTTrainer):
         WORKAROUND peft 0.21: `load_adapter` casts bf16 adapters to fp32, so that a resumed run would train in another
         precision than an undisturbed one.
         """
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        with own_names():
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         cast_adapters(self.model, self.studio_device.adapter_dtype)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

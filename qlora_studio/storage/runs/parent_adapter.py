@@ -9,6 +9,7 @@ from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
+_EXPERTS = frozenset({"experts", "base_layer"})  # as peft nests the adapters of stacked experts
 _LOW_RANK = (".lora_A.", ".lora_embedding_A")
 
 
@@ -36,12 +37,14 @@ def with_parent(config: RunConfig) -> RunConfig:
     folder = parent_folder(config.lora.start_from)
     try:
         settings = json.loads((folder / _CONFIG).read_text("utf-8"))
+        modules = _modules(folder)
         lora = {
             "rank": int(settings.get("r", 8)),
             "alpha": max(1, round(settings.get("lora_alpha", 8))),
             "rslora": bool(settings.get("use_rslora")),
             "dora": bool(settings.get("use_dora")),
-            "target_modules": ",".join(_modules(folder)) or config.lora.target_modules,
+            "target_modules": ",".join(sorted(modules - _EXPERTS)) or config.lora.target_modules,
+            "experts": bool(modules & _EXPERTS),
         }
         return config.model_validate({**config.model_dump(), "lora": {**config.lora.model_dump(), **lora}})
     except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -53,15 +56,15 @@ def with_parent(config: RunConfig) -> RunConfig:
         ) from error
 
 
-def _modules(folder: Path) -> list[str]:
+def _modules(folder: Path) -> set[str]:
     """Return the last parts of the names of the modules that an adapter changes, by its file's header.
 
     Never by the expression in its config, which may be anything. Empty where its weights are no safetensors.
     """
     if not (folder / _WEIGHTS).is_file():
-        return []
+        return set()
     with (folder / _WEIGHTS).open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         names = json.loads(file.read(min(length, _LONGEST_HEADER)))
     modules = {name.partition(mark)[0] for name in names for mark in _LOW_RANK if mark in name}
-    return sorted({module.rpartition(".")[2] for module in modules})
+    return {module.rpartition(".")[2] for module in modules}

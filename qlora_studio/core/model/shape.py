@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from qlora_studio.core.model.config import ConfigReader, text_config
 from qlora_studio.core.model.family import FAMILIES, LLAMA
-from qlora_studio.core.model.layers import LayerShape, Sizes, layer_shapes, norm_parameters, query_norm
+from qlora_studio.core.model.layers import LayerShape, Sizes, layer_shapes, mlp_width, norm_parameters, query_norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
     hidden, heads = read.size("hidden_size"), read.size("num_attention_heads")
     head_dim = read.number("head_dim") or hidden // heads
     kv_heads = read.number("num_key_value_heads") or heads
-    width = read.size("intermediate_size")
+    width = mlp_width(read)
     sizes = Sizes(hidden, heads, kv_heads, head_dim, width)
     vocabulary = read.size("vocab_size")
     tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", family.tied)))
@@ -118,7 +118,7 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
         context_length=read.number("max_position_embeddings"),
         tied=tied,
         layer_shapes=layer_shapes(read, family, sizes),
-        outer_kept=vocabulary * hidden + head + norm + (vocabulary if family.head_bias else 0),
+        outer_kept=vocabulary * hidden + head + norm + (vocabulary if read.flag(family.head_bias) else 0),
         gated=family.gated,
         norms=family.norms,
         norm="plain" if family.norm == "layer_plain" else family.norm,

@@ -20,25 +20,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.model.config import text_config
-from qlora_studio.core.model.family import FAMILIES
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.model.stored_quantization import stored_quantization
 from qlora_studio.storage.resources import resource
 
 
 _FACTS = ("licence", "gated", "template", "date", "source")
-_SHAPE_KEYS = frozenset(  # of a config, what its shape and its context follow from
-    "model_type hidden_size num_hidden_layers num_attention_heads num_key_value_heads head_dim intermediate_size "
-    "vocab_size max_position_embeddings tie_word_embeddings attention_bias mlp_bias use_bias use_qkv_bias use_qk_norm "
-    "hidden_act hidden_activation layer_types full_attn_idxs full_attention_interval block_auto_adjust_ff_dim "
-    "hybrid_override_pattern num_experts num_local_experts n_routed_experts moe_num_experts num_experts_per_tok moe_k "
-    "moe_intermediate_size shared_expert_intermediate_size n_shared_experts moe_num_shared_experts "
-    "shared_intermediate_size moe_shared_expert_intermediate_size first_k_dense_replace num_dense_layers "
-    "moe_layer_start_index moe_layer_interval norm_topk_prob decoder_sparse_step q_lora_rank kv_lora_rank "
-    "qk_rope_head_dim qk_nope_head_dim v_head_dim conv_L_cache linear_conv_kernel_dim linear_key_head_dim "
-    "linear_num_key_heads linear_num_value_heads linear_value_head_dim mamba_d_ssm mamba_n_heads mamba_d_head "
-    "mamba_d_state mamba_n_groups mamba_d_conv mamba_expand mamba_conv_bias mamba_rms_norm num_parameters".split()
-)
 
 
 def main() -> int:
@@ -96,11 +83,15 @@ def built_parameters(config: Mapping[str, Any]) -> int:
 
 
 def kept_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the catalogue keeps of a config."""
-    text = text_config(config)
-    tied = {key: config[key] for key in ("tie_word_embeddings",) if key in config and key not in text}
-    kept = {key: value for key, value in {**text, **tied}.items() if key in _SHAPE_KEYS and value is not None}
-    return {key: value for key, value in kept.items() if key != "layer_types" or _needed(kept)}
+    """Return what the catalogue keeps of a config: what its shape asks for."""
+    text = dict(text_config(config))
+    if "tie_word_embeddings" in config:
+        text.setdefault("tie_word_embeddings", config["tie_word_embeddings"])
+    if "full_attention_interval" in text:
+        text.pop("layer_types", None)
+    asked = _Asked(text)
+    shape_from_config(asked)
+    return {key: value for key, value in text.items() if key in asked.keys_asked and value is not None}
 
 
 def entry(model: Mapping[str, Any]) -> str:
@@ -110,9 +101,16 @@ def entry(model: Mapping[str, Any]) -> str:
     return "\n".join(["[[model]]", *_lines(facts), "[model.config]", *_lines(model["config"])]) + "\n"
 
 
-def _needed(config: Mapping[str, Any]) -> bool:
-    """Whether the kinds of layers say what nothing else in a config does; windows change no count."""
-    return FAMILIES[config["model_type"]].mixer != "attention" and "full_attention_interval" not in config
+class _Asked(dict[str, Any]):
+    """A config that remembers what it was asked for."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self.keys_asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.keys_asked.add(key)
+        return super().get(key, default)
 
 
 def _lines(values: Mapping[str, Any]) -> list[str]:

@@ -1,9 +1,10 @@
-"""Makes entries of resources/models.toml: `python -m tests.engine.catalogue_entries --source WHERE --licence L FILE …`.
+"""Renews resources/models.toml: `python -m tests.engine.catalogue_entries FOLDER`.
 
-A file is a model's `config.json`, named `owner--name_config.json`; WHERE is the public place that it was read from. An
-entry is printed where the count that follows from our shapes is, to the unit, that of the model that transformers
-builds on meta tensors; of every other file the reason is told on stderr. What no config says, the licence, whether the
-model is gated and its template, is given by options and holds for all files of a call.
+FOLDER holds a `config.json` of each model that is new or changed, named `owner--name_config.json`, and a `facts.toml`
+with what no config says: of each `[[model]]` the id, licence, whether it is gated, its template, the month in which it
+came out, and the public place that its config was read from. Entries that FOLDER does not name stay; one that it names
+without a config gets its facts alone. A model is taken where the count that follows from our shapes is, to the unit,
+that of the model that transformers builds on meta tensors; of every other one the reason is told on stderr.
 """
 
 import argparse
@@ -24,29 +25,46 @@ from qlora_studio.core.model.stored_quantization import stored_quantization
 from qlora_studio.storage.resources import resource
 
 
+_FACTS = ("licence", "gated", "template", "date", "source")
+
+
 def main() -> int:
-    """Print the entries."""
+    """Renew the catalogue."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="+", type=Path)
-    for name in ("source", "licence"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--gated", action="store_true")
-    parser.add_argument("--template", default="")
-    told = parser.parse_args()
-    for file in told.files:
-        name = file.name.removesuffix("_config.json").replace("--", "/", 1)
-        config = json.loads(file.read_text("utf-8"))
-        if why := reason_against(config):
-            print(f"{name} is left out: {why}", file=sys.stderr)
-        else:
-            print(entry(name, config, told.licence, told.template, told.source, gated=told.gated))
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    path = resource("models.toml")
+    head = path.read_text("utf-8").split("[[model]]", 1)[0]
+    models = {model["id"]: model for model in tomllib.loads(path.read_text("utf-8"))["model"]}
+    for facts in tomllib.loads((folder / "facts.toml").read_text("utf-8"))["model"]:
+        try:
+            models[facts["id"]] = renewed(models.get(facts["id"], {}), facts, folder)
+        except ValueError as error:
+            print(f"{facts['id']} is left out: {error}", file=sys.stderr)
+    entries = sorted(models.values(), key=lambda model: (model["parameters"], model["id"]))
+    path.write_text(head + "\n".join(map(entry, entries)), "utf-8")
     return 0
+
+
+def renewed(model: Mapping[str, Any], facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a model's entry with what a folder says of it. Raises ValueError where it cannot be in the catalogue."""
+    name = str(facts["id"])
+    told = {key: facts[key] for key in _FACTS if key in facts}
+    file = folder / f"{name.replace('/', '--', 1)}_config.json"
+    if not file.is_file():
+        return {**model, **told}
+    config = json.loads(file.read_text("utf-8"))
+    stored = stored_quantization(config)
+    whole = {key: value for key, value in config.items() if key != "quantization_config"}
+    if why := reason_against(whole):
+        raise ValueError(why)
+    title = model.get("title") or name.rsplit("/", 1)[-1].replace("-", " ")
+    counted = {"parameters": shape_from_config(whole).parameters, "config": kept_config(whole)}
+    return {"id": name, "title": title, **told, **counted} | ({"stored": stored} if stored else {})
 
 
 def reason_against(config: Mapping[str, Any]) -> str:
     """Return why a model cannot be in the catalogue, or nothing."""
-    if stored := stored_quantization(config):
-        return f"its weights are stored as {stored}"
     try:
         shape = shape_from_config(config)
     except StudioError as error:
@@ -65,20 +83,34 @@ def built_parameters(config: Mapping[str, Any]) -> int:
 
 
 def kept_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the catalogue keeps of a config: the keys that any of its entries has."""
-    text = text_config(config)
-    models = tomllib.loads(resource("models.toml").read_text("utf-8"))["model"]
-    keys = dict.fromkeys(key for model in models for key in model["config"])
-    return {key: text[key] for key in keys if text.get(key) is not None}
+    """Return what the catalogue keeps of a config: what its shape asks for."""
+    text = dict(text_config(config))
+    if "tie_word_embeddings" in config:
+        text.setdefault("tie_word_embeddings", config["tie_word_embeddings"])
+    if "full_attention_interval" in text:
+        text.pop("layer_types", None)
+    asked = _Asked(text)
+    shape_from_config(asked)
+    return {key: value for key, value in text.items() if key in asked.keys_asked and value is not None}
 
 
-def entry(name: str, config: Mapping[str, Any], licence: str, template: str, source: str, *, gated: bool) -> str:
+def entry(model: Mapping[str, Any]) -> str:
     """Return the entry of a model as TOML."""
-    facts: dict[str, Any] = {"id": name, "title": name.rsplit("/", 1)[-1].replace("-", " "), "licence": licence}
-    facts |= {"gated": gated, "template": template, "parameters": shape_from_config(config).parameters}
-    facts["source"] = source
-    lines = ["[[model]]", *_lines(facts), "[model.config]", *_lines(kept_config(config))]
-    return "\n".join(lines) + "\n"
+    order = ("id", "title", *_FACTS[:4], "parameters", "stored", "source")
+    facts = {key: model[key] for key in order if key in model}
+    return "\n".join(["[[model]]", *_lines(facts), "[model.config]", *_lines(model["config"])]) + "\n"
+
+
+class _Asked(dict[str, Any]):
+    """A config that remembers what it was asked for."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self.keys_asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.keys_asked.add(key)
+        return super().get(key, default)
 
 
 def _lines(values: Mapping[str, Any]) -> list[str]:

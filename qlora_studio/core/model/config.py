@@ -28,9 +28,27 @@ _ALIASES: dict[str, tuple[str, ...]] = {
         "encoder_attention_heads",
     ),
     "num_key_value_heads": ("num_kv_heads", "n_head_kv"),
-    "intermediate_size": ("ffn_dim", "n_inner", "ffn_hidden_size", "decoder_ffn_dim", "d_inner", "feed_forward_size"),
+    "intermediate_size": (
+        "ffn_dim",
+        "n_inner",
+        "ffn_hidden_size",
+        "decoder_ffn_dim",
+        "d_inner",
+        "feed_forward_size",
+        "block_ff_dim",
+    ),
     "max_position_embeddings": ("n_positions", "n_ctx", "max_seq_len", "context_length", "model_max_length"),
     "vocab_size": ("n_words", "n_token"),
+    "head_dim": ("attention_head_dim",),
+    "first_k_dense_replace": ("num_dense_layers", "moe_layer_start_index"),
+    "n_shared_experts": ("moe_num_shared_experts",),
+    "num_experts_per_tok": ("moe_k",),
+    "mamba_n_heads": ("mamba_num_heads",),
+    "mamba_d_head": ("mamba_head_dim",),
+    "mamba_n_groups": ("n_groups",),
+    "mamba_d_state": ("ssm_state_size",),
+    "mamba_d_conv": ("conv_kernel",),
+    "mamba_conv_bias": ("use_conv_bias",),
 }
 _LAYER_LISTS = ("layer_types", "layers_block_type", "hybrid_override_pattern", "attn_layers")
 _USUAL_HEAD = 64
@@ -79,7 +97,7 @@ class ConfigReader:
 
     def experts(self) -> int:
         """Return the number of experts in a layer, 0 where the family has none."""
-        keys = ("num_experts", "num_local_experts", "n_routed_experts")
+        keys = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
         return next(filter(None, map(self.number, keys)), 0) if self.family.experts else 0
 
     def flag(self, flag: Flag) -> bool:

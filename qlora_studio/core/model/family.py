@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Flag = bool | str  # True, False, or the name of the config's key that says so
+Mixer = Literal["attention", "delta", "mamba", "convolution"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """How a family differs from llama. `defaults` stand for what its `config.json` may leave out.
 
-    `linear_attention`: in all layers but those that attend in full; `gated_attention`: queries come with a gate.
+    `mixer`: what mixes tokens in all layers but those that attend in full, or `parallel_mixers`, beside attention;
+    `single_blocks`: a layer is a mixer or an MLP; `fused_out_proj`: the mixer's code takes the weight of its last layer
+    past its forward, where no adapter is. `gated_attention`: queries come with a gate.
     `per_layer`: an embedding for each layer, and layers unlike in width, as in Gemma 4. `wrapper` is the kind of model
     that holds one of this family beside what sees pictures. `transposed`: its linear layers are stored as (inputs,
     outputs).
@@ -23,7 +26,7 @@ class Family:
     qkv_bias: Flag = False
     o_bias: Flag = False
     mlp_bias: Flag = False
-    head_bias: bool = False
+    head_bias: Flag = False
     query_norm: Literal["", "head", "full"] = ""
     query_norm_key: str = ""
     norm: Literal["rms", "layer", "layer_plain", "none"] = "rms"
@@ -42,8 +45,16 @@ class Family:
     expert_bias: bool = False
     router_bias: bool = False
     latent_attention: bool = False
-    linear_attention: bool = False
     gated_attention: bool = False
+    mixer: Mixer = "attention"
+    parallel_mixers: bool = False
+    single_blocks: bool = False
+    fused_delta: bool = False
+    fused_out_proj: bool = False
+    mamba_bias: Flag = "mamba_proj_bias"
+    mamba_out_bias: Flag = "mamba_proj_bias"
+    mamba_norm: Flag = True
+    mlp_width_key: str = ""
     transposed: bool = False
     per_layer: bool = False
     wrapper: str = ""
@@ -51,6 +62,37 @@ class Family:
 
 
 LLAMA = Family(qkv_bias="attention_bias", o_bias="attention_bias", mlp_bias="mlp_bias")
+_DELTA_RULE = Family(
+    qkv_bias="attention_bias",
+    o_bias="attention_bias",
+    query_norm="head",
+    mixer="delta",
+    gated_attention=True,
+    defaults={
+        "head_dim": 256,
+        "linear_conv_kernel_dim": 4,
+        "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128,
+        "linear_num_key_heads": 16,
+        "linear_num_value_heads": 32,
+        "full_attention_interval": 4,
+    },
+)
+_SHORT_CONVOLUTION = Family(
+    query_norm="head",
+    mixer="convolution",
+    tied=True,
+    attention_names=("q_proj", "k_proj", "v_proj", "out_proj"),
+    mlp_names=("w1", "w3", "w2"),
+    defaults={"conv_L_cache": 3},
+)
+_LATENT_MIXTURE = Family(
+    qkv_bias="attention_bias",
+    o_bias="attention_bias",
+    latent_attention=True,
+    experts=True,
+    expert_width_key="moe_intermediate_size",
+)
 
 FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
@@ -74,23 +116,11 @@ FAMILIES: dict[str, Family] = {
     "qwen3_vl_text": Family(
         qkv_bias="attention_bias", o_bias="attention_bias", query_norm="head", defaults={"head_dim": 128}
     ),
-    "qwen3_5_text": Family(
-        qkv_bias="attention_bias",
-        o_bias="attention_bias",
-        query_norm="head",
-        linear_attention=True,
-        gated_attention=True,
-        wrapper="qwen3_5",
-        defaults={
-            "head_dim": 256,
-            "linear_conv_kernel_dim": 4,
-            "linear_key_head_dim": 128,
-            "linear_value_head_dim": 128,
-            "linear_num_key_heads": 16,
-            "linear_num_value_heads": 32,
-            "full_attention_interval": 4,
-        },
+    "qwen3_5_text": replace(_DELTA_RULE, wrapper="qwen3_5"),
+    "qwen3_5_moe_text": replace(
+        _DELTA_RULE, experts=True, expert_width_key="moe_intermediate_size", wrapper="qwen3_5_moe"
     ),
+    "qwen3_next": replace(_DELTA_RULE, experts=True, expert_width_key="moe_intermediate_size", fused_delta=True),
     "gemma": Family(qkv_bias="attention_bias", o_bias="attention_bias", tied=True, defaults={"head_dim": 256}),
     "gemma2": Family(
         qkv_bias="attention_bias",
@@ -236,12 +266,61 @@ FAMILIES: dict[str, Family] = {
         router_bias=True,
         defaults={"attention_bias": True, "head_dim": 64},
     ),
-    "deepseek_v3": Family(
+    "deepseek_v3": _LATENT_MIXTURE,
+    "glm4_moe_lite": replace(_LATENT_MIXTURE, defaults={"first_k_dense_replace": 1}),
+    "glm4_moe": Family(
         qkv_bias="attention_bias",
-        o_bias="attention_bias",
-        latent_attention=True,
+        query_norm="head",
+        query_norm_key="use_qk_norm",
         experts=True,
         expert_width_key="moe_intermediate_size",
+        defaults={"first_k_dense_replace": 1},
+    ),
+    "ernie4_5_moe": Family(
+        qkv_bias="use_bias",
+        o_bias="use_bias",
+        mlp_bias="use_bias",
+        tied=True,
+        experts=True,
+        expert_width_key="moe_intermediate_size",
+        router_bias=True,
+        head_bias="use_bias",
+    ),
+    "lfm2": replace(_SHORT_CONVOLUTION, defaults={"conv_L_cache": 3, "block_auto_adjust_ff_dim": True}),
+    "lfm2_moe": replace(_SHORT_CONVOLUTION, experts=True, expert_width_key="moe_intermediate_size"),
+    "granitemoehybrid": Family(
+        qkv_bias="attention_bias",
+        o_bias="attention_bias",
+        experts=True,
+        mixer="mamba",
+        mlp_names=("input_linear", "output_linear"),
+        mlp_width_key="shared_intermediate_size",
+        defaults={"mamba_conv_bias": True},
+    ),
+    "nemotron_h": Family(
+        mlp_bias="mlp_bias",
+        norms=1,
+        gated=False,
+        experts=True,
+        expert_width_key="moe_intermediate_size",
+        mixer="mamba",
+        single_blocks=True,
+        fused_out_proj=True,
+        mamba_bias="use_bias",
+        mamba_out_bias="use_bias",
+        mlp_names=("up_proj", "down_proj"),
+        defaults={"head_dim": 128, "num_key_value_heads": 8},
+    ),
+    "falcon_h1": Family(
+        qkv_bias="attention_bias",
+        o_bias="attention_bias",
+        mlp_bias="mlp_bias",
+        mixer="mamba",
+        parallel_mixers=True,
+        fused_out_proj=True,
+        mamba_out_bias="projectors_bias",
+        mamba_norm="mamba_rms_norm",
+        defaults={"mamba_conv_bias": True},
     ),
 }
 

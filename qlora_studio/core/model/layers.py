@@ -5,6 +5,7 @@ from typing import Literal
 
 from qlora_studio.core.model.config import ConfigReader
 from qlora_studio.core.model.family import Family
+from qlora_studio.core.model.layer_kinds import LayerKind, layer_kinds
 
 Role = Literal["attention_in", "attention_out", "mlp_in", "mlp_out", "other"]
 
@@ -61,28 +62,61 @@ class LayerShape:
 
 
 def layer_shapes(read: ConfigReader, family: Family, sizes: Sizes) -> tuple[LayerShape, ...]:
-    """Return the kinds of decoder layers that a config describes."""
-    layers = read.size("num_hidden_layers")
-    attention = _latent_linears(read, sizes) if family.latent_attention else _attention_linears(read, family, sizes)
-    kept = _kept_parameters(read, family, sizes)
-    if family.linear_attention:
-        full = _full_attention_layers(read, layers)
-        mlp = _mlp_linears(read, family, sizes.hidden, sizes.width)
-        return (
-            LayerShape(layers - full, *_linear_attention(read, family, sizes, mlp)),
-            LayerShape(full, attention + mlp, kept),
+    """Return the kinds of decoder layers that a config describes, in the order in which they first come."""
+    counted: dict[LayerKind, int] = {}
+    for kind in layer_kinds(read, family):
+        counted[kind] = counted.get(kind, 0) + 1
+    return tuple(_layer_shape(read, family, sizes, kind, count) for kind, count in counted.items())
+
+
+def _layer_shape(read: ConfigReader, family: Family, sizes: Sizes, kind: LayerKind, count: int) -> LayerShape:
+    kept = family.norms * norm_parameters(family, sizes.hidden) + family.extra_kept
+    linears: tuple[Linear, ...] = ()
+    for mixer in kind.mixers:
+        own, more = _mixer(mixer, read, family, sizes)
+        linears, kept = linears + own, kept + more
+    if kind.feed == "dense":
+        width = read.number(family.mlp_width_key) or sizes.width
+        return LayerShape(count, linears + _mlp_linears(read, family, sizes.hidden, width), kept)
+    if kind.feed == "experts":
+        shared = _shared_expert(read, family, sizes.hidden)
+        latent = read.number("moe_latent_size")
+        between = (Linear("fc1_latent_proj", sizes.hidden, latent), Linear("fc2_latent_proj", latent, sizes.hidden))
+        matrices = (3 if family.gated else 2) * (latent or sizes.hidden)
+        return LayerShape(
+            count,
+            linears + (between if latent else ()) + shared,
+            kept + _router_parameters(read, family, sizes.hidden),
+            matrices * read.size(family.expert_width_key) * read.experts(),
         )
-    dense_layers = layers - _expert_layers(read, family, layers)
-    dense = LayerShape(dense_layers, attention + _mlp_linears(read, family, sizes.hidden, sizes.width), kept)
-    if dense_layers == layers:
-        return (dense,)
-    sparse = LayerShape(
-        layers - dense_layers,
-        attention + _shared_expert(read, family, sizes.hidden),
-        kept + _router_parameters(read, family, sizes.hidden),
-        3 * sizes.hidden * read.size(family.expert_width_key) * read.experts(),
-    )
-    return (dense, sparse) if dense_layers else (sparse,)
+    return LayerShape(count, linears, kept)
+
+
+def _mixer(mixer: str, read: ConfigReader, family: Family, sizes: Sizes) -> tuple[tuple[Linear, ...], int]:
+    """Return the linear layers of what mixes tokens in a layer, and its other parameters."""
+    match mixer:
+        case "delta":
+            return _delta_rule(read, sizes.hidden)
+        case "mamba":
+            return _mamba(read, family, sizes.hidden)
+        case "convolution":
+            return _convolution(read, sizes.hidden)
+    kept = _kept_by_attention(read, family, sizes)
+    if family.latent_attention:
+        return _latent_linears(read, sizes), kept
+    return _attention_linears(read, family, sizes), kept
+
+
+def mlp_width(read: ConfigReader) -> int:
+    """Return the width of the MLP of a dense layer, or of an expert where a model has no other."""
+    if read.family.experts and not read.number("intermediate_size"):
+        return read.size(read.family.expert_width_key)
+    width = read.size("intermediate_size")
+    if not read.flag("block_auto_adjust_ff_dim"):
+        return width
+    unit = read.number("block_multiple_of") or 256
+    width = int((read.value("block_ffn_dim_multiplier") or 1) * (2 * width // 3))
+    return unit * -(-width // unit)
 
 
 def query_norm(read: ConfigReader, family: Family) -> Literal["", "head", "full"]:
@@ -109,24 +143,42 @@ def _attention_linears(read: ConfigReader, family: Family, sizes: Sizes) -> tupl
     return (*into, Linear(last, query, sizes.hidden, "attention_out", read.flag(family.o_bias)))
 
 
-def _full_attention_layers(read: ConfigReader, layers: int) -> int:
-    if kinds := read.value("layer_types"):
-        return sum(kind == "full_attention" for kind in kinds)
-    return layers // read.size("full_attention_interval")
-
-
-def _linear_attention(
-    read: ConfigReader, family: Family, sizes: Sizes, mlp: tuple[Linear, ...]
-) -> tuple[tuple[Linear, ...], int]:
-    """Return the linear layers and the other parameters of a layer of gated delta rule."""
+def _delta_rule(read: ConfigReader, hidden: int) -> tuple[tuple[Linear, ...], int]:
+    """A gated delta rule, whose projections Qwen3-Next has as two and Qwen3.5 as four."""
     heads = read.size("linear_num_value_heads")
     keys = read.size("linear_num_key_heads") * read.size("linear_key_head_dim")
     values = heads * read.size("linear_value_head_dim")
     into = {"in_proj_qkv": 2 * keys + values, "in_proj_z": values, "in_proj_b": heads, "in_proj_a": heads}
-    linears = tuple(Linear(name, sizes.hidden, width, "attention_in") for name, width in into.items())
+    if read.family.fused_delta:
+        into = {"in_proj_qkvz": 2 * (keys + values), "in_proj_ba": 2 * heads}
+    linears = tuple(Linear(name, hidden, width, "attention_in") for name, width in into.items())
     convolution = (2 * keys + values) * read.size("linear_conv_kernel_dim")
-    norms = family.norms * norm_parameters(family, sizes.hidden) + read.size("linear_value_head_dim")
-    return (*linears, Linear("out_proj", values, sizes.hidden, "attention_out"), *mlp), convolution + norms + 2 * heads
+    kept = convolution + read.size("linear_value_head_dim") + 2 * heads
+    return (*linears, Linear("out_proj", values, hidden, "attention_out")), kept
+
+
+def _mamba(read: ConfigReader, family: Family, hidden: int) -> tuple[tuple[Linear, ...], int]:
+    """A Mamba-2 mixer."""
+    heads = read.size("mamba_n_heads")
+    inner = read.number("mamba_d_ssm") or heads * read.size("mamba_d_head")
+    convolved = inner + 2 * read.size("mamba_n_groups") * read.size("mamba_d_state")
+    bias = read.flag(family.mamba_bias)
+    linears = (
+        Linear("in_proj", hidden, inner + convolved + heads, "attention_in", bias),
+        Linear("out_proj", inner, hidden, "attention_out", read.flag(family.mamba_out_bias)),
+    )
+    taps = read.size("mamba_d_conv") + read.flag("mamba_conv_bias")
+    return linears, convolved * taps + 3 * heads + (inner if read.flag(family.mamba_norm) else 0)
+
+
+def _convolution(read: ConfigReader, hidden: int) -> tuple[tuple[Linear, ...], int]:
+    """A short convolution between two gates."""
+    bias = read.flag("conv_bias")
+    linears = (
+        Linear("in_proj", hidden, 3 * hidden, "attention_in", bias),
+        Linear("out_proj", hidden, hidden, "attention_out", bias),
+    )
+    return linears, hidden * (read.size("conv_L_cache") + bias)
 
 
 def _latent_linears(read: ConfigReader, sizes: Sizes) -> tuple[Linear, ...]:
@@ -158,21 +210,15 @@ def _mlp_linears(read: ConfigReader, family: Family, hidden: int, width: int) ->
 
 
 def _shared_expert(read: ConfigReader, family: Family, hidden: int) -> tuple[Linear, ...]:
+    if width := read.number("shared_intermediate_size"):
+        return _mlp_linears(read, family, hidden, width)
     if width := read.number("shared_expert_intermediate_size"):
         return (*_mlp_linears(read, family, hidden, width), Linear("shared_expert_gate", hidden, 1))
+    if width := read.number("moe_shared_expert_intermediate_size"):
+        return _mlp_linears(read, family, hidden, width)
     if shared := read.number("n_shared_experts"):
         return _mlp_linears(read, family, hidden, shared * read.size(family.expert_width_key))
     return ()
-
-
-def _expert_layers(read: ConfigReader, family: Family, layers: int) -> int:
-    if not read.experts():
-        return 0
-    if family.latent_attention:
-        return max(0, layers - read.number("first_k_dense_replace"))
-    step = read.number("decoder_sparse_step") or 1
-    dense = set(read.value("mlp_only_layers") or ())
-    return sum(1 for layer in range(layers) if layer not in dense and (layer + 1) % step == 0)
 
 
 def _router_parameters(read: ConfigReader, family: Family, hidden: int) -> int:
@@ -182,14 +228,12 @@ def _router_parameters(read: ConfigReader, family: Family, hidden: int) -> int:
     return read.experts() * (hidden + biases)
 
 
-def _kept_parameters(read: ConfigReader, family: Family, sizes: Sizes) -> int:
-    kept = family.norms * norm_parameters(family, sizes.hidden) + family.extra_kept
+def _kept_by_attention(read: ConfigReader, family: Family, sizes: Sizes) -> int:
+    kept = sizes.heads if family.sinks else 0
     if family.latent_attention:
         kept += read.number("q_lora_rank") + read.number("kv_lora_rank")
-    if family.sinks:
-        kept += sizes.heads
     match query_norm(read, family):
-        case "head" if family.query_norm_key:
+        case "head" if family.query_norm_key and family.norm == "layer_plain":
             kept += (sizes.heads + sizes.kv_heads) * sizes.head_dim
         case "head":
             kept += 2 * sizes.head_dim

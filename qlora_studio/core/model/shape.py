@@ -11,7 +11,15 @@ from typing import Any, Literal
 from qlora_studio.core.model.config import ConfigReader, text_config
 from qlora_studio.core.model.family import FAMILIES, LLAMA
 from qlora_studio.core.model.gemma4 import gemma4_layers, layer_embeddings
-from qlora_studio.core.model.layers import LayerShape, Linear, Sizes, layer_shapes, norm_parameters, query_norm
+from qlora_studio.core.model.layers import (
+    LayerShape,
+    Linear,
+    Sizes,
+    layer_shapes,
+    mlp_width,
+    norm_parameters,
+    query_norm,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +115,7 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
     hidden, heads = read.size("hidden_size"), read.size("num_attention_heads")
     head_dim = read.number("head_dim") or hidden // heads
     kv_heads = read.number("num_key_value_heads") or heads
-    width = read.size("intermediate_size")
+    width = mlp_width(read)
     sizes = Sizes(hidden, heads, kv_heads, head_dim, width)
     vocabulary = read.size("vocab_size")
     tied = bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", family.tied)))
@@ -126,7 +134,7 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
         context_length=read.number("max_position_embeddings"),
         tied=tied,
         layer_shapes=gemma4_layers(read, sizes) if family.per_layer else layer_shapes(read, family, sizes),
-        outer_kept=vocabulary * hidden + head + norm + more + (vocabulary if family.head_bias else 0),
+        outer_kept=vocabulary * hidden + head + norm + more + (vocabulary if read.flag(family.head_bias) else 0),
         outer_linears=outer_linears,
         gated=family.gated,
         norms=family.norms,

@@ -17,6 +17,7 @@ from transformers import BitsAndBytesConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.model.family import FAMILIES
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_config import RunConfig
@@ -41,7 +42,8 @@ from qlora_studio.storage.models.folder import read_config
 
 # Their code takes these layers' weights past their forward, where no adapter is: peft refuses the first by name; the
 # second would be trained without effect.
-_MAMBA = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
+_HYBRIDS = tuple(name for name, family in FAMILIES.items() if family.fused_out_proj)
+_MAMBA = ("falcon_mamba", "mamba", "mamba2", *_HYBRIDS)
 _FUSED_IN_MAMBA = ("out_proj", "dt_proj")
 
 

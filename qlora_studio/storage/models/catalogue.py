@@ -14,8 +14,8 @@ from qlora_studio.storage.resources import resource
 class CatalogueModel:
     """A model of the catalogue. `template` names its chat template's family; empty means a base model.
 
-    `gated` models need an account on the hub that accepted their licence. `source` is where the config was read,
-    `stored` how the weights are stored where they are quantized.
+    `gated` models need an account on the hub that accepted their licence. `date` is the month in which it came out,
+    `source` where the config was read, `stored` how the weights are stored where they are quantized.
     """
 
     id: str
@@ -25,6 +25,7 @@ class CatalogueModel:
     template: str
     parameters: int
     config: dict[str, Any] = field(hash=False)
+    date: str = ""
     source: str = ""
     stored: str = ""
 

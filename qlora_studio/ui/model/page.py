@@ -23,6 +23,8 @@ from qlora_studio.ui.model.view import (
     advice_text,
     follows_advice,
     four_bit_text,
+    in_order,
+    matches,
     model_fact_pairs,
     model_summary,
     template_text,
@@ -34,6 +36,7 @@ _COLUMNS = (
     Column("Parameters", lambda line: line.size, right=True),
     Column("Takes", lambda line: line.needs, right=True),
     Column("This card", lambda line: line.fit, tone=lambda line: line.tone),
+    Column("Since", lambda line: line.date),
     Column("Licence", lambda line: line.licence + (", ask first" if line.gated else "")),
     Column("Here", lambda line: "yes" if line.here else ""),
 )
@@ -109,7 +112,7 @@ class ModelPage(Page):
 
     def render_catalogue(self, lines: Sequence[CatalogueLine], card: str) -> None:
         """Show the catalogue, judged for a card; `card` is its name, empty where there is none."""
-        self._lines = tuple(lines)
+        self._lines = tuple(in_order(lines))
         self._show_lines()
         on = f"Judged with the settings of this run, on {card}." if card else "Choose a card in Settings to judge them."
         self._card.setText(on)
@@ -205,9 +208,7 @@ class ModelPage(Page):
         self.use_selected.clicked.connect(self._use_selected)
 
     def _show_lines(self) -> None:
-        words = self.search.text().lower().split()
-        fits = [line for line in self._lines if all(word in f"{line.id} {line.title}".lower() for word in words)]
-        self.catalogue.set_rows(tuple(fits))
+        self.catalogue.set_rows(tuple(line for line in self._lines if matches(line, self.search.text())))
 
     def _on_selection_changed(self) -> None:
         self.use_selected.setEnabled(bool(self.table.selectionModel().selectedRows()))

@@ -1,5 +1,6 @@
 """What the Model page says, as values. Pure; sizes are bytes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qlora_studio.core.memory.estimator import estimate
@@ -73,6 +74,7 @@ class CatalogueLine:
     needed_bytes: int
     verdict: FitVerdict | None = None
     here: bool = False
+    date: str = ""
 
     @property
     def size(self) -> str:
@@ -93,6 +95,19 @@ class CatalogueLine:
     def tone(self) -> str:
         """The colour of the word."""
         return VERDICT_TONES[self.verdict] if self.verdict else "muted"
+
+
+def in_order(lines: Iterable[CatalogueLine]) -> list[CatalogueLine]:
+    """Return the lines in the order in which one would choose: what fits the card first, the newest, the largest."""
+    verdicts = [None, *VERDICT_WORDS]
+    newest = sorted(lines, key=lambda line: (line.date, line.parameters), reverse=True)
+    return sorted(newest, key=lambda line: verdicts.index(line.verdict))
+
+
+def matches(line: CatalogueLine, text: str) -> bool:
+    """Whether a line has every word of a filter: in its name, its licence, its template or its date."""
+    said = f"{line.id} {line.title} {line.licence} {line.template} {line.date}".lower()
+    return all(word in said for word in text.lower().split())
 
 
 def model_summary(facts: ModelFacts) -> str:

@@ -127,6 +127,7 @@ def _judged_lines(config: RunConfig, rows: int | None, card: str, free: int) -> 
                 needed_bytes=found.total_bytes,
                 verdict=judge(found, free).verdict if card else None,
                 here=locate_model(model.id).path is not None,
+                date=model.date,
             )
         )
     return lines, card

@@ -21,6 +21,11 @@ _CANNOT_BE_BUILT = {  # alone: transformers 5.23's own default config of the fir
 _UNCOUNTED = {"mllama_wrapper"}
 _LAYERS = 4
 _FULL = "full_attention"
+_NEEDED: dict[str, dict[str, Any]] = {  # without these the defaults of transformers 5.23 build no model, or no mixture
+    "lfm2": {"layer_types": ["conv", "conv", "full_attention", "conv"]},
+    "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention", "conv"], "num_dense_layers": 1},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention", "mamba", "mamba"]},
+}
 _SMALL = {
     "hidden_size": 768,
     "num_attention_heads": 12,
@@ -35,13 +40,15 @@ _SMALL = {
     "bos_token_id": 0,
     "eos_token_id": 0,
 }
-_WITHOUT_TIED_HEADS = {"olmo"}  # with one, transformers leaves its last linear layer in 16 bit
+# With one, transformers leaves olmo's last linear layer in 16 bit; nemotron_h it never ties
+_WITHOUT_TIED_HEADS = {"olmo", "nemotron_h"}
 
 
 def _config(family: str, **changes: Any) -> Any:
+    changes = _NEEDED.get(family, {}) | changes
     config = AutoConfig.for_model(family, num_hidden_layers=_LAYERS, **changes)
     for name in ("layer_types", "mlp_layer_types", "no_rope_layers"):
-        if isinstance(getattr(config, name, None), list):
+        if family != "falcon_h1" and isinstance(getattr(config, name, None), list):
             setattr(config, name, getattr(config, name)[:_LAYERS])
     return config
 

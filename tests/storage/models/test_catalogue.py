@@ -1,5 +1,7 @@
 """The catalogue of models."""
 
+import re
+
 import pytest
 
 from qlora_studio.storage.models.catalogue import CatalogueModel, find_in_catalogue, model_catalogue
@@ -13,7 +15,7 @@ def test_a_models_parameters_follow_exactly_from_its_config(model: CatalogueMode
 
 def test_the_catalogue_spans_from_small_to_405_billion() -> None:
     sizes = [model.parameters for model in model_catalogue()]
-    assert len(sizes) >= 40
+    assert len(sizes) >= 100
     assert sizes == sorted(sizes)
     assert sizes[0] < 500_000_000
     assert sizes[-1] > 400_000_000_000
@@ -22,7 +24,24 @@ def test_the_catalogue_spans_from_small_to_405_billion() -> None:
 def test_it_holds_ten_families_and_more() -> None:
     families = {model.shape.family for model in model_catalogue()}
     assert {"llama", "qwen2", "qwen3", "mistral", "gemma2", "phi3", "granite", "olmo2", "smollm3"} <= families
-    assert len(families) >= 12
+    assert {"qwen3_5_text", "qwen3_5_moe_text", "lfm2", "granitemoehybrid", "falcon_h1", "ministral3"} <= families
+    assert len(families) >= 30
+
+
+def test_every_one_says_when_it_came_out_and_those_of_this_year_are_there() -> None:
+    dates = [model.date for model in model_catalogue()]
+    assert all(re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", date) for date in dates)
+    assert sum(date.startswith("2026") for date in dates) >= 10
+    assert sum(date >= "2025-07" for date in dates) >= 30
+
+
+@pytest.mark.parametrize("model", [item for item in model_catalogue() if item.source], ids=lambda model: model.id)
+def test_a_source_is_a_public_page(model: CatalogueModel) -> None:
+    assert re.match(r"https://(github\.com|huggingface\.co|ollama\.com)/", model.source)
+
+
+def test_what_came_out_lately_names_its_source() -> None:
+    assert all(model.source for model in model_catalogue() if model.date >= "2025-07")
 
 
 def test_ids_are_unique_and_found_in_any_case() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,10 @@ def chosen(page: ModelPage, starter_gguf: Path) -> ModelPage:
     page.render_config(STARTER)
     page.render_model(location, model_facts(location))
     return page
+
+
+def shown(page: ModelPage) -> list[str]:
+    return [page.catalogue.index(row, 0).data() for row in range(page.catalogue.rowCount())]
 
 
 def line(name: str, parameters: int, verdict: FitVerdict | None) -> CatalogueLine:
@@ -152,6 +157,30 @@ def test_the_catalogue_is_judged_filtered_and_chosen_from(page: ModelPage) -> No
     page.table.selectRow(0)
     QTest.mouseClick(page.use_selected, LEFT)
     assert asked == ["maker/middle"]
+
+
+def test_what_fits_comes_first_then_the_newest_then_the_largest(page: ModelPage) -> None:
+    fits, no = FitVerdict.FITS, FitVerdict.NO
+    lines = [
+        replace(line("old", 8 * 10**9, fits), date="2024-07"),
+        replace(line("new, small", 10**9, fits), date="2026-03"),
+        replace(line("new, large", 9 * 10**9, fits), date="2026-03"),
+        replace(line("newest", 10**11, no), date="2026-04"),
+    ]
+    page.render_catalogue(lines, "RTX 4090")
+    assert shown(page) == ["new, large", "new, small", "old", "newest"]
+    page.render_catalogue([replace(item, verdict=None) for item in lines], "")
+    assert shown(page) == ["newest", "new, large", "new, small", "old"]
+
+
+@pytest.mark.parametrize(
+    ("words", "left"), [("2026", ["b"]), ("MIT a", ["a"]), ("gemma", []), ("maker", ["b", "a"]), ("chatml 2024", ["a"])]
+)
+def test_the_filter_looks_at_names_licences_templates_and_dates(page: ModelPage, words: str, left: list[str]) -> None:
+    first = replace(line("a", 10**9, None), date="2024-07", licence="mit")
+    page.render_catalogue([first, replace(line("b", 10**9, None), date="2026-03")], "")
+    page.search.setText(words)
+    assert shown(page) == left
 
 
 def test_without_a_card_the_catalogue_is_listed_without_a_verdict(page: ModelPage) -> None:

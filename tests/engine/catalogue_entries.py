@@ -24,7 +24,6 @@ from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.model.stored_quantization import stored_quantization
 from qlora_studio.storage.resources import resource
 
-
 _FACTS = ("licence", "gated", "template", "date", "source")
 
 

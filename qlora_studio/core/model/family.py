@@ -4,7 +4,7 @@ Each entry of FAMILIES is compared with the classes of transformers, parameter b
 (tests/engine/model/test_model_shape_exact). How llama.cpp's files hold them is in gguf_family.py.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Flag = bool | str  # True, False, or the name of the config's key that says so

@@ -6,11 +6,10 @@ from typing import Any, TypeGuard
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.model.family import nearest_family
 from qlora_studio.engine.gguf.layout import GgufLayout
 from qlora_studio.engine.gguf.numbers import gguf_numbers
 from qlora_studio.engine.merge.adapter_change import LowRank
-from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter
+from qlora_studio.engine.merge.weights import MergedWeights
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -22,8 +21,7 @@ def write_gguf_adapter(base: Path, adapter: Path, folder: Path, *, name: str) ->
 
     config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True).to_dict()
     layout = GgufLayout(config, int(gguf_numbers(config)["block_count"]))  # type: ignore[arg-type]
-    is_transposed = nearest_family(config["model_type"]).transposed
-    updates = _updates(load_adapter(adapter))
+    updates = _updates(MergedWeights(base, adapter))
     file = folder / f"{name}-LoRA.gguf"
     writer = gguf.GGUFWriter(file, layout.traits.architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)
@@ -31,8 +29,7 @@ def write_gguf_adapter(base: Path, adapter: Path, folder: Path, *, name: str) ->
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _alpha(updates))
     writer.add_name(name)
     for tensor, update in updates.items():
-        pair = update.a.whole(), _scaled(update, _alpha(updates))
-        for key, (a, b) in _laid_out(tensor, pair, layout, is_transposed=is_transposed).items():
+        for key, (a, b) in _laid_out(tensor, update, _alpha(updates), layout).items():
             place = layout.name_of(key)
             writer.add_tensor(f"{place}.lora_a", a.contiguous().numpy())
             writer.add_tensor(f"{place}.lora_b", b.contiguous().numpy())
@@ -45,27 +42,32 @@ def write_gguf_adapter(base: Path, adapter: Path, folder: Path, *, name: str) ->
     return {"file": file.name, "tensors_merged": 0}
 
 
-def _updates(delta: AdapterDelta) -> dict[str, LowRank]:
+def _updates(weights: MergedWeights) -> dict[str, LowRank]:
+    """The updates by the base's own names for what they change."""
     found: dict[str, LowRank] = {}
-    for name, change in delta.changes.items():
+    for name, tensor in weights.tensors.items():
+        if (change := tensor.change) is None:
+            continue
         update = change.low_rank
-        if update is None or change.addend is not None or update.magnitude is not None or update.transposed:
+        if update is None or change.addend is not None or update.magnitude is not None:
             raise _refused(f"{name} is changed by more than a plain low-rank update.")
         found[name] = update
     return found
 
 
-def _laid_out(name: str, update: Pair, layout: GgufLayout, *, is_transposed: bool) -> dict[str, Pair]:
+def _laid_out(name: str, update: LowRank, alpha: float, layout: GgufLayout) -> dict[str, Pair]:
     """Return A (rank, in) and B (out, rank) of each tensor that GGUF makes of one.
 
     Where rows are rearranged B is, where columns are A is, and a transposed layer becomes a plain one: which of these
     it is shows in their product.
     """
-    a, b = update
+    a, b = update.a.whole(), _scaled(update, alpha)
     product = b @ a
-    whole = layout.rearranged(name, product.T if is_transposed else product)
+    whole = layout.rearranged(name, product.T if update.transposed else product)
+    if whole is None and update.transposed:
+        raise _refused(f"{name} is an embedding.")
     if whole is None:
-        return {name: update}
+        return {name: (a, b)}
     by_rows, by_columns = _tried(layout, name, b), _tried(layout, name, a)
     found = {}
     for key, wanted in whole.items():

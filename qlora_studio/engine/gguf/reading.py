@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from qlora_studio.core.model.gguf_family import family_of_gguf
-from qlora_studio.engine.gguf.pre_tokenizers import as_library
+from qlora_studio.engine.gguf.pre_tokenizers import PRE_TOKENIZERS
 from qlora_studio.storage.models.gguf_header import gguf_config, read_gguf_header
 
 
@@ -42,9 +42,9 @@ def load_gguf_tokenizer(path: Path) -> Any:
         path.parent, gguf_file=path.name, trust_remote_code=False, local_files_only=True
     )
     name = read_gguf_header(path).metadata.get("tokenizer.ggml.pre", "")
-    if splitting := as_library(str(name)):
+    if splitting := PRE_TOKENIZERS.get(str(name)):
         backend = json.loads(tokenizer.backend_tokenizer.to_str())
-        backend["pre_tokenizer"] = json.loads(splitting)
+        backend["pre_tokenizer"] = splitting
         tokenizer.backend_tokenizer.pre_tokenizer = Tokenizer.from_str(json.dumps(backend)).pre_tokenizer
     return tokenizer
 

@@ -37,6 +37,7 @@ _FIXED_THERE = {  # whatever the tokenizer says
     "nemotron": {"tokenizer.ggml.padding_token_id": 0, "tokenizer.ggml.unknown_token_id": 1},
     "nemotron_h": {"tokenizer.ggml.add_bos_token": True},
 }
+# peft refuses out_proj there, and transformers passes by what is around dt_proj
 _MAMBA = ("mamba", "falcon_mamba", "falcon_h1", "nemotron_h")
 _IDS = [(place * 37 + 11) % 300 for place in range(24)]
 _NEAR = 3e-4  # nats a token; llama.cpp rounds what flows to fp16. Rows in another order give 0.003 and more
@@ -99,7 +100,7 @@ def test_a_family_computes_in_llama_cpp_what_it_computes_in_transformers(place: 
 @pytest.mark.parametrize("family", EXACT)
 def test_an_adapter_alone_does_in_llama_cpp_what_it_does_in_peft(place: Path, family: str, tmp_path: Path) -> None:
     base, file = written(place, family)
-    excluded = ["out_proj"] if family.startswith(_MAMBA) else None  # peft refuses it there
+    excluded = ["out_proj", "dt_proj"] if family.startswith(_MAMBA) else None
     adapter = make_adapter(tmp_path / "adapter", base, lora_alpha=16, exclude_modules=excluded)
     alone = tmp_path / str(write_gguf_adapter(base, adapter, tmp_path, name="x")["file"])
     tuned, plain = computed_by_transformers(base, adapter), computed_by_transformers(base)

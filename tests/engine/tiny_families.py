@@ -44,7 +44,7 @@ _SMALL: dict[int, str] = {
 }
 _SIZES = {name: size for size, names in _SMALL.items() for name in names.split()}
 _IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-_LARGEST = 30_000_000  # parameters: beyond this the shrinker has missed something
+LARGEST = 30_000_000  # parameters: beyond this the shrinker has missed something
 
 _FULL = "full_attention"
 
@@ -92,7 +92,7 @@ def save_tiny(model_type: str, folder: Path) -> Any:
     config = tiny_config(model_type)
     with torch.device("meta"):
         size = AutoModelForCausalLM.from_config(config).num_parameters()
-    assert size < _LARGEST, f"{size:,} parameters: the shrinker misses a field"
+    assert size < LARGEST, f"{size:,} parameters: the shrinker misses a field"
     torch.manual_seed(7)
     model: Any = AutoModelForCausalLM.from_config(tiny_config(model_type), dtype=torch.float32)
     model.save_pretrained(folder)

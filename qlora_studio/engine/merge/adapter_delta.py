@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.merge.adapter_change import AdapterTensor, Change, LowRank
+from qlora_studio.engine.merge.parameter_updates import stacked_update, wrapped_parameters
 from qlora_studio.engine.merge.safetensors_file import WeightsFolder
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -33,7 +34,6 @@ _UNKNOWN_SETTINGS = (
     "layer_replication",
     "megatron_config",
     "monteclora_config",
-    "target_parameters",
     "use_bdlora",
     "use_qalora",
 )
@@ -77,9 +77,12 @@ class AdapterDelta:
         ]
 
 
-def load_adapter(folder: Path, *, is_transposed: bool = False) -> AdapterDelta:
+def load_adapter(
+    folder: Path, *, is_transposed: bool = False, models: Callable[[], Iterable[Any]] | None = None
+) -> AdapterDelta:
     """Return the adapter in a folder of PEFT's format. `is_transposed` says how the base stores square matrices.
 
+    An adapter on lone parameters, as stacked experts are, needs the `models` that it may be of, on any device.
     Raises StudioError for a kind of adapter that cannot be merged as weights.
     """
     config = read_adapter_config(folder)
@@ -91,7 +94,7 @@ def load_adapter(folder: Path, *, is_transposed: bool = False) -> AdapterDelta:
         tensor = AdapterTensor(*places[stored])
         if match := _PART.fullmatch(plain):
             key = match[2] + (".bias" if match[3] == "bias" else "")
-            parts.setdefault(match[1].replace(".base_layer", ""), {})[key] = tensor
+            parts.setdefault(match[1], {})[key] = tensor
         elif match := _TOKENS.fullmatch(plain):
             _add_tokens(delta, match[1], tensor)
         elif ".lora_" not in plain:
@@ -99,8 +102,9 @@ def load_adapter(folder: Path, *, is_transposed: bool = False) -> AdapterDelta:
             _change(delta, plain.replace(".token_adapter.", ".").replace(".base_layer", "")).replacement = tensor
         elif not plain.endswith(_ONLY_FOR_TRAINING):
             raise refused(f"It holds {plain}, which is of a kind that is not known here.")
+    _add_parameters(delta, parts, models)
     for module, tensors in parts.items():
-        _add_low_rank(delta, module, tensors, is_transposed)
+        _add_low_rank(delta, module.replace(".base_layer", ""), tensors, is_transposed)
     return delta
 
 
@@ -208,6 +212,29 @@ def _by_kind(names: Iterable[str]) -> dict[str, dict[int, str]]:
 
 def _change(delta: AdapterDelta, name: str) -> Change:
     return delta.changes.setdefault(name, Change())
+
+
+def _add_parameters(
+    delta: AdapterDelta, parts: dict[str, dict[str, AdapterTensor]], models: Callable[[], Iterable[Any]] | None
+) -> None:
+    """Add the updates of lone parameters, and take them out of what is left to be added."""
+    targets = delta.config.get("target_parameters") or []
+    if not targets or (models is None and all(name.endswith(".weight") for name in targets)):
+        return  # of layers alone
+    if models is None:
+        raise refused("It changes parameters that are no layers of their own, as experts of a mixture.")
+    halves = {
+        name: (part["lora_A"], part["lora_B"]) for name, part in parts.items() if set(part) == {"lora_A", "lora_B"}
+    }
+    for name, parameter in wrapped_parameters(models(), targets, halves).items():
+        a, b = halves[name]
+        del parts[name]
+        stack = parameter.shape[0] if len(parameter.shape) == 3 else 1
+        scale = scaling(delta.config, parameter.name, a.shape[0] // stack)
+        if len(parameter.shape) == 3:
+            _change(delta, parameter.name).stacked = stacked_update(parameter, (a, b), scale)
+        else:
+            _change(delta, parameter.name).low_rank = LowRank(a, b, scale)
 
 
 def _add_low_rank(delta: AdapterDelta, module: str, tensors: dict[str, AdapterTensor], transposed: bool) -> None:

@@ -59,9 +59,12 @@ class StoredTensor:
         return self.dtype in ("F64", "F32", "F16", "BF16")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SafetensorsFile:
-    """A file with its header. `header` holds the bytes before the data; tensors come in the order of their bytes."""
+    """A file with its header, equal to itself alone.
+
+    `header` holds the bytes before the data; tensors come in the order of their bytes.
+    """
 
     path: Path
     header: bytes

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.config import text_config
 from qlora_studio.core.model.family import nearest_family
-from qlora_studio.engine.memory.architecture import config_of
-from qlora_studio.engine.merge.adapter_change import Change, OpenedChange
+from qlora_studio.engine.memory.architecture import config_of, meta_models
+from qlora_studio.engine.merge.adapter_change import Change, OpenedChange, Part
 from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter, refused
+from qlora_studio.engine.merge.conversion import Block, Made, whole
 from qlora_studio.engine.merge.safetensors_file import CODES, DTYPES, SafetensorsFile, StoredTensor, WeightsFolder
 from qlora_studio.engine.merge.stored_names import StoredNames, stored_names
 from qlora_studio.storage.models.folder import read_config
@@ -75,9 +77,10 @@ class MergedWeights:
         self._rounding = rounding
         self._family = nearest_family(str(text_config(self.config).get("model_type")))
         is_transposed = self._family.transposed
-        delta = load_adapter(adapter, is_transposed=is_transposed) if adapter else AdapterDelta({})
-        changes = {self._stored_name(name): change for name, change in delta.changes.items()}
-        changes = self._with_ties(changes, delta)
+        delta = AdapterDelta({})
+        if adapter:
+            delta = load_adapter(adapter, is_transposed=is_transposed, models=self._models)
+        changes = self._with_ties(self._stored_changes(delta), delta)
         if not force:
             self._require_covered(replace(delta, changes=changes))
         self.shards = {
@@ -147,6 +150,41 @@ class MergedWeights:
             change, shape = _fitted(stored, change)
         return MergedTensor(stored.name, code, shape, file, stored, change)
 
+    def _stored_changes(self, delta: AdapterDelta) -> dict[str, Change]:
+        """Return what happens to each tensor in the files."""
+        changes: dict[str, Change] = {}
+        for name, change in delta.changes.items():
+            if made := self._made(name, change):
+                for block in made.blocks:
+                    _require_divisible(name, change, made, block)
+                    changes.setdefault(block.name, Change()).parts.append(Part(block, change))
+            else:
+                changes[self._stored_name(name)] = change
+        return changes
+
+    def _made(self, name: str, change: Change) -> Made | None:
+        """Return of what files hold a tensor is made, where that is not simply one of theirs."""
+        is_plain = name in self.base.places and not self._is_converted
+        conversion = None if is_plain else self._names.converted.get(name)
+        if conversion is not None:
+            made = conversion.made({item: tensor.shape for item, (_, tensor) in self.base.places.items()})
+            if made is None:
+                raise refused(
+                    f"It changes {name}, which transformers computes of others in a way that has no way back."
+                )
+            return made[name]
+        if change.stacked is not None:
+            stored = self._stored_name(name)
+            return whole(stored, self.base.places[stored][1].shape)
+        return None
+
+    @cached_property
+    def _is_converted(self) -> bool:
+        """Whether transformers computes anything of this base's tensors, by its kind of model."""
+        kinds = [self.config, text_config(self.config)]
+        names = {str(kind.get("model_type")) for kind in kinds} | set(self.config.get("architectures") or ())
+        return any(get_checkpoint_conversion_mapping(name) is not None for name in names)
+
     def _stored_name(self, name: str) -> str:
         """Return the base's own name for a tensor of the adapter: files may have more or fewer prefixes than models."""
         if name in self.base.places:
@@ -155,10 +193,6 @@ class MergedWeights:
             return self._head
         if stored := self._names.stored.get(name):
             return stored
-        if name in self._names.converted:
-            raise refused(
-                f"It changes {name}, which transformers computes of {self._names.converted[name]} and others."
-            )
         found = [item for item in self.base.places if item.endswith(f".{name}") or name.endswith(f".{item}")]
         if name.removesuffix(".weight") + ".in_proj_weight" in self.base.places:
             raise refused(f"{name.removesuffix('.weight')} is a fused attention of torch, which has no such weights.")
@@ -168,9 +202,16 @@ class MergedWeights:
             raise _mismatch(f"It changes {name}, which this base does not have.")
         return found[0]
 
+    def _models(self) -> list[Any]:
+        """Return the models that an adapter may be of, without weights; none of a kind that cannot be built."""
+        try:
+            return meta_models(config_of(self.base.path))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError):
+            return []
+
     @cached_property
     def _names(self) -> StoredNames:
-        """What the files call what transformers renames. Asked for only where a name is not simply there."""
+        """What the files call what transformers renames, and computes of what they hold."""
         try:
             return stored_names(config_of(self.base.path), self.base.places)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError):
@@ -253,6 +294,19 @@ def _base_config(folder: Path) -> dict[str, Any]:
             advice="Merge into the original 16-bit weights.",
         )
     return config
+
+
+def _require_divisible(name: str, change: Change, made: Made, block: Block) -> None:
+    """Raise StudioError where a change does not fit a tensor in memory, or cannot be made of it by parts."""
+    update = change.stacked or change.low_rank or change.replacement or change.addend
+    if update is not None and update.shape != made.shape:
+        raise _mismatch(f"{name} is {made.shape} in the base and {update.shape} in the adapter.")
+    low_rank = change.low_rank
+    whole_rows = block.axes[-1] == 1 and len(block.places[-1]) == made.shape[-1]
+    if low_rank is not None and low_rank.magnitude is not None and (low_rank.transposed or not whole_rows):
+        raise refused(f"It changes the length of the rows of {name}, of which files hold parts of rows.")
+    if change.row_numbers is not None:
+        raise refused(f"It retrains rows of {name}, which transformers computes of others.")
 
 
 def _fitted(stored: StoredTensor, change: Change) -> tuple[Change, tuple[int, ...]]:

@@ -341,7 +341,7 @@ def test_trained_tokens_beside_every_linear_layer_merge_as_peft_merges_them(tmp_
     assert_same(tensors_of(tmp_path / "out"), expected, tensors_of(base))
 
 
-def test_parameters_of_experts_as_targets_are_refused_by_name(tmp_path: Path) -> None:
+def test_parameters_of_experts_as_targets_merge_as_peft_merges_them(tmp_path: Path) -> None:
     """tests/test_target_parameters.py: gpt-oss, `mlp.experts.down_proj`."""
     torch.manual_seed(0)
     config = GptOssConfig(
@@ -357,10 +357,11 @@ def test_parameters_of_experts_as_targets_are_refused_by_name(tmp_path: Path) ->
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
     lora = LoraConfig(target_modules=[], target_parameters=["mlp.experts.down_proj"], init_lora_weights=False)
-    adapter = saved_adapter(tmp_path / "adapter", decoder(tmp_path / "base"), lora)
-    with pytest.raises(StudioError, match="target_parameters") as caught:
-        merge_adapter(tmp_path / "base", adapter, tmp_path / "out")
-    assert caught.value.kind == "model_refused"
+    base = tmp_path / "base"
+    adapter = saved_adapter(tmp_path / "adapter", decoder(base), lora)
+    merge_adapter(base, adapter, tmp_path / "out")
+    expected = PeftModel.from_pretrained(decoder(base), adapter).merge_and_unload().state_dict()
+    assert_same(tensors_of(tmp_path / "out"), expected, tensors_of(base))
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,30 @@ _MAMBA_INSIDE = {
     "ssm.state_size": "mamba_d_state",
     "ssm.group_count": "mamba_n_groups",
 }
+_LINEAR_ATTENTION = {
+    "ssm.conv_kernel": "linear_conv_kernel_dim",
+    "ssm.state_size": "linear_key_head_dim",
+    "ssm.group_count": "linear_num_key_heads",
+    "ssm.time_step_rank": "linear_num_value_heads",
+}
+_EXPERT_WIDTH = {"expert_feed_forward_length": "moe_intermediate_size"}
+_ROUTED = {
+    **_EXPERT_WIDTH,
+    "expert_shared_count": "n_shared_experts",
+    "leading_dense_block_count": "first_k_dense_replace",
+    "expert_weights_scale": "routed_scaling_factor",
+    "expert_weights_norm": "norm_topk_prob",
+}
+_LATENT = {
+    **_VOCABULARY,
+    **_ROUTED,
+    "attention.q_lora_rank": "q_lora_rank",
+    "attention.kv_lora_rank": "kv_lora_rank",
+    "attention.value_length": "kv_lora_rank",
+    "attention.value_length_mla": "v_head_dim",
+    "rope.dimension_count": "qk_rope_head_dim",
+}
+_SIGMOID = {"expert_gating_func": 2}
 
 GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that several have is the first one's
     "llama": _LLAMA,
@@ -83,12 +107,7 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
     "qwen3": GgufTraits(architecture="qwen3"),
     "qwen3_5_text": GgufTraits(
         architecture="qwen35",
-        numbers={
-            "ssm.conv_kernel": "linear_conv_kernel_dim",
-            "ssm.state_size": "linear_key_head_dim",
-            "ssm.group_count": "linear_num_key_heads",
-            "ssm.time_step_rank": "linear_num_value_heads",
-        },
+        numbers=_LINEAR_ATTENTION,
     ),
     "gemma": GgufTraits(architecture="gemma", norm_offset=1.0),
     "gemma2": GgufTraits(
@@ -184,9 +203,87 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
     "falcon_h1": GgufTraits(
         architecture="falcon-h1", numbers={**_VOCABULARY, **_MAMBA_INSIDE, "ssm.inner_size": "mamba_d_ssm"}
     ),
-    "qwen2_moe": GgufTraits(architecture="qwen2moe", written=False),
-    "qwen3_moe": GgufTraits(architecture="qwen3moe", written=False),
-    "gpt_oss": GgufTraits(architecture="gpt-oss", written=False),
+    "qwen2_moe": GgufTraits(
+        architecture="qwen2moe",
+        numbers={**_EXPERT_WIDTH, "expert_shared_feed_forward_length": "shared_expert_intermediate_size"},
+    ),
+    "qwen3_moe": GgufTraits(architecture="qwen3moe", numbers=_EXPERT_WIDTH),
+    "mixtral": _LLAMA,
+    "olmoe": GgufTraits(architecture="olmoe", fixed={"attention.layer_norm_rms_epsilon": 1e-5}),
+    "phimoe": GgufTraits(
+        architecture="phimoe",
+        numbers=_WINDOW,
+        fixed={"attention.sliding_window": 0},
+        without=("rope.scaling.type", *_HEAD_SIZES),
+    ),
+    "gpt_oss": GgufTraits(
+        architecture="gpt-oss", numbers={**_WINDOW, "expert_feed_forward_length": "intermediate_size"}
+    ),
+    "deepseek_v2": GgufTraits(architecture="deepseek2", numbers=_LATENT),
+    "deepseek_v3": GgufTraits(architecture="deepseek2", numbers=_LATENT, fixed=_SIGMOID),
+    "glm4_moe_lite": GgufTraits(architecture="deepseek2", numbers=_LATENT, fixed=_SIGMOID),
+    "granitemoe": GgufTraits(architecture="granitemoe", rotates_pairs=True, numbers=_GRANITE, without=_HEAD_SIZES),
+    "granitemoeshared": GgufTraits(
+        architecture="granitemoe",
+        rotates_pairs=True,
+        numbers={**_GRANITE, "expert_shared_feed_forward_length": "shared_intermediate_size"},
+        without=_HEAD_SIZES,
+    ),
+    "qwen3_next": GgufTraits(
+        architecture="qwen3next",
+        numbers={
+            **_LINEAR_ATTENTION,
+            **_EXPERT_WIDTH,
+            "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
+        },
+    ),
+    "qwen3_5_moe_text": GgufTraits(
+        architecture="qwen35moe",
+        numbers={
+            **_LINEAR_ATTENTION,
+            **_EXPERT_WIDTH,
+            "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
+        },
+    ),
+    "ernie4_5_moe": GgufTraits(
+        architecture="ernie4_5-moe",
+        numbers={
+            **_EXPERT_WIDTH,
+            "expert_count": "moe_num_experts",
+            "expert_used_count": "moe_k",
+            "expert_shared_count": "moe_num_shared_experts",
+            "interleave_moe_layer_step": "moe_layer_interval",
+            "leading_dense_block_count": "moe_layer_start_index",
+        },
+    ),
+    "glm4_moe": GgufTraits(architecture="glm4moe", numbers=_ROUTED, fixed={**_SIGMOID, "nextn_predict_layers": 0}),
+    "lfm2_moe": GgufTraits(
+        architecture="lfm2moe",
+        numbers={
+            **_VOCABULARY,
+            **_EXPERT_WIDTH,
+            "shortconv.l_cache": "conv_L_cache",
+            "leading_dense_block_count": "num_dense_layers",
+        },
+        fixed=_SIGMOID,
+    ),
+    "hunyuan_v1_moe": GgufTraits(
+        architecture="hunyuan-moe", numbers={"expert_shared_feed_forward_length": "intermediate_size"}
+    ),
+    "dots1": GgufTraits(architecture="dots1", numbers=_ROUTED, fixed=_SIGMOID),
+    "afmoe": GgufTraits(
+        architecture="afmoe",
+        rotates_pairs=False,
+        numbers={
+            **_VOCABULARY,
+            **_WINDOW,
+            **_EXPERT_WIDTH,
+            "expert_shared_count": "num_shared_experts",
+            "leading_dense_block_count": "num_dense_layers",
+            "expert_weights_norm": "route_norm",
+            "expert_weights_scale": "route_scale",
+        },
+    ),
 }
 _ATTENDS = ("attention", "full_attention")  # what configs call a layer of a hybrid that attends
 
@@ -197,7 +294,8 @@ def gguf_traits(config: Mapping[str, Any]) -> GgufTraits:
     if traits is None or not traits.written:
         raise not_written(f"Models of the kind {config.get('model_type')} are not among those that were tested.")
     if traits.attention_only and attends(config) and all(attends(config)):
-        return replace(traits, architecture=traits.attention_only)
+        kind = f"{traits.attention_only}moe" if config.get("num_local_experts") else traits.attention_only
+        return replace(traits, architecture=kind)
     return traits
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from qlora_studio.core.model.gguf_family import gguf_traits, not_written
+from qlora_studio.engine.gguf.expert_tensors import is_stack
 from qlora_studio.engine.gguf.rearrangement import rearranged
 from qlora_studio.engine.merge.weights import MergedTensor, MergedWeights
 
@@ -18,6 +19,7 @@ _NOT_WEIGHTS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias", ".attentio
 _AHEAD = ("mtp.", "model.mtp.")  # layers that guess further tokens; llama.cpp does without
 _HEADS = ("lm_head.weight", "embed_out.weight")
 _RENAMED = {".dt_bias": ".dt_proj.bias", "e_score_correction_bias": "e_score_correction.bias"}
+_LAYER = re.compile(r"\blayers\.(\d+)\.")
 _STACKED = re.compile(r"(\.experts)\.\d+(?=\.)|\.norms\.\d+(?=\.)")  # of each in files; of all in a GGUF
 
 
@@ -37,7 +39,7 @@ class GgufLayout:
     def __init__(self, config: Mapping[str, Any], layers: int) -> None:
         import gguf
 
-        self._config = config
+        self._config, self._layers = config, layers
         self.traits = gguf_traits(config)
         architecture = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == self.traits.architecture)
         self._names: Any = gguf.get_tensor_name_map(architecture, layers)
@@ -48,7 +50,7 @@ class GgufLayout:
         for tensor in weights.tensors.values():
             if tensor.name.startswith(_AHEAD) or tensor.name.endswith(_NOT_WEIGHTS):
                 continue
-            if is_tied and tensor.name in _HEADS:
+            if (is_tied and tensor.name in _HEADS) or self._is_ahead(tensor.name):
                 continue
             for planned in self._planned(tensor):
                 known = found.get(planned.name)
@@ -63,8 +65,10 @@ class GgufLayout:
             if not tensor.part:
                 yield from weights.blocks(source)
                 continue
-            parts = self.rearranged(source.name, weights.tensor(source.name))
-            yield (parts or {})[_stack_name(tensor.part)].contiguous()
+            whole = weights.blocks(source) if is_stack(source.name, source.shape) else [weights.tensor(source.name)]
+            for block in whole:
+                parts = self.rearranged(source.name, block)
+                yield (parts or {})[_stack_name(tensor.part)].contiguous()
 
     def rearranged(self, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor] | None:
         """Return what becomes of a tensor by the name of its stack; None where it stays as it is."""
@@ -79,6 +83,11 @@ class GgufLayout:
             if found := self._names.get_name(known, try_suffixes=(".weight", ".bias")):
                 return str(found)
         raise not_written(f"{name} has no place in a GGUF of this family.")
+
+    def _is_ahead(self, name: str) -> bool:
+        """Whether a tensor is of a layer behind the last one, that guesses further tokens."""
+        layer = _LAYER.search(name)
+        return layer is not None and int(layer[1]) >= self._layers
 
     def _planned(self, tensor: MergedTensor) -> Iterator[GgufTensor]:
         parts = self.rearranged(tensor.name, torch.empty(tensor.shape, device="meta"))

@@ -12,6 +12,8 @@ from qlora_studio.engine.gguf.rope import rope_numbers, rope_parameters
 
 Config = Mapping[str, Any]
 
+_SCORES = ("score_function", "scoring_func", "score_func", "moe_router_activation", "expert_selection_fn")
+_GATES = {"softmax": 1, "sigmoid": 2, "sqrtsoftplus": 4}
 # What all families have, where their config says it: the first of these keys that is there.
 _COMMON: dict[str, tuple[str, ...]] = {
     "block_count": ("n_layers", "num_hidden_layers", "n_layer", "num_layers"),
@@ -26,6 +28,7 @@ _COMMON: dict[str, tuple[str, ...]] = {
     "attention.value_length": ("head_dim",),
     "expert_count": ("num_local_experts", "num_experts", "n_routed_experts"),
     "expert_used_count": ("num_experts_per_tok", "num_experts_per_token", "top_k_experts"),
+    "expert_gating_func": _SCORES,
     "expert_group_count": ("n_group",),
     "expert_group_used_count": ("topk_group",),
 }
@@ -51,6 +54,7 @@ def gguf_numbers(config: Config) -> dict[str, Number]:
     found = {key: _first(config, names) for key, names in _COMMON.items()} | rope_numbers(config)
     for key in traits.without:
         found.pop(key, None)
+    found["expert_gating_func"] = _GATES.get(str(found["expert_gating_func"]))
     found |= traits.fixed
     found |= {key: config[name] for key, name in traits.numbers.items() if config.get(name) is not None}
     if computed := _COMPUTED.get(str(config["model_type"])):
@@ -223,9 +227,70 @@ def _falcon_h1(config: Config) -> dict[str, Any]:
     return {"ssm.time_step_rank": config["mamba_d_ssm"] // config["mamba_d_head"]}
 
 
+def _latent(config: Config) -> dict[str, Any]:
+    """Latent attention: one head for keys and values, as large as the latent; what heads make of it beside."""
+    latent, turned = config["kv_lora_rank"], config["qk_rope_head_dim"]
+    spread = rope_parameters(config).get("mscale_all_dim")
+    return {
+        "attention.head_count_kv": 1,
+        "attention.key_length": latent + turned,
+        "attention.key_length_mla": config["qk_nope_head_dim"] + turned,
+        "expert_weights_norm": config.get("norm_topk_prob") or None,
+        "rope.scaling.yarn_log_multiplier": None if spread is None else 0.1 * spread,
+    }
+
+
+def _qwen3_next(config: Config) -> dict[str, Any]:
+    return {key: value for key, value in _qwen3_5(config).items() if key != "rope.dimension_sections"}
+
+
+def _phimoe(config: Config) -> dict[str, Any]:
+    return {**_phi3(config), "rope.scaling.attn_factor": None}
+
+
+def _ernie(config: Config) -> dict[str, Any]:
+    """The width of its shared experts is what llama.cpp's converter takes it for: the loader goes by the tensors."""
+    shared = config["intermediate_size"] // config["num_key_value_heads"]
+    return {"expert_shared_feed_forward_length": shared if config.get("moe_num_shared_experts") else None}
+
+
+def _lfm2_moe(config: Config) -> dict[str, Any]:
+    keys = config["num_key_value_heads"]
+    return {"attention.head_count_kv": [keys if layer else 0 for layer in attends(config)]}
+
+
+def _hunyuan_moe(config: Config) -> dict[str, Any]:
+    def same(name: str) -> Any:
+        values = config.get(name)
+        if isinstance(values, list) and len(set(values)) > 1:
+            raise not_written(f"Its layers differ in their {name}.")
+        return values[0] if isinstance(values, list) else values
+
+    return {
+        **_hunyuan(config),
+        "expert_feed_forward_length": same("moe_intermediate_size") or config["intermediate_size"],
+        "expert_used_count": same("moe_topk"),
+        "expert_shared_count": same("num_shared_expert"),
+    }
+
+
 _COMPUTED: dict[str, Callable[[Config], dict[str, Any]]] = {
     "llama": _turned,
     "mistral": _turned,
+    "mixtral": _turned,
+    "afmoe": _turned,
+    "glm4_moe": _turned,
+    "granitemoe": _granite,
+    "granitemoeshared": _granite,
+    "deepseek_v2": _latent,
+    "deepseek_v3": _latent,
+    "glm4_moe_lite": _latent,
+    "qwen3_next": _qwen3_next,
+    "qwen3_5_moe_text": _qwen3_5,
+    "phimoe": _phimoe,
+    "ernie4_5_moe": _ernie,
+    "lfm2_moe": _lfm2_moe,
+    "hunyuan_v1_moe": _hunyuan_moe,
     "smollm3": _turned,
     "arcee": _turned,
     "apertus": _turned,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from qlora_studio.core.model.gguf_family import GgufTraits
+from qlora_studio.engine.gguf.expert_tensors import EXPERTS, granite, stacked_experts
 
 Tensors = dict[str, torch.Tensor]
 Config = Mapping[str, Any]
@@ -24,7 +25,7 @@ def rearranged(name: str, tensor: torch.Tensor, config: Config, traits: GgufTrai
     if traits.rotates_pairs and (heads := _turned_heads(name, config)):
         return {name: _in_pairs(tensor, heads)}
     special = _SPECIAL.get(str(config["model_type"]))
-    return special(name, tensor, config) if special else None
+    return special(name, tensor, config) if special else stacked_experts(name, tensor)
 
 
 def _turned_heads(name: str, config: Config) -> int:
@@ -105,14 +106,8 @@ def _state_space_of_heads(name: str, tensor: torch.Tensor, config: Config) -> Te
 
 def _granite_hybrid(name: str, tensor: torch.Tensor, config: Config) -> Tensors | None:
     """Its shared feed-forward layer is the only one where it has no experts."""
-    kind = "_shexp" if config.get("num_local_experts") else ""
-    layer = name.split(".")[2] if ".layers." in name else ""
-    if name.endswith("shared_mlp.input_linear.weight"):
-        gate, up = tensor.chunk(2)
-        return {f"blk.{layer}.ffn_gate{kind}.weight": gate, f"blk.{layer}.ffn_up{kind}.weight": up}
-    if name.endswith("shared_mlp.output_linear.weight"):
-        return {f"blk.{layer}.ffn_down{kind}.weight": tensor}
-    return _state_space_of_heads(name, tensor, config)
+    found = granite(name, tensor, config)
+    return _state_space_of_heads(name, tensor, config) if found is None else found
 
 
 def _falcon_h1(name: str, tensor: torch.Tensor, config: Config) -> Tensors | None:
@@ -147,7 +142,7 @@ def _falcon_h1_inside(config: Config, tensor: torch.Tensor) -> torch.Tensor:
 def _qwen3_5(name: str, tensor: torch.Tensor, config: Config) -> Tensors | None:
     """Linear attention: values by their place in a group of heads first, then by group, as llama.cpp repeats keys."""
     if "linear_attn." not in name:
-        return {name: tensor.float() + 1} if name.endswith("norm.weight") else None
+        return {name: tensor.float() + 1} if name.endswith("norm.weight") else stacked_experts(name, tensor)
     keys, size = config["linear_num_key_heads"], config["linear_value_head_dim"]
     before = 2 * keys * config["linear_key_head_dim"]  # rows of queries and keys, which stay
     if ".in_proj_qkv." in name or ".conv1d." in name:
@@ -163,6 +158,22 @@ def _qwen3_5(name: str, tensor: torch.Tensor, config: Config) -> Tensors | None:
     return {name: _tiled(tensor, keys, 1)}  # a row a head: time steps, decay, and what makes them
 
 
+def _qwen3_next(name: str, tensor: torch.Tensor, config: Config) -> Tensors | None:
+    """Linear attention: queries, keys, values and gates of each group of heads to all of each kind."""
+    if "linear_attn." not in name:
+        return _qwen3_5(name, tensor, config)
+    if name.endswith(".A_log"):
+        return {name: -torch.exp(tensor.float())}
+    if ".in_proj_qkvz." not in name:
+        return {name: tensor.squeeze(1)} if ".conv1d." in name else None
+    groups, size = config["linear_num_key_heads"], config["linear_key_head_dim"]
+    values = config["linear_num_value_heads"] // groups * config["linear_value_head_dim"]
+    parts = tensor.reshape(groups, -1, tensor.shape[-1]).split([size, size, values, values], dim=1)
+    *inputs, gate = (part.reshape(-1, tensor.shape[-1]) for part in parts)
+    layer = name.split(".")[2]
+    return {f"blk.{layer}.attn_qkv.weight": torch.cat(inputs), f"blk.{layer}.attn_gate.weight": gate}
+
+
 def _tiled(tensor: torch.Tensor, groups: int, size: int) -> torch.Tensor:
     """Rows of heads of a size, from group after group to the first of each group, the second of each group, and on."""
     parts = tensor.reshape(groups, -1, size, *tensor.shape[1:])
@@ -170,6 +181,9 @@ def _tiled(tensor: torch.Tensor, groups: int, size: int) -> torch.Tensor:
 
 
 _SPECIAL: dict[str, Rearrangement] = {
+    **EXPERTS,
+    "qwen3_next": _qwen3_next,
+    "qwen3_5_moe_text": _qwen3_5,
     "apertus": _apertus,
     "granitemoehybrid": _granite_hybrid,
     "qwen3_5_text": _qwen3_5,

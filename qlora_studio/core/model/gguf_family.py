@@ -20,8 +20,8 @@ class GgufTraits:
 
     `rotates_pairs`: rope turns neighbouring rows, so q and k are reordered. Norms get `norm_offset`. `numbers` are keys
     of a GGUF, by those of the config, beside what all families have; `fixed`, those whose value no config says;
-    `without`, those of all families that this one does not have. `attention_only` is the architecture of a hybrid whose
-    layers all attend.
+    `without`, those of all families that this one does not have; `assumed`, what llama.cpp takes for granted of a
+    config. `attention_only` is the architecture of a hybrid whose layers all attend.
     """
 
     architecture: str
@@ -32,6 +32,7 @@ class GgufTraits:
     numbers: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Number] = field(default_factory=dict)
     without: tuple[str, ...] = ()
+    assumed: Mapping[str, Any] = field(default_factory=dict)
 
 
 _VOCABULARY = {"vocab_size": "vocab_size"}
@@ -66,6 +67,8 @@ _LINEAR_ATTENTION = {
     "ssm.time_step_rank": "linear_num_value_heads",
 }
 _EXPERT_WIDTH = {"expert_feed_forward_length": "moe_intermediate_size"}
+_SHARED_WIDTH = {**_EXPERT_WIDTH, "expert_shared_feed_forward_length": "shared_expert_intermediate_size"}
+_EVERYWHERE = {"decoder_sparse_step": 1, "mlp_only_layers": []}
 _ROUTED = {
     **_EXPERT_WIDTH,
     "expert_shared_count": "n_shared_experts",
@@ -205,11 +208,18 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
     ),
     "qwen2_moe": GgufTraits(
         architecture="qwen2moe",
-        numbers={**_EXPERT_WIDTH, "expert_shared_feed_forward_length": "shared_expert_intermediate_size"},
+        numbers=_SHARED_WIDTH,
+        assumed={**_EVERYWHERE, "norm_topk_prob": False},
     ),
-    "qwen3_moe": GgufTraits(architecture="qwen3moe", numbers=_EXPERT_WIDTH),
+    "qwen3_moe": GgufTraits(
+        architecture="qwen3moe", numbers=_EXPERT_WIDTH, assumed={**_EVERYWHERE, "norm_topk_prob": True}
+    ),
     "mixtral": _LLAMA,
-    "olmoe": GgufTraits(architecture="olmoe", fixed={"attention.layer_norm_rms_epsilon": 1e-5}),
+    "olmoe": GgufTraits(
+        architecture="olmoe",
+        fixed={"attention.layer_norm_rms_epsilon": 1e-5},
+        assumed={"norm_topk_prob": False, "rms_norm_eps": 1e-5},
+    ),
     "phimoe": GgufTraits(
         architecture="phimoe",
         numbers=_WINDOW,
@@ -231,19 +241,13 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
     ),
     "qwen3_next": GgufTraits(
         architecture="qwen3next",
-        numbers={
-            **_LINEAR_ATTENTION,
-            **_EXPERT_WIDTH,
-            "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
-        },
+        numbers={**_LINEAR_ATTENTION, **_SHARED_WIDTH},
+        assumed={**_EVERYWHERE, "norm_topk_prob": True},
     ),
     "qwen3_5_moe_text": GgufTraits(
         architecture="qwen35moe",
-        numbers={
-            **_LINEAR_ATTENTION,
-            **_EXPERT_WIDTH,
-            "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
-        },
+        numbers={**_LINEAR_ATTENTION, **_SHARED_WIDTH},
+        assumed={**_EVERYWHERE, "norm_topk_prob": True},
     ),
     "ernie4_5_moe": GgufTraits(
         architecture="ernie4_5-moe",
@@ -266,6 +270,7 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
             "leading_dense_block_count": "num_dense_layers",
         },
         fixed=_SIGMOID,
+        assumed={"norm_topk_prob": True, "routed_scaling_factor": 1.0},
     ),
     "hunyuan_v1_moe": GgufTraits(
         architecture="hunyuan-moe", numbers={"expert_shared_feed_forward_length": "intermediate_size"}
@@ -273,7 +278,6 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
     "dots1": GgufTraits(architecture="dots1", numbers=_ROUTED, fixed=_SIGMOID),
     "afmoe": GgufTraits(
         architecture="afmoe",
-        rotates_pairs=False,
         numbers={
             **_VOCABULARY,
             **_WINDOW,
@@ -283,6 +287,7 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
             "expert_weights_norm": "route_norm",
             "expert_weights_scale": "route_scale",
         },
+        assumed={"mup_enabled": True, "global_attn_every_n_layers": 4},
     ),
 }
 _ATTENDS = ("attention", "full_attention")  # what configs call a layer of a hybrid that attends
@@ -293,6 +298,9 @@ def gguf_traits(config: Mapping[str, Any]) -> GgufTraits:
     traits = GGUF_FAMILIES.get(config.get("model_type", ""))
     if traits is None or not traits.written:
         raise not_written(f"Models of the kind {config.get('model_type')} are not among those that were tested.")
+    for key, value in traits.assumed.items():
+        if config.get(key, value) != value:
+            raise not_written(f"llama.cpp takes for granted that {key} is {value}; here it is {config[key]}.")
     if traits.attention_only and attends(config) and all(attends(config)):
         kind = f"{traits.attention_only}moe" if config.get("num_local_experts") else traits.attention_only
         return replace(traits, architecture=kind)

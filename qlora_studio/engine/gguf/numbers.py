@@ -106,6 +106,8 @@ def _granite(config: Config) -> dict[str, Any]:
 
 def _granite_hybrid(config: Config) -> dict[str, Any]:
     layers = attends(config)
+    if all(layers) and config.get("position_embedding_type") != "rope":
+        raise not_written("None of its layers knows positions.")
     keys = config["num_key_value_heads"]
     return {
         **_granite(config),
@@ -249,9 +251,8 @@ def _phimoe(config: Config) -> dict[str, Any]:
 
 
 def _ernie(config: Config) -> dict[str, Any]:
-    """The width of its shared experts is what llama.cpp's converter takes it for: the loader goes by the tensors."""
-    shared = config["intermediate_size"] // config["num_key_value_heads"]
-    return {"expert_shared_feed_forward_length": shared if config.get("moe_num_shared_experts") else None}
+    shared = config["moe_intermediate_size"] * config["moe_num_shared_experts"]
+    return {"expert_shared_feed_forward_length": shared or None}
 
 
 def _lfm2_moe(config: Config) -> dict[str, Any]:

@@ -63,21 +63,35 @@ _INSIDE: dict[str, Any] = {
 
 EXACT_MIXTURES: dict[str, dict[str, Any]] = {
     "qwen2_moe": {**_SHAPE, **_SOME, "shared_expert_intermediate_size": 64},
-    "qwen3_moe": {**_HEAD, **_SOME},
+    "qwen3_moe": {**_HEAD, **_SOME, "norm_topk_prob": True},
     "mixtral": {**_SHAPE, "num_local_experts": 4, "sliding_window": None},
-    "olmoe": {**_SHAPE, "num_experts": 4},
-    "phimoe": {**_SHAPE, "num_local_experts": 4, "original_max_position_embeddings": 256},
+    "olmoe": {**_SHAPE, "num_experts": 4, "num_key_value_heads": 4},
+    "phimoe": {
+        **_SHAPE,
+        "num_local_experts": 4,
+        "original_max_position_embeddings": 256,
+        "sliding_window": None,
+        "attention_bias": True,
+        "lm_head_bias": True,
+    },
     "gpt_oss": {**_HEAD, "num_local_experts": 4, "sliding_window": 64},
     "deepseek_v2": {**_SHAPE, **_LATENT, **_ROUTED, "topk_method": "greedy", "scoring_func": "softmax"},
     "deepseek_v3": {**_SHAPE, **_LATENT, **_ROUTED, "scoring_func": "sigmoid"},
     "granitemoe": {**_SHAPE, **_GRANITE},
     "granitemoeshared": {**_SHAPE, **_GRANITE, "shared_intermediate_size": 96},
     "granitemoehybrid+experts": {**_SHAPE, **_GRANITE, **_INSIDE, "layer_types": ["mamba", "attention"]},
-    "granitemoehybrid+attention+experts": {**_SHAPE, **_GRANITE, **_INSIDE, "layer_types": ["attention"] * 2},
+    "granitemoehybrid+attention+experts": {
+        **_SHAPE,
+        **_GRANITE,
+        **_INSIDE,
+        "layer_types": ["attention"] * 2,
+        "position_embedding_type": "rope",
+    },
     "qwen3_next": {**_HEAD, **_SOME, **_LINEAR},
     "qwen3_5_moe_text": {**_HEAD, **_SOME, **_LINEAR},
     "ernie4_5_moe": {
         **_HEAD,
+        "intermediate_size": 128,  # as llama.cpp counts it: the width of what all tokens share, for each key's head
         "moe_num_experts": 4,
         "moe_intermediate_size": 32,
         "moe_k": 2,
@@ -92,7 +106,6 @@ EXACT_MIXTURES: dict[str, dict[str, Any]] = {
         **_LATENT,
         **_ROUTED,
         "scoring_func": "sigmoid",
-        "q_lora_rank": None,
         "rope_parameters": {
             "rope_type": "yarn",
             "rope_theta": 10000.0,
@@ -104,13 +117,25 @@ EXACT_MIXTURES: dict[str, dict[str, Any]] = {
             "original_max_position_embeddings": 64,
         },
     },
-    "dots1": {**_HEAD, **_ROUTED, "scoring_func": "sigmoid"},
-    "afmoe": {**_HEAD, **_SOME, "num_shared_experts": 1, "num_dense_layers": 1, "sliding_window": 64},
+    "dots1": {**_HEAD, **_ROUTED, "num_key_value_heads": 4, "scoring_func": "sigmoid"},
+    "afmoe": {
+        **_HEAD,
+        **_SOME,
+        "num_shared_experts": 1,
+        "num_dense_layers": 1,
+        "sliding_window": 64,
+        "mup_enabled": True,
+    },
 }
 # What the families' published configs say and transformers' classes do not; the converter goes by it.
 PUBLISHED_MIXTURES: dict[str, dict[str, Any]] = {
     "phimoe": {"architectures": ["PhiMoEForCausalLM"]},
     "granitemoehybrid+experts": {"layer_types": ["mamba", "attention"]},
     "granitemoehybrid+attention+experts": {"layer_types": ["attention"] * 2},
-    "hunyuan_v1_moe": {"num_shared_expert": [1, 1], "moe_topk": [2, 2], "moe_intermediate_size": [96, 96]},
+    "hunyuan_v1_moe": {
+        "sep_token_id": None,
+        "num_shared_expert": [1, 1],
+        "moe_topk": [2, 2],
+        "moe_intermediate_size": [96, 96],
+    },
 }

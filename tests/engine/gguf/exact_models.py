@@ -14,6 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from tests.engine.gguf.exact_mixtures import EXACT_MIXTURES, PUBLISHED_MIXTURES
+
 VOCABULARY = 320
 _IDS: dict[str, Any] = {"bos_token_id": 317, "eos_token_id": 318, "pad_token_id": 316}
 _SHAPE: dict[str, Any] = {
@@ -71,6 +73,7 @@ _FALCON_H1 = {
 
 # By name, what a config says: of the family that the name begins with. Of some llama.cpp takes no other sizes.
 EXACT: dict[str, dict[str, Any]] = {
+    **EXACT_MIXTURES,
     "llama": _SHAPE,
     "llama+scaled": {
         **_HEAD,
@@ -158,6 +161,7 @@ EXACT: dict[str, dict[str, Any]] = {
 }
 # What the families' published configs say and transformers' classes no longer do; the converter goes by it.
 _PUBLISHED: dict[str, dict[str, Any]] = {
+    **PUBLISHED_MIXTURES,
     "gpt_neox": {"rotary_pct": 0.5},
     "gpt2": {"n_ctx": 256},
     "cohere2": {"rotary_pct": 1.0},

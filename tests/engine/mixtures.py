@@ -1,6 +1,7 @@
 """Tiny random mixtures of experts of many families, and a tokenizer beside them."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers import (
 )
 
 from tests.engine.families import VOCABULARY, make_tokenizer
+from tests.engine.tiny_families import tiny_config
 
 _SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -60,6 +62,20 @@ MIXTURES: dict[str, Callable[..., PreTrainedConfig]] = {
         **{"moe_intermediate_size": 32, **more},
     ),
 }
+
+_OTHERS = (
+    "deepseek_v2",
+    "dots1",
+    "ernie4_5_moe",
+    "glm4_moe",
+    "granitemoehybrid",
+    "hunyuan_v1_moe",
+    "laguna",
+    "lfm2_moe",
+    "qwen3_5_moe_text",
+    "qwen3_next",
+)
+MIXTURES |= {name: partial(tiny_config, name) for name in _OTHERS}
 
 # For parametrize: of two kinds of storage in files always, all of them among the slow tests
 EACH = [pytest.param(name, marks=() if name in ("mixtral", "gpt_oss") else pytest.mark.slow) for name in MIXTURES]

@@ -16,17 +16,39 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.model.adapted import attach_adapters, facts_of, load_base
 from qlora_studio.engine.model.device import Device
+from qlora_studio.engine.model.targets import adapted_modules
 from tests.engine.families import load
 from tests.engine.mixtures import EACH, make_mixture
 
 _DEVICE = Device("cpu", torch.float32, "adamw_torch", True)
 _IDS = torch.arange(3, 27).reshape(1, -1)
-_ATTENTION = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"}
-_SHARED = {"shared_expert.gate_proj", "shared_expert.up_proj", "shared_expert.down_proj", "mlp.shared_expert_gate"}
-_LATENT = {f"self_attn.{name}" for name in ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")}
-_TARGETS = {"qwen2_moe": _ATTENTION | _SHARED, "deepseek_v3": _LATENT}
-_DENSE = {  # as plain peft must be told of layers whose names it takes for the experts'
-    f"{place}.{name}_proj.weight" for place in ("mlp", "shared_experts") for name in ("gate", "up", "down")
+
+
+def _of(parent: str, names: str) -> set[str]:
+    return {f"{parent}.{name}" for name in names.split()}
+
+
+_ATTENTION = _of("self_attn", "q_proj k_proj v_proj o_proj")
+_MLP = "gate_proj up_proj down_proj"
+_SHARED_EXPERT = _of("shared_expert", _MLP) | {"mlp.shared_expert_gate"}
+_SHARED = _of("shared_experts", _MLP)
+_LATENT = _of("self_attn", "q_a_proj q_b_proj kv_a_proj_with_mqa kv_b_proj o_proj")
+_DELTA = _of("linear_attn", "in_proj_qkv in_proj_z in_proj_a in_proj_b out_proj")
+_TARGETS = {  # attention, shared experts and dense layers; no routers
+    "qwen2_moe": _ATTENTION | _SHARED_EXPERT,
+    "deepseek_v2": _LATENT | _SHARED,
+    "deepseek_v3": _LATENT | _SHARED | _of("mlp", _MLP),
+    "dots1": _ATTENTION | _SHARED | _of("mlp", _MLP),
+    "ernie4_5_moe": _ATTENTION | _SHARED | _of("mlp", _MLP),
+    "glm4_moe": _ATTENTION | _SHARED | _of("mlp", _MLP),
+    "granitemoehybrid": _ATTENTION | _of("shared_mlp", "input_linear output_linear") | _of("mamba", "in_proj out_proj"),
+    "hunyuan_v1_moe": _ATTENTION | _of("shared_mlp", _MLP),
+    "laguna": _ATTENTION | {"self_attn.g_proj"} | _SHARED | _of("mlp", _MLP),
+    "lfm2_moe": _of("self_attn", "q_proj k_proj v_proj out_proj")
+    | _of("conv", "in_proj out_proj")
+    | _of("feed_forward", "w1 w2 w3"),
+    "qwen3_5_moe_text": _ATTENTION | _DELTA | _SHARED_EXPERT,
+    "qwen3_next": _ATTENTION | _of("linear_attn", "in_proj_qkvz in_proj_ba out_proj") | _SHARED_EXPERT,
 }
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -68,8 +90,8 @@ def test_experts_of_another_size_than_the_config_says_are_named(tmp_path: Path) 
 def test_adapters_on_dense_layers_learn_through_experts_in_4_bit(family: str, tmp_path: Path) -> None:
     base = make_mixture(tmp_path / "base", family)
     model: Any = attach_adapters(load_base(base, RunConfig(), _DEVICE), RunConfig())
-    assert set(model.peft_config["default"].target_modules) == _TARGETS.get(family, _ATTENTION)
-    assert set(model.peft_config["default"].target_parameters or ()) == (_DENSE if family == "deepseek_v3" else set())
+    found = {".".join(name.rsplit(".", 2)[-2:]) for name in adapted_modules(model)}
+    assert found == _TARGETS.get(family, _ATTENTION)
     assert facts_of(model, RunConfig(), _DEVICE).parameters == sum(item.numel() for item in load(base).parameters())
     model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
     model.eval()  # leaves out dropout, not the gradients; the loss of experts in 16 bit is near

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.model.config import text_config
 
 Number = int | float | bool | str | list[int] | list[float] | list[bool]
 
@@ -305,6 +306,14 @@ def gguf_traits(config: Mapping[str, Any]) -> GgufTraits:
         kind = f"{traits.attention_only}moe" if config.get("num_local_experts") else traits.attention_only
         return replace(traits, architecture=kind)
     return traits
+
+
+def gguf_words(config: Mapping[str, Any]) -> str:
+    """Return what a model's text part is in llama.cpp, as its config says; or why no GGUF is written of it."""
+    try:
+        return f"as llama.cpp's {gguf_traits(text_config(config)).architecture}"
+    except StudioError as error:
+        return f"not written: {error.message.partition('. ')[2]}"
 
 
 def attends(config: Mapping[str, Any]) -> list[bool]:

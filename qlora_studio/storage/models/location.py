@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.model.gguf_family import gguf_words
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.model.tensors import shape_from_tensors
 from qlora_studio.core.run.titles import STARTER
@@ -47,6 +48,7 @@ class ModelFacts:
     weights_bytes: int = 0
     stored_dtype: str = ""
     quantized: str = ""  # what to know of a base whose files hold quantized weights
+    gguf: str = ""  # what becomes of it in a GGUF, or why there is none
 
 
 def locate_model(source: str, revision: str = "") -> ModelLocation:
@@ -111,6 +113,7 @@ def _folder_facts(folder: Path, source: str) -> ModelFacts:
         weights_bytes=sum(tensor.end - tensor.start for tensor in tensors.values()),
         stored_dtype=largest.dtype if largest else "",
         quantized=quantized_words(folder, source),
+        gguf=gguf_words(config),
     )
 
 
@@ -131,6 +134,7 @@ def _gguf_facts(path: Path) -> ModelFacts:
         shape=shape,
         weights_bytes=path.stat().st_size,
         stored_dtype="GGUF",
+        gguf=gguf_words(config),
     )
 
 

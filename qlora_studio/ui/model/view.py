@@ -128,6 +128,7 @@ def model_fact_pairs(location: ModelLocation, facts: ModelFacts) -> tuple[tuple[
         ("Layers", f"{facts.layers} of width {facts.hidden_size:,}" if facts.layers else ""),
         ("Context", f"{facts.context_length:,} tokens" if facts.context_length else ""),
         ("Vocabulary", f"{facts.vocabulary:,} tokens" if facts.vocabulary else ""),
+        ("GGUF", facts.gguf),
         ("Licence", facts.licence or "not stated in the files"),
         ("On disk", stored),
         ("Where", str(location.path) if location.path else "on the hub"),

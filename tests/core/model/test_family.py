@@ -12,7 +12,7 @@ from qlora_studio.core.model.family import (
     nearest_family,
     wrapped_family,
 )
-from qlora_studio.core.model.gguf_family import GGUF_FAMILIES, GgufTraits, family_of_gguf, gguf_traits
+from qlora_studio.core.model.gguf_family import GGUF_FAMILIES, GgufTraits, family_of_gguf, gguf_traits, gguf_words
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.storage.models.gguf_header import GgufHeader, gguf_config
 
@@ -83,3 +83,15 @@ def test_only_one_class_of_the_product_is_called_family() -> None:
     named = [path for path in root.rglob("*.py") if "\nclass Family" in path.read_text("utf-8")]
     assert [path.relative_to(root).as_posix() for path in named] == ["core/model/family.py"]
     assert FAMILIES["granite"] == LLAMA  # and is not written as a llama's GGUF
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"model_type": "qwen3"}, "as llama.cpp's qwen3"),
+        ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}, "as llama.cpp's gemma3"),
+        ({"model_type": "reformer"}, "not written: Models of the kind reformer are not among those that were tested."),
+    ],
+)
+def test_what_becomes_of_a_model_as_gguf_is_said_by_its_config(config: dict[str, object], words: str) -> None:
+    assert gguf_words(config) == words

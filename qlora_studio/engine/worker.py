@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import platform
 import sys
 import traceback
 from pathlib import Path
@@ -55,7 +56,7 @@ _AGAIN = -1
 def work(path: str) -> int:
     """Do the job of the folder at `path`; return the exit code."""
     os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
-    if sys.platform == "linux":  # WORKAROUND: elsewhere torch only warns that it cannot
+    if can_expand_segments(sys.platform, platform.release()):
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     faulthandler.enable()
     folder = RunFolder(path)
@@ -74,6 +75,13 @@ def work(path: str) -> int:
     except OSError as error:
         print(f"Cannot work in {path}: {error}.", file=sys.stderr)
         return ExitCode.NOT_WRITABLE
+
+
+def can_expand_segments(system: str, release: str) -> bool:
+    """Whether torch's allocator can map memory as it grows. WORKAROUND: on Windows it only warns that it cannot, and
+    WSL2's driver, whose kernels are called …-microsoft-standard-WSL2, has no such mapping and fails with it.
+    """
+    return system == "linux" and "microsoft" not in release.lower()
 
 
 def _work_locked(folder: RunFolder) -> int:

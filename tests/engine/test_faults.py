@@ -3,6 +3,7 @@
 import pytest
 
 from qlora_studio.engine.faults import failure_of
+from qlora_studio.engine.worker import can_expand_segments
 from qlora_studio.storage.runs.checkpoint_folder import DamagedCheckpoint
 
 OUT_OF_MEMORY = (
@@ -75,3 +76,16 @@ def test_a_checkpoint_that_reads_back_wrong_is_told_as_what_it_is() -> None:
     assert failed.kind == "damaged_checkpoint"
     assert "checkpoint-4/optimizer.pt" in failed.message
     assert "Earlier checkpoints are kept" in failed.advice
+
+
+@pytest.mark.parametrize(
+    ("system", "release", "can"),
+    [
+        ("linux", "6.8.0-45-generic", True),
+        ("linux", "5.15.167.4-microsoft-standard-WSL2", False),
+        ("linux", "4.4.0-19041-Microsoft", False),
+        ("win32", "11", False),
+    ],
+)
+def test_segments_grow_where_the_driver_can_map_them(system: str, release: str, can: bool) -> None:
+    assert can_expand_segments(system, release) is can

@@ -22,12 +22,14 @@ class GgufTraits:
     `rotates_pairs`: rope turns neighbouring rows, so q and k are reordered. Norms get `norm_offset`. `numbers` are keys
     of a GGUF, by those of the config, beside what all families have; `fixed`, those whose value no config says;
     `without`, those of all families that this one does not have; `assumed`, what llama.cpp takes for granted of a
-    config. `attention_only` is the architecture of a hybrid whose layers all attend.
+    config. `attention_only` is the architecture of a hybrid whose layers all attend. What `transformers_reads` from a
+    GGUF is a second opinion on what is written.
     """
 
     architecture: str
     attention_only: str = ""
     written: bool = True
+    transformers_reads: bool = False
     rotates_pairs: bool = False
     norm_offset: float = 0.0
     numbers: Mapping[str, str] = field(default_factory=dict)
@@ -38,7 +40,7 @@ class GgufTraits:
 
 _VOCABULARY = {"vocab_size": "vocab_size"}
 _WINDOW = {"attention.sliding_window": "sliding_window"}
-_LLAMA = GgufTraits(architecture="llama", rotates_pairs=True, numbers=_VOCABULARY)
+_LLAMA = GgufTraits(architecture="llama", transformers_reads=True, rotates_pairs=True, numbers=_VOCABULARY)
 _UNSCALED = {"rope.scaling.type": "none"}
 _GRANITE = {
     **_VOCABULARY,
@@ -107,8 +109,8 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
         },
         without=_HEAD_SIZES,
     ),
-    "qwen2": GgufTraits(architecture="qwen2"),
-    "qwen3": GgufTraits(architecture="qwen3"),
+    "qwen2": GgufTraits(architecture="qwen2", transformers_reads=True),
+    "qwen3": GgufTraits(architecture="qwen3", transformers_reads=True),
     "qwen3_5_text": GgufTraits(
         architecture="qwen35",
         numbers=_LINEAR_ATTENTION,
@@ -116,6 +118,7 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
     "gemma": GgufTraits(architecture="gemma", norm_offset=1.0),
     "gemma2": GgufTraits(
         architecture="gemma2",
+        transformers_reads=True,
         norm_offset=1.0,
         numbers={
             "attn_logit_softcapping": "attn_logit_softcapping",
@@ -125,17 +128,19 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
     ),
     "gemma3_text": GgufTraits(
         architecture="gemma3",
+        transformers_reads=True,
         norm_offset=1.0,
         numbers={"final_logit_softcapping": "final_logit_softcapping", **_WINDOW},
     ),
     "phi": GgufTraits(architecture="phi2"),
     "phi3": GgufTraits(
         architecture="phi3",
+        transformers_reads=True,
         numbers=_WINDOW,
         fixed={"attention.sliding_window": 0},
         without=("rope.scaling.type", *_HEAD_SIZES),
     ),
-    "starcoder2": GgufTraits(architecture="starcoder2"),
+    "starcoder2": GgufTraits(architecture="starcoder2", transformers_reads=True),
     "gpt_bigcode": GgufTraits(architecture="starcoder", fixed={"attention.head_count_kv": 1}),
     "olmo": GgufTraits(
         architecture="olmo",

@@ -17,7 +17,8 @@ from qlora_studio.core.export.formats import EXPORT_VARIANTS, answering_kinds, k
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.engine.context import Channel
-from qlora_studio.engine.gguf.reading import load_gguf, load_gguf_tokenizer
+from qlora_studio.engine.gguf.reading import load_gguf
+from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
 from qlora_studio.engine.model.adapted import release_memory
 from qlora_studio.engine.model.adapter import adapter_folder, checkpoint_name, load_tuned
 from qlora_studio.engine.model.base import base_folder, tokenizer_of

@@ -67,8 +67,11 @@ class GgufLayout:
                 continue
             whole = weights.blocks(source) if is_stack(source.name, source.shape) else [weights.tensor(source.name)]
             for block in whole:
-                parts = self.rearranged(source.name, block)
-                yield (parts or {})[_stack_name(tensor.part)].contiguous()
+                yield self.part_of(self.rearranged(source.name, block) or {}, tensor).contiguous()
+
+    def part_of(self, parts: dict[str, torch.Tensor], tensor: GgufTensor) -> torch.Tensor:
+        """Return of what a source is rearranged into what a tensor of the file holds."""
+        return parts[_stack_name(tensor.part)]
 
     def rearranged(self, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor] | None:
         """Return what becomes of a tensor by the name of its stack; None where it stays as it is."""

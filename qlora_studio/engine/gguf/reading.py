@@ -1,15 +1,14 @@
-"""GGUF files read back by transformers: a second opinion on every one that is written here."""
+"""GGUF files read back: a second opinion on every one that is written here, by transformers for what it reads."""
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from qlora_studio.core.model.gguf_family import family_of_gguf
-from qlora_studio.engine.gguf.pre_tokenizers import PRE_TOKENIZERS
-from qlora_studio.storage.models.gguf_header import gguf_config, read_gguf_header
+from qlora_studio.core.model.gguf_family import family_of_gguf, gguf_traits
+from qlora_studio.engine.gguf.unpacking import unpacked
+from qlora_studio.storage.models.gguf_header import GgufHeader, gguf_config, read_gguf_header
 
 
 def load_gguf(path: Path, base: Path, *, dtype: torch.dtype, device: str = "cpu") -> Any:
@@ -17,14 +16,18 @@ def load_gguf(path: Path, base: Path, *, dtype: torch.dtype, device: str = "cpu"
 
     Its settings come from the base's config: transformers reads only some of them from a GGUF.
     """
-    from transformers import AutoModelForCausalLM, GgufConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
 
+    config: Any = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
+    header = read_gguf_header(path)
+    if not gguf_traits(config.to_dict()).transformers_reads:
+        return unpacked(path, base, _as_written(config, header), dtype).to(device).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model: Any = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
-            config=_config(path, base),
+            config=_as_written(_as_read(config, header), header),
             quantization_config=GgufConfig(dequantize=True),
             dtype=dtype,
             trust_remote_code=False,
@@ -33,31 +36,19 @@ def load_gguf(path: Path, base: Path, *, dtype: torch.dtype, device: str = "cpu"
     return model.to(device).eval()
 
 
-def load_gguf_tokenizer(path: Path) -> Any:
-    """Return the tokenizer that a GGUF's metadata describes, splitting text as llama.cpp does."""
-    from tokenizers import Tokenizer
-    from transformers import AutoTokenizer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(
-        path.parent, gguf_file=path.name, trust_remote_code=False, local_files_only=True
-    )
-    name = read_gguf_header(path).metadata.get("tokenizer.ggml.pre", "")
-    if splitting := PRE_TOKENIZERS.get(str(name)):
-        backend = json.loads(tokenizer.backend_tokenizer.to_str())
-        backend["pre_tokenizer"] = splitting
-        tokenizer.backend_tokenizer.pre_tokenizer = Tokenizer.from_str(json.dumps(backend)).pre_tokenizer
-    return tokenizer
-
-
-def _config(path: Path, base: Path) -> Any:
+def _as_read(config: Any, header: GgufHeader) -> Any:
+    """The config as transformers reads such a file: Mistral is a Llama there."""
     from transformers import AutoConfig
 
-    config: Any = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
-    header = read_gguf_header(path)
     family = family_of_gguf(str(header.value("general.architecture")))
-    if config.model_type != family:  # llama.cpp has no such family: Mistral is a Llama there
-        values = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "architectures")}
-        config = AutoConfig.for_model(family, **values)
+    if config.model_type == family:
+        return config
+    values = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "architectures")}
+    return AutoConfig.for_model(family, **values)
+
+
+def _as_written(config: Any, header: GgufHeader) -> Any:
+    """The config with what a merge may have changed."""
     config.tie_word_embeddings = "output.weight" not in header.tensors
     config.vocab_size = int(gguf_config(header).get("vocab_size", config.vocab_size))
     return config

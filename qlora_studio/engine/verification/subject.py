@@ -11,7 +11,7 @@ from typing import Any
 from qlora_studio.core.export.formats import ExportFormat, parse_format
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Channel
-from qlora_studio.engine.gguf.reading import load_gguf_tokenizer
+from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
 from qlora_studio.engine.model.adapter import adapter_folder
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.storage.models.folder import generation_config

@@ -13,8 +13,9 @@ from transformers import AutoConfig, AutoTokenizer, LlamaTokenizer
 from qlora_studio.core.errors import StudioError
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.gguf.adapter import write_gguf_adapter
-from qlora_studio.engine.gguf.reading import load_gguf, load_gguf_tokenizer
+from qlora_studio.engine.gguf.reading import load_gguf
 from qlora_studio.engine.gguf.tokenizer import TokenType
+from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
 from qlora_studio.engine.gguf.writer import write_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
 from tests.engine.families import load, make_adapter, make_base, make_gemma_like_tokenizer, make_tokenizer

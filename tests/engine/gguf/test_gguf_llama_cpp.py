@@ -13,7 +13,8 @@ from transformers import AutoTokenizer
 
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.gguf.adapter import write_gguf_adapter
-from qlora_studio.engine.gguf.reading import load_gguf, load_gguf_tokenizer
+from qlora_studio.engine.gguf.reading import load_gguf
+from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
 from qlora_studio.engine.gguf.writer import quantized, write_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.verification.measurement import distributions, divergence, greedy

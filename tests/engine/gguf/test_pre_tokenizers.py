@@ -21,7 +21,7 @@ from tests.engine.gguf.tricky_texts import MARKS, TRICKY
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 _ROWS = 1200
-_WITHOUT_MARKS = ("tekken", "gpt-4o")  # llama.cpp's own patterns for these know no marks
+WITHOUT_MARKS = ("tekken", "gpt-4o")  # llama.cpp's own patterns for these know no marks
 
 
 def trained(folder: Path, name: str) -> Path:
@@ -57,7 +57,7 @@ def test_llama_cpp_splits_as_the_tokenizer_does(tmp_path: Path, name: str) -> No
     read = LlamaCpp(tmp_path / facts["file"])
     parted = [text for text in TRICKY if ours(text, add_special_tokens=False).input_ids != read.tokenize(text)]
     read.close()
-    assert [text for text in parted if name not in _WITHOUT_MARKS or not text.startswith(MARKS)] == []
+    assert [text for text in parted if name not in WITHOUT_MARKS or not text.startswith(MARKS)] == []
 
 
 @pytest.mark.parametrize("name", PRE_TOKENIZERS)

@@ -270,13 +270,17 @@ def make_tokenizer(folder: Path) -> Path:
     return folder
 
 
-def make_gemma_like_tokenizer(folder: Path) -> Path:
-    """Save a sentencepiece-like tokenizer of 904 tokens, with runs of U+2581 and Gemma's marks among the added ones."""
+def make_gemma_like_tokenizer(folder: Path, *, has_prefix: bool = False) -> Path:
+    """Save a sentencepiece-like tokenizer of 904 tokens, with runs of U+2581 and Gemma's marks among the added ones.
+
+    `has_prefix`: a text begins with a space that nobody wrote, as Llama 2's do.
+    """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     trained = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    trained.normalizer = normalizers.Replace(" ", "\u2581")
+    spaces = normalizers.Replace(" ", "\u2581")
+    trained.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), spaces]) if has_prefix else spaces
     trained.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     trained.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
     special = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{number:02X}>" for number in range(256))]
@@ -284,7 +288,8 @@ def make_gemma_like_tokenizer(folder: Path) -> Path:
     trained.train_from_iterator(Path("LICENSE").read_text("utf-8").splitlines(), trainer)
     content = json.loads(trained.to_str())
     vocabulary, merges = content["model"]["vocab"], content["model"]["merges"]
-    runs, marks = ["\u2581" * count for count in range(2, 6)], ["<unused0>", "<start_of_turn>", "<end_of_turn>"]
+    runs = [] if has_prefix else ["\u2581" * count for count in range(2, 6)]
+    marks = ["<unused0>", "<start_of_turn>", "<end_of_turn>"]
     merges += [pair for run in runs if (pair := [run[1:], run[0]]) not in merges]
     for text in [*runs, *marks]:
         vocabulary.setdefault(text, len(vocabulary))

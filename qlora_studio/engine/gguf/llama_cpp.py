@@ -11,12 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
 
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int32
-_LONGEST = 512  # tokens; what llama.cpp makes room for where nobody says otherwise
 
 
 class _Struct(ctypes.Structure):
@@ -126,7 +126,7 @@ class LlamaCpp:
         if code := self._call.llama_decode(self._context, self._call.llama_batch_get_one(ids, 1)):
             raise StudioError(f"llama.cpp does not compute: {code}.", kind=FailureKind.DAMAGED, detail="".join(_LOG))
         row = self._call.llama_get_logits_ith(self._context, -1)
-        return torch.tensor(row[: self.rows], dtype=torch.float32)
+        return torch.from_numpy(np.ctypeslib.as_array(row, (self.rows,)).copy())
 
     def _add(self, adapter: Path) -> None:
         loaded = self._call.llama_adapter_lora_init(self._model, str(adapter).encode())
@@ -140,13 +140,24 @@ def has_llama_cpp() -> bool:
     return _library() is not None
 
 
+def logits_of_llama_cpp(path: Path, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Return the logits after each token of sequences: (tokens, vocabulary), fp32."""
+    model = LlamaCpp(path)
+    try:
+        return torch.cat([model.logits(ids) for ids in sequences])
+    finally:
+        model.close()
+
+
 _LOG: list[str] = []
 
 
-@_LOGGER
 def _log(level: int, text: bytes, data: Any) -> None:
     _LOG.append(text.decode("utf-8", "replace"))
     del _LOG[:-200]
+
+
+_KEPT_LOGGER = _LOGGER(_log)  # the library holds no reference to it
 
 
 @cache
@@ -165,7 +176,7 @@ def _library() -> Any:
             function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError):  # of another machine, or of a version that exports other names
         return None
-    library.llama_log_set(_log, None)
+    library.llama_log_set(_KEPT_LOGGER, None)
     library.llama_backend_init()
     return library
 

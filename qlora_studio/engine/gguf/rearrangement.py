@@ -135,7 +135,7 @@ def _falcon_h1_inside(config: Config, tensor: torch.Tensor) -> torch.Tensor:
     inner, groups = config["mamba_d_ssm"], config["mamba_n_groups"] * config["mamba_d_state"]
     sizes = (inner, inner, groups, groups, tensor.shape[0] - 2 * inner - 2 * groups)
     rows = [factor for factor, size in zip(config["ssm_multipliers"], sizes, strict=True) for _ in range(size)]
-    factors = torch.tensor(rows, dtype=torch.float32, device=tensor.device) * config["ssm_in_multiplier"]
+    factors = torch.tensor(rows, dtype=torch.float32, device=tensor.device) * float(config["ssm_in_multiplier"])
     return factors.reshape(-1, *[1] * (tensor.ndim - 1))
 
 

@@ -19,8 +19,9 @@ _UNSCALED = ("default", "llama3", "dynamic")
 
 def rope_parameters(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return how positions are turned in layers that attend to everything."""
-    rope: Mapping[str, Any] = config.get("rope_parameters") or {}
-    return rope.get("full_attention", rope)
+    rope = config.get("rope_parameters") or {}
+    found: Mapping[str, Any] = rope.get("full_attention", rope)
+    return found
 
 
 def rope_numbers(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -136,6 +136,7 @@ def _add_ends(backend: Any, said: dict[str, Any], tokens: list[str]) -> None:
     if not any(ends.values()):
         return
     first, last = ([text[0]] if (text := ends[key]) else [] for key in ("bos", "eos"))
-    backend.post_processor = processors.TemplateProcessing(
+    around = processors.TemplateProcessing(
         single=[*first, "$A", *last], special_tokens=[end for end in ends.values() if end]
     )
+    backend.__setattr__("post_processor", around)

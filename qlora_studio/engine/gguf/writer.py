@@ -117,7 +117,7 @@ class _Writer:
             self._file_type,
             architecture=self._layout.traits.architecture,
             layers=self._layers,
-            experts=int(self._numbers.get("expert_count", 0)),
+            experts=int(self._numbers.get("expert_count", 0)),  # type: ignore[arg-type]
         )
         return {name: self._gguf.GGMLQuantizationType[kind] for name, kind in named.items()}
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.reports import ComparedAnswer
 from qlora_studio.engine.context import Channel
+from qlora_studio.engine.gguf.llama_cpp import has_llama_cpp, logits_of_llama_cpp
 from qlora_studio.engine.gguf.reading import load_gguf
 from qlora_studio.engine.model.adapted import release_memory
 from qlora_studio.engine.model.adapter import load_tuned
@@ -39,6 +41,9 @@ _NO_EFFECT = 1e-7  # nats a token: an adapter that was hardly trained
 _SMALL_EFFECT = 0.02  # nats a token: a few steps of training
 _PROMPTS = ("Hello! Who are you?", "Write one sentence about the sea.", "What is 17 + 25?")
 _ANSWER_TOKENS = 24
+# llama.cpp rounds what flows between weights to 16 or 8 bit. On SmolLM2: bf16 0.0001, q8_0 0.0035, q4_K_M 0.007.
+_LLAMA_CPP_LIMIT = 0.05
+_LLAMA_CPP_TOKENS = 48
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,21 @@ def compare_models(subject: Subject, rows: Rows, references: "References", found
     _check_adapter(subject, divergence, effect, found)
     _check_loss(subject, loss, reference.loss, found)
     _check_answers(subject, model, references, reference.answers, found)
+    if subject.shape.traits.is_gguf and has_llama_cpp():
+        _check_llama_cpp(subject, model, references, found)
+
+
+def _check_llama_cpp(subject: Subject, model: Any, references: References, found: Verification) -> None:
+    """A real llama.cpp computes what the file says: numbers and layout, and not its weights alone."""
+    beginnings = [prompt[:_LLAMA_CPP_TOKENS] for prompt in references.prompts]
+    try:
+        others = logits_of_llama_cpp(subject.gguf, beginnings)
+    except StudioError as error:
+        found.add("llama.cpp", False, error.message)
+        return
+    value = measurement.divergence(measurement.distributions(model, beginnings), torch.log_softmax(others, dim=-1))
+    text = f"llama.cpp computes the same, but for {value:.2g} nats a token; at most {_LLAMA_CPP_LIMIT:g}."
+    found.add("llama.cpp", value <= _LLAMA_CPP_LIMIT, text)
 
 
 def _check_divergence(subject: Subject, value: float, found: Verification) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from qlora_studio.core.export.formats import ExportFormat, parse_format
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Channel
+from qlora_studio.engine.gguf.llama_cpp import LlamaCpp, has_llama_cpp
 from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
 from qlora_studio.engine.model.adapter import adapter_folder
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
@@ -87,7 +88,7 @@ def exported_tokenizer(subject: Subject) -> Any:
     if not subject.shape.traits.has_tokenizer or subject.tokenizer is None:
         return None
     if subject.shape.traits.is_gguf:
-        return load_gguf_tokenizer(subject.gguf)
+        return _AskedOfLlamaCpp(subject.gguf) if has_llama_cpp() else load_gguf_tokenizer(subject.gguf)
     return tokenizer_of(subject.folder)
 
 
@@ -110,3 +111,21 @@ def rendered_ids(tokenizer: Any, messages: list[dict[str, str]], *, opening: boo
         return list(tokenizer("\n".join(turn["content"] for turn in messages)).input_ids)
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opening)
     return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+class _AskedOfLlamaCpp:
+    """A GGUF's tokenizer whose ids llama.cpp gives; the rest is as the file says."""
+
+    def __init__(self, path: Path) -> None:
+        self._read, self._model = load_gguf_tokenizer(path), LlamaCpp(path)
+
+    def __call__(self, text: str, *, add_special_tokens: bool = True) -> "_Ids":
+        return _Ids(self._model.tokenize(text, add_special=add_special_tokens))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._read, name)
+
+
+@dataclass(frozen=True)
+class _Ids:
+    input_ids: list[int]

@@ -1,8 +1,8 @@
-"""GGUF files written here, in a real llama.cpp: they load, and answer alike. Needs llama-cpp-python, or its ik fork."""
+"""GGUF files written here, in a real llama.cpp: they load, and answer alike. Needs the package xllamacpp."""
 
 import ctypes
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import gguf
@@ -12,28 +12,21 @@ import torch
 from transformers import AutoTokenizer
 
 from qlora_studio.engine.context import QUIET
-from qlora_studio.engine.gguf.adapter import write_gguf_adapter
+from qlora_studio.engine.gguf.llama_cpp import LlamaCpp, has_llama_cpp
 from qlora_studio.engine.gguf.reading import load_gguf
 from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
 from qlora_studio.engine.gguf.writer import quantized, write_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.verification.measurement import distributions, divergence, greedy
-from tests.engine.families import make_adapter, make_base, make_gemma_like_tokenizer, make_tokenizer
-from tests.engine.gguf.real_llama_cpp import RealLlamaCpp, library, tokenized
+from tests.engine.families import make_base, make_gemma_like_tokenizer
+from tests.engine.gguf.tricky_texts import TRICKY
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
-_F16 = {"name": "x", "precision": "f16"}
-TRICKY = [
-    "a    b  c",
-    "  lead and trail  ",
-    "Grüße aus Köln, 你好, Привет 🙂",
-    "x<end_of_turn>\n<|im_end|>y",
-    "\n\n\n  \t 12345 3.14",
-    "it's o'clock, I'LL don't",
-    "def f(x):\n    return x**2\n",
-    "<unused0><pad>a\r\nb",
-    "",
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not has_llama_cpp(), reason="no llama.cpp to ask: pip install xllamacpp"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
+PIECES = [*TRICKY, "x<end_of_turn>\n<|im_end|>y", "<unused0><pad>a\r\nb", "a  <end_of_turn>   b", ""]
 PROMPT = "<|im_start|>user\nName three colours, and 2 + 35.<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -43,29 +36,7 @@ def write(base: Path, folder: Path, precision: str) -> Path:
     return folder / str(facts["file"])
 
 
-def answer_of_llama_cpp(path: Path, prompt: list[int], tokens: int, *, adapter: Path | None = None) -> list[int]:
-    model = RealLlamaCpp(path, adapter=adapter)
-    try:
-        return model.greedy(prompt, tokens)
-    finally:
-        model.close()
-
-
-@pytest.mark.parametrize("family", ["llama", "llama_tied", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"])
-def test_a_family_answers_alike_in_llama_cpp(tmp_path: Path, family: str) -> None:
-    """Large random weights: an order of rows or a norm that is wrong gives other tokens at once.
-
-    llama.cpp knows Gemma by its number of layers.
-    """
-    layers = 26 if family.startswith("gemma") else 2
-    base = make_tokenizer(make_base(tmp_path / "base", family, initializer_range=0.3, num_hidden_layers=layers))
-    path = write(base, tmp_path, "f16")
-    prompt = list(range(5, 25))
-    expected = greedy(load_gguf(path, base, dtype=torch.float32), prompt, [], tokens=4)
-    assert answer_of_llama_cpp(path, prompt, 4) == expected
-
-
-@pytest.mark.parametrize(("precision", "lead"), [("bf16", 0.02), ("q8_0", 0.1)])
+@pytest.mark.parametrize(("precision", "lead"), [("bf16", 0.02), ("q8_0", 0.2), ("q4_K_M", 0.2)])
 def test_the_real_model_answers_alike_in_llama_cpp(
     tmp_path: Path, precision: str, lead: float, smollm_folder: Path
 ) -> None:
@@ -73,12 +44,14 @@ def test_the_real_model_answers_alike_in_llama_cpp(
     path = write(smollm_folder, tmp_path, precision)
     tokenizer = load_gguf_tokenizer(path)
     prompt = tokenizer(PROMPT).input_ids
-    model = RealLlamaCpp(path)
-    assert model.tokenize(PROMPT) == prompt
-    model.close()
     read = load_gguf(path, smollm_folder, dtype=torch.float32)
     expected = greedy(read, prompt, [tokenizer.eos_token_id], tokens=12)
-    found = answer_of_llama_cpp(path, prompt, 12)
+    model = LlamaCpp(path)
+    assert model.tokenize(PROMPT) == prompt
+    found = model.greedy(prompt, 12)
+    far = divergence(distributions(read, [prompt]), torch.log_softmax(model.logits(prompt), dim=-1))
+    model.close()
+    assert far < 0.01
     same = next((i for i, pair in enumerate(zip(expected, found, strict=False)) if pair[0] != pair[1]), 12)
     assert same > 2
     if same < min(len(expected), len(found)):
@@ -88,21 +61,15 @@ def test_the_real_model_answers_alike_in_llama_cpp(
         assert likely[expected[same]] - likely[found[same]] < lead
 
 
-@pytest.mark.parametrize(
-    ("family", "make", "size"),
-    [
-        ("gemma2", make_gemma_like_tokenizer, 910),
-        ("qwen2", make_tokenizer, 320),
-        ("starcoder2", make_tokenizer, 320),
-    ],
-)
-def test_llama_cpp_gives_the_ids_of_the_tokenizer_that_was_written(
-    tmp_path: Path, family: str, make: Callable[[Path], Path], size: int
-) -> None:
-    base = make(make_base(tmp_path / "base", family, vocab_size=size))
+@pytest.mark.parametrize("has_prefix", [False, True])
+def test_llama_cpp_gives_the_ids_of_a_tokenizer_of_pieces(tmp_path: Path, has_prefix: bool) -> None:
+    base = make_gemma_like_tokenizer(make_base(tmp_path / "base", "gemma2", vocab_size=910), has_prefix=has_prefix)
     ours = AutoTokenizer.from_pretrained(base)
-    expected = [ours(text, add_special_tokens=False).input_ids for text in TRICKY]
-    assert tokenized(write(base, tmp_path, "f16"), TRICKY) == expected
+    model = LlamaCpp(write(base, tmp_path, "f16"))
+    texts = TRICKY if has_prefix else PIECES  # after an added token the tokenizers library puts another prefix
+    parted = [text for text in texts if ours(text, add_special_tokens=False).input_ids != model.tokenize(text)]
+    model.close()
+    assert parted == []
 
 
 @pytest.mark.parametrize("name", ["Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q4_0", "Q5_0", "Q5_1"])
@@ -114,28 +81,12 @@ def test_quantized_rows_are_llama_cpps_byte_for_byte(name: str) -> None:
     with ThreadPoolExecutor(2) as pool:
         found = quantized(rows, kind, pool)
     expected = ctypes.create_string_buffer(len(found))
-    quantize = library().ggml_quantize_chunk
+    package = import_module("xllamacpp.xllamacpp")
+    quantize = ctypes.CDLL(str(package.__file__)).ggml_quantize_chunk
     quantize.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
     quantize.restype = ctypes.c_size_t
     assert quantize(int(kind), rows.ctypes.data, expected, 0, *rows.shape, None) == len(found)
     assert found == expected.raw
-
-
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_an_adapter_alone_beside_its_base_answers_as_the_merged_model(tmp_path: Path, family: str) -> None:
-    base = make_tokenizer(make_base(tmp_path / "base", family, initializer_range=0.3))
-    adapter = make_adapter(tmp_path / "adapter", base, lora_alpha=64, target_modules=["q_proj", "k_proj", "down_proj"])
-    alone = tmp_path / str(write_gguf_adapter(base, adapter, tmp_path, name="x")["file"])
-    weights = MergedWeights(base, adapter, dtype=torch.float32)
-    (tmp_path / "merged").mkdir()
-    merged = tmp_path / "merged" / str(write_gguf(weights, base, tmp_path / "merged", **_F16, channel=QUIET)["file"])
-    plain, prompt = write(base, tmp_path, "f16"), list(range(5, 25))
-    answers = [
-        answer_of_llama_cpp(merged, prompt, 4),
-        answer_of_llama_cpp(plain, prompt, 4, adapter=alone),
-        answer_of_llama_cpp(plain, prompt, 4),
-    ]
-    assert answers[0] == answers[1] != answers[2]
 
 
 @pytest.mark.parametrize(("precision", "limit"), [("q6_K", 0.05), ("q4_K_M", 0.3)])

@@ -33,7 +33,7 @@ _MORE = {
     "tokenizer.ggml.add_eos_token",
     "rope.freq_base",
 }
-_FIXED_THERE = {  # whatever the tokenizer says
+_FIXED_THERE: dict[str, dict[str, Any]] = {  # whatever the tokenizer says
     "nemotron": {"tokenizer.ggml.padding_token_id": 0, "tokenizer.ggml.unknown_token_id": 1},
     "nemotron_h": {"tokenizer.ggml.add_bos_token": True},
 }

@@ -13,7 +13,6 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from qlora_studio.core.model.gguf_family import GGUF_FAMILIES
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.gguf.adapter import write_gguf_adapter
 from qlora_studio.engine.gguf.llama_cpp import LlamaCpp, has_llama_cpp
@@ -106,8 +105,3 @@ def test_an_adapter_alone_does_in_llama_cpp_what_it_does_in_peft(place: Path, fa
     tuned, plain = computed_by_transformers(base, adapter), computed_by_transformers(base)
     assert divergence(tuned, plain) > 30 * _NEAR
     assert divergence(tuned, computed_by_llama_cpp(file, alone)) < _NEAR
-
-
-def test_every_family_that_is_written_is_compared() -> None:
-    written = {name for name, traits in GGUF_FAMILIES.items() if traits.written}
-    assert written == {name.partition("+")[0] for name in EXACT}

@@ -220,7 +220,7 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
     "qwen3_moe": GgufTraits(
         architecture="qwen3moe", numbers=_EXPERT_WIDTH, assumed={**_EVERYWHERE, "norm_topk_prob": True}
     ),
-    "mixtral": _LLAMA,
+    "mixtral": replace(_LLAMA, transformers_reads=False),
     "olmoe": GgufTraits(
         architecture="olmoe",
         fixed={"attention.layer_norm_rms_epsilon": 1e-5},

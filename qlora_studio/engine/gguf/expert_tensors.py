@@ -5,7 +5,7 @@ whose files hold them together, or otherwise. As in `rearrangement`, whose kind 
 done to each expert of it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -80,15 +80,3 @@ def is_stack(name: str, shape: tuple[int, ...]) -> bool:
 
 def _around(name: str) -> str:
     return name.rpartition(".")[0]
-
-
-Rearrangement = Callable[[str, torch.Tensor, Config], Tensors | None]
-LATENT_ATTENTION = ("deepseek_v2", "deepseek_v3", "glm4_moe_lite")
-EXPERTS: dict[str, Rearrangement] = {
-    **dict.fromkeys(LATENT_ATTENTION, latent_attention),
-    "gpt_oss": gpt_oss,
-    "granitemoe": granite,
-    "granitemoeshared": granite,
-    "lfm2_moe": short_names,
-    "afmoe": with_bias,
-}

@@ -11,7 +11,14 @@ from typing import Any
 import torch
 
 from qlora_studio.core.model.gguf_family import GgufTraits
-from qlora_studio.engine.gguf.expert_tensors import EXPERTS, granite, stacked_experts
+from qlora_studio.engine.gguf.expert_tensors import (
+    gpt_oss,
+    granite,
+    latent_attention,
+    short_names,
+    stacked_experts,
+    with_bias,
+)
 
 Tensors = dict[str, torch.Tensor]
 Config = Mapping[str, Any]
@@ -181,7 +188,14 @@ def _tiled(tensor: torch.Tensor, groups: int, size: int) -> torch.Tensor:
 
 
 _SPECIAL: dict[str, Rearrangement] = {
-    **EXPERTS,
+    "deepseek_v2": latent_attention,
+    "deepseek_v3": latent_attention,
+    "glm4_moe_lite": latent_attention,
+    "gpt_oss": gpt_oss,
+    "granitemoe": granite,
+    "granitemoeshared": granite,
+    "lfm2_moe": short_names,
+    "afmoe": with_bias,
     "qwen3_next": _qwen3_next,
     "qwen3_5_moe_text": _qwen3_5,
     "apertus": _apertus,

@@ -9,9 +9,10 @@ from typing import Any
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.gguf.pre_tokenizers import pre_tokenizer_name
 from qlora_studio.engine.gguf.sentencepiece_scores import piece_scores
-from qlora_studio.storage.models.folder import generation_config
+from qlora_studio.storage.models.folder import generation_config, read_config
 
 _WORD_START = "\u2581"  # a space, in sentencepiece; llama.cpp looks for added tokens in text that has spaces still
+_ADDED, _PADDING = -1000.0, -10000.0  # scores of what is never put together of pieces
 _CONTROLS = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
 
 
@@ -94,13 +95,16 @@ def _sentencepiece(folder: Path, content: dict[str, Any], rows: int) -> GgufToke
     tokens, types = _vocabulary(content, rows)
     unknown = content["model"].get("unk_token")
     for token, number in content["model"]["vocab"].items():
-        if token == unknown:
+        if token == unknown and types[number] == TokenType.NORMAL:
             types[number] = TokenType.UNKNOWN
         elif len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
             types[number] = TokenType.BYTE
     steps = json.dumps([content.get("normalizer"), content.get("pre_tokenizer")])
     has_prefix = '"Prepend"' in steps or ('"Metaspace"' in steps and '"prepend_scheme": "never"' not in steps)
     scores = piece_scores(folder, tokens, content["model"])
+    for number in (token["id"] for token in content.get("added_tokens", [])):
+        scores[number] = _ADDED
+    scores = [_PADDING if kind == TokenType.UNUSED else score for kind, score in zip(types, scores, strict=True)]
     return GgufTokenizer("llama", "default", tokens, types, scores=scores, add_space_prefix=has_prefix)
 
 
@@ -139,7 +143,9 @@ def _special_tokens(tokenizer: Any, folder: Path) -> dict[str, int]:
     """Special tokens by GGUF's names. A second token that ends answers becomes the end of turn."""
     names = {"bos": "bos_token_id", "eos": "eos_token_id", "unk": "unk_token_id", "pad": "pad_token_id"}
     found = {name: getattr(tokenizer, key) for name, key in names.items()}
-    special = {name: int(token) for name, token in found.items() if token is not None}
+    config = read_config(folder) if (folder / "config.json").is_file() else {}
+    found = {name: config.get(names[name]) if token is None else token for name, token in found.items()}
+    special = {name: token for name, token in found.items() if isinstance(token, int)}
     ends = generation_config(folder).get("eos_token_id")
     others = [token for token in (ends if isinstance(ends, list) else []) if token != special.get("eos")]
     return special | ({"eot": int(others[0])} if others else {})

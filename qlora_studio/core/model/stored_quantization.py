@@ -2,14 +2,15 @@
 
 A run quantizes the base by itself while it loads, and a merge needs the weights that they were made from. What
 bitsandbytes stored in 4 bits is what a run would make of those weights: it is trained as it is, where the original is
-known. Every other way is refused by name, and the original proposed where it is known.
+known. MXFP4, in which gpt-oss comes, is written out in 16 bits without a loss. Every other way is refused by name, and
+the original proposed where it is known.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-_TITLES = {
+TITLES = {
     "aqlm": "AQLM",
     "auto-round": "AutoRound",
     "awq": "AWQ",
@@ -63,6 +64,11 @@ def without_quantization(name: str) -> str:
     return _SUFFIX.sub("", name.rsplit("/", 1)[-1])
 
 
+def is_unpacked(config: Mapping[str, Any]) -> bool:
+    """Whether a model is stored in a way that is written out in 16 bits before it is used: gpt-oss in MXFP4."""
+    return config.get("model_type") == "gpt_oss" and _settings(config).get("quant_method") == "mxfp4"
+
+
 def _settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
     text = config.get("text_config")
     parts = [config, text] if isinstance(text, Mapping) else [config]
@@ -78,5 +84,5 @@ def _words(found: Mapping[str, Any]) -> str:
     bits = found.get("bits") or found.get("w_bit")
     if method == "bitsandbytes":
         bits = 8 if found.get("load_in_8bit") else 4
-    title = _TITLES.get(method, method or "an unknown method")
+    title = TITLES.get(method, method or "an unknown method")
     return f"{title} in {bits} bits" if isinstance(bits, int) else title

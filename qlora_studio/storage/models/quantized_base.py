@@ -2,15 +2,20 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.model.stored_quantization import (
+    TITLES,
     is_hub_id,
+    is_unpacked,
     stored_in_4_bits,
     stored_quantization,
     without_quantization,
 )
-from qlora_studio.storage.models.catalogue import find_in_catalogue, model_catalogue
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.storage.models.catalogue import CatalogueModel, find_in_catalogue, model_catalogue
 from qlora_studio.storage.models.folder import card_metadata, read_config
 from qlora_studio.storage.models.hub_cache import cached_snapshot
 
@@ -25,7 +30,7 @@ def refuse_quantized(folder: Path, source: str, named: str = "", *, merges: bool
     """
     config = read_config(folder)
     stored = stored_quantization(config)
-    if not stored:
+    if not stored or is_unpacked(config):
         return
     original = original_name(folder, source, named)
     name = source if is_hub_id(source) else folder.name
@@ -74,7 +79,7 @@ def locate_original(name: str) -> Path | None:
 def refuse_known_quantized(source: str) -> None:
     """Raise StudioError where the catalogue knows a model that is not here as one that is stored quantized."""
     known = find_in_catalogue(source)
-    if known is not None and known.stored:
+    if known is not None and known.stored and not is_unpacked(_config_of(known)):
         raise _refusal(known.id, known.stored, original_advice(""))
 
 
@@ -84,10 +89,13 @@ def quantized_words(folder: Path | None, source: str) -> str:
     Of a model that is not here, `folder` is None and the catalogue is asked.
     """
     known = find_in_catalogue(source) if folder is None else None
-    config = read_config(folder) if folder else {}
-    stored = stored_quantization(config) if folder else known.stored if known else ""
+    config = read_config(folder) if folder else _config_of(known) if known else {}
+    stored = stored_quantization(config)
     if not stored:
         return ""
+    if is_unpacked(config):
+        size = bytes_text(2 * shape_from_config(config).parameters)
+        return f"Stored in {stored}. When it is first used, it is written out in 16 bits: {size} in the cache."
     original = original_name(folder, source, "") if folder else ""
     if not stored_in_4_bits(config):
         return f"Stored quantized ({stored}), so it is not trained. {original_advice(original)}"
@@ -95,6 +103,12 @@ def quantized_words(folder: Path | None, source: str) -> str:
         return "Stored in 4 bits. It can be trained once you name its 16-bit original (quantization.original)."
     here = "which is here" if locate_original(original) else "which is not here yet: download it before you train"
     return f"Stored in 4 bits, and trained as it is. What is trained is merged into its original, {original}, {here}."
+
+
+def _config_of(known: CatalogueModel) -> dict[str, Any]:
+    """Return the config of a model of the catalogue, with how it is stored."""
+    method = next((name for name, title in TITLES.items() if title == known.stored), known.stored)
+    return {**known.config, "quantization_config": {"quant_method": method}} if known.stored else known.config
 
 
 def original_advice(original: str) -> str:

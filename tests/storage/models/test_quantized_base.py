@@ -159,10 +159,17 @@ def test_a_model_that_is_stored_whole_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_model_of_the_catalogue_is_refused_before_it_is_downloaded() -> None:
+    source = "mistralai/Devstral-Small-2-24B-Instruct-2512"
     with pytest.raises(StudioError) as raised:
-        refuse_known_quantized("openai/gpt-oss-20b")
-    assert "(MXFP4)" in raised.value.message
-    assert quantized_words(None, "openai/gpt-oss-20b").startswith("Stored quantized (MXFP4)")
+        refuse_known_quantized(source)
+    assert "(FP8)" in raised.value.message
+    assert quantized_words(None, source).startswith("Stored quantized (FP8)")
     assert quantized_words(None, "Qwen/Qwen3-8B") == quantized_words(None, "nobody/nothing") == ""
     refuse_known_quantized("Qwen/Qwen3-8B")
     refuse_known_quantized("nobody/nothing")
+
+
+def test_what_is_written_out_in_16_bits_says_what_that_takes() -> None:
+    assert quantized_words(None, "openai/gpt-oss-20b") == (
+        "Stored in MXFP4. When it is first used, it is written out in 16 bits: 39.0 GiB in the cache."
+    )

@@ -16,6 +16,7 @@ from qlora_studio.core.model.stored_quantization import is_unpacked
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.fingerprint import Sha256
 from qlora_studio.engine.context import QUIET, Channel, Reporter
+from qlora_studio.engine.model.load_failure import tokenizer_failure
 from qlora_studio.engine.model.mxfp4 import unpacked_bytes, write_in_16_bits
 from qlora_studio.storage.durable import (
     DamagedManifest,
@@ -72,13 +73,8 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     """Return the tokenizer in a folder. Raises StudioError where there is none that can be loaded."""
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StudioError(
-            f"The tokenizer of {folder} cannot be loaded.",
-            kind=FailureKind.MODEL_REFUSED,
-            advice="The folder needs a tokenizer.json (or tokenizer.model) and tokenizer_config.json.",
-            detail=str(error),
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise tokenizer_failure(folder, error) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"

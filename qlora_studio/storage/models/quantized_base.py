@@ -16,9 +16,10 @@ from qlora_studio.core.model.stored_quantization import (
 )
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.storage.models.catalogue import CatalogueModel, find_in_catalogue, model_catalogue
-from qlora_studio.storage.models.folder import card_metadata, read_config
+from qlora_studio.storage.models.folder import card_metadata, folder_tensors, read_config
 from qlora_studio.storage.models.hub_cache import cached_snapshot
 
+_WHOLE = ("F64", "F32", "F16", "BF16")
 _NAME_IT = "Name the 16-bit original, a folder or a hub id (quantization.original)"
 
 
@@ -44,6 +45,22 @@ def refuse_quantized(folder: Path, source: str, named: str = "", *, merges: bool
         )
     if merges:
         original_folder(folder, source, named)
+
+
+def refuse_packed(folder: Path, source: str) -> None:
+    """Raise StudioError where weights are missing or damaged, or are no numbers that the config says how to read.
+
+    Some tools write quantized weights and leave it to a file of their own to say so.
+    """
+    tensors = folder_tensors(folder)
+    largest = max(tensors.values(), key=lambda tensor: tensor.end - tensor.start, default=None)
+    if largest is None or largest.dtype in _WHOLE or stored_quantization(read_config(folder)):
+        return
+    raise StudioError(
+        f"{folder.name} has weights of type {largest.dtype}, and its config.json does not say how to read them.",
+        kind=FailureKind.MODEL_REFUSED,
+        advice=original_advice(original_name(folder, source, "")),
+    )
 
 
 def original_folder(folder: Path, source: str, named: str = "") -> Path:

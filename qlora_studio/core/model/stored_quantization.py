@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from qlora_studio.core.model.family import FAMILIES, LLAMA
+
 TITLES = {
     "aqlm": "AQLM",
     "auto-round": "AutoRound",
@@ -66,7 +68,8 @@ def without_quantization(name: str) -> str:
 
 def is_unpacked(config: Mapping[str, Any]) -> bool:
     """Whether a model is stored in a way that is written out in 16 bits before it is used: gpt-oss in MXFP4."""
-    return config.get("model_type") == "gpt_oss" and _settings(config).get("quant_method") == "mxfp4"
+    family = FAMILIES.get(str(config.get("model_type")), LLAMA)
+    return family.published_in_mxfp4 and _settings(config).get("quant_method") == "mxfp4"
 
 
 def _settings(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -118,6 +118,7 @@ def _parameters(source: str, revision: str) -> int:
 def _with_absolute_paths(config: RunConfig, base: Path) -> RunConfig:
     """A run must be repeatable from its own folder, so what lies on this computer is named in full."""
     model = config.model.model_copy(update={"source": _absolute(config.model.source, base)})
+    original = _absolute(config.quantization.original, base)
     paths = {
         "path": _absolute(config.data.path, base),
         "evaluation_path": _absolute(config.data.evaluation_path, base),
@@ -125,7 +126,8 @@ def _with_absolute_paths(config: RunConfig, base: Path) -> RunConfig:
     }
     data = config.data.model_copy(update=paths)
     lora = config.lora.model_copy(update={"start_from": _absolute(config.lora.start_from, base)})
-    return config.model_copy(update={"model": model, "data": data, "lora": lora})
+    quantization = config.quantization.model_copy(update={"original": original})
+    return config.model_copy(update={"model": model, "data": data, "lora": lora, "quantization": quantization})
 
 
 def _absolute(name: str, base: Path) -> str:

@@ -32,9 +32,8 @@ from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.faults import RECOVERABLE, failure_of, recovery_from, start_again
 from qlora_studio.engine.model.environment import environment
-from qlora_studio.storage.models.folder import folder_tensors
 from qlora_studio.storage.models.location import locate_model
-from qlora_studio.storage.models.quantized_base import refuse_known_quantized, refuse_quantized
+from qlora_studio.storage.models.quantized_base import refuse_known_quantized, refuse_packed, refuse_quantized
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 # Read by the libraries when they are imported, so set before any of them is. trl would otherwise tell the hub of every
@@ -194,8 +193,8 @@ def preflight(job: Job, folder: RunFolder) -> None:
     if location.path is None:
         refuse_known_quantized(config.model.source)
     elif location.kind != "gguf":
-        refuse_quantized(location.path, config.model.source)
-        folder_tensors(location.path)  # the headers alone: a download that broke off is refused at once
+        refuse_quantized(location.path, config.model.source, config.quantization.original, merges=config.export.merge)
+        refuse_packed(location.path, config.model.source)  # by headers: a download that broke off is told at once
     for path in filter(None, (*(source.path for source in config.data.sources), config.data.evaluation_path)):
         if Path(path).is_absolute() and not Path(path).exists():
             raise StudioError(

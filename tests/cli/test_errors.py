@@ -72,16 +72,16 @@ def test_a_missing_run_file_is_told(studio: Studio) -> None:
 def test_a_base_that_is_stored_quantized_is_told_by_estimate_and_refused_by_the_worker(
     studio: Studio, tiny_llama: Path, tmp_path: Path, chats: Path
 ) -> None:
-    folder = tmp_path / "Qwen3-8B-bnb-4bit"
+    folder = tmp_path / "Qwen3-8B-AWQ"
     shutil.copytree(tiny_llama, folder)
     config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    config["quantization_config"] = {"quant_method": "awq", "bits": 4}
     (folder / "config.json").write_text(json.dumps(config))
 
     assert "Qwen/Qwen3-8B" in studio("estimate", "--model", str(folder), "--json").report["quantized"]
     outcome = studio("train", "--model", str(folder), "--data", str(chats), "--runs", str(tmp_path / "runs"))
     assert outcome.code == ExitCode.MODEL_NOT_FOUND
-    assert "is stored quantized (bitsandbytes in 4 bits)" in outcome.err
+    assert "is stored quantized (AWQ in 4 bits)" in outcome.err
     assert "Choose the original in 16 bits, Qwen/Qwen3-8B" in outcome.err
 
 

@@ -45,7 +45,7 @@ def public_name(source: str) -> str:
 
 def public_config(config: RunConfig) -> RunConfig:
     """Return the run config with every path cut down to its last part."""
-    for path in ("model.source", "data.path", "data.evaluation_path", "lora.start_from"):
+    for path in ("model.source", "quantization.original", "data.path", "data.evaluation_path", "lora.start_from"):
         section, name = path.split(".")
         value = getattr(getattr(config, section), name)
         if value:

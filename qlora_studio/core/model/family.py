@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Flag = bool | str  # True, False, or the name of the config's key that says so
-Mixer = Literal["attention", "delta", "mamba", "convolution"]
+Mixer = Literal["attention", "delta", "state_space", "convolution"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,7 @@ class Family:
     mlp_names: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
     extra_kept: int = 0  # lone parameters of a layer: xIELU's two, for example
     sinks: bool = False
+    published_in_mxfp4: bool = False
     softcap: bool = False
     activation: str = ""
     experts: bool = False
@@ -260,6 +261,7 @@ FAMILIES: dict[str, Family] = {
         qkv_bias="attention_bias",
         o_bias="attention_bias",
         sinks=True,
+        published_in_mxfp4=True,
         eager_only=True,
         experts=True,
         expert_bias=True,
@@ -292,7 +294,7 @@ FAMILIES: dict[str, Family] = {
         qkv_bias="attention_bias",
         o_bias="attention_bias",
         experts=True,
-        mixer="mamba",
+        mixer="state_space",
         mlp_names=("input_linear", "output_linear"),
         mlp_width_key="shared_intermediate_size",
         defaults={"mamba_conv_bias": True},
@@ -303,7 +305,7 @@ FAMILIES: dict[str, Family] = {
         gated=False,
         experts=True,
         expert_width_key="moe_intermediate_size",
-        mixer="mamba",
+        mixer="state_space",
         single_blocks=True,
         fused_out_proj=True,
         mamba_bias="use_bias",
@@ -315,7 +317,7 @@ FAMILIES: dict[str, Family] = {
         qkv_bias="attention_bias",
         o_bias="attention_bias",
         mlp_bias="mlp_bias",
-        mixer="mamba",
+        mixer="state_space",
         parallel_mixers=True,
         fused_out_proj=True,
         mamba_out_bias="projectors_bias",

@@ -97,7 +97,7 @@ def _mixer(mixer: str, read: ConfigReader, family: Family, sizes: Sizes) -> tupl
     match mixer:
         case "delta":
             return _delta_rule(read, sizes.hidden)
-        case "mamba":
+        case "state_space":
             return _mamba(read, family, sizes.hidden)
         case "convolution":
             return _convolution(read, sizes.hidden)

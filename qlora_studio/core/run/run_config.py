@@ -66,6 +66,12 @@ class QuantizationSection(Section):
         choices={"auto": "Auto", "bfloat16": "bf16", "float16": "fp16", "float32": "fp32"},
         advanced=True,
     )
+    original: str = setting(
+        "",
+        title="16-bit original",
+        help="What a base that is stored in 4 bits was made from: a folder or a hub id. Empty: as its model card says.",
+        advanced=True,
+    )
 
 
 class DatasetSource(Section):

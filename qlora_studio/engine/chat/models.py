@@ -21,9 +21,10 @@ from qlora_studio.engine.gguf.reading import load_gguf
 from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
 from qlora_studio.engine.model.adapted import release_memory
 from qlora_studio.engine.model.adapter import adapter_folder, checkpoint_name, load_tuned
-from qlora_studio.engine.model.base import base_folder, tokenizer_of
+from qlora_studio.engine.model.base import tokenizer_of
 from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.model.loading import load_plain
+from qlora_studio.engine.model.original import merge_base
 from qlora_studio.storage.runs.export_folder import exports_of
 from qlora_studio.storage.runs.run_folder import RunFolder
 
@@ -78,7 +79,7 @@ class ChatModels:
         if variant == "merged":
             return ChatModel(load_plain(folder, dtype=dtype, device=device), tokenizer_of(folder))
         config = self._run.config()
-        base = base_folder(config.model.source, config.model.revision, self._channel)
+        base = merge_base(config.model.source, config.model.revision, config.quantization.original, self._channel)
         tokenizer = load_gguf_tokenizer(files[0])
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         return ChatModel(load_gguf(files[0], base, dtype=dtype, device=device), tokenizer)

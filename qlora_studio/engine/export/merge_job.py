@@ -13,13 +13,15 @@ from qlora_studio.engine.child_job import run_child
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export.sidecar import PROVENANCE, complete_generation_config, copy_adapter
 from qlora_studio.engine.merge.writer import merge_adapter
-from qlora_studio.engine.model.base import base_folder
+from qlora_studio.engine.model.original import merge_base
+from qlora_studio.storage.models.location import locate_model
+from qlora_studio.storage.models.quantized_base import original_name
 from qlora_studio.storage.runs.fingerprint import fingerprint_folder
 
 
 def run(job: MergeJob, context: JobContext) -> Finished:
     """Merge, tell where the result is, and whether it computes what base and adapter compute."""
-    base = base_folder(job.base_model, "", context)
+    base = merge_base(job.base_model, channel=context)
     adapter, out = Path(job.adapter).expanduser(), Path(job.out_dir).expanduser().absolute()
     context.phase(Activity.MERGING)
 
@@ -27,7 +29,7 @@ def run(job: MergeJob, context: JobContext) -> Finished:
         context.raise_if_stopped()
         context.progress("merging", done, total, "bytes")
 
-    complete = partial(_complete, base=base, adapter=adapter, name=public_name(job.base_model))
+    complete = partial(_complete, base=base, adapter=adapter, name=public_name(_name_of(base, job.base_model)))
     report = merge_adapter(base, adapter, out, force=job.force, progress=progress, complete=complete)
     facts = ExportedFacts(
         tensors_merged=report.tensors_merged, seconds=report.seconds, peak_rss_bytes=report.peak_rss_bytes
@@ -44,6 +46,14 @@ def run(job: MergeJob, context: JobContext) -> Finished:
             peak_rss_bytes=report.peak_rss_bytes,
         )
     )
+
+
+def _name_of(base: Path, named: str) -> str:
+    """Return the name of what the adapter is merged into: of the original, where the one named is stored in 4 bits."""
+    location = locate_model(named)
+    if location.path is None or location.path == base or location.kind == "gguf":
+        return named
+    return original_name(location.path, named, "")
 
 
 def _complete(folder: Path, *, base: Path, adapter: Path, name: str) -> None:

@@ -13,6 +13,8 @@ from qlora_studio.engine.merge.nf4_round_trip import Nf4RoundTrip
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.model.adapter import adapter_folder, check_base, checkpoint_name
 from qlora_studio.engine.model.base import base_folder
+from qlora_studio.engine.model.original import merge_base
+from qlora_studio.storage.models.quantized_base import original_name
 from qlora_studio.storage.runs.run_folder import RunFolder, folder_name
 
 BaseWeights = Literal["original", "nf4"]
@@ -47,6 +49,17 @@ def export_source(run: RunFolder, checkpoint: str, weights: BaseWeights, channel
     base = base_folder(config.model.source, config.model.revision, channel)
     channel.phase(Activity.CHECKING_BASE)
     check_base(run, adapter, base, anew=True, accepted_by=channel if force else None)
+    original = merge_base(config.model.source, config.model.revision, config.quantization.original, channel)
+    if original != base:
+        config = config.with_value(
+            "model.source", original_name(base, config.model.source, config.quantization.original)
+        )
+        base = original
+        if weights == "nf4":
+            channel.warn(
+                "base", "This run was trained on a base stored in 4 bits: its original is what it is merged into."
+            )
+            weights = "original"
     if weights == "nf4" and config.quantization.method == "none":
         channel.warn("base", "This run was trained on 16-bit weights, so they are what it is merged into.")
         weights = "original"

@@ -302,6 +302,7 @@ def _base_config(folder: Path) -> dict[str, Any]:
             kind=FailureKind.MODEL_REFUSED,
             advice="Merge into the original 16-bit weights.",
         )
+    config.pop("auto_map", None)  # names of files with code, which no result has
     return config
 
 

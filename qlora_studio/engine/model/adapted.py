@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BitsAndBytesConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
@@ -19,6 +20,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.family import FAMILIES
 from qlora_studio.core.model.shape import shape_from_config
+from qlora_studio.core.model.stored_quantization import stored_in_4_bits
 from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Reporter
@@ -55,11 +57,12 @@ def load_base(folder: Path, config: RunConfig, device: Device, adapter: Path | N
     the backward pass. Left open, libraries choose fp32 there.
     """
     quantize_experts_when_loading()
+    is_stored = stored_in_4_bits(read_config(folder)) is not None
     try:
         model = from_files(
             _trained_class(folder, config, adapter),
             folder,
-            quantization_config=quantization(config, device),
+            **({} if is_stored else {"quantization_config": quantization(config, device)}),  # None would hide its own
             dtype=device.compute_dtype,
             device_map={"": device.name},
             attn_implementation=attention_of_text(config_of(folder), attention_of(folder)),
@@ -68,6 +71,8 @@ def load_base(folder: Path, config: RunConfig, device: Device, adapter: Path | N
         raise load_failure(folder, error) from error
     model.config.use_cache = model.config.get_text_config().use_cache = False  # the text part asks its own config
     _keep_differentiable(model)
+    if is_stored:
+        _compute_in(model, device.compute_dtype)
     release_memory()
     return model
 
@@ -114,6 +119,13 @@ def _keep_differentiable(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+
+
+def _compute_in(model: Any, dtype: torch.dtype) -> None:
+    """Have 4-bit layers compute in the run's dtype; those of a stored base would in the one that its config names."""
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.compute_dtype = dtype
 
 
 def quantization(config: RunConfig, device: Device) -> BitsAndBytesConfig | None:

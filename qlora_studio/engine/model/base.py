@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.model.stored_quantization import is_unpacked
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.fingerprint import Sha256
 from qlora_studio.engine.context import QUIET, Channel, Reporter
+from qlora_studio.engine.model.load_failure import tokenizer_failure
+from qlora_studio.engine.model.mxfp4 import unpacked_bytes, write_in_16_bits
 from qlora_studio.storage.durable import (
     DamagedManifest,
     Manifest,
+    StagedFolder,
     disagreements,
     read_manifest,
     sha256_of,
@@ -24,10 +29,17 @@ from qlora_studio.storage.durable import (
 )
 from qlora_studio.storage.models.folder import read_config
 from qlora_studio.storage.models.location import ModelLocation, locate_model
+from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.settings import cache_path
 
 # What a run may need of a hub repository: never pickled weights, never code.
 HUB_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "tokenizer*", "LICENSE*", "README.md"]
+
+
+class UnpackedManifest(Manifest):
+    """The facts of a folder whose weights were written out in 16 bits: its name."""
+
+    stored: str
 
 
 class ConvertedManifest(Manifest):
@@ -38,16 +50,15 @@ class ConvertedManifest(Manifest):
 
 
 def base_folder(source: str, revision: str = "", channel: Channel = QUIET) -> Path:
-    """Return the folder of the base in 16 bit: the local folder, the hub's snapshot, or a GGUF's cached conversion.
+    """Return the folder of the base in 16 bit: the local folder, the hub's snapshot, or one made of it in the cache.
 
     Raises StudioError where there is none, or where it is of a kind that is refused.
     """
     location = locate_model(source, revision)
     if location.kind == "gguf":
         return _converted_gguf(_path_of(location), channel)
-    if location.path is None:
-        return download(source, revision, channel)
-    return location.path
+    folder = download(source, revision, channel) if location.path is None else location.path
+    return _in_16_bits(folder, channel) if is_unpacked(read_config(folder)) else folder
 
 
 def load_tokenizer(source: str, revision: str = "", channel: Channel = QUIET) -> PreTrainedTokenizerBase:
@@ -62,13 +73,8 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     """Return the tokenizer in a folder. Raises StudioError where there is none that can be loaded."""
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StudioError(
-            f"The tokenizer of {folder} cannot be loaded.",
-            kind=FailureKind.MODEL_REFUSED,
-            advice="The folder needs a tokenizer.json (or tokenizer.model) and tokenizer_config.json.",
-            detail=str(error),
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise tokenizer_failure(folder, error) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
@@ -129,23 +135,52 @@ def _path_of(location: ModelLocation) -> Path:
 
 def _converted_gguf(gguf: Path, reporter: Reporter) -> Path:
     """Return the cached safetensors folder of a GGUF file, made once, whole or not at all."""
-    stat = gguf.stat()
-    key = hashlib.sha256(f"{gguf.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:16]
-    folder = cache_path() / "models" / f"{gguf.stem}-{key}"
+
+    def convert(staged: StagedFolder) -> None:
+        _convert(gguf, staged.path)
+        staged.manifest = ConvertedManifest(gguf=gguf.name, sha256=sha256_of(gguf))
+
+    return _converted(gguf.stem, [gguf], ConvertedManifest, convert, reporter)
+
+
+def _in_16_bits(stored: Path, channel: Channel) -> Path:
+    """Return the cached folder with the weights of one in 16 bits, made once, whole or not at all."""
+
+    def told(done: int, total: int) -> None:
+        channel.raise_if_stopped()
+        channel.progress("converting", done, total, "bytes")
+
+    def convert(staged: StagedFolder) -> None:
+        require_drives([Writing(staged.path, "weights in 16 bits", unpacked_bytes(stored))], "This base")
+        write_in_16_bits(stored, staged.path, told)
+        staged.manifest = UnpackedManifest(stored=stored.name)
+
+    return _converted(stored.name, sorted(stored.glob("*.safetensors")), UnpackedManifest, convert, channel)
+
+
+def _converted(
+    name: str,
+    files: list[Path],
+    manifest: type[Manifest],
+    convert: Callable[[StagedFolder], None],
+    reporter: Reporter,
+) -> Path:
+    stats = [(path.resolve(), path.stat()) for path in files]
+    facts = ";".join(f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in stats)
+    folder = cache_path() / "models" / f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
     if folder.exists():
-        if _is_whole(folder):
+        if _is_whole(folder, manifest):
             return folder
         shutil.rmtree(folder)
     reporter.phase(Activity.CONVERTING_MODEL)
     with suppress(FileExistsError), staged_folder(folder) as staged:  # where another process was faster, its is taken
-        _convert(gguf, staged.path)
-        staged.manifest = ConvertedManifest(gguf=gguf.name, sha256=sha256_of(gguf))
+        convert(staged)
     return folder
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(folder: Path, manifest: type[Manifest]) -> bool:
     try:
-        return not any(disagreements(folder, read_manifest(folder, ConvertedManifest), hashed=False))
+        return not any(disagreements(folder, read_manifest(folder, manifest), hashed=False))
     except DamagedManifest:
         return False
 

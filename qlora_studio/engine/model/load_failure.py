@@ -1,5 +1,7 @@
 """Why a model cannot be loaded: one cause in one sentence. Only files that are damaged are said to be."""
 
+import importlib.util
+import json
 from pathlib import Path
 
 import transformers
@@ -11,6 +13,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.stored_quantization import stored_quantization
 from qlora_studio.storage.models.folder import folder_tensors, read_config
 
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
 LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
 
 
@@ -52,6 +55,43 @@ def load_failure(folder: Path, error: Exception) -> StudioError:
         advice=advice,
         detail=str(error),
     )
+
+
+def tokenizer_failure(folder: Path, error: Exception) -> StudioError:
+    """Return the cause of a failed load of a tokenizer."""
+    told = " ".join(str(error).split())
+    files = [name for name in _TOKENIZERS if (folder / name).is_file()]
+    why, advice = f"{type(error).__name__} says: {_sentence(told)}", "The details say more."
+    if "custom code" in told or "trust_remote_code" in told:
+        why, advice = "it brings Python code of its own", "Choose a model whose tokenizer transformers knows."
+    elif not files:
+        why = "the folder has none"
+        advice = "Put the model's tokenizer.json and tokenizer_config.json there; fine-tuned copies often lack them."
+    elif broken := next(filter(None, map(_broken_json, folder.glob("tokenizer*.json"))), ""):
+        why, advice = broken, "Take that file from where the model was published."
+    elif "tokenizer.json" not in files and _has_no_sentencepiece():
+        why = f"{files[0]} needs the package sentencepiece, which is not installed"
+        advice = "Install sentencepiece into the environment of QLoRA Studio, or add the model's tokenizer.json."
+    ending = "" if why.endswith((".", "!", "?")) else "."
+    return StudioError(
+        f"The tokenizer of {folder.name} cannot be loaded: {why}{ending}",
+        kind=FailureKind.MODEL_REFUSED,
+        advice=advice,
+        detail=str(error),
+    )
+
+
+def _broken_json(path: Path) -> str:
+    try:
+        read = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        return f"{path.name} is no JSON ({error})"
+    is_whole = path.name != "tokenizer.json" or "model" in read
+    return "" if is_whole else f"{path.name} describes no tokenizer"
+
+
+def _has_no_sentencepiece() -> bool:
+    return importlib.util.find_spec("sentencepiece") is None
 
 
 def _is_of_sizes(error: Exception) -> bool:

@@ -10,6 +10,7 @@ from peft import get_peft_model_state_dict
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.formats import parse_format
+from qlora_studio.core.model.stored_quantization import stored_in_4_bits
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.memory.architecture import config_of, meta_model
@@ -18,7 +19,9 @@ from qlora_studio.engine.merge.safetensors_file import CODES, encode_header
 from qlora_studio.engine.merge.text_model import text_class
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.model.adapted import attach_adapters
+from qlora_studio.engine.model.original import require_fitting
 from qlora_studio.storage.models.folder import read_config
+from qlora_studio.storage.models.quantized_base import original_folder
 
 
 def require_mergeable(base: Path, config: RunConfig, reporter: Reporter) -> None:
@@ -37,10 +40,12 @@ def merge_rehearsal(base: Path, config: RunConfig) -> None:
     """Raise StudioError where the adapter that a run would train on a base could not be merged into it.
 
     The adapter is made on meta tensors and laid beside its base as a file that has a header and holes: what decides is
-    the code that merges. A quantized base is not what its adapter is merged into, and is passed over.
+    the code that merges. That of a base that is stored in 4 bits goes into its original.
     """
-    if read_config(base).get("quantization_config"):
-        return
+    if stored_in_4_bits(read_config(base)):
+        original = original_folder(base, config.model.source, config.quantization.original)
+        require_fitting(base, original)
+        base = original
     with TemporaryDirectory() as folder:
         _write_outline(_adapted_on_meta(base, config), Path(folder))
         MergedWeights(base, Path(folder))

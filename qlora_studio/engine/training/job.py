@@ -34,6 +34,7 @@ from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.card_check import require_usable_card
 from qlora_studio.engine.model.device import Device, choose_device
 from qlora_studio.engine.model.generation import answer
+from qlora_studio.engine.model.original import with_stored_quantization
 from qlora_studio.engine.model.rehearsal import require_mergeable
 from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_full
 from qlora_studio.engine.training.first_batch import refused_where_it_fails, require_trainable
@@ -56,7 +57,8 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     config, initial_commands = taken_over(context), context.initial_commands()
     require_usable_card(config)
     base = base_folder(config.model.source, config.model.revision, context)
-    refuse_quantized(base, config.model.source)
+    refuse_quantized(base, config.model.source, config.quantization.original, merges=config.export.merge)
+    config = with_stored_quantization(config, base)
     tokenizer = tokenizer_of(base)
     resumes = bool(CheckpointFolder(context.folder.checkpoints_path).all())
     if not resumes:

@@ -14,7 +14,8 @@ from qlora_studio.engine.context import Channel
 from qlora_studio.engine.gguf.llama_cpp import LlamaCpp, has_llama_cpp
 from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
 from qlora_studio.engine.model.adapter import adapter_folder
-from qlora_studio.engine.model.base import base_folder, tokenizer_of
+from qlora_studio.engine.model.base import tokenizer_of
+from qlora_studio.engine.model.original import merge_base
 from qlora_studio.storage.models.folder import generation_config
 from qlora_studio.storage.runs.export_folder import read_export
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -49,7 +50,7 @@ def subject_of(folder: Path, run: RunFolder, channel: Channel) -> Subject:
     """Return an export with what it was made from. Raises StudioError where something of it is gone."""
     manifest = read_export(folder)
     config = run.config()
-    base = base_folder(config.model.source, config.model.revision, channel)
+    base = merge_base(config.model.source, config.model.revision, config.quantization.original, channel)
     checkpoint = manifest.checkpoint
     adapter = adapter_folder(run, checkpoint)
     places = (adapter, run.adapter_path, base)

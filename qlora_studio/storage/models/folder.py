@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.model.family import FAMILIES
 from qlora_studio.storage.models.safetensors_header import TensorEntry, read_safetensors_header
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -18,11 +19,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise StudioError(
-            f"{folder} is no model folder: it has no config.json.",
-            kind=FailureKind.MODEL_NOT_FOUND,
-            advice="Choose the folder that holds config.json and the .safetensors files.",
-        ) from error
+        raise _without_config(folder) from error
     except (ValueError, OSError) as error:
         raise _refused(folder, "its config.json cannot be read", "Download the model again.") from error
     if not isinstance(config, dict):
@@ -32,11 +29,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def refuse_foreign_code(config: Mapping[str, Any], name: str) -> None:
-    """Raise StudioError where a config asks to run code that did not come with the program."""
+    """Raise StudioError where a config asks to run code that did not come with the program.
+
+    Some models of a family that transformers has taken in still name the code that they once came with: nothing reads
+    or fetches that, since every load says so (`trust_remote_code=False`).
+    """
     own = "Choose a model that transformers supports by itself."
     parts = [config, *(value for value in config.values() if isinstance(value, Mapping))]
     for part in parts:
-        if part.get("auto_map"):
+        if part.get("auto_map") and config.get("model_type") not in FAMILIES:
             raise StudioError(
                 f"{name} is refused: it brings Python code of its own.", kind=FailureKind.MODEL_REFUSED, advice=own
             )
@@ -118,6 +119,21 @@ def _indexed_files(folder: Path, index: Path) -> list[Path]:
             advice="Download the model again; it continues where it stopped.",
         )
     return files
+
+
+def _without_config(folder: Path) -> StudioError:
+    message, advice = f"{folder} is no model folder: it has no config.json.", ""
+    if (folder / "adapter_config.json").is_file():
+        base = _json(folder / "adapter_config.json").get("base_model_name_or_path") or "the model it was trained on"
+        message = f"{folder.name} holds an adapter, not a model."
+        advice = f"Choose {base}, and name the adapter as lora.start_from to go on from it."
+    elif found := next(folder.glob("*.gguf"), None):
+        advice = f"Choose the GGUF file in it, {found.name}."
+    return StudioError(
+        message,
+        kind=FailureKind.MODEL_NOT_FOUND,
+        advice=advice or "Choose the folder that holds config.json and the .safetensors files.",
+    )
 
 
 def _without_safetensors(folder: Path) -> StudioError:

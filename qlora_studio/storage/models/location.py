@@ -4,7 +4,6 @@ Refused are models that bring their own code or pickled weights: loading them wo
 """
 
 import importlib.util
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from qlora_studio.core.model.tensors import shape_from_tensors
 from qlora_studio.core.run.titles import STARTER
 from qlora_studio.storage.models.folder import chat_template, folder_tensors, licence, read_config
 from qlora_studio.storage.models.gguf_header import gguf_config, read_gguf_header
+from qlora_studio.storage.models.hub_cache import cached_snapshot
 from qlora_studio.storage.models.quantized_base import quantized_words
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$|^[\w.-]+$")
@@ -63,7 +63,7 @@ def locate_model(source: str, revision: str = "") -> ModelLocation:
         return ModelLocation("folder", source, path.resolve())
     if not _HUB_ID.match(source) or source.lower().endswith(".gguf"):
         raise _not_found(source)
-    return ModelLocation("hub", source, _cached_snapshot(source, revision or "main"), revision)
+    return ModelLocation("hub", source, cached_snapshot(source, revision or "main"), revision)
 
 
 def starter_path() -> Path:
@@ -97,7 +97,8 @@ def _folder_facts(folder: Path, source: str) -> ModelFacts:
     config = read_config(folder)
     shape = shape_from_config(config)
     tensors = folder_tensors(folder)
-    if not shape.exact:
+    quantized = quantized_words(folder, source)
+    if not shape.exact and not quantized:  # packed weights have other sizes
         shape = shape_from_tensors(shape, {name: tensor.shape for name, tensor in tensors.items()})
     largest = max(tensors.values(), key=lambda tensor: tensor.count, default=None)
     return ModelFacts(
@@ -112,7 +113,7 @@ def _folder_facts(folder: Path, source: str) -> ModelFacts:
         shape=shape,
         weights_bytes=sum(tensor.end - tensor.start for tensor in tensors.values()),
         stored_dtype=largest.dtype if largest else "",
-        quantized=quantized_words(folder, source),
+        quantized=quantized,
         gguf=gguf_words(config),
     )
 
@@ -136,24 +137,6 @@ def _gguf_facts(path: Path) -> ModelFacts:
         stored_dtype="GGUF",
         gguf=gguf_words(config),
     )
-
-
-def _cached_snapshot(source: str, revision: str) -> Path | None:
-    """Return the hub cache's folder of a revision, where config and weights are all there."""
-    repository = _hub_cache() / ("models--" + source.replace("/", "--"))
-    reference = repository / "refs" / revision
-    commit = reference.read_text("utf-8").strip() if reference.is_file() else revision
-    snapshot = repository / "snapshots" / commit
-    has_weights = any(snapshot.glob("*.safetensors")) or any(snapshot.glob("*.gguf"))
-    return snapshot if (snapshot / "config.json").exists() and has_weights else None
-
-
-def _hub_cache() -> Path:
-    if path := os.environ.get("HF_HUB_CACHE"):
-        return Path(path)
-    home = os.environ.get("HF_HOME")
-    base = Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    return base / "hub"
 
 
 def _not_found(source: str) -> StudioError:

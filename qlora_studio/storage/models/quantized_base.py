@@ -2,24 +2,101 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.model.stored_quantization import is_hub_id, stored_quantization, without_quantization
-from qlora_studio.storage.models.catalogue import find_in_catalogue, model_catalogue
-from qlora_studio.storage.models.folder import card_metadata, read_config
+from qlora_studio.core.model.shape import shape_from_config
+from qlora_studio.core.model.stored_quantization import (
+    TITLES,
+    is_hub_id,
+    is_unpacked,
+    stored_in_4_bits,
+    stored_quantization,
+    without_quantization,
+)
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.storage.models.catalogue import CatalogueModel, find_in_catalogue, model_catalogue
+from qlora_studio.storage.models.folder import card_metadata, folder_tensors, read_config
+from qlora_studio.storage.models.hub_cache import cached_snapshot
+
+_WHOLE = ("F64", "F32", "F16", "BF16")
+_NAME_IT = "Name the 16-bit original, a folder or a hub id (quantization.original)"
 
 
-def refuse_quantized(folder: Path, source: str) -> None:
-    """Raise StudioError where a model's weights are stored quantized: nothing trained on them could be merged."""
-    if stored := stored_quantization(read_config(folder)):
-        name = source if is_hub_id(source) else folder.name
-        raise _refusal(name, stored, original_advice(original_of(folder, source)))
+def refuse_quantized(folder: Path, source: str, named: str = "", *, merges: bool = True) -> None:
+    """Raise StudioError where a model's weights are stored quantized in a way that a run cannot start from.
+
+    Those of bitsandbytes in 4 bits are trained as they are, where the 16-bit original is known, and, where the run
+    `merges`, here: a merge goes into that. `named` is what the user says the original is.
+    """
+    config = read_config(folder)
+    stored = stored_quantization(config)
+    if not stored or is_unpacked(config):
+        return
+    original = original_name(folder, source, named)
+    name = source if is_hub_id(source) else folder.name
+    if not stored_in_4_bits(config):
+        raise _refusal(name, stored, original_advice(original))
+    if not original:
+        raise StudioError(
+            f"{name} is stored in 4 bits, and nothing in it says which 16-bit model it was made from.",
+            kind=FailureKind.MODEL_REFUSED,
+            advice=f"{_NAME_IT}: what is trained is merged into that.",
+        )
+    if merges:
+        original_folder(folder, source, named)
+
+
+def refuse_packed(folder: Path, source: str) -> None:
+    """Raise StudioError where weights are missing or damaged, or are no numbers that the config says how to read.
+
+    Some tools write quantized weights and leave it to a file of their own to say so.
+    """
+    tensors = folder_tensors(folder)
+    largest = max(tensors.values(), key=lambda tensor: tensor.end - tensor.start, default=None)
+    if largest is None or largest.dtype in _WHOLE or stored_quantization(read_config(folder)):
+        return
+    raise StudioError(
+        f"{folder.name} has weights of type {largest.dtype}, and its config.json does not say how to read them.",
+        kind=FailureKind.MODEL_REFUSED,
+        advice=original_advice(original_name(folder, source, "")),
+    )
+
+
+def original_folder(folder: Path, source: str, named: str = "") -> Path:
+    """Return where the original of a quantized model lies. Raises StudioError where it is not here, or is none."""
+    original = original_name(folder, source, named)
+    found = locate_original(original) if original else None
+    name = source if is_hub_id(source) else folder.name
+    if found is None:
+        raise StudioError(
+            f"A merge goes into the 16-bit original of {name}, {original or 'which nothing names'}: it is not here.",
+            kind=FailureKind.MODEL_NOT_FOUND,
+            advice=f"Download it: qlora-studio download {original}. {_NAME_IT} where it lies elsewhere."
+            if is_hub_id(original)
+            else f"{_NAME_IT}.",
+        )
+    if stored := stored_quantization(read_config(found)):
+        raise StudioError(
+            f"{original} is stored quantized too ({stored}), so it is not the original of {name}.",
+            kind=FailureKind.MODEL_REFUSED,
+            advice=f"{_NAME_IT}.",
+        )
+    return found
+
+
+def locate_original(name: str) -> Path | None:
+    """Return the folder of a model in 16 bits, a local one or one in the hub's cache; None where it is not here."""
+    place = Path(name).expanduser()
+    if place.is_dir():
+        return place.resolve()
+    return cached_snapshot(name, "main") if is_hub_id(name) else None
 
 
 def refuse_known_quantized(source: str) -> None:
     """Raise StudioError where the catalogue knows a model that is not here as one that is stored quantized."""
     known = find_in_catalogue(source)
-    if known is not None and known.stored:
+    if known is not None and known.stored and not is_unpacked(_config_of(known)):
         raise _refusal(known.id, known.stored, original_advice(""))
 
 
@@ -29,17 +106,45 @@ def quantized_words(folder: Path | None, source: str) -> str:
     Of a model that is not here, `folder` is None and the catalogue is asked.
     """
     known = find_in_catalogue(source) if folder is None else None
-    stored = stored_quantization(read_config(folder)) if folder else known.stored if known else ""
+    config = read_config(folder) if folder else _config_of(known) if known else {}
+    stored = stored_quantization(config)
     if not stored:
         return ""
-    original = original_of(folder, source) if folder else ""
-    return f"Stored quantized ({stored}), so it is not trained. {original_advice(original)}"
+    if is_unpacked(config):
+        size = bytes_text(2 * shape_from_config(config).parameters)
+        return f"Stored in {stored}. When it is first used, it is written out in 16 bits: {size} in the cache."
+    original = original_name(folder, source, "") if folder else ""
+    if not stored_in_4_bits(config):
+        return f"Stored quantized ({stored}), so it is not trained. {original_advice(original)}"
+    if not original:
+        return "Stored in 4 bits. It can be trained once you name its 16-bit original (quantization.original)."
+    here = "which is here" if locate_original(original) else "which is not here yet: download it before you train"
+    return f"Stored in 4 bits, and trained as it is. What is trained is merged into its original, {original}, {here}."
+
+
+def _config_of(known: CatalogueModel) -> dict[str, Any]:
+    """Return the config of a model of the catalogue, with how it is stored."""
+    method = next((name for name, title in TITLES.items() if title == known.stored), known.stored)
+    return {**known.config, "quantization_config": {"quant_method": method}} if known.stored else known.config
 
 
 def original_advice(original: str) -> str:
     """Return which model to choose instead of one that is stored quantized, by the original's name or without one."""
     instead = f"Choose the original in 16 bits, {original}" if original else "Choose the same model in 16 bits"
     return f"{instead}: it is quantized to 4 bits while it is loaded, so it takes no more of the card."
+
+
+def original_name(folder: Path, source: str, named: str) -> str:
+    """Return what a quantized model was made from, as the user or else the model says it; nothing where none does.
+
+    Who quantizes a model often keeps a whole copy beside it, under the name without the suffix: that is taken where it
+    is here and the one that is told is not.
+    """
+    told = named or original_of(folder, source)
+    if named or not is_hub_id(source) or (told and locate_original(told)):
+        return told
+    beside = f"{source.split('/')[0]}/{without_quantization(source)}"
+    return beside if beside != source and locate_original(beside) else told
 
 
 def original_of(folder: Path, source: str) -> str:

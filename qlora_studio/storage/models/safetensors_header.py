@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qlora_studio.core.errors import FailureKind, StudioError
 
+_POINTER = b"version https://git-lfs"
 _LARGEST_HEADER = 100_000_000  # bytes; the format's own limit
 _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16}
 _BITS |= {"I32": 32, "U32": 32, "F32": 32, "F64": 64, "I64": 64, "U64": 64, "F4": 4}
@@ -29,9 +30,24 @@ class TensorEntry:
 
 def read_safetensors_header(path: Path) -> dict[str, TensorEntry]:
     """Return the tensors of a file. Raises StudioError where the file is no safetensors file, or cut short."""
+    try:
+        return _header(path)
+    except OSError as error:
+        raise StudioError(
+            f"{path.name} cannot be read: {error.strerror or error}.",
+            kind=FailureKind.MODEL_REFUSED,
+            advice="See to it that it is a file which you may read.",
+            detail=str(path),
+        ) from error
+
+
+def _header(path: Path) -> dict[str, TensorEntry]:
     size = path.stat().st_size
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        if (begins := file.read(len(_POINTER))) == _POINTER:
+            raise _pointer(path)
+        length = int.from_bytes(begins[:8], "little")
+        file.seek(8)
         if size < 8 or length > min(size - 8, _LARGEST_HEADER):
             raise _damaged(path, "its header is longer than the file")
         try:
@@ -57,6 +73,15 @@ def _entry(path: Path, name: str, value: object) -> TensorEntry:
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"the entry of {name} is nonsense") from error
     return entry
+
+
+def _pointer(path: Path) -> StudioError:
+    return StudioError(
+        f"{path.name} holds no weights: git put a pointer to them there.",
+        kind=FailureKind.MODEL_REFUSED,
+        advice="Fetch them with `git lfs pull` in that folder.",
+        detail=str(path),
+    )
 
 
 def _damaged(path: Path, why: str) -> StudioError:

@@ -24,7 +24,15 @@ def test_the_catalogue_spans_from_small_to_405_billion() -> None:
 def test_it_holds_ten_families_and_more() -> None:
     families = {model.shape.family for model in model_catalogue()}
     assert {"llama", "qwen2", "qwen3", "mistral", "gemma2", "phi3", "granite", "olmo2", "smollm3"} <= families
-    assert {"qwen3_5_text", "qwen3_5_moe_text", "lfm2", "granitemoehybrid", "falcon_h1", "ministral3"} <= families
+    assert {
+        "qwen3_5_text",
+        "qwen3_5_moe_text",
+        "lfm2",
+        "granitemoehybrid",
+        "falcon_h1",
+        "ministral3",
+        "gemma4_text",
+    } <= families
     assert len(families) >= 30
 
 

@@ -127,10 +127,10 @@ def test_the_licence_is_read_from_the_model_card(folder: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"auto_map": {"AutoModelForCausalLM": "modeling.Evil"}},
+        {"model_type": "evil", "auto_map": {"AutoModelForCausalLM": "modeling.Evil"}},
         {"attn_implementation": "someone/evil-kernel"},
         {"_attn_implementation": "someone/evil-kernel@main"},
-        {"text_config": CONFIG | {"auto_map": {"AutoConfig": "x.Y"}}},
+        {"model_type": "evil", "text_config": CONFIG | {"auto_map": {"AutoConfig": "x.Y"}}},
     ],
     ids=["code of its own", "attention from the hub", "attention under another name", "code in the text part"],
 )

@@ -9,6 +9,7 @@ import pytest
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.stored_quantization import stored_quantization, without_quantization
 from qlora_studio.storage.models.quantized_base import (
+    original_folder,
     original_of,
     quantized_words,
     refuse_known_quantized,
@@ -88,12 +89,67 @@ def test_else_the_config_and_at_last_the_catalogue_name_it(tmp_path: Path) -> No
 
 
 def test_it_is_refused_by_its_name_with_the_original_as_advice(tmp_path: Path) -> None:
-    folder = model(tmp_path / "a", "base_model: alice/whole", quantization_config=BNB)
+    folder = model(tmp_path / "a", "base_model: alice/whole", quantization_config={"quant_method": "gptq", "bits": 4})
     with pytest.raises(StudioError) as raised:
         refuse_quantized(folder, "bob/copy")
     assert raised.value.kind is FailureKind.MODEL_REFUSED
-    assert raised.value.message.startswith("bob/copy is stored quantized (bitsandbytes in 4 bits)")
+    assert raised.value.message.startswith("bob/copy is stored quantized (GPTQ in 4 bits)")
     assert "alice/whole" in raised.value.advice and "alice/whole" in quantized_words(folder, "bob/copy")
+
+
+def test_4_bits_of_bitsandbytes_are_taken_where_the_original_is_here(tmp_path: Path) -> None:
+    whole = model(tmp_path / "whole")
+    folder = model(tmp_path / "a", quantization_config=BNB)
+    refuse_quantized(folder, str(folder), str(whole))
+    assert original_folder(folder, str(folder), str(whole)) == whole
+
+
+def test_they_are_taken_from_the_hubs_cache_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    folder = model(tmp_path / "a", "base_model: alice/whole", quantization_config=BNB)
+    assert quantized_words(folder, "bob/copy") == (
+        "Stored in 4 bits, and trained as it is. What is trained is merged into its original, alice/whole, which is "
+        "not here yet: download it before you train."
+    )
+    with pytest.raises(StudioError, match="alice/whole: it is not here") as raised:
+        refuse_quantized(folder, "bob/copy")
+    assert "qlora-studio download alice/whole." in raised.value.advice
+    refuse_quantized(folder, "bob/copy", merges=False)
+    snapshot = model(tmp_path / "models--alice--whole" / "snapshots" / "main")
+    (snapshot / "model.safetensors").touch()
+    refuse_quantized(folder, "bob/copy")
+    assert original_folder(folder, "bob/copy") == snapshot
+    assert quantized_words(folder, "bob/copy").endswith("alice/whole, which is here.")
+
+
+def test_a_whole_copy_beside_it_is_taken_where_that_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    folder = model(tmp_path / "a", "base_model: alice/whole", quantization_config=BNB)
+    snapshot = model(tmp_path / "models--bob--whole" / "snapshots" / "main")
+    (snapshot / "model.safetensors").touch()
+    assert original_folder(folder, "bob/whole-bnb-4bit") == snapshot
+    assert "its original, bob/whole, which is here" in quantized_words(folder, "bob/whole-bnb-4bit")
+
+
+def test_without_an_original_they_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    folder = model(tmp_path / "a", quantization_config=BNB)
+    with pytest.raises(StudioError, match="nothing in it says which 16-bit model") as raised:
+        refuse_quantized(folder, "bob/nobody-knows-this-bnb-4bit", merges=False)
+    assert "quantization.original" in raised.value.advice
+    assert "once you name its 16-bit original" in quantized_words(folder, "bob/nobody-knows-this-bnb-4bit")
+
+
+def test_an_original_that_is_quantized_itself_is_none(tmp_path: Path) -> None:
+    folder = model(tmp_path / "a", quantization_config=BNB)
+    other = model(tmp_path / "b", quantization_config={"quant_method": "fp8"})
+    with pytest.raises(StudioError, match=r"is stored quantized too \(FP8\)"):
+        refuse_quantized(folder, "bob/copy", str(other))
+
+
+def test_8_bits_of_bitsandbytes_are_refused(tmp_path: Path) -> None:
+    folder = model(tmp_path / "a", quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+    with pytest.raises(StudioError, match="bitsandbytes in 8 bits"):
+        refuse_quantized(folder, "bob/copy", str(model(tmp_path / "whole")))
 
 
 def test_a_model_that_is_stored_whole_is_taken(tmp_path: Path) -> None:
@@ -103,10 +159,17 @@ def test_a_model_that_is_stored_whole_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_model_of_the_catalogue_is_refused_before_it_is_downloaded() -> None:
+    source = "mistralai/Devstral-Small-2-24B-Instruct-2512"
     with pytest.raises(StudioError) as raised:
-        refuse_known_quantized("openai/gpt-oss-20b")
-    assert "(MXFP4)" in raised.value.message
-    assert quantized_words(None, "openai/gpt-oss-20b").startswith("Stored quantized (MXFP4)")
+        refuse_known_quantized(source)
+    assert "(FP8)" in raised.value.message
+    assert quantized_words(None, source).startswith("Stored quantized (FP8)")
     assert quantized_words(None, "Qwen/Qwen3-8B") == quantized_words(None, "nobody/nothing") == ""
     refuse_known_quantized("Qwen/Qwen3-8B")
     refuse_known_quantized("nobody/nothing")
+
+
+def test_what_is_written_out_in_16_bits_says_what_that_takes() -> None:
+    assert quantized_words(None, "openai/gpt-oss-20b") == (
+        "Stored in MXFP4. When it is first used, it is written out in 16 bits: 39.0 GiB in the cache."
+    )

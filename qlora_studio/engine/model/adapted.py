@@ -22,19 +22,19 @@ from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Reporter
+from qlora_studio.engine.expert_adapters import expert_targets, own_names, wrappable_experts
 from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.memory.architecture import attention_of_text, auto_class, config_of, meta_model
 from qlora_studio.engine.memory.text_part import unused_parts, without_parts
 from qlora_studio.engine.merge.adapter_delta import load_adapter
 from qlora_studio.engine.model.device import Device, current_card
-from qlora_studio.engine.model.expert_adapters import (
-    expert_targets,
-    own_names,
+from qlora_studio.engine.model.experts import (
+    dense_targets,
+    quantize_experts_when_loading,
     require_possible_experts,
     say_as_plain_peft,
-    wrappable_experts,
+    tell_number_of_experts,
 )
-from qlora_studio.engine.model.experts import dense_targets, quantize_experts_when_loading, tell_number_of_experts
 from qlora_studio.engine.model.load_failure import LOAD_ERRORS, load_failure
 from qlora_studio.engine.model.loading import from_files
 from qlora_studio.engine.model.targets import adapted_beside, keeps_transposed, targeted, targets_of

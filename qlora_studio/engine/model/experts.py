@@ -18,7 +18,7 @@ from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import LoraSection
-from qlora_studio.engine.experts import put_in_4_bit, stacked_experts
+from qlora_studio.engine.experts import is_read_as_it_is, put_in_4_bit, stacked_experts
 from qlora_studio.engine.memory.text_part import text_model_name
 from qlora_studio.engine.model.targets import adapted_modules
 
@@ -81,12 +81,15 @@ def say_as_plain_peft(adapted: Any) -> None:
         config.lora_dropout = 0.0  # the layers have theirs; peft refuses another one when it loads them
 
 
-def tell_number_of_experts(config: Any) -> None:
-    """Give a text config the name under which trl looks for the number of experts.
+def tell_number_of_experts(model: Any) -> None:
+    """Give a model's config the name under which trl looks for the number of experts, or tell it that there are none.
 
     WORKAROUND trl 1.16: where a family has another name alone, as Granite, its loss that keeps experts evenly used
-    ends in an AttributeError.
+    ends in an AttributeError; where a model of a family with experts has none itself, as Doge, in an IndexError.
     """
+    config = model.config.get_text_config()
+    if hasattr(config, "router_aux_loss_coef") and not stacked_experts(model) and not getattr(config, "is_moe", False):
+        config.router_aux_loss_coef = 0.0
     if not hasattr(config, "num_experts") and hasattr(config, "num_local_experts"):
         config.num_experts = config.num_local_experts
 
@@ -145,6 +148,12 @@ class _Quantizer(Bnb4BitHfQuantizer):
                 name: (module, own, tuple(getattr(module, own).shape)) for name, (module, own) in found.items()
             }
         return param_name in self._experts or super().param_needs_quantization(model, param_name, **kwargs)
+
+    @staticmethod
+    def get_modules_to_not_convert(model: Any, *args: Any, **kwargs: Any) -> list[str]:
+        """Return the names of what stays in 16 bit."""
+        kept: list[str] = Bnb4BitHfQuantizer.get_modules_to_not_convert(model, *args, **kwargs)
+        return kept + [name for name, _ in model.named_modules() if is_read_as_it_is(name)]
 
     def get_quantize_ops(self) -> Any:
         return _Quantize(self)  # type: ignore[no-untyped-call]  # transformers' own constructor

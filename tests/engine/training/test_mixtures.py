@@ -71,7 +71,7 @@ def test_adapters_on_experts_in_4_bit_learn_what_plain_trl_learns_on_the_unpacke
         target_parameters=["experts.gate_up_proj", "experts.down_proj"],
     )
     model = unpacked(base)
-    tell_number_of_experts(model.config)
+    tell_number_of_experts(model)
     set_seed(run.config.training.seed)
     adapted = get_peft_model(model, lora)
     cast_adapters(adapted, torch.bfloat16)  # as trl does on a base in 4 bit; build_trainer gives their dtype back

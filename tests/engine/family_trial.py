@@ -146,11 +146,21 @@ def _try_gguf(outcome: Outcome, base: Path, run: RunFolder) -> None:
     if traits is None or not traits.written:
         return
     outcome.stage = "gguf"
-    exported = export_run(run, formats=["gguf:f16"], channel=QUIET)[0]
+    try:
+        exported = export_run(run, formats=["gguf:f16"], channel=QUIET)[0]
+    except StudioError as error:
+        outcome.gguf = f"refused: {_one_line(error.message)}"
+        return
     file = next(Path(exported.path).glob("*.gguf"))
     live = _scores(load_with_adapter(base, run.adapter_path, dtype=torch.float32, device="cpu"))
-    found = _divergence(live, _scores(load_gguf(file, base, dtype=torch.float32)))
-    outcome.gguf = f"{found:.0e}"
+    try:
+        found = _divergence(live, _scores(load_gguf(file, base, dtype=torch.float32)))
+    except ValueError as error:
+        if "is not supported yet" not in str(error):
+            raise
+        outcome.gguf = "written, not read: transformers has no reader for it"
+    else:
+        outcome.gguf = f"{found:.0e}"
 
 
 def _scores(model: Any) -> torch.Tensor:

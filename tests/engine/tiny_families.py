@@ -76,6 +76,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "moshi": {"audio_vocab_size": VOCABULARY},
     "nemotron": {"num_key_value_heads": 2, "head_dim": 16},
     "olmo_hybrid": {"layer_types": _TWO_KINDS},
+    "qwen3_moe": {"norm_topk_prob": True},  # as all of the family are, but for its default
     "qwen3_5_text": {"layer_types": _TWO_KINDS},
     "qwen3_5_moe_text": {"layer_types": _TWO_KINDS},
     "qwen3_next": {"layer_types": _TWO_KINDS},

@@ -13,13 +13,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.models_page import PAGE, RESULTS, page
 
 _SECONDS = 300
+_LARGEST = 6 << 30  # bytes of memory that a child may hold; a limit of the kernel's own would count mapped files
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
@@ -35,6 +39,7 @@ class _Child:
     process: Any
     deadline: float
     name: str
+    ended_for: str = ""
 
 
 def sweep(names: list[str], jobs: int) -> Iterator[dict[str, Any]]:
@@ -54,8 +59,8 @@ def sweep(names: list[str], jobs: int) -> Iterator[dict[str, Any]]:
                 assert isinstance(ready, Connection)
                 yield _ended(ready, running.pop(ready))
                 at_once = jobs
-            for pipe in [pipe for pipe, child in running.items() if time.monotonic() > child.deadline]:
-                running[pipe].process.kill()
+            for child in running.values():
+                _end_where_it_exceeds(child)
 
 
 def _started(name: str, parts: Path) -> tuple[Connection, _Child]:
@@ -67,13 +72,23 @@ def _started(name: str, parts: Path) -> tuple[Connection, _Child]:
     return ours, _Child(process, time.monotonic() + _SECONDS, name)
 
 
+def _end_where_it_exceeds(child: _Child) -> None:
+    with suppress(psutil.NoSuchProcess):
+        if psutil.Process(child.process.pid).memory_info().rss > _LARGEST:
+            child.ended_for = f"took more than {_LARGEST >> 30} GiB of memory"
+    if time.monotonic() > child.deadline:
+        child.ended_for = f"not done in {_SECONDS} s"
+    if child.ended_for:
+        child.process.kill()
+
+
 def _ended(pipe: Connection, child: _Child) -> dict[str, Any]:
     try:
         found: dict[str, Any] = pipe.recv()
         child.process.join()
     except EOFError:
         child.process.join()
-        why = f"not done in {_SECONDS} s" if child.process.exitcode == -9 else f"ended with {child.process.exitcode}"
+        why = child.ended_for or f"ended with {child.process.exitcode}"
         found = {"model_type": child.name, "verdict": "fails", "reason": why}
     return found
 

@@ -9,6 +9,13 @@ from bitsandbytes.nn.parametrize import Bnb4bitParametrization, _register_parame
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, register_parametrization, remove_parametrizations
 
+_READ_AS_THEY_ARE = (
+    ".prediction_coefs",
+    ".correction_coefs",
+    ".router.classifier",
+    ".dt_proj",
+)  # Gemma 3n, Longcat, Mamba
+
 
 class PackedExperts(Bnb4bitParametrization):
     """Unpacks a parameter when its layer asks for it. `update` is what an adapter makes of it meanwhile."""
@@ -34,6 +41,11 @@ def stacked_experts(model: Any) -> dict[str, tuple[nn.Module, str]]:
         if path.rsplit(".", 1)[-1] == "experts" or type(module).__name__.endswith("Experts")
         for name in _stacked_names(module)
     }
+
+
+def is_read_as_it_is(name: str) -> bool:
+    """Whether a model's code takes the weight of a module past its forward, where 4 bits would be no numbers."""
+    return name.endswith(_READ_AS_THEY_ARE)
 
 
 def put_in_4_bit(module: nn.Module, name: str, packed: nn.Parameter, state: Any) -> None:

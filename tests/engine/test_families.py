@@ -43,9 +43,9 @@ def test_a_family_is_trained_and_merged_as_its_adapter_computes(model_type: str,
 
 
 def test_a_class_that_fails_in_its_own_code_is_refused_before_the_start(parts: Path, tmp_path: Path) -> None:
-    outcome = try_family("doge", parts, tmp_path)  # trl asks it for its experts' balance, and it has no experts
+    outcome = try_family("xmod", parts, tmp_path)  # it wants to be told a language that no config names
     assert (outcome.verdict, outcome.stage) == ("refused", "trained")
-    assert "tuple index out of range" in outcome.reason
+    assert "Input language unknown" in outcome.reason and "Input language unknown" in outcome.plain
 
 
 def test_every_class_of_the_installed_library_is_in_the_results() -> None:

@@ -35,7 +35,8 @@ _SMALL: dict[int, str] = {
     64: "hidden_size n_embd d_model dim n_embed embedding_size moe_intermediate_size shared_expert_intermediate_size "
     "moe_shared_expert_intermediate_size word_embed_proj_dim expert_ffn_hidden_size lru_width d_embed "
     "attention_hidden_size embedding_dim moe_latent_size block_dim emb_dim out_hidden_size input_feat_size "
-    "num_positions vision_feature_size gate_proj_dim",
+    "num_positions vision_feature_size gate_proj_dim mm_embed_dim output_proj_dims "
+    "adapter_in_dim adapter_input_size adapter_out_dim",
     128: "intermediate_size ffn_dim n_inner d_ff encoder_ffn_dim decoder_ffn_dim ffn_hidden_size dff mamba_d_ssm "
     "moe_shared_expert_size shared_intermediate_size mlp_intermediate_size dense_intermediate_size feed_forward_size "
     "intermediate_size_mlp mamba_intermediate_size num_global_features",
@@ -48,10 +49,18 @@ LARGEST = 30_000_000  # parameters: beyond this the shrinker has missed somethin
 
 _FULL = "full_attention"
 
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 _TWO_KINDS = ["linear_attention", _FULL]
 SPECIAL: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
+    "blt": {"encoder_hash_byte_group_vocab": 64},
+    "cohere_compass_text": {"rope_parameters": {_FULL: {**_ROPE, "mrope_section": [4, 2, 2]}}},
+    "dbrx": {"attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8.0}},
     "deepseek_v2": {"num_experts_per_tok": 2, "first_k_dense_replace": 1},
+    "deepseek_v4": {"mlp_layer_types": ["hash_moe", "moe"]},
+    "dots3_note": {
+        "vision_config": {"num_hidden_layers": 42, "adapter_in_dim": 64}
+    },  # as some of them are told apart by number
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "first_k_dense_replace": 1},
     "dots3_note_text": {"num_key_value_heads": 4},
     "gemma3n_text": {"num_kv_shared_layers": 0, "altup_num_inputs": 2, "laurel_rank": 8},
@@ -64,13 +73,28 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"layer_types": ["conv", _FULL], "num_dense_layers": 1},
     "mamba2": {"num_heads": 8, "head_dim": 16},
     "ministral": {"head_dim": 16},
+    "moshi": {"audio_vocab_size": VOCABULARY},
+    "nemotron": {"num_key_value_heads": 2, "head_dim": 16},
     "olmo_hybrid": {"layer_types": _TWO_KINDS},
+    "qwen3_moe": {"norm_topk_prob": True},  # as all of the family are, but for its default
     "qwen3_5_text": {"layer_types": _TWO_KINDS},
     "qwen3_5_moe_text": {"layer_types": _TWO_KINDS},
     "qwen3_next": {"layer_types": _TWO_KINDS},
     "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
     "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "lsh"]},
+    "zamba": {
+        "num_hidden_layers": 4,
+        "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
+    },
     "zamba2": {"layers_block_type": ["mamba", "hybrid"]},
+}
+
+NO_TEXT = {
+    "gemma3n": "its vision tower needs timm and Pillow, which are not installed; its text part is gemma3n_text",
+    "gemma4_assistant": "no language model by itself: it drafts for a Gemma 4, whose hidden states it reads",
+    "gemma4_unified_assistant": "no language model by itself: it drafts for a Gemma 4, whose hidden states it reads",
+    "musicgen": "writes codes of music, not text",
+    "musicgen_melody": "writes codes of music, not text",
 }
 
 
@@ -82,7 +106,7 @@ def families() -> list[str]:
 def tiny_config(model_type: str) -> Any:
     """Return a small config of a family."""
     kind = CONFIG_MAPPING[model_type]
-    config = kind(**(_shrunken(kind) | SPECIAL.get(model_type, {})))
+    config = kind(**_joined(_shrunken(kind), SPECIAL.get(model_type, {})))
     if hasattr(config, "is_decoder") and not config.is_encoder_decoder:
         config.is_decoder = True  # as encoders are built to generate
     return config
@@ -96,6 +120,9 @@ def save_tiny(model_type: str, folder: Path) -> Any:
     assert size < LARGEST, f"{size:,} parameters: the shrinker misses a field"
     torch.manual_seed(7)
     model: Any = AutoModelForCausalLM.from_config(tiny_config(model_type), dtype=torch.float32)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
+            torch.nn.init.normal_(module.weight.data[module.padding_idx], std=0.02)  # no family ships zeros there
     model.save_pretrained(folder)
     AutoConfig.from_pretrained(folder)
     return type(model)
@@ -114,6 +141,14 @@ def _shrunken(kind: Any) -> dict[str, Any]:
     if "kv_lora_rank" in fields and "num_key_value_heads" in found:
         found["num_key_value_heads"] = found["num_attention_heads"]
     for name, inner in (getattr(kind, "sub_configs", None) or {}).items():
-        if dataclasses.is_dataclass(inner):
+        known = getattr(getattr(kind, "sub_configs_defaults", {}).get(name), "model_type", None)
+        if known:
+            found[name] = {"model_type": known, **_shrunken(CONFIG_MAPPING[known])}
+        elif dataclasses.is_dataclass(inner):
             found[name] = _shrunken(inner)
     return found
+
+
+def _joined(small: dict[str, Any], special: dict[str, Any]) -> dict[str, Any]:
+    nested = {name: _joined(small.get(name, {}), value) for name, value in special.items() if isinstance(value, dict)}
+    return small | special | nested

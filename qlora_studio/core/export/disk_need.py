@@ -68,4 +68,5 @@ def export_name(shape: ExportFormat) -> str:
 
 
 def _trained(config: RunConfig, shape: ModelShape) -> int:
-    return shape.adapter_parameters(config.lora.rank, shape.targets(config.lora.target_modules), dora=config.lora.dora)
+    lora = config.lora
+    return shape.adapter_parameters(lora.rank, shape.targets(lora.target_modules), dora=lora.dora, experts=lora.experts)

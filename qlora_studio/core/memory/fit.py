@@ -18,6 +18,7 @@ _LENGTH_STEP, _RANK_STEP = 64, 8
 _SHORTEST_LENGTH, _LONGEST_LENGTH = 128, 1_048_576
 _LARGEST_BATCH, _LARGEST_RANK = 512, 1024
 Knob = Literal["batch", "length", "rank"]
+_SHORT_ROW = 16  # tokens
 _LEAST_SAVING = 32 * MIB
 _SHORTEST_SAVING_LENGTH = 256
 _LOWEST_RANK = 8
@@ -66,6 +67,12 @@ def judge(estimate: Estimate, free_bytes: int) -> Fit:
     if free_bytes >= needed:
         return Fit(FitVerdict.FITS, needed, free_bytes)
     return Fit(FitVerdict.TIGHT if free_bytes >= least else FitVerdict.NO, needed, free_bytes)
+
+
+def least_bytes(config: RunConfig, shape: ModelShape, *, on_card: bool) -> int:
+    """Return what a run takes however its rows are: base, adapters and a step on one short row, all reckoned low."""
+    found = estimate(split_batch(config, 1), shape, row_tokens=_SHORT_ROW, context_bytes=None if on_card else 0)
+    return round((1 - found.error_share) * found.allocated_bytes) + found.context_bytes
 
 
 def largest(

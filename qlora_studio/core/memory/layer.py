@@ -90,12 +90,18 @@ class LayerMemory:
         targeted = [linear for linear in self._layer.linears if linear.name in setup.targets]
         if setup.method == "full":
             return sum({linear.role: size * linear.inputs for linear in self._layer.linears}.values())
-        low = size * setup.rank * len(targeted)
+        low = size * setup.rank * len(targeted) + self._inputs_of_experts()
         if setup.dora:
             low += sum(2 * size * linear.outputs for linear in targeted)
         if setup.dropout > 0:
             return low + sum((size + 1) * linear.inputs for linear in targeted)
         return low + self._inputs_of(targeted)
+
+    def _inputs_of_experts(self) -> int:
+        """Bytes a token of what adapted experts are multiplied with: else their weights need no gradient."""
+        if not (self._setup.experts and self._layer.experts):
+            return 0
+        return self._size * self._shape.experts_per_token * (self._shape.hidden_size + self._shape.expert_width)
 
     def _inputs_of(self, targeted: list[Linear]) -> int:
         """Bytes a token of the adapters' inputs. They share one, unless each casts its own from fp32."""
@@ -119,13 +125,20 @@ class LayerMemory:
         return _SOFTCAP_SCORE if self._shape.softcap else 0
 
     def _unpacked_experts(self) -> int:
-        """A layer's experts in 16 bit: unpacked in its forward pass, and held until its backward pass is over."""
-        return self._size * self._layer.experts if self._setup.quantization != "none" else 0
+        """A layer's experts in 16 bit: unpacked in its forward pass, and held until its backward pass is over.
+
+        Those that are adapted are such a copy too, where the base is in 16 bit.
+        """
+        is_copied = self._setup.quantization != "none" or self._setup.experts
+        return self._size * self._layer.experts if is_copied else 0
 
     def _expert_scratch(self) -> int:
         if not self._layer.experts:
             return 0
-        return _EXPERT_COPIES * self._shape.hidden_size * self._shape.experts_per_token * self._setup.tokens
+        copies = _EXPERT_COPIES * self._shape.hidden_size * self._shape.experts_per_token * self._setup.tokens
+        # Of adapted experts, the gradient of their sum with the update is there before it becomes the adapters' own.
+        gradient = self._size * (self._layer.experts - self._layer.experts // 3) if self._setup.experts else 0
+        return max(copies, gradient)
 
     def _dora_scratch(self) -> int:
         """What the norm of a merged weight takes: the identity it multiplies out, and copies of the weight."""

@@ -33,7 +33,7 @@ def resident(shape: ModelShape, setup: MemorySetup) -> Resident:
         trained, trained_bytes, adapter = shape.parameters, setup.weight_bytes, 0
         state, managed = _optimizer_state({shape.parameters: 1}, trained_bytes, setup.optimizer)
     else:
-        trained = shape.adapter_parameters(setup.rank, setup.targets, dora=setup.dora)
+        trained = shape.adapter_parameters(setup.rank, setup.targets, dora=setup.dora, experts=setup.experts)
         trained_bytes = setup.adapter_bytes
         adapter = trained * trained_bytes
         state, managed = _optimizer_state(_adapter_tensors(shape, setup), trained_bytes, setup.optimizer)
@@ -77,6 +77,8 @@ def _adapter_tensors(shape: ModelShape, setup: MemorySetup) -> dict[int, int]:
     """Return how many tensors there are of each number of elements."""
     tensors: dict[int, int] = {}
     for layer in shape.parts:
+        for size in shape.expert_tensors(setup.rank) if setup.experts and layer.experts else ():
+            tensors[size] = tensors.get(size, 0) + layer.count
         for linear in layer.linears:
             if linear.name in setup.targets:
                 sizes = [setup.rank * linear.inputs, setup.rank * linear.outputs]

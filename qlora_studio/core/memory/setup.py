@@ -31,6 +31,7 @@ class MemorySetup:
     targets: frozenset[str] = frozenset()
     dropout: float = 0.0
     dora: bool = False
+    experts: bool = False  # adapted too
     adapter_bytes: int = 2
     optimizer: str = ON_CARD
     checkpointing: bool = True
@@ -70,8 +71,9 @@ def setup_for(
         compute_bytes=size,
         rank=lora.rank,
         targets=shape.targets(lora.target_modules),
-        dropout=lora.dropout,
+        dropout=lora.used_dropout,
         dora=lora.dora,
+        experts=lora.experts and shape.experts > 0,
         adapter_bytes=2 if dtype == "bfloat16" else 4,
         optimizer=resolved(training.optimizer),
         checkpointing=training.gradient_checkpointing != "off",

@@ -43,6 +43,7 @@ class ModelShape:
     norms: int = 2  # of the hidden size, in a layer
     norm: Literal["rms", "layer", "plain", "none"] = "rms"
     query_norm: Literal["", "head", "full"] = ""
+    experts: int = 0  # of a layer
     experts_per_token: int = 0
     expert_width: int = 0
     eager_only: bool = False  # attention sinks or soft-capping: SDPA's kernels cannot be used
@@ -93,14 +94,25 @@ class ModelShape:
         wanted = {name.strip().rsplit(".", 1)[-1] for name in target_modules.split(",")}
         return frozenset(wanted & set(self.linear_names()))
 
-    def adapter_parameters(self, rank: int, targets: frozenset[str], *, dora: bool = False) -> int:
-        """Return the number of LoRA parameters: rank × (inputs + outputs) a module, with DoRA a magnitude an output."""
-        return sum(
+    def adapter_parameters(
+        self, rank: int, targets: frozenset[str], *, dora: bool = False, experts: bool = False
+    ) -> int:
+        """Return the number of LoRA parameters: rank × (inputs + outputs) a module, with DoRA a magnitude an output.
+
+        With `experts`, those of all routed experts too.
+        """
+        routed = sum(layer.count * sum(self.expert_tensors(rank)) for layer in self.layer_shapes if layer.experts)
+        return (routed if experts else 0) + sum(
             layer.count * (rank * (linear.inputs + linear.outputs) + (linear.outputs if dora else 0))
             for layer in self.parts
             for linear in layer.linears
             if linear.name in targets
         )
+
+    def expert_tensors(self, rank: int) -> tuple[int, ...]:
+        """Return the sizes of the tensors that adapt a layer's experts: two for gate and up in one, two for down."""
+        rows, width = rank * self.experts, self.expert_width
+        return rows * self.hidden_size, rows * 2 * width, rows * width, rows * self.hidden_size
 
 
 def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
@@ -140,6 +152,7 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
         norms=family.norms,
         norm="plain" if family.norm == "layer_plain" else family.norm,
         query_norm=query_norm(read, family),
+        experts=read.experts(),
         experts_per_token=read.number("num_experts_per_tok") if family.experts else 0,
         expert_width=read.number(family.expert_width_key) if family.experts else 0,
         eager_only=family.eager_only,

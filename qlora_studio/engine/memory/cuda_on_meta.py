@@ -4,7 +4,7 @@ import importlib
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -110,6 +110,9 @@ IS_AUTOCAST = PatchPoint("torch", "is_autocast_enabled")
 AUTOCAST_DTYPE = PatchPoint("torch", "get_autocast_dtype")
 
 
+AUTOCAST = PatchPoint("torch", "autocast")
+
+
 LINEAR = PatchPoint(_FUNCTIONAL, "linear")
 
 
@@ -121,7 +124,7 @@ LAYER_NORM = PatchPoint(_FUNCTIONAL, "layer_norm", ("input", "normalized_shape",
 
 PATCH_POINTS = (
     ATTENTION, SOFTMAX, DROPOUT, PACKED_ROWS, ALL_TRUE, ALL, FORWARD_TILE, BACKWARD_TILE, ADD_PRODUCT,
-    SCORES_TRAINED_ONLY, IS_AUTOCAST, AUTOCAST_DTYPE, LINEAR, MATMUL, LAYER_NORM,
+    SCORES_TRAINED_ONLY, IS_AUTOCAST, AUTOCAST_DTYPE, AUTOCAST, LINEAR, MATMUL, LAYER_NORM,
 )  # fmt: skip
 
 
@@ -140,6 +143,7 @@ def cuda_on_meta(setup: MemorySetup, *, autocast: torch.dtype | None, triton: bo
         ALL: _all(torch.all, not setup.masked),
         IS_AUTOCAST: lambda *device: autocast is not None,
         AUTOCAST_DTYPE: lambda *device: autocast or torch.bfloat16,
+        AUTOCAST: _autocast(torch.autocast),
         ADD_PRODUCT: lambda acc, a, b: None,
         LINEAR: _in_dtype(F.linear, autocast),
         MATMUL: _in_dtype(torch.matmul, autocast),
@@ -163,6 +167,13 @@ def _all(original: Any, unmasked: bool) -> Any:
         return original(input, *arguments, **named)
 
     return is_all
+
+
+def _autocast(original: Any) -> Any:
+    def autocast(device_type: str, *arguments: Any, **named: Any) -> Any:
+        return nullcontext() if device_type == "meta" else original(device_type, *arguments, **named)
+
+    return autocast
 
 
 def _softmax(original: Any) -> Any:

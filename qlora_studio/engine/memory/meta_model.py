@@ -13,6 +13,7 @@ from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
 from qlora_studio.core.memory.setup import MemorySetup
+from qlora_studio.engine.expert_adapters import expert_targets, own_names, wrappable_experts
 from qlora_studio.engine.experts import put_in_4_bit, stacked_experts
 from qlora_studio.engine.memory.allocator import Block
 from qlora_studio.engine.memory.architecture import attention_of_text, meta_model
@@ -191,8 +192,9 @@ def _adapt(model: Any, setup: MemorySetup) -> Any:
         target_modules=sorted(setup.targets),
         use_dora=setup.dora,
         bias="none",
+        target_parameters=expert_targets(model) if setup.experts else None,
     )
-    with torch.device("meta"):
+    with torch.device("meta"), own_names(), wrappable_experts(model):
         adapted = get_peft_model(model, lora)
     small = torch.float32 if setup.adapter_bytes == 4 else torch.bfloat16
     for name, parameter in adapted.named_parameters():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from qlora_studio.core.run.run_config import QuantizationSection
-from qlora_studio.engine.experts import stacked_experts
+from qlora_studio.engine.experts import is_read_as_it_is, stacked_experts
 from qlora_studio.engine.memory.architecture import config_of, meta_model
 from qlora_studio.engine.merge.safetensors_file import WeightsFolder
 from qlora_studio.engine.merge.stored_names import names_in
@@ -69,7 +69,7 @@ def quantized_weights(model: Any, places: Iterable[str]) -> set[str]:
     return {
         stored.get(f"{name}.weight", f"{name}.weight")
         for name, module in model.named_modules()
-        if type(module) is torch.nn.Linear and module is not head  # routers made from it stay as they are
+        if type(module) is torch.nn.Linear and module is not head and not is_read_as_it_is(name)  # routers stay, too
     }
 
 

@@ -24,21 +24,21 @@ from qlora_studio.core.model.stored_quantization import stored_in_4_bits
 from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Reporter
+from qlora_studio.engine.expert_adapters import expert_targets, own_names, wrappable_experts
 from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.memory.architecture import attention_of_text, auto_class, config_of, meta_model
 from qlora_studio.engine.memory.text_part import unused_parts, without_parts
 from qlora_studio.engine.merge.adapter_delta import load_adapter
 from qlora_studio.engine.model.device import Device, current_card
-from qlora_studio.engine.model.expert_adapters import (
-    expert_targets,
-    own_names,
+from qlora_studio.engine.model.experts import (
+    dense_targets,
+    quantize_experts_when_loading,
     require_possible_experts,
     say_as_plain_peft,
-    wrappable_experts,
+    tell_number_of_experts,
 )
-from qlora_studio.engine.model.experts import dense_targets, quantize_experts_when_loading, tell_number_of_experts
 from qlora_studio.engine.model.load_failure import LOAD_ERRORS, load_failure
-from qlora_studio.engine.model.loading import from_files
+from qlora_studio.engine.model.loading import from_files, keep_scale
 from qlora_studio.engine.model.targets import adapted_beside, keeps_transposed, targeted, targets_of
 from qlora_studio.storage.models.folder import read_config
 
@@ -70,6 +70,10 @@ def load_base(folder: Path, config: RunConfig, device: Device, adapter: Path | N
     except LOAD_ERRORS as error:
         raise load_failure(folder, error) from error
     model.config.use_cache = model.config.get_text_config().use_cache = False  # the text part asks its own config
+    keep_scale(model)
+    if model.base_model is model and hasattr(model, "model"):
+        model.base_model_prefix = "model"  # WORKAROUND: Llama 4's text class names a module that it has not; trl asks
+    tell_number_of_experts(model)
     _keep_differentiable(model)
     if is_stored:
         _compute_in(model, device.compute_dtype)
@@ -150,9 +154,7 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
     if stacked_experts(model):
         wanted = ",".join(dense_targets(model, names))
         experts = expert_targets(model) if config.lora.experts else None
-        tell_number_of_experts(model.config.get_text_config())
     require_possible_experts(model, config.lora)
-    kind = getattr(model.config, "model_type", "")
     lora = LoraConfig(
         task_type="CAUSAL_LM",
         r=config.lora.rank,
@@ -164,7 +166,7 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
         use_dora=config.lora.dora,
         bias="none",
         fan_in_fan_out=keeps_transposed(model),
-        exclude_modules=list(_FUSED_IN_MAMBA) if names == "auto" and kind in _MAMBA else None,
+        exclude_modules=_excluded(model) if names == "auto" else None,
     )
     try:
         with own_names(), wrappable_experts(model):
@@ -180,6 +182,16 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
     if model.supports_gradient_checkpointing:  # what has none may write into its embeddings, which a leaf forbids
         adapted.enable_input_require_grads()
     return adapted
+
+
+def _excluded(model: Any) -> list[str] | None:
+    """Return what gets no adapters by itself: layers that share a weight would have one each, not to be merged."""
+    tied: dict[str, str] = getattr(model, "all_tied_weights_keys", {})
+    shared = {name.removesuffix(".weight") for name in [*tied.keys(), *tied.values()]}
+    linear = {name for name, module in model.named_modules() if name in shared and isinstance(module, torch.nn.Linear)}
+    head = {name for name, module in model.named_modules() if module is model.get_output_embeddings()}
+    fused = set(_FUSED_IN_MAMBA) if getattr(model.config, "model_type", "") in _MAMBA else set()
+    return sorted(fused | (linear - head)) or None
 
 
 def cast_adapters(model: Any, dtype: torch.dtype) -> None:

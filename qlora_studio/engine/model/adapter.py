@@ -13,11 +13,11 @@ from qlora_studio.core.run.fingerprint import Fingerprint, differences
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.engine.context import Channel, Reporter
+from qlora_studio.engine.expert_adapters import own_names
 from qlora_studio.engine.merge.adapter_delta import copy_adapter_config, read_adapter_config
 from qlora_studio.engine.model.adapted import load_base
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.device import Device
-from qlora_studio.engine.model.expert_adapters import own_names
 from qlora_studio.engine.model.saved_adapter import with_saved_adapter
 from qlora_studio.storage.durable import staged_folder
 from qlora_studio.storage.runs.checkpoint_folder import (

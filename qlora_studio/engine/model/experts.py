@@ -9,14 +9,18 @@ from typing import Any
 
 import bitsandbytes as bnb
 from bitsandbytes.functional import quantize_4bit
+from peft.tuners.lora.layer import ParamWrapper
+from peft.utils import transformers_weight_conversion as renaming
 from torch import nn
 from transformers.integrations.bitsandbytes import Bnb4bitQuantize
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.engine.experts import put_in_4_bit, stacked_experts
+from qlora_studio.core.run.run_config import LoraSection
+from qlora_studio.engine.experts import is_read_as_it_is, put_in_4_bit, stacked_experts
 from qlora_studio.engine.memory.text_part import text_model_name
+from qlora_studio.engine.model.targets import adapted_modules
 
 _BLOCK = 64  # numbers that share a scale
 _ROUTERS = frozenset({"gate", "router"})  # in a module's full name
@@ -44,14 +48,56 @@ def dense_targets(model: Any, wanted: str) -> list[str]:
     return sorted({name if "." in name else _with_parent(path) for name in names for path in found[name]})
 
 
-def tell_number_of_experts(config: Any) -> None:
-    """Give a text config the name under which trl looks for the number of experts.
+def require_possible_experts(model: Any, lora: LoraSection) -> None:
+    """Raise StudioError where adapters on experts are wished for and cannot be."""
+    if lora.experts and not stacked_experts(model):
+        raise StudioError(
+            "Adapters on routed experts are wished for, and this model has none.",
+            kind=FailureKind.INVALID_CONFIG,
+            advice="Set lora.experts = false.",
+        )
+    if lora.experts and lora.dora:
+        raise StudioError(
+            "DoRA cannot be trained on routed experts.",
+            kind=FailureKind.INVALID_CONFIG,
+            advice="Set lora.dora = false, or lora.experts = false.",
+        )
+
+
+def say_as_plain_peft(adapted: Any) -> None:
+    """Write into an adapter's config what plain peft must read to find the same modules."""
+    config = adapted.peft_config["default"]
+    taken = _names_of_experts(adapted.get_base_model().config.model_type)
+    linear = [
+        name
+        for name in adapted_modules(adapted)
+        if not isinstance(adapted.base_model.model.get_submodule(name), ParamWrapper)
+    ]
+    targets = set(linear) if isinstance(config.target_modules, str) else set(config.target_modules)
+    weights = {name for name in targets if name.rsplit(".", 1)[-1] in taken}
+    if weights:
+        config.target_modules = targets - weights
+        config.target_parameters = sorted({*(config.target_parameters or ()), *(f"{name}.weight" for name in weights)})
+        config.lora_dropout = 0.0  # the layers have theirs; peft refuses another one when it loads them
+
+
+def tell_number_of_experts(model: Any) -> None:
+    """Give a model's config the name under which trl looks for the number of experts, or tell it that there are none.
 
     WORKAROUND trl 1.16: where a family has another name alone, as Granite, its loss that keeps experts evenly used
-    ends in an AttributeError.
+    ends in an AttributeError; where a model of a family with experts has none itself, as Doge, in an IndexError.
     """
+    config = model.config.get_text_config()
+    if hasattr(config, "router_aux_loss_coef") and not stacked_experts(model) and not getattr(config, "is_moe", False):
+        config.router_aux_loss_coef = 0.0
     if not hasattr(config, "num_experts") and hasattr(config, "num_local_experts"):
         config.num_experts = config.num_local_experts
+
+
+def _names_of_experts(model_type: str) -> set[str]:
+    """Return the names that peft takes for those of experts: in some families these were linear layers once."""
+    patterns: dict[str, str] = vars(renaming)["_MODEL_TO_CONVERSION_PATTERN"]  # transformers', as peft has it
+    return set(renaming._MOE_TARGET_MODULE_MAPPING.get(patterns.get(model_type, ""), {}))
 
 
 def _dense_paths(model: Any) -> list[str]:
@@ -102,6 +148,12 @@ class _Quantizer(Bnb4BitHfQuantizer):
                 name: (module, own, tuple(getattr(module, own).shape)) for name, (module, own) in found.items()
             }
         return param_name in self._experts or super().param_needs_quantization(model, param_name, **kwargs)
+
+    @staticmethod
+    def get_modules_to_not_convert(model: Any, *args: Any, **kwargs: Any) -> list[str]:
+        """Return the names of what stays in 16 bit."""
+        kept: list[str] = Bnb4BitHfQuantizer.get_modules_to_not_convert(model, *args, **kwargs)
+        return kept + [name for name, _ in model.named_modules() if is_read_as_it_is(name)]
 
     def get_quantize_ops(self) -> Any:
         return _Quantize(self)  # type: ignore[no-untyped-call]  # transformers' own constructor

@@ -40,7 +40,18 @@ def from_files(kind: Any, folder: Path, **settings: Any) -> Any:
 
 def load_plain(folder: Path, *, dtype: torch.dtype, device: str) -> Any:
     """Return the model in a folder, unquantized."""
-    return from_files(auto_class(config_of(folder)), folder, dtype=dtype).to(device).eval()
+    model = from_files(auto_class(config_of(folder)), folder, dtype=dtype)
+    keep_scale(model)
+    return model.to(device).eval()
+
+
+def keep_scale(model: Any) -> None:
+    """Leave a model's weights as they are in its files.
+
+    RWKV halves some of them for inference in fp16, in place: those in 4 bit too, and without what an adapter adds.
+    """
+    if hasattr(model.config, "rescale_every"):
+        model.config.rescale_every = 0
 
 
 def load_with_adapter(base: Path, adapter: Path, *, dtype: torch.dtype, device: str) -> Any:

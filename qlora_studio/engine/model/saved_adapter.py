@@ -13,6 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.engine.expert_adapters import own_names, wrappable_experts
 from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.merge.adapter_change import LowRank
 from qlora_studio.engine.merge.adapter_delta import (
@@ -23,7 +24,7 @@ from qlora_studio.engine.merge.adapter_delta import (
     read_adapter_config,
     scaling,
 )
-from qlora_studio.engine.model.expert_adapters import own_names, say_as_plain_peft, wrappable_experts
+from qlora_studio.engine.model.experts import say_as_plain_peft
 from qlora_studio.engine.model.targets import keeps_transposed
 
 _PREFIX = "base_model.model."

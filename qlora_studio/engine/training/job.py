@@ -38,6 +38,7 @@ from qlora_studio.engine.model.original import with_stored_quantization
 from qlora_studio.engine.model.rehearsal import require_mergeable
 from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_full
 from qlora_studio.engine.training.first_batch import refused_where_it_fails, require_trainable
+from qlora_studio.engine.training.memory_space import require_memory
 from qlora_studio.engine.training.pack_isolation import require_isolation
 from qlora_studio.engine.training.parent import continued, parent_adapter, taken_over
 from qlora_studio.engine.training.probe import measure_card
@@ -63,9 +64,10 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     resumes = bool(CheckpointFolder(context.folder.checkpoints_path).all())
     if not resumes:
         require_mergeable(base, config, context)
+    device = choose_device(config, context)
+    require_memory(base, config, device)
     data = _prepare_data(config, tokenizer, context)
     config = with_plan(config, batch_plan(config, context.folder.state()))
-    device = choose_device(config, context)
     _require_space(config, base, context.folder)
     context.phase(Activity.CHECKING_BASE)
     data_fingerprint = Fingerprint.model_validate(data.fingerprint)
@@ -107,6 +109,8 @@ def _load(
 ) -> StudioTrainer:
     """Load the base with fresh adapters; of a run that goes on from an adapter, with that of `start`."""
     context.phase(Activity.LOADING_MODEL)
+    if config.lora.dropout != config.lora.used_dropout:
+        context.warn("no_dropout", "Adapters on routed experts cannot have dropout: this run is trained without.")
     set_seed(config.training.seed)
     model = adapted_model.load_base(base, config, device, start)
     device = adapted_model.with_possible_checkpointing(model, device, context)

@@ -17,11 +17,11 @@ from qlora_studio.core.run.memory_spill import SpillWatch, StepMemory
 from qlora_studio.engine import fault_injection
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.data.collator import take_facts
+from qlora_studio.engine.expert_adapters import own_names
 from qlora_studio.engine.faults import is_out_of_memory
 from qlora_studio.engine.model.adapted import cast_adapters
 from qlora_studio.engine.model.adapter import write_adapter
 from qlora_studio.engine.model.device import Device, memory_of
-from qlora_studio.engine.model.expert_adapters import own_names
 from qlora_studio.engine.training.optimizer_state import restore_paging, restore_rate
 from qlora_studio.engine.training.phase_memory import PhaseMemory, phase_memory
 

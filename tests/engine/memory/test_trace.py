@@ -278,3 +278,11 @@ def test_the_formula_knows_what_experts_in_4_bit_take_while_they_are_unpacked(ch
     traced = _trace(MIXTURE, setup)
     found = estimate_setup(shape_from_config(MIXTURE), setup, context_bytes=0)
     assert found.allocated_bytes == pytest.approx(max(traced.peaks.values()), rel=0.03)
+
+
+@pytest.mark.parametrize("changes", [{}, {"checkpointing": False}, {"quantization": "none"}])
+def test_the_formula_knows_what_adapters_on_experts_take(changes: dict[str, Any]) -> None:
+    setup = _setup(MIXTURE, experts=True, **changes)
+    traced = _trace(MIXTURE, setup)
+    found = estimate_setup(shape_from_config(MIXTURE), setup, context_bytes=0)
+    assert found.allocated_bytes == pytest.approx(max(traced.peaks.values()), rel=0.03)

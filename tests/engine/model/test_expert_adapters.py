@@ -45,8 +45,8 @@ def unpacked(base: Path) -> Any:
             plain.get_parameter(path).copy_(getattr(module, name))
         for path, module in packed.named_modules():
             if isinstance(module, Linear4bit):
-                state: Any = module.weight.quant_state  # type: ignore[union-attr]
-                plain.get_parameter(f"{path}.weight").copy_(dequantize_4bit(module.weight.data, state))
+                weight: Any = module.weight
+                plain.get_parameter(f"{path}.weight").copy_(dequantize_4bit(weight.data, weight.quant_state))
     return plain
 
 
@@ -79,7 +79,7 @@ def test_what_was_saved_is_loaded_onto_4_and_onto_16_bit(family: str, tmp_path: 
     base = make_mixture(tmp_path / "base", family)
     ours = _adapted(base).eval()
     ours.save_pretrained(str(tmp_path / "adapter"))
-    packed = with_saved_adapter(load_base(base, RunConfig(), _DEVICE), tmp_path / "adapter").eval()
+    packed: Any = with_saved_adapter(load_base(base, RunConfig(), _DEVICE), tmp_path / "adapter").eval()
     assert torch.equal(logits(ours), logits(packed))
     assert packed.peft_config["default"].target_parameters
     plain = load_plain(base, dtype=torch.float32, device="cpu")

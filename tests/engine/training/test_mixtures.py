@@ -23,9 +23,10 @@ from qlora_studio.engine.model.device import choose_device
 from qlora_studio.engine.model.experts import tell_number_of_experts
 from qlora_studio.engine.model.generation import answer
 from qlora_studio.engine.training.setup import arguments, build_trainer
+from qlora_studio.jobs.worker_process import start_worker
 from tests.engine.mixtures import EACH, make_mixture
 from tests.engine.model.test_expert_adapters import unpacked
-from tests.engine.training_run import make_run, run_to_end
+from tests.engine.training_run import final_weights, follow, make_run, run_to_end
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 _STACKED = ("mixtral", "olmoe", "granitemoe", "gpt_oss")  # whose attention has the usual names
@@ -70,7 +71,7 @@ def test_adapters_on_experts_in_4_bit_learn_what_plain_trl_learns_on_the_unpacke
         target_parameters=["experts.gate_up_proj", "experts.down_proj"],
     )
     model = unpacked(base)
-    tell_number_of_experts(model.config)
+    tell_number_of_experts(model)
     set_seed(run.config.training.seed)
     adapted = get_peft_model(model, lora)
     cast_adapters(adapted, torch.bfloat16)  # as trl does on a base in 4 bit; build_trainer gives their dtype back
@@ -96,7 +97,7 @@ class _Twins:
         self._place, self._context = place, JobContext(self.folder)
         self.config = self.folder.config()
         self._tokenizer = tokenizer_of(base)
-        self._data = prepare_datasets(self.config, self._tokenizer, self.folder, self._context)
+        self._data: Any = prepare_datasets(self.config, self._tokenizer, self.folder, self._context)
         self.device = choose_device(self.config, self._context)
 
     def ours(self, model: Any) -> Any:
@@ -161,3 +162,23 @@ def test_a_mixture_gets_from_start_to_a_verified_export_with_the_defaults(family
     config = folder.config()
     model, tokenizer = load_tuned(folder, choose_device(config, QUIET), "final", QUIET)
     assert isinstance(answer(model, tokenizer, [{"role": "user", "content": "hello"}], max_new_tokens=3), str)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experts", [False, True])
+def test_a_killed_run_of_a_mixture_is_resumed_bit_for_bit(experts: bool, tmp_path: Path) -> None:
+    base = make_mixture(tmp_path / "base", "deepseek_v3")  # dense layers, shared experts, routed experts
+    settings = ("training.max_steps=6", "evaluation.every_steps=0", f"lora.experts={str(experts).lower()}")
+    undisturbed = make_run(tmp_path / "undisturbed", base, *settings)
+    assert run_to_end(undisturbed).phase is Phase.FINISHED
+    folder = make_run(tmp_path / "killed", base, *settings)
+    process = start_worker(folder)
+    follow(process, lambda event: isinstance(event, StepDone) and event.step == 3)
+    process.kill()
+    process.wait(10)
+    state = run_to_end(folder)
+    assert (state.phase, state.resumptions) == (Phase.FINISHED, (2,)), state.failure
+    weights = final_weights(folder)
+    assert weights == final_weights(undisturbed)
+    assert any("shared_experts.down_proj" in name for name in weights)
+    assert any(".experts.lora_B" in name for name in weights) is experts

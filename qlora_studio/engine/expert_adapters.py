@@ -14,10 +14,7 @@ from peft.tuners.lora.layer import ParamWrapper, _LoraParameterProxy
 from peft.utils import transformers_weight_conversion as renaming
 from torch.nn.utils import parametrize
 
-from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.run_config import LoraSection
 from qlora_studio.engine.experts import PackedExperts, outlined, stacked_experts
-from qlora_studio.engine.model.targets import adapted_modules
 
 _BY_PEFT = ("convert_peft_config_for_transformers", "convert_peft_adapter_state_dict_for_transformers")
 
@@ -25,22 +22,6 @@ _BY_PEFT = ("convert_peft_config_for_transformers", "convert_peft_adapter_state_
 def expert_targets(model: Any) -> list[str]:
     """Return peft's `target_parameters` for all experts of a mixture, each with the module around it."""
     return sorted({".".join(name.rsplit(".", 2)[-2:]) for name in stacked_experts(model)})
-
-
-def require_possible_experts(model: Any, lora: LoraSection) -> None:
-    """Raise StudioError where adapters on experts are wished for and cannot be."""
-    if lora.experts and not stacked_experts(model):
-        raise StudioError(
-            "Adapters on routed experts are wished for, and this model has none.",
-            kind=FailureKind.INVALID_CONFIG,
-            advice="Set lora.experts = false.",
-        )
-    if lora.experts and lora.dora:
-        raise StudioError(
-            "DoRA cannot be trained on routed experts.",
-            kind=FailureKind.INVALID_CONFIG,
-            advice="Set lora.dora = false, or lora.experts = false.",
-        )
 
 
 @contextmanager
@@ -68,29 +49,6 @@ def wrappable_experts(model: Any) -> Iterator[None]:
     for module in model.modules():
         if type(module) is ParamWrapper and parametrize.is_parametrized(module.get_base_layer(), module.parameter_name):
             module.__class__ = _PackedWrapper
-
-
-def say_as_plain_peft(adapted: Any) -> None:
-    """Write into an adapter's config what plain peft must read to find the same modules."""
-    config = adapted.peft_config["default"]
-    taken = _names_of_experts(adapted.get_base_model().config.model_type)
-    linear = [
-        name
-        for name in adapted_modules(adapted)
-        if not isinstance(adapted.base_model.model.get_submodule(name), ParamWrapper)
-    ]
-    targets = set(linear) if isinstance(config.target_modules, str) else set(config.target_modules)
-    weights = {name for name in targets if name.rsplit(".", 1)[-1] in taken}
-    if weights:
-        config.target_modules = targets - weights
-        config.target_parameters = sorted({*(config.target_parameters or ()), *(f"{name}.weight" for name in weights)})
-        config.lora_dropout = 0.0  # the layers have theirs; peft refuses another one when it loads them
-
-
-def _names_of_experts(model_type: str) -> set[str]:
-    """Return the names that peft takes for those of experts: in some families these were linear layers once."""
-    patterns: dict[str, str] = vars(renaming)["_MODEL_TO_CONVERSION_PATTERN"]  # transformers', as peft has it
-    return set(renaming._MOE_TARGET_MODULE_MAPPING.get(patterns.get(model_type, ""), {}))
 
 
 class _PackedWrapper(ParamWrapper):
@@ -125,8 +83,7 @@ class _PackedWrapper(ParamWrapper):
         left, right, scale = self.get_delta_factors(name)  # type: ignore[no-untyped-call]
 
         def added(weight: torch.Tensor) -> torch.Tensor:  # unpacked for this alone, so that it can be added to
-            with torch.autocast(device_type=weight.device.type, enabled=False):
-                return weight.baddbmm_(left, right, alpha=scale)
+            return weight.baddbmm_(left, right, alpha=scale)  # which autocast leaves in its own dtype, unlike a copy
 
         return added
 

@@ -12,6 +12,7 @@ from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.shape import ModelShape
 
 HEAD_TILE_TOKENS, HEAD_TILE_WORDS = 4096, 32_768  # trl.kernels.chunked_logprob
+_PER_LAYER_INPUT = 8  # bytes for each number that Gemma 4's embeddings give to the layers: itself, norm, projection
 _HEAD_STATISTICS = 28  # bytes a scored token
 _PLAIN_LOGITS_FORWARD, _PLAIN_LOGITS_BACKWARD = 10, 12  # bytes a logit: 16-bit, fp32, log-softmax, gradient
 
@@ -43,11 +44,14 @@ class _Step:
 
     def __init__(self, shape: ModelShape, setup: MemorySetup, held: Resident) -> None:
         self._shape, self._setup, self._held = shape, setup, held
-        self._layer = LayerMemory(shape, setup)
+        kinds = [(layer.count, LayerMemory(shape, setup, layer)) for layer in shape.layer_shapes if layer.count]
+        self._layer = max((layer for _, layer in kinds), key=LayerMemory.backward)  # the heaviest, wherever it stands
+        self._kept = sum(count * (layer.input if setup.checkpointing else layer.saved()) for count, layer in kinds)
         self._carried = held.gradients if setup.accumulation > 1 else 0
         rotary = 2 * setup.compute_bytes * shape.head_dim * setup.row_tokens
         mask = setup.batch * setup.row_tokens**2 if setup.masked else 0
-        self._shared = rotary + mask * (setup.compute_bytes if setup.attention == "eager" else 1)
+        per_layer = _PER_LAYER_INPUT * sum(linear.outputs for linear in shape.outer_linears) * setup.tokens
+        self._shared = rotary + per_layer + mask * (setup.compute_bytes if setup.attention == "eager" else 1)
 
     def forward(self) -> Peak:
         """The head has scored the last tile."""
@@ -63,8 +67,7 @@ class _Step:
 
     def last_layer(self) -> Peak:
         """The last layer runs backward, while all others still hold what they saved."""
-        others = self._shape.layers - 1
-        kept = self._layer.input * (others + 1) if self._setup.checkpointing else self._layer.saved() * others
+        kept = self._kept if self._setup.checkpointing else self._kept - self._layer.saved()
         return Peak(phase="backward", gradients=self._carried, activations=self._shared + kept + self._layer.backward())
 
     def first_layer(self) -> Peak:
@@ -76,10 +79,9 @@ class _Step:
 
     def _before_head(self) -> int:
         shape, setup = self._shape, self._setup
-        layers = self._layer.input if setup.checkpointing else self._layer.saved()
         last_norm = (4 * shape.hidden_size + 4) * setup.tokens
         out = self._layer.input if setup.loss == "fused" else 0
-        return self._shared + shape.layers * layers + last_norm + out
+        return self._shared + self._kept + last_norm + out
 
     def _scored(self) -> int:
         return int(self._setup.tokens * self._setup.trained_share)

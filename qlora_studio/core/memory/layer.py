@@ -4,6 +4,7 @@ Counted from what autograd saves in transformers' and peft's layers; a test comp
 `residual` below is the size of a number in the stream between layers: fp32 where norms or adapters return fp32.
 """
 
+from qlora_studio.core.memory.recurrence import backward_bytes, saved_bytes
 from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.layers import LayerShape, Linear
 from qlora_studio.core.model.shape import ModelShape
@@ -18,11 +19,12 @@ _EXPERT_COPIES = 6  # bytes for each number of a routed token's input while expe
 
 
 class LayerMemory:
-    """The widest decoder layer of a model in a setup. Attributes and results are bytes, `per_token` for one token."""
+    """A decoder layer of a model in a setup. Attributes and results are bytes, `per_token` for one token."""
 
-    def __init__(self, shape: ModelShape, setup: MemorySetup) -> None:
+    def __init__(self, shape: ModelShape, setup: MemorySetup, layer: LayerShape) -> None:
         self._shape, self._setup = shape, setup
-        self._layer = widest(shape)
+        self._layer = layer
+        self._sizes = layer.own or shape.sizes
         self._size = setup.compute_bytes
         raised = setup.upcast or setup.dora or setup.weight_bytes == 4 or shape.norm == "layer"
         self.residual = 4 if raised else self._size
@@ -35,8 +37,15 @@ class LayerMemory:
         return self.per_token * self._setup.tokens + self._bias() + self._unpacked_experts() - held_anyway
 
     def backward(self) -> int:
-        """The most that the layer's backward pass holds: in its MLP, or in eager attention's scores."""
-        return max(self._mlp_backward(), self._eager_backward() if self._setup.attention == "eager" else 0)
+        """The most that the layer's backward pass holds: in its MLP, eager attention's scores, or its recurrence."""
+        is_eager = self._setup.attention == "eager" and self._layer.attends
+        return max(self._mlp_backward(), self._eager_backward() if is_eager else 0, self._recurrence_backward())
+
+    def _recurrence_backward(self) -> int:
+        if self._layer.recurrence is None:
+            return 0
+        scratch = backward_bytes(self._layer.recurrence)
+        return (self._norms() + self._adapters() + scratch) * self._setup.tokens + 2 * self.input
 
     def _mlp_backward(self) -> int:
         tokens, residual = self._setup.tokens, self.residual
@@ -51,9 +60,9 @@ class LayerMemory:
         return self.saved() - freed + self.input + scratch
 
     def _eager_backward(self) -> int:
-        shape, tokens = self._shape, self._setup.tokens
-        query, hidden = shape.heads * shape.head_dim, shape.hidden_size
-        each = _SINK_SCORE_BACKWARD if shape.sinks else _SCORE_BACKWARD
+        shape, tokens = self._sizes, self._setup.tokens
+        query, hidden = shape.heads * shape.head_dim, shape.hidden
+        each = _SINK_SCORE_BACKWARD if self._shape.sinks else _SCORE_BACKWARD
         scores = (each + self._softcap()) * shape.heads * self._setup.row_tokens
         return tokens * (scores + 4 * hidden + self._size * (5 * query + 2 * hidden))
 
@@ -62,14 +71,20 @@ class LayerMemory:
         own = self.residual * shape.hidden_size + 8
         float_copy = 4 * shape.hidden_size + 4
         one = {"rms": float_copy, "plain": 2 * float_copy, "layer": own, "none": own}
-        if not shape.query_norm:
+        if not shape.query_norm or not self._layer.attends:
             return shape.norms * one[shape.norm]
-        lanes = (shape.heads + shape.kv_heads) if shape.query_norm == "head" else 2
-        query = 4 * (shape.heads + shape.kv_heads) * shape.head_dim + 4 * lanes
+        heads = self._sizes.heads + self._sizes.kv_heads
+        lanes = heads if shape.query_norm == "head" else 2
+        query = 4 * heads * self._sizes.head_dim + 4 * lanes
         return shape.norms * one[shape.norm] + query
 
     def _attention(self) -> int:
-        shape, size = self._shape, self._size
+        recurrence = self._layer.recurrence
+        kept = saved_bytes(recurrence) if recurrence else 0
+        return kept + (self._scores() if self._layer.attends else 0)
+
+    def _scores(self) -> int:
+        shape, size = self._sizes, self._size
         query, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
         expanded = keys if self._setup.attention == "flash" else query
         fused = size * (query + keys) if any(linear.name == "qkv_proj" for linear in self._layer.linears) else 0
@@ -80,7 +95,7 @@ class LayerMemory:
     def _mlp(self) -> int:
         shape = self._shape
         experts = shape.experts_per_token if self._layer.experts else 0
-        width = experts * shape.expert_width if experts else shape.intermediate_size
+        width = experts * shape.expert_width if experts else self._sizes.width
         routed = self._size * shape.hidden_size * experts
         copies = _PYTHON_GELU if shape.activation == "gelu_new" else 1
         return routed + self.residual * width * (copies + (2 if shape.gated else 0))
@@ -107,10 +122,12 @@ class LayerMemory:
         """Bytes a token of the adapters' inputs. They share one, unless each casts its own from fp32."""
         size = self._size
         apart = self.residual != size
-        own = [linear for linear in targeted if linear.role != "attention_out" or self._setup.attention == "eager"]
+        holds = self._setup.attention != "eager" and self._layer.attends  # what it multiplies, without the adapter
+        own = [linear for linear in targeted if linear.role != "attention_out" or not holds]
         if apart:
             return sum(size * linear.inputs for linear in own)
-        return sum({linear.role: size * linear.inputs for linear in own}.values())
+        shared = {linear.name if linear.role == "other" else linear.role: size * linear.inputs for linear in own}
+        return sum(shared.values())
 
     def _bias(self) -> int:
         """The padding mask as each layer adds it to its scores."""

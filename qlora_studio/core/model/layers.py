@@ -1,11 +1,12 @@
 """A decoder layer: its linear layers by name and what else it holds, and its parameters counted family by family."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from qlora_studio.core.model.config import ConfigReader
 from qlora_studio.core.model.family import Family
 from qlora_studio.core.model.layer_kinds import LayerKind, layer_kinds
+from qlora_studio.core.model.recurrence import Recurrence, recurrence_of
 
 Role = Literal["attention_in", "attention_out", "mlp_in", "mlp_out", "other"]
 
@@ -41,7 +42,7 @@ class Sizes:
 class LayerShape:
     """`count` decoder layers of one kind. `kept` counts norms, routers and the like, `experts` the stacked experts.
 
-    `own` are its sizes where they are not the model's.
+    `own` are its sizes where they are not the model's. One with a `recurrence` also `attends` only where it says so.
     """
 
     count: int
@@ -49,6 +50,8 @@ class LayerShape:
     kept: int
     experts: int = 0
     own: Sizes | None = None
+    recurrence: Recurrence | None = None
+    attends: bool = True
 
     @property
     def quantizable(self) -> int:
@@ -66,7 +69,16 @@ def layer_shapes(read: ConfigReader, family: Family, sizes: Sizes) -> tuple[Laye
     counted: dict[LayerKind, int] = {}
     for kind in layer_kinds(read, family):
         counted[kind] = counted.get(kind, 0) + 1
-    return tuple(_layer_shape(read, family, sizes, kind, count) for kind, count in counted.items())
+    recurrence = recurrence_of(read) if family.mixer != "attention" else None
+    return tuple(
+        replace(
+            _layer_shape(read, family, sizes, kind, count),
+            own=replace(sizes, width=_width(read, family, sizes) if kind.feed else 0),
+            recurrence=recurrence if set(kind.mixers) - {"attention"} else None,
+            attends="attention" in kind.mixers,
+        )
+        for kind, count in counted.items()
+    )
 
 
 def _layer_shape(read: ConfigReader, family: Family, sizes: Sizes, kind: LayerKind, count: int) -> LayerShape:
@@ -76,7 +88,7 @@ def _layer_shape(read: ConfigReader, family: Family, sizes: Sizes, kind: LayerKi
         own, more = _mixer(mixer, read, family, sizes)
         linears, kept = linears + own, kept + more
     if kind.feed == "dense":
-        width = read.number(family.mlp_width_key) or sizes.width
+        width = _width(read, family, sizes)
         return LayerShape(count, linears + _mlp_linears(read, family, sizes.hidden, width), kept)
     if kind.feed == "experts":
         shared = _shared_expert(read, family, sizes.hidden)
@@ -90,6 +102,10 @@ def _layer_shape(read: ConfigReader, family: Family, sizes: Sizes, kind: LayerKi
             matrices * read.size(family.expert_width_key) * read.experts(),
         )
     return LayerShape(count, linears, kept)
+
+
+def _width(read: ConfigReader, family: Family, sizes: Sizes) -> int:
+    return read.number(family.mlp_width_key) or sizes.width
 
 
 def _mixer(mixer: str, read: ConfigReader, family: Family, sizes: Sizes) -> tuple[tuple[Linear, ...], int]:

@@ -5,7 +5,7 @@ norms and routers stay in 16 bit.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from qlora_studio.core.model.config import ConfigReader, text_config
@@ -20,6 +20,7 @@ from qlora_studio.core.model.layers import (
     norm_parameters,
     query_norm,
 )
+from qlora_studio.core.model.recurrence import Recurrence, recurrence_of, recurrent_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,13 @@ class ModelShape:
     sinks: bool = False
     softcap: bool = False
     activation: str = "silu"
+    recurrence: Recurrence | None = None  # of those layers that have one
     exact: bool = True
+
+    @property
+    def sizes(self) -> Sizes:
+        """The widths that a layer has where it says nothing else."""
+        return Sizes(self.hidden_size, self.heads, self.kv_heads, self.head_dim, self.intermediate_size)
 
     @property
     def layers(self) -> int:
@@ -134,6 +141,10 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
     norm = norm_parameters(family, hidden)
     head = 0 if tied else vocabulary * hidden
     more, outer_linears = layer_embeddings(read) if family.per_layer else (0, ())
+    layers = gemma4_layers(read, sizes) if family.per_layer else layer_shapes(read, family, sizes)
+    recurrence = recurrence_of(read)
+    if name not in FAMILIES and recurrence is not None:
+        layers = _with_recurrence(read, layers, recurrence)
     return ModelShape(
         family=name,
         architecture=next(iter(config.get("architectures") or [""]), ""),
@@ -145,11 +156,11 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
         vocabulary=vocabulary,
         context_length=read.number("max_position_embeddings"),
         tied=tied,
-        layer_shapes=gemma4_layers(read, sizes) if family.per_layer else layer_shapes(read, family, sizes),
+        layer_shapes=layers,
         outer_kept=vocabulary * hidden + head + norm + more + (vocabulary if read.flag(family.head_bias) else 0),
         outer_linears=outer_linears,
         gated=family.gated,
-        norms=family.norms,
+        norms=family.norms + (1 if outer_linears else 0),
         norm="plain" if family.norm == "layer_plain" else family.norm,
         query_norm=query_norm(read, family),
         experts=read.experts(),
@@ -159,5 +170,19 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
         sinks=family.sinks,
         softcap=family.softcap,
         activation=str(text.get("hidden_act") or text.get("hidden_activation") or family.activation or "silu"),
+        recurrence=recurrence,
         exact=name in FAMILIES,
     )
+
+
+def _with_recurrence(
+    read: ConfigReader, layers: tuple[LayerShape, ...], recurrence: Recurrence
+) -> tuple[LayerShape, ...]:
+    """Return the layers of a family that is not known, as many of them with the recurrence as the config says."""
+    total = sum(layer.count for layer in layers)
+    count, widest = recurrent_layers(read, total), max(layers, key=lambda layer: layer.quantizable + layer.experts)
+    if not count:
+        return layers
+    attends = count == total and bool(read.value("num_attention_heads"))  # side by side, as in Falcon-H1
+    own = replace(widest, count=count, recurrence=recurrence, attends=attends)
+    return (own, replace(widest, count=total - count)) if count < total else (own,)

@@ -12,13 +12,15 @@ _IN_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.(.+?)\.?(weig
 _ROLES: tuple[tuple[Role, tuple[str, ...]], ...] = (
     ("attention_in", ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "Wqkv", "c_attn")),
     ("attention_out", ("o_proj", "out_proj", "dense")),
-    ("mlp_in", ("gate_proj", "up_proj", "gate_up_proj", "fc1", "c_fc", "dense_h_to_4h", "w1", "w3")),
-    ("mlp_out", ("down_proj", "fc2", "dense_4h_to_h", "w2")),
+    ("mlp_in", ("gate_proj", "up_proj", "gate_up_proj", "input_linear", "fc1", "c_fc", "dense_h_to_4h", "w1", "w3")),
+    ("mlp_out", ("down_proj", "output_linear", "fc2", "dense_4h_to_h", "w2")),
 )
 # What sees or hears beside the language model stays in 16 bit here; heads that guess further tokens are not loaded.
 _BESIDE = re.compile(r"(?:^|\.)(?:vision\w*|visual|audio\w*|multi_modal_projector|embed_vision|embed_audio)\.")
 _NOT_LOADED = re.compile(r"(?:^|\.)mtp\.")
 _ROUTERS = frozenset({"gate", "router"})
+_CONVOLUTIONS = frozenset({"conv1d", "conv"})
+_QUERIES = frozenset({"q_proj", "qkv_proj", "query_key_value", "Wqkv", "c_attn"})
 
 
 def shape_from_tensors(shape: ModelShape, tensors: Mapping[str, tuple[int, ...]]) -> ModelShape:
@@ -39,11 +41,15 @@ def shape_from_tensors(shape: ModelShape, tensors: Mapping[str, tuple[int, ...]]
             outer += math.prod(size)
     if not layers:
         return shape
-    counted: dict[tuple[tuple[Linear, ...], int, int], int] = {}
+    counted: dict[LayerShape, int] = {}
     for _, layer in sorted(layers.items()):
-        key = layer.linears(), layer.kept, layer.experts
-        counted[key] = counted.get(key, 0) + 1
-    kinds = tuple(LayerShape(count, *key) for key, count in counted.items())
+        kind = LayerShape(1, layer.linears(), layer.kept, layer.experts)
+        if shape.recurrence is not None:
+            own = replace(shape.sizes, width=shape.intermediate_size if layer.has_mlp else 0)
+            recurrence = shape.recurrence if layer.recurs else None
+            kind = replace(kind, recurrence=recurrence, attends=layer.attends, own=own)
+        counted[kind] = counted.get(kind, 0) + 1
+    kinds = tuple(replace(kind, count=count) for kind, count in counted.items())
     return replace(shape, layer_shapes=kinds, outer_kept=outer, exact=True)
 
 
@@ -55,9 +61,21 @@ class _Layer:
     biased: set[str] = field(default_factory=set)
     kept: int = 0
     experts: int = 0
+    recurs: bool = False
+
+    @property
+    def attends(self) -> bool:
+        """Whether tokens look back at others here."""
+        return any(path.rsplit(".", 1)[-1] in _QUERIES for path in self.sizes)
+
+    @property
+    def has_mlp(self) -> bool:
+        """Whether a token is worked on by itself here."""
+        return any(_role(path.rsplit(".", 1)[-1]).startswith("mlp") for path in self.sizes) or self.experts > 0
 
     def add(self, path: str, kind: str, size: tuple[int, ...]) -> None:
         name = path.rsplit(".", 1)[-1]
+        self.recurs = self.recurs or name in _CONVOLUTIONS
         if name in _ROUTERS:
             self.kept += math.prod(size)
         elif ".experts." in f".{path}." or (len(size) > 2 and "conv" not in name):

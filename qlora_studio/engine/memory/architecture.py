@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 _AUTO_CLASSES: tuple[Any, ...] = (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM)
 
@@ -23,6 +24,12 @@ def auto_class(config: Any) -> Any:
     """Return the auto class that knows a transformers config; the one for causal models where none does."""
     kind = type(config)
     return next((auto for auto in _AUTO_CLASSES if kind in auto._model_mapping), AutoModelForCausalLM)
+
+
+def knows_sdpa(config: Any) -> bool:
+    """Whether a language model's class was taught torch's own attention; some were not, and some have none."""
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return kind is None or bool(kind._supports_sdpa)
 
 
 def attention_of_text(config: Any, attention: str) -> str | dict[str, str]:

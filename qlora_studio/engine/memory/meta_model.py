@@ -16,7 +16,7 @@ from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.engine.expert_adapters import expert_targets, own_names, wrappable_experts
 from qlora_studio.engine.experts import put_in_4_bit, stacked_experts
 from qlora_studio.engine.memory.allocator import Block
-from qlora_studio.engine.memory.architecture import attention_of_text, meta_model
+from qlora_studio.engine.memory.architecture import attention_of_text, knows_sdpa, meta_model
 from qlora_studio.engine.memory.text_part import remove_parts, unused_parts
 from qlora_studio.engine.memory.trace import MemoryTrace
 
@@ -26,7 +26,7 @@ _NESTED_CODE_BYTES = 1024  # one for all modules
 
 def build_meta_model(config: Any, setup: MemorySetup, dtype: torch.dtype) -> Any:
     """Return the model of a transformers config on meta tensors, its base in `dtype` or 4 bit, with its adapters."""
-    implementation = "eager" if setup.attention == "eager" else "sdpa"
+    implementation = "eager" if setup.attention == "eager" or not knows_sdpa(config) else "sdpa"
     model = meta_model(config, dtype=dtype, attn_implementation=attention_of_text(config, implementation))
     remove_parts(model, unused_parts(model))
     if setup.quantization != "none":

@@ -15,7 +15,6 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BitsAndBytesConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.family import FAMILIES
@@ -26,7 +25,7 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.expert_adapters import expert_targets, own_names, wrappable_experts
 from qlora_studio.engine.experts import stacked_experts
-from qlora_studio.engine.memory.architecture import attention_of_text, auto_class, config_of, meta_model
+from qlora_studio.engine.memory.architecture import attention_of_text, auto_class, config_of, knows_sdpa, meta_model
 from qlora_studio.engine.memory.text_part import unused_parts, without_parts
 from qlora_studio.engine.merge.adapter_delta import load_adapter
 from qlora_studio.engine.model.device import Device, current_card
@@ -86,10 +85,9 @@ def attention_of(folder: Path) -> str:
 
     That is so where it caps or sinks its scores, where its class was never taught SDPA, and where it has no attention.
     """
-    config = config_of(folder)
-    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    knows = kind is None or kind._supports_sdpa
-    return "sdpa" if knows and not shape_from_config(read_config(folder)).eager_only else "eager"
+    return (
+        "sdpa" if knows_sdpa(config_of(folder)) and not shape_from_config(read_config(folder)).eager_only else "eager"
+    )
 
 
 def _trained_class(folder: Path, config: RunConfig, adapter: Path | None) -> Any:

@@ -40,7 +40,7 @@ def test_a_layer_saves_exactly_what_the_formula_says(
     saved = [_saved_bytes(_model(sizes, layers, rank, targets), ids) for layers in (2, 3)]
     shape = shape_from_config(_config(sizes, 2).to_dict())
     setup = MemorySetup(targets=targets, rank=rank, batch=batch, row_tokens=tokens, double=False)
-    assert saved[1] - saved[0] == LayerMemory(shape, setup).per_token * setup.tokens
+    assert saved[1] - saved[0] == LayerMemory(shape, setup, shape.layer_shapes[0]).per_token * setup.tokens
 
 
 def _config(sizes: dict[str, Any], layers: int) -> Any:

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.memory.estimate import estimate_from_report
 from qlora_studio.core.memory.estimator import estimate_setup
 from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.shape import shape_from_config
+from qlora_studio.core.model.tensors import shape_from_tensors
 from qlora_studio.core.run.events import PhaseChanged
 from qlora_studio.core.run.job import EstimateJob
 from qlora_studio.core.run.reports import EstimateReported
@@ -53,6 +54,57 @@ MIXTURE: dict[str, Any] = {
     "num_experts": 32,
     "num_experts_per_tok": 8,
     "moe_intermediate_size": 768,
+}
+_MIXED: dict[str, Any] = {
+    "hidden_size": 1024,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "intermediate_size": 4096,
+    "vocab_size": 32000,
+    "num_hidden_layers": 2,
+    "pad_token_id": 0,
+}
+_BAMBA: dict[str, Any] = {"mamba_n_heads": 32, "mamba_d_head": 64, "mamba_d_state": 64}
+_TWO_KINDS = ["linear_attention", "full_attention"]
+# Layers that carry a state. transformers runs them in torch where no package has kernels for them.
+HYBRIDS: dict[str, dict[str, Any]] = {
+    "qwen3_5_text": {"head_dim": 256, "num_attention_heads": 4, "layer_types": _TWO_KINDS},
+    "qwen3_next": {
+        "layer_types": _TWO_KINDS,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 256,
+        "shared_expert_intermediate_size": 256,
+    },
+    "bamba": {**_BAMBA, "attn_layer_indices": [1]},
+    "granitemoehybrid": {
+        **_BAMBA,
+        "layer_types": ["mamba", "attention"],
+        "num_local_experts": 0,
+        "shared_intermediate_size": 2048,
+    },
+    "falcon_h1": {**_BAMBA, "mamba_d_ssm": 2048, "mamba_n_groups": 1},
+    "nemotron_h": {
+        "num_hidden_layers": 3,
+        "layers_block_type": ["mamba", "attention", "mlp"],
+        "mamba_num_heads": 32,
+        "mamba_head_dim": 64,
+        "ssm_state_size": 64,
+        "n_groups": 1,
+    },
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "mamba2": {"num_heads": 32, "head_dim": 64, "state_size": 64, "n_groups": 1},
+}
+_OFTEN = ("qwen3_5_text", "bamba", "lfm2")
+GEMMA4: dict[str, Any] = {
+    "model_type": "gemma4_text",
+    "hidden_size": 1536,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 1,
+    "intermediate_size": 6144,
+    "vocab_size": 32000,
+    "vocab_size_per_layer_input": 32000,
 }
 T4_ROWS = [
     "SmolLM2-135M,2,512,eff,none,32,1026.91943359375,1070",
@@ -174,6 +226,49 @@ def test_the_formula_holds_for_other_families(changes: dict[str, Any]) -> None:
     setup = _setup(raw)
     found = estimate_setup(shape_from_config(raw), setup)
     assert found.allocated_bytes == pytest.approx(_trace(raw, setup).allocated, rel=0.025)
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize(
+    "family",
+    [name if name in _OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in HYBRIDS],
+)
+def test_the_formula_knows_what_layers_that_carry_a_state_hold(family: str, checkpointing: bool) -> None:
+    config = AutoConfig.for_model(family, **_MIXED | HYBRIDS[family])
+    shape = shape_from_config(config.to_dict())
+    if not shape.exact:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        shape = shape_from_tensors(shape, {name: tuple(value.shape) for name, value in model.state_dict().items()})
+    experts = {"gate_proj", "up_proj", "down_proj"} if shape.expert_parameters else set()
+    targets = shape.targets("auto") - {"out_proj"} - experts  # which peft refuses in Mamba's layers, or takes for all
+    setup = MemorySetup(targets=targets, optimizer="adamw_torch_fused", row_tokens=512, checkpointing=checkpointing)
+    traced = trace_step(config, setup, FAST)
+    found = estimate_setup(shape, setup, context_bytes=0)
+    assert found.allocated_bytes == pytest.approx(traced.allocated, rel=0.07)
+
+
+def test_a_hybrid_that_is_known_by_its_config_alone_has_its_layers_that_carry_a_state() -> None:
+    config = AutoConfig.for_model("bamba", **_MIXED | HYBRIDS["bamba"]).to_dict()
+    kinds = [(layer.count, layer.recurrence is not None) for layer in shape_from_config(config).layer_shapes]
+    assert kinds == [(1, True), (1, False)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"checkpointing": False}, {"dropout": 0.05}, {"row_tokens": 512}])
+def test_the_formula_knows_gemma_4_with_its_embeddings_for_each_layer(changes: dict[str, Any]) -> None:
+    setup = _setup(GEMMA4, **{"row_tokens": 1024, **changes})
+    found = estimate_setup(shape_from_config(GEMMA4), setup)
+    assert found.allocated_bytes == pytest.approx(_trace(GEMMA4, setup).allocated, rel=0.05)
+
+
+def test_what_sees_beside_a_language_model_is_neither_traced_nor_counted() -> None:
+    vision = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 4, "num_attention_heads": 16}
+    text = SMALL | {"model_type": "gemma3_text", "num_hidden_layers": 2, "head_dim": 128, "num_attention_heads": 16}
+    raw = {"model_type": "gemma3", "text_config": text, "vision_config": vision}
+    setup = _setup(raw)
+    found = estimate_setup(shape_from_config(raw), setup)
+    assert found.allocated_bytes == pytest.approx(_trace(raw, setup).allocated, rel=0.04)
+    assert found.allocated_bytes == estimate_setup(shape_from_config(text), setup).allocated_bytes
 
 
 def test_the_instant_totals_error_band_holds_the_trace() -> None:

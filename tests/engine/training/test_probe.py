@@ -17,21 +17,27 @@ from qlora_studio.engine.model.device import choose_device
 from qlora_studio.engine.training.probe import probe
 from qlora_studio.engine.training.setup import build_trainer
 from qlora_studio.engine.training.trainer import StudioTrainer
+from tests.engine.families import make_base, make_tokenizer
 from tests.engine.training_run import make_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
+@pytest.fixture(params=["llama", "gemma4_audio_wrapper", "qwen3_5_wrapper"])
+def base(request: pytest.FixtureRequest, tiny_llama: Path, tmp_path: Path) -> Path:
+    return tiny_llama if request.param == "llama" else make_tokenizer(make_base(tmp_path / "base", request.param))
+
+
 @pytest.fixture
-def trainer(tiny_llama: Path, tmp_path: Path) -> Any:
-    """A trainer over the tiny model as a run makes it, before its first step."""
-    folder = make_run(tmp_path, tiny_llama, "training.max_steps=2", "checkpoint.every_steps=0")
+def trainer(base: Path, tmp_path: Path) -> Any:
+    """A trainer over a tiny model as a run makes it, before its first step."""
+    folder = make_run(tmp_path, base, "training.max_steps=2", "checkpoint.every_steps=0")
     context, config = JobContext(folder), folder.config()
-    tokenizer = tokenizer_of(tiny_llama)
+    tokenizer = tokenizer_of(base)
     data = prepare_datasets(config, tokenizer, context.folder, context)
     device = choose_device(config, context)
     set_seed(config.training.seed)
-    model = attach_adapters(load_base(tiny_llama, config, device), config)
+    model = attach_adapters(load_base(base, config, device), config)
     yield build_trainer(
         model=model,
         tokenizer=tokenizer,

@@ -96,8 +96,13 @@ def locate_original(name: str) -> Path | None:
 def refuse_known_quantized(source: str) -> None:
     """Raise StudioError where the catalogue knows a model that is not here as one that is stored quantized."""
     known = find_in_catalogue(source)
-    if known is not None and known.stored and not is_unpacked(_config_of(known)):
-        raise _refusal(known.id, known.stored, original_advice(""))
+    if known is not None and (stored := refused_as_stored(known)):
+        raise _refusal(known.id, stored, original_advice(""))
+
+
+def refused_as_stored(known: CatalogueModel) -> str:
+    """Return how a model of the catalogue is stored, where no run can start from that; else nothing."""
+    return "" if is_unpacked(_config_of(known)) else known.stored
 
 
 def quantized_words(folder: Path | None, source: str) -> str:

@@ -75,6 +75,7 @@ class CatalogueLine:
     verdict: FitVerdict | None = None
     here: bool = False
     date: str = ""
+    refused: str = ""  # how it is stored, where no run can start from that
 
     @property
     def size(self) -> str:
@@ -88,20 +89,22 @@ class CatalogueLine:
 
     @property
     def fit(self) -> str:
-        """Whether it fits, in a word."""
+        """Whether it fits, in a word; of what is not trained as it is stored, how that is."""
+        if self.refused:
+            return f"stored in {self.refused}"
         return VERDICT_WORDS[self.verdict] if self.verdict else "–"
 
     @property
     def tone(self) -> str:
         """The colour of the word."""
-        return VERDICT_TONES[self.verdict] if self.verdict else "muted"
+        return VERDICT_TONES[self.verdict] if self.verdict and not self.refused else "muted"
 
 
 def in_order(lines: Iterable[CatalogueLine]) -> list[CatalogueLine]:
     """Return the lines in the order in which one would choose: what fits the card first, the newest, the largest."""
     verdicts = [None, *VERDICT_WORDS]
     newest = sorted(lines, key=lambda line: (line.date, line.parameters), reverse=True)
-    return sorted(newest, key=lambda line: verdicts.index(line.verdict))
+    return sorted(newest, key=lambda line: (bool(line.refused), verdicts.index(line.verdict)))
 
 
 def matches(line: CatalogueLine, text: str) -> bool:

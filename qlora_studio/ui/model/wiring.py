@@ -13,6 +13,7 @@ from qlora_studio.core.run.job import DownloadJob
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.models.catalogue import model_catalogue
 from qlora_studio.storage.models.location import locate_model
+from qlora_studio.storage.models.quantized_base import refused_as_stored
 from qlora_studio.ui.memory.view import available_bytes
 from qlora_studio.ui.model.page import ModelPage
 from qlora_studio.ui.model.view import CatalogueLine, method_lines
@@ -128,6 +129,7 @@ def _judged_lines(config: RunConfig, rows: int | None, card: str, free: int) -> 
                 verdict=judge(found, free).verdict if card else None,
                 here=locate_model(model.id).path is not None,
                 date=model.date,
+                refused=refused_as_stored(model),
             )
         )
     return lines, card

@@ -8,12 +8,14 @@ import pytest
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.stored_quantization import stored_quantization, without_quantization
+from qlora_studio.storage.models.catalogue import model_catalogue
 from qlora_studio.storage.models.quantized_base import (
     original_folder,
     original_of,
     quantized_words,
     refuse_known_quantized,
     refuse_quantized,
+    refused_as_stored,
 )
 
 BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
@@ -173,3 +175,9 @@ def test_what_is_written_out_in_16_bits_says_what_that_takes() -> None:
     assert quantized_words(None, "openai/gpt-oss-20b") == (
         "Stored in MXFP4. When it is first used, it is written out in 16 bits: 39.0 GiB in the cache."
     )
+
+
+def test_the_catalogue_tells_which_of_its_models_no_run_starts_from() -> None:
+    refused = {model.id: stored for model in model_catalogue() if (stored := refused_as_stored(model))}
+    assert refused["mistralai/Devstral-Small-2-24B-Instruct-2512"] == "FP8"
+    assert "openai/gpt-oss-20b" not in refused and "Qwen/Qwen3-8B" not in refused

@@ -173,6 +173,13 @@ def test_what_fits_comes_first_then_the_newest_then_the_largest(page: ModelPage)
     assert shown(page) == ["newest", "new, large", "new, small", "old"]
 
 
+def test_what_is_not_trained_as_it_is_stored_says_so_and_stands_last(page: ModelPage) -> None:
+    lines = [replace(line("packed", 10**9, FitVerdict.FITS), refused="FP8"), line("large", 10**11, FitVerdict.NO)]
+    page.render_catalogue(lines, "RTX 4090")
+    assert shown(page) == ["large", "packed"]
+    assert page.catalogue.index(1, 3).data() == "stored in FP8"
+
+
 @pytest.mark.parametrize(
     ("words", "left"), [("2026", ["b"]), ("MIT a", ["a"]), ("gemma", []), ("maker", ["b", "a"]), ("chatml 2024", ["a"])]
 )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from qlora_studio.core.run.job import VerifyJob
 from qlora_studio.core.run.reports import BasesReported, VerificationReported
 from qlora_studio.engine.context import QUIET, JobContext, JobStopped, QuietReporter
 from qlora_studio.engine.export.export import export_run
+from qlora_studio.engine.gguf.llama_cpp import has_llama_cpp
 from qlora_studio.engine.verification import job as verify_job
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.finished_run import make_run
@@ -137,6 +139,24 @@ def test_what_is_wrong_in_an_export_is_noticed(
         report = json.loads((folder / "verification.json").read_text())
         assert name in failed(report)
         assert not report["verified"]
+
+
+def norm_otherwise(folder: Path, base: Path) -> None:
+    """Another epsilon in the file's metadata: weights and tokenizer are as they were."""
+    path = next(folder.glob("*.gguf"))
+    data = bytearray(path.read_bytes())
+    key = b"llama.attention.layer_norm_rms_epsilon"
+    place = data.index(key) + len(key) + 4  # after the kind of number
+    data[place : place + 4] = struct.pack("<f", 100.0)
+    path.write_bytes(data)
+
+
+@pytest.mark.skipif(not has_llama_cpp(), reason="no llama.cpp to ask: pip install xllamacpp")
+def test_a_number_that_is_wrong_in_a_gguf_is_noticed_by_llama_cpp(
+    tmp_path: Path, exported: dict[str, Path], run: RunFolder, context: JobContext
+) -> None:
+    folder = spoiled(exported["gguf:q8_0"], tmp_path / "other", norm_otherwise, tmp_path)
+    assert failed(verify(folder, run, context)) == {"llama.cpp"}
 
 
 def test_a_flipped_bit_is_noticed_and_the_weights_are_not_loaded(

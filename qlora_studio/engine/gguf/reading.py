@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from qlora_studio.core.model.gguf_family import family_of_gguf, gguf_traits
+from qlora_studio.engine.gguf.text_part import settings_of
 from qlora_studio.engine.gguf.unpacking import unpacked
 from qlora_studio.storage.models.gguf_header import GgufHeader, gguf_config, read_gguf_header
 
@@ -20,7 +21,7 @@ def load_gguf(path: Path, base: Path, *, dtype: torch.dtype, device: str = "cpu"
 
     config: Any = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
     header = read_gguf_header(path)
-    if not gguf_traits(config.to_dict()).transformers_reads:
+    if not gguf_traits(settings_of(config)).transformers_reads:
         return unpacked(path, base, _as_written(config, header), dtype).to(device).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -40,7 +40,8 @@ def unpacked(path: Path, base: Path, config: Any, dtype: torch.dtype) -> Any:
         found["lm_head.weight"] = stored["output.weight"]
     kept = {name: weights.tensor(name) for name in weights.tensors if name not in found}  # that only the base has
     kind: Any = type(meta_model(config))
-    return kind.from_pretrained(None, config=config, state_dict={**kept, **found}, dtype=dtype)
+    own = config if isinstance(config, kind.config_class) else config.get_text_config()  # Qwen3.5's text part alone
+    return kind.from_pretrained(None, config=own, state_dict={**kept, **found}, dtype=dtype)
 
 
 def _pieces(source: MergedTensor, target: torch.Tensor, part: torch.Tensor) -> tuple[_Tensors, _Tensors]:

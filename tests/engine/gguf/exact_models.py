@@ -187,8 +187,8 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 # For parametrize: of each kind of layout one always, all of them among the slow tests.
-_ALWAYS = ("llama", "llama+pieces", "gpt2", "bloom", "falcon", "gemma", "apertus", "qwen3_5_text", "granitemoehybrid")
-_ALWAYS += ("mamba2", "falcon_h1", "mixtral", "gpt_oss")
+_ALWAYS: tuple[str, ...] = ("llama", "llama+pieces", "gpt2", "bloom", "falcon", "gemma", "apertus", "qwen3_5_text")
+_ALWAYS += ("granitemoehybrid", "mamba2", "falcon_h1", "mixtral", "gpt_oss", "gemma4", "mistral3")
 EACH = [pytest.param(name, marks=() if name in _ALWAYS else pytest.mark.slow) for name in EXACT]
 
 

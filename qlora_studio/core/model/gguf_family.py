@@ -22,8 +22,9 @@ class GgufTraits:
     `rotates_pairs`: rope turns neighbouring rows, so q and k are reordered. Norms get `norm_offset`. `numbers` are keys
     of a GGUF, by those of the config, beside what all families have; `fixed`, those whose value no config says;
     `without`, those of all families that this one does not have; `assumed`, what llama.cpp takes for granted of a
-    config. `attention_only` is the architecture of a hybrid whose layers all attend. What `transformers_reads` from a
-    GGUF is a second opinion on what is written.
+    config; `without_adapters`, layers in which it passes over an adapter that stands beside the model. `attention_only`
+    is the architecture of a hybrid whose layers all attend. What `transformers_reads` from a GGUF is a second opinion
+    on what is written.
     """
 
     architecture: str
@@ -36,6 +37,7 @@ class GgufTraits:
     fixed: Mapping[str, Number] = field(default_factory=dict)
     without: tuple[str, ...] = ()
     assumed: Mapping[str, Any] = field(default_factory=dict)
+    without_adapters: tuple[str, ...] = ()
 
 
 _VOCABULARY = {"vocab_size": "vocab_size"}
@@ -88,7 +90,9 @@ _LATENT = {
     "attention.value_length_mla": "v_head_dim",
     "rope.dimension_count": "qk_rope_head_dim",
 }
+_OF_LATENTS = ("q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
 _SIGMOID = {"expert_gating_func": 2}
+_DEEPSEEK_V3 = GgufTraits(architecture="deepseek2", numbers=_LATENT, without_adapters=_OF_LATENTS, fixed=_SIGMOID)
 
 GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that several have is the first one's
     "llama": _LLAMA,
@@ -131,6 +135,40 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
         transformers_reads=True,
         norm_offset=1.0,
         numbers={"final_logit_softcapping": "final_logit_softcapping", **_WINDOW},
+    ),
+    "gemma3n_text": GgufTraits(
+        architecture="gemma3n",
+        numbers={
+            **_WINDOW,
+            "final_logit_softcapping": "final_logit_softcapping",
+            "altup.active_idx": "altup_active_idx",
+            "altup.num_inputs": "altup_num_inputs",
+            "embedding_length_per_layer_input": "hidden_size_per_layer_input",
+            "attention.shared_kv_layers": "num_kv_shared_layers",
+        },
+        assumed={"altup_num_inputs": 4},
+    ),
+    "gemma4_text": GgufTraits(
+        architecture="gemma4",
+        numbers={
+            **_WINDOW,
+            "final_logit_softcapping": "final_logit_softcapping",
+            "embedding_length_per_layer_input": "hidden_size_per_layer_input",
+            "attention.shared_kv_layers": "num_kv_shared_layers",
+            "attention.key_length_swa": "head_dim",
+            "attention.value_length_swa": "head_dim",
+            "expert_feed_forward_length": "moe_intermediate_size",
+        },
+        fixed={"embedding_length_per_layer_input": 0},
+        without_adapters=("per_layer_model_projection",),
+    ),
+    "mistral3": GgufTraits(architecture="mistral3", rotates_pairs=True, numbers=_VOCABULARY),
+    "ministral3": GgufTraits(architecture="mistral3", rotates_pairs=True, numbers=_VOCABULARY),
+    "qwen2_vl_text": GgufTraits(architecture="qwen2vl"),
+    "qwen2_5_vl_text": GgufTraits(architecture="qwen2vl"),
+    "qwen3_vl_text": GgufTraits(architecture="qwen3vl"),
+    "qwen3_vl_moe_text": GgufTraits(
+        architecture="qwen3vlmoe", numbers=_EXPERT_WIDTH, assumed={**_EVERYWHERE, "norm_topk_prob": True}
     ),
     "phi": GgufTraits(architecture="phi2"),
     "phi3": GgufTraits(
@@ -235,9 +273,11 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
     "gpt_oss": GgufTraits(
         architecture="gpt-oss", numbers={**_WINDOW, "expert_feed_forward_length": "intermediate_size"}
     ),
-    "deepseek_v2": GgufTraits(architecture="deepseek2", numbers=_LATENT),
-    "deepseek_v3": GgufTraits(architecture="deepseek2", numbers=_LATENT, fixed=_SIGMOID),
-    "glm4_moe_lite": GgufTraits(architecture="deepseek2", numbers=_LATENT, fixed=_SIGMOID),
+    "deepseek_v2": GgufTraits(architecture="deepseek2", numbers=_LATENT, without_adapters=_OF_LATENTS),
+    "deepseek_v3": GgufTraits(architecture="deepseek2", numbers=_LATENT, without_adapters=_OF_LATENTS, fixed=_SIGMOID),
+    "glm4_moe_lite": GgufTraits(
+        architecture="deepseek2", numbers=_LATENT, without_adapters=_OF_LATENTS, fixed=_SIGMOID
+    ),
     "granitemoe": GgufTraits(architecture="granitemoe", rotates_pairs=True, numbers=_GRANITE, without=_HEAD_SIZES),
     "granitemoeshared": GgufTraits(
         architecture="granitemoe",
@@ -290,9 +330,9 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
             **_EXPERT_WIDTH,
             "expert_shared_count": "num_shared_experts",
             "leading_dense_block_count": "num_dense_layers",
-            "expert_weights_norm": "route_norm",
             "expert_weights_scale": "route_scale",
         },
+        fixed={**_SIGMOID, "expert_weights_norm": True},
         assumed={"mup_enabled": True, "global_attn_every_n_layers": 4},
     ),
 }
@@ -301,7 +341,7 @@ _ATTENDS = ("attention", "full_attention")  # what configs call a layer of a hyb
 
 def gguf_traits(config: Mapping[str, Any]) -> GgufTraits:
     """Return how a GGUF holds a model's family. Raises StudioError for one that is not written here."""
-    traits = GGUF_FAMILIES.get(config.get("model_type", ""))
+    traits = GGUF_FAMILIES.get(config.get("wrapper", "")) or GGUF_FAMILIES.get(config.get("model_type", ""))
     if traits is None or not traits.written:
         raise not_written(f"Models of the kind {config.get('model_type')} are not among those that were tested.")
     for key, value in traits.assumed.items():

@@ -59,6 +59,15 @@ def granite(name: str, tensor: torch.Tensor, config: Config) -> Tensors | None:
     return None
 
 
+def inputs_first(name: str, tensor: torch.Tensor, config: Config) -> Tensors | None:
+    """Qwen3-VL: stacks (experts, in, out), where these are not as in memory already."""
+    if not is_stack(name, tuple(tensor.shape)):
+        return None
+    hidden, width = config["hidden_size"], config["moe_intermediate_size"]
+    as_in_memory = (2 * width, hidden) if ".gate_up_proj" in name else (hidden, width)
+    return stacked_experts(name, tensor if tensor.shape[1:] == as_in_memory else tensor.transpose(1, 2))
+
+
 def short_names(name: str, tensor: torch.Tensor, config: Config) -> Tensors | None:
     """LFM2: llama.cpp knows its experts by what Mixtral's were called first."""
     if "conv.conv" in name:

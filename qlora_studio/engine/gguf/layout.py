@@ -13,6 +13,7 @@ import torch
 from qlora_studio.core.model.gguf_family import gguf_traits, not_written
 from qlora_studio.engine.gguf.expert_tensors import is_stack
 from qlora_studio.engine.gguf.rearrangement import rearranged
+from qlora_studio.engine.gguf.text_part import is_text, text_name
 from qlora_studio.engine.merge.weights import MergedTensor, MergedWeights
 
 _NOT_WEIGHTS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias", ".attention.bias")
@@ -20,7 +21,8 @@ _AHEAD = ("mtp.", "model.mtp.")  # layers that guess further tokens; llama.cpp d
 _HEADS = ("lm_head.weight", "embed_out.weight")
 _RENAMED = {".dt_bias": ".dt_proj.bias", "e_score_correction_bias": "e_score_correction.bias"}
 _LAYER = re.compile(r"\blayers\.(\d+)\.")
-_STACKED = re.compile(r"(\.experts)\.\d+(?=\.)|\.norms\.\d+(?=\.)")  # of each in files; of all in a GGUF
+# Of each in files; of all in a GGUF.
+_STACKED = re.compile(r"(\.experts|\.altup_\w*projections)\.\d+(?=\.)|\.norms\.\d+(?=\.)")
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,10 @@ class GgufLayout:
         """Return the file's tensors by name, in the order of the base's. Raises StudioError where one has no place."""
         found: dict[str, GgufTensor] = {}
         for tensor in weights.tensors.values():
-            if tensor.name.startswith(_AHEAD) or tensor.name.endswith(_NOT_WEIGHTS):
+            plain = text_name(tensor.name)
+            if plain.startswith(_AHEAD) or plain.endswith(_NOT_WEIGHTS) or (is_tied and plain in _HEADS):
                 continue
-            if (is_tied and tensor.name in _HEADS) or self._is_ahead(tensor.name):
+            if self._is_ahead(plain) or ("wrapper" in self._config and not is_text(tensor.name)):
                 continue
             for planned in self._planned(tensor):
                 known = found.get(planned.name)
@@ -75,11 +78,14 @@ class GgufLayout:
 
     def rearranged(self, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor] | None:
         """Return what becomes of a tensor by the name of its stack; None where it stays as it is."""
-        parts = rearranged(name, tensor, self._config, self.traits)
+        parts = rearranged(text_name(name), tensor, self._config, self.traits)
         return None if parts is None else {_stack_name(key): part for key, part in parts.items()}
 
     def name_of(self, name: str) -> str:
         """Return GGUF's name for a tensor. Raises StudioError where it has none."""
+        name = text_name(name)
+        if name.startswith("blk."):
+            return name
         for ending, new in _RENAMED.items():
             name = name.removesuffix(ending) + new if name.endswith(ending) else name
         for known in (_stack_name(name), _stack_name(name).removeprefix("transformer.")):

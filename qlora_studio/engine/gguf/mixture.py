@@ -9,7 +9,8 @@ from collections.abc import Mapping
 _BASES = {"Q3_K_M": "Q3_K", "Q4_K_S": "Q4_K", "Q4_K_M": "Q4_K", "Q5_K_S": "Q5_K", "Q5_K_M": "Q5_K"}
 _BLOCKS = {"Q8_0": 32, "Q4_0": 32, "Q5_0": 32, "Q5_1": 32, "Q3_K": 256, "Q4_K": 256, "Q5_K": 256, "Q6_K": 256}
 _FALLBACKS = {"Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}  # where a row is not whole blocks
-_KEPT = ("ffn_gate_inp", "position_embd", "token_types", "ssm_conv1d", "shortconv.conv", "_norm.weight")
+_SMALL = ("altup_correct_coef", "altup_predict_coef", "ssm_conv1d", "shortconv.conv")
+_KEPT = ("ffn_gate_inp", "position_embd", "token_types", "_norm.weight", *_SMALL)
 _VALUES = ("attn_v.weight", "attn_qkv.weight", "attn_kv_b.weight")
 _LARGEST = {"llama", "qwen2"}  # with 80 layers these are what llama.cpp calls a 70B, whose values are few
 _EIGHT = 8  # experts: as Mixtral has, whose small tensors get more

@@ -8,7 +8,7 @@ import torch
 
 from qlora_studio.core.model.gguf_family import Number, attends, gguf_traits, not_written
 from qlora_studio.engine.gguf.rearrangement import falcon_key_heads
-from qlora_studio.engine.gguf.rope import rope_numbers, rope_parameters
+from qlora_studio.engine.gguf.rope import far_head_size, layer_value, rope_numbers, rope_parameters
 
 Config = Mapping[str, Any]
 
@@ -57,7 +57,7 @@ def gguf_numbers(config: Config) -> dict[str, Number]:
     found["expert_gating_func"] = _GATES.get(str(found["expert_gating_func"]))
     found |= traits.fixed
     found |= {key: config[name] for key, name in traits.numbers.items() if config.get(name) is not None}
-    if computed := _COMPUTED.get(str(config["model_type"])):
+    if computed := _COMPUTED.get(str(config.get("wrapper"))) or _COMPUTED.get(str(config["model_type"])):
         found |= computed(config)
     return {key: _typed(key, value) for key, value in found.items() if value is not None}
 
@@ -242,6 +242,43 @@ def _latent(config: Config) -> dict[str, Any]:
     }
 
 
+def _gemma3n(config: Config) -> dict[str, Any]:
+    spread = torch.distributions.Normal(0.0, 1.0)
+    shares = torch.tensor(config["activation_sparsity_pattern"], dtype=torch.float32)
+    return {**_windows(config), "activation_sparsity_scale": spread.icdf(shares).tolist()}
+
+
+def _gemma4(config: Config) -> dict[str, Any]:
+    layers, size = config["num_hidden_layers"], far_head_size(config)
+    near = (config.get("rope_parameters") or {}).get("sliding_attention") or {}
+    found = {
+        **_windows(config),
+        **dict.fromkeys(("attention.key_length", "attention.value_length", "rope.dimension_count"), size),
+        "rope.dimension_count_swa": int(config["head_dim"] * float(near.get("partial_rotary_factor") or 1.0)),
+    }
+    if config.get("use_double_wide_mlp"):
+        width, alone = config["intermediate_size"], layers - config["num_kv_shared_layers"]
+        found["feed_forward_length"] = [width if layer < alone else 2 * width for layer in range(layers)]
+    keys = [layer_value(config, layer, "num_key_value_heads") for layer in range(layers)]
+    return found | ({"attention.head_count_kv": keys} if len(set(keys)) > 1 else {})
+
+
+def _mistral3(config: Config) -> dict[str, Any]:
+    rope = rope_parameters(config)
+    if config["model_type"] != "ministral3":
+        return _turned(config)
+    return {
+        **_turned(config),
+        "rope.scaling.yarn_log_multiplier": float(rope["mscale_all_dim"]),
+        "attention.temperature_scale": float(rope["llama_4_scaling_beta"]),
+    }
+
+
+def _deep_stack(config: Config) -> dict[str, Any]:
+    """How many layers take in what is seen."""
+    return {"n_deepstack_layers": len((config.get("vision_config") or {}).get("deepstack_visual_indexes") or ())}
+
+
 def _qwen3_next(config: Config) -> dict[str, Any]:
     return {key: value for key, value in _qwen3_5(config).items() if key != "rope.dimension_sections"}
 
@@ -278,6 +315,12 @@ def _hunyuan_moe(config: Config) -> dict[str, Any]:
 _COMPUTED: dict[str, Callable[[Config], dict[str, Any]]] = {
     "llama": _turned,
     "mistral": _turned,
+    "mistral3": _mistral3,
+    "ministral3": _mistral3,
+    "gemma3n_text": _gemma3n,
+    "gemma4_text": _gemma4,
+    "qwen3_vl_text": _deep_stack,
+    "qwen3_vl_moe_text": _deep_stack,
     "mixtral": _turned,
     "afmoe": _turned,
     "glm4_moe": _turned,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from qlora_studio.core.model.gguf_family import family_of_gguf, gguf_traits
+from qlora_studio.engine.gguf.text_part import settings_of
 from qlora_studio.engine.gguf.unpacking import unpacked
 from qlora_studio.storage.models.gguf_header import GgufHeader, gguf_config, read_gguf_header
 
@@ -20,7 +21,8 @@ def load_gguf(path: Path, base: Path, *, dtype: torch.dtype, device: str = "cpu"
 
     config: Any = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
     header = read_gguf_header(path)
-    if not gguf_traits(config.to_dict()).transformers_reads:
+    said = settings_of(config)
+    if "wrapper" in said or not gguf_traits(said).transformers_reads:
         return unpacked(path, base, _as_written(config, header), dtype).to(device).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -50,5 +52,6 @@ def _as_read(config: Any, header: GgufHeader) -> Any:
 def _as_written(config: Any, header: GgufHeader) -> Any:
     """The config with what a merge may have changed."""
     config.tie_word_embeddings = "output.weight" not in header.tensors
-    config.vocab_size = int(gguf_config(header).get("vocab_size", config.vocab_size))
+    text = config.get_text_config()
+    text.vocab_size = int(gguf_config(header).get("vocab_size", text.vocab_size))
     return config

@@ -14,6 +14,7 @@ from qlora_studio.core.model.gguf_family import GgufTraits
 from qlora_studio.engine.gguf.expert_tensors import (
     gpt_oss,
     granite,
+    inputs_first,
     latent_attention,
     short_names,
     stacked_experts,
@@ -181,6 +182,21 @@ def _qwen3_next(name: str, tensor: torch.Tensor, config: Config) -> Tensors | No
     return {f"blk.{layer}.attn_qkv.weight": torch.cat(inputs), f"blk.{layer}.attn_gate.weight": gate}
 
 
+def _gemma3n(name: str, tensor: torch.Tensor, config: Config) -> Tensors | None:
+    return {f"{name}.weight": tensor} if name.endswith("_scale") else None
+
+
+def _gemma4(name: str, tensor: torch.Tensor, config: Config) -> Tensors | None:
+    """Scales of layers, of the router and of experts; gate and up of these stay together."""
+    layer = name.split(".")[2] if ".layers." in name else ""
+    if name.endswith(".router.scale"):
+        return {f"blk.{layer}.ffn_gate_inp.scale": tensor}
+    if name.endswith(".per_expert_scale"):
+        return {f"blk.{layer}.ffn_down_exps.scale": tensor}
+    is_bare = name.endswith(".layer_scalar") or (".experts." in name and not name.endswith(".weight"))
+    return {f"{name}.weight": tensor} if is_bare else None
+
+
 def _tiled(tensor: torch.Tensor, groups: int, size: int) -> torch.Tensor:
     """Rows of heads of a size, from group after group to the first of each group, the second of each group, and on."""
     parts = tensor.reshape(groups, -1, size, *tensor.shape[1:])
@@ -196,6 +212,9 @@ _SPECIAL: dict[str, Rearrangement] = {
     "granitemoeshared": granite,
     "lfm2_moe": short_names,
     "afmoe": with_bias,
+    "qwen3_vl_moe_text": inputs_first,
+    "gemma3n_text": _gemma3n,
+    "gemma4_text": _gemma4,
     "qwen3_next": _qwen3_next,
     "qwen3_5_moe_text": _qwen3_5,
     "apertus": _apertus,

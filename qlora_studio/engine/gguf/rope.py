@@ -14,7 +14,8 @@ _YARN = {
     "rope.scaling.yarn_beta_fast": ("beta_fast",),
     "rope.scaling.yarn_beta_slow": ("beta_slow",),
 }
-_UNSCALED = ("default", "llama3", "dynamic")
+_UNSCALED = ("default", "llama3", "dynamic", "proportional")
+_NEVER = 1e30  # a wave so long that nothing is turned
 
 
 def rope_parameters(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -22,6 +23,17 @@ def rope_parameters(config: Mapping[str, Any]) -> Mapping[str, Any]:
     rope = config.get("rope_parameters") or {}
     found: Mapping[str, Any] = rope.get("full_attention", rope)
     return found
+
+
+def layer_value(config: Mapping[str, Any], layer: int, key: str) -> Any:
+    """Return a number of one layer, where layers differ in it."""
+    own: Mapping[Any, Any] = config.get("per_layer_config") or {}
+    return (own.get(str(layer)) or own.get(layer) or {}).get(key, config[key])
+
+
+def far_head_size(config: Mapping[str, Any]) -> int:
+    """Return the size of a head in layers that attend to everything."""
+    return int(layer_value(config, list(config["layer_types"]).index("full_attention"), "head_dim"))
 
 
 def rope_numbers(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,6 +51,10 @@ def rope_tensors(config: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     rope = rope_parameters(config)
     if rope.get("rope_type") == "llama3":
         return {"rope_freqs.weight": _stretched(config, rope)}
+    if rope.get("rope_type") == "proportional":
+        half = far_head_size(config) // 2
+        turned = int(half * float(rope["partial_rotary_factor"]))
+        return {"rope_freqs.weight": torch.tensor([1.0] * turned + [_NEVER] * (half - turned))}
     if rope.get("rope_type") in ("longrope", "su"):
         return {
             f"rope_factors_{key}.weight": torch.tensor(rope[f"{key}_factor"], dtype=torch.float32)

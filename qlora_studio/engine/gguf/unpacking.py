@@ -9,15 +9,19 @@ from typing import Any
 
 import torch
 
+from qlora_studio.engine.gguf.expert_tensors import is_stack
 from qlora_studio.engine.gguf.layout import GgufLayout, GgufTensor
 from qlora_studio.engine.gguf.numbers import gguf_numbers
+from qlora_studio.engine.gguf.text_part import settings_of
 from qlora_studio.engine.memory.architecture import meta_model
-from qlora_studio.engine.merge.weights import MergedWeights
+from qlora_studio.engine.merge.weights import MergedTensor, MergedWeights
+
+_Tensors = tuple[torch.Tensor, ...]
 
 
 def unpacked(path: Path, base: Path, config: Any, dtype: torch.dtype) -> Any:
     """Return the model in a GGUF file, its weights in `dtype`, on the processor."""
-    weights, said = MergedWeights(base, None, dtype=torch.float32), config.to_dict()
+    weights, said = MergedWeights(base, None, dtype=torch.float32), settings_of(config)
     layout = GgufLayout(said, int(gguf_numbers(said)["block_count"]))  # type: ignore[arg-type]
     stored = _dequantized(path)
     planned = layout.tensors(weights, is_tied=config.tie_word_embeddings)
@@ -28,14 +32,23 @@ def unpacked(path: Path, base: Path, config: Any, dtype: torch.dtype) -> Any:
             part = whole[number] if len(tensor.sources) > 1 else whole
             if tensor.part:
                 target = found.setdefault(source.name, torch.empty(source.shape))
-                _put_back(target, part, source.name, tensor, layout)
+                for piece, of_piece in zip(*_pieces(source, target, part), strict=True):
+                    _put_back(piece, of_piece, source.name, tensor, layout)
             else:
                 found[source.name] = part
     if "output.weight" in stored and "output.weight" not in planned:  # a head that a merge has untied
         found["lm_head.weight"] = stored["output.weight"]
     kept = {name: weights.tensor(name) for name in weights.tensors if name not in found}  # that only the base has
     kind: Any = type(meta_model(config))
-    return kind.from_pretrained(None, config=config, state_dict={**kept, **found}, dtype=dtype)
+    own = config if isinstance(config, kind.config_class) else config.get_text_config()  # Qwen3.5's text part alone
+    return kind.from_pretrained(None, config=own, state_dict={**kept, **found}, dtype=dtype)
+
+
+def _pieces(source: MergedTensor, target: torch.Tensor, part: torch.Tensor) -> tuple[_Tensors, _Tensors]:
+    """Stacked experts one by one: what lays out one lays out all."""
+    if not is_stack(source.name, source.shape):
+        return (target,), (part,)
+    return target.split(1), part.split(1)
 
 
 def _put_back(target: torch.Tensor, part: torch.Tensor, name: str, tensor: GgufTensor, layout: GgufLayout) -> None:

@@ -19,10 +19,12 @@ from qlora_studio.engine.gguf.layout import GgufLayout
 from qlora_studio.engine.gguf.mixture import tensor_types
 from qlora_studio.engine.gguf.numbers import add_numbers, gguf_numbers, learned_numbers
 from qlora_studio.engine.gguf.rope import rope_tensors
+from qlora_studio.engine.gguf.text_part import settings_of
 from qlora_studio.engine.gguf.tokenizer import gguf_tokenizer
 from qlora_studio.engine.merge.weights import MergedWeights
 
 _PLAIN = ("f16", "bf16")
+_ALONE = "This GGUF holds the language model alone; what sees or hears was left as it was, in the base's own mmproj."
 
 
 def write_gguf(
@@ -59,6 +61,8 @@ class _Writer:
         self._weights = weights
         self._channel = channel
         self._config = _full_config(weights)
+        if "wrapper" in self._config:
+            channel.warn("language_model_alone", _ALONE)
         self._numbers = gguf_numbers(self._config)
         self._layout = GgufLayout(self._config, self._layers)
         architecture = self._layout.traits.architecture
@@ -131,11 +135,11 @@ def _full_config(weights: MergedWeights) -> dict[str, Any]:
     """The config with the defaults of its family filled in, and what the merge changed."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(weights.base.path, trust_remote_code=False, local_files_only=True).to_dict()
+    config = settings_of(AutoConfig.from_pretrained(weights.base.path, trust_remote_code=False, local_files_only=True))
     config["tie_word_embeddings"] = weights.is_tied
     if weights.vocabulary is not None:
         config["vocab_size"] = weights.vocabulary
-    return dict(config)
+    return config
 
 
 def _encoded(name: str, block: torch.Tensor, kind: Any, pool: ThreadPoolExecutor) -> bytes | memoryview:

@@ -94,14 +94,16 @@ class StackedLowRank:
         experts, rows, columns = places
         if self.inputs_first:
             rows, columns = columns, rows
-        rank = self.a.shape[0] // self.experts
-        b = _recent(self.b).view(self.b.shape[0], rank, self.experts)
-        parts = [
-            b[rows, :, number] @ self.a.rows(number * rank, (number + 1) * rank)[:, columns]
-            for number in experts.tolist()
-        ]
+        halves = [self.halves(number) for number in experts.tolist()]
+        parts = [b[rows] @ a[:, columns] for a, b in halves]
         delta = torch.stack(parts).mul_(self.scale)
         return delta.transpose(1, 2) if self.inputs_first else delta
+
+    def halves(self, expert: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return A (rank, in) and B (out, rank) of one expert, fp32."""
+        rank = self.a.shape[0] // self.experts
+        b = _recent(self.b).view(self.b.shape[0], rank, self.experts)
+        return self.a.rows(expert * rank, (expert + 1) * rank), b[:, :, expert]
 
 
 @dataclass(frozen=True)

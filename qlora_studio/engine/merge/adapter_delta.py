@@ -167,8 +167,6 @@ def _require_plain_update(config: dict[str, Any]) -> None:
     for key in _UNKNOWN_SETTINGS:
         if config.get(key):
             raise refused(f"It was made with {key}, which is no plain update of the weights.")
-    if stacked := [name for name in config.get("target_parameters") or () if not name.endswith(".weight")]:
-        raise refused(f"It was made with target_parameters: {stacked[0]} holds several experts.")
     how = config.get("init_lora_weights")
     if isinstance(how, str) and how.lower().startswith(_CHANGES_THE_BASE):
         raise refused(f"It was started with {how}, which changes the base too; convert it to plain LoRA first.")

@@ -64,6 +64,11 @@ def test_a_family_that_llama_cpp_does_not_know_is_not_written_as_gguf() -> None:
         gguf_traits({"model_type": "reformer"})
 
 
+def test_a_model_that_llama_cpp_would_compute_otherwise_is_not_written_as_gguf() -> None:
+    with pytest.raises(StudioError, match="norm_topk_prob is True; here it is False"):
+        gguf_traits({"model_type": "qwen3_moe", "norm_topk_prob": False})
+
+
 def test_a_new_family_arrives_by_its_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     gguf = GgufTraits(architecture="newt3", norm_offset=1.0)
     monkeypatch.setitem(FAMILIES, "newt", Family(query_norm="head", tied=True))

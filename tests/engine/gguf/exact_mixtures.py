@@ -130,6 +130,7 @@ EXACT_MIXTURES: dict[str, dict[str, Any]] = {
 # What the families' published configs say and transformers' classes do not; the converter goes by it.
 PUBLISHED_MIXTURES: dict[str, dict[str, Any]] = {
     "phimoe": {"architectures": ["PhiMoEForCausalLM"]},
+    "afmoe": {"route_norm": True, "score_func": "sigmoid"},
     "granitemoehybrid+experts": {"layer_types": ["mamba", "attention"]},
     "granitemoehybrid+attention+experts": {"layer_types": ["attention"] * 2},
     "hunyuan_v1_moe": {

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tests.engine.gguf.exact_mixtures import EXACT_MIXTURES, PUBLISHED_MIXTURES
+from tests.engine.gguf.exact_wrappers import EXACT_WRAPPERS, PUBLISHED_WRAPPERS
 
 VOCABULARY = 320
 _SPACE = "\u2581"  # in sentencepiece
@@ -77,6 +79,7 @@ _FALCON_H1 = {
 # By name, what a config says: of the family that the name begins with. Of some llama.cpp takes no other sizes.
 EXACT: dict[str, dict[str, Any]] = {
     **EXACT_MIXTURES,
+    **EXACT_WRAPPERS,
     "llama": _SHAPE,
     "llama+scaled": {
         **_HEAD,
@@ -166,6 +169,7 @@ EXACT: dict[str, dict[str, Any]] = {
 # What the families' published configs say and transformers' classes no longer do; the converter goes by it.
 _PUBLISHED: dict[str, dict[str, Any]] = {
     **PUBLISHED_MIXTURES,
+    **PUBLISHED_WRAPPERS,
     "gpt_neox": {"rotary_pct": 0.5},
     "gpt2": {"n_ctx": 256},
     "cohere2": {"rotary_pct": 1.0},
@@ -183,17 +187,16 @@ _PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 # For parametrize: of each kind of layout one always, all of them among the slow tests.
-_ALWAYS = {
-    *("llama", "llama+pieces", "gpt2", "bloom", "falcon", "gemma", "apertus", "qwen3_5_text", "granitemoehybrid"),
-    *("mamba2", "falcon_h1", "mixtral", "gpt_oss"),
-}
+_ALWAYS: tuple[str, ...] = ("llama", "llama+pieces", "gpt2", "bloom", "falcon", "gemma", "apertus", "qwen3_5_text")
+_ALWAYS += ("granitemoehybrid", "mamba2", "falcon_h1", "mixtral", "gpt_oss", "gemma4", "mistral3")
 EACH = [pytest.param(name, marks=() if name in _ALWAYS else pytest.mark.slow) for name in EXACT]
 
 
 def exact_model(name: str) -> Any:
     """Return the model of a name."""
     config = CONFIG_MAPPING[name.partition("+")[0]](**EXACT[name])
-    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    kind: Any = AutoModelForImageTextToText if "vision_config" in EXACT[name] else AutoModelForCausalLM
+    model = kind.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             parameter.copy_(torch.from_numpy(_numbers(key, tuple(parameter.shape))))
@@ -204,11 +207,20 @@ def exact_base(name: str, folder: Path) -> Path:
     """Save the model of a name with its tokenizer and return its folder. Its config says all, as published ones do."""
     model = exact_model(name)
     model.save_pretrained(folder)
+    if name == "qwen3_vl_moe":
+        _turn_experts(folder / "model.safetensors")
     saved = json.loads((folder / "config.json").read_text("utf-8"))
     config = {**model.config.to_dict(), **saved, **(published := _PUBLISHED.get(name, {}))}
     config = {key: value for key, value in config.items() if published.get(key, key) is not None}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return exact_pieces(folder) if name.endswith("+pieces") else exact_tokenizer(folder)
+
+
+def _turn_experts(file: Path) -> None:
+    """Store experts as the published files do, which transformers turns when it loads them, and does not turn back."""
+    tensors = load_file(file)
+    turned = {name: tensor.transpose(1, 2).contiguous() for name, tensor in tensors.items() if ".experts." in name}
+    save_file({**tensors, **turned}, file, {"format": "pt"})
 
 
 def exact_tokenizer(folder: Path) -> Path:

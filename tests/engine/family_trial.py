@@ -155,10 +155,8 @@ def _try_gguf(outcome: Outcome, base: Path, run: RunFolder) -> None:
     live = _scores(load_with_adapter(base, run.adapter_path, dtype=torch.float32, device="cpu"))
     try:
         found = _divergence(live, _scores(load_gguf(file, base, dtype=torch.float32)))
-    except ValueError as error:
-        if "is not supported yet" not in str(error):
-            raise
-        outcome.gguf = "written, not read: transformers has no reader for it"
+    except (ValueError, RuntimeError, TypeError) as error:  # transformers' reader does not know all that is written
+        outcome.gguf = f"written; transformers cannot read it: {_one_line(str(error))}"
     else:
         outcome.gguf = f"{found:.0e}"
 

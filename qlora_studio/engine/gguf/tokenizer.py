@@ -1,7 +1,7 @@
 """A tokenizer as GGUF metadata: its vocabulary, how it splits and merges, its special tokens and chat template."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from qlora_studio.storage.models.folder import generation_config, read_config
 
 _WORD_START = "\u2581"  # a space, in sentencepiece; llama.cpp looks for added tokens in text that has spaces still
 _ADDED, _PADDING = -1000.0, -10000.0  # scores of what is never put together of pieces
+_BY_MERGES = ("gemma4",)
+_UNRANKED = -1000.0  # what llama.cpp's converter writes where scores rank nothing
+_SEEN = ("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>')
 _CONTROLS = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
 
 
@@ -29,7 +32,10 @@ class TokenType(IntEnum):
 
 @dataclass
 class GgufTokenizer:
-    """What a GGUF file says of its tokenizer. `model` is gpt2 (byte-level BPE) or llama (sentencepiece)."""
+    """What a GGUF file says of its tokenizer.
+
+    `model` is gpt2 (byte-level BPE), llama (sentencepiece by its scores) or gemma4 (sentencepiece by its merges).
+    """
 
     model: str
     pre: str
@@ -46,7 +52,8 @@ class GgufTokenizer:
     def add_to(self, writer: Any) -> None:
         """Add everything to a gguf.GGUFWriter."""
         writer.add_tokenizer_model(self.model)
-        writer.add_tokenizer_pre(self.pre)
+        if self.pre:
+            writer.add_tokenizer_pre(self.pre)
         writer.add_token_list(self.tokens)
         if self.scores:
             writer.add_token_scores(self.scores)
@@ -57,14 +64,17 @@ class GgufTokenizer:
             getattr(writer, f"add_{name}_token_id")(token)
         writer.add_add_bos_token(self.add_bos)
         writer.add_add_eos_token(self.add_eos)
-        if self.model == "llama":
+        if self.model != "gpt2":
             writer.add_add_space_prefix(self.add_space_prefix)
         if self.chat_template:
             writer.add_chat_template(self.chat_template)
 
 
-def gguf_tokenizer(folder: Path, rows: int) -> GgufTokenizer:
-    """Return the tokenizer of a folder for an embedding of `rows` rows. Raises StudioError where there is none."""
+def gguf_tokenizer(folder: Path, rows: int, architecture: str = "") -> GgufTokenizer:
+    """Return the tokenizer of a folder for an embedding of `rows` rows. Raises StudioError where there is none.
+
+    An `architecture` of llama.cpp that has a kind of tokenizer of its own gets that.
+    """
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -75,6 +85,8 @@ def gguf_tokenizer(folder: Path, rows: int) -> GgufTokenizer:
         raise _refused(f"It is of the kind {content['model'].get('type')}; byte-pair encoding can be written.")
     is_sentencepiece = bool(content["model"].get("byte_fallback"))
     found = _sentencepiece(folder, content, rows) if is_sentencepiece else _byte_level(content, rows)
+    if is_sentencepiece and architecture in _BY_MERGES:
+        found = _by_merges(found, content, architecture)
     found.special = _special_tokens(tokenizer, folder)
     bare, wrapped = tokenizer("a", add_special_tokens=False).input_ids, tokenizer("a").input_ids
     found.add_bos = len(wrapped) > len(bare) and wrapped[0] == tokenizer.bos_token_id
@@ -106,6 +118,30 @@ def _sentencepiece(folder: Path, content: dict[str, Any], rows: int) -> GgufToke
         scores[number] = _ADDED
     scores = [_PADDING if kind == TokenType.UNUSED else score for kind, score in zip(types, scores, strict=True)]
     return GgufTokenizer("llama", "default", tokens, types, scores=scores, add_space_prefix=has_prefix)
+
+
+def _by_merges(found: GgufTokenizer, content: dict[str, Any], architecture: str) -> GgufTokenizer:
+    """The same pieces, joined by the listed merges; what frames reasoning and calls is text that is seen.
+
+    Here llama.cpp has no spaces any more where it looks for added tokens: those of spaces are pieces like others.
+    """
+    tokens, types = [*found.tokens], [*found.types]
+    for text, number in content["model"]["vocab"].items():
+        if _WORD_START in text:
+            tokens[number], types[number] = text, TokenType.NORMAL
+        elif text in _SEEN:
+            types[number] = TokenType.USER_DEFINED
+    merges, scores = _merges(content), [_UNRANKED] * len(tokens)
+    return replace(
+        found,
+        model=architecture,
+        pre="",
+        tokens=tokens,
+        types=types,
+        scores=scores,
+        merges=merges,
+        add_space_prefix=False,
+    )
 
 
 def _vocabulary(content: dict[str, Any], rows: int) -> tuple[list[str], list[int]]:

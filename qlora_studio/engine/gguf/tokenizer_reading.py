@@ -59,7 +59,7 @@ def load_gguf_tokenizer(path: Path) -> Any:
     said = {name.removeprefix("tokenizer."): field.contents() for name, field in fields.items() if "tokenizer." in name}
     tokens: list[str] = said["ggml.tokens"]
     types: list[int] = said["ggml.token_type"]
-    backend = _of_pieces(said, tokens) if said["ggml.model"] == "llama" else _of_bytes(said, tokens, path)
+    backend = _of_bytes(said, tokens, path) if said["ggml.model"] == "gpt2" else _of_pieces(said, tokens)
     marked = {text: kind for text, kind in zip(tokens, types, strict=True) if kind in (_CONTROL, _USER_DEFINED)}
     added = [AddedToken(text, normalized=False, special=kind == _CONTROL) for text, kind in marked.items()]
     backend.add_tokens([token for token in added if not token.special])
@@ -97,10 +97,14 @@ def _of_pieces(said: dict[str, Any], tokens: list[str]) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers
 
     unknown = said.get("ggml.unknown_token_id")
+    if said["ggml.model"] == "gemma4":
+        merges = [tuple(merge.split(" ", 1)) for merge in said["ggml.merges"]]
+    else:
+        merges = list(_merges(tokens, said["ggml.scores"], said["ggml.token_type"]))
     backend = Tokenizer(
         models.BPE(
             vocab={text: number for number, text in enumerate(tokens)},
-            merges=list(_merges(tokens, said["ggml.scores"], said["ggml.token_type"])),
+            merges=merges,
             unk_token=None if unknown is None else tokens[unknown],
             byte_fallback=True,
             fuse_unk=True,

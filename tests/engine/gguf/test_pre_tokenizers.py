@@ -14,9 +14,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.gguf.llama_cpp import LlamaCpp, has_llama_cpp
 from qlora_studio.engine.gguf.pre_tokenizers import PRE_TOKENIZERS, pre_tokenizer_name
+from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
 from qlora_studio.engine.gguf.writer import write_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
-from tests.engine.families import make_base
+from tests.engine.families import make_base, make_gemma_like_tokenizer
 from tests.engine.gguf.tricky_texts import MARKS, TRICKY
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -79,3 +80,19 @@ def test_a_pattern_that_gives_nothing_back_is_the_same_pattern() -> None:
 def test_words_taken_whole_are_not_put_together_of_pieces() -> None:
     tokenizer = {"pre_tokenizer": PRE_TOKENIZERS["qwen2"], "model": {"ignore_merges": True}}
     assert pre_tokenizer_name(tokenizer) is None
+
+
+@pytest.mark.parametrize(("family", "more"), [("gemma3", {}), ("gemma4", {"vocab_size_per_layer_input": 910})])
+def test_pieces_are_joined_as_the_tokenizer_joins_them(tmp_path: Path, family: str, more: dict[str, int]) -> None:
+    """By scores, and for Gemma 4 by the merges themselves: of a file, and by a real llama.cpp where there is one."""
+    base = make_gemma_like_tokenizer(make_base(tmp_path / "base", f"{family}_wrapper", vocab_size=910, **more))
+    weights = MergedWeights(base, None, dtype=torch.float32)
+    file = tmp_path / str(write_gguf(weights, base, tmp_path, name="x", precision="f16", channel=QUIET)["file"])
+    ours: Any = AutoTokenizer.from_pretrained(base)
+    expected = {text: ours(text, add_special_tokens=False).input_ids for text in TRICKY}
+    read = load_gguf_tokenizer(file)
+    assert [text for text in TRICKY if read(text, add_special_tokens=False).input_ids != expected[text]] == []
+    if has_llama_cpp():
+        real = LlamaCpp(file)
+        assert [text for text in TRICKY if real.tokenize(text) != expected[text]] == []
+        real.close()

@@ -149,10 +149,18 @@ def _loss_of_tokens(plain: Any) -> float:
     return float(metrics["eval_loss"] - balance)
 
 
-@pytest.mark.parametrize("family", ["qwen3_moe", pytest.param("mixtral", marks=pytest.mark.slow)])
-def test_a_mixture_gets_from_start_to_a_verified_export_with_the_defaults(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("qwen3_moe", ()),
+        pytest.param("mixtral", (), marks=pytest.mark.slow),
+        pytest.param("deepseek_v3", (), marks=pytest.mark.slow),
+        pytest.param("qwen3_moe", ("lora.experts=true",), marks=pytest.mark.slow),
+    ],
+)
+def test_a_mixture_gets_from_start_to_a_verified_export(family: str, settings: tuple[str, ...], tmp_path: Path) -> None:
     base = make_mixture(tmp_path / "base", family, dtype=torch.bfloat16)
-    folder = make_run(tmp_path, base, *_SHORT, "export.merge=true", "training.max_length=256")
+    folder = make_run(tmp_path, base, *_SHORT, "export.merge=true", "training.max_length=256", *settings)
     state = run_to_end(folder)
     assert state.phase is Phase.FINISHED, state.failure
     events = list(folder.events())

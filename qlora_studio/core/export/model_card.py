@@ -34,6 +34,7 @@ class CardFacts:
     base_weights: str = "original"
     usage: tuple[tuple[str, str], ...] = ()
     parent: str = ""
+    rounding: str = ""
 
 
 def public_name(source: str) -> str:
@@ -138,6 +139,7 @@ def _settings(config: RunConfig, facts: CardFacts) -> list[tuple[str, Any]]:
         ("Adapter", f"{kind}, rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, {lora.target_modules}"),
         ("Base in training", base),
         ("Merged into", "the original 16-bit weights" if facts.base_weights == "original" else "the NF4 round trip"),
+        *([("Rounded by", facts.rounding)] if facts.rounding else []),
         ("Steps", _steps(facts)),
         ("Effective batch", f"{config.effective_batch}"),
         ("Learning rate", f"{training.learning_rate:g}, {training.scheduler}"),

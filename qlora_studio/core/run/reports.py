@@ -205,7 +205,11 @@ AnyReported = Annotated[
 
 
 class ExportedFacts(_Facts):
-    """How an export came about: of which checkpoint, merged into which weights. `file` is the name of a GGUF file."""
+    """How an export came about: of which checkpoint, merged into which weights. `file` is the name of a GGUF file.
+
+    `importance_rows` are held-out or training: on how many tokens of which it was measured what matters in how many
+    tensors of the GGUF; empty where it was not.
+    """
 
     tensors_merged: int = 0
     tensors: int = 0
@@ -215,6 +219,15 @@ class ExportedFacts(_Facts):
     peak_rss_bytes: int = 0
     base: str = ""
     checkpoint: str = ""
+    importance_rows: str = ""
+    importance_tokens: int = 0
+    importance_tensors: int = 0
+
+    @property
+    def importance_words(self) -> str:
+        """What was done about what matters, in words; nothing where nothing was."""
+        measured = f"measured on {self.importance_tokens:,} tokens of the {self.importance_rows} rows"
+        return f"importance matrix of {self.importance_tensors} tensors, {measured}" if self.importance_tensors else ""
 
 
 class TrainingFacts(_Facts):

@@ -321,6 +321,13 @@ class ExportSection(Section):
         advanced=True,
         default_factory=lambda: ["safetensors"],
     )
+    importance_matrix: Literal["auto", "on", "off"] = setting(
+        "auto",
+        title="Importance matrix",
+        help="Rounds a GGUF of few bits by what matters on your held-out rows. Auto does so below q5.",
+        choices={"auto": "Auto", "on": "On", "off": "Off"},
+        advanced=True,
+    )
 
 
 class HardwareSection(Section):

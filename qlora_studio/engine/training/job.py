@@ -210,7 +210,12 @@ def _export(trainer: StudioTrainer, config: RunConfig, context: JobContext) -> d
     trainer.accelerator.free_memory()
     adapted_model.release_memory()
     context.phase(Activity.EXPORTING)
-    exports = export_run(context.folder, formats=config.export.formats, channel=context)
+    exports = export_run(
+        context.folder,
+        formats=config.export.formats,
+        importance_matrix=config.export.importance_matrix,
+        channel=context,
+    )
     verified, _ = verify_exports(context.folder, exports, context)
     return {"exports": {event.format: event.path for event in exports}, "verified": verified}
 

@@ -26,6 +26,7 @@ _SUBJECTS = {
     "gguf": "This export (GGUF)",
 }
 BASES = {"original": "Original 16-bit weights", "nf4": "4-bit weights of the training"}
+IMPORTANCE = {"auto": "Auto: below q5", "on": "On", "off": "Off"}
 _SHOWN = 6  # files by name; the rest are counted
 
 

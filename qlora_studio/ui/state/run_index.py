@@ -173,6 +173,6 @@ def past_exports(folder: Path) -> tuple[PastExport, ...]:
 
 
 def _past_export(path: Path, manifest: ExportManifest) -> PastExport:
-    facts = ExportedFacts(file=manifest.file, checkpoint=manifest.checkpoint)
+    facts = ExportedFacts.model_validate(manifest.model_dump(exclude={"base"}))
     exported = Exported(format=manifest.format, path=str(path), size_bytes=manifest.size_bytes, facts=facts)
     return PastExport(exported, verification_of(path))

@@ -35,6 +35,7 @@ class CardFacts:
     usage: tuple[tuple[str, str], ...] = ()
     parent: str = ""
     rounding: str = ""
+    served: str = ""
 
 
 def public_name(source: str) -> str:
@@ -85,6 +86,8 @@ def model_card(config: RunConfig, facts: CardFacts, *, has_curve: bool) -> str:
         body += ["## Use", ""]
         for program, command in facts.usage:
             body += [f"{program}:", "", "```", command, "```", ""]
+    if facts.served:
+        body += [facts.served, ""]
     if facts.versions:
         body += ["## Versions", "", *_table(list(facts.versions.items())), ""]
     return "\n".join(body)

@@ -19,6 +19,7 @@ from qlora_studio.engine.context import Channel
 from qlora_studio.engine.export.importance import measured_importance
 from qlora_studio.engine.export.sidecar import copy_adapter, write_sidecar_files
 from qlora_studio.engine.export.source import BaseWeights, ExportSource, export_source, tokenizer_folder
+from qlora_studio.engine.export.vllm import vllm_facts
 from qlora_studio.engine.memory.architecture import config_of
 from qlora_studio.engine.merge.text_model import text_alone, text_class
 from qlora_studio.engine.merge.writer import copy_sidecar_files, peak_rss, write_merged
@@ -142,7 +143,7 @@ def _write_adapter(source: ExportSource, shape: ExportFormat, staged: StagedFold
     channel.phase(Activity.EXPORTING)
     copy_adapter(source.adapter, staged.path, public_name(source.config.model.source))
     copy_sidecar_files(staged.path, source.adapter, source.run.adapter_path, source.base)
-    return {"tensors_merged": 0}
+    return {"tensors_merged": 0, **vllm_facts(source.adapter, source.base)}
 
 
 def _write_gguf(source: ExportSource, shape: ExportFormat, staged: StagedFolder, channel: Channel) -> dict[str, Any]:

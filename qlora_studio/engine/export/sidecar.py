@@ -78,20 +78,27 @@ def _write_card(
         (folder / "loss.svg").write_text(picture, encoding="utf-8")
     rank, file = source.config.lora.rank, str(written.get("file", ""))
     base = public_name(source.config.model.source)
+    told = ExportedFacts(**written)
     commands = serving_commands(
-        shape, PurePosixPath("/path/to") / place.name, file=file, name=source.name, base=base, rank=rank
+        shape,
+        PurePosixPath("/path/to") / place.name,
+        file=file,
+        name=source.name,
+        base=base,
+        rank=rank,
+        vllm=bool(told.vllm_applied),
     )
     usage = tuple((command.program, command.text) for command in commands)
     card = model_card(
         source.config,
-        _card_facts(source, shape, usage, ExportedFacts(**written).importance_words),
+        _card_facts(source, shape, usage, told),
         has_curve=bool(picture),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _card_facts(
-    source: "ExportSource", shape: ExportFormat, usage: tuple[tuple[str, str], ...], rounding: str
+    source: "ExportSource", shape: ExportFormat, usage: tuple[tuple[str, str], ...], told: ExportedFacts
 ) -> CardFacts:
     state = source.run.state()
     before = state.first_evaluation
@@ -115,7 +122,8 @@ def _card_facts(
         format=shape.title,
         base_weights=source.weights,
         usage=usage,
-        rounding=rounding,
+        rounding=told.importance_words,
+        served=told.vllm_words,
         parent=_parent(state.parent) if state.parent else "",
     )
 
@@ -124,7 +132,8 @@ def _parent(parent: AdapterContinued) -> str:
     """Return what the run went on from: names and a hash, no folder of this computer."""
     name = parent.run or parent.parent
     at = f", checkpoint {parent.checkpoint}" if parent.checkpoint not in ("", "final") else ""
-    return f"the adapter of {name}{at}, sha256 `{parent.sha256}`"
+    stages = f" ({parent.words})" if len(parent.stages) > 1 else ""
+    return f"the adapter of {name}{at}{stages}, sha256 `{parent.sha256}`"
 
 
 def versions() -> dict[str, str]:

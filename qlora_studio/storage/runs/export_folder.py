@@ -34,7 +34,7 @@ class ExportManifest(Manifest):
     """The facts of an export. A merge without a run has a format and how many tensors were merged.
 
     `base` and `run` are names, `file` is that of a GGUF, `template` whether Ollama will write conversations as trained.
-    The last three are those of `ExportedFacts`.
+    Those after it are as in `ExportedFacts`.
     """
 
     format: str = ""
@@ -50,6 +50,9 @@ class ExportManifest(Manifest):
     importance_rows: str = ""
     importance_tokens: int = 0
     importance_tensors: int = 0
+    vllm_applied: int = 0
+    vllm_modules: int = 0
+    vllm_problem: str = ""
 
 
 @contextmanager

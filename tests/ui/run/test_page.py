@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QApplication, QLabel, QPushButton
 
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import AcceptChanges, LowerRate
 from qlora_studio.core.run.events import (
+    AdapterContinued,
     CheckpointSaved,
     Event,
     Failed,
@@ -131,3 +133,16 @@ def test_whether_the_computer_is_kept_awake_is_told_while_a_run_is_at_work(
     told = AwakeReported(report=AwakeReport(active=active))
     assert words in _texts(_page_after(tmp_path, told))
     assert words not in _texts(_page_after(tmp_path, told, Failed(kind=FailureKind.ERROR, message="It ended.")))
+
+
+def test_the_run_that_it_goes_on_from_is_named_and_can_be_looked_at(qapp: QApplication, tmp_path: Path) -> None:
+    continued = AdapterContinued(parent="adapter", run="20260101-120000-second", stages=["first", "second"])
+    page, asked = _page_after(tmp_path, continued), []
+    page.parent_requested.connect(lambda: asked.append(True))
+    assert "goes on from first → second" in _texts(page)
+    [look] = [action for action in page.findChildren(QAction) if "goes on from" in action.text()]
+    assert look.isVisible()
+    look.trigger()
+    assert asked == [True]
+    [nothing] = [action for action in _page_after(tmp_path).findChildren(QAction) if "goes on from" in action.text()]
+    assert not nothing.isVisible()

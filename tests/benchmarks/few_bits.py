@@ -1,6 +1,6 @@
 """The starter model trained on a text that it does not know, written as GGUF in few bits: what does each bit buy?
 
-    python -m tests.benchmarks.few_bits [--steps 60] [--run RUN_DIR] [--json FILE]
+    python -m tests.benchmarks.few_bits [--steps 40] [--run RUN_DIR] [--json FILE]
 
 The last figures are kept in tests/benchmarks/results/few_bits.json.
 
@@ -21,7 +21,8 @@ from tests.benchmarks.finished_model import work, write_rows
 
 _PRECISIONS = ("bf16", "q8_0", "q6_K", "q5_K_M", "q5_K_S", "q4_K_M", "q4_K_S", "q3_K_M")
 _PLAIN = ("bf16", "q8_0")  # there is nothing to choose
-_TOKENS = 8_000  # that an importance matrix is made of; as many again are measured on
+_TOKENS = 8_000  # that an importance matrix is made of
+_MEASURED = 5_000  # tokens
 _SETTINGS = (
     "training.batch_size=4",
     "training.gradient_accumulation=1",
@@ -37,7 +38,7 @@ _SETTINGS = (
 def main() -> None:
     """Train where no run is named, write, measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--run", type=Path, default=None, help="a run that is over, to train none")
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
@@ -71,8 +72,8 @@ def measure(place: Path, scratch: Path) -> dict[str, Any]:
     run = RunFolder(place)
     source = export_source(run, "final", "original", QUIET, force=False)
     data = prepare_datasets(source.config, tokenizer_of(source.base), run, QUIET)
-    calibration, rest = _split(data.evaluation)
-    held_out, _ = _split(rest)
+    calibration, rest = _split(data.evaluation, _TOKENS)
+    held_out, _ = _split(rest, _MEASURED)
     importance = {
         "held-out rows": _importance(source, calibration),
         "training rows": _importance(source, data.training),
@@ -115,17 +116,17 @@ def _trained(place: Path, steps: int) -> Path:
     mapping = {
         "name": "few bits",
         "model": {"source": "starter"},
-        "data": {"path": str(place / "rows.jsonl"), "evaluation_share": 0.2},
+        "data": {"path": str(place / "rows.jsonl"), "evaluation_share": 0.1},
     }
     run = create_run_folder(place / "runs", from_mapping(mapping, [*_SETTINGS, f"training.max_steps={steps}"]))
     work(run)
     return run.path
 
 
-def _split(rows: Any) -> tuple[list[list[int]], list[dict[str, Any]]]:
+def _split(rows: Any, budget: int) -> tuple[list[list[int]], list[dict[str, Any]]]:
     """Return the ids of the first rows, and what is left of the rows."""
     rows, chosen, tokens = list(rows), [], 0
-    while rows and tokens < _TOKENS:
+    while rows and tokens < budget:
         chosen.append(list(rows.pop(0)["input_ids"]))
         tokens += len(chosen[-1])
     return chosen, rows
@@ -138,7 +139,7 @@ def _importance(source: Any, rows: Any) -> Any:
     from qlora_studio.engine.model.device import choose_device
     from qlora_studio.engine.model.saved_adapter import with_saved_adapter
 
-    chosen = rows if isinstance(rows, list) else _split(rows)[0]
+    chosen = rows if isinstance(rows, list) else _split(rows, _TOKENS)[0]
     base = load_base(source.base, source.config, choose_device(source.config, QUIET))
     return Importance(values=mean_squares(with_saved_adapter(base, source.adapter).eval(), chosen, QUIET))
 

@@ -136,6 +136,7 @@ class RunPage(Page):
         self._export.setVisible(phase == Phase.FINISHED or exportable)
         for action in self._while_training:
             action.setEnabled(training)
+        self._evaluate.setEnabled(training and not (state.dataset and not state.dataset.evaluation_rows))
         self._parent.setVisible(bool(state.parent and state.parent.run))
         self._stop_unsaved.setEnabled(running)
         self._end_worker.setEnabled(running)
@@ -160,8 +161,8 @@ class RunPage(Page):
         self._more = Button("More", tip="More to do with this run")
         menu = QMenu(self._more)
         save = menu.addAction("Save a checkpoint now", self.checkpoint_requested.emit)
-        evaluate = menu.addAction("Evaluate now", self.evaluation_requested.emit)
-        self._while_training = (save, evaluate)
+        self._evaluate = menu.addAction("Evaluate now", self.evaluation_requested.emit)
+        self._while_training = (save, self._evaluate)
         menu.addSeparator()
         menu.addAction("Open the run's folder", self.folder_requested.emit)
         self._parent = menu.addAction("Look at the run that it goes on from", self.parent_requested.emit)

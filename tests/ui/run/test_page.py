@@ -11,6 +11,7 @@ from qlora_studio.core.run.commands import AcceptChanges, LowerRate
 from qlora_studio.core.run.events import (
     AdapterContinued,
     CheckpointSaved,
+    DatasetPrepared,
     Event,
     Failed,
     Finished,
@@ -19,6 +20,7 @@ from qlora_studio.core.run.events import (
     Recovering,
     StepDone,
     StoppedEarly,
+    TrainingStarted,
     Warned,
     WorkerStarted,
 )
@@ -146,3 +148,12 @@ def test_the_run_that_it_goes_on_from_is_named_and_can_be_looked_at(qapp: QAppli
     assert asked == [True]
     [nothing] = [action for action in _page_after(tmp_path).findChildren(QAction) if "goes on from" in action.text()]
     assert not nothing.isVisible()
+
+
+def test_a_run_without_held_out_rows_offers_no_evaluation(qapp: QApplication, tmp_path: Path) -> None:
+    for held_out in (0, 4):
+        counts = {"rejected_rows": 0, "tokens": 90, "trained_tokens": 60, "longest": 20}
+        prepared = DatasetPrepared(training_rows=9, evaluation_rows=held_out, **counts)
+        page = _page_after(tmp_path, prepared, TrainingStarted(step=0, total_steps=9), PhaseChanged(phase="training"))
+        [evaluate] = [action for action in page.findChildren(QAction) if action.text() == "Evaluate now"]
+        assert evaluate.isEnabled() is bool(held_out)

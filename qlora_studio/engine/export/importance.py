@@ -34,13 +34,12 @@ Values = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Importance:
-    """Mean squares by the weights' names in memory, each of shape (in,): over `tokens` tokens of `rows` rows.
+    """Mean squares by the weights' names in memory, each of shape (in,), over `tokens` tokens.
 
-    `of` says which rows: held-out or training.
+    `of` says of which rows: held-out or training.
     """
 
     of: str = ""
-    rows: int = 0
     tokens: int = 0
     values: Values = field(default_factory=dict)
 
@@ -67,7 +66,7 @@ def measured_importance(run: RunFolder, config: RunConfig, base: Path, adapter: 
     values = mean_squares(model, chosen, channel)
     del model
     release_memory()
-    return Importance(of, len(chosen), sum(map(len, chosen)), values)
+    return Importance(of, sum(map(len, chosen)), values)
 
 
 def mean_squares(model: Any, sequences: Sequence[Sequence[int]], channel: Channel) -> Values:

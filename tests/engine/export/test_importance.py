@@ -12,12 +12,12 @@ from gguf.quants import dequantize
 from qlora_studio.core.export.formats import parse_format
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.export.export import export_run
-from qlora_studio.engine.export.importance import mean_squares
+from qlora_studio.engine.export.importance import Importance, mean_squares
 from qlora_studio.engine.gguf.writer import quantized, write_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.storage.runs.export_folder import read_export
 from qlora_studio.storage.runs.run_folder import RunFolder
-from tests.engine.families import live, load, make_adapter, make_base, make_tokenizer
+from tests.engine.families import WRAPPERS, live, load, make_adapter, make_base, make_tokenizer
 from tests.engine.training_run import make_run, run_to_end
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -65,6 +65,18 @@ def test_layers_that_are_stored_transposed_have_their_inputs_measured(tmp_path: 
     model = load(make_base(tmp_path / "base", "gpt2")).eval()
     found = mean_squares(model, ROWS, QUIET)
     assert found["transformer.h.0.mlp.c_fc.weight"].shape == (64,)
+
+
+@pytest.mark.parametrize("family", WRAPPERS)
+def test_a_model_that_also_sees_is_measured_in_its_text_part_under_the_names_of_its_files(
+    tmp_path: Path, family: str
+) -> None:
+    base = make_base(tmp_path / "base", family)
+    weights = MergedWeights(base, None)
+    found = Importance(values=mean_squares(load(base).eval(), ROWS, QUIET)).stored(weights)
+    assert all(weights.tensors[name].shape[-1] == len(value) for name, value in found.items())
+    assert sum("down_proj" in name for name in found) >= 2
+    assert not any("vision" in name or "visual" in name for name in found)
 
 
 @pytest.mark.parametrize(("wish", "weighed"), [("auto", {"q4_K_M", "q4_K_S", "q3_K_M"}), ("off", set())])

@@ -7,12 +7,14 @@ measured with the model as it was trained, base in 4 bit and adapter: that takes
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peft import PeftModel
 from transformers.pytorch_utils import Conv1D
 
 from qlora_studio.core.errors import StudioError
@@ -85,12 +87,14 @@ def mean_squares(model: Any, sequences: Sequence[Sequence[int]], channel: Channe
         return look
 
     hooks = [module.register_forward_pre_hook(watched(name)) for name, module in _linear(model)]
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    few = {"logits_to_keep": 1} if "logits_to_keep" in signature(base.forward).parameters else {}  # nobody reads them
     try:
         with torch.inference_mode():
             for number, ids in enumerate(sequences):
                 channel.raise_if_stopped()
                 channel.progress("weighing", number, len(sequences), "rows")
-                model(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False)
+                model(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False, **few)
     finally:
         for hook in hooks:
             hook.remove()

@@ -11,7 +11,7 @@ from typing import Any
 
 from qlora_studio.core.export.serving import VLLM_RANKS
 from qlora_studio.engine.merge.adapter_change import Change
-from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter
+from qlora_studio.engine.merge.adapter_delta import AdapterDelta, adapter_weights, load_adapter, read_adapter_config
 from qlora_studio.storage.models.folder import read_config
 
 # By the class in `config.json`; one that vLLM does not know by itself runs on transformers' code, and has them.
@@ -39,24 +39,28 @@ _WITHOUT_ADAPTERS = {
 }
 _WITH_EMBEDDINGS = {"LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "GraniteForCausalLM"}
 _EMBEDDINGS = ("embed_tokens", "lm_head")
+_HALVES = (".lora_A.", ".lora_embedding_A")  # one in the file for each module
 
 
 def vllm_facts(adapter: Path, base: Path) -> dict[str, Any]:
     """Return how many modules of an adapter vLLM applies as they were trained, of how many, and why not all."""
+    names = [name for name in adapter_weights(adapter).places if any(half in name for half in _HALVES)]
+    if read_adapter_config(adapter).get("target_parameters"):
+        return _facts(0, len(names), "vLLM refuses it: it has experts laid out otherwise.")
     delta = load_adapter(adapter)
     modules = {name: change for name, change in delta.changes.items() if change.low_rank}
-    architecture = next(iter(read_config(base).get("architectures") or ()), "")
-    refusal = next(_refusals(delta, architecture), "")
-    odd = [] if refusal else [name for name, change in modules.items() if _is_scaled_apart(change, delta.config)]
-    problem = f"vLLM refuses it: {refusal}." if refusal else ""
-    if odd:
-        problem = f"{odd[0]} and {len(odd) - 1} others have" if len(odd) > 1 else f"{odd[0]} has"
-        problem += " a rank or alpha of their own, and vLLM scales all modules alike."
-    return {
-        "vllm_applied": 0 if refusal else len(modules) - len(odd),
-        "vllm_modules": len(modules),
-        "vllm_problem": problem,
-    }
+    if refusal := next(_refusals(delta, next(iter(read_config(base).get("architectures") or ()), "")), ""):
+        return _facts(0, len(names), f"vLLM refuses it: {refusal}.")
+    odd = [name for name, change in modules.items() if _is_scaled_apart(change, delta.config)]
+    if not odd:
+        return _facts(len(names), len(names), "")
+    problem = f"{odd[0]} and {len(odd) - 1} others have" if len(odd) > 1 else f"{odd[0]} has"
+    problem += " a rank or alpha of their own, and vLLM scales all modules alike."
+    return _facts(len(names) - len(odd), len(names), problem)
+
+
+def _facts(applied: int, modules: int, problem: str) -> dict[str, Any]:
+    return {"vllm_applied": applied, "vllm_modules": modules, "vllm_problem": problem}
 
 
 def _refusals(delta: AdapterDelta, architecture: str) -> Iterator[str]:
@@ -81,8 +85,6 @@ def _refusals(delta: AdapterDelta, architecture: str) -> Iterator[str]:
         module = name.removesuffix(".weight").rpartition(".")[2]
         if module in _EMBEDDINGS and architecture not in _WITH_EMBEDDINGS:
             yield f"it takes no adapter on {module} of {architecture}"
-        if ".experts" in name:
-            yield f"its experts are laid out otherwise ({name})"
 
 
 def _is_scaled_apart(change: Change, config: dict[str, Any]) -> bool:

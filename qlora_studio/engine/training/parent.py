@@ -13,6 +13,7 @@ from qlora_studio.core.run.events import AdapterContinued
 from qlora_studio.core.run.fingerprint import Fingerprint, differences
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.memory.architecture import meta_models
 from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter
 from qlora_studio.engine.model.adapter import adapter_folder, checkpoint_name
 from qlora_studio.engine.model.saved_adapter import with_saved_adapter
@@ -23,6 +24,7 @@ from qlora_studio.storage.runs.parent_adapter import parent_folder, run_around, 
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 _TAKEN = {"rank": "LoRA rank", "alpha": "LoRA alpha", "rslora": "rsLoRA", "dora": "DoRA", "target_modules": "targets"}
+_TAKEN |= {"experts": "adapters on experts"}
 
 
 def taken_over(context: JobContext) -> RunConfig:
@@ -86,7 +88,7 @@ def continued_folder(config: RunConfig) -> Path | None:
 def continued(model: Any, folder: Path, config: RunConfig) -> Any:
     """Return the base with the adapter in a folder, to be trained further."""
     names = [name for name, parameter in model.named_parameters() if parameter.ndim == 2]
-    delta = load_adapter(folder)
+    delta = load_adapter(folder, models=lambda: meta_models(model.config))
     if missing := delta.uncovered(names):
         raise StudioError(
             f"The adapter to go on from holds nothing for {missing[0]} ({len(missing)} such): it was not made for this "

@@ -5,15 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from qlora_studio.core.export.formats import parse_format
 from qlora_studio.core.export.serving import serving_commands
 from qlora_studio.core.run.reports import ExportedFacts
+from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.export.vllm import vllm_facts
+from qlora_studio.engine.model.adapted import attach_adapters, load_base
+from qlora_studio.engine.model.device import Device
 from qlora_studio.storage.runs.export_folder import read_export
 from tests.engine.families import make_adapter, make_base
+from tests.engine.mixtures import make_mixture
 from tests.engine.training_run import make_run, run_to_end
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -64,6 +69,14 @@ def test_modules_with_a_scale_of_their_own_are_counted_out(tmp_path: Path) -> No
 
 def test_a_family_without_adapters_is_named(tmp_path: Path) -> None:
     assert "GPT2LMHeadModel" in facts(tmp_path, "gpt2").vllm_problem
+
+
+def test_adapters_on_experts_are_refused_by_name(tmp_path: Path) -> None:
+    base, config = make_mixture(tmp_path / "base", "qwen3_moe"), RunConfig().with_value("lora.experts", True)
+    model = attach_adapters(load_base(base, config, Device("cpu", torch.float32, "adamw_torch", False)), config)
+    model.save_pretrained(str(tmp_path / "adapter"))
+    found = ExportedFacts(**vllm_facts(tmp_path / "adapter", base))
+    assert found.vllm_applied == 0 < found.vllm_modules and "experts laid out otherwise" in found.vllm_problem
 
 
 def test_an_adapter_on_the_head_is_taken_where_the_family_allows_it(tmp_path: Path) -> None:

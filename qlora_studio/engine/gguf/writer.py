@@ -40,7 +40,7 @@ def write_gguf(
 ) -> dict[str, Any]:
     """Write `folder/NAME-PRECISION.gguf`; return its name and what was merged. `weights` must come in fp32.
 
-    `importance` says what matters in a tensor, by the tensor's name in `weights`: fp32 of shape (columns,).
+    `importance` says what matters in a tensor, by the tensor's name in the base's files: fp32 of shape (columns,).
     """
     file = folder / f"{name}-{precision.upper()}.gguf"
     if precision not in _PLAIN:
@@ -97,7 +97,7 @@ class _Writer:
     def weigh(self, importance: Mapping[str, Any]) -> int:
         """Take what matters into account, where it fits the tensor, and return in how many tensors it does."""
         for name, tensor in self._tensors.items():
-            value = importance.get(tensor.sources[0].name) if len(tensor.shape) == 2 else None
+            value = importance.get(tensor.sources[0].source.name) if len(tensor.shape) == 2 else None
             if value is not None and (fitted := self._layout.by_columns(tensor, torch.from_numpy(value))) is not None:
                 self._importance[name] = fitted.numpy()
         if self._importance:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from gguf.quants import dequantize
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from qlora_studio.core.export.formats import parse_format
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.export.importance import Importance, mean_squares
+from qlora_studio.engine.gguf.layout import GgufLayout
 from qlora_studio.engine.gguf.writer import quantized, write_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.storage.runs.export_folder import read_export
@@ -75,8 +77,35 @@ def test_a_model_that_also_sees_is_measured_in_its_text_part_under_the_names_of_
     weights = MergedWeights(base, None)
     found = Importance(values=mean_squares(load(base).eval(), ROWS, QUIET)).stored(weights)
     assert all(weights.tensors[name].shape[-1] == len(value) for name, value in found.items())
-    assert sum("down_proj" in name for name in found) >= 2
+    assert any("down_proj" in name for name in found)
     assert not any("vision" in name or "visual" in name for name in found)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3_5_text", "phi3"])
+def test_what_matters_stays_with_its_column_wherever_a_gguf_puts_that(tmp_path: Path, family: str) -> None:
+    """Σ importance · weight² of a layer does not depend on the order of its rows and columns, if both go together."""
+    base = tmp_path / "base"
+    if family == "qwen3_5_text":  # alone: its linear attention is laid out otherwise, inputs too
+        AutoModelForCausalLM.from_config(WRAPPERS["qwen3_5_wrapper"]().get_text_config()).save_pretrained(base)
+    else:
+        make_base(base, family, dtype=torch.float32)
+    weights = MergedWeights(base, None, dtype=torch.float32)
+    known = Importance(values=mean_squares(load(base).eval(), ROWS, QUIET)).stored(weights)
+    config = AutoConfig.from_pretrained(base).get_text_config().to_dict()
+    layout = GgufLayout(config, int(config.get("num_hidden_layers") or config["n_layer"]))
+    sums: dict[str, float] = {}
+    for tensor in layout.tensors(weights, is_tied=weights.is_tied).values():
+        source = tensor.sources[0].name
+        if source in known and len(tensor.shape) == 2:
+            columns = layout.by_columns(tensor, torch.from_numpy(known[source]))
+            assert columns is not None, source
+            matrix = torch.cat(list(layout.blocks(weights, tensor))).double()
+            sums[source] = sums.get(source, 0.0) + float((matrix.square() * columns).sum())
+    assert sums.keys() == known.keys()
+    for source, value in known.items():
+        inputs = torch.from_numpy(value[:, None] if family == "gpt2" else value)  # GPT-2 stores (inputs, outputs)
+        expected = float((weights.tensor(source).double().square() * inputs).sum())
+        assert sums[source] == pytest.approx(expected, rel=1e-5), source
 
 
 @pytest.mark.parametrize(("wish", "weighed"), [("auto", {"q4_K_M", "q4_K_S", "q3_K_M"}), ("off", set())])

@@ -1,6 +1,6 @@
 """The starter model trained on a text that it does not know, written as GGUF in few bits: what does each bit buy?
 
-    python -m tests.benchmarks.few_bits [--steps 40] [--run RUN_DIR] [--json FILE]
+    python -m tests.benchmarks.few_bits [--steps 40] [--run RUN_DIR] [--precisions P,P] [--tokens N] [--json FILE]
 
 The last figures are kept in tests/benchmarks/results/few_bits.json.
 
@@ -21,8 +21,6 @@ from tests.benchmarks.finished_model import work, write_rows
 
 _PRECISIONS = ("bf16", "q8_0", "q6_K", "q5_K_M", "q4_K_M", "q3_K_M")
 _PLAIN = ("bf16", "q8_0")  # there is nothing to choose
-_TOKENS = 8_000  # that an importance matrix is made of
-_MEASURED = 3_000  # tokens
 _SETTINGS = (
     "training.batch_size=4",
     "training.gradient_accumulation=1",
@@ -40,22 +38,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--run", type=Path, default=None, help="a run that is over, to train none")
+    parser.add_argument("--precisions", default=",".join(_PRECISIONS))
+    parser.add_argument(
+        "--tokens", type=int, default=8_000, help="that an importance matrix is made of; half are measured"
+    )
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         os.environ.setdefault("QLORA_STUDIO_HOME", place)
         began = time.monotonic()
         run = arguments.run or _trained(Path(place), arguments.steps)
-        result = {**measure(run, Path(place)), "seconds": round(time.monotonic() - began)}
-    for row in result["table"]:
-        print(f"{row['precision']:7} {row['rounded_by']:14} {row['bytes']:>11,} B  loss {row['loss']:.4f}  ", end="")
-        print(f"divergence {row['divergence']:.5f}")
+        found = measure(run, Path(place), arguments.precisions.split(","), arguments.tokens)
+        result = {**found, "seconds": round(time.monotonic() - began)}
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({key: value for key, value in result.items() if key != "table"}))
 
 
-def measure(place: Path, scratch: Path) -> dict[str, Any]:
+def measure(place: Path, scratch: Path, precisions: list[str], tokens: int) -> dict[str, Any]:
     """Return the table, with how it came about."""
     import torch
 
@@ -72,8 +72,8 @@ def measure(place: Path, scratch: Path) -> dict[str, Any]:
     run = RunFolder(place)
     source = export_source(run, "final", "original", QUIET, force=False)
     data = prepare_datasets(source.config, tokenizer_of(source.base), run, QUIET)
-    calibration, rest = _split(data.evaluation, _TOKENS)
-    held_out, _ = _split(rest, _MEASURED)
+    calibration, rest = _split(data.evaluation, tokens)
+    held_out, _ = _split(rest, tokens // 2)
     importance = {
         "held-out rows": _importance(source, calibration),
         "training rows": _importance(source, data.training),
@@ -81,8 +81,9 @@ def measure(place: Path, scratch: Path) -> dict[str, Any]:
     reference = load_with_adapter(source.base, source.adapter, dtype=torch.float32, device="cpu")
     wanted = [_log_probabilities(reference, ids) for ids in held_out]
     table = [{"precision": "adapter", "rounded_by": "", "bytes": 0, **_compared(reference, held_out, wanted)}]
+    _tell(table[0])
     weights = source.merged(torch.float32)
-    for precision in _PRECISIONS:
+    for precision in precisions:
         for rounded_by in ("", *(() if precision in _PLAIN else importance)):
             known = importance[rounded_by].stored(weights) if rounded_by else {}
             facts = write_gguf(
@@ -99,6 +100,7 @@ def measure(place: Path, scratch: Path) -> dict[str, Any]:
             size = file.stat().st_size
             table.append({"precision": precision, "rounded_by": rounded_by, "bytes": size, **found})
             file.unlink()
+            _tell(table[-1])
     return {
         "table": table,
         "steps": run.state().step,
@@ -106,6 +108,11 @@ def measure(place: Path, scratch: Path) -> dict[str, Any]:
         "tokens_of_importance": sum(map(len, calibration)),
         "versions": versions(),
     }
+
+
+def _tell(row: dict[str, Any]) -> None:
+    print(f"{row['precision']:7} {row['rounded_by']:14} {row['bytes']:>11,} B  loss {row['loss']:.4f}  ", end="")
+    print(f"divergence {row['divergence']:.5f}", flush=True)
 
 
 def _trained(place: Path, steps: int) -> Path:
@@ -132,16 +139,15 @@ def _split(rows: Any, budget: int) -> tuple[list[list[int]], list[dict[str, Any]
     return chosen, rows
 
 
-def _importance(source: Any, rows: Any) -> Any:
+def _importance(source: Any, rows: list[list[int]]) -> Any:
     from qlora_studio.engine.context import QUIET
     from qlora_studio.engine.export.importance import Importance, mean_squares
     from qlora_studio.engine.model.adapted import load_base
     from qlora_studio.engine.model.device import choose_device
     from qlora_studio.engine.model.saved_adapter import with_saved_adapter
 
-    chosen = rows if isinstance(rows, list) else _split(rows, _TOKENS)[0]
-    base = load_base(source.base, source.config, choose_device(source.config, QUIET))
-    return Importance(values=mean_squares(with_saved_adapter(base, source.adapter).eval(), chosen, QUIET))
+    base = load_base(source.base, source.config, choose_device(source.config, QUIET), source.adapter)
+    return Importance(values=mean_squares(with_saved_adapter(base, source.adapter).eval(), rows, QUIET))
 
 
 def _log_probabilities(model: Any, ids: list[int]) -> Any:

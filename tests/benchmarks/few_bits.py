@@ -76,7 +76,7 @@ def measure(place: Path, scratch: Path, precisions: list[str], tokens: int) -> d
     held_out, _ = _split(rest, tokens // 2)
     importance = {
         "held-out rows": _importance(source, calibration),
-        "training rows": _importance(source, data.training),
+        "training rows": _importance(source, _split(data.training, tokens)[0]),
     }
     reference = load_with_adapter(source.base, source.adapter, dtype=torch.float32, device="cpu")
     wanted = [_log_probabilities(reference, ids) for ids in held_out]

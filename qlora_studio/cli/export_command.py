@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
@@ -41,6 +41,12 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         metavar="FORMATS",
         help="safetensors, gguf:q8_0, ollama, adapter, text_model; with commas",
     )
+    export.add_argument(
+        "--importance-matrix",
+        choices=["auto", "on", "off"],
+        default="auto",
+        help="round a GGUF of few bits by what matters on the held-out rows (default: auto, below q5)",
+    )
     export.set_defaults(run=export_run)
     verify = commands.add_parser(
         "verify",
@@ -65,12 +71,13 @@ def merge_run(arguments: argparse.Namespace, console: Console) -> int:
         return _merge_foreign(arguments, console)
     if not arguments.run_dir:
         raise StudioError("Name a run's folder, or give --base-model and --adapter.", kind=FailureKind.USAGE)
-    return _export(arguments, ["safetensors"], console)
+    return _export(arguments, ["safetensors"], "auto", console)
 
 
 def export_run(arguments: argparse.Namespace, console: Console) -> int:
     """Export to each of the formats named."""
-    return _export(arguments, [word.strip() for word in arguments.to.split(",") if word.strip()], console)
+    formats = [word.strip() for word in arguments.to.split(",") if word.strip()]
+    return _export(arguments, formats, arguments.importance_matrix, console)
 
 
 def verify_export(arguments: argparse.Namespace, console: Console) -> int:
@@ -104,7 +111,9 @@ def _add_options(parser: argparse.ArgumentParser, *, needs_run: bool = True) -> 
     parser.add_argument("--out", metavar="DIR", default="", help="folder to write (default: inside the run's folder)")
 
 
-def _export(arguments: argparse.Namespace, formats: list[str], console: Console) -> int:
+def _export(
+    arguments: argparse.Namespace, formats: list[str], importance: Literal["auto", "on", "off"], console: Console
+) -> int:
     folder = existing_run(arguments.run_dir)
     job = ExportJob(
         run_dir=str(folder.path.resolve()),
@@ -112,6 +121,7 @@ def _export(arguments: argparse.Namespace, formats: list[str], console: Console)
         checkpoint=arguments.checkpoint,
         base=arguments.base,
         force=arguments.force,
+        importance_matrix=importance,
         out_dir=_absolute(arguments.out) if arguments.out else "",
     )
     return _told(run_job(job, console, parent=folder), console)

@@ -10,7 +10,7 @@ from qlora_studio.cli.run_source import add_run_source, run_config
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.memory.estimate import Estimate, estimate_from_report
 from qlora_studio.core.memory.estimator import estimate, with_context
-from qlora_studio.core.memory.fit import Fit, FitVerdict, fit_to_gpu, judge, largest, memory_savings
+from qlora_studio.core.memory.fit import Fit, FitVerdict, Knob, fit_to_gpu, judge, largest, memory_savings
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.model.shape import ModelShape
@@ -102,7 +102,8 @@ def fit_run(arguments: argparse.Namespace, console: Console) -> int:
             advice='Name one, such as --gpu "RTX 4090".',
         )
     proposal = fit_to_gpu(config, shape, card[1])
-    most = {knob: largest(knob, proposal.config, shape, card[1]) for knob in ("batch", "length", "rank")}
+    knobs: tuple[Knob, ...] = ("batch", "length") if config.lora.start_from else ("batch", "length", "rank")
+    most = {knob: largest(knob, proposal.config, shape, card[1]) for knob in knobs}
     console.report(
         {
             "changes": proposal.changes,
@@ -114,9 +115,7 @@ def fit_run(arguments: argparse.Namespace, console: Console) -> int:
     for name, value in proposal.changes.items():
         console.result(f"{name} = {value}")
     console.result(_fit_text(card[0], proposal.fit))
-    console.result(
-        f"Largest that fits, one at a time: batch {most['batch']}, length {most['length']:,}, rank {most['rank']}"
-    )
+    console.result(f"Largest that fits, one at a time: {', '.join(f'{knob} {most[knob]:,}' for knob in knobs)}")
     if arguments.write:
         write_atomically(Path(arguments.write), to_toml(proposal.config).encode())
     return ExitCode.OK if proposal.fit.verdict is FitVerdict.FITS else ExitCode.DOES_NOT_FIT

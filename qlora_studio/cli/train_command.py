@@ -18,8 +18,10 @@ from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.storage.datasets.files import hub_name, locate_dataset
 from qlora_studio.storage.models.location import locate_model
-from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
+from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder, run_folders
 from qlora_studio.storage.settings import load_settings
+
+_NAMED = 4  # of several runs that a word may mean
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -138,16 +140,33 @@ def new_run(config: RunConfig, runs: Path) -> RunFolder:
     return create_run_folder(runs, config)
 
 
-def existing_run(path: str) -> RunFolder:
-    """Return the run in a folder. Raises StudioError where there is none."""
-    folder = RunFolder(Path(path).expanduser())
-    if not folder.config_path.is_file():
-        raise StudioError(
-            f"{path} is not a run: it has no run.toml.",
-            kind=FailureKind.RUN_NOT_FOUND,
-            advice="`qlora-studio runs` lists the runs with their folders.",
-        )
-    return folder
+def existing_run(named: str) -> RunFolder:
+    """Return the run that is meant: by its folder, by its name, or by how either begins where no other does.
+
+    Raises StudioError where there is none, or more than one.
+    """
+    folder = RunFolder(Path(named).expanduser())
+    if folder.config_path.is_file():
+        return folder
+    found = _runs_named(named) if named and Path(named).name == named else []
+    if len(found) == 1:
+        return found[0]
+    several = ", ".join(run.path.name for run in found[:_NAMED])
+    raise StudioError(
+        f"{named} may be one of {len(found)} runs: {several}."
+        if found
+        else f"{named} is not a run: it has no run.toml.",
+        kind=FailureKind.USAGE if found else FailureKind.RUN_NOT_FOUND,
+        advice="`qlora-studio runs` lists the runs with their folders.",
+    )
+
+
+def _runs_named(text: str) -> list[RunFolder]:
+    """Return the runs of the settings' folder of a name; without any, those whose name or folder begins like that."""
+    runs = run_folders(runs_path(None))
+    names = {run.path: (run.path.name, run.path.name.partition("-")[2].partition("-")[2]) for run in runs}
+    whole = [run for run in runs if text in names[run.path]]
+    return whole or [run for run in runs if any(name.startswith(text) for name in names[run.path])]
 
 
 def runs_path(named: str | None) -> Path:

@@ -62,7 +62,8 @@ def list_runs(arguments: argparse.Namespace, console: Console) -> int:
     width = max((len(run["name"]) for run in found), default=0)
     for run in found:
         loss = "" if run["eval_loss"] is None else f"held-out loss {run['eval_loss']:.4f}"
-        console.result(f"{run['name']:{width}}  {run['words']:34}  {loss:22}  {run['run_dir']}")
+        parent = f"  goes on from {run['parent']}" if run["parent"] else ""
+        console.result(f"{run['name']:{width}}  {run['words']:34}  {loss:22}  {run['run_dir']}{parent}")
     if not found:
         console.result(f"There are no runs in {runs_path(arguments.runs)}.")
     return ExitCode.OK
@@ -83,12 +84,13 @@ def _facts(folder: RunFolder) -> dict[str, Any]:
         "eval_loss": state.evaluation.loss if state.evaluation else None,
         "adapter_dir": state.adapter_path or None,
         "last_event": state.last_event,
+        "parent": state.parent.words if state.parent else None,
     }
 
 
 def _unreadable(folder: RunFolder, error: StudioError) -> dict[str, Any]:
     """Return the same keys of a run that this version cannot read."""
-    nothing = dict.fromkeys(("steps", "total_steps", "eval_loss", "adapter_dir", "last_event"))
+    nothing = dict.fromkeys(("steps", "total_steps", "eval_loss", "adapter_dir", "last_event", "parent"))
     place = {"name": folder.path.name, "run_dir": str(folder.path.resolve())}
     return {**place, "status": "unreadable", "words": f"{error.message} {error.advice}", **nothing}
 

@@ -46,7 +46,7 @@ def measure(place: Path, steps: int) -> dict[str, Any]:
     from qlora_studio.engine.export.sidecar import versions
     from qlora_studio.storage.runs.run_folder import create_run_folder
 
-    rows = _write_rows(place / "rows.jsonl")
+    rows = write_rows(place / "rows.jsonl")
     settings = (
         f"training.max_steps={steps}",
         "training.batch_size=4",
@@ -61,7 +61,7 @@ def measure(place: Path, steps: int) -> dict[str, Any]:
     mapping = {"name": "source", "model": {"source": "starter"}, "data": {"path": str(place / "rows.jsonl")}}
     run = create_run_folder(place / "runs", from_mapping(mapping, list(settings)))
     began = time.monotonic()
-    state = _work(run)
+    state = work(run)
     trained = time.monotonic() - began
     original, nf4 = _export(run, list(_FORMATS), "original"), _export(run, ["safetensors"], "nf4")
     return {
@@ -86,7 +86,7 @@ def measure(place: Path, steps: int) -> dict[str, Any]:
     }
 
 
-def _write_rows(path: Path) -> int:
+def write_rows(path: Path) -> int:
     """Write pieces of the program's source, mixed by a fixed seed."""
     import qlora_studio
 
@@ -100,7 +100,7 @@ def _write_rows(path: Path) -> int:
     return len(pieces)
 
 
-def _work(folder: Any) -> Any:
+def work(folder: Any) -> Any:
     """Do what a folder asks for in a worker, and return its last state."""
     from qlora_studio.jobs.run_follower import RunFollower
     from qlora_studio.jobs.worker_process import start_worker
@@ -122,7 +122,7 @@ def _export(run: Any, formats: list[str], base: Any) -> list[dict[str, Any]]:
     from qlora_studio.storage.runs.run_folder import create_job_folder
 
     job = ExportJob(run_dir=str(run.path), formats=formats, base=base)
-    state = _work(create_job_folder(run.jobs_path, job))
+    state = work(create_job_folder(run.jobs_path, job))
     return [item.report.model_dump() for item in state.reports if isinstance(item, VerificationReported)]
 
 

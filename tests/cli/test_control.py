@@ -12,9 +12,11 @@ import pytest
 from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Stop
+from qlora_studio.core.run.events import AdapterContinued
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker, wait_until_free
+from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from tests.cli.conftest import Outcome
 
@@ -164,3 +166,25 @@ def test_a_run_that_ends_before_it_could_do_what_was_asked_is_told(
     asking.join()
     assert told.code == ExitCode.NOT_AT_WORK
     assert "ended before it could save" in told.err
+
+
+def test_a_run_is_meant_by_its_name_or_by_how_it_begins(studio: Studio, studio_home: Path) -> None:
+    runs = studio_home / "runs"
+    one, two = (create_run_folder(runs, RunConfig(name=name)) for name in ("pirate speech", "pirate spelling"))
+    for word in (str(one.path), one.path.name, "pirate-speech", "pirate-spee"):
+        told = studio("pause", word)
+        assert told.code == ExitCode.NOT_AT_WORK, told.err
+        assert one.path.name in told.err
+    several = studio("pause", "pirate")
+    assert several.code == ExitCode.USAGE and one.path.name in several.err and two.path.name in several.err
+    for word in ("nobody", "", "../runs"):
+        assert studio("pause", word).code == ExitCode.RUN_NOT_FOUND
+
+
+def test_the_list_of_runs_names_what_a_run_goes_on_from(studio: Studio, studio_home: Path) -> None:
+    run = create_run_folder(studio_home / "runs", RunConfig(name="third"))
+    writer = MessageLogWriter(run.events_path)
+    writer.append(AdapterContinued(parent="adapter", run="x", stages=["first", "second"]))
+    writer.close()
+    assert studio("runs", "--json").report["runs"][0]["parent"] == "first → second"
+    assert "goes on from first → second" in studio("runs").out

@@ -31,6 +31,7 @@ PRECISIONS = {
     )
 }
 EXPORT_VARIANTS = {"merged": "merged model", "gguf": "GGUF"}  # as what an export can answer in a chat
+_WEIGHED_BELOW = {"on": 8.0, "auto": 5.5}  # bits: from q8_0 up, types have no use for an importance matrix
 _GGUF_PRECISIONS = ("q8_0", "bf16", "f16", "q6_K", "q5_K_M", "q5_K_S", "q4_K_M", "q4_K_S", "q3_K_M")
 
 
@@ -142,6 +143,11 @@ class ExportFormat:
         """What it is for, and what the precision costs."""
         precision = PRECISIONS.get(self.precision)
         return f"{self.traits.purpose} {precision.help if precision else ''}".strip()
+
+    def takes_importance(self, wish: str) -> bool:
+        """Whether it is rounded by what matters most. `wish` is on, off, or auto: where few bits are left."""
+        bits = PRECISIONS[self.precision].bits if self.precision else 16
+        return self.traits.is_merged and self.traits.is_gguf and bits < _WEIGHED_BELOW.get(wish, 0)
 
     def size(self, parameters: int, adapter_bytes: int = 0) -> int:
         """Return about how many bytes it takes for a base of so many parameters."""

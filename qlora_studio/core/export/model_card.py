@@ -34,6 +34,8 @@ class CardFacts:
     base_weights: str = "original"
     usage: tuple[tuple[str, str], ...] = ()
     parent: str = ""
+    rounding: str = ""
+    served: str = ""
 
 
 def public_name(source: str) -> str:
@@ -84,6 +86,8 @@ def model_card(config: RunConfig, facts: CardFacts, *, has_curve: bool) -> str:
         body += ["## Use", ""]
         for program, command in facts.usage:
             body += [f"{program}:", "", "```", command, "```", ""]
+    if facts.served:
+        body += [facts.served, ""]
     if facts.versions:
         body += ["## Versions", "", *_table(list(facts.versions.items())), ""]
     return "\n".join(body)
@@ -138,6 +142,7 @@ def _settings(config: RunConfig, facts: CardFacts) -> list[tuple[str, Any]]:
         ("Adapter", f"{kind}, rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, {lora.target_modules}"),
         ("Base in training", base),
         ("Merged into", "the original 16-bit weights" if facts.base_weights == "original" else "the NF4 round trip"),
+        *([("Rounded by", facts.rounding)] if facts.rounding else []),
         ("Steps", _steps(facts)),
         ("Effective batch", f"{config.effective_batch}"),
         ("Learning rate", f"{training.learning_rate:g}, {training.scheduler}"),

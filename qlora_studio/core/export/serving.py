@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from qlora_studio.core.export.formats import ExportFormat
 
-_VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank can be
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank can be
 # Of a generation config, by Ollama's names.
 _OLLAMA_PARAMETERS = {
     "temperature": "temperature",
@@ -57,9 +57,19 @@ class TemplateShape:
 
 
 def serving_commands(
-    shape: ExportFormat, folder: PurePath, *, file: str = "", name: str = "my-model", base: str = "", rank: int = 16
+    shape: ExportFormat,
+    folder: PurePath,
+    *,
+    file: str = "",
+    name: str = "my-model",
+    base: str = "",
+    rank: int = 16,
+    vllm: bool = True,
 ) -> tuple[ServingCommand, ...]:
-    """Return what to type to use an export. `file` is the GGUF's name, `base` and `rank` are an adapter's."""
+    """Return what to type to use an export. `file` is the GGUF's name, `base` and `rank` are an adapter's.
+
+    `vllm` is whether vLLM takes that adapter.
+    """
     place, model = shlex.quote(str(folder)), shlex.quote(str(folder / file))
     match shape.kind:
         case "safetensors" | "text_model":
@@ -83,12 +93,13 @@ def serving_commands(
             return (ServingCommand("Ollama", f"{create} && ollama run {shlex.quote(name)}"),)
         case "adapter":
             modules = shlex.quote(f"{name}={folder}")
-            room = next((most for most in _VLLM_RANKS if most >= rank), rank)
+            room = next((most for most in VLLM_RANKS if most >= rank), rank)
             text = (
                 f"vllm serve {shlex.quote(base)} --host 127.0.0.1 --enable-lora --max-lora-rank {room} "
                 f"--lora-modules {modules}"
             )
-            return (ServingCommand("vLLM", text), ServingCommand("transformers", _python(str(folder))))
+            transformers = ServingCommand("transformers", _python(str(folder)))
+            return (ServingCommand("vLLM", text), transformers) if vllm else (transformers,)
         case "gguf_adapter":
             text = f"llama-server -m BASE.gguf --lora {model} --jinja --host 127.0.0.1"
             return (ServingCommand("llama.cpp", text, "BASE.gguf is the base model as a GGUF."),)

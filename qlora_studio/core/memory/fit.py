@@ -168,6 +168,8 @@ def _page_in_8_bit(config: RunConfig, shape: ModelShape, free_bytes: int, contex
 
 def _lower_rank(config: RunConfig, shape: ModelShape, free_bytes: int, context_bytes: int | None) -> RunConfig:
     share = config.lora.alpha / config.lora.rank
+    if config.lora.start_from:  # brings its rank
+        return config
     while config.lora.rank > 8 and not fits_surely(config, shape, free_bytes, context_bytes):
         rank = max(8, config.lora.rank // 2)
         config = _with(config, "lora", rank=rank, alpha=max(1, round(share * rank)))
@@ -223,7 +225,7 @@ def _candidates(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
         yield "4-bit NF4 base", _with(config, "quantization", method="nf4", double=True)
     elif not quantization.double:
         yield "Double quantization", _with(config, "quantization", double=True)
-    if lora.rank > _LOWEST_RANK:
+    if lora.rank > _LOWEST_RANK and not lora.start_from:
         rank = max(_LOWEST_RANK, lora.rank // 2)
         alpha = max(1, round(lora.alpha * rank / lora.rank))
         yield f"LoRA rank {lora.rank} → {rank}", _with(config, "lora", rank=rank, alpha=alpha)
@@ -231,5 +233,5 @@ def _candidates(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
         yield "8-bit optimizer", _with(config, "training", optimizer=LIGHTEST)
     if lora.dropout > 0:
         yield "LoRA dropout 0", _with(config, "lora", dropout=0.0)
-    if lora.dora:
+    if lora.dora and not lora.start_from:
         yield "Without DoRA,", _with(config, "lora", dora=False)

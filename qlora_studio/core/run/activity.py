@@ -67,6 +67,7 @@ class Activity(StrEnum):
     EVALUATING = "evaluating", Phase.EVALUATING, "Evaluating"
     SAVING = "saving", Phase.SAVING, "Saving"
     WAITING_FOR_SPACE = "waiting_for_space", Phase.WAITING, "Waiting for disk space"
+    WEIGHING = "weighing", Phase.EXPORTING, "Measuring what matters"
     MERGING = "merging", Phase.EXPORTING, "Merging"
     QUANTIZING = "quantizing", Phase.EXPORTING, "Quantizing"
     EXPORTING = "exporting", Phase.EXPORTING, "Exporting"

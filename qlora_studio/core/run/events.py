@@ -250,6 +250,7 @@ class AdapterContinued(Message):
     """Training goes on from an adapter that was there: its file's hash, and the run and checkpoint where it is of one.
 
     `parent` is what it is called; `taken_over` are the settings of this run that gave way to its own, in words.
+    `stages` are the names of the runs before this one, the first one first: pre-training, instructions …
     """
 
     type: Literal["adapter_continued"] = "adapter_continued"
@@ -258,6 +259,12 @@ class AdapterContinued(Message):
     checkpoint: str = ""
     sha256: str = ""
     taken_over: list[str] = Field(default_factory=list)
+    stages: list[str] = Field(default_factory=list)
+
+    @property
+    def words(self) -> str:
+        """What it goes on from: every stage before, or the adapter's name."""
+        return " → ".join(self.stages) or self.run or self.parent
 
 
 class ChangeAccepted(Message):

@@ -33,6 +33,7 @@ class ExportJob(_Job):
     base: Literal["original", "nf4"] = "original"
     out_dir: str = ""
     force: bool = False
+    importance_matrix: Literal["auto", "on", "off"] = "auto"
 
 
 class VerifyJob(_Job):

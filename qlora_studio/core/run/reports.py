@@ -205,7 +205,11 @@ AnyReported = Annotated[
 
 
 class ExportedFacts(_Facts):
-    """How an export came about: of which checkpoint, merged into which weights. `file` is the name of a GGUF file."""
+    """How an export came about: of which checkpoint, merged into which weights. `file` is the name of a GGUF file.
+
+    `importance_rows` are held-out or training: on how many tokens of which it was measured what matters in how many
+    tensors of the GGUF; empty where it was not. Of an adapter, `vllm_applied` of `vllm_modules` are applied by vLLM.
+    """
 
     tensors_merged: int = 0
     tensors: int = 0
@@ -215,6 +219,24 @@ class ExportedFacts(_Facts):
     peak_rss_bytes: int = 0
     base: str = ""
     checkpoint: str = ""
+    importance_rows: str = ""
+    importance_tokens: int = 0
+    importance_tensors: int = 0
+    vllm_applied: int = 0
+    vllm_modules: int = 0
+    vllm_problem: str = ""
+
+    @property
+    def vllm_words(self) -> str:
+        """What vLLM will do with an adapter, in words; nothing for what is no adapter."""
+        words = f"{self.vllm_applied} of {self.vllm_modules} modules will be applied by vLLM. {self.vllm_problem}"
+        return words.strip() if self.vllm_modules else ""
+
+    @property
+    def importance_words(self) -> str:
+        """What was done about what matters, in words; nothing where nothing was."""
+        measured = f"measured on {self.importance_tokens:,} tokens of the {self.importance_rows} rows"
+        return f"importance matrix of {self.importance_tensors} tensors, {measured}" if self.importance_tensors else ""
 
 
 class TrainingFacts(_Facts):

@@ -172,10 +172,10 @@ class LoraSection(Section):
     """The low-rank adapters that are trained."""
 
     rank: int = setting(
-        16, title="LoRA rank", help="Width of the adapters. More learns more and costs memory.", ge=1, le=1024
+        16, title="LoRA rank", help="Width of the adapters. More learns more and costs memory.", ge=1, le=65_536
     )
     alpha: int = setting(
-        16, title="LoRA alpha", help="Scale of the adapters; equal to the rank keeps it at 1.", ge=1, le=4096
+        16, title="LoRA alpha", help="Scale of the adapters; equal to the rank keeps it at 1.", ge=1, le=1_048_576
     )
     dropout: float = setting(0.05, title="LoRA dropout", help="Against overfitting; 0 is faster.", ge=0.0, lt=1.0)
     target_modules: str = setting(
@@ -320,6 +320,13 @@ class ExportSection(Section):
         help="safetensors, gguf:q8_0, ollama, adapter, text_model …",
         advanced=True,
         default_factory=lambda: ["safetensors"],
+    )
+    importance_matrix: Literal["auto", "on", "off"] = setting(
+        "auto",
+        title="Importance matrix",
+        help="Rounds a GGUF of few bits by what matters on your held-out rows. Auto does so below q5.",
+        choices={"auto": "Auto", "on": "On", "off": "Off"},
+        advanced=True,
     )
 
 

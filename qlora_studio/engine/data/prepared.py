@@ -7,11 +7,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from filelock import FileLock, Timeout
 from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.errors import FailureKind, StudioError
@@ -72,17 +74,18 @@ def prepared(plan: DataPlan, config: RunConfig, channel: Channel) -> PreparedDat
             "no_chat_template", f"This base model has no chat template. A {name} one is used, and saved with it."
         )
     folder = store_path() / plan.key
-    found = _kept(folder, plan, config)
-    if found is None:
-        _make(folder, plan, channel)
+    with _alone(folder, channel):
         found = _kept(folder, plan, config)
-    if found is None:
-        raise StudioError(
-            "The prepared rows in the cache are damaged.",
-            kind=FailureKind.DAMAGED,
-            advice=f"Delete {folder} and try again.",
-        )
-    return _packed(found, config) if config.training.packing and len(found.training) else found
+        if found is None:
+            _make(folder, plan, channel)
+            found = _kept(folder, plan, config)
+        if found is None:
+            raise StudioError(
+                "The prepared rows in the cache are damaged.",
+                kind=FailureKind.DAMAGED,
+                advice=f"Delete {folder} and try again.",
+            )
+        return _packed(found, config) if config.training.packing and len(found.training) else found
 
 
 def refusal(tally: RowTally, config: RunConfig) -> StudioError | None:
@@ -93,6 +96,24 @@ def refusal(tally: RowTally, config: RunConfig) -> StudioError | None:
 def store_path() -> Path:
     """Return the folder of prepared datasets."""
     return cache_path() / "datasets"
+
+
+@contextmanager
+def _alone(folder: Path, channel: Channel) -> Iterator[None]:
+    """Let no other process make a folder of the cache at the same time: the second one finds what the first has made.
+
+    Some folders share a lock, so that locks do not pile up. Raises JobStopped while it waits.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name[:2]}.lock")
+    while not lock.is_locked:
+        channel.raise_if_stopped()
+        with suppress(Timeout):
+            lock.acquire(timeout=0.5)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _kept(folder: Path, plan: DataPlan, config: RunConfig) -> PreparedData | None:

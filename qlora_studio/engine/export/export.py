@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.reports import ExportedFacts
 from qlora_studio.engine.context import Channel
+from qlora_studio.engine.export.importance import measured_importance
 from qlora_studio.engine.export.sidecar import copy_adapter, write_sidecar_files
 from qlora_studio.engine.export.source import BaseWeights, ExportSource, export_source, tokenizer_folder
+from qlora_studio.engine.export.vllm import vllm_facts
 from qlora_studio.engine.memory.architecture import config_of
 from qlora_studio.engine.merge.text_model import text_alone, text_class
 from qlora_studio.engine.merge.writer import copy_sidecar_files, peak_rss, write_merged
@@ -36,13 +39,14 @@ def export_run(
     checkpoint: str = "best",
     base: BaseWeights = "original",
     out_dir: str = "",
+    importance_matrix: str = "auto",
     channel: Channel,
     force: bool = False,
 ) -> list[Exported]:
     """Write a run's adapter in the formats asked for, and tell each with `Exported`. Raises StudioError.
 
     Without `out_dir` they go under the run's `exports/`; with it, a single format becomes `out_dir` itself. `force`
-    passes over a base whose fingerprint is not the one of training.
+    passes over a base whose fingerprint is not the one of training. `importance_matrix` is auto, on or off.
     """
     run.state()  # a run of a newer version is refused before anything is written
     shapes = [parse_format(text) for text in formats]
@@ -56,7 +60,17 @@ def export_run(
     require_drives(
         [Writing(place.parent, export_name(shape), _size(source, shape)) for shape, place in pairs], "This export"
     )
-    return [_export(source, shape, place, channel) for shape, place in zip(shapes, places, strict=True)]
+    weighed = {shape for shape in shapes if shape.takes_importance(importance_matrix)}
+    informed = _informed(source, channel) if weighed else source
+    return [
+        _export(informed if shape in weighed else source, shape, place, channel)
+        for shape, place in zip(shapes, places, strict=True)
+    ]
+
+
+def _informed(source: ExportSource, channel: Channel) -> ExportSource:
+    importance = measured_importance(source.run, source.config, source.base, source.adapter, channel)
+    return replace(source, importance=importance)
 
 
 def _place(source: ExportSource, shape: ExportFormat, out_dir: str, *, alone: bool) -> Path:
@@ -129,21 +143,26 @@ def _write_adapter(source: ExportSource, shape: ExportFormat, staged: StagedFold
     channel.phase(Activity.EXPORTING)
     copy_adapter(source.adapter, staged.path, public_name(source.config.model.source))
     copy_sidecar_files(staged.path, source.adapter, source.run.adapter_path, source.base)
-    return {"tensors_merged": 0}
+    return {"tensors_merged": 0, **vllm_facts(source.adapter, source.base)}
 
 
 def _write_gguf(source: ExportSource, shape: ExportFormat, staged: StagedFolder, channel: Channel) -> dict[str, Any]:
     from qlora_studio.engine.gguf.writer import write_gguf
 
     channel.phase(Activity.MERGING)
-    return write_gguf(
-        source.merged(torch.float32),
+    weights, importance = source.merged(torch.float32), source.importance
+    facts = write_gguf(
+        weights,
         tokenizer_folder(source),
         staged.path,
         name=source.name,
         precision=shape.precision,
+        importance=importance.stored(weights),
         channel=channel,
     )
+    if facts["importance_tensors"]:
+        facts |= {"importance_rows": importance.of, "importance_tokens": importance.tokens}
+    return facts
 
 
 def _write_ollama(source: ExportSource, shape: ExportFormat, staged: StagedFolder, channel: Channel) -> dict[str, Any]:

@@ -20,6 +20,7 @@ def run(job: ExportJob, context: JobContext) -> Finished:
         checkpoint=job.checkpoint,
         base=job.base,
         out_dir=job.out_dir,
+        importance_matrix=job.importance_matrix,
         channel=context,
         force=job.force,
     )

@@ -9,6 +9,7 @@ from qlora_studio.core.export.formats import ExportFormat
 from qlora_studio.core.export.model_card import CardFacts, loss_picture, model_card, public_config, public_name
 from qlora_studio.core.export.serving import serving_commands
 from qlora_studio.core.run.events import AdapterContinued
+from qlora_studio.core.run.reports import ExportedFacts
 from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.engine.merge.adapter_delta import copy_adapter_config
 from qlora_studio.engine.model.environment import package_versions
@@ -44,7 +45,7 @@ def write_sidecar_files(
     if shape.traits.is_merged or shape.traits.is_gguf:  # else it is this adapter
         (provenance / "adapter").mkdir()
         copy_adapter(source.adapter, provenance / "adapter", str(base["source"]))
-    _write_card(source, shape, folder, place, str(facts.get("file", "")))
+    _write_card(source, shape, folder, place, facts)
 
 
 def complete_generation_config(folder: Path) -> None:
@@ -69,21 +70,36 @@ def _end_token_ids(folder: Path) -> list[int]:
     return [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
 
 
-def _write_card(source: "ExportSource", shape: ExportFormat, folder: Path, place: Path, file: str) -> None:
+def _write_card(
+    source: "ExportSource", shape: ExportFormat, folder: Path, place: Path, written: dict[str, Any]
+) -> None:
     picture = _curve(source.run)
     if picture:
         (folder / "loss.svg").write_text(picture, encoding="utf-8")
-    rank = source.config.lora.rank
+    rank, file = source.config.lora.rank, str(written.get("file", ""))
     base = public_name(source.config.model.source)
+    told = ExportedFacts(**written)
     commands = serving_commands(
-        shape, PurePosixPath("/path/to") / place.name, file=file, name=source.name, base=base, rank=rank
+        shape,
+        PurePosixPath("/path/to") / place.name,
+        file=file,
+        name=source.name,
+        base=base,
+        rank=rank,
+        vllm=bool(told.vllm_applied),
     )
     usage = tuple((command.program, command.text) for command in commands)
-    card = model_card(source.config, _card_facts(source, shape, usage), has_curve=bool(picture))
+    card = model_card(
+        source.config,
+        _card_facts(source, shape, usage, told),
+        has_curve=bool(picture),
+    )
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _card_facts(source: "ExportSource", shape: ExportFormat, usage: tuple[tuple[str, str], ...]) -> CardFacts:
+def _card_facts(
+    source: "ExportSource", shape: ExportFormat, usage: tuple[tuple[str, str], ...], told: ExportedFacts
+) -> CardFacts:
     state = source.run.state()
     before = state.first_evaluation
     if source.checkpoint != "final":
@@ -106,6 +122,8 @@ def _card_facts(source: "ExportSource", shape: ExportFormat, usage: tuple[tuple[
         format=shape.title,
         base_weights=source.weights,
         usage=usage,
+        rounding=told.importance_words,
+        served=told.vllm_words,
         parent=_parent(state.parent) if state.parent else "",
     )
 
@@ -114,7 +132,8 @@ def _parent(parent: AdapterContinued) -> str:
     """Return what the run went on from: names and a hash, no folder of this computer."""
     name = parent.run or parent.parent
     at = f", checkpoint {parent.checkpoint}" if parent.checkpoint not in ("", "final") else ""
-    return f"the adapter of {name}{at}, sha256 `{parent.sha256}`"
+    stages = f" ({parent.words})" if len(parent.stages) > 1 else ""
+    return f"the adapter of {name}{at}{stages}, sha256 `{parent.sha256}`"
 
 
 def versions() -> dict[str, str]:

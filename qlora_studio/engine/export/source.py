@@ -1,6 +1,6 @@
 """What an export is made of: a run's base, one of its adapters, and which weights of the base they are merged into."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +9,7 @@ import torch
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Channel
+from qlora_studio.engine.export.importance import Importance
 from qlora_studio.engine.merge.nf4_round_trip import Nf4RoundTrip
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.model.adapter import adapter_folder, check_base, checkpoint_name
@@ -22,7 +23,10 @@ BaseWeights = Literal["original", "nf4"]
 
 @dataclass(frozen=True)
 class ExportSource:
-    """What an export is made from. `weights` says which base the adapter is merged into."""
+    """What an export is made from. `weights` says which base the adapter is merged into.
+
+    `importance` is by what few bits are shared out; it is measured once, where a format asks for it.
+    """
 
     run: RunFolder
     config: RunConfig
@@ -30,6 +34,7 @@ class ExportSource:
     adapter: Path
     checkpoint: str
     weights: BaseWeights
+    importance: Importance = field(default_factory=Importance)
 
     def merged(self, dtype: torch.dtype | None = None) -> MergedWeights:
         """Return base and adapter as one, made when asked for."""

@@ -76,6 +76,22 @@ class GgufLayout:
         """Return of what a source is rearranged into what a tensor of the file holds."""
         return parts[_stack_name(tensor.part)]
 
+    def by_columns(self, tensor: GgufTensor, values: torch.Tensor) -> torch.Tensor | None:
+        """Return what holds of each input of a layer by the columns of its tensor; None where it does not fit.
+
+        `values` are of shape (inputs,), positive, up to a factor. They go the tensor's own way: as a matrix with one in
+        each row, or in each column where the base stores (inputs, outputs).
+        """
+        source, found = tensor.sources[0], None
+        ways = [values] if len(values) == source.shape[-1] else []
+        ways += [values[:, None]] if tensor.part and len(values) == source.shape[0] else []
+        for way in ways:
+            parts = self.rearranged(source.name, way.expand(source.shape)) if tensor.part else None
+            matrix = way.expand(source.shape) if parts is None else parts[_stack_name(tensor.part)]
+            if matrix.shape[-1] == len(values) and torch.equal(matrix[0], matrix[-1]):
+                found = matrix[0].contiguous()
+        return found
+
     def rearranged(self, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor] | None:
         """Return what becomes of a tensor by the name of its stack; None where it stays as it is."""
         parts = rearranged(text_name(name), tensor, self._config, self.traits)

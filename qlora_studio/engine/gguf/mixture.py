@@ -11,6 +11,8 @@ _BLOCKS = {"Q8_0": 32, "Q4_0": 32, "Q5_0": 32, "Q5_1": 32, "Q3_K": 256, "Q4_K": 
 _FALLBACKS = {"Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}  # where a row is not whole blocks
 _SMALL = ("altup_correct_coef", "altup_predict_coef", "ssm_conv1d", "shortconv.conv")
 _KEPT = ("ffn_gate_inp", "position_embd", "token_types", "_norm.weight", *_SMALL)
+_AS_IT_WAS = ("altup", "laurel", "per_layer_model_proj", "attn_rel_b", "indexer.k_proj", "indexer.q_proj")
+_EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
 _VALUES = ("attn_v.weight", "attn_qkv.weight", "attn_kv_b.weight")
 _LARGEST = {"llama", "qwen2"}  # with 80 layers these are what llama.cpp calls a 70B, whose values are few
 _EIGHT = 8  # experts: as Mixtral has, whose small tensors get more
@@ -32,7 +34,8 @@ class _Mixture:
         self._file_type = file_type
         self._base = _BASES.get(file_type, file_type)
         self._is_falcon = architecture == "falcon"
-        self._is_largest = architecture in _LARGEST and layers == 80
+        shares_values = shapes.get("blk.0.attn_v.weight") != shapes.get("blk.0.attn_q.weight")  # else it is a 65B
+        self._is_largest = architecture in _LARGEST and layers == 80 and shares_values
         self._layers = layers
         self._experts = experts
         values = sorted((_layer(name), name) for name in shapes if name.endswith(_VALUES))
@@ -44,6 +47,8 @@ class _Mixture:
         shape = self._shapes[name]
         if len(shape) < 2 or not name.endswith(".weight") or any(part in name for part in _KEPT):
             return "F32"
+        if self._base in _FALLBACKS and any(part in name for part in _AS_IT_WAS):
+            return "F16"  # no few bits for what is small
         wanted = self._base if self._base not in _FALLBACKS else self._wanted(name, shape[-1])
         if shape[-1] % _BLOCKS.get(wanted, 1):
             wanted = _FALLBACKS.get(wanted, "F16")
@@ -51,7 +56,7 @@ class _Mixture:
 
     def _wanted(self, name: str, columns: int) -> str:
         is_tied = "output.weight" not in self._shapes
-        if name == "output.weight" or (is_tied and name == "token_embd.weight"):
+        if name == "output.weight" or (is_tied and name in _EMBEDDINGS):
             return "Q8_0" if self._is_falcon or columns % _BLOCKS[self._base] else "Q6_K"
         if name in self._value_ranks:
             return self._of_values(self._value_ranks[name])

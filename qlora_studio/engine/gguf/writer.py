@@ -4,6 +4,7 @@ Quantized types are made of the merged fp32 numbers by libgguf, whose bytes are 
 """
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,18 +29,29 @@ _ALONE = "This GGUF holds the language model alone; what sees or hears was left 
 
 
 def write_gguf(
-    weights: MergedWeights, tokenizer: Path, folder: Path, *, name: str, precision: str, channel: Channel
+    weights: MergedWeights,
+    tokenizer: Path,
+    folder: Path,
+    *,
+    name: str,
+    precision: str,
+    channel: Channel,
+    importance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write `folder/NAME-PRECISION.gguf`; return its name and what was merged. `weights` must come in fp32."""
+    """Write `folder/NAME-PRECISION.gguf`; return its name and what was merged. `weights` must come in fp32.
+
+    `importance` says what matters in a tensor, by the tensor's name in the base's files: fp32 of shape (columns,).
+    """
     file = folder / f"{name}-{precision.upper()}.gguf"
     if precision not in _PLAIN:
         _require_quantizer(precision)
     writer = _Writer(weights, tokenizer, file, name, precision.upper(), channel)
+    weighed = writer.weigh(importance or {})
     if precision not in _PLAIN:
         channel.phase(Activity.QUANTIZING)
     writer.write()
     merged = sum(tensor.change is not None for tensor in weights.tensors.values())
-    return {"file": file.name, "tensors_merged": merged, "tensors": len(weights.tensors)}
+    return {"file": file.name, "tensors_merged": merged, "tensors": len(weights.tensors), "importance_tensors": weighed}
 
 
 def _require_quantizer(precision: str) -> None:
@@ -76,10 +88,21 @@ class _Writer:
         self._extra = rope_tensors(self._config)
         gguf_tokenizer(tokenizer, self._config["vocab_size"], architecture).add_to(self._writer)
         self._tensors = self._layout.tensors(weights, is_tied=weights.is_tied)
+        self._importance: dict[str, Any] = {}
 
     @property
     def _layers(self) -> int:
         return int(self._numbers["block_count"])  # type: ignore[arg-type]
+
+    def weigh(self, importance: Mapping[str, Any]) -> int:
+        """Take what matters into account, where it fits the tensor, and return in how many tensors it does."""
+        for name, tensor in self._tensors.items():
+            value = importance.get(tensor.sources[0].source.name) if len(tensor.shape) == 2 else None
+            if value is not None and (fitted := self._layout.by_columns(tensor, torch.from_numpy(value))) is not None:
+                self._importance[name] = fitted.numpy()
+        if self._importance:
+            self._writer.add_uint32("quantize.imatrix.entries_count", len(self._importance))
+        return len(self._importance)
 
     def write(self) -> None:
         """Write header, metadata and tensors. Raises OSError, StudioError or JobStopped."""
@@ -107,7 +130,7 @@ class _Writer:
                 start = file.tell()
                 for block in self._layout.blocks(self._weights, tensor):
                     self._channel.raise_if_stopped()
-                    file.write(_encoded(name, block, types[name], pool))
+                    file.write(_encoded(name, block, types[name], pool, self._importance.get(name)))
                     done += block.nbytes
                     self._channel.progress("converting", done, total, "bytes")
                 self._writer.write_padding(file, file.tell() - start)
@@ -142,11 +165,13 @@ def _full_config(weights: MergedWeights) -> dict[str, Any]:
     return config
 
 
-def _encoded(name: str, block: torch.Tensor, kind: Any, pool: ThreadPoolExecutor) -> bytes | memoryview:
+def _encoded(
+    name: str, block: torch.Tensor, kind: Any, pool: ThreadPoolExecutor, importance: Any
+) -> bytes | memoryview:
     """Return rows in a GGUF type's bytes. Raises StudioError where they do not fit."""
     dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}.get(kind.name)
     if dtype is None:
-        return quantized(block.float().reshape(-1, block.shape[-1]).numpy(), kind, pool)
+        return quantized(block.float().reshape(-1, block.shape[-1]).numpy(), kind, pool, importance)
     cast = block.to(dtype).contiguous()
     if not bool(torch.isfinite(cast).all()):
         raise StudioError(
@@ -157,9 +182,14 @@ def _encoded(name: str, block: torch.Tensor, kind: Any, pool: ThreadPoolExecutor
     return cast.reshape(-1).view(torch.uint8).numpy().data
 
 
-def quantized(rows: Any, kind: Any, pool: ThreadPoolExecutor) -> bytes:
-    """Return rows, fp32, in a quantized type's bytes. libgguf lets go of Python's lock: every processor works."""
+def quantized(rows: Any, kind: Any, pool: ThreadPoolExecutor, importance: Any = None) -> bytes:
+    """Return rows, fp32, in a quantized type's bytes. libgguf lets go of Python's lock: every processor works.
+
+    `importance`, fp32 of shape (columns,), says which columns matter most.
+    """
     import libgguf
 
     parts = np.array_split(rows, min(len(rows), os.cpu_count() or 1))
-    return b"".join(part.tobytes() for part in pool.map(lambda part: libgguf.quantize_rows(part, kind), parts))
+    return b"".join(
+        part.tobytes() for part in pool.map(lambda part: libgguf.quantize_rows(part, kind, importance), parts)
+    )

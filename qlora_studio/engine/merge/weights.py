@@ -160,7 +160,7 @@ class MergedWeights:
                     _require_divisible(name, change, made, block)
                     changes.setdefault(block.name, Change()).parts.append(Part(block, change))
             else:
-                changes[self._stored_name(name)] = change
+                changes[self.stored_name(name)] = change
         return changes
 
     def _made(self, name: str, change: Change) -> Made | None:
@@ -175,7 +175,7 @@ class MergedWeights:
                 )
             return made[name]
         if change.stacked is not None:
-            stored = self._stored_name(name)
+            stored = self.stored_name(name)
             return whole(stored, self.base.places[stored][1].shape)
         return None
 
@@ -186,7 +186,7 @@ class MergedWeights:
         names = {str(kind.get("model_type")) for kind in kinds} | set(self.config.get("architectures") or ())
         return any(get_checkpoint_conversion_mapping(name) is not None for name in names)
 
-    def _stored_name(self, name: str) -> str:
+    def stored_name(self, name: str) -> str:
         """Return the base's own name for a tensor of the adapter: files may have more or fewer prefixes than models."""
         if name in self.base.places:
             return name

@@ -24,10 +24,13 @@ from qlora_studio.storage.models.folder import read_config
 from qlora_studio.storage.models.quantized_base import original_folder
 
 
-def require_mergeable(base: Path, config: RunConfig, reporter: Reporter) -> None:
-    """Raise StudioError where a run could not be merged in its end; tell it where it is to stay an adapter."""
+def require_mergeable(base: Path, config: RunConfig, reporter: Reporter, parent: Path | None = None) -> None:
+    """Raise StudioError where a run could not be merged in its end; tell it where it is to stay an adapter.
+
+    A run that goes on from an adapter, `parent`, can be merged where that can be.
+    """
     try:
-        merge_rehearsal(base, config)
+        merge_rehearsal(base, config, parent)
         if config.export.merge and any(parse_format(text).traits.is_text_alone for text in config.export.formats):
             text_class(config_of(base))
     except StudioError as error:
@@ -36,7 +39,7 @@ def require_mergeable(base: Path, config: RunConfig, reporter: Reporter) -> None
         reporter.warn("not_mergeable", f"What this run trains can be used as an adapter alone. {error.message}")
 
 
-def merge_rehearsal(base: Path, config: RunConfig) -> None:
+def merge_rehearsal(base: Path, config: RunConfig, parent: Path | None = None) -> None:
     """Raise StudioError where the adapter that a run would train on a base could not be merged into it.
 
     The adapter is made on meta tensors and laid beside its base as a file that has a header and holes: what decides is
@@ -46,6 +49,9 @@ def merge_rehearsal(base: Path, config: RunConfig) -> None:
         original = original_folder(base, config.model.source, config.quantization.original)
         require_fitting(base, original)
         base = original
+    if parent is not None:
+        MergedWeights(base, parent)
+        return
     with TemporaryDirectory() as folder:
         _write_outline(_adapted_on_meta(base, config), Path(folder))
         MergedWeights(base, Path(folder))

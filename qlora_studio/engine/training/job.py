@@ -40,7 +40,7 @@ from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_f
 from qlora_studio.engine.training.first_batch import refused_where_it_fails, require_trainable
 from qlora_studio.engine.training.memory_space import require_memory
 from qlora_studio.engine.training.pack_isolation import require_isolation
-from qlora_studio.engine.training.parent import continued, parent_adapter, taken_over
+from qlora_studio.engine.training.parent import continued, continued_folder, parent_adapter, taken_over
 from qlora_studio.engine.training.probe import measure_card
 from qlora_studio.engine.training.resumption import newest_safe_checkpoint, with_lowered_rate
 from qlora_studio.engine.training.setup import build_trainer, expected_checkpoint_bytes
@@ -63,7 +63,7 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     tokenizer = tokenizer_of(base)
     resumes = bool(CheckpointFolder(context.folder.checkpoints_path).all())
     if not resumes:
-        require_mergeable(base, config, context)
+        require_mergeable(base, config, context, continued_folder(config))
     device = choose_device(config, context)
     require_memory(base, config, device)
     data = _prepare_data(config, tokenizer, context)
@@ -210,7 +210,12 @@ def _export(trainer: StudioTrainer, config: RunConfig, context: JobContext) -> d
     trainer.accelerator.free_memory()
     adapted_model.release_memory()
     context.phase(Activity.EXPORTING)
-    exports = export_run(context.folder, formats=config.export.formats, channel=context)
+    exports = export_run(
+        context.folder,
+        formats=config.export.formats,
+        importance_matrix=config.export.importance_matrix,
+        channel=context,
+    )
     verified, _ = verify_exports(context.folder, exports, context)
     return {"exports": {event.format: event.path for event in exports}, "verified": verified}
 

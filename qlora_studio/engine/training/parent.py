@@ -1,25 +1,30 @@
 """A run that goes on from an adapter that is there: which one, whether it fits, and how it is loaded."""
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from peft.utils.other import TrainableTokensWrapper
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import AdapterContinued
 from qlora_studio.core.run.fingerprint import Fingerprint, differences
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
-from qlora_studio.engine.merge.adapter_delta import load_adapter
+from qlora_studio.engine.memory.architecture import meta_models
+from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter
 from qlora_studio.engine.model.adapter import adapter_folder, checkpoint_name
 from qlora_studio.engine.model.saved_adapter import with_saved_adapter
 from qlora_studio.storage.durable import NewerManifest
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, DamagedCheckpoint, verify
 from qlora_studio.storage.runs.fingerprint import fingerprint_file, read_base_fingerprint
-from qlora_studio.storage.runs.parent_adapter import parent_folder, with_parent
+from qlora_studio.storage.runs.parent_adapter import parent_folder, run_around, with_parent
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 _TAKEN = {"rank": "LoRA rank", "alpha": "LoRA alpha", "rslora": "rsLoRA", "dora": "DoRA", "target_modules": "targets"}
+_TAKEN |= {"experts": "adapters on experts"}
 
 
 def taken_over(context: JobContext) -> RunConfig:
@@ -31,14 +36,13 @@ def taken_over(context: JobContext) -> RunConfig:
     if not config.lora.start_from or CheckpointFolder(context.folder.checkpoints_path).all():
         return config
     folder = _folder(config.lora.start_from)
-    _require_low_rank(folder)
     new = with_parent(config)
     changed = [
         f"{words}: {old} → {now}"
         for name, words in _TAKEN.items()
         if (old := getattr(config.lora, name)) != (now := getattr(new.lora, name)) and old != "auto"
     ]
-    run = _run_of(folder)
+    run = run_around(folder)
     context.emit(
         AdapterContinued(
             parent=Path(config.lora.start_from).name,
@@ -46,6 +50,7 @@ def taken_over(context: JobContext) -> RunConfig:
             checkpoint=checkpoint_name(folder) if run else "",
             sha256=fingerprint_file(folder / "adapter_model.safetensors").sha256,
             taken_over=changed,
+            stages=_stages(run),
         )
     )
     if changed:
@@ -75,17 +80,27 @@ def parent_adapter(config: RunConfig, base: Fingerprint) -> Path | None:
     return folder
 
 
+def continued_folder(config: RunConfig) -> Path | None:
+    """Return the folder of the adapter that a run goes on from, whatever it was made on; None for a fresh one."""
+    return _folder(config.lora.start_from) if config.lora.start_from else None
+
+
 def continued(model: Any, folder: Path, config: RunConfig) -> Any:
     """Return the base with the adapter in a folder, to be trained further."""
     names = [name for name, parameter in model.named_parameters() if parameter.ndim == 2]
-    if missing := load_adapter(folder).uncovered(names):
+    delta = load_adapter(folder, models=lambda: meta_models(model.config))
+    if missing := delta.uncovered(names):
         raise StudioError(
             f"The adapter to go on from holds nothing for {missing[0]} ({len(missing)} such): it was not made for this "
             "base model.",
             kind=FailureKind.FINGERPRINT_MISMATCH,
             advice="Choose the base model that it was trained on, or go on from another adapter.",
         )
+    if reason := next(_hindrances(model, delta), ""):
+        raise _not_trainable(reason)
     adapted = with_saved_adapter(model, folder, dropout=config.lora.dropout)
+    if isinstance(adapted.get_output_embeddings(), TrainableTokensWrapper):
+        raise _not_trainable("it trains single tokens of a head that is the embedding, and trl trains no such head")
     adapted.enable_input_require_grads()
     return adapted
 
@@ -98,21 +113,36 @@ def _folder(start_from: str) -> Path:
     return parent_folder(start_from)
 
 
-def _require_low_rank(folder: Path) -> None:
-    """Raise StudioError for an adapter that holds more than updates of low rank: that can be merged, not trained on."""
-    for name, change in load_adapter(folder).changes.items():
-        if change.low_rank is None or change.replacement or change.addend or change.row_values:
-            raise StudioError(
-                f"This adapter cannot be trained further: it holds more than an update of low rank for {name}.",
-                kind=FailureKind.MODEL_REFUSED,
-                advice="Merge it, and take the merged model as the base of the new run.",
-            )
+def _hindrances(model: Any, delta: AdapterDelta) -> Iterator[str]:
+    """Yield why what an adapter holds cannot be trained further on a base."""
+    modules, head = dict(model.named_modules()), model.get_output_embeddings()
+    for name, change in delta.changes.items():
+        module = modules.get(name.removesuffix(".weight"))
+        if module is head and change.low_rank is not None:
+            yield f"trl computes the loss from the head's weights, past an update of {name}"
+        if module is None or change.replacement is None or not name.endswith(".weight"):
+            continue
+        if getattr(module.weight, "quant_state", None) is not None:
+            yield f"it retrained {name} as a whole, which is in 4 bit here"
+        elif change.replacement.shape != tuple(module.weight.shape):
+            has, wants = len(module.weight), change.replacement.shape[0]
+            yield f"its vocabulary has {wants:,} tokens, and the base's tokenizer, which makes the rows, is for {has:,}"
 
 
-def _run_of(folder: Path) -> RunFolder | None:
-    """Return the run around an adapter: above `adapter`, `checkpoints/checkpoint-N` or an export's copy."""
-    places = [place for place in folder.resolve().parents[:4] if (place / "run.toml").is_file()]
-    return next((RunFolder(place) for place in places if (place / "events.jsonl").is_file()), None)
+def _not_trainable(reason: str) -> StudioError:
+    return StudioError(
+        f"This adapter cannot be trained further: {reason}.",
+        kind=FailureKind.MODEL_REFUSED,
+        advice="Merge it, and take the merged model as the base of the new run.",
+    )
+
+
+def _stages(run: RunFolder | None) -> list[str]:
+    """Return the names of a run and of those that it went on from, the first one first."""
+    if run is None:
+        return []
+    before = run.state().parent
+    return [*(before.stages if before else []), run.config().name]
 
 
 def _base_of(folder: Path) -> Fingerprint:

@@ -36,7 +36,7 @@ def build_trainer(
     made_from: Fingerprints,
 ) -> StudioTrainer:
     """Return a trainer over prepared rows or packs (`input_ids`, `labels`, `row`, and `seq_lengths` of packs)."""
-    training_control = TrainingControl(config, context)
+    training_control = TrainingControl(config, context, can_evaluate=evaluation is not None)
     trainer = StudioTrainer(
         reporter=context,
         device=device,
@@ -94,9 +94,10 @@ def arguments(config: RunConfig, device: Device, output: str) -> SFTConfig:
 class TrainingControl(TrainerCallback):
     """Decides after each step what is next: evaluate, save, pause, stop; from the config and the user's commands."""
 
-    def __init__(self, config: RunConfig, context: JobContext) -> None:
+    def __init__(self, config: RunConfig, context: JobContext, *, can_evaluate: bool = True) -> None:
         self._config = config
         self._context = context
+        self._can_evaluate = can_evaluate
         self._saved_at = time.monotonic()
         self.ending: Pause | Stop | None = None
         self._best_loss = math.inf
@@ -114,7 +115,8 @@ class TrainingControl(TrainerCallback):
         self._context.raise_if_gone()
         self._read_commands(control)
         last = state.global_step >= state.max_steps
-        control.should_evaluate |= _is_due(self._config.evaluation.every_steps, state.global_step) and not last
+        is_due = _is_due(self._config.evaluation.every_steps, state.global_step) and not last
+        control.should_evaluate |= is_due and self._can_evaluate
         control.should_save |= self._checkpoint_is_due(state.global_step) or last
         if self.ending is not None:
             control.should_training_stop = True
@@ -155,6 +157,8 @@ class TrainingControl(TrainerCallback):
                     self.ending = command
                 case SaveCheckpoint():
                     control.should_save = True
+                case EvaluateNow() if not self._can_evaluate:
+                    self._context.warn("no_held_out_rows", "There are no held-out rows to measure in this run.")
                 case EvaluateNow():
                     control.should_evaluate = True
                 case _:

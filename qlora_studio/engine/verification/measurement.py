@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as functional
 
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.context import Channel, Commands, QuietReporter
+from qlora_studio.engine.context import Channel
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 _TOKENS_ON_CPU = 4_000
@@ -33,13 +33,10 @@ class Rows:
 
 def held_out_rows(run: RunFolder, config: RunConfig, tokenizer: Any, channel: Channel) -> Rows:
     """Return the first held-out rows of a run, as many as are worth the time here; none where the data is gone."""
-    from qlora_studio.core.errors import StudioError
-    from qlora_studio.engine.data.prepared import prepare_datasets
+    from qlora_studio.engine.data.rows_again import rows_again
 
-    try:
-        data = prepare_datasets(config, tokenizer, run, _Quiet(channel))
-    except StudioError as error:
-        channel.warn("data", f"The held-out rows cannot be measured: {error.message}")
+    data = rows_again(run, config, tokenizer, channel, "The held-out rows cannot be measured")
+    if data is None:
         return Rows(())
     budget = _TOKENS_ON_CARD if torch.cuda.is_available() else _TOKENS_ON_CPU
     found: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
@@ -150,14 +147,3 @@ def _logits(model: Any, ids: Sequence[int]) -> torch.Tensor:
     inputs = torch.tensor([list(ids)], device=model.device)
     logits: torch.Tensor = model(input_ids=inputs, use_cache=False).logits[0]
     return logits.float()
-
-
-class _Quiet(QuietReporter):
-    """Nothing is told twice of rows that are prepared again; they end where this job is asked to."""
-
-    def __init__(self, commands: Commands) -> None:
-        self._commands = commands
-
-    def raise_if_stopped(self) -> None:
-        """Raise JobStopped where this job is to end."""
-        self._commands.raise_if_stopped()

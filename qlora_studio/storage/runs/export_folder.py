@@ -34,6 +34,7 @@ class ExportManifest(Manifest):
     """The facts of an export. A merge without a run has a format and how many tensors were merged.
 
     `base` and `run` are names, `file` is that of a GGUF, `template` whether Ollama will write conversations as trained.
+    Those after it are as in `ExportedFacts`.
     """
 
     format: str = ""
@@ -46,6 +47,12 @@ class ExportManifest(Manifest):
     tensors: int = 0
     file: str = ""
     template: bool = False
+    importance_rows: str = ""
+    importance_tokens: int = 0
+    importance_tensors: int = 0
+    vllm_applied: int = 0
+    vllm_modules: int = 0
+    vllm_problem: str = ""
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
@@ -28,6 +29,12 @@ def parent_folder(start_from: str) -> Path:
             advice=f"Name a run, or a folder that holds {_CONFIG} and {_WEIGHTS}.",
         )
     return found
+
+
+def run_around(folder: Path) -> RunFolder | None:
+    """Return the run that an adapter is of: its own folder, above `adapter`, a checkpoint or an export's copy."""
+    places = [place for place in (folder.resolve(), *folder.resolve().parents[:4]) if (place / "run.toml").is_file()]
+    return next((RunFolder(place) for place in places if (place / "events.jsonl").is_file()), None)
 
 
 def with_parent(config: RunConfig) -> RunConfig:

@@ -12,7 +12,7 @@ from qlora_studio.core.run.job import ExportJob
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.ui.export.format_line import FormatLine
 from qlora_studio.ui.export.result import ExportResult
-from qlora_studio.ui.export.view import BASES, drives_for, export_progress, kind_choices
+from qlora_studio.ui.export.view import BASES, IMPORTANCE, drives_for, export_progress, kind_choices
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.disk_lines import DiskLines
 from qlora_studio.ui.kit.fields import ComboBox, PathField
@@ -24,6 +24,7 @@ from qlora_studio.ui.state.run_index import PastExport
 from qlora_studio.ui.window.page import GUTTER, Page
 
 _CHECKPOINTS = {"best": "Best by evaluation loss", "final": "Final adapter", "last": "Last checkpoint"}
+_WEIGHED = "A GGUF of few bits is rounded by what matters on your held-out rows. It takes one pass over them."
 
 
 class ExportPage(Page):
@@ -64,6 +65,7 @@ class ExportPage(Page):
         self.run = ComboBox()
         self.run.setAccessibleName("Run")
         self.checkpoint, self.base = ComboBox(_CHECKPOINTS), ComboBox(BASES)
+        self.importance = ComboBox(IMPORTANCE)
         self.lines = {kind: FormatLine(formats) for kind, formats in kind_choices().items()}
         next(iter(self.lines.values())).wanted.setChecked(True)
         self.place = PathField("The run's own folder, under exports", folder=True, caption="Where to")
@@ -112,6 +114,7 @@ class ExportPage(Page):
             checkpoint=self.checkpoint.value() or "best",
             base="nf4" if self.base.value() == "nf4" else "original",
             out_dir=str(Path(place).expanduser().absolute()) if (place := self.place.text()) else "",
+            importance_matrix=self.importance.value() or "auto",
         )
 
     def render_results(self, exports: Sequence[PastExport]) -> None:
@@ -165,6 +168,7 @@ class ExportPage(Page):
         subtitle = f"{run.name} · {run.base}" if run and run.base else (run.name if run else "Nothing to export yet")
         self.set_heading("Export", subtitle)
         wanted = [item for line in self.lines.values() if (item := line.chosen())]
+        self._advanced.setVisible(any(item.takes_importance("on") for item in wanted))
         found = drives_for(run, wanted, self.place.text()) if run else ()
         self._disk.show_drives(found)
         busy = self._progress_card.isVisibleTo(self)
@@ -204,7 +208,12 @@ class ExportPage(Page):
             card.add(label, field)
             if field is self.base:
                 card.add(Label(help, "caption", wrap=True))
-        card.add(self._disk)
+        self._advanced = QWidget()
+        box = column(self._advanced, spacing=4)
+        for part in (Label("Importance matrix", "muted"), self.importance, Label(_WEIGHED, "caption", wrap=True)):
+            box.addWidget(part)
+        self.importance.setAccessibleName("Importance matrix")
+        card.add(self._advanced, self._disk)
         card.body.addStretch(1)
         return card
 

@@ -108,6 +108,7 @@ def _facts(exported: Exported) -> str:
     seconds, peak = exported.facts.seconds, exported.facts.peak_rss_bytes
     parts += [f"in {duration_text(seconds)}"] if seconds else []
     parts += [f"{bytes_text(peak)} of memory at most"] if peak else []
+    parts += [words for words in (exported.facts.importance_words, exported.facts.vllm_words) if words]
     return " · ".join(parts)
 
 

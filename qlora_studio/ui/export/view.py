@@ -26,6 +26,7 @@ _SUBJECTS = {
     "gguf": "This export (GGUF)",
 }
 BASES = {"original": "Original 16-bit weights", "nf4": "4-bit weights of the training"}
+IMPORTANCE = {"auto": "Auto: below q5", "on": "On", "off": "Off"}
 _SHOWN = 6  # files by name; the rest are counted
 
 
@@ -95,7 +96,9 @@ def commands_for(exported: Exported, run: RunChoice) -> tuple[ServingCommand, ..
         return ()
     folder = Path(exported.path)
     file = exported.facts.file or next((path.name for path in sorted(folder.glob("*.gguf"))), "")
-    return serving_commands(shape, folder, file=file, name=folder_name(run.name), base=run.base, rank=run.rank)
+    name, told = folder_name(run.name), exported.facts
+    is_served = bool(told.vllm_applied) or not told.vllm_modules  # nobody has looked at what older versions wrote
+    return serving_commands(shape, folder, file=file, name=name, base=run.base, rank=run.rank, vllm=is_served)
 
 
 def measured_losses(report: VerificationReport) -> tuple[ValueRow, ...]:

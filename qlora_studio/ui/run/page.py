@@ -31,6 +31,7 @@ class RunPage(Page):
 
     Signals:
         pause_requested, resume_requested, checkpoint_requested, evaluation_requested, folder_requested.
+        parent_requested: look at the run that this one goes on from.
         stop_requested: with True, what was learned is saved as the final adapter.
         kill_requested: the worker does not answer, and is to be ended.
         recovery_action_requested: go on in the way that the page offers; carries a RecoveryAction.
@@ -47,6 +48,7 @@ class RunPage(Page):
     checkpoint_requested = Signal()
     evaluation_requested = Signal()
     folder_requested = Signal()
+    parent_requested = Signal()
     page_requested = Signal(str)
 
     def __init__(self) -> None:
@@ -134,6 +136,8 @@ class RunPage(Page):
         self._export.setVisible(phase == Phase.FINISHED or exportable)
         for action in self._while_training:
             action.setEnabled(training)
+        self._evaluate.setEnabled(training and not (state.dataset and not state.dataset.evaluation_rows))
+        self._parent.setVisible(bool(state.parent and state.parent.run))
         self._stop_unsaved.setEnabled(running)
         self._end_worker.setEnabled(running)
 
@@ -157,10 +161,11 @@ class RunPage(Page):
         self._more = Button("More", tip="More to do with this run")
         menu = QMenu(self._more)
         save = menu.addAction("Save a checkpoint now", self.checkpoint_requested.emit)
-        evaluate = menu.addAction("Evaluate now", self.evaluation_requested.emit)
-        self._while_training = (save, evaluate)
+        self._evaluate = menu.addAction("Evaluate now", self.evaluation_requested.emit)
+        self._while_training = (save, self._evaluate)
         menu.addSeparator()
         menu.addAction("Open the run's folder", self.folder_requested.emit)
+        self._parent = menu.addAction("Look at the run that it goes on from", self.parent_requested.emit)
         menu.addSeparator()
         self._stop_unsaved = menu.addAction("Stop without saving …", lambda: self.stop_requested.emit(False))
         self._end_worker = menu.addAction("End the worker now …", self.kill_requested.emit)

@@ -19,10 +19,11 @@ class Tile:
 
 
 def subtitle(config: RunConfig, state: RunState) -> str:
-    """Return the line below the run's name: model, data, rank, length, effective batch."""
+    """Return the line below the run's name: model, what it goes on from, data, rank, length, effective batch."""
     rows = f", {state.dataset.training_rows:,} rows" if state.dataset else ""
     parts = (
         model_title(config.model.source),
+        f"goes on from {state.parent.words}" if state.parent else "",
         config.data.path.replace("\\", "/").split("/")[-1] + rows,
         f"rank {config.lora.rank}",
         f"{config.training.max_length:,} tokens",

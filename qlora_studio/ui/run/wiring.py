@@ -1,10 +1,14 @@
 """Connects the Run page to the runs: what it shows, and what its buttons ask of the worker."""
 
+from pathlib import Path
+
 from PySide6.QtCore import QObject, QUrl
 from PySide6.QtGui import QDesktopServices
 
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
+from qlora_studio.storage.runs.parent_adapter import run_around
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.run.recovery_action import RecoveryAction
 from qlora_studio.ui.state.studio import Studio
@@ -28,6 +32,7 @@ class RunWiring(QObject):
         page.stop_requested.connect(self._on_stop_requested)
         page.kill_requested.connect(self._on_kill_requested)
         page.folder_requested.connect(self._on_folder_requested)
+        page.parent_requested.connect(self._on_parent_requested)
         page.page_requested.connect(window.show_page)
         window.status_line.clicked.connect(self._on_status_clicked)
 
@@ -65,6 +70,17 @@ class RunWiring(QObject):
     def _on_folder_requested(self) -> None:
         if self._runs.shown is not None:
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._runs.shown.folder.path)))
+
+    def _on_parent_requested(self) -> None:
+        session = self._runs.shown
+        if session is None or session.store.config is None:
+            return
+        parent = run_around(Path(session.store.config.lora.start_from).expanduser())
+        if parent is None:
+            gone = "The run that this one goes on from is not where it was."
+            self._page.show_error(StudioError(gone, kind=FailureKind.RUN_NOT_FOUND))
+        else:
+            self._runs.open(parent)
 
     def _on_status_clicked(self) -> None:
         if self._runs.shown is not None:

@@ -15,7 +15,12 @@ from qlora_studio.ui.state.run_index import RunLine
 from qlora_studio.ui.window.page import Page
 
 _COLUMNS = (
-    Column("Name", lambda line: line.name, stretch=True, tip=lambda line: f"{line.model}\n{line.path}"),
+    Column(
+        "Name",
+        lambda line: line.name,
+        stretch=True,
+        tip=lambda line: "\n".join(filter(None, (line.model, line.parent, line.path))),
+    ),
     Column("Model", lambda line: line.model),
     Column("State", lambda line: line.words, tone=lambda line: line.tone, tip=lambda line: line.problem or line.state),
     Column("Steps", lambda line: line.steps, right=True),

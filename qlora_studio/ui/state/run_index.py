@@ -49,6 +49,7 @@ class RunLine:
     checkpoints: tuple[int, ...] = ()
     rank: int = 16
     text_model: str = ""
+    parent: str = ""
     exports: tuple[PastExport, ...] = ()
     queued: int = 0
     waits_for: str = ""
@@ -159,6 +160,7 @@ def _line(folder: RunFolder, state: RunState) -> RunLine:
         checkpoints=checkpoints,
         rank=config.lora.rank,
         text_model=state.model.text_model if state.model else "",
+        parent=f"goes on from {state.parent.words}" if state.parent else "",
         exports=past_exports(folder.exports_path),
     )
 
@@ -173,6 +175,6 @@ def past_exports(folder: Path) -> tuple[PastExport, ...]:
 
 
 def _past_export(path: Path, manifest: ExportManifest) -> PastExport:
-    facts = ExportedFacts(file=manifest.file, checkpoint=manifest.checkpoint)
+    facts = ExportedFacts.model_validate(manifest.model_dump(exclude={"base"}))
     exported = Exported(format=manifest.format, path=str(path), size_bytes=manifest.size_bytes, facts=facts)
     return PastExport(exported, verification_of(path))

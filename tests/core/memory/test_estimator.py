@@ -212,6 +212,15 @@ def test_a_proposal_fits_and_keeps_the_effective_batch(shape: ModelShape, gibiby
     assert judge(found.estimate, gibibytes * GIB) == found.fit
 
 
+def test_an_adapter_to_go_on_from_keeps_its_rank_and_kind(shape: ModelShape) -> None:
+    large = {"lora__rank": 256, "lora__dora": True, "lora__dropout": 0.0}
+    fresh, continued = _with(**large), _with(**large, lora__start_from="/somewhere/adapter")
+    assert "lora.rank" in fit_to_gpu(fresh, shape, 9 * GIB).changes
+    assert not any(name.startswith("lora.") for name in fit_to_gpu(continued, shape, 9 * GIB).changes)
+    assert any("LoRA rank" in saving.text for saving in memory_savings(fresh, shape))
+    assert not any("rank" in saving.text or "DoRA" in saving.text for saving in memory_savings(continued, shape))
+
+
 def test_what_fits_already_is_left_alone(shape: ModelShape) -> None:
     assert fit_to_gpu(RunConfig(), shape, 24 * GIB).changes == {}
 

@@ -73,19 +73,23 @@ def test_llama_cpp_gives_the_ids_of_a_tokenizer_of_pieces(tmp_path: Path, has_pr
 
 
 @pytest.mark.parametrize("name", ["Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "Q4_0", "Q5_0", "Q5_1"])
-def test_quantized_rows_are_llama_cpps_byte_for_byte(name: str) -> None:
-    """Zeros, a constant and heavy tails among them."""
+@pytest.mark.parametrize("weighed", [False, True], ids=["as they are", "by an importance matrix"])
+def test_quantized_rows_are_llama_cpps_byte_for_byte(name: str, weighed: bool) -> None:
+    """Zeros, a constant and heavy tails among them; inputs that never flow, too."""
     rows = np.random.default_rng(5).standard_t(3, size=(64, 512)).astype(np.float32) * 0.02
     rows[0], rows[1], rows[2, :256] = 0, 0.5, 0
     kind = gguf.GGMLQuantizationType[name]
+    importance = np.random.default_rng(6).standard_normal(512).astype(np.float32) ** 2
+    importance[300:340] = 0
     with ThreadPoolExecutor(2) as pool:
-        found = quantized(rows, kind, pool)
+        found = quantized(rows, kind, pool, importance if weighed else None)
     expected = ctypes.create_string_buffer(len(found))
     package = import_module("xllamacpp.xllamacpp")
     quantize = ctypes.CDLL(str(package.__file__)).ggml_quantize_chunk
     quantize.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
     quantize.restype = ctypes.c_size_t
-    assert quantize(int(kind), rows.ctypes.data, expected, 0, *rows.shape, None) == len(found)
+    matrix = importance.ctypes.data if weighed else None
+    assert quantize(int(kind), rows.ctypes.data, expected, 0, *rows.shape, matrix) == len(found)
     assert found == expected.raw
 
 

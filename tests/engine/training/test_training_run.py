@@ -142,6 +142,18 @@ def test_save_now_and_evaluate_now_are_obeyed(tiny_llama: Path, tmp_path: Path) 
     assert any(isinstance(event, Evaluated) and 0 < event.step < total for event in events)
 
 
+def test_without_held_out_rows_evaluate_now_is_refused_and_the_run_goes_on(tiny_llama: Path, tmp_path: Path) -> None:
+    folder = make_run(tmp_path, tiny_llama, "data.evaluation_share=0", "evaluation.every_steps=1")
+    process = start_worker(folder)
+    follow(process, _at_step(1))
+    folder.send(EvaluateNow())
+    follow(process)
+    state = folder.state()
+    assert state.phase is Phase.FINISHED, state.failure
+    assert state.evaluation is None
+    assert any("no held-out rows" in warning.message for warning in state.warnings)
+
+
 def test_out_of_memory_halves_the_batch_in_a_new_process_and_keeps_the_trajectory(
     tiny_llama: Path, tmp_path: Path, undisturbed: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

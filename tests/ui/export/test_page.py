@@ -14,7 +14,7 @@ from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.export.formats import parse_format
 from qlora_studio.core.run.events import Exported, Failed, PhaseChanged, Progressed, WorkerStarted
 from qlora_studio.core.run.job import ExportJob
-from qlora_studio.core.run.reports import BasesReport, CheckOutcome, MeasuredBase, VerificationReport
+from qlora_studio.core.run.reports import BasesReport, CheckOutcome, ExportedFacts, MeasuredBase, VerificationReport
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.storage.runs.export_folder import ExportManifest, staged_export
 from qlora_studio.ui.export.page import ExportPage
@@ -250,3 +250,28 @@ def test_after_a_mismatch_of_the_base_going_on_is_an_act_of_its_own(page: Export
     assert [job.force for job in asked] == [True]
     assert page.job() is not None
     assert page.job().force is False  # type: ignore[union-attr]
+
+
+def test_an_importance_matrix_is_offered_where_few_bits_are_wanted(page: ExportPage, run: RunChoice) -> None:
+    asked: list[ExportJob] = []
+    page.export_requested.connect(asked.append)
+    assert not page.importance.isVisible()
+    page.lines["gguf"].wanted.click()
+    assert not page.importance.isVisible()  # q8_0
+    precision = page.lines["gguf"].precision
+    for combo, value in ((precision, "gguf:q4_K_M"), (page.importance, "off")):
+        combo.setCurrentIndex(combo.findData(value))
+        combo.activated.emit(combo.currentIndex())
+    assert page.importance.isVisible()
+    QTest.mouseClick(page.export_button, LEFT)
+    assert asked[0].importance_matrix == "off"
+
+
+def test_a_result_says_what_it_was_rounded_by(page: ExportPage, tmp_path: Path) -> None:
+    facts = ExportedFacts(importance_rows="held-out", importance_tokens=7_900, importance_tensors=14)
+    exported = Exported(format="gguf:q4_K_M", path=str(tmp_path), size_bytes=9, facts=facts)
+    page.render_results([PastExport(exported, VerificationReport())])
+    words = [label.text() for label in page.results()[0].findChildren(QLabel)]
+    assert any(
+        "importance matrix of 14 tensors, measured on 7,900 tokens of the held-out rows" in text for text in words
+    )

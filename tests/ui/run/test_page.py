@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QApplication, QLabel, QPushButton
 
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import AcceptChanges, LowerRate
 from qlora_studio.core.run.events import (
+    AdapterContinued,
     CheckpointSaved,
+    DatasetPrepared,
     Event,
     Failed,
     Finished,
@@ -17,6 +20,7 @@ from qlora_studio.core.run.events import (
     Recovering,
     StepDone,
     StoppedEarly,
+    TrainingStarted,
     Warned,
     WorkerStarted,
 )
@@ -131,3 +135,25 @@ def test_whether_the_computer_is_kept_awake_is_told_while_a_run_is_at_work(
     told = AwakeReported(report=AwakeReport(active=active))
     assert words in _texts(_page_after(tmp_path, told))
     assert words not in _texts(_page_after(tmp_path, told, Failed(kind=FailureKind.ERROR, message="It ended.")))
+
+
+def test_the_run_that_it_goes_on_from_is_named_and_can_be_looked_at(qapp: QApplication, tmp_path: Path) -> None:
+    continued = AdapterContinued(parent="adapter", run="20260101-120000-second", stages=["first", "second"])
+    page, asked = _page_after(tmp_path, continued), []
+    page.parent_requested.connect(lambda: asked.append(True))
+    assert "goes on from first → second" in _texts(page)
+    [look] = [action for action in page.findChildren(QAction) if "goes on from" in action.text()]
+    assert look.isVisible()
+    look.trigger()
+    assert asked == [True]
+    [nothing] = [action for action in _page_after(tmp_path).findChildren(QAction) if "goes on from" in action.text()]
+    assert not nothing.isVisible()
+
+
+def test_a_run_without_held_out_rows_offers_no_evaluation(qapp: QApplication, tmp_path: Path) -> None:
+    for held_out in (0, 4):
+        counts = {"rejected_rows": 0, "tokens": 90, "trained_tokens": 60, "longest": 20}
+        prepared = DatasetPrepared(training_rows=9, evaluation_rows=held_out, **counts)
+        page = _page_after(tmp_path, prepared, TrainingStarted(step=0, total_steps=9), PhaseChanged(phase="training"))
+        [evaluate] = [action for action in page.findChildren(QAction) if action.text() == "Evaluate now"]
+        assert evaluate.isEnabled() is bool(held_out)

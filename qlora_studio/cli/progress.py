@@ -9,6 +9,7 @@ from qlora_studio.cli.console import Console
 from qlora_studio.core.quantity import bytes_text, count_text, duration_text
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.activity import Phase
+from qlora_studio.core.run.reports import VerificationPlanned
 from qlora_studio.core.run.run_state import RunState, phase_text
 
 _BAR_CELLS = 24
@@ -108,6 +109,9 @@ def event_text(event: ev.Event) -> str:
             return event.words
         case ev.Exported():
             return f"Exported {event.format}: {event.path} ({bytes_text(event.size_bytes)})"
+        case VerificationPlanned(report=plan):
+            how = "models layer by layer" if plan.way == "streamed" else "models loaded whole"
+            return f"Verification: {how}, {plan.tokens:,} held-out tokens, about {duration_text(plan.seconds)}"
         case ev.Warned():
             return f"Note: {event.message}"
         case _:

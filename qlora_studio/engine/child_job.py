@@ -7,7 +7,7 @@ from pathlib import Path
 from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import Stop
-from qlora_studio.core.run.events import Event, Failed, Finished, Paused, TerminalEvent, Warned, parse_event
+from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Progressed, TerminalEvent, Warned, parse_event
 from qlora_studio.core.run.job import Job
 from qlora_studio.core.run.reports import AnyReported, Reported
 from qlora_studio.engine.context import Channel, Commands, JobStopped
@@ -47,7 +47,7 @@ def _follow(process: "subprocess.Popen[bytes]", folder: RunFolder, channel: Chan
         for line in reader.new_lines():
             if (event := parse_event(line)) is not None:
                 events.append(event)
-                if isinstance(event, Reported | Warned):
+                if isinstance(event, Reported | Warned | Progressed):
                     channel.emit(event)
         if is_over:
             return events

@@ -325,3 +325,8 @@ def logits(model: Any, vocab_size: int = VOCABULARY) -> torch.Tensor:
     with torch.no_grad():
         out: torch.Tensor = model(input_ids=ids).logits
     return out.float()
+
+
+def divergence(reference: torch.Tensor, other: torch.Tensor) -> float:
+    """Return the mean KL divergence, in nats a token, of (positions, vocabulary) log-probabilities."""
+    return float((reference.exp() * (reference - other)).sum(dim=-1).mean())

@@ -18,6 +18,9 @@ def verification_page(report: VerificationReport) -> str:
     lines += [
         f"| {check.name} | {'ok' if check.passed else 'FAILED'} | {_cell(check.message)} |" for check in report.checks
     ]
+    if report.way:
+        how = "read layer by layer" if report.way == "streamed" else "loaded whole"
+        lines += ["", f"The models were {how}. Verified in {report.seconds:,.0f} seconds."]
     losses = {name: value for name, value in report.losses.items() if value is not None}
     if losses:
         lines += ["", f"## Held-out loss, {report.tokens:,} tokens", "", "| | Loss |", "| --- | --- |"]
@@ -25,6 +28,7 @@ def verification_page(report: VerificationReport) -> str:
     if bases := report.bases:
         lines += ["", "## Which base to merge into", "", "| Merged into | Loss | Divergence |", "| --- | --- | --- |"]
         lines += [f"| {row.base} | {_number(row.loss)} | {_number(row.divergence)} |" for row in bases.bases]
+        lines += [f"| not merged, as trained | {_number(bases.trained_loss)} | - |"]
         gain, error = bases.gain_of_nf4, bases.standard_error
         doubt = "" if gain is None or error is None else f" (the 4-bit base gains {gain:.4f} ± {2 * error:.4f})"
         lines += ["", f"Better here: {bases.recommended}{doubt}."]

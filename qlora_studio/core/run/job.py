@@ -40,7 +40,8 @@ class VerifyJob(_Job):
     """Check an export in a fresh process: reported as `verification`, and written beside what was checked.
 
     `more` are other exports of the same run. `run_dir` is found from the path where it is empty. `bases` also measures
-    which base is better to merge into. A merge without a run names its `base_model` and `adapter` instead.
+    which base is better to merge into. A merge without a run names its `base_model` and `adapter` instead. `way` is how
+    models are loaded: whole, or streamed layer by layer; auto takes what fits.
     """
 
     kind: Literal["verify"] = "verify"
@@ -50,6 +51,7 @@ class VerifyJob(_Job):
     bases: bool = False
     base_model: str = ""
     adapter: str = ""
+    way: Literal["auto", "whole", "streamed"] = "auto"
 
 
 class MergeJob(_Job):

@@ -77,10 +77,21 @@ class BasesReport(_Facts):
     standard_error: float | None = None
 
 
+class VerificationPlan(_Facts):
+    """How a verification goes about it, told before it begins: models `whole` or `streamed` layer by layer, over how
+    many held-out tokens, and the seconds that this should take.
+    """
+
+    way: str
+    tokens: int
+    seconds: float
+
+
 class VerificationReport(_Facts):
     """What a verification found of the export at `path`; the same stands in its `verification.json`.
 
     Losses are mean nats per trained token of the held-out rows, divergences nats a token, None where not measured.
+    `way`: whether models were loaded `whole`, or `streamed` layer by layer; empty in older reports, or where none was.
     """
 
     verified: bool = False
@@ -95,6 +106,7 @@ class VerificationReport(_Facts):
     divergence_as_trained: float | None = None
     tokens: int = 0
     seconds: float = 0.0
+    way: str = ""
     bases: BasesReport | None = None
     path: str = ""
 
@@ -169,6 +181,13 @@ class BasesReported(Reported):
     report: BasesReport
 
 
+class VerificationPlanned(Reported):
+    """How a verification goes about it, before it begins."""
+
+    kind: Literal["verification_plan"] = "verification_plan"
+    report: VerificationPlan
+
+
 class VerificationReported(Reported):
     """What was found of one export."""
 
@@ -197,6 +216,7 @@ AnyReported = Annotated[
     | EstimateReported
     | RunEstimateReported
     | BasesReported
+    | VerificationPlanned
     | VerificationReported
     | UploadReported
     | AwakeReported,

@@ -328,6 +328,15 @@ class ExportSection(Section):
         choices={"auto": "Auto", "on": "On", "off": "Off"},
         advanced=True,
     )
+    verification_minutes: float = setting(
+        10.0,
+        title="Minutes of verification",
+        help="How many held-out tokens an export is compared on goes by this; 256 at least.",
+        unit="min",
+        ge=0.1,
+        le=1440,
+        advanced=True,
+    )
 
 
 class HardwareSection(Section):

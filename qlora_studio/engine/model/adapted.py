@@ -73,7 +73,7 @@ def load_base(folder: Path, config: RunConfig, device: Device, adapter: Path | N
     if model.base_model is model and hasattr(model, "model"):
         model.base_model_prefix = "model"  # WORKAROUND: Llama 4's text class names a module that it has not; trl asks
     tell_number_of_experts(model)
-    _keep_differentiable(model)
+    keep_differentiable(model)
     if is_stored:
         _compute_in(model, device.compute_dtype)
     release_memory()
@@ -111,7 +111,7 @@ def with_possible_checkpointing(model: Any, device: Device, reporter: Reporter) 
     return replace(device, gradient_checkpointing=False)
 
 
-def _keep_differentiable(model: Any) -> None:
+def keep_differentiable(model: Any) -> None:
     """Keep 4-bit layers on the CPU in the layout that has a backward pass.
 
     WORKAROUND bitsandbytes 0.50: on processors with AVX512-BF16 the first call in evaluation mode repacks the weights

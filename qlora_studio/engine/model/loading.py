@@ -11,8 +11,7 @@ import torch
 from bitsandbytes.nn import Linear4bit
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.engine.memory.architecture import auto_class, config_of
-from qlora_studio.engine.merge.stored_names import stored_names
+from qlora_studio.engine.memory.architecture import auto_class, config_of, meta_model
 from qlora_studio.engine.merge.weights import MergedWeights
 
 
@@ -68,14 +67,33 @@ def load_merged(weights: MergedWeights, *, dtype: torch.dtype, device: str) -> A
         part.tie_word_embeddings = weights.is_tied
     if weights.vocabulary is not None:
         config.get_text_config().vocab_size = weights.vocabulary
-    model: Any = auto_class(config).from_config(config, dtype=dtype, trust_remote_code=False)
-    places = model.state_dict()
-    stored = stored_names(config, weights.tensors).stored
-    with torch.no_grad():
-        for name, place in places.items():
-            if (source := stored.get(name, name)) in weights.tensors:
-                place.copy_(weights.tensor(source))
+    outline = meta_model(config)
+    model: Any = type(outline).from_pretrained(
+        None,
+        config=outline.config,
+        state_dict={name: _Source(weights, name) for name in weights.tensors},
+        dtype=dtype,
+        trust_remote_code=False,
+    )
     return model.to(device).eval()
+
+
+class _Source:
+    """A tensor of merged weights, as transformers asks a file for one. Rows are of embeddings and heads alone."""
+
+    def __init__(self, weights: MergedWeights, name: str) -> None:
+        self._weights, self._name = weights, name
+
+    def get_shape(self) -> list[int]:
+        """Its shape."""
+        return list(self._weights.tensors[self._name].shape)
+
+    def __getitem__(self, rows: Any) -> torch.Tensor:
+        tensor = self._weights.tensors[self._name]
+        if not isinstance(rows, slice) or tensor.change is not None:
+            return self._weights.tensor(self._name)[rows]
+        with tensor.file.path.open("rb") as file:
+            return tensor.file.read_rows(file, tensor.source, *rows.indices(tensor.rows)[:2])
 
 
 def _sizes_of_quantized(model: Any) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:

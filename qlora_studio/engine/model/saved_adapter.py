@@ -75,7 +75,7 @@ def _adapted(model: Any, folder: Path, tensors: dict[str, torch.Tensor], dropout
             return get_peft_model(model, _config_of_parameters(model, config, tensors, dropout))
     delta = load_adapter(folder)
     _resize(model, delta)
-    return get_peft_model(model, _peft_config(model, delta, dropout))
+    return get_peft_model(model, peft_config(model, delta, dropout))
 
 
 def _config_of_parameters(
@@ -119,7 +119,8 @@ def _number_of_experts(model: Any, name: str) -> int:
     return int(getattr(module, own).shape[0])
 
 
-def _peft_config(model: Any, delta: AdapterDelta, dropout: float) -> LoraConfig:
+def peft_config(model: Any, delta: AdapterDelta, dropout: float) -> LoraConfig:
+    """Return how peft is asked for an adapter's modules."""
     config, updates = delta.config, low_rank_modules(delta)
     rank, alpha, rslora = config.get("r", 8), config.get("lora_alpha", 8), bool(config.get("use_rslora"))
     ranks = {name: update.a.shape[0] for name, update in updates.items()}
@@ -143,6 +144,19 @@ def _peft_config(model: Any, delta: AdapterDelta, dropout: float) -> LoraConfig:
     )
 
 
+def rows_of_adapter(model: Any, delta: AdapterDelta) -> int | None:
+    """Return how many rows an adapter has for embedding or head, where the model's has others."""
+    modules = dict(model.named_modules())
+    embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
+    for name, change in delta.changes.items():
+        module = modules.get(name.removesuffix(".weight"))
+        if change.replacement is not None and module is not None and module in embeddings:
+            rows = change.replacement.shape[0]
+            if rows != module.weight.shape[0]:
+                return rows
+    return None
+
+
 def _plain_number(value: float) -> Any:
     return round(value) if abs(value - round(value)) < 1e-9 * max(1.0, abs(value)) else value
 
@@ -156,15 +170,9 @@ def _targets(model: Any, modules: set[str]) -> list[str]:
 
 def _resize(model: Any, delta: AdapterDelta) -> None:
     """Give embedding and head the rows of an adapter that was made after the vocabulary had grown."""
-    modules = dict(model.named_modules())
-    embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
-    for name, change in delta.changes.items():
-        module = modules.get(name.removesuffix(".weight"))
-        if change.replacement is not None and module is not None and module in embeddings:
-            rows = change.replacement.shape[0]
-            if rows != module.weight.shape[0]:
-                model.resize_token_embeddings(rows, mean_resizing=False)
-                return
+    rows = rows_of_adapter(model, delta)
+    if rows is not None:
+        model.resize_token_embeddings(rows, mean_resizing=False)
 
 
 def _mismatch(detail: str) -> StudioError:

@@ -14,7 +14,6 @@ from qlora_studio.core.run.reports import (
     VerificationReported,
 )
 from qlora_studio.engine.context import Channel, JobContext
-from qlora_studio.engine.verification.base_comparison import compare_bases
 from qlora_studio.engine.verification.report import Verification
 from qlora_studio.engine.verification.subject import foreign_subject, subject_of
 from qlora_studio.engine.verification.verifier import Verifier, check_files
@@ -26,7 +25,7 @@ from qlora_studio.storage.settings import load_settings
 
 def run(job: VerifyJob, context: JobContext) -> Finished:
     """Verify, tell with `Reported`, and write `verification.json` and a page for people; for each export."""
-    verifier = Verifier(context)
+    verifier = Verifier(context, models=3 + len(job.more) + 1 + job.bases, wish=job.way)
     verified = True
     checks: list[FormatCheck] = []
     for number, path in enumerate([job.path, *job.more]):
@@ -40,6 +39,7 @@ def run(job: VerifyJob, context: JobContext) -> Finished:
         context.emit(VerificationReported(report=report))
         verified = verified and found.verified
         checks += report.named_checks()
+    verifier.finish()
     return Finished(facts=ExportFacts(verified=verified, checks=tuple(checks), out_dir=job.path))
 
 
@@ -62,15 +62,10 @@ def _verify(
         return found
     subject = subject_of(folder, source, channel)
     found = verifier.verify(subject)
-    references, rows = verifier.references, verifier.rows
-    if not with_bases or references is None or references.live is None or rows is None:
-        return found
-    if subject.config is None or subject.config.quantization.method == "none":
-        return found
-    channel.phase(Activity.COMPARING_BASES)
-    loss = references.trained.loss
-    found.bases = compare_bases(subject.config, subject.base, subject.adapter, rows, references.live, loss, channel)
-    channel.emit(BasesReported(report=found.bases))
+    if with_bases:
+        found.bases = verifier.compare_bases(subject)
+    if found.bases is not None:
+        channel.emit(BasesReported(report=found.bases))
     return found
 
 

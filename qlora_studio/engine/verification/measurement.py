@@ -1,20 +1,16 @@
-"""What models are compared by: held-out loss, divergence between distributions, greedy answers."""
+"""What models are compared by: held-out rows, their losses, greedy answers."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
-import torch.nn.functional as functional
 
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Channel
 from qlora_studio.storage.runs.run_folder import RunFolder
 
-_TOKENS_ON_CPU = 4_000
-_TOKENS_ON_CARD = 40_000
 RowLoss = tuple[float, int]  # nats, tokens
 _POSITIONS = 256  # whose distributions are kept for comparison; a vocabulary of fp32 each
 
@@ -31,14 +27,14 @@ class Rows:
         return sum(label != -100 for _, labels in self.rows for label in labels[1:])
 
 
-def held_out_rows(run: RunFolder, config: RunConfig, tokenizer: Any, channel: Channel) -> Rows:
-    """Return the first held-out rows of a run, as many as are worth the time here; none where the data is gone."""
+def held_out_rows(run: RunFolder, config: RunConfig, tokenizer: Any, channel: Channel, *, tokens: int) -> Rows:
+    """Return the first held-out rows of a run that have so many tokens together; none where the data is gone."""
     from qlora_studio.engine.data.rows_again import rows_again
 
     data = rows_again(run, config, tokenizer, channel, "The held-out rows cannot be measured")
     if data is None:
         return Rows(())
-    budget = _TOKENS_ON_CARD if torch.cuda.is_available() else _TOKENS_ON_CPU
+    budget = tokens
     found: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
     for row in data.evaluation or ():
         if budget <= 0:
@@ -48,27 +44,10 @@ def held_out_rows(run: RunFolder, config: RunConfig, tokenizer: Any, channel: Ch
     return Rows(tuple(found))
 
 
-def loss_of(model: Any, rows: Rows) -> float | None:
-    """Return the mean loss over the labels that count, in nats; None where there are none."""
-    return mean_loss(row_losses(model, rows))
-
-
 def mean_loss(losses: Sequence[RowLoss]) -> float | None:
     """Return the mean over the tokens of all rows; None where there are none."""
     count = sum(tokens for _, tokens in losses)
     return sum(nats for nats, _ in losses) / count if count else None
-
-
-def row_losses(model: Any, rows: Rows) -> list[RowLoss]:
-    """Return the loss of each row, summed over its labels that count, and how many there are."""
-    found = []
-    with torch.inference_mode():
-        for ids, labels in rows.rows:
-            logits = _logits(model, ids)
-            wanted = torch.tensor(labels[1:], device=logits.device)
-            losses = functional.cross_entropy(logits[:-1], wanted, ignore_index=-100, reduction="sum")
-            found.append((float(losses), int((wanted != -100).sum())))
-    return found
 
 
 def paired_difference(losses: Sequence[RowLoss], others: Sequence[RowLoss]) -> tuple[float, float]:
@@ -129,18 +108,6 @@ def lead(model: Any, ids: Sequence[int], token: int) -> float:
     with torch.inference_mode():
         likely = torch.softmax(_logits(model, ids)[-1], dim=-1)
     return float(likely.max() - likely[token])
-
-
-def comparison_dtype(parameters: int) -> torch.dtype:
-    """Return what to compute comparisons in: fp32 where it fits, so that only the weights' own rounding is seen."""
-    if torch.cuda.is_available():
-        return torch.bfloat16
-    return torch.float32 if parameters * 4 < psutil.virtual_memory().available * 0.6 else torch.bfloat16
-
-
-def device_name() -> str:
-    """Return where comparisons are computed."""
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
 def _logits(model: Any, ids: Sequence[int]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Does an export compute what the adapter computes? Loss, distributions and greedy answers, beside the adapter's."""
+"""Does an export compute what the adapter computes? Loss, distributions and answers, beside the adapter's."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,17 +7,14 @@ import torch
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.reports import ComparedAnswer
-from qlora_studio.engine.context import Channel
 from qlora_studio.engine.gguf.llama_cpp import has_llama_cpp, logits_of_llama_cpp
-from qlora_studio.engine.gguf.reading import load_gguf
-from qlora_studio.engine.model.adapted import release_memory
-from qlora_studio.engine.model.adapter import load_tuned
-from qlora_studio.engine.model.device import choose_device
-from qlora_studio.engine.model.loading import load_plain, load_with_adapter
 from qlora_studio.engine.verification import measurement
-from qlora_studio.engine.verification.measurement import Rows, comparison_dtype, device_name
+from qlora_studio.engine.verification.comparison import Batch, Outcome, Pair, compare
+from qlora_studio.engine.verification.measurement import Rows, mean_loss
+from qlora_studio.engine.verification.passes import Answers, Passes, as_trained, exported, unmerged
 from qlora_studio.engine.verification.report import Verification
 from qlora_studio.engine.verification.subject import Subject, rendered_ids
+from qlora_studio.engine.verification.way import Way
 
 # Mean KL divergence from the live adapter, in nats a token, and how far the held-out loss may rise, by precision.
 # Measured on SmolLM2 after 24 steps, computed in fp32: bf16 0.0007, q8_0 0.0032, q4_K_M 0.087.
@@ -39,6 +36,7 @@ _MARGINS = {"fp32": 0.01, "bf16": 0.1, "fp16": 0.1, "f16": 0.1, "q8_0": 0.2}
 _LARGEST_SHARE = 0.25  # of the adapter's own effect
 _NO_EFFECT = 1e-7  # nats a token: an adapter that was hardly trained
 _SMALL_EFFECT = 0.02  # nats a token: a few steps of training
+_OF_WHOLE = ("answers", "llama.cpp")  # checks of a model that was loaded whole: told after the others
 _PROMPTS = ("Hello! Who are you?", "Write one sentence about the sea.", "What is 17 + 25?")
 _ANSWER_TOKENS = 24
 # llama.cpp rounds what flows between weights to 16 or 8 bit. On SmolLM2: bf16 0.0001, q8_0 0.0035, q4_K_M 0.007.
@@ -49,72 +47,82 @@ _LLAMA_CPP_TOKENS = 48
 
 @dataclass(frozen=True)
 class Reference:
-    """What an export is compared with: loss, log-probabilities (positions, vocabulary), and greedy answers."""
+    """What an export is compared with: a model's states, its loss, how far the base is, and its greedy answers.
 
+    There are no answers where models are streamed.
+    """
+
+    outcome: Outcome
     loss: float | None
-    log_probabilities: torch.Tensor
-    answers: list[list[int]]
+    effect: float
+    answers: Answers | None
 
 
 @dataclass(frozen=True)
 class References:
-    """The adapter as trained, and unmerged on the original base: measured once for all exports of a job.
-
-    `live` are the log-probabilities as trained on the held-out rows alone, None where there are none.
-    """
+    """The adapter as trained, and unmerged on the original base: measured once for all exports of a job."""
 
     prompts: list[list[int]]
-    sequences: list[list[int]]
     stops: list[int]
+    batches: list[Batch]
+    sequences: int
     trained: Reference
     plain: Reference
     base_loss: float | None
-    base_log_probabilities: torch.Tensor
-    live: torch.Tensor | None
 
 
-def measure_references(subject: Subject, rows: Rows, channel: Channel) -> References:
-    """Load the two, one after another, and measure them. An adapter made elsewhere was trained nobody knows how."""
-    prompts = _prompts(subject.tokenizer)
-    sequences = [*prompts, *(list(ids) for ids, _ in rows.rows)]
-    eos = getattr(subject.tokenizer, "eos_token_id", None)
-    stops = [] if eos is None else [int(eos)]
-
-    def measured(model: Any) -> Reference:
-        answers = [measurement.greedy(model, prompt, stops, tokens=_ANSWER_TOKENS) for prompt in prompts]
-        return Reference(measurement.loss_of(model, rows), measurement.distributions(model, sequences), answers)
-
-    trained, live = None, None
-    if subject.run is not None and subject.config is not None:
-        model = load_tuned(subject.run, choose_device(subject.config, channel), subject.checkpoint, channel)[0]
-        trained = measured(model)
-        live = measurement.distributions(model, [ids for ids, _ in rows.rows]) if rows.rows else None
-        del model
-        release_memory()
-        channel.raise_if_stopped()
-    model = _unmerged(subject)
-    plain = measured(model)
-    with model.disable_adapter():
-        base_loss = measurement.loss_of(model, rows)
-        base_log_probabilities = measurement.distributions(model, sequences)
-    del model
-    release_memory()
-    channel.raise_if_stopped()
-    return References(prompts, sequences, stops, trained or plain, plain, base_loss, base_log_probabilities, live)
-
-
-def _prompts(tokenizer: Any) -> list[list[int]]:
+def prompts_of(tokenizer: Any) -> list[list[int]]:
     """The fixed prompts in the model's own template; the first ids there are for a model without a tokenizer."""
     if tokenizer is None:
         return [list(range(start, start + 16)) for start in (3, 11, 19)]
     return [rendered_ids(tokenizer, [{"role": "user", "content": text}], opening=True) for text in _PROMPTS]
 
 
-def compare_models(subject: Subject, rows: Rows, references: "References", found: Verification) -> None:
-    """Hold the export against the unmerged adapter on the base that it was merged into."""
+def measure_references(subject: Subject, prompts: list[list[int]], rows: Rows, passes: Passes, way: Way) -> References:
+    """Run the two, one after another. An adapter made elsewhere was trained nobody knows how."""
+    eos = getattr(subject.tokenizer, "eos_token_id", None)
+    stops = [] if eos is None else [int(eos)]
+
+    def answers(model: Any) -> Answers:
+        return [measurement.greedy(model, prompt, stops, tokens=_ANSWER_TOKENS) for prompt in prompts]
+
+    trained = None
+    if subject.run is not None:
+        trained = passes.run(as_trained(subject, passes.channel), ask=answers)
+    item = unmerged(subject.base, subject.adapter, dtype=way.dtype, device=way.device)
+    plain = passes.run(item, flags=(True, False), ask=answers)
+    trained = trained or plain
+    models = {"plain": plain.outcomes[True], "base": plain.outcomes[False], "trained": trained.outcomes[True]}
+    count = len(prompts) + len(rows.rows)
+    found = compare(models, [("plain", "base"), ("trained", "base")], passes.batches, rows=count)
+    losses = {name: mean_loss(item) for name, item in found.losses.items()}
+    references = {
+        name: Reference(models[name], losses[name], found.pairs[name, "base"].divergence, measured.asked)
+        for name, measured in (("trained", trained), ("plain", plain))
+    }
+    return References(prompts, stops, list(passes.batches), count, **references, base_loss=losses["base"])
+
+
+def compare_models(subject: Subject, references: References, passes: Passes, way: Way, found: Verification) -> Outcome:
+    """Hold the export against the unmerged adapter on the base that it was merged into; return what it made of rows."""
     reference = references.plain if subject.weights == "original" else references.trained
-    model = _exported_model(subject)
-    loss = measurement.loss_of(model, rows)
+
+    def ask(model: Any) -> None:
+        if reference.answers is not None:
+            _check_answers(subject, model, references, reference.answers, found)
+        if subject.shape.traits.is_gguf and has_llama_cpp():
+            _check_llama_cpp(subject, model, references, found)
+
+    measured = passes.run(exported(subject, dtype=way.dtype, device=way.device), ask=ask)
+    models = {
+        "reference": reference.outcome,
+        "trained": references.trained.outcome,
+        "export": measured.outcomes[True],
+    }
+    pairs = [("reference", "export"), ("trained", "export")]
+    compared = compare(models, pairs, references.batches, rows=references.sequences)
+    loss = mean_loss(compared.losses["export"])
+    beside = compared.pairs["reference", "export"]
     name = "gguf" if subject.shape.traits.is_gguf else "merged"
     found.losses = {
         "base": references.base_loss,
@@ -122,16 +130,17 @@ def compare_models(subject: Subject, rows: Rows, references: "References", found
         "adapter on 16 bit": references.plain.loss,
         name: loss,
     }
-    other = measurement.distributions(model, references.sequences)
-    divergence = measurement.divergence(reference.log_probabilities, other)
-    found.divergence_as_trained = measurement.divergence(references.trained.log_probabilities, other)
-    _check_divergence(subject, divergence, found)
-    effect = measurement.divergence(reference.log_probabilities, references.base_log_probabilities)
-    _check_adapter(subject, divergence, effect, found)
+    found.divergence_as_trained = compared.pairs["trained", "export"].divergence
+    asked = list(found.checks)
+    answers = [check for check in asked if check.name in _OF_WHOLE]
+    found.checks = [check for check in asked if check.name not in _OF_WHOLE]
+    _check_divergence(subject, beside.divergence, found)
+    _check_adapter(subject, beside.divergence, reference.effect, found)
     _check_loss(subject, loss, reference.loss, found)
-    _check_answers(subject, model, references, reference.answers, found)
-    if subject.shape.traits.is_gguf and has_llama_cpp():
-        _check_llama_cpp(subject, model, references, found)
+    found.checks += answers
+    if reference.answers is None:
+        _check_agreement(subject, beside, found)
+    return measured.outcomes[True]
 
 
 def _check_llama_cpp(subject: Subject, model: Any, references: References, found: Verification) -> None:
@@ -180,6 +189,16 @@ def _check_loss(subject: Subject, loss: float | None, expected: float | None, fo
     found.add("held-out loss", loss <= expected + limit, text)
 
 
+def _check_agreement(subject: Subject, beside: Pair, found: Verification) -> None:
+    """The same likeliest words along given answers, where models come layer by layer and give none of their own."""
+    limit = _MARGINS.get(subject.precision, 1.0)
+    text = f"Given the words before, the likeliest next one is the same at {beside.agreement:.2%} of {beside.tokens:,}"
+    text += " places"
+    text += f"; elsewhere it leads by at most {beside.lead:.2g} of probability." if beside.agreement < 1 else "."
+    text += " The models were read layer by layer, so that none was asked for answers of its own."
+    found.add("answers", beside.lead <= limit, text)
+
+
 def _check_answers(
     subject: Subject,
     export: Any,
@@ -219,22 +238,3 @@ def _first_difference(one: list[int], other: list[int]) -> int:
     """Return the index of the first token that differs; where one answer ends, it is the other's next one."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((index for index, pair in pairs if pair[0] != pair[1]), min(len(one), len(other)))
-
-
-def _unmerged(subject: Subject) -> Any:
-    """The adapter on the original base, unmerged."""
-    return load_with_adapter(subject.base, subject.adapter, dtype=_dtype(subject), device=device_name())
-
-
-def _exported_model(subject: Subject) -> Any:
-    dtype, device = _dtype(subject), device_name()
-    if not subject.shape.traits.is_merged:
-        return load_with_adapter(subject.base, subject.folder, dtype=dtype, device=device)
-    if subject.shape.traits.is_gguf:
-        return load_gguf(subject.gguf, subject.base, dtype=dtype, device=device)
-    return load_plain(subject.folder, dtype=dtype, device=device)
-
-
-def _dtype(subject: Subject) -> torch.dtype:
-    size = sum(path.stat().st_size for path in subject.base.glob("*.safetensors"))
-    return comparison_dtype(size // 2)

@@ -20,6 +20,7 @@ class Verification:
     divergence_as_trained: float | None = None
     tokens: int = 0
     seconds: float = 0.0
+    way: str = ""
     bases: BasesReport | None = None
 
     @property

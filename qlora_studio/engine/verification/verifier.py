@@ -1,20 +1,28 @@
 """Is an export right? Everything is read from its files again, and compared with the adapter it was made from."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qlora_studio.core.run.activity import Activity
+from qlora_studio.core.run.reports import BasesReport, VerificationPlan, VerificationPlanned
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.export.sidecar import PROVENANCE, versions
 from qlora_studio.engine.gguf.ollama import try_in_ollama
-from qlora_studio.engine.model.adapted import release_memory
 from qlora_studio.engine.model.base import tokenizer_of
 from qlora_studio.engine.verification import measurement
+from qlora_studio.engine.verification.base_comparison import compare_bases
+from qlora_studio.engine.verification.comparison import Outcome, batches_of
 from qlora_studio.engine.verification.measurement import Rows
-from qlora_studio.engine.verification.models import References, compare_models, measure_references
+from qlora_studio.engine.verification.models import References, compare_models, measure_references, prompts_of
+from qlora_studio.engine.verification.passes import Passes
 from qlora_studio.engine.verification.report import Verification
+from qlora_studio.engine.verification.states import StatesStore
 from qlora_studio.engine.verification.subject import Subject, exported_tokenizer, rendered_ids, stop_ids
+from qlora_studio.engine.verification.way import DEFAULT_MINUTES, Way, Wish, way_of
 from qlora_studio.storage.runs.export_folder import damages, read_export
+from qlora_studio.storage.runs.fingerprint import fingerprint_folder
 
 _TRICKY = [
     {"role": "user", "content": "  2 spaces, a tab\t, 12345.67 % and\n\nümlauts, 你好, 🙂 <b>&amp;</b>"},
@@ -26,10 +34,13 @@ _TRICKY = [
 class Verifier:
     """Verifies exports of one checkpoint of one run, one after another."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, *, models: int = 4, wish: Wish = "auto") -> None:
+        """`models`: how many will be compared; `wish`: how they are to be loaded."""
         self._channel = channel
-        self.rows: Rows | None = None
-        self.references: References | None = None
+        self._models, self._wish = models, wish
+        self._plan: _Plan | None = None
+        self._references: References | None = None
+        self._exported: dict[str, Outcome] = {}  # by the base that a bf16 export was merged into
 
     def verify(self, subject: Subject) -> Verification:
         """Return what was found. Damaged files are not loaded."""
@@ -41,26 +52,81 @@ class Verifier:
             checkpoint=subject.checkpoint,
         )
         check_files(subject.folder, found)
-        if self.rows is None:
-            self.rows = self._held_out(subject)
+        plan = self._planned(subject)
         if subject.tokenizer is not None:
             exported = exported_tokenizer(subject)
-            check_tokenizer(subject, exported, self.rows, found)
-            check_stop_token(subject, exported, self.rows, found)
+            check_tokenizer(subject, exported, plan.rows, found)
+            check_stop_token(subject, exported, plan.rows, found)
         if subject.shape.traits.loads and found.checks[0].passed:
-            if self.references is None:
-                self.references = measure_references(subject, self.rows, self._channel)
-            compare_models(subject, self.rows, self.references, found)
-            release_memory()
-        if subject.shape.traits.has_modelfile and found.verified and (outcome := try_in_ollama(subject.folder)):
-            found.add(subject.shape.kind, *outcome)
-        found.tokens, found.seconds = self.rows.tokens, time.monotonic() - began
+            if self._references is None:
+                self._references = measure_references(subject, plan.prompts, plan.rows, plan.passes, plan.way)
+            outcome = compare_models(subject, self._references, plan.passes, plan.way, found)
+            if subject.shape.text == "safetensors":
+                self._exported[subject.weights] = outcome
+            found.way = "streamed" if plan.passes.is_streamed else "whole"
+        if subject.shape.traits.has_modelfile and found.verified and (outcome_there := try_in_ollama(subject.folder)):
+            found.add(subject.shape.kind, *outcome_there)
+        found.tokens, found.seconds = plan.rows.tokens, time.monotonic() - began
         return found
 
-    def _held_out(self, subject: Subject) -> Rows:
+    def compare_bases(self, subject: Subject) -> BasesReport | None:
+        """Return which base is better to merge into; None where nothing was quantized, or there are no rows."""
+        plan, references = self._planned(subject), self._references
+        if references is None or not plan.rows.rows or subject.config is None:
+            return None
+        if subject.config.quantization.method == "none":
+            return None
+        self._channel.phase(Activity.COMPARING_BASES)
+        return compare_bases(subject, references, self._exported, plan.passes, plan.way, plan.rows.tokens)
+
+    def finish(self) -> None:
+        """Let go of what an interrupted verification would have gone on from."""
+        if self._plan is not None and self._plan.store is not None:
+            self._plan.store.remove()
+
+    def _planned(self, subject: Subject) -> "_Plan":
+        """Return how this job goes about it: decided, and told, when its first export comes."""
+        if self._plan is None:
+            minutes = subject.config.export.verification_minutes if subject.config else DEFAULT_MINUTES
+            way = way_of(subject.base, models=self._models, minutes=minutes, wish=self._wish)
+            rows = self._held_out(subject, way.tokens)
+            prompts = prompts_of(subject.tokenizer)
+            held_out = sum(len(ids) for ids, _ in rows.rows)
+            seconds = way.seconds(held_out + sum(map(len, prompts)))
+            plan = VerificationPlan(way=way.name, tokens=held_out, seconds=seconds)
+            self._channel.emit(VerificationPlanned(report=plan))
+            store = StatesStore(_deciding(subject, prompts, rows, way)) if way.is_streamed else None
+            passes = Passes(batches_of(prompts, rows), self._channel, store)
+            self._plan = _Plan(way, rows, prompts, passes, store)
+        return self._plan
+
+    def _held_out(self, subject: Subject, tokens: int) -> Rows:
         if subject.run is None or subject.config is None:
             return Rows(())
-        return measurement.held_out_rows(subject.run, subject.config, tokenizer_of(subject.base), self._channel)
+        tokenizer = tokenizer_of(subject.base)
+        return measurement.held_out_rows(subject.run, subject.config, tokenizer, self._channel, tokens=tokens)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    way: Way
+    rows: Rows
+    prompts: list[list[int]]
+    passes: Passes
+    store: StatesStore | None
+
+
+def _deciding(subject: Subject, prompts: list[list[int]], rows: Rows, way: Way) -> dict[str, Any]:
+    """Return all that decides what models make of the rows."""
+    return {
+        "base": fingerprint_folder(subject.base).model_dump(),
+        "adapter": fingerprint_folder(subject.adapter).model_dump(),
+        "config": subject.config.model_dump(mode="json") if subject.config else None,
+        "rows": rows.rows,
+        "prompts": prompts,
+        "computed": [str(way.dtype), way.device],
+        "versions": versions(),
+    }
 
 
 def check_files(folder: Path, found: Verification) -> None:

@@ -13,8 +13,7 @@ from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.merge.writer import merge_adapter
 from qlora_studio.engine.model.adapted import attach_adapters, load_base
 from qlora_studio.engine.model.device import Device
-from qlora_studio.engine.verification.measurement import divergence
-from tests.engine.families import live, load, logits
+from tests.engine.families import divergence, live, load, logits
 from tests.engine.mixtures import EACH, make_mixture
 
 _DEVICE = Device("cpu", torch.float32, "adamw_torch", True)

@@ -1,0 +1,97 @@
+"""How a verification goes about it: models whole or layer by layer, in which precision, over how many tokens."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import torch
+import torch.nn.functional as functional
+
+from qlora_studio.core.model.config import text_config
+from qlora_studio.storage.models.folder import read_config
+
+DEFAULT_MINUTES = 10.0
+Wish = Literal["auto", "whole", "streamed"]
+_WHOLE_IN_RAM = 1 << 30  # bytes: below it a model is loaded whole; above it, a layer at a time takes no longer
+_SHARE = 0.6  # of free memory that models may take
+_CARD_OVERHEAD = 1.2  # of weights, for what is computed beside them
+_FEWEST, _MOST_ON_CPU, _MOST_ON_CARD = 256, 4_000, 40_000  # tokens
+_READING = 500e6  # bytes a second that are read, unpacked and put in place
+_TRIED_TOKENS = 128
+
+
+@dataclass(frozen=True)
+class Way:
+    """`tokens` is how many of the rows are worth their time."""
+
+    is_streamed: bool
+    dtype: torch.dtype
+    device: str
+    tokens: int
+    fixed_seconds: float
+    token_seconds: float
+
+    def seconds(self, tokens: int) -> float:
+        """Return what so many tokens should take."""
+        return self.fixed_seconds + tokens * self.token_seconds
+
+    @property
+    def name(self) -> str:
+        """As the report has it."""
+        return "streamed" if self.is_streamed else "whole"
+
+
+def way_of(base: Path, *, models: int, minutes: float, wish: Wish = "auto") -> Way:
+    """Return the way for a base and how many models of its size are compared, in about so many minutes."""
+    parameters = sum(path.stat().st_size for path in base.glob("*.safetensors")) // 2
+    config = text_config(read_config(base))
+    layers = max(1, int(config.get("num_hidden_layers") or config.get("n_layer") or 1))
+    is_streamed = wish == "streamed" or (wish == "auto" and not _fits(parameters))
+    dtype = _dtype(parameters // layers * 2 if is_streamed else parameters)
+    width = int(config.get("hidden_size") or config.get("n_embd") or 1024)
+    fixed = models * parameters * 2 / _READING
+    each = models * 2 * _active(parameters, config) / _speed(width, dtype)
+    most = _MOST_ON_CARD if torch.cuda.is_available() else _MOST_ON_CPU
+    tokens = min(most, max(_FEWEST, int((minutes * 60 - fixed) / each)))
+    return Way(is_streamed, dtype, device_name(), tokens, fixed, each)
+
+
+def device_name() -> str:
+    """Return where comparisons are computed."""
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def _fits(parameters: int) -> bool:
+    if torch.cuda.is_available():
+        return parameters * 2 * _CARD_OVERHEAD < torch.cuda.mem_get_info()[0]
+    return parameters * 4 <= min(_WHOLE_IN_RAM, psutil.virtual_memory().available * _SHARE)
+
+
+def _dtype(parameters: int) -> torch.dtype:
+    """Return what to compute in: fp32 where it fits, so that only the weights' own rounding is seen."""
+    if torch.cuda.is_available():
+        return torch.bfloat16
+    return torch.float32 if parameters * 4 < psutil.virtual_memory().available * _SHARE else torch.bfloat16
+
+
+def _active(parameters: int, config: Mapping[str, Any]) -> int:
+    """Return the parameters that a token is computed with: of a mixture, those of its experts' share."""
+    experts = config.get("num_experts") or config.get("num_local_experts") or config.get("n_routed_experts")
+    used = config.get("num_experts_per_tok")
+    if isinstance(experts, int) and isinstance(used, int) and 0 < used < experts:
+        return max(1, parameters * used // experts)
+    return max(1, parameters)
+
+
+def _speed(width: int, dtype: torch.dtype) -> float:
+    """Return how many operations a second a product as the model's takes here, tried."""
+    states = torch.randn(_TRIED_TOKENS, width, device=device_name(), dtype=dtype)
+    weights = torch.randn(2 * width, width, device=device_name(), dtype=dtype)
+    with torch.inference_mode():
+        float(functional.linear(states, weights).sum())
+        began = time.perf_counter()
+        float(functional.linear(states, weights).sum())
+    return 2.0 * _TRIED_TOKENS * 2 * width * width / max(1e-6, time.perf_counter() - began)

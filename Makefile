@@ -44,8 +44,6 @@ test: setup
 	$(BIN)/python -m pytest -m "not slow and not faults" -n $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: setup
-	@# A llama.cpp to load GGUF files with: llama-cpp-python where it is installed (it is compiled), else its ik fork.
-	-$(BIN)/python -c "import llama_cpp" 2>/dev/null || $(BIN)/python -m pip install --quiet --no-deps --only-binary=:all: ik-llama-cpp-python==0.1.5
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-faults: setup

@@ -143,7 +143,7 @@ def _compare(outcome: Outcome, base: Path, run: RunFolder) -> None:
 
 def _try_gguf(outcome: Outcome, base: Path, run: RunFolder) -> None:
     traits = GGUF_FAMILIES.get(outcome.model_type)
-    if traits is None or not traits.written:
+    if traits is None:
         return
     outcome.stage = "gguf"
     try:

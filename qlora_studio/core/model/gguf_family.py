@@ -17,19 +17,19 @@ Number = int | float | bool | str | list[int] | list[float] | list[bool]
 
 @dataclass(frozen=True, kw_only=True)
 class GgufTraits:
-    """How a GGUF holds a family. One that is not `written` here is known by its name alone, to be read.
+    """How a GGUF holds a family.
 
     `rotates_pairs`: rope turns neighbouring rows, so q and k are reordered. Norms get `norm_offset`. `numbers` are keys
     of a GGUF, by those of the config, beside what all families have; `fixed`, those whose value no config says;
     `without`, those of all families that this one does not have; `assumed`, what llama.cpp takes for granted of a
     config; `without_adapters`, layers in which it passes over an adapter that stands beside the model. `attention_only`
-    is the architecture of a hybrid whose layers all attend. What `transformers_reads` from a GGUF is a second opinion
-    on what is written.
+    is the architecture of a hybrid whose layers all attend; `tokenizer`, a kind of sentencepiece of its own. What
+    `transformers_reads` from a GGUF is a second opinion on what is written.
     """
 
     architecture: str
     attention_only: str = ""
-    written: bool = True
+    tokenizer: str = ""
     transformers_reads: bool = False
     rotates_pairs: bool = False
     norm_offset: float = 0.0
@@ -150,6 +150,7 @@ GGUF_FAMILIES: dict[str, GgufTraits] = {  # an architecture of llama.cpp that se
     ),
     "gemma4_text": GgufTraits(
         architecture="gemma4",
+        tokenizer="gemma4",
         numbers={
             **_WINDOW,
             "final_logit_softcapping": "final_logit_softcapping",
@@ -342,7 +343,7 @@ _ATTENDS = ("attention", "full_attention")  # what configs call a layer of a hyb
 def gguf_traits(config: Mapping[str, Any]) -> GgufTraits:
     """Return how a GGUF holds a model's family. Raises StudioError for one that is not written here."""
     traits = GGUF_FAMILIES.get(config.get("wrapper", "")) or GGUF_FAMILIES.get(config.get("model_type", ""))
-    if traits is None or not traits.written:
+    if traits is None:
         raise not_written(f"Models of the kind {config.get('model_type')} are not among those that were tested.")
     for key, value in traits.assumed.items():
         if config.get(key, value) != value:

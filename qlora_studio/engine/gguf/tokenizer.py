@@ -13,7 +13,6 @@ from qlora_studio.storage.models.folder import generation_config, read_config
 
 _WORD_START = "\u2581"  # a space, in sentencepiece; llama.cpp looks for added tokens in text that has spaces still
 _ADDED, _PADDING = -1000.0, -10000.0  # scores of what is never put together of pieces
-_BY_MERGES = ("gemma4",)
 _UNRANKED = -1000.0  # what llama.cpp's converter writes where scores rank nothing
 _SEEN = ("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>')
 _CONTROLS = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
@@ -34,7 +33,7 @@ class TokenType(IntEnum):
 class GgufTokenizer:
     """What a GGUF file says of its tokenizer.
 
-    `model` is gpt2 (byte-level BPE), llama (sentencepiece by its scores) or gemma4 (sentencepiece by its merges).
+    `model` is gpt2 (byte-level BPE), llama (sentencepiece by its scores), or a family's own (sentencepiece by merges).
     """
 
     model: str
@@ -70,10 +69,10 @@ class GgufTokenizer:
             writer.add_chat_template(self.chat_template)
 
 
-def gguf_tokenizer(folder: Path, rows: int, architecture: str = "") -> GgufTokenizer:
+def gguf_tokenizer(folder: Path, rows: int, by_merges: str = "") -> GgufTokenizer:
     """Return the tokenizer of a folder for an embedding of `rows` rows. Raises StudioError where there is none.
 
-    An `architecture` of llama.cpp that has a kind of tokenizer of its own gets that.
+    `by_merges` is llama.cpp's name for the family's own kind of sentencepiece, which goes by its merges.
     """
     from transformers import AutoTokenizer
 
@@ -85,8 +84,8 @@ def gguf_tokenizer(folder: Path, rows: int, architecture: str = "") -> GgufToken
         raise _refused(f"It is of the kind {content['model'].get('type')}; byte-pair encoding can be written.")
     is_sentencepiece = bool(content["model"].get("byte_fallback"))
     found = _sentencepiece(folder, content, rows) if is_sentencepiece else _byte_level(content, rows)
-    if is_sentencepiece and architecture in _BY_MERGES:
-        found = _by_merges(found, content, architecture)
+    if is_sentencepiece and by_merges:
+        found = _by_merges(found, content, by_merges)
     found.special = _special_tokens(tokenizer, folder)
     bare, wrapped = tokenizer("a", add_special_tokens=False).input_ids, tokenizer("a").input_ids
     found.add_bos = len(wrapped) > len(bare) and wrapped[0] == tokenizer.bos_token_id
@@ -120,7 +119,7 @@ def _sentencepiece(folder: Path, content: dict[str, Any], rows: int) -> GgufToke
     return GgufTokenizer("llama", "default", tokens, types, scores=scores, add_space_prefix=has_prefix)
 
 
-def _by_merges(found: GgufTokenizer, content: dict[str, Any], architecture: str) -> GgufTokenizer:
+def _by_merges(found: GgufTokenizer, content: dict[str, Any], kind: str) -> GgufTokenizer:
     """The same pieces, joined by the listed merges; what frames reasoning and calls is text that is seen.
 
     Here llama.cpp has no spaces any more where it looks for added tokens: those of spaces are pieces like others.
@@ -134,7 +133,7 @@ def _by_merges(found: GgufTokenizer, content: dict[str, Any], architecture: str)
     merges, scores = _merges(content), [_UNRANKED] * len(tokens)
     return replace(
         found,
-        model=architecture,
+        model=kind,
         pre="",
         tokens=tokens,
         types=types,

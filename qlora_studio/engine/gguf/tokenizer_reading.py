@@ -97,7 +97,7 @@ def _of_pieces(said: dict[str, Any], tokens: list[str]) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers
 
     unknown = said.get("ggml.unknown_token_id")
-    if said["ggml.model"] == "gemma4":
+    if "ggml.merges" in said:  # Gemma 4's kind: scores rank nothing there
         merges = [tuple(merge.split(" ", 1)) for merge in said["ggml.merges"]]
     else:
         merges = list(_merges(tokens, said["ggml.scores"], said["ggml.token_type"]))

@@ -86,7 +86,7 @@ class _Writer:
         self._writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         add_numbers(self._writer, self._numbers | learned_numbers(weights.tensors, weights.tensor), architecture)
         self._extra = rope_tensors(self._config)
-        gguf_tokenizer(tokenizer, self._config["vocab_size"], architecture).add_to(self._writer)
+        gguf_tokenizer(tokenizer, self._config["vocab_size"], self._layout.traits.tokenizer).add_to(self._writer)
         self._tensors = self._layout.tensors(weights, is_tied=weights.is_tied)
         self._importance: dict[str, Any] = {}
 

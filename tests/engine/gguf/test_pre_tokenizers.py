@@ -83,7 +83,7 @@ def test_words_taken_whole_are_not_put_together_of_pieces() -> None:
 
 
 @pytest.mark.parametrize(("family", "more"), [("gemma3", {}), ("gemma4", {"vocab_size_per_layer_input": 910})])
-def test_pieces_are_joined_as_the_tokenizer_joins_them(tmp_path: Path, family: str, more: dict[str, int]) -> None:
+def test_pieces_are_joined_as_the_tokenizer_joins_them(tmp_path: Path, family: str, more: dict[str, Any]) -> None:
     """By scores, and for Gemma 4 by the merges themselves: of a file, and by a real llama.cpp where there is one."""
     base = make_gemma_like_tokenizer(make_base(tmp_path / "base", f"{family}_wrapper", vocab_size=910, **more))
     weights = MergedWeights(base, None, dtype=torch.float32)

@@ -255,8 +255,9 @@ def test_a_streamed_verification_says_what_the_whole_one_says(
         streamed.divergence_as_trained,
         streamed.bases,
     )
-    differing = {one.name for one, other in zip(whole.checks, streamed.checks, strict=True) if one != other}
-    assert differing == {"answers"}
+    alone, both = ({check.name: check for check in report.checks} for report in (whole, streamed))
+    assert alone.keys() - both.keys() <= {"llama.cpp"}  # where one is installed: it is held to a model that is whole
+    assert {name for name, check in both.items() if check != alone[name]} == {"answers"}
     assert whole.answers and not streamed.answers
     assert "layer by layer" in next(check.message for check in streamed.checks if check.name == "answers")
 

@@ -140,15 +140,6 @@ def has_llama_cpp() -> bool:
     return _library() is not None
 
 
-def logits_of_llama_cpp(path: Path, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Return the logits after each token of sequences: (tokens, vocabulary), fp32."""
-    model = LlamaCpp(path)
-    try:
-        return torch.cat([model.logits(ids) for ids in sequences])
-    finally:
-        model.close()
-
-
 _LOG: list[str] = []
 
 

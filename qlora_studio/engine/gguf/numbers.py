@@ -168,6 +168,12 @@ def _cohere(config: Config) -> dict[str, Any]:
     return {}
 
 
+def _olmoe(config: Config) -> dict[str, Any]:
+    if config["num_key_value_heads"] != config["num_attention_heads"]:
+        raise not_written("llama.cpp knows such models with as many keys as queries.")
+    return {}
+
+
 def _gpt2(config: Config) -> dict[str, Any]:
     return {"feed_forward_length": config.get("n_inner") or 4 * config["n_embd"]}
 
@@ -354,6 +360,7 @@ _COMPUTED: dict[str, Callable[[Config], dict[str, Any]]] = {
     "glm": _turned,
     "glm4": _turned,
     "cohere": _cohere,
+    "olmoe": _olmoe,
     "exaone4": _exaone4,
     "nemotron": _turned,
     "nemotron_h": _nemotron_hybrid,

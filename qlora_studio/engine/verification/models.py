@@ -7,7 +7,8 @@ import torch
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.reports import ComparedAnswer
-from qlora_studio.engine.gguf.llama_cpp import has_llama_cpp, logits_of_llama_cpp
+from qlora_studio.engine.gguf.llama_cpp import has_llama_cpp
+from qlora_studio.engine.gguf.llama_cpp_process import logits_of_llama_cpp
 from qlora_studio.engine.verification import measurement
 from qlora_studio.engine.verification.comparison import Batch, Outcome, Pair, compare
 from qlora_studio.engine.verification.measurement import Rows, mean_loss
@@ -110,7 +111,8 @@ def compare_models(subject: Subject, references: References, passes: Passes, way
     def ask(model: Any) -> None:
         if reference.answers is not None:
             _check_answers(subject, model, references, reference.answers, found)
-        if subject.shape.traits.is_gguf and has_llama_cpp():
+        known = any(check.name == "llama.cpp" for check in found.checks)
+        if subject.shape.traits.is_gguf and has_llama_cpp() and not known:
             _check_llama_cpp(subject, model, references, found)
 
     measured = passes.run(exported(subject, dtype=way.dtype, device=way.device), ask=ask)

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.export.formats import ExportFormat, parse_format
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Channel
-from qlora_studio.engine.gguf.llama_cpp import LlamaCpp, has_llama_cpp
+from qlora_studio.engine.gguf.llama_cpp import has_llama_cpp
+from qlora_studio.engine.gguf.llama_cpp_process import LlamaCppProcess
 from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
 from qlora_studio.engine.model.adapter import adapter_folder
 from qlora_studio.engine.model.base import tokenizer_of
 from qlora_studio.engine.model.original import merge_base
+from qlora_studio.engine.verification.report import Verification
 from qlora_studio.storage.models.folder import generation_config
 from qlora_studio.storage.runs.export_folder import read_export
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -84,12 +87,20 @@ def foreign_subject(folder: Path, base: Path, adapter: Path) -> Subject:
     )
 
 
-def exported_tokenizer(subject: Subject) -> Any:
-    """Return the tokenizer that the export itself carries; None for one that carries none."""
+def exported_tokenizer(subject: Subject, found: Verification) -> Any:
+    """Return the tokenizer that the export itself carries; None for one that carries none.
+
+    That of a GGUF is llama.cpp's, where there is one that loads the file; that it does not load is a check that failed.
+    """
     if not subject.shape.traits.has_tokenizer or subject.tokenizer is None:
         return None
     if subject.shape.traits.is_gguf:
-        return _AskedOfLlamaCpp(subject.gguf) if has_llama_cpp() else load_gguf_tokenizer(subject.gguf)
+        read = load_gguf_tokenizer(subject.gguf)
+        try:
+            return AskedOfLlamaCpp(read, LlamaCppProcess(subject.gguf)) if has_llama_cpp() else read
+        except StudioError as error:
+            found.add("llama.cpp", False, error.message)
+            return read
     return tokenizer_of(subject.folder)
 
 
@@ -114,17 +125,21 @@ def rendered_ids(tokenizer: Any, messages: list[dict[str, str]], *, opening: boo
     return list(tokenizer(text, add_special_tokens=False).input_ids)
 
 
-class _AskedOfLlamaCpp:
+class AskedOfLlamaCpp:
     """A GGUF's tokenizer whose ids llama.cpp gives; the rest is as the file says."""
 
-    def __init__(self, path: Path) -> None:
-        self._read, self._model = load_gguf_tokenizer(path), LlamaCpp(path)
+    def __init__(self, read: Any, model: LlamaCppProcess) -> None:
+        self._read, self._model = read, model
 
     def __call__(self, text: str, *, add_special_tokens: bool = True) -> "_Ids":
         return _Ids(self._model.tokenize(text, add_special=add_special_tokens))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._read, name)
+
+    def close(self) -> None:
+        """End llama.cpp."""
+        self._model.close()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,13 @@ from qlora_studio.engine.verification.models import References, compare_models, 
 from qlora_studio.engine.verification.passes import Passes
 from qlora_studio.engine.verification.report import Verification
 from qlora_studio.engine.verification.states import StatesStore
-from qlora_studio.engine.verification.subject import Subject, exported_tokenizer, rendered_ids, stop_ids
+from qlora_studio.engine.verification.subject import (
+    AskedOfLlamaCpp,
+    Subject,
+    exported_tokenizer,
+    rendered_ids,
+    stop_ids,
+)
 from qlora_studio.engine.verification.way import DEFAULT_MINUTES, Way, Wish, way_of
 from qlora_studio.storage.runs.export_folder import damages, read_export
 from qlora_studio.storage.runs.fingerprint import fingerprint_folder
@@ -54,9 +60,11 @@ class Verifier:
         check_files(subject.folder, found)
         plan = self._planned(subject)
         if subject.tokenizer is not None:
-            exported = exported_tokenizer(subject)
+            exported = exported_tokenizer(subject, found)
             check_tokenizer(subject, exported, plan.rows, found)
             check_stop_token(subject, exported, plan.rows, found)
+            if isinstance(exported, AskedOfLlamaCpp):
+                exported.close()
         if subject.shape.traits.loads and found.checks[0].passed:
             if self._references is None:
                 self._references = measure_references(subject, plan.prompts, plan.rows, plan.passes, plan.way)

@@ -1,0 +1,124 @@
+"""A real llama.cpp at work in a process of its own: where it meets what it takes for impossible, it aborts.
+
+Questions and answers are lines of JSON. Logits, which may be large, come as a file.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from qlora_studio import child_process
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.engine.gguf.llama_cpp import LlamaCpp
+
+_ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}
+
+
+class LlamaCppProcess:
+    """A GGUF file in a llama.cpp. Raises StudioError where it does not load, does not compute, or ended."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._folder = TemporaryDirectory()
+        self._words = Path(self._folder.name) / "stderr"
+        with self._words.open("wb") as words:
+            self._child = child_process.start(
+                child_process.python("-m", __name__, str(path.absolute())),
+                environment=_ENVIRONMENT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=words,
+            )
+        try:
+            self._answer()
+        except StudioError:
+            self.close()
+            raise
+
+    def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
+        """Return a text's ids, control tokens that stand in it included."""
+        return [int(token) for token in self._ask({"text": text, "special": add_special})["ids"]]
+
+    def logits(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Return the logits after each token: (tokens, vocabulary), fp32."""
+        file = Path(self._folder.name) / "logits.npy"
+        self._ask({"ids": list(tokens), "file": str(file)})
+        return torch.from_numpy(np.load(file))
+
+    def close(self) -> None:
+        """End the process."""
+        self._child.kill()
+        self._child.communicate()
+        self._folder.cleanup()
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.write(json.dumps(question).encode() + b"\n")
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            pass  # it ended: that is what its answer says
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._child.stdout is not None
+        if line := self._child.stdout.readline():
+            answer: dict[str, Any] = json.loads(line)
+            if "error" not in answer:
+                return answer
+            raise StudioError(answer["error"], kind=FailureKind.DAMAGED, advice=answer["advice"])
+        self._child.wait()
+        words = self._words.read_text("utf-8", "replace")
+        why = next((line.strip() for line in words.splitlines() if "ASSERT" in line or "error" in line.lower()), "")
+        raise StudioError(
+            f"llama.cpp gives up on {self._path.name}" + (f": {why.rsplit('/', 1)[-1]}" if why else "."),
+            kind=FailureKind.DAMAGED,
+            advice="Use another format of export, and report it with this sentence.",
+            detail=words,
+        )
+
+
+def logits_of_llama_cpp(path: Path, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Return the logits after each token of sequences: (tokens, vocabulary), fp32."""
+    model = LlamaCppProcess(path)
+    try:
+        return torch.cat([model.logits(ids) for ids in sequences])
+    finally:
+        model.close()
+
+
+def main(path: Path) -> None:
+    """Answer what is asked on standard input; what the library prints goes to stderr."""
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)
+        try:
+            model = LlamaCpp(path)
+            _tell(answers, {})
+            for line in sys.stdin:
+                _tell(answers, _answered(model, json.loads(line)))
+        except StudioError as error:
+            _tell(answers, {"error": error.message, "advice": error.advice})
+
+
+def _answered(model: LlamaCpp, question: dict[str, Any]) -> dict[str, Any]:
+    if "text" in question:
+        return {"ids": model.tokenize(question["text"], add_special=question["special"])}
+    np.save(question["file"], model.logits(question["ids"]).numpy())
+    return {}
+
+
+def _tell(answers: IO[str], answer: dict[str, Any]) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,52 @@
+"""A llama.cpp that aborts takes its own process along and nothing else; what it does not load is said in its words."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.engine.context import QUIET
+from qlora_studio.engine.gguf.llama_cpp import LlamaCpp, has_llama_cpp
+from qlora_studio.engine.gguf.llama_cpp_process import LlamaCppProcess
+from qlora_studio.engine.gguf.writer import write_gguf
+from qlora_studio.engine.merge.weights import MergedWeights
+from tests.engine.families import make_base, make_tokenizer
+
+pytestmark = [
+    pytest.mark.skipif(not has_llama_cpp(), reason="no llama.cpp to ask: pip install xllamacpp"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+
+def write(folder: Path, family: str) -> Path:
+    base = make_tokenizer(make_base(folder / "base", family))
+    weights = MergedWeights(base, None, dtype=torch.float32)
+    return folder / str(write_gguf(weights, base, folder, name="x", precision="f16", channel=QUIET)["file"])
+
+
+def test_it_gives_what_a_llama_cpp_in_this_process_gives(tmp_path: Path) -> None:
+    file = write(tmp_path, "llama")
+    here, there = LlamaCpp(file), LlamaCppProcess(file)
+    text, ids = "<|im_start|>user\nGrüße 🙂\n", [5, 6, 7]
+    assert there.tokenize(text) == here.tokenize(text)
+    assert torch.equal(there.logits(ids), here.logits(ids))
+    here.close()
+    there.close()
+
+
+def test_an_abort_is_an_error_in_words(tmp_path: Path) -> None:
+    """Positions that turn more numbers than these small heads have: llama.cpp asserts that they do not."""
+    process = LlamaCppProcess(write(tmp_path, "qwen3_5_wrapper"))
+    with pytest.raises(StudioError, match=r"gives up on x-F16\.gguf: .*GGML_ASSERT") as caught:
+        process.logits([5, 6])
+    assert caught.value.advice
+    process.close()
+
+
+def test_a_file_that_does_not_load_says_why(tmp_path: Path) -> None:
+    file = write(tmp_path, "llama")
+    with file.open("rb+") as opened:
+        opened.truncate(file.stat().st_size // 2)
+    with pytest.raises(StudioError, match=r"does not load x-F16\.gguf: .+"):
+        LlamaCppProcess(file)

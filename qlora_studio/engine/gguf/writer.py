@@ -15,7 +15,7 @@ import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.engine.context import Channel
+from qlora_studio.engine.context import QUIET, Channel
 from qlora_studio.engine.gguf.layout import GgufLayout
 from qlora_studio.engine.gguf.mixture import tensor_types
 from qlora_studio.engine.gguf.numbers import add_numbers, gguf_numbers, learned_numbers
@@ -52,6 +52,13 @@ def write_gguf(
     writer.write()
     merged = sum(tensor.change is not None for tensor in weights.tensors.values())
     return {"file": file.name, "tensors_merged": merged, "tensors": len(weights.tensors), "importance_tensors": weighed}
+
+
+def require_gguf(weights: MergedWeights, tokenizer: Path, precision: str) -> None:
+    """Raise StudioError where `write_gguf` would refuse; nothing is written."""
+    if precision not in _PLAIN:
+        _require_quantizer(precision)
+    _Writer(weights, tokenizer, Path("never-written.gguf"), "never-written", precision.upper(), QUIET)
 
 
 def _require_quantizer(precision: str) -> None:

@@ -26,6 +26,7 @@ from qlora_studio.core.run.reports import TrainingFacts
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext, JobStopped, Reporter
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
+from qlora_studio.engine.export.rehearsal import require_formats
 from qlora_studio.engine.faults import batch_plan, with_plan
 from qlora_studio.engine.merge.text_model import text_class_name
 from qlora_studio.engine.model import adapted as adapted_model
@@ -64,6 +65,7 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     resumes = bool(CheckpointFolder(context.folder.checkpoints_path).all())
     if not resumes:
         require_mergeable(base, config, context, continued_folder(config))
+        require_formats(base, config)
     device = choose_device(config, context)
     require_memory(base, config, device)
     data = _prepare_data(config, tokenizer, context)

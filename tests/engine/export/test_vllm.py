@@ -84,6 +84,7 @@ def test_an_adapter_on_the_head_is_taken_where_the_family_allows_it(tmp_path: Pa
     assert "lm_head" in facts(tmp_path / "qwen3", "qwen3", target_modules=["lm_head"]).vllm_problem
 
 
+@pytest.mark.slow
 def test_an_adapter_that_is_exported_says_it_and_offers_vllm_only_where_it_serves(
     tmp_path: Path, tiny_llama: Path
 ) -> None:

@@ -59,7 +59,9 @@ def test_the_loss_begins_where_the_parent_s_ended(parent: RunFolder, child: RunF
     assert final_weights(child) != final_weights(parent)
 
 
-@pytest.mark.parametrize("kind", ["folder", "adapter", "safetensors"])
+@pytest.mark.parametrize(
+    "kind", ["folder", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("adapter", "safetensors"))]
+)
 def test_the_loss_begins_there_from_a_folder_and_from_an_export_too(
     kind: str, parent: RunFolder, tiny_llama: Path, tmp_path: Path
 ) -> None:
@@ -236,6 +238,7 @@ def test_a_rank_beyond_what_the_form_used_to_take_is_read(tmp_path: Path) -> Non
     assert torch.equal(logits(continued(load(base), adapter, RunConfig()).eval()), logits(live(base, adapter)))
 
 
+@pytest.mark.slow
 def test_a_head_that_was_retrained_goes_through_training_resume_merge_and_proof(
     tmp_path: Path, tiny_llama: Path
 ) -> None:

@@ -2,8 +2,6 @@
 
     python -m tests.benchmarks.few_bits [--steps 40] [--run RUN_DIR] [--precisions P,P] [--tokens N] [--json FILE]
 
-The last figures are kept in tests/benchmarks/results/few_bits.json.
-
 The text and the training are those of `finished_model`. Every precision is written as it is, and by an importance
 matrix: of the held-out rows, as an export does it, and of the training rows. Loss and divergence from the unmerged
 adapter on the 16-bit base are measured in fp32 on held-out rows that no importance matrix was made of.

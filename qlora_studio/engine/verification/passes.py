@@ -15,6 +15,7 @@ from qlora_studio.engine.gguf.reading import load_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.model.adapted import keep_differentiable, load_base, release_memory
 from qlora_studio.engine.model.adapter import check_base, load_tuned
+from qlora_studio.engine.model.base import base_folder
 from qlora_studio.engine.model.device import choose_device
 from qlora_studio.engine.model.loading import keep_scale, load_merged, load_plain, load_with_adapter
 from qlora_studio.engine.verification.comparison import Batch, Outcome
@@ -64,10 +65,11 @@ def as_trained(subject: Subject, channel: Channel) -> Pass:
     device = choose_device(config, channel)
 
     def base() -> Any:
-        if stored_in_4_bits(read_config(subject.base)) is not None:
+        trained_on = base_folder(config.model.source, config.model.revision, channel)  # not always what is merged into
+        if stored_in_4_bits(read_config(trained_on)) is not None:
             raise CannotStream("its base is stored in 4 bits")
-        check_base(run, subject.adapter, subject.base)
-        return load_base(subject.base, config, device, subject.adapter)
+        check_base(run, subject.adapter, trained_on)
+        return load_base(trained_on, config, device, subject.adapter)
 
     return Pass(
         "trained",

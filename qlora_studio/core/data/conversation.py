@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from qlora_studio.core.data.reasoning import reasoning_of
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.tool_call import calls_of_text, tool_calls
+from qlora_studio.core.data.turn_marks import trained_mark
 from qlora_studio.core.data.values import Repairs, kind_of, parsed_json, shown
 
 Message = dict[str, Any]
@@ -36,7 +38,7 @@ _OTHER_ROLES = SHAREGPT_ROLES | {
     "question": "user",
 }
 _CALLING_ROLES = ("function_call", "tool_call")
-_KEPT_TEXTS = ("name", "tool_call_id", "reasoning_content", "thinking")
+_KEPT_TEXTS = ("name", "tool_call_id")
 
 
 def chat_messages(turns: Any, repairs: Repairs) -> list[Message]:
@@ -125,8 +127,6 @@ def _unusual_message(
     role = _role(name, what, roles, repairs)
     if name in _CALLING_ROLES and not turn.get("tool_calls"):
         return {"role": role, "content": "", "tool_calls": calls_of_text(turn.get(text_key), what)}
-    if turn.get("weight") == 0 and role == "assistant":
-        raise RowRefused(f"{what} has weight 0: a turn that is not to be learned cannot be marked so here")
     calls = tool_calls(turn, what, repairs)
     message: Message = {"role": role, "content": _content(turn, text_key, what, role, bool(calls), repairs)}
     if role == "system" and _is_blank(message["content"]):
@@ -137,6 +137,9 @@ def _unusual_message(
             if not isinstance(turn[key], str):
                 raise RowRefused(f"{what}: {key} {kind_of(turn[key])}, not text")
             message[key] = turn[key]
+    message |= reasoning_of(turn, what, repairs)
+    if (trained := trained_mark(turn, what)) is not None:
+        message["trained"] = trained
     if calls:
         if role != "assistant":
             raise RowRefused(f"{what} calls tools, but is from the {role}")

@@ -15,9 +15,10 @@ class Example:
     """A conversation in `messages`, or raw text in `text`; never both.
 
     Every message has `role` (system, user, assistant, tool) and `content`, a str. It may have `name`, `tool_call_id`,
-    `reasoning_content`, `thinking` (str) and `tool_calls`, a list of
-    `{"type": "function", "function": {"name": str, "arguments": dict}}`. `tools` are the JSON schemas of the functions
-    that the conversation may call.
+    `reasoning_content`, `thinking`, `reasoning` (str) and `tool_calls`, a list of
+    `{"type": "function", "function": {"name": str, "arguments": dict}}`. `trained` says whether the row marks the turn
+    as one to be learned; without it, answers are learned and all else is not. `tools` are the JSON schemas of the
+    functions that the conversation may call.
     """
 
     messages: tuple[dict[str, Any], ...] = ()

@@ -64,7 +64,7 @@ class ChatTemplate:
 
     def _handed_over(self, message: Message) -> dict[str, Any]:
         """Drop what is None, and give the reasoning under each name that templates read, as transformers does."""
-        plain = {key: value for key, value in message.items() if value is not None}
+        plain = {key: value for key, value in message.items() if value is not None and key != "trained"}
         if self.in_parts and isinstance(plain.get("content"), str):
             plain["content"] = [{"type": "text", "text": plain["content"]}]
         reasoning = next((plain[key] for key in _REASONING if key in plain), None)

@@ -17,6 +17,7 @@ from qlora_studio.core.data.formats import (
     unused_columns,
 )
 from qlora_studio.core.data.row_verdict import RowRefused
+from qlora_studio.core.data.turn_marks import MARKS
 from qlora_studio.core.run.run_config import RunConfig, all_settings
 
 USER = {"role": "user", "content": "Why?"}
@@ -184,6 +185,35 @@ def test_what_is_repaired_is_named(record: dict[str, Any], messages: tuple[dict[
     assert converted(record) == (Example(messages), repair)
 
 
+@pytest.mark.parametrize(
+    ("marks", "trained"),
+    [({mark: value}, (value in (1, "True")) == says) for mark, says in MARKS.items() for value in (0, 1, False, "True")]
+    + [({"weight": None}, None), ({}, None), ({"weight": 1.0, "masked": False}, True)],
+)
+def test_marks_say_whether_a_turn_is_learned(marks: dict[str, Any], trained: bool | None) -> None:
+    example, repairs = converted({"messages": [USER, message("assistant", "5", **marks), USER, ANSWER]})
+    assert example.messages[1].get("trained") is trained
+    assert not repairs
+    assert example.messages[3] == ANSWER
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({"reasoning": "So."}, {"reasoning": "So."}),
+        ({"thinking": "So.", "reasoning_content": None}, {"thinking": "So."}),
+        ({"thought": "So."}, {"reasoning_content": "So."}),
+        ({"reasoning_details": [{"type": "reasoning.text", "text": "So."}]}, {"reasoning_content": "So."}),
+        ({"reasoning": "So.", "reasoning_details": [{"text": "So."}]}, {"reasoning": "So."}),
+        ({"thinking_blocks": [{"thinking": "S"}, {"thinking": "o."}]}, {"reasoning_content": "So."}),
+    ],
+)
+def test_reasoning_is_found_under_the_names_that_it_has(more: dict[str, Any], found: dict[str, str]) -> None:
+    example, repairs = converted({"messages": [USER, message("assistant", "Because.", **more)]})
+    assert example.messages[1] == {**ANSWER, **found}
+    assert bool(repairs) is not bool(found.keys() & more.keys())
+
+
 def test_a_sharegpt_function_call_becomes_a_tool_call() -> None:
     turns = [
         {"from": "human", "value": "Why?"},
@@ -216,7 +246,12 @@ def test_a_sharegpt_function_call_becomes_a_tool_call() -> None:
         ({"messages": [USER, ANSWER, message("system", "x"), USER, ANSWER]}, "message 3 is a system message"),
         ({"messages": [USER, message("tool", "x")]}, "message 2 is a tool's result, but no answer stands before it"),
         ({"messages": [message("user", [{"type": "image"}]), ANSWER]}, "message 1 holds a part of type 'image'"),
-        ({"messages": [USER, message("assistant", "x", weight=0)]}, "message 2 has weight 0"),
+        ({"messages": [USER, message("assistant", "x", weight=0.5)]}, "message 2: weight is a number (0.5)"),
+        ({"messages": [USER, message("assistant", "x", loss="some")]}, "message 2: loss is text, but a turn"),
+        (
+            {"messages": [USER, message("assistant", "x", train=True, masked=True)]},
+            "message 2: its marks train and masked contradict each other",
+        ),
         ({"messages": "{"}, "the conversation is text, but not JSON"),
         ({"instruction": "x", "output": 5}, "'output' is a number (5), not text"),
         ({"instruction": "x", "output": None}, "'output' is null, not text"),

@@ -1,0 +1,50 @@
+"""Marks by which datasets say that a turn is to be learned, or is not."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from qlora_studio.core.data.row_verdict import RowRefused
+from qlora_studio.core.data.values import kind_of
+
+# Whether a set mark says that the turn is learned: OpenAI's weight, LLaMA-Factory's loss_weight, ms-swift's loss
+# and loss_scale, axolotl's train and training, torchtune's masked.
+MARKS = {
+    "weight": True,
+    "loss": True,
+    "loss_weight": True,
+    "loss_scale": True,
+    "loss_mask": True,
+    "learn": True,
+    "train": True,
+    "trained": True,
+    "training": True,
+    "trainable": True,
+    "is_trainable": True,
+    "train_on_turn": True,
+    "masked": False,
+    "is_masked": False,
+    "ignore_loss": False,
+}
+_WORDS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+
+
+def trained_mark(turn: Mapping[str, Any], what: str) -> bool | None:
+    """Return whether the marks of a turn have it learned, or None where there is none. Raises RowRefused naming `what`.
+
+    A share between 0 and 1 is refused: a token is learned, or it is not.
+    """
+    said = {mark: _is_set(turn[mark], mark, what) for mark in MARKS if turn.get(mark) is not None}
+    if not said:
+        return None
+    trained = {value == MARKS[mark] for mark, value in said.items()}
+    if len(trained) > 1:
+        raise RowRefused(f"{what}: its marks {' and '.join(said)} contradict each other")
+    return trained.pop()
+
+
+def _is_set(value: Any, mark: str, what: str) -> bool:
+    if isinstance(value, str):
+        value = _WORDS.get(value.strip().lower(), value)
+    if isinstance(value, bool | int | float) and value in (0, 1):
+        return bool(value)
+    raise RowRefused(f"{what}: {mark} {kind_of(value)}, but a turn is learned (1) or not (0)")

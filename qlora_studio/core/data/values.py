@@ -9,6 +9,16 @@ from qlora_studio.core.data.row_verdict import RowRefused
 Repairs = dict[str, None]  # an ordered set of what was changed, in words
 
 
+class BinaryData:
+    """Stands in a row for bytes that are not read."""
+
+    def __str__(self) -> str:
+        return "(binary data)"
+
+
+BINARY = BinaryData()
+
+
 def text_of(value: Any, what: str) -> str:
     """Return a text that is not empty. Raises RowRefused naming `what`."""
     if not isinstance(value, str):
@@ -30,6 +40,8 @@ def kind_of(value: Any) -> str:
         return "is text"
     if isinstance(value, list):
         return "is a list"
+    if isinstance(value, BinaryData):
+        return "is binary data"
     return "is an object" if isinstance(value, Mapping) else f"is a {type(value).__name__}"
 
 

@@ -1,10 +1,13 @@
-"""Rows of Parquet and Arrow files. Columns of binary values (pictures, sound) are left aside."""
+"""Rows of Parquet and Arrow files. Bytes (pictures, sound) are not read; a column of nothing else is named as such."""
 
 import json
 from collections.abc import Iterator
+from json import JSONDecodeError
 from typing import Any
 
+from qlora_studio.core.data.values import BINARY
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.storage.datasets.arrow_values import Reader, is_binary, is_list, reader_of
 from qlora_studio.storage.datasets.files import DatasetFile
 from qlora_studio.storage.datasets.record import RAW_LIMIT, Record
 from qlora_studio.storage.datasets.stream import Meter
@@ -17,12 +20,16 @@ def arrow_records(file: DatasetFile, meter: Meter, *, with_raw: bool = True) -> 
     import pyarrow
 
     number = 0
+    readers: dict[str, Reader | None] = {}
     try:
-        for batch in _batches(file, meter):
+        for batch, unread in _batches(file, meter):
             if number == 0:
                 _check_names(file, batch.schema.names)
-            for value, fault in _rows(batch):
+                readers = {field.name: reader_of(field) for field in batch.schema}
+            for value, fault in _rows(batch, readers):
                 number += 1
+                if not fault:
+                    value |= dict.fromkeys(unread, BINARY)
                 yield Record(number, -1, value, fault, _raw(value) if with_raw and not fault else "")
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         raise StudioError(
@@ -44,82 +51,79 @@ def _check_names(file: DatasetFile, names: list[str]) -> None:
         )
 
 
-def _batches(file: DatasetFile, meter: Meter) -> Iterator[Any]:
+def _batches(file: DatasetFile, meter: Meter) -> Iterator[tuple[Any, list[str]]]:
+    """Yield batches of rows, each with the names of the columns that are not read."""
     if file.container == "parquet":
         return _parquet_batches(file, meter)
     return _ipc_batches(file, meter)
 
 
-def _parquet_batches(file: DatasetFile, meter: Meter) -> Iterator[Any]:
+def _parquet_batches(file: DatasetFile, meter: Meter) -> Iterator[tuple[Any, list[str]]]:
     from pyarrow import parquet
 
     with parquet.ParquetFile(file.path, pre_buffer=False, buffer_size=1 << 20) as source:
         total = max(1, source.metadata.num_rows)
-        columns = [field.name for field in source.schema_arrow if not _holds_binary(field.type)]
+        unread = [field.name for field in source.schema_arrow if _is_binary_alone(field.type)]
+        columns = [field.name for field in source.schema_arrow if field.name not in unread]
         done = told = 0
         for batch in source.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False):
-            yield batch
+            yield batch, unread
             done += batch.num_rows
             meter.advance(file.size_bytes * done // total - told)
             told = file.size_bytes * done // total
 
 
-def _ipc_batches(file: DatasetFile, meter: Meter) -> Iterator[Any]:
+def _ipc_batches(file: DatasetFile, meter: Meter) -> Iterator[tuple[Any, list[str]]]:
     import pyarrow
 
     with pyarrow.memory_map(str(file.path)) as source:
         is_file = source.read(6) == b"ARROW1"
         source.seek(0)
         reader = pyarrow.ipc.open_file(source) if is_file else pyarrow.ipc.open_stream(source)
-        names = [field.name for field in reader.schema if not _holds_binary(field.type)]
+        unread = [field.name for field in reader.schema if _is_binary_alone(field.type)]
+        columns = [field.name for field in reader.schema if field.name not in unread]
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
         told = 0
         for batch in batches:
             batch.validate(full=True)
             for start in range(0, batch.num_rows, _BATCH_ROWS):
-                yield batch.slice(start, _BATCH_ROWS).select(names)
+                yield batch.slice(start, _BATCH_ROWS).select(columns), unread
             meter.advance(source.tell() - told)
             told = source.tell()
 
 
-def _rows(batch: Any) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield (row, fault); where a batch holds a text that is no UTF-8, its rows are read one by one."""
+def _rows(batch: Any, readers: dict[str, Reader | None]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield (row, fault); where a batch holds what cannot be read, its rows are read one by one."""
     try:
-        rows = batch.to_pylist()
+        rows = [_read(row, readers) for row in batch.to_pylist()]
+    except (UnicodeDecodeError, JSONDecodeError):
+        for number in range(batch.num_rows):
+            yield _row_alone(batch.slice(number, 1), readers)
+    else:
+        yield from ((row, "") for row in rows)
+
+
+def _row_alone(batch: Any, readers: dict[str, Reader | None]) -> tuple[dict[str, Any], str]:
+    try:
+        return _read(batch.to_pylist()[0], readers), ""
     except UnicodeDecodeError:
-        rows = None
-    if rows is not None:
-        yield from ((_without_absent(row), "") for row in rows)
-        return
-    for number in range(batch.num_rows):
-        try:
-            yield _without_absent(batch.slice(number, 1).to_pylist()[0]), ""
-        except UnicodeDecodeError:
-            yield {}, "a text of this row is not UTF-8"
+        return {}, "a text of this row is not UTF-8"
+    except JSONDecodeError:
+        return {}, "a value of this row is said to be JSON, and is not"
 
 
-def _without_absent(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row in which fields that only other rows have are absent: Arrow gives every struct every field."""
-    return {name: _pruned(value) for name, value in row.items()}
+def _read(row: dict[str, Any], readers: dict[str, Reader | None]) -> dict[str, Any]:
+    return {name: value if (read := readers[name]) is None else read(value) for name, value in row.items()}
 
 
-def _pruned(value: Any) -> Any:
-    kind = type(value)
-    if kind is dict:
-        return {name: _pruned(part) for name, part in value.items() if part is not None}
-    if kind is list:
-        return [_pruned(part) for part in value]
-    return value
-
-
-def _holds_binary(kind: Any) -> bool:
+def _is_binary_alone(kind: Any) -> bool:
+    """Whether a column is bytes, or a picture or sound as `datasets` keeps them: an object of bytes and a path."""
     from pyarrow import types
 
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
-        return True
-    return (
-        any(_holds_binary(kind.field(number).type) for number in range(kind.num_fields)) if kind.num_fields else False
-    )
+    kind = getattr(kind, "storage_type", kind)
+    if types.is_struct(kind):
+        return {part.name for part in kind} <= {"bytes", "path"} and any(is_binary(part.type) for part in kind)
+    return _is_binary_alone(kind.value_type) if is_list(kind) else is_binary(kind)
 
 
 def _raw(value: dict[str, Any]) -> str:

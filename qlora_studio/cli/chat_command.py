@@ -11,7 +11,7 @@ from qlora_studio.cli.train_command import existing_run
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.run.commands import Ask, Stop
 from qlora_studio.core.run.events import Event, TextGenerated
-from qlora_studio.core.run.job import CHAT_VARIANTS, ChatJob
+from qlora_studio.core.run.job import ANSWER_WAYS, CHAT_VARIANTS, ChatJob
 from qlora_studio.jobs.job_folders import new_job_folder
 from qlora_studio.storage.runs.run_folder import RunFolder
 
@@ -53,7 +53,8 @@ def chat_run(arguments: argparse.Namespace, console: Console) -> int:
     job = ChatJob(run_dir=str(folder.path.resolve()), checkpoint=arguments.checkpoint)
     conversation.hold(new_job_folder(job, folder))
     answers = conversation.answers
-    console.report({"prompt": prompts[0], "answers": answers[0], "conversations": _told(prompts, answers)})
+    told = {"prompt": prompts[0], "answers": answers[0], "conversations": _told(prompts, answers)}
+    console.report(told | {"ways": conversation.ways})
     return ExitCode.OK
 
 
@@ -91,6 +92,7 @@ class _Conversation:
         aloud: bool = True,
     ) -> None:
         self.answers: list[dict[str, str]] = [dict.fromkeys(variants, "") for _ in prompts]
+        self.ways: dict[str, str] = {}  # how models that do not answer as usual compute
         self._prompts = prompts
         self._variants = variants
         self._settings = settings
@@ -126,9 +128,16 @@ class _Conversation:
             self._speak(event, is_first=not answers[event.variant])
         answers[event.variant] += event.text
         if event.done:
+            self._tell_way(event)
             self._open -= 1
             if not self._open:
                 folder.send(Stop())
+
+    def _tell_way(self, event: TextGenerated) -> None:
+        if event.way and self.ways.get(event.variant) != event.way:
+            self.ways[event.variant] = event.way
+            if self._aloud:
+                self._console.say(f"({CHAT_VARIANTS[event.variant]}: {ANSWER_WAYS.get(event.way, event.way)}.)")
 
     def _speak(self, event: TextGenerated, *, is_first: bool) -> None:
         if is_first and not event.done and len(self._variants) > 1:

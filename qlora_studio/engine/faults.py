@@ -12,6 +12,7 @@ from pathlib import Path
 
 from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind
+from qlora_studio.core.run.advice import advice_for
 from qlora_studio.core.run.events import Failed, Recovering
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
@@ -26,6 +27,7 @@ _OUT_OF_MEMORY = re.compile(
     r"cudaerrormemoryallocation|bad_alloc|unable to allocate|nvml_success == .*cudacachingallocator",
     re.IGNORECASE,
 )
+_COMPUTERS_MEMORY = re.compile(r"alloc_cpu|CPUAllocator|bad_alloc|Errno 12\]|for an array with shape", re.IGNORECASE)
 _CARD_LOST = re.compile(
     r"unspecified launch failure|(illegal|invalid) memory access|device-side assert|gpu is lost|fallen off the bus|"
     r"cuda error: unknown error|cuda unknown error|ecc error|uncorrectable ecc|driver shutting down|"
@@ -61,29 +63,22 @@ def is_disk_full(error: BaseException) -> bool:
     return (isinstance(error, OSError) and error.errno in codes) or bool(_DISK_FULL.search(str(error)))
 
 
-def failure_of(error: BaseException) -> Failed:
-    """Return the `Failed` that tells of an exception nobody expected."""
-    kind, message, advice = _words(error)
+def failure_of(error: BaseException, job: str) -> Failed:
+    """Return the `Failed` that tells of an exception nobody expected, in a job of some kind."""
+    kind, message, advice = _words(error, job)
     return Failed(kind=kind, message=message, advice=advice, detail="".join(traceback.format_exception(error)))
 
 
-def _words(error: BaseException) -> tuple[FailureKind, str, str]:
+def _words(error: BaseException, job: str) -> tuple[FailureKind, str, str]:
     first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     if is_out_of_memory(error):
-        return (
-            FailureKind.OUT_OF_MEMORY,
-            "There was not enough memory on the card.",
-            "Take a smaller batch or max length (Fit to my GPU proposes one), or close other programs on the card.",
-        )
+        kind = FailureKind.OUT_OF_MEMORY
+        return kind, f"There was not enough memory {_place_of_memory(error)}.", advice_for(kind, job)
     if is_card_lost(error):
-        return (
-            FailureKind.CARD_LOST,
-            f"The graphics card stopped answering: {first_line}",
-            "Resume from the last safe checkpoint. If it happens again, restart the computer and check heat and power.",
-        )
+        kind = FailureKind.CARD_LOST
+        return kind, f"The graphics card stopped answering: {first_line}", advice_for(kind, job)
     if is_disk_full(error):
-        advice = "Free some space, then press Resume: the last safe checkpoint is kept."
-        return FailureKind.DISK_FULL, "The disk is full.", advice
+        return FailureKind.DISK_FULL, "The disk is full.", advice_for(FailureKind.DISK_FULL, job)
     if isinstance(error, DamagedCheckpoint):
         return (
             FailureKind.DAMAGED_CHECKPOINT,
@@ -92,11 +87,13 @@ def _words(error: BaseException) -> tuple[FailureKind, str, str]:
         )
     if isinstance(error, PermissionError):
         return FailureKind.NOT_WRITABLE, f"No permission: {first_line}", "Choose a folder that you may write to."
-    return (
-        FailureKind.ERROR,
-        f"{type(error).__name__}: {first_line}",
-        "The details and worker.log in the run's folder say more; a run can be resumed from its last safe checkpoint.",
-    )
+    message = f"{type(error).__name__}: {first_line}"
+    return FailureKind.ERROR, message, advice_for(FailureKind.ERROR, job)
+
+
+def _place_of_memory(error: BaseException) -> str:
+    is_of_computer = isinstance(error, MemoryError) or _COMPUTERS_MEMORY.search(str(error))
+    return "in this computer" if is_of_computer else "on the card"
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,10 @@ def _leave_at_once(code: int) -> NoReturn:
 
 def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int]:
     """Run the job and return how it ended. The one place where every failure becomes a value."""
+    kind = ""
     try:
         job = folder.job()
+        kind = job.kind
         context.emit(WorkerStarted(job=job.kind, studio=__version__, pid=os.getpid()))
         if isinstance(job, TrainJob):
             context.emit(environment())
@@ -121,7 +123,7 @@ def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int
         return failed, error.kind.exit_code
     except Exception as error:  # noqa: BLE001  the worker's entry: whatever it was, it becomes a Failed
         traceback.print_exc()
-        failed = failure_of(error)
+        failed = failure_of(error, kind)
         return failed, failed.kind.exit_code
 
 

@@ -5,14 +5,15 @@ import time
 from collections.abc import Iterator
 
 from qlora_studio.core.errors import FailureKind
+from qlora_studio.core.run.advice import advice_for
 from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Recovering, WorkerStarted, parse_event
+from qlora_studio.core.run.job import TrainJob
 from qlora_studio.jobs.worker_process import WorkerProcess
 from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 Batch = tuple[Event, ...]
 
-BREAKDOWN_ADVICE = "A run can be resumed from its last safe checkpoint; worker.log in its folder says more."
 _POLL_SECONDS = 0.03
 _LOCK_SECONDS = 0.5  # between two looks at the lock, where no process tells whether the worker lives
 _STARTUP_SECONDS = 10.0  # a worker that somebody else started takes its lock within this
@@ -105,9 +106,14 @@ class RunFollower:
         return Failed(
             kind=_KINDS.get(code, FailureKind.WORKER_DIED) if code is not None else FailureKind.WORKER_DIED,
             message=f"{how[0].upper()}{how[1:]}.",
-            advice=BREAKDOWN_ADVICE,
+            advice=breakdown_advice(self._folder),
             detail=log_tail(self._folder),
         )
+
+
+def breakdown_advice(folder: RunFolder) -> str:
+    """Return what to do where a worker is gone: of a run, or of a job, which has no checkpoint."""
+    return advice_for(FailureKind.WORKER_DIED, "" if folder.job_path.exists() else TrainJob().kind)
 
 
 def log_tail(folder: RunFolder, size: int = _LOG_TAIL) -> str:

@@ -8,7 +8,7 @@ from filelock import Timeout
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import Failed
-from qlora_studio.jobs.run_follower import BREAKDOWN_ADVICE, log_tail
+from qlora_studio.jobs.run_follower import breakdown_advice, log_tail
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 
@@ -40,7 +40,7 @@ def acknowledge_breakdown(folder: RunFolder) -> None:
             at = f" at step {state.step:,}" if state.step else ""
             message = f"The run broke off{at}: its worker is gone and did not say how it ended."
             failed = Failed(
-                kind=FailureKind.WORKER_DIED, message=message, advice=BREAKDOWN_ADVICE, detail=log_tail(folder)
+                kind=FailureKind.WORKER_DIED, message=message, advice=breakdown_advice(folder), detail=log_tail(folder)
             )
             with MessageLogWriter(folder.events_path) as log:
                 log.append(failed)

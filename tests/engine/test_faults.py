@@ -1,7 +1,13 @@
 """Every library's way of saying that memory is out, or that the card is gone, is known for what it is."""
 
+import re
+from typing import get_args
+
 import pytest
 
+from qlora_studio.core.errors import FailureKind
+from qlora_studio.core.run.advice import advice_for
+from qlora_studio.core.run.job import Job
 from qlora_studio.engine.faults import failure_of
 from qlora_studio.engine.worker import can_expand_segments
 from qlora_studio.storage.runs.checkpoint_folder import DamagedCheckpoint
@@ -58,21 +64,35 @@ OTHER = (
 
 @pytest.mark.parametrize("words", OUT_OF_MEMORY)
 def test_memory_that_is_out_is_known_in_any_spelling(words: str) -> None:
-    assert failure_of(RuntimeError(words)).kind == "out_of_memory"
+    assert failure_of(RuntimeError(words), "train").kind == "out_of_memory"
 
 
 @pytest.mark.parametrize("words", CARD_LOST)
 def test_a_card_that_is_gone_is_known_in_any_spelling(words: str) -> None:
-    assert failure_of(RuntimeError(words)).kind == "card_lost"
+    assert failure_of(RuntimeError(words), "train").kind == "card_lost"
 
 
 @pytest.mark.parametrize("words", OTHER)
 def test_an_error_of_another_kind_is_taken_for_neither(words: str) -> None:
-    assert failure_of(RuntimeError(words)).kind == "error"
+    assert failure_of(RuntimeError(words), "train").kind == "error"
+
+
+@pytest.mark.parametrize("job", [kind.model_fields["kind"].default for kind in get_args(Job)])
+@pytest.mark.parametrize("words", [OUT_OF_MEMORY[0], CARD_LOST[0], OTHER[0], "No space left on device"])
+def test_only_a_training_run_is_told_of_batches_and_checkpoints(words: str, job: str) -> None:
+    """Also what is advised where the worker said nothing any more."""
+    for advice in (failure_of(RuntimeError(words), job).advice, advice_for(FailureKind.WORKER_DIED, job)):
+        assert bool(re.search("batch|checkpoint|resume|max length", advice, re.IGNORECASE)) is (job == "train"), advice
+
+
+def test_it_is_said_whose_memory_is_out() -> None:
+    assert "on the card" in failure_of(RuntimeError(OUT_OF_MEMORY[0]), "chat").message
+    for error in (MemoryError(), *(RuntimeError(words) for words in OUT_OF_MEMORY[12:17])):
+        assert "in this computer" in failure_of(error, "chat").message
 
 
 def test_a_checkpoint_that_reads_back_wrong_is_told_as_what_it_is() -> None:
-    failed = failure_of(DamagedCheckpoint("checkpoint-4/optimizer.pt has changed on disk"))
+    failed = failure_of(DamagedCheckpoint("checkpoint-4/optimizer.pt has changed on disk"), "train")
     assert failed.kind == "damaged_checkpoint"
     assert "checkpoint-4/optimizer.pt" in failed.message
     assert "Earlier checkpoints are kept" in failed.advice

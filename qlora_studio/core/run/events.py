@@ -292,7 +292,10 @@ class StoppedEarly(Message):
 
 
 class TextGenerated(Message):
-    """A piece of an answer in a chat, streamed. `variant` is base, tuned, merged …; `done` marks the last piece."""
+    """A piece of an answer in a chat, streamed. `variant` is base, tuned, merged …; `done` marks the last piece.
+
+    `way` is how it was computed, with the last piece: one of ANSWER_WAYS, or empty where nothing is to be said.
+    """
 
     type: Literal["text_generated"] = "text_generated"
     request: int
@@ -301,6 +304,7 @@ class TextGenerated(Message):
     done: bool = False
     tokens: int = 0
     seconds: float = 0.0
+    way: str = ""
 
 
 class Warned(Message):

@@ -11,6 +11,11 @@ from qlora_studio.core.run.message import UnionReader
 from qlora_studio.core.run.run_config import RunConfig
 
 CHAT_VARIANTS = {"tuned": "Tuned", "base": "Base", "merged": "Merged", "gguf": "GGUF"}
+ANSWER_WAYS = {
+    "4bit": "in 4 bit, 16 bit does not fit",
+    "llama_cpp": "by llama.cpp",
+    "unpacked": "unpacked to 16 bit, no llama.cpp is here",
+}
 
 
 class _Job(BaseModel):

@@ -7,9 +7,8 @@ from qlora_studio.core.run.commands import Ask
 from qlora_studio.core.run.events import Finished, TextGenerated
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.engine.chat.models import ChatModels
-from qlora_studio.engine.context import Channel, JobContext, Reporter
+from qlora_studio.engine.context import QUIET, Channel, JobContext, Reporter
 from qlora_studio.engine.model.device import choose_device
-from qlora_studio.engine.model.generation import answer
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 _POLL_SECONDS = 0.05
@@ -17,14 +16,17 @@ _POLL_SECONDS = 0.05
 
 def run(job: ChatJob, context: JobContext) -> Finished:
     """Answer every `Ask`, each by the models that it names; end with `Stop`."""
-    models = ChatModels(job, choose_device(RunFolder(job.run_dir).config(), context), context)
+    models = ChatModels(job, choose_device(RunFolder(job.run_dir).config(), QUIET), context)
     waiting: list[Ask] = []
-    while not (context.stop_requested() or context.is_orphaned()):
-        waiting += [command for command in context.commands() if isinstance(command, Ask)]
-        if waiting:
-            _answer(waiting.pop(0), models, context, waiting)
-        else:
-            time.sleep(_POLL_SECONDS)
+    try:
+        while not (context.stop_requested() or context.is_orphaned()):
+            waiting += [command for command in context.commands() if isinstance(command, Ask)]
+            if waiting:
+                _answer(waiting.pop(0), models, context, waiting)
+            else:
+                time.sleep(_POLL_SECONDS)
+    finally:
+        models.close()
     return Finished(status="stopped")
 
 
@@ -36,20 +38,19 @@ def _answer(ask: Ask, models: ChatModels, channel: Channel, waiting: list[Ask]) 
     for variant in ask.variants:
         with models.answering(variant) as chosen:
             started = time.monotonic()
-            text = answer(
-                chosen.model,
-                chosen.tokenizer,
-                ask.messages,
-                max_new_tokens=ask.max_new_tokens,
-                temperature=ask.temperature,
-                seed=ask.seed,
-                on_text=_teller(ask.request, variant, channel),
-                stopped=stopped,
-            )
+            text = chosen.answer(ask, _teller(ask.request, variant, channel), stopped)
             seconds = time.monotonic() - started
             tokens = len(chosen.tokenizer(text, add_special_tokens=False)["input_ids"])
         channel.emit(
-            TextGenerated(request=ask.request, variant=variant, text="", done=True, tokens=tokens, seconds=seconds)
+            TextGenerated(
+                request=ask.request,
+                variant=variant,
+                text="",
+                done=True,
+                tokens=tokens,
+                seconds=seconds,
+                way=chosen.way,
+            )
         )
 
 

@@ -1,7 +1,8 @@
 """A real llama.cpp, where the package xllamacpp is installed: it loads a GGUF file, tokenizes, and computes.
 
 The package's own interface is a server; its library has llama.cpp's functions, which are called here by their names.
-Structures are handed back as they came: their fields are nobody's business here.
+Structures are handed back as they came, but for how many tokens a context has room for: that is written into the first
+field, and asked of the context that was made of it.
 """
 
 import ctypes
@@ -22,13 +23,14 @@ _POINTER, _INT = ctypes.c_void_p, ctypes.c_int32
 class _Struct(ctypes.Structure):
     """Parameters as llama.cpp fills them in: larger than they are."""
 
-    _fields_ = (("bytes", ctypes.c_byte * 1024),)
+    _fields_ = (("first", ctypes.c_uint32), ("rest", ctypes.c_byte * 1020))
 
 
 _LOGGER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, _POINTER)
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_log_set": (None, (_LOGGER, _POINTER)),
     "llama_backend_init": (None, ()),
+    "llama_supports_gpu_offload": (ctypes.c_bool, ()),
     "llama_model_default_params": (_Struct, ()),
     "llama_model_load_from_file": (_POINTER, (ctypes.c_char_p, _Struct)),
     "llama_model_free": (None, (_POINTER,)),
@@ -36,6 +38,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_context_default_params": (_Struct, ()),
     "llama_init_from_model": (_POINTER, (_POINTER, _Struct)),
     "llama_free": (None, (_POINTER,)),
+    "llama_n_ctx": (ctypes.c_uint32, (_POINTER,)),
     "llama_set_n_threads": (None, (_POINTER, _INT, _INT)),
     "llama_get_memory": (_POINTER, (_POINTER,)),
     "llama_memory_clear": (None, (_POINTER, ctypes.c_bool)),
@@ -57,6 +60,9 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
+_FIRST_ROOM, _AT_ONCE = 512, 512  # tokens of a context at first, and that are read in one go
+
+
 class LlamaCpp:
     """A GGUF file in llama.cpp, with an adapter beside it or without. Raises StudioError where it does not load."""
 
@@ -70,14 +76,14 @@ class LlamaCpp:
             )
         call = self._library
         _LOG.clear()
+        self._path, self._threads, self._adapter, self._context, self._room = path, threads, None, None, 0
         self._model = call.llama_model_load_from_file(str(path).encode(), call.llama_model_default_params())
-        self._context = self._model and call.llama_init_from_model(self._model, call.llama_context_default_params())
-        if not self._context:
+        if not self._model:
             raise _refused(path)
-        call.llama_set_n_threads(self._context, threads, threads)
         self._vocabulary = call.llama_model_get_vocab(self._model)
         if adapter is not None:
-            self._add(adapter)
+            self._adapter = self._loaded(adapter)
+        self.begin(_FIRST_ROOM)
 
     @property
     def rows(self) -> int:
@@ -98,18 +104,46 @@ class LlamaCpp:
         size = self._call.llama_detokenize(self._vocabulary, ids, len(ids), room, len(room), False, True)
         return room.raw[:size].decode("utf-8", "replace")
 
+    def begin(self, room: int) -> None:
+        """Forget every token, and have room for so many. Raises StudioError where there is not."""
+        if self._context and room <= self._room:
+            self._call.llama_memory_clear(self._call.llama_get_memory(self._context), True)
+            return
+        self._call.llama_free(self._context)
+        wanted = self._call.llama_context_default_params()
+        wanted.first = room
+        self._context = self._call.llama_init_from_model(self._model, wanted)
+        self._room = self._call.llama_n_ctx(self._context) if self._context else 0
+        if self._room < room:
+            raise _refused(self._path)
+        self._call.llama_set_n_threads(self._context, self._threads, self._threads)
+        if self._adapter:
+            self._use(self._adapter)
+
+    def after(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Return the logits after tokens that follow those before: (vocabulary,), fp32."""
+        for start in range(0, len(tokens), _AT_ONCE):
+            self._read(tokens[start : start + _AT_ONCE])
+        row = self._call.llama_get_logits_ith(self._context, -1)
+        return torch.from_numpy(np.ctypeslib.as_array(row, (self.rows,)).copy())
+
+    def is_end(self, token: int) -> bool:
+        """Whether a token ends an answer."""
+        return bool(self._call.llama_vocab_is_eog(self._vocabulary, token))
+
     def logits(self, tokens: Sequence[int]) -> torch.Tensor:
         """Return the logits after each token: (tokens, vocabulary), fp32. One after another, as an answer is made."""
-        self._call.llama_memory_clear(self._call.llama_get_memory(self._context), True)
-        return torch.stack([self._after(token) for token in tokens])
+        self.begin(len(tokens))
+        return torch.stack([self.after([token]) for token in tokens])
 
     def greedy(self, prompt: Sequence[int], tokens: int) -> list[int]:
         """Return the likeliest answer's ids, without the prompt, up to an end token."""
         found: list[int] = []
-        likely = int(self.logits(prompt)[-1].argmax())
-        while len(found) < tokens and not self._call.llama_vocab_is_eog(self._vocabulary, likely):
+        self.begin(len(prompt) + tokens)
+        likely = int(self.after(prompt).argmax())
+        while len(found) < tokens and not self.is_end(likely):
             found.append(likely)
-            likely = int(self._after(likely).argmax())
+            likely = int(self.after([likely]).argmax())
         return found
 
     def close(self) -> None:
@@ -121,23 +155,31 @@ class LlamaCpp:
     def _call(self) -> Any:
         return self._library
 
-    def _after(self, token: int) -> torch.Tensor:
-        ids = (_INT * 1)(token)
-        if code := self._call.llama_decode(self._context, self._call.llama_batch_get_one(ids, 1)):
+    def _read(self, tokens: Sequence[int]) -> None:
+        ids = (_INT * len(tokens))(*tokens)
+        if code := self._call.llama_decode(self._context, self._call.llama_batch_get_one(ids, len(tokens))):
             raise StudioError(f"llama.cpp does not compute: {code}.", kind=FailureKind.DAMAGED, detail="".join(_LOG))
-        row = self._call.llama_get_logits_ith(self._context, -1)
-        return torch.from_numpy(np.ctypeslib.as_array(row, (self.rows,)).copy())
 
-    def _add(self, adapter: Path) -> None:
-        loaded = self._call.llama_adapter_lora_init(self._model, str(adapter).encode())
+    def _loaded(self, adapter: Path) -> Any:
+        if loaded := self._call.llama_adapter_lora_init(self._model, str(adapter).encode()):
+            return loaded
+        raise _refused(adapter)
+
+    def _use(self, loaded: Any) -> None:
         adapters, scales = (_POINTER * 1)(loaded), (ctypes.c_float * 1)(1.0)
-        if not loaded or self._call.llama_set_adapters_lora(self._context, adapters, 1, scales):
-            raise _refused(adapter)
+        if self._call.llama_set_adapters_lora(self._context, adapters, 1, scales):
+            raise _refused(self._path)
 
 
 def has_llama_cpp() -> bool:
     """Whether there is a llama.cpp here."""
     return _library() is not None
+
+
+def computes_on_card() -> bool:
+    """Whether the llama.cpp here was built to use a card."""
+    library = _library()
+    return library is not None and bool(library.llama_supports_gpu_offload())
 
 
 _LOG: list[str] = []

@@ -20,19 +20,23 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.gguf.llama_cpp import LlamaCpp
 
 _ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}
+_WITHOUT_CARD = {"CUDA_VISIBLE_DEVICES": ""}
 
 
 class LlamaCppProcess:
-    """A GGUF file in a llama.cpp. Raises StudioError where it does not load, does not compute, or ended."""
+    """A GGUF file in a llama.cpp. Raises StudioError where it does not load, does not compute, or ended.
 
-    def __init__(self, path: Path) -> None:
+    It uses a card where it was built for one, unless it is not to.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 2, on_card: bool = True) -> None:
         self._path = path
         self._folder = TemporaryDirectory()
         self._words = Path(self._folder.name) / "stderr"
         with self._words.open("wb") as words:
             self._child = child_process.start(
-                child_process.python("-m", __name__, str(path.absolute())),
-                environment=_ENVIRONMENT,
+                child_process.python("-m", __name__, str(path.absolute()), str(threads)),
+                environment=_ENVIRONMENT if on_card else _ENVIRONMENT | _WITHOUT_CARD,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=words,
@@ -52,6 +56,15 @@ class LlamaCppProcess:
         file = Path(self._folder.name) / "logits.npy"
         self._ask({"ids": list(tokens), "file": str(file)})
         return torch.from_numpy(np.load(file))
+
+    def begin(self, room: int, *, temperature: float = 0.0, seed: int = 42) -> None:
+        """Forget every token, and have room for so many; how the next ones are chosen. At 0 it is the likeliest."""
+        self._ask({"room": room, "temperature": temperature, "seed": seed})
+
+    def next(self, tokens: Sequence[int]) -> int | None:
+        """Return the token that is chosen after tokens that follow those before; None where the answer ends."""
+        chosen = self._ask({"after": list(tokens)})["chosen"]
+        return None if chosen is None else int(chosen)
 
     def close(self) -> None:
         """End the process."""
@@ -95,24 +108,42 @@ def logits_of_llama_cpp(path: Path, sequences: Sequence[Sequence[int]]) -> torch
         model.close()
 
 
-def main(path: Path) -> None:
+def main(path: Path, threads: int) -> None:
     """Answer what is asked on standard input; what the library prints goes to stderr."""
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)
         try:
-            model = LlamaCpp(path)
+            asked = _Asked(LlamaCpp(path, threads=threads))
             _tell(answers, {})
             for line in sys.stdin:
-                _tell(answers, _answered(model, json.loads(line)))
+                _tell(answers, asked.answered(json.loads(line)))
         except StudioError as error:
             _tell(answers, {"error": error.message, "advice": error.advice})
 
 
-def _answered(model: LlamaCpp, question: dict[str, Any]) -> dict[str, Any]:
-    if "text" in question:
-        return {"ids": model.tokenize(question["text"], add_special=question["special"])}
-    np.save(question["file"], model.logits(question["ids"]).numpy())
-    return {}
+class _Asked:
+    def __init__(self, model: LlamaCpp) -> None:
+        self._model = model
+        self._temperature, self._chance = 0.0, torch.Generator()
+
+    def answered(self, question: dict[str, Any]) -> dict[str, Any]:
+        if "text" in question:
+            return {"ids": self._model.tokenize(question["text"], add_special=question["special"])}
+        if "room" in question:
+            self._model.begin(question["room"])
+            self._temperature, self._chance = question["temperature"], self._chance.manual_seed(question["seed"])
+            return {}
+        if "after" in question:
+            token = self._choice(self._model.after(question["after"]))
+            return {"chosen": None if self._model.is_end(token) else token}
+        np.save(question["file"], self._model.logits(question["ids"]).numpy())
+        return {}
+
+    def _choice(self, logits: torch.Tensor) -> int:
+        """Return a token by logits of shape (vocabulary,)."""
+        if self._temperature <= 0:
+            return int(logits.argmax())
+        return int(torch.multinomial(torch.softmax(logits / self._temperature, -1), 1, generator=self._chance))
 
 
 def _tell(answers: IO[str], answer: dict[str, Any]) -> None:
@@ -121,4 +152,4 @@ def _tell(answers: IO[str], answer: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

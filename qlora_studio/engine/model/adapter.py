@@ -56,10 +56,13 @@ def save_final_adapter(
 
 
 def load_tuned(
-    run: RunFolder, device: Device, checkpoint: str, channel: Channel
+    run: RunFolder, device: Device, checkpoint: str, channel: Channel, config: RunConfig | None = None
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Return the run's base with its adapter, and the tokenizer. `checkpoint` is best, final, last or a step."""
-    config = run.config()
+    """Return the run's base with its adapter, and the tokenizer. `checkpoint` is best, final, last or a step.
+
+    Another `config` than the run's own quantizes the base otherwise than it was trained.
+    """
+    config = config or run.config()
     folder = adapter_folder(run, checkpoint)
     base = base_folder(config.model.source, config.model.revision, channel)
     check_base(run, folder, base)

@@ -39,7 +39,7 @@ def answer(
                 top_k=None,
                 pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=stop_tokens(model, tokenizer),
-                streamer=_Streamer(tokenizer, on_text) if on_text else None,
+                streamer=AnswerStreamer(tokenizer, on_text) if on_text else None,
                 stopping_criteria=StoppingCriteriaList([_Stopped(stopped)]),
             )
     finally:
@@ -65,12 +65,15 @@ def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return sorted({int(item) for item in [*ids, tokenizer.eos_token_id] if item is not None})
 
 
-class _Streamer(TextStreamer):
+class AnswerStreamer(TextStreamer):
+    """Tells the text of token ids as they come, words whole. What is put first is the prompt, which is not told."""
+
     def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None]) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self._on_text = on_text
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Hand on a piece."""
         if text:
             self._on_text(text)
 

@@ -132,7 +132,7 @@ class ChatPage(Page):
         answer = turn.answers[event.variant]
         answer.append(event.text)
         if event.done:
-            answer.finish(event.tokens, event.seconds)
+            answer.finish(event.tokens, event.seconds, event.way)
             del self._waiting[event.request, event.variant]
             self.send.setEnabled(not self._waiting)
         QTimer.singleShot(0, self._scroll_down)
@@ -242,7 +242,7 @@ def _state_text(state: RunState | None) -> str:
     if state is None:
         return ""
     if state.failure is not None:
-        return "The model could not be loaded."
+        return "No model is loaded."
     return (
         "The model is loaded."
         if state.activity == Activity.READY

@@ -4,7 +4,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QPlainTextEdit, QWidget
 
-from qlora_studio.core.run.job import CHAT_VARIANTS
+from qlora_studio.core.run.job import ANSWER_WAYS, CHAT_VARIANTS
 from qlora_studio.ui.kit.layouts import TileGrid
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Card, column
@@ -24,16 +24,21 @@ class AnswerCard(Card):
         self.add_header(self._facts)
         self.add(self.label)
         self.body.addStretch(1)
+        self._way = Label("", "caption", wrap=True)
+        self._way.hide()
+        self.add(self._way)
 
     def append(self, text: str) -> None:
         """Add a piece."""
         self._text += text
         self.label.setText(self._text or "…")
 
-    def finish(self, tokens: int, seconds: float) -> None:
-        """Say how long it was and how fast it came."""
+    def finish(self, tokens: int, seconds: float, way: str) -> None:
+        """Say how long it was, how fast it came, and how it was computed where that is not as usual."""
         rate = f" · {tokens / seconds:.1f} tokens/s" if seconds > 0 and tokens else ""
         self._facts.setText(f"{tokens:,} tokens{rate}")
+        self._way.setText(ANSWER_WAYS.get(way, way))
+        self._way.setVisible(bool(way))
         self.label.setText(self._text.strip() or "(an empty answer)")
 
     def text(self) -> str:

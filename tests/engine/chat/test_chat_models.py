@@ -1,6 +1,7 @@
 """A chat with everything that a run has: base, tuned, merged and GGUF answer one prompt, from one worker."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -14,7 +15,11 @@ from qlora_studio.core.run.job import ChatJob
 from qlora_studio.engine.chat.models import find_export
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.export.export import export_run
+from qlora_studio.engine.gguf.llama_cpp import has_llama_cpp
+from qlora_studio.engine.gguf.llama_cpp_process import LlamaCppProcess
+from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
 from qlora_studio.engine.model.adapter import adapter_folder, checkpoint_name
+from qlora_studio.engine.model.generation import prompt_inputs
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.durable import write_manifest
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointManifest
@@ -32,21 +37,68 @@ def run(tmp_path: Path) -> RunFolder:
     return make_run(tmp_path / "made", method="none", lora_alpha=96)
 
 
+@pytest.mark.usefixtures("without_llama_cpp")
 def test_every_variant_answers_and_what_was_exported_answers_as_the_tuned_model(run: RunFolder, tmp_path: Path) -> None:
     export_run(run, formats=["safetensors", "gguf:bf16"], channel=QUIET)
-    folder = create_job_folder(tmp_path / "jobs", ChatJob(run_dir=str(run.path)))
-    process = start_worker(folder)
     variants = ["base", "tuned", "merged", "gguf"]
-    folder.send(Ask(request=1, messages=QUESTION, variants=variants, max_new_tokens=24, seed=3, temperature=0.7))
-    events = follow(process, lambda event: isinstance(event, TextGenerated) and event.done and event.variant == "gguf")
+    ask = Ask(request=1, messages=QUESTION, variants=variants, max_new_tokens=24, seed=3, temperature=0.7)
+    pieces = answers(run, tmp_path / "jobs", ask)
+    texts = texts_of(pieces)
+    assert {event.variant: event.way for event in pieces if event.done} == dict.fromkeys(variants, "") | {
+        "gguf": "unpacked"
+    }
+    assert texts["tuned"] == texts["merged"] == texts["gguf"] != texts["base"]
+
+
+@pytest.mark.skipif(not has_llama_cpp(), reason="no llama.cpp to ask: pip install xllamacpp")
+def test_a_gguf_is_answered_by_llama_cpp_where_there_is_one(run: RunFolder, tmp_path: Path) -> None:
+    """Word by word what its logits say; also where a conversation is longer than it has room for by itself."""
+    export_run(run, formats=["gguf:f16"], channel=QUIET)
+    talks = [QUESTION, [{"role": "user", "content": "hello there " * 400}]]
+    asks = [Ask(request=at, messages=talk, variants=["gguf"], max_new_tokens=6) for at, talk in enumerate(talks)]
+    pieces = answers(run, tmp_path / "jobs", *asks)
+    assert {event.way for event in pieces if event.done} == {"llama_cpp"}
+    model = LlamaCppProcess(next(run.exports_path.glob("*/*.gguf")))
+    tokenizer = load_gguf_tokenizer(next(run.exports_path.glob("*/*.gguf")))
+    for at, talk in enumerate(talks):
+        ids = prompt_inputs(tokenizer, talk)["input_ids"][0].tolist()
+        for _ in range(6):
+            ids.append(int(model.logits(ids)[-1].argmax()))
+        found = "".join(event.text for event in pieces if event.request == at)
+        assert found == tokenizer.decode(ids[-6:])
+    model.close()
+
+
+@pytest.fixture
+def without_llama_cpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers find a package without its library, as one made for another system is."""
+    (tmp_path / "first" / "xllamacpp").mkdir(parents=True)
+    (tmp_path / "first" / "xllamacpp" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "first"), os.environ.get("PYTHONPATH", "")]))
+
+
+def answers(run: RunFolder, jobs: Path, *asks: Ask) -> list[TextGenerated]:
+    """Return what a worker tells of the answers, the last of which is the last ask's last variant's."""
+    folder = create_job_folder(jobs, ChatJob(run_dir=str(run.path)))
+    process = start_worker(folder)
+    for ask in asks:
+        folder.send(ask)
+    last = asks[-1].request, asks[-1].variants[-1]
+    events = follow(
+        process,
+        lambda event: isinstance(event, TextGenerated) and event.done and (event.request, event.variant) == last,
+    )
     folder.send(Stop())
     follow(process)
-    pieces = [event for event in events if isinstance(event, TextGenerated)]
     assert folder.state().failure is None
-    assert [event.variant for event in pieces if event.done] == variants
-    texts = {name: "".join(event.text for event in pieces if event.variant == name) for name in variants}
-    texts["gguf"] = re.sub(r"\[PAD\d+\]", "", texts["gguf"])  # rows without a token: this model is random
-    assert texts["tuned"] == texts["merged"] == texts["gguf"] != texts["base"]
+    return [event for event in events if isinstance(event, TextGenerated)]
+
+
+def texts_of(pieces: list[TextGenerated]) -> dict[str, str]:
+    """Return the text of each variant. This model is random: it also chooses rows without a token."""
+    names = {event.variant for event in pieces}
+    texts = {name: "".join(event.text for event in pieces if event.variant == name) for name in names}
+    return {name: re.sub(r"\[PAD\d+\]", "", text) for name, text in texts.items()}
 
 
 def test_what_was_not_exported_is_said_in_words(run: RunFolder) -> None:

@@ -35,6 +35,20 @@ def test_it_gives_what_a_llama_cpp_in_this_process_gives(tmp_path: Path) -> None
     there.close()
 
 
+def test_words_are_drawn_by_the_seed_and_the_likeliest_is_taken_at_temperature_0(tmp_path: Path) -> None:
+    process = LlamaCppProcess(write(tmp_path, "llama"))
+    drawn = {seed: draw(process, temperature=1.0, seed=seed) for seed in (1, 2)}
+    assert draw(process, temperature=1.0, seed=1) == drawn[1] != drawn[2]
+    assert draw(process)[0] == int(process.logits([5, 6, 7])[-1].argmax())
+    process.close()
+
+
+def draw(process: LlamaCppProcess, **how: float) -> list[int | None]:
+    process.begin(16, **how)  # type: ignore[arg-type]
+    first = process.next([5, 6, 7])
+    return [first, *(process.next([5]) for _ in range(8))]
+
+
 def test_an_abort_is_an_error_in_words(tmp_path: Path) -> None:
     """Positions that turn more numbers than these small heads have: llama.cpp asserts that they do not."""
     process = LlamaCppProcess(write(tmp_path, "qwen3_5_wrapper"))

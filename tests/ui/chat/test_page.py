@@ -3,7 +3,7 @@
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QLabel
 
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import Ask
@@ -85,6 +85,27 @@ def test_pieces_are_written_where_they_belong_and_as_plain_text(page: ChatPage, 
     answer(page, base, "Hello.")
     assert shown["base"].label.text() == "Hello."
     assert page.send.isEnabled()
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [("4bit", "in 4 bit, 16 bit does not fit"), ("llama_cpp", "by llama.cpp"), ("of_later", "of_later")],
+)
+def test_the_bubble_says_how_an_answer_was_computed_where_not_as_usual(
+    page: ChatPage, told: Told, way: str, words: str
+) -> None:
+    ask(page, "Hi")
+    for item, told_way in zip(told[0][2], (way, ""), strict=True):
+        page.render_events(
+            [TextGenerated(request=item.request, variant=item.variants[0], text="A", done=True, way=told_way)]
+        )
+    shown = page.turns()[0].answers
+    labels = {
+        name: [label.text() for label in card.findChildren(QLabel) if label.isVisibleTo(card)]
+        for name, card in shown.items()
+    }
+    assert words in labels["tuned"]
+    assert words not in labels["base"]
 
 
 def test_each_model_goes_on_from_its_own_answers(page: ChatPage, told: Told) -> None:

@@ -1,0 +1,54 @@
+"""What a model of a chat takes of the memory that is free, and whether it fits whole or in 4 bits."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import torch
+
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.memory.resident import weights_bytes
+from qlora_studio.core.memory.setup import MemorySetup
+from qlora_studio.core.model.shape import shape_from_config
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.run.advice import advice_for
+from qlora_studio.storage.models.folder import read_config
+
+_SHARE = 0.8  # of the free memory that weights may take: the rest is for what is computed with them
+
+
+@dataclass(frozen=True)
+class Room:
+    """Free memory where a model answers, and what those that are loaded hold of it. Sizes are bytes."""
+
+    free: int
+    held: int
+    on_card: bool
+
+    def takes(self, size: int, *, alone: bool = False) -> bool:
+        """Whether weights of a size fit well: beside what is loaded, or once that is gone."""
+        return size <= (self.free + (self.held if alone else 0)) * _SHARE
+
+    def require(self, size: int, what: str) -> None:
+        """Raise StudioError where weights of a size cannot fit."""
+        if size > self.free + self.held:
+            where = "on the card" if self.on_card else "in this computer"
+            raise StudioError(
+                f"There is not enough memory for {what}: it takes {bytes_text(size)}, and "
+                f"{bytes_text(self.free + self.held)} are free {where}.",
+                kind=FailureKind.OUT_OF_MEMORY,
+                advice=advice_for(FailureKind.OUT_OF_MEMORY, "chat"),
+            )
+
+
+def room(held: int, on_card: bool) -> Room:
+    """Return the memory that there is now."""
+    free = int(torch.cuda.mem_get_info()[0]) if on_card else int(psutil.virtual_memory().available)
+    return Room(free, held, on_card)
+
+
+def sizes(folder: Path, dtype: torch.dtype) -> tuple[int, int]:
+    """Return what a model's weights take as they are, and with its layers in 4 bits."""
+    shape = shape_from_config(read_config(folder))
+    plain = MemorySetup(quantization="none", weight_bytes=dtype.itemsize)
+    return weights_bytes(shape, plain), weights_bytes(shape, replace(plain, quantization="nf4"))

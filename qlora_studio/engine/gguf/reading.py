@@ -9,6 +9,7 @@ import torch
 from qlora_studio.core.model.gguf_family import family_of_gguf, gguf_traits
 from qlora_studio.engine.gguf.text_part import settings_of
 from qlora_studio.engine.gguf.unpacking import unpacked
+from qlora_studio.engine.model.loading import cause_told
 from qlora_studio.storage.models.gguf_header import GgufHeader, gguf_config, read_gguf_header
 
 
@@ -24,7 +25,7 @@ def load_gguf(path: Path, base: Path, *, dtype: torch.dtype, device: str = "cpu"
     said = settings_of(config)
     if "wrapper" in said or not gguf_traits(said).transformers_reads:
         return unpacked(path, base, _as_written(config, header), dtype).to(device).eval()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), cause_told():
         warnings.simplefilter("ignore")
         model: Any = AutoModelForCausalLM.from_pretrained(
             path.parent,

@@ -3,7 +3,10 @@
 Plain, merged in memory or with an adapter: those that a verification compares, one at a time in memory.
 """
 
+import re
+import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +17,23 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.memory.architecture import auto_class, config_of, meta_model
 from qlora_studio.engine.merge.weights import MergedWeights
 
+_CAUSE = re.compile(r"^[\w.]*(?:Error|Exception): .+", re.MULTILINE)
+
 
 def from_files(kind: Any, folder: Path, **settings: Any) -> Any:
     """Return the model of a class of transformers from a folder. Raises StudioError where weights are missing there.
 
     The library gives these random numbers, and takes what it quantizes in whatever size a file has it.
     """
-    model, found = kind.from_pretrained(
-        folder,
-        output_loading_info=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        local_files_only=True,
-        **settings,
-    )
+    with cause_told():
+        model, found = kind.from_pretrained(
+            folder,
+            output_loading_info=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            **settings,
+        )
     if missing := sorted(found["missing_keys"]):
         count = f" ({len(missing)} such)" if len(missing) > 1 else ""
         raise _incomplete(folder, f"none of its files ({_files(folder)}) holds {missing[0]}{count}")
@@ -35,6 +41,24 @@ def from_files(kind: Any, folder: Path, **settings: Any) -> Any:
         if stored != wanted:
             raise _incomplete(folder, f"{name} is {stored} in its files, and {wanted} by its config.json")
     return model
+
+
+@contextmanager
+def cause_told() -> Iterator[None]:
+    """Raise what kept transformers from putting a weight in place: a card without memory, or a lost one.
+
+    WORKAROUND transformers 5.23: it goes on with the other weights, and says in the end only that there was something;
+    what it was stands in the report that it logs, and in what it made that of.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        for frame, _line in traceback.walk_tb(error.__traceback__):
+            met = getattr(frame.f_locals.get("loading_info"), "conversion_errors", None) or {}
+            causes = [cause for text in met.values() for cause in _CAUSE.findall(text)]
+            if causes:
+                raise RuntimeError(causes[0]) from error
+        raise
 
 
 def load_plain(folder: Path, *, dtype: torch.dtype, device: str) -> Any:
@@ -68,13 +92,14 @@ def load_merged(weights: MergedWeights, *, dtype: torch.dtype, device: str) -> A
     if weights.vocabulary is not None:
         config.get_text_config().vocab_size = weights.vocabulary
     outline = meta_model(config)
-    model: Any = type(outline).from_pretrained(
-        None,
-        config=outline.config,
-        state_dict={name: _Source(weights, name) for name in weights.tensors},
-        dtype=dtype,
-        trust_remote_code=False,
-    )
+    with cause_told():
+        model: Any = type(outline).from_pretrained(
+            None,
+            config=outline.config,
+            state_dict={name: _Source(weights, name) for name in weights.tensors},
+            dtype=dtype,
+            trust_remote_code=False,
+        )
     return model.to(device).eval()
 
 

@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import QUIET
+from qlora_studio.engine.faults import failure_of
 from qlora_studio.engine.model.adapted import load_base
 from qlora_studio.engine.model.device import choose_device
 from qlora_studio.engine.model.load_failure import load_failure
@@ -129,3 +130,17 @@ def test_a_missing_package_is_named(whole: Path) -> None:
 def test_a_card_without_memory_is_no_fault_of_the_model(whole: Path) -> None:
     with pytest.raises(torch.OutOfMemoryError):
         load_failure(whole, torch.OutOfMemoryError("CUDA out of memory"))
+
+
+def test_a_card_that_runs_out_of_memory_while_weights_are_put_in_place_is_told_as_that(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers goes on, and in the end says that there were some issues."""
+
+    def full(*_arguments: Any, **_settings: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr("bitsandbytes.functional.quantize_4bit", full)
+    with pytest.raises(RuntimeError) as raised:
+        load_base(whole, RunConfig(), choose_device(RunConfig(), QUIET))
+    assert failure_of(raised.value, "train").kind == FailureKind.OUT_OF_MEMORY

@@ -46,6 +46,11 @@ def wrappable_experts(model: Any) -> Iterator[None]:
     """Let peft put adapters on experts in 4 bit: in the order that it has for plain ones, which its files keep."""
     with outlined(model):
         yield
+    wrap_packed(model)
+
+
+def wrap_packed(model: Any) -> None:
+    """Let peft's adapters on parameters know which of these are in 4 bit by now."""
     for module in model.modules():
         if type(module) is ParamWrapper and parametrize.is_parametrized(module.get_base_layer(), module.parameter_name):
             module.__class__ = _PackedWrapper

@@ -68,16 +68,20 @@ def load_base(folder: Path, config: RunConfig, device: Device, adapter: Path | N
         )
     except LOAD_ERRORS as error:
         raise load_failure(folder, error) from error
+    make_trainable(model, device)
+    release_memory()
+    return model
+
+
+def make_trainable(model: Any, device: Device) -> None:
+    """Have a base that was loaded, or is yet to be, compute as training wants it."""
     model.config.use_cache = model.config.get_text_config().use_cache = False  # the text part asks its own config
     keep_scale(model)
     if model.base_model is model and hasattr(model, "model"):
         model.base_model_prefix = "model"  # WORKAROUND: Llama 4's text class names a module that it has not; trl asks
     tell_number_of_experts(model)
     keep_differentiable(model)
-    if is_stored:
-        _compute_in(model, device.compute_dtype)
-    release_memory()
-    return model
+    _compute_in(model, device.compute_dtype)
 
 
 def attention_of(folder: Path) -> str:

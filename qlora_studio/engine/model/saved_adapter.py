@@ -52,6 +52,12 @@ def with_saved_adapter(model: Any, folder: Path, *, dropout: float = 0.0) -> Pef
     return adapted
 
 
+def adapted_on_parameters(model: Any, config: dict[str, Any], tensors: dict[str, torch.Tensor], dropout: float) -> Any:
+    """Return the model with adapters on parameters too, as those of experts are. Of `tensors` the shapes count."""
+    with wrappable_experts(model):
+        return get_peft_model(model, _config_of_parameters(model, config, tensors, dropout))
+
+
 def low_rank_modules(delta: AdapterDelta) -> dict[str, LowRank]:
     """Return the modules that an adapter of low rank changes, by their full names."""
     return {name.removesuffix(".weight"): change.low_rank for name, change in delta.changes.items() if change.low_rank}
@@ -71,8 +77,7 @@ def _adapted(model: Any, folder: Path, tensors: dict[str, torch.Tensor], dropout
     """Return the model with adapters where a folder's are, yet without their numbers."""
     config = read_adapter_config(folder)
     if config.get("target_parameters"):
-        with wrappable_experts(model):
-            return get_peft_model(model, _config_of_parameters(model, config, tensors, dropout))
+        return adapted_on_parameters(model, config, tensors, dropout)
     delta = load_adapter(folder)
     _resize(model, delta)
     return get_peft_model(model, peft_config(model, delta, dropout))

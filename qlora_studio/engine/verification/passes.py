@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.model.stored_quantization import stored_in_4_bits
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.gguf.reading import load_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
-from qlora_studio.engine.model.adapted import keep_differentiable, load_base, release_memory
+from qlora_studio.engine.model.adapted import load_base, make_trainable, release_memory
 from qlora_studio.engine.model.adapter import check_base, load_tuned
 from qlora_studio.engine.model.base import base_folder
 from qlora_studio.engine.model.device import choose_device
@@ -22,10 +21,9 @@ from qlora_studio.engine.verification.comparison import Batch, Outcome
 from qlora_studio.engine.verification.head import Head
 from qlora_studio.engine.verification.skeleton import CannotStream, Skeleton, skeleton_of
 from qlora_studio.engine.verification.states import StatesStore
-from qlora_studio.engine.verification.streamed_adapter import StreamedAdapter, attach_as_trained, attach_made_elsewhere
+from qlora_studio.engine.verification.streamed_adapter import StreamedAdapter, streamed_adapter
 from qlora_studio.engine.verification.streaming import AtHead, Lane, StreamedModel, leave_at_head
 from qlora_studio.engine.verification.subject import Subject
-from qlora_studio.storage.models.folder import read_config
 from qlora_studio.storage.runs.export_folder import read_export
 
 Answers = list[list[int]]
@@ -40,12 +38,12 @@ class Pass:
     base: Callable[[], Any]
     device: str
     adapter: Callable[[], StreamedAdapter] | None = None
+    prepare: Callable[[Any], None] = keep_scale  # what `base` does to the model once its weights are there
 
     def skeleton(self) -> Skeleton:
         """Return the base without weights."""
         found = skeleton_of(self.base, device=self.device)
-        keep_differentiable(found.model)
-        keep_scale(found.model)
+        self.prepare(found.model)
         return found
 
 
@@ -66,8 +64,6 @@ def as_trained(subject: Subject, channel: Channel) -> Pass:
 
     def base() -> Any:
         trained_on = base_folder(config.model.source, config.model.revision, channel)  # not always what is merged into
-        if stored_in_4_bits(read_config(trained_on)) is not None:
-            raise CannotStream("its base is stored in 4 bits")
         check_base(run, subject.adapter, trained_on)
         return load_base(trained_on, config, device, subject.adapter)
 
@@ -76,7 +72,8 @@ def as_trained(subject: Subject, channel: Channel) -> Pass:
         lambda: load_tuned(run, device, subject.checkpoint, channel)[0],
         base,
         device.name,
-        lambda: StreamedAdapter(subject.adapter, attach_as_trained(subject.adapter), keeps_fp32=False),
+        lambda: streamed_adapter(subject.adapter, as_trained=True),
+        lambda model: make_trainable(model, device),
     )
 
 
@@ -87,7 +84,7 @@ def unmerged(base: Path, adapter: Path, *, dtype: torch.dtype, device: str, name
         lambda: load_with_adapter(base, adapter, dtype=dtype, device=device),
         lambda: load_plain(base, dtype=dtype, device=device),
         device,
-        lambda: StreamedAdapter(adapter, attach_made_elsewhere(adapter), keeps_fp32=True),
+        lambda: streamed_adapter(adapter, as_trained=False),
     )
 
 

@@ -12,13 +12,21 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
-from qlora_studio.engine.expert_adapters import own_names
+from qlora_studio.engine.expert_adapters import own_names, wrap_packed
 from qlora_studio.engine.merge.adapter_delta import adapter_weights, load_adapter, plain_names, read_adapter_config
-from qlora_studio.engine.model.saved_adapter import peft_config, rows_of_adapter
+from qlora_studio.engine.model.saved_adapter import adapted_on_parameters, peft_config, rows_of_adapter
 from qlora_studio.engine.verification.skeleton import CannotStream, pristine
 
 _PREFIX = "base_model.model."
 _NAME = "default"
+
+
+def streamed_adapter(folder: Path, *, as_trained: bool) -> "StreamedAdapter":
+    """Return the adapter in a folder, as `load_tuned` attaches it to its base, or as `with_saved_adapter` to any."""
+    if read_adapter_config(folder).get("target_parameters"):
+        return StreamedAdapter(folder, _attach_to_parameters(folder), keeps_fp32=True)
+    attach = _attach_as_trained if as_trained else _attach_made_elsewhere
+    return StreamedAdapter(folder, attach(folder), keeps_fp32=not as_trained)
 
 
 class StreamedAdapter:
@@ -32,13 +40,11 @@ class StreamedAdapter:
         self._keeps_fp32 = keeps_fp32
         self._is_on: bool | None = None
         self._naming: Callable[[], AbstractContextManager[None]] = nullcontext
-        if read_adapter_config(folder).get("target_parameters"):
-            raise CannotStream("its adapter is on parameters, as those of experts are")
 
     def attached(self, model: Any) -> Any:
         """Return a copy of a model on meta with the adapter's modules."""
         modules = {name for name, _ in model.named_modules()}
-        changed = {name.split(".lora_")[0] for name in self._names if ".lora_" in name}
+        changed = {name.split(".lora_")[0].replace(".base_layer", "") for name in self._names if ".lora_" in name}
         self._naming = own_names if not self._keeps_fp32 or changed <= modules else nullcontext
         with torch.device("meta"), self._naming():
             copied = pristine(model)
@@ -58,6 +64,7 @@ class StreamedAdapter:
         self._is_on = None  # what is put in a module's place, later, is as it was now
         inner = adapted.get_base_model()
         _graft(base.get_submodule(path), inner.get_submodule(path), path, but)
+        wrap_packed(inner.get_submodule(path))
         for name, module in inner.named_modules():
             if _is_within(name, path) and not any(_is_within(name, other) for other in but):
                 self._materialize(module)
@@ -82,7 +89,7 @@ class StreamedAdapter:
             module._move_adapter_to_device_of_base_layer(_NAME)
 
 
-def attach_as_trained(folder: Path) -> Callable[[Any], Any]:
+def _attach_as_trained(folder: Path) -> Callable[[Any], Any]:
     """Return what attaches an adapter of ours as `PeftModel.from_pretrained` does, but for its numbers."""
 
     def attach(model: Any) -> Any:
@@ -93,7 +100,7 @@ def attach_as_trained(folder: Path) -> Callable[[Any], Any]:
     return attach
 
 
-def attach_made_elsewhere(folder: Path) -> Callable[[Any], Any]:
+def _attach_made_elsewhere(folder: Path) -> Callable[[Any], Any]:
     """Return what attaches any adapter as `with_saved_adapter` does, but for its numbers."""
     delta = load_adapter(folder)
 
@@ -105,6 +112,16 @@ def attach_made_elsewhere(folder: Path) -> Callable[[Any], Any]:
         return get_peft_model(model, peft_config(model, delta, 0.0))
 
     return attach
+
+
+def _attach_to_parameters(folder: Path) -> Callable[[Any], Any]:
+    """Return what attaches an adapter that is on parameters too, as those of experts are."""
+    places = adapter_weights(folder).places
+    outline = {
+        _PREFIX + plain: torch.empty(places[stored][1].shape, device="meta")
+        for plain, stored in plain_names(places).items()
+    }
+    return lambda model: adapted_on_parameters(model, read_adapter_config(folder), outline, 0.0)
 
 
 def _of_wrappers(adapted: Any) -> dict[str, torch.Tensor]:
@@ -135,13 +152,20 @@ def _graft(base: nn.Module, adapted: nn.Module, path: str, but: Collection[str])
         place: Any = adapted._modules[name]
         inside = place._modules
         if isinstance(place, BaseTunerLayer):
-            inside["base_layer"] = child
+            _innermost(place)._modules["base_layer"] = child
         elif isinstance(place, AuxiliaryTrainingWrapper):
             inside["original_module"] = child
         elif _has_adapters(place) or any(other.startswith(f"{inner}.") for other in but):
             _graft(child, place, inner, but)
         else:
             adapted._modules[name] = child
+
+
+def _innermost(adapter: Any) -> Any:
+    """Return the adapter next to the layer: peft nests those on parameters of one module."""
+    while isinstance(adapter.base_layer, BaseTunerLayer):
+        adapter = adapter.base_layer
+    return adapter
 
 
 def _has_adapters(module: nn.Module) -> bool:

@@ -26,7 +26,7 @@ _IDS = torch.arange(3, 27).reshape(1, -1)
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-def _adapted(base: Path, config: RunConfig = _EXPERTS) -> Any:
+def adapted_experts(base: Path, config: RunConfig = _EXPERTS) -> Any:
     """Return a base in 4 bit with adapters that do something."""
     model = attach_adapters(load_base(base, config, _DEVICE), config)
     torch.manual_seed(1)
@@ -61,7 +61,7 @@ def test_plain_peft_reads_what_is_saved_and_computes_the_same(family: str, exper
     if family == "laguna":
         pytest.skip("peft renames what it loads for laguna, its own adapters too")
     base = make_mixture(tmp_path / "base", family)
-    ours = _adapted(base, RunConfig().with_value("lora.experts", experts)).eval()
+    ours = adapted_experts(base, RunConfig().with_value("lora.experts", experts)).eval()
     ours.save_pretrained(str(tmp_path / "adapter"))
     plain: Any = PeftModel.from_pretrained(unpacked(base), str(tmp_path / "adapter"), is_trainable=True).eval()
     mine, read = get_peft_model_state_dict(ours), get_peft_model_state_dict(plain)
@@ -77,7 +77,7 @@ def test_plain_peft_reads_what_is_saved_and_computes_the_same(family: str, exper
 @pytest.mark.parametrize("family", EACH)
 def test_what_was_saved_is_loaded_onto_4_and_onto_16_bit(family: str, tmp_path: Path) -> None:
     base = make_mixture(tmp_path / "base", family)
-    ours = _adapted(base).eval()
+    ours = adapted_experts(base).eval()
     ours.save_pretrained(str(tmp_path / "adapter"))
     packed: Any = with_saved_adapter(load_base(base, RunConfig(), _DEVICE), tmp_path / "adapter").eval()
     assert torch.equal(logits(ours), logits(packed))
@@ -90,7 +90,7 @@ def test_what_was_saved_is_loaded_onto_4_and_onto_16_bit(family: str, tmp_path: 
 
 
 def test_no_update_stays_on_experts_between_two_steps(tmp_path: Path) -> None:
-    model = _adapted(make_mixture(tmp_path / "base", "qwen3_moe"))
+    model = adapted_experts(make_mixture(tmp_path / "base", "qwen3_moe"))
     model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
     for _ in range(3):
         _gradients(model.train())
@@ -102,7 +102,7 @@ def test_no_update_stays_on_experts_between_two_steps(tmp_path: Path) -> None:
 
 def test_checkpointing_changes_no_gradient_of_experts(tmp_path: Path) -> None:
     base = make_mixture(tmp_path / "base", "qwen3_moe")
-    plain, checkpointed = _adapted(base).train(), _adapted(base).train()
+    plain, checkpointed = adapted_experts(base).train(), adapted_experts(base).train()
     checkpointed.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
     one, other = _gradients(plain), _gradients(checkpointed)
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
@@ -111,7 +111,7 @@ def test_checkpointing_changes_no_gradient_of_experts(tmp_path: Path) -> None:
 
 def test_a_disabled_adapter_leaves_the_experts_as_they_are(tmp_path: Path) -> None:
     base = make_mixture(tmp_path / "base", "gpt_oss")
-    model = _adapted(base).eval()
+    model = adapted_experts(base).eval()
     with model.disable_adapter():
         assert torch.equal(logits(model), logits(load_base(base, RunConfig(), _DEVICE).eval()))
 

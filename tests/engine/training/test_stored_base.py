@@ -9,7 +9,7 @@ import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Phase
@@ -26,6 +26,7 @@ from qlora_studio.engine.model.original import merge_base, require_fitting, with
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.families import make_adapter, make_base, make_tokenizer
+from tests.engine.stored_base import in_4_bits
 from tests.engine.training_run import follow, make_run, run_to_end, tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -40,23 +41,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stored(original: Path) -> Path:
     return in_4_bits(original, original.parent / "Whole-1B-bnb-4bit")
-
-
-def in_4_bits(original: Path, folder: Path, *, kind: str = "nf4", double: bool = True) -> Path:
-    """Store a model as the repositories named bnb-4bit do: by transformers itself, with the tokenizer."""
-    settings = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=kind,
-        bnb_4bit_use_double_quant=double,
-        bnb_4bit_compute_dtype=torch.float16,
-    )
-    model = AutoModelForCausalLM.from_pretrained(
-        original, quantization_config=settings, dtype=torch.bfloat16, device_map={"": "cpu"}
-    )
-    model.save_pretrained(folder)
-    for path in (*original.glob("*token*"), *original.glob("*.jinja")):
-        shutil.copyfile(path, folder / path.name)
-    return folder
 
 
 @pytest.fixture

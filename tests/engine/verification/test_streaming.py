@@ -11,13 +11,11 @@ from peft import LoraConfig, get_peft_model
 
 from qlora_studio.core.run.job import VerifyJob
 from qlora_studio.core.run.reports import VerificationPlanned, VerificationReport, VerificationReported
-from qlora_studio.engine.context import QUIET, JobContext, JobStopped, QuietReporter
+from qlora_studio.engine.context import QUIET, JobContext, JobStopped
 from qlora_studio.engine.export.export import export_run
-from qlora_studio.engine.model.loading import load_plain, load_with_adapter
+from qlora_studio.engine.model.loading import load_with_adapter
 from qlora_studio.engine.verification import job as verify_job
-from qlora_studio.engine.verification.comparison import Batch, Comparison, batches_of, compare
-from qlora_studio.engine.verification.measurement import Rows
-from qlora_studio.engine.verification.passes import Pass, Passes, as_trained, unmerged
+from qlora_studio.engine.verification.passes import Passes, as_trained, unmerged
 from qlora_studio.engine.verification.states import StatesStore
 from qlora_studio.engine.verification.subject import subject_of
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -25,48 +23,12 @@ from tests.engine.families import VOCABULARY, load, make_adapter, make_base
 from tests.engine.finished_run import make_run
 from tests.engine.mixtures import make_mixture
 from tests.engine.tiny_families import save_tiny
+from tests.engine.verification.both_ways import Told, batches, both_ways, plain, some_rows
 from tests.manifests import relist
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 _DENSE = ["llama", "llama_tied", "qwen2", "qwen3", "gemma2", "gemma3", "mistral", "phi3", "gpt2", "gemma3_wrapper"]
 _OTHERS = ["gemma4_wrapper", "mixtral", "qwen3_moe", "granitemoehybrid", "lfm2"]
-
-
-class Told(QuietReporter):
-    """Keeps what was told, and stops after so many layers."""
-
-    def __init__(self, *, layers: int = 1000) -> None:
-        self.warnings: list[str] = []
-        self.layers: list[int] = []
-        self._stop_after = layers
-
-    def warn(self, kind: str, message: str) -> None:
-        self.warnings.append(message)
-
-    def progress(self, what: str, done: int, total: int, unit: str = "") -> None:
-        self.layers.append(done)
-
-    def raise_if_stopped(self) -> None:
-        if len(self.layers) >= self._stop_after:
-            raise JobStopped
-
-
-def some_rows() -> Rows:
-    """Rows of several lengths, two of them of one; the first tokens of each are not trained."""
-    torch.manual_seed(3)
-    rows = [torch.randint(5, VOCABULARY - 20, (length,)).tolist() for length in (17, 40, 9, 12, 12)]
-    return Rows(tuple((tuple(ids), (-100,) * 4 + tuple(ids[4:])) for ids in rows))
-
-
-def batches() -> list[Batch]:
-    return batches_of([list(range(3, 19))], some_rows())
-
-
-def plain(folder: Path) -> Pass:
-    def load() -> Any:
-        return load_plain(folder, dtype=torch.float32, device="cpu")
-
-    return Pass("plain", load, load, "cpu")
 
 
 def make(family: str, folder: Path) -> Path:
@@ -76,20 +38,6 @@ def make(family: str, folder: Path) -> Path:
         save_tiny(family, folder)
         return folder
     return make_base(folder, family)
-
-
-def both_ways(item: Pass, flags: tuple[bool, ...] = (True,), *, has_plain_head: bool = True) -> list[Comparison]:
-    """The comparison of a model with itself, with and without its adapter, loaded whole and streamed."""
-    found = []
-    for store in (None, StatesStore({"test": item.name})):
-        told = Told()
-        passes = Passes(batches(), told, store)
-        measured = passes.run(item, flags=flags)
-        assert told.warnings == [] and passes.is_streamed == (store is not None)
-        models = {str(flag): outcome for flag, outcome in measured.outcomes.items()}
-        assert all(outcome.head.is_plain == has_plain_head for outcome in models.values())
-        found.append(compare(models, [("True", name) for name in models], batches(), rows=6))
-    return found
 
 
 @pytest.mark.parametrize("family", [*_DENSE, *_OTHERS])

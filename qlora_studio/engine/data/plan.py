@@ -13,7 +13,7 @@ from qlora_studio import __version__
 from qlora_studio.core.run.run_config import DatasetSource, RunConfig
 from qlora_studio.engine.data.opened import OpenedData
 from qlora_studio.engine.data.tokenized_rows import RowPipeline
-from qlora_studio.engine.templates.rendering import template_of
+from qlora_studio.engine.templates.rendering import known_stops, template_of
 from qlora_studio.storage.datasets.files import DatasetFile
 from qlora_studio.storage.datasets.mixture import DatasetMixture
 from qlora_studio.storage.runs.fingerprint import fingerprint_file
@@ -108,4 +108,5 @@ def _tokenizer(tokenizer: Any) -> list[Any]:
         special,
         str(tokenizer.chat_template),
         bool(tokenizer.split_special_tokens),
+        known_stops(tokenizer),
     ]

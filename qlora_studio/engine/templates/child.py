@@ -4,8 +4,9 @@ A template comes from the hub and is a program. jinja2's sandbox keeps it from r
 for ever or filling the memory. So it is rendered here: the memory is limited by this process, the time by its parent.
 
 A JSON object a line, in and out. First `{"template": …, "twin": …, "variables": …, "control_tokens": […], "end_token":
-…, "now": …}`, answered by `{}` or `{"error": …}`; then batches `{"whole": bool, "rows": [[messages, tools], …]}`,
-answered by `{"rows": [{"text", "spans", "how", "ended", "added", "prompted", "folded"} | {"error": …}, …]}`.
+…, "stops": […], "now": …}`, answered by `{"stops": […]}` or `{"error": …}`; then batches `{"whole": bool, "rows":
+[[messages, tools], …]}`, answered by `{"rows": [{"text", "spans", "how", "ended", "added", "prompted", "folded"} |
+{"error": …}, …]}`.
 """
 
 import json
@@ -48,7 +49,8 @@ def _finder(request: dict[str, Any]) -> tuple[AnswerFinder | None, dict[str, Any
             for source in (request["template"], request["twin"])
         )
         assert template is not None
-        return AnswerFinder(template, twin, request["control_tokens"], request["end_token"]), {}
+        finder = AnswerFinder(template, twin, request["control_tokens"], request["end_token"], request["stops"])
+        return finder, {"stops": list(finder.ends.stops)}
     except (TemplateError, MemoryError, RecursionError) as error:
         return None, {"error": _words(error)}
 

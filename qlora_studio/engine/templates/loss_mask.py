@@ -13,13 +13,13 @@ Pure text; runs in the sandbox's child.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.engine.templates.chat_template import SPAN_END, SPAN_START, ChatTemplate, Message
 from qlora_studio.engine.templates.content_marks import ContentMarks
 from qlora_studio.engine.templates.shape import REFUSALS, TemplateShape
+from qlora_studio.engine.templates.turn_end import turn_ends
 
 Span = tuple[int, int]
 _PROBE = ({"role": "user", "content": "Ping?"}, {"role": "assistant", "content": "Pong."})
@@ -55,16 +55,21 @@ class AnswerFinder:
     """Finds the answers of conversations rendered with one template."""
 
     def __init__(
-        self, template: ChatTemplate, twin: ChatTemplate | None, control_tokens: Iterable[str], end_token: str
+        self,
+        template: ChatTemplate,
+        twin: ChatTemplate | None,
+        control_tokens: Iterable[str],
+        end_token: str,
+        stops: Sequence[str] = (),
     ) -> None:
         self._template = template
         self._twin = twin
-        self._tokens = tuple(sorted({token for token in control_tokens if token.strip()}, key=len, reverse=True))
-        pattern = "|".join(map(re.escape, self._tokens)) or "(?!)"
-        self._token = re.compile(pattern)
-        self._token_ahead = re.compile(rf"\s*(?:{pattern})")
-        self._end_token = end_token
         self._shape = TemplateShape(template)
+        added = {token for token in control_tokens if token.strip()}
+        self.ends = turn_ends(self._shape, added, end_token, stops)
+        self._tokens = self.ends.tokens
+        self._token = re.compile(_one_of(self._tokens))
+        self._token_ahead = re.compile(rf"(?:\s|{_one_of(added)})*?(?:{_one_of(self._tokens)})")
         if twin is not None:
             twin.in_parts = template.in_parts
         self._prompt = self._generation_prompt()
@@ -73,7 +78,7 @@ class AnswerFinder:
         """Return the conversation with all of its text trained."""
         folded = self._shape.folds(messages)
         messages, text = self._shape.rendered(messages, tools)
-        added = "" if text.rstrip().endswith(self._tokens) else self._end_token
+        added = "" if text.rstrip().endswith(self._tokens) else self.ends.missing(messages[-1])
         ended = added != "" or text.rstrip().endswith(self._tokens)
         prompted = self._is_prompted(text, messages, tools)
         return Answers(text + added, ((0, len(text + added)),), "all", ended, added, prompted, folded)
@@ -91,7 +96,7 @@ class AnswerFinder:
                 continue  # this way of asking is not one that the template takes
             if found is not None and _covers(*found[:2], messages):
                 prompted = found[2] == "turns" or self._is_prompted(text, messages, tools)
-                return replace(self._closed(*found), prompted=prompted, folded=folded)
+                return replace(self._closed(*found, messages[-1]), prompted=prompted, folded=folded)
         raise MaskUnavailable(text)
 
     def _is_prompted(self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> bool:
@@ -176,15 +181,17 @@ class AnswerFinder:
         if start is None:
             return None
         if content is None or message.get("tool_calls"):
-            end = text.find(self._end_of_turn, start if content is None else end, limit) if self._end_of_turn else -1
+            closing = self.ends.after_call
+            end = text.find(closing, start if content is None else end, limit) if closing else -1
         return (start, end) if end >= start else None
 
-    def _closed(self, text: str, spans: list[Span], how: str) -> Answers:
+    def _closed(self, text: str, spans: list[Span], how: str, last: Message) -> Answers:
         """Let each answer reach to its end-of-turn token, included; add one where the last has none."""
         added = ""
         spans = self._without_prompt(text, _joined(spans))
         if text[spans[-1][1] :].strip() == "" and not text.rstrip().endswith(self._tokens):
-            text, added = text + self._end_token, self._end_token
+            added = self.ends.missing(last)
+            text += added
             spans[-1] = (spans[-1][0], len(text))
         ends = [self._end_of_answer(text, start, end, how) for start, end in spans]
         closed = _joined([(start, end) for (start, _), (end, _) in zip(spans, ends, strict=True)])
@@ -209,13 +216,6 @@ class AnswerFinder:
             return start + len(inside), True
         return (after.end(), True) if after else (end, False)
 
-    @cached_property
-    def _end_of_turn(self) -> str:
-        """The control token that ends a plain answer in this template, or ""."""
-        text = self._template.render([*_PROBE, _PROBE[0]])
-        match = self._token.search(text, text.find(str(_PROBE[1]["content"])))
-        return match.group() if match else ""
-
     def _generation_prompt(self) -> str:
         """Return what the template writes to have an answer begin, or "" where that is not to be had."""
         try:
@@ -224,6 +224,11 @@ class AnswerFinder:
         except REFUSALS:
             return ""
         return prompt[len(without) :] if prompt.startswith(without) else ""
+
+
+def _one_of(tokens: Iterable[str]) -> str:
+    """Return a pattern of any of these texts, the longest first."""
+    return "|".join(map(re.escape, sorted(filter(None, tokens), key=len, reverse=True))) or "(?!)"
 
 
 def _covers(text: str, spans: list[Span], messages: Sequence[Message]) -> bool:

@@ -19,6 +19,7 @@ from qlora_studio.core.data.example import Example
 from qlora_studio.engine.templates.losses import CALLS, losses_of, parts_of
 from qlora_studio.engine.templates.sandbox import Conversation, TemplateSandbox
 from qlora_studio.engine.templates.shape import LEFT_OUT_CALL
+from qlora_studio.storage.models.folder import generation_config
 
 # For a base model that has no template of its own: plain words, or ChatML where the vocabulary has its two tokens.
 PLAIN_TEMPLATE = (
@@ -41,7 +42,6 @@ HOW_WORDS = {
     "text": "plain text, trained in full",
 }
 _TWIN_SUFFIX = "_training"
-_RESERVED = re.compile(r"reserved|unused|extra_id|\[control_|<SPECIAL_", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +158,9 @@ class RowRenderer:
                 template,
                 twin=known_twin(template),
                 variables=_variables(self._tokenizer),
-                control_tokens=[token for token in control_tokens(self._tokenizer) if not _RESERVED.search(token)],
+                control_tokens=[token.content for token in self._tokenizer.added_tokens_decoder.values()],
                 end_token=str(self._tokenizer.eos_token or ""),
+                stops=known_stops(self._tokenizer),
                 now=self._now,
             )
         return self._sandboxes[template]
@@ -173,6 +174,15 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
         for token in added.values()
         if token.special or (token.content[:1] in "<[" and token.content[-1:] in ">]")
     ]
+
+
+def known_stops(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return the tokens at which the model of a tokenizer's folder stops, by its generation config."""
+    folder = Path(str(tokenizer.name_or_path or ""))
+    found = generation_config(folder).get("eos_token_id") if folder.is_absolute() else None
+    ids = found if isinstance(found, list) else [found]
+    known = [number for number in ids if type(number) is int and 0 <= number < len(tokenizer)]
+    return [str(name) for name in tokenizer.convert_ids_to_tokens(known)]
 
 
 class ControlTokens:

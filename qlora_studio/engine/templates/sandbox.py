@@ -33,6 +33,7 @@ class TemplateSandbox:
         variables: Mapping[str, Any],
         control_tokens: Sequence[str],
         end_token: str,
+        stops: Sequence[str] = (),
         now: datetime,
         batch_seconds: float = BATCH_SECONDS,
         row_seconds: float = ROW_SECONDS,
@@ -43,6 +44,7 @@ class TemplateSandbox:
             "variables": dict(variables),
             "control_tokens": list(control_tokens),
             "end_token": end_token,
+            "stops": list(stops),
             "now": now.isoformat(),
         }
         self._batch_seconds, self._row_seconds = batch_seconds, row_seconds

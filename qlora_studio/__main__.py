@@ -1,17 +1,25 @@
-"""`qlora-studio` and `python -m qlora_studio`: worker, command line and window are told apart here, and nowhere else.
+"""`qlora-studio` and `python -m qlora_studio`: what a process is to be is told apart here, and nowhere else.
 
-So that the worker loads neither Qt nor the command line, and the command line loads no Qt.
+So that the worker loads neither Qt nor the command line, the command line no Qt, and the supervisor next to nothing.
 """
 
 import sys
 
 
 def main() -> int:
-    """Run the worker, or the command line, which opens the window where no command is given."""
+    """Run a worker or what looks after one, or the command line, which opens the window where no command is given."""
     if sys.argv[1:2] == ["worker"] and len(sys.argv) == 3:
         from qlora_studio.engine.worker import work
 
         return work(sys.argv[2])
+    if sys.argv[1:2] == ["supervise"] and len(sys.argv) > 3:
+        from qlora_studio.jobs.supervisor import supervise
+
+        return supervise(sys.argv[2:])
+    if sys.argv[1:2] == ["recover"] and len(sys.argv) == 5:
+        from qlora_studio.jobs.recovery import recover
+
+        return recover(sys.argv[2], *map(int, sys.argv[3:]))
     if not sys.argv[1:]:
         return _open_at_once()
     from qlora_studio.cli.main import run

@@ -10,10 +10,9 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from qlora_studio.storage.settings import cache_path
-
+AGAIN = 75  # the exit code of a program that asks whoever started it to start it anew; sysexits.h's EX_TEMPFAIL
 _PLACES = ("QLORA_STUDIO_HOME", "HF_HOME", "HF_HUB_CACHE")  # may be relative to this process
 
 
@@ -32,6 +31,12 @@ def start(
     return process
 
 
+def start_here(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program in this process's own folder and environment, where this one was started by `start` itself."""
+    process: subprocess.Popen[bytes] = subprocess.Popen([*command], **options)
+    return process
+
+
 def ask(command: Sequence[str], seconds: float) -> tuple[int, str, str]:
     """Run a program to its end; return exit code, stdout and stderr. Raises OSError and subprocess.TimeoutExpired."""
     with start(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -40,13 +45,6 @@ def ask(command: Sequence[str], seconds: float) -> tuple[int, str, str]:
         finally:
             process.kill()
     return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
-
-
-def become(command: Sequence[str]) -> NoReturn:
-    """Replace this process by another program. Not for Windows, which starts a second one beside it."""
-    environment = safe_environment()
-    os.chdir(neutral_folder())
-    os.execve(command[0], [*command], environment)
 
 
 def safe_environment() -> dict[str, str]:
@@ -61,6 +59,8 @@ def safe_environment() -> dict[str, str]:
 
 def neutral_folder() -> Path:
     """Return an empty folder that only this user can write to; the root of the file system where none can be made."""
+    from qlora_studio.storage.settings import cache_path  # here, for it takes pydantic, and the supervisor stays small
+
     folder = cache_path() / "empty"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

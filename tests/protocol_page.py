@@ -26,7 +26,7 @@ PLACES = {
     "events_path": "What the worker tells, a JSON object a line. Only the worker writes, and only at the end.",
     "commands_path": "What the user asks, a JSON object a line. Anybody appends, the worker reads.",
     "log_path": "What the worker's libraries print. Nothing reads it but people.",
-    "lock_path": "Held by the living worker, by a lock of the operating system.",
+    "lock_path": "Held by the living worker and its supervisor, by a lock of the operating system.",
     "checkpoints_path": "`checkpoint-STEP/`, each with a manifest; a folder beside them whose name says that it is "
     "damaged or half made is never used.",
     "adapter_path": "The final adapter with its tokenizer and a manifest.",

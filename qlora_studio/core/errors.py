@@ -90,6 +90,7 @@ class FailureKind(StrEnum):
     NO_CARD = "no_card", ExitCode.NO_CARD, "The card that a run is to be trained on is not there."
     CARD_UNUSABLE = "card_unusable", ExitCode.NO_CARD, "There is a card, and the installed libraries cannot use it."
     CARD_LOST = "card_lost", ExitCode.ERROR, "The card stopped answering."
+    MAPPING_FAILED = "mapping_failed", ExitCode.ERROR, "The card's driver could not map memory as it was needed."
     NON_FINITE_LOSS = "non_finite_loss", ExitCode.ERROR, "The loss was no number any more."
     DISK_FULL = "disk_full", ExitCode.DISK_FULL, "The disk is full, or will be."
     WORKER_DIED = "worker_died", ExitCode.WORKER_DIED, "The worker ended without a word."

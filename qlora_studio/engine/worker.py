@@ -11,7 +11,7 @@ from typing import NoReturn, assert_never
 from filelock import Timeout
 from wakepy import keep
 
-from qlora_studio import __version__
+from qlora_studio import __version__, child_process
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Failed, Finished, Recovering, TerminalEvent, WorkerStarted
@@ -27,13 +27,15 @@ from qlora_studio.core.run.job import (
     UploadJob,
     VerifyJob,
 )
+from qlora_studio.core.run.recovery import recovery_from
 from qlora_studio.core.run.reports import AwakeReport, AwakeReported
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.engine.context import JobContext, JobStopped
-from qlora_studio.engine.faults import RECOVERABLE, failure_of, recovery_from, start_again
+from qlora_studio.engine.faults import failure_of
 from qlora_studio.engine.model.environment import environment
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.models.quantized_base import refuse_known_quantized, refuse_packed, refuse_quantized
+from qlora_studio.storage.runs import inherited_lock
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 # Read by the libraries when they are imported, so set before any of them is. trl would otherwise tell the hub of every
@@ -49,25 +51,22 @@ _ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive",  # threads that spin while they wait take the cores from the window and each other
 }
 _LOCK_SECONDS = 1.0  # whoever looks whether a worker lives holds the lock for a moment
-_AGAIN = -1
 
 
 def work(path: str) -> int:
     """Do the job of the folder at `path`; return the exit code."""
     os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
-    if can_expand_segments(sys.platform, platform.release()):
-        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     faulthandler.enable()
     folder = RunFolder(path)
     if not folder.path.is_dir():
         print(f"There is no folder {path}.", file=sys.stderr)
         return ExitCode.RUN_NOT_FOUND
+    lock = os.environ.pop(inherited_lock.VARIABLE, "")  # not for this process's own children
     try:
+        if lock.isdigit():
+            return _work_with_lock(folder, int(lock))
         with folder.lock().acquire(timeout=_LOCK_SECONDS, poll_interval=0.02):
-            code = _work_locked(folder)
-        if code == _AGAIN:
-            start_again(path)
-        return code
+            return _work_locked(folder, supervised=bool(lock))
     except Timeout:
         print(f"Another worker is at work in {path}.", file=sys.stderr)
         return ExitCode.RUN_BUSY
@@ -83,15 +82,26 @@ def can_expand_segments(system: str, release: str) -> bool:
     return system == "linux" and "microsoft" not in release.lower()
 
 
-def _work_locked(folder: RunFolder) -> int:
+def _work_with_lock(folder: RunFolder, lock: int) -> int:
+    """Work under a lock that is the supervisor's, too; a worker that is to be started again leaves it locked."""
+    try:
+        return _work_locked(folder, supervised=True)
+    finally:
+        inherited_lock.release(lock)
+
+
+def _work_locked(folder: RunFolder, *, supervised: bool) -> int:
     context = JobContext(folder)
     try:
         ending, code = _outcome(folder, context)
-        recovering = _recovery(ending, folder) if isinstance(ending, Failed) else None
+        can_recover = supervised and not context.is_orphaned()
+        recovering = _recovery(ending, folder) if can_recover and isinstance(ending, Failed) else None
         context.emit(recovering or ending)
-        if isinstance(ending, Failed) and ending.kind == FailureKind.CARD_LOST and not recovering:
+        if recovering:
+            _leave_at_once(child_process.AGAIN)
+        if isinstance(ending, Failed) and ending.kind == FailureKind.CARD_LOST:
             _leave_at_once(code)
-        return _AGAIN if recovering else code
+        return code
     finally:
         context.close()
 
@@ -110,6 +120,7 @@ def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int
         job = folder.job()
         kind = job.kind
         context.emit(WorkerStarted(job=job.kind, studio=__version__, pid=os.getpid()))
+        _choose_allocator(RunFolder(job.run_dir) if isinstance(job, ChatJob | ExportJob | VerifyJob) else folder)
         if isinstance(job, TrainJob):
             context.emit(environment())
         preflight(job, folder)
@@ -127,8 +138,15 @@ def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int
         return failed, failed.kind.exit_code
 
 
+def _choose_allocator(run: RunFolder) -> None:
+    """Let torch map memory as it needs it, unless the user says otherwise, or that failed in this run before."""
+    if can_expand_segments(sys.platform, platform.release()):
+        failed = (isinstance(event, Recovering) and event.kind == FailureKind.MAPPING_FAILED for event in run.events())
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", f"expandable_segments:{not any(failed)}")
+
+
 def _recovery(failed: Failed, folder: RunFolder) -> Recovering | None:
-    if failed.kind not in RECOVERABLE or folder.job_path.exists():  # a job is small: it is simply tried again
+    if folder.job_path.exists():  # a job is small: it is simply tried again
         return None
     return recovery_from(failed, folder.config(), folder.state())
 

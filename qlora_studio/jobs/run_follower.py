@@ -37,6 +37,7 @@ class RunFollower:
         self._ended = False
         self._seen = size > 0
         self._replaced = False  # by a fresh process, which may still be on its way
+        self._outlived = 0  # how often it was seen at work after its supervisor, which is our process, had gone
         self._next_look = 0.0
         self._patience = time.monotonic() + _STARTUP_SECONDS
 
@@ -57,8 +58,6 @@ class RunFollower:
                 continue
             elif self._ended and (self._process is not None or dead):
                 return
-            elif dead and self._replaced and self._process is not None:  # Windows cannot replace a process in place
-                self._process = None
             elif dead:
                 yield (self._death(),)
                 return
@@ -86,9 +85,20 @@ class RunFollower:
         return batch
 
     def _worker_is_dead(self) -> bool:
-        if self._process is not None:
-            return self._process.poll() is not None
-        return self._lock_is_free()
+        if self._process is None:
+            return self._lock_is_free()
+        code = self._process.poll()
+        if code is None or code in _KINDS:  # which say that the folder is somebody else's
+            return code is not None
+        return not self._is_outlived()
+
+    def _is_outlived(self) -> bool:
+        """Whether our supervisor alone was killed: the worker that it looked after still holds the folder."""
+        if self._folder.is_busy():
+            self._outlived += 1
+            time.sleep(_POLL_SECONDS)
+            return True
+        return False
 
     def _lock_is_free(self) -> bool:
         now = time.monotonic()
@@ -101,8 +111,9 @@ class RunFollower:
         return self._seen or now > self._patience
 
     def _death(self) -> Failed:
-        code = self._process.poll() if self._process else None
-        how = self._process.ending_text() if self._process else "the worker is gone and did not say how it ended"
+        process = self._process if self._outlived <= 1 else None  # whoever looks holds the lock for a moment, too
+        code = process.poll() if process else None
+        how = process.ending_text() if process else "the worker is gone and did not say how it ended"
         return Failed(
             kind=_KINDS.get(code, FailureKind.WORKER_DIED) if code is not None else FailureKind.WORKER_DIED,
             message=f"{how[0].upper()}{how[1:]}.",

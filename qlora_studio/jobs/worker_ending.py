@@ -51,15 +51,24 @@ def acknowledge_breakdown(folder: RunFolder) -> None:
 
 
 def _family(folder: RunFolder, pid: int) -> list[psutil.Process]:
-    """Return the worker's process and its children, or nothing where the pid belongs to somebody else by now."""
+    """Return the worker's process, its children, and before them whoever would start it again.
+
+    Nothing where the pid belongs to somebody else by now.
+    """
     try:
         worker = psutil.Process(pid)
-        words = worker.cmdline()
-        if not any("worker" in word for word in words) or words[-1] != str(folder.path.resolve()):
+        if not _works_in(worker, folder):
             return []
-        return [worker, *worker.children(recursive=True)]
+        parent = worker.parent()
+        supervisor = [parent] if parent is not None and _works_in(parent, folder) else []
+        return [*supervisor, worker, *worker.children(recursive=True)]
     except psutil.Error:
         return []
+
+
+def _works_in(process: psutil.Process, folder: RunFolder) -> bool:
+    words = process.cmdline()
+    return any("worker" in word for word in words) and words[-1] == str(folder.path.resolve())
 
 
 def _alive_after(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:

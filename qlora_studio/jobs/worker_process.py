@@ -1,4 +1,8 @@
-"""One worker: a child process in a session of its own, that outlives whoever started it. Asked, ended, killed here."""
+"""One worker: a child process in a session of its own, that outlives whoever started it. Asked, ended, killed here.
+
+A run's worker has a supervisor above it in that session, which starts it again after a fault (supervisor.py). A job is
+small: it is simply tried again by whoever wants it, and its worker has none.
+"""
 
 import contextlib
 import os
@@ -17,9 +21,11 @@ from qlora_studio.jobs.gpu_monitor import gpu_cards
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 WORKER = child_process.python("-m", "qlora_studio", "worker")
+SUPERVISOR = child_process.python("-m", "qlora_studio", "supervise")  # before the words that start a worker
 
 _ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 _POLL_SECONDS = 0.02
+_GONE_SECONDS = 5.0  # a killed worker gives its memory back within this
 _LOOK_SECONDS = 0.2  # whoever looks whether a worker lives holds the lock for a moment
 
 _SIGNALS = {
@@ -35,6 +41,7 @@ _SIGNALS = {
     "SIGXFSZ": "a file grew beyond the limit that is set for it",
 }
 _CODES: dict[int, str] = {
+    ExitCode.ERROR: "a library ended it, as those of the card do on an error; worker.log has its last words",
     ExitCode.RUN_BUSY: "another worker is at work in its folder",
     ExitCode.NOT_WRITABLE: "it may not write to its folder",
     ExitCode.RUN_NOT_FOUND: "its folder is gone",
@@ -43,7 +50,10 @@ _CODES: dict[int, str] = {
 
 
 class WorkerProcess:
-    """A worker that was started here. Dropping this object does not end the worker."""
+    """A worker that was started here, or its supervisor, which ends as it does.
+
+    Dropping this object does not end the worker.
+    """
 
     def __init__(self, popen: subprocess.Popen[bytes], folder: RunFolder, *, events_offset: int = 0) -> None:
         self.folder = folder
@@ -61,10 +71,15 @@ class WorkerProcess:
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for the end, `timeout` seconds at most; return what `poll` returns."""
+        began = time.monotonic()
         try:
-            return self._popen.wait(timeout)
+            code = self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
             return None
+        if code < 0:  # of two that are killed at once, the supervisor is gone sooner
+            left = _GONE_SECONDS if timeout is None else timeout - (time.monotonic() - began)
+            wait_until_free(self.folder, min(left, _GONE_SECONDS))
+        return code
 
     def ask_stop(self, *, save: bool = True) -> None:
         """Ask the worker to end its work well, with its adapter saved where `save` says so."""
@@ -87,17 +102,18 @@ class WorkerProcess:
         if self.poll() is not None:
             return
         if sys.platform == "win32" or number is None:
-            self._popen.kill()
+            _end_tree(self.pid)
             return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
 
 def start_worker(
-    folder: RunFolder, program: Sequence[str] = WORKER, *, initial_commands: Sequence[Command] = (), gpus: str = ""
+    folder: RunFolder, program: Sequence[str] = (), *, initial_commands: Sequence[Command] = (), gpus: str = ""
 ) -> WorkerProcess:
-    """Start the worker of a run or job folder. `initial_commands` are the first commands that it finds.
+    """Start the worker of a run or job folder; `program` plays it in tests.
 
+    `initial_commands` are the first commands that it finds.
     It sees one card, that of its run's `hardware.gpus` or of `gpus`. Raises StudioError where a worker is at work
     already, where the card is not here, or none can start.
     """
@@ -114,7 +130,7 @@ def start_worker(
             folder.send(command)
         with folder.log_path.open("ab") as log:
             popen = child_process.start(
-                [*program, str(folder.path.resolve())],
+                [*(program or _program(folder)), str(folder.path.resolve())],
                 environment={**_ENVIRONMENT, **cards, "QLORA_STUDIO_COMMANDS_FROM": str(commands_from)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -156,6 +172,21 @@ def wait_until_free(folder: RunFolder, timeout: float) -> bool:
             return False
         time.sleep(_POLL_SECONDS)
     return True
+
+
+def _program(folder: RunFolder) -> tuple[str, ...]:
+    return WORKER if folder.job_path.exists() else SUPERVISOR + WORKER
+
+
+def _end_tree(pid: int) -> None:
+    """End a process and what it started: Windows knows no groups to signal."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        supervisor = psutil.Process(pid)
+        for process in (supervisor, *supervisor.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
 
 def _creation_flags() -> int:

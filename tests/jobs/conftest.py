@@ -19,12 +19,12 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 @pytest.fixture
-def play(folder: RunFolder) -> Iterator[Callable[[str], WorkerProcess]]:
-    """Start a worker that plays a script in the folder; it is killed when the test ends."""
+def play(folder: RunFolder) -> Iterator[Callable[..., WorkerProcess]]:
+    """Start a worker that plays a script in the folder, by what stands before it; it is killed when the test ends."""
     started = []
 
-    def start(script: str) -> WorkerProcess:
-        started.append(start_worker(folder, [sys.executable, str(_SCRIPTED_WORKER), script]))
+    def start(script: str, *before: str) -> WorkerProcess:
+        started.append(start_worker(folder, [*before, sys.executable, str(_SCRIPTED_WORKER), script]))
         return started[-1]
 
     yield start

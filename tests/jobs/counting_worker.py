@@ -1,5 +1,6 @@
 """A worker whose training is a chain of hashes: durable, resumable and quick, so that its whole life can be tested."""
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -18,6 +19,7 @@ from qlora_studio.core.run.events import (
     WorkerStarted,
 )
 from qlora_studio.engine.context import JobContext
+from qlora_studio.storage.runs import inherited_lock
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.run_folder import RunFolder
 
@@ -88,7 +90,8 @@ class Run:
 
 if __name__ == "__main__":
     run_folder = RunFolder(sys.argv[1])
-    with run_folder.lock().acquire(timeout=5):
+    inherited = os.environ.get(inherited_lock.VARIABLE, "").isdigit()
+    with contextlib.nullcontext() if inherited else run_folder.lock().acquire(timeout=5):
         job_context = JobContext(run_folder)
         job_context.emit(WorkerStarted(job="train", studio="test", pid=os.getpid()))
         job_context.emit(Run(run_folder, job_context).work())

@@ -1,7 +1,8 @@
 """A worker that speaks the protocol and does as it is told: `scripted_worker.py SCRIPT FOLDER`.
 
-A script is words separated by commas: start, steps:N, phase:NAME, garbage, half, finish, fail, pause, recover,
-say:TEXT, wait_for_stop, wait, signal:NAME, exit:CODE, long:BYTES, child.
+A script is words separated by commas, and one that is started again plays what stands after the next bar: start,
+steps:N, phase:NAME, garbage, half, finish, fail, pause, recover, save:STEP, say:TEXT, wait_for_stop, wait, signal:NAME,
+exit:CODE, long:BYTES, child.
 """
 
 import os
@@ -13,6 +14,7 @@ import time
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import Stop, parse_command
 from qlora_studio.core.run.events import (
+    CheckpointSaved,
     Failed,
     Finished,
     Paused,
@@ -22,13 +24,16 @@ from qlora_studio.core.run.events import (
     TextGenerated,
     WorkerStarted,
 )
+from qlora_studio.storage.runs import inherited_lock
 from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 
 def main(script: str, path: str) -> int:
     folder = RunFolder(path)
-    if "no_lock" in script.split(","):
+    scripts = script.split("|")
+    script = scripts[min(sum(event.type == "worker_started" for event in folder.events()), len(scripts) - 1)]
+    if "no_lock" in script.split(",") or os.environ.get(inherited_lock.VARIABLE, "").isdigit():
         return play(script, folder)
     with folder.lock().acquire(timeout=5):
         return play(script, folder)
@@ -65,6 +70,9 @@ def play(script: str, folder: RunFolder) -> int:
                             kind=FailureKind.CARD_LOST, message="Again.", step=1, batch_size=2, gradient_accumulation=8
                         )
                     )
+                case "save":
+                    saved = {"name": f"checkpoint-{value}", "size_bytes": 1, "seconds": 0.1}
+                    log.append(CheckpointSaved(step=int(value), **saved))
                 case "say":
                     print(value, flush=True)
                 case "wait_for_stop":

@@ -141,12 +141,9 @@ def test_a_death_is_noticed_without_the_process(play: Play, folder: RunFolder) -
     assert seen[-1].kind == "worker_died"
 
 
-@pytest.mark.parametrize("knows_the_process", [True, False])
-def test_a_worker_that_replaces_itself_by_a_fresh_process_is_followed_there(
-    play: Play, folder: RunFolder, knows_the_process: bool
-) -> None:
+def test_a_worker_whose_place_a_fresh_process_takes_is_followed_there(play: Play, folder: RunFolder) -> None:
     process = play("start,recover")
-    batches = RunFollower(folder, process if knows_the_process else None).batches()
+    batches = RunFollower(folder).batches()
     seen = list(next(batches))
     while seen[-1].type != "recovering":
         seen += next(batches)

@@ -1,5 +1,6 @@
 """A run's life as a state machine: started, paused, stopped, killed, frozen, watched in any order, nothing is lost."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -20,12 +22,12 @@ from qlora_studio.core.run.events import Event, Failed, Finished, Paused, StepDo
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.jobs.run_follower import RunFollower
-from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
+from qlora_studio.jobs.worker_process import SUPERVISOR, WorkerProcess, start_worker
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from tests.jobs.counting_worker import EVERY, whole_chain
 
-_PROGRAM = [sys.executable, "-m", "tests.jobs.counting_worker"]
+_PROGRAM = [*SUPERVISOR, sys.executable, "-m", "tests.jobs.counting_worker"]
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -118,6 +120,14 @@ class RunLife(RuleBasedStateMachine):
         assert isinstance(ending, Failed | Finished | Paused)
         if isinstance(ending, Failed):
             assert "SIGKILL" in ending.message
+
+    @precondition(lambda self: self._is_alive())
+    @rule()
+    def a_library_breaks(self) -> None:
+        assert self.process is not None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for worker in psutil.Process(self.process.pid).children():
+                worker.send_signal(signal.SIGSEGV)
 
     @precondition(lambda self: self._is_alive())
     @rule()

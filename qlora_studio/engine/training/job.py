@@ -22,12 +22,12 @@ from qlora_studio.core.run.events import (
 )
 from qlora_studio.core.run.fingerprint import Fingerprint, Fingerprints
 from qlora_studio.core.run.job import TrainJob
+from qlora_studio.core.run.recovery import batch_plan, with_plan
 from qlora_studio.core.run.reports import TrainingFacts
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext, JobStopped, Reporter
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
 from qlora_studio.engine.export.rehearsal import require_formats
-from qlora_studio.engine.faults import batch_plan, with_plan
 from qlora_studio.engine.merge.text_model import text_class_name
 from qlora_studio.engine.model import adapted as adapted_model
 from qlora_studio.engine.model.adapter import save_final_adapter

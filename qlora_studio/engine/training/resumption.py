@@ -8,6 +8,7 @@ from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.events import ChangeAccepted, RateLowered
 from qlora_studio.core.run.fingerprint import Fingerprint, Fingerprints, differences
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_state import RunState
 from qlora_studio.engine.context import JobContext, Reporter
 from qlora_studio.storage.runs.checkpoint_folder import Checkpoint, CheckpointFolder
 
@@ -45,15 +46,22 @@ def with_lowered_rate(
     config: RunConfig, step: int, initial_commands: Sequence[Command], context: JobContext
 ) -> RunConfig:
     """Return the config with the learning rate that holds from `step` on: lowered now, or in an earlier session."""
-    scale = context.folder.state().rate_scale
+    state = context.folder.state()
+    scale = state.rate_scale
     for command in initial_commands:
-        if isinstance(command, LowerRate):
+        if isinstance(command, LowerRate) and not _was_obeyed(command, state):
             scale *= command.factor
             context.emit(RateLowered(step=step, scale=scale))
     if scale == 1.0:
         return config
     training = config.training.model_copy(update={"learning_rate": config.training.learning_rate * scale})
     return config.model_copy(update={"training": training})
+
+
+def _was_obeyed(command: LowerRate, state: RunState) -> bool:
+    """Whether a worker that a fault ended had obeyed it: the one that takes its place finds the same commands."""
+    recovered = state.recoveries[-1].time if state.recoveries else 0.0
+    return any(command.time <= rate.time <= recovered for rate in state.rates)
 
 
 def _accept_or_refuse(

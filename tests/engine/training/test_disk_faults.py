@@ -75,12 +75,12 @@ def test_a_limit_on_file_sizes_pauses_the_run_until_the_user_resumes(tiny_llama:
     folder = make_run(tmp_path, tiny_llama)
     process = start_worker(folder)
     follow(process, lambda event: isinstance(event, StepDone) and event.step == 1)
-    soft, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, hard))
+    soft, hard = resource.prlimit(folder.state().pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(folder.state().pid, resource.RLIMIT_FSIZE, (20_000, hard))
     told = follow(process, _is_full_disk)[-1]
     assert isinstance(told, Warned)
     assert "quota or limit" in told.message
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+    resource.prlimit(folder.state().pid, resource.RLIMIT_FSIZE, (soft, hard))
     folder.send(Resume())
     assert follow(process)[-1].type == "finished"
 

@@ -107,10 +107,11 @@ def test_a_stopped_worker_process_goes_on_as_if_nothing_had_been(
     folder = make_run(tmp_path, tiny_llama)
     process = start_worker(folder)
     follow(process, _at_step(2))
-    os.kill(process.pid, signal.SIGSTOP)
+    worker = folder.state().pid
+    os.kill(worker, signal.SIGSTOP)
     assert process.poll() is None
     assert folder.is_busy()
-    os.kill(process.pid, signal.SIGCONT)
+    os.kill(worker, signal.SIGCONT)
     assert follow(process)[-1].type == "finished"
     assert final_weights(folder) == final_weights(undisturbed)
 
@@ -194,6 +195,23 @@ def test_a_lost_card_is_tried_once_more_and_then_explained(
     assert state.failure is not None
     assert state.failure.kind == "card_lost"
     assert "Resume" in state.failure.advice
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is mapped as it is needed on Linux alone")
+def test_faults_that_strike_once_cost_a_run_no_bit(
+    tiny_llama: Path, tmp_path: Path, undisturbed: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver that cannot map memory, a library that calls C's exit, a card that is lost, a library that breaks."""
+    monkeypatch.setenv("QLORA_STUDIO_FAULTS", "mapping@1 exit@4 lost@6 sigsegv@8")
+    monkeypatch.setenv("QLORA_STUDIO_FAULTS_ONCE", str(tmp_path))
+    folder = make_run(tmp_path, tiny_llama)
+    process = start_worker(folder)
+    follow(process)
+    state = folder.state()
+    assert [event.kind for event in state.recoveries] == ["mapping_failed", "worker_died", "card_lost", "worker_died"]
+    assert state.resumptions == (2, 4, 6)
+    assert (state.phase, process.poll()) == (Phase.FINISHED, 0)
+    assert final_weights(folder) == final_weights(undisturbed)
 
 
 def test_an_evaluation_without_memory_is_skipped_and_training_goes_on(

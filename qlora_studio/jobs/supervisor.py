@@ -1,0 +1,93 @@
+"""Looks after the worker of a run: starts it, waits, and alone starts it again after a fault that can be got over.
+
+CUDA errors are sticky, and bitsandbytes' library calls C's `exit(1)` on them: nothing in the worker runs any more then.
+This process has no torch and no pydantic, so that it costs next to nothing beside a run of days. What takes more, to
+judge a death and to tell it, is done by a process of its own (recovery.py) when it comes to that.
+
+It ends as its worker does, by the same code or signal. Whoever kills it alone leaves a worker that goes on.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from qlora_studio import child_process
+from qlora_studio.storage.runs import inherited_lock
+
+_PASSED_ON = ("SIGTERM", "SIGINT", "SIGHUP")
+
+
+def supervise(command: Sequence[str]) -> int:
+    """Run the worker that `command` starts, its folder last, to its end; return its exit code."""
+    return _Supervisor(command).run()
+
+
+class _Supervisor:
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._folder = command[-1]
+        self._lock = inherited_lock.take(Path(self._folder) / "run.lock")
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._log_from = 0  # where worker.log, our stderr, begins to be this worker's
+        self._asked = 0  # the signal that asked for the end
+        os.environ[inherited_lock.VARIABLE] = inherited_lock.NO_LOCK if self._lock is None else str(self._lock)
+
+    def run(self) -> int:
+        for name in _PASSED_ON:
+            if (number := getattr(signal, name, None)) is not None:
+                signal.signal(number, self._pass_on)
+        code = self._run_worker()
+        while not self._asked and (code == child_process.AGAIN or self._recovers(code)):
+            code = self._run_worker()
+        return _end_like(-self._asked if code == child_process.AGAIN else code)
+
+    def _run_worker(self) -> int:
+        self._log_from = os.fstat(2).st_size
+        self._worker = child_process.start_here(
+            self._command,
+            pass_fds=() if self._lock is None else (self._lock,),
+            creationflags=_creation_flags(),
+        )
+        if self._asked:
+            self._pass_on(self._asked, None)
+        return self._worker.wait()
+
+    def _recovers(self, code: int) -> bool:
+        """Whether a worker that ended so is to be started again; that it is has then been told."""
+        if code == 0:
+            return False
+        facts = (self._folder, str(code), str(self._log_from))
+        judge = child_process.python("-m", "qlora_studio", "recover", *facts)
+        return child_process.start_here(judge).wait() == child_process.AGAIN
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self._asked = number
+        if self._worker is not None and self._worker.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._worker.pid, number)
+
+
+def _creation_flags() -> int:
+    """On Windows: no console, which would open beside a process that has none."""
+    if sys.platform != "win32":
+        return 0
+    return subprocess.DETACHED_PROCESS
+
+
+def _end_like(code: int) -> int:
+    """Return a worker's exit code, or end by the signal that it ended by: whoever started it reads that in words."""
+    if sys.platform == "win32":
+        return code - (1 << 32) if code >= 1 << 31 else code  # as Python takes it
+    if code < 0:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the worker's own core is the one to look at
+        with contextlib.suppress(OSError):  # SIGKILL needs no permission
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code

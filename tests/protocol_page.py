@@ -23,9 +23,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "PROTOCOL.md"
 PLACES = {
     "config_path": "The run's settings, complete, as TOML. A job's folder has none.",
     "job_path": "What a job is to do. A run's folder has none: it trains.",
-    "events_path": "What the worker tells, a JSON object a line. Only the worker writes, and only at the end.",
+    "events_path": "What the worker tells, a JSON object a line. The living worker alone writes, at the end.",
     "commands_path": "What the user asks, a JSON object a line. Anybody appends, the worker reads.",
-    "log_path": "What the worker's libraries print. Nothing reads it but people.",
+    "log_path": "What the worker's libraries print. People read it; and what ended a dead worker is sought there.",
     "lock_path": "Held by the living worker and its supervisor, by a lock of the operating system.",
     "checkpoints_path": "`checkpoint-STEP/`, each with a manifest; a folder beside them whose name says that it is "
     "damaged or half made is never used.",

@@ -124,18 +124,6 @@ def test_the_program_itself_imports_nothing_that_lies_where_the_user_stands(user
     assert not imported.exists(), imported.read_text()
 
 
-@pytest.mark.skipif("sys.platform == 'win32'", reason="Windows does not replace a process")
-def test_a_worker_that_replaces_itself_imports_nothing_that_lies_about(imported: Path) -> None:
-    program = (
-        "from qlora_studio import child_process as c; c.become(c.python('-c', 'import jinja2, os; print(os.getcwd())'))"
-    )
-
-    code, out, err = child_process.ask(child_process.python("-c", program), 60)
-
-    assert (code, out.strip()) == (0, str(child_process.neutral_folder())), err
-    assert not imported.exists(), imported.read_text()
-
-
 def test_a_grandchild_imports_nothing_that_lies_about_either(user_folder: Path, imported: Path) -> None:
     program = (
         f"import os, subprocess, sys; os.chdir({str(user_folder)!r}); "

@@ -43,10 +43,10 @@ def _recovery(folder: RunFolder, code: int, log_from: int) -> Recovering | None:
     state = folder.state()
     if not is_fault(code) or state.phase.is_over or state.phase in (Phase.NEW, Phase.RECOVERING):
         return None
-    words = ending_in_words(code)
+    words = ending_in_words(code).partition(":")[0]
     last_words = _last_words(folder.log_path, log_from) if code > 0 else ""
     if last_words:
-        words = f'{words.partition(":")[0]} and said "{last_words}"'
+        words = f'{words} and said "{last_words}"'
     failed = Failed(kind=_kind(last_words), message=f"{words[0].upper()}{words[1:]}")
     return recovery_from(failed, folder.config(), state)
 

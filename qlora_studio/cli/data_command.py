@@ -1,6 +1,7 @@
 """`preview` and `check-data`: what would be trained, token by token, and what is wrong with a dataset."""
 
 import argparse
+import json
 from typing import Any
 
 from qlora_studio.cli.console import Console
@@ -126,8 +127,12 @@ def _check_text(report: DataReport) -> str:
         if source.mixed:
             looks = ", ".join(f"{count:,} {form or 'unknown'}" for form, count in source.evidence.items())
             lines.append(f"  {source.name} is mixed: {looks}; it is read as {source.format}")
-        if source.unused:
-            lines.append(f"  nothing is learned from these columns of {source.name}: {', '.join(source.unused)}")
+        if source.unread:
+            paths = ", ".join(f"{path} ({count:,} rows)" for path, count in source.unread.items())
+            lines.append(f"  nothing is learned from this of {source.name}: {paths}")
+        if source.proposed:
+            mapping = json.dumps(source.proposed, ensure_ascii=False)
+            lines.append(f"  {source.name} can be read with --set data.mapping='{mapping}'")
     if len(report.sources) > 1:
         lines += [_source_text(source) for source in report.sources]
     lines += [f"  {_place(item)}: {item.reason}" for item in report.rejections[:20]]

@@ -1,16 +1,22 @@
 """A conversation as it stands in a dataset, as messages of one shape; every change is named, or it is refused."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+from qlora_studio.core.data.content_parts import Content, is_parts, joined_parts, result_text
 from qlora_studio.core.data.reasoning import reasoning_of
+from qlora_studio.core.data.row_notes import Fields, RowNotes, is_nothing
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.tool_call import calls_of_text, tool_calls
 from qlora_studio.core.data.turn_marks import trained_mark
-from qlora_studio.core.data.values import Repairs, kind_of, parsed_json, shown
+from qlora_studio.core.data.values import from_json_text, is_blank, kind_of, number_as_text, shown
 
 Message = dict[str, Any]
 
+ROLE_KEYS = ("role", "from")
+CONTENT_KEYS = ("content", "value")
 CHAT_ROLES = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+_CALLING_ROLES = ("function_call", "tool_call", "tool_use", "tool_calls")
 SHAREGPT_ROLES = {
     "system": "system",
     "human": "user",
@@ -26,32 +32,63 @@ SHAREGPT_ROLES = {
     "function_call": "assistant",
     "tool_call": "assistant",
 }
-_OTHER_ROLES = SHAREGPT_ROLES | {
-    "developer": "system",
-    "function": "tool",
-    "ipython": "tool",
-    "ai": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "answer": "assistant",
-    "prompter": "user",
-    "question": "user",
-}
-_CALLING_ROLES = ("function_call", "tool_call")
-_KEPT_TEXTS = ("name", "tool_call_id")
+# Names that are read as a role and told, beside those that a format has by itself.
+OTHER_ROLES = (
+    SHAREGPT_ROLES
+    | dict.fromkeys(_CALLING_ROLES, "assistant")
+    | {
+        "developer": "system",
+        "function": "tool",
+        "ipython": "tool",
+        "tool_response": "tool",
+        "tool_result": "tool",
+        "tool_output": "tool",
+        "environment": "tool",
+        "ai": "assistant",
+        "bing": "assistant",
+        "bard": "assistant",
+        "answer": "assistant",
+        "response": "assistant",
+        "prompter": "user",
+        "question": "user",
+        "prompt": "user",
+    }
+)
+_TEXT_KEYS = {"name": ("name", "tool_name"), "tool_call_id": ("tool_call_id", "tool_use_id", "call_id")}
 
 
-def chat_messages(turns: Any, repairs: Repairs) -> list[Message]:
-    """Return the messages of role/content turns. Raises RowRefused."""
-    return _messages(turns, "role", "content", CHAT_ROLES, repairs)
+class _Keys(NamedTuple):
+    """Under which keys turns have role and content, and what the roles are called."""
+
+    role: str
+    content: str
+    roles: Mapping[str, str]
 
 
-def sharegpt_messages(turns: Any, repairs: Repairs) -> list[Message]:
-    """Return the messages of from/value turns. Raises RowRefused."""
-    return _messages(turns, "from", "value", SHAREGPT_ROLES, repairs)
+def messages_of(turns: Any, column: str, notes: RowNotes) -> list[Message]:
+    """Return the messages of the turns that stand in a column. Raises RowRefused."""
+    turns = _listed(from_json_text(turns, "the conversation", "the conversation", notes), notes)
+    keys = _keys(turns[0], notes)
+    role_key, text_key, roles = keys
+    messages: list[Message] = []
+    calling = False
+    for number, turn in enumerate(turns, 1):
+        try:
+            role = roles[turn[role_key]]
+            content = turn[text_key]
+            plain = len(turn) == 2 and type(content) is str and content and not content.isspace()
+        except (KeyError, TypeError):
+            plain = False
+        if plain and turn[role_key] not in _CALLING_ROLES:
+            messages.append({"role": role, "content": content})
+            calling = False
+        else:
+            read = _Turn(turn, f"message {number}", f"{column}[].", notes)
+            calling = read.add_to(messages, keys, after_call=calling)
+    return messages
 
 
-def checked_order(messages: list[Message], repairs: Repairs) -> tuple[Message, ...]:
+def checked_order(messages: list[Message], notes: RowNotes) -> tuple[Message, ...]:
     """Return the messages from the first question to the last answer. Raises RowRefused where they do not follow.
 
     Answers before the first question are left out: pieces of a longer conversation begin so, and templates have no
@@ -81,10 +118,10 @@ def checked_order(messages: list[Message], repairs: Repairs) -> tuple[Message, .
             else "there is no question, only answers"
         )
     if last_answer < len(messages):
-        repairs["left out what follows the last answer"] = None
+        notes.repaired("left out what follows the last answer")
     before = [message for message in messages[:start] if message["role"] == "system"]
     if len(before) < start:
-        repairs["left out what stands before the first question"] = None
+        notes.repaired("left out what stands before the first question")
     return (*before, *messages[start:last_answer])
 
 
@@ -93,108 +130,132 @@ def _first_question(messages: list[Message]) -> int:
     return next((index for index, message in enumerate(messages) if message["role"] == "user"), len(messages))
 
 
-def _messages(turns: Any, role_key: str, text_key: str, roles: dict[str, str], repairs: Repairs) -> list[Message]:
-    if isinstance(turns, str):
-        turns = parsed_json(turns, "the conversation")
-        repairs["read the conversation from JSON text"] = None
+def _listed(turns: Any, notes: RowNotes) -> list[Any]:
+    """Return the turns one by one. `datasets` of old kept them as an object of lists. Raises RowRefused."""
+    if isinstance(turns, dict):
+        columns = [value for value in turns.values() if isinstance(value, list)]
+        if len(columns) == len(turns) > 1 and len({len(column) for column in columns}) == 1:
+            notes.repaired("read the conversation from an object of lists")
+            turns = [dict(zip(turns, values, strict=True)) for values in zip(*columns, strict=True)]
     if not isinstance(turns, list):
         raise RowRefused(f"the conversation {kind_of(turns)}, not a list")
     if not turns:
         raise RowRefused("the conversation is empty")
-    messages = []
-    for number, turn in enumerate(turns, 1):
-        try:
-            role = roles[turn[role_key]]
-            content = turn[text_key]
-            plain = len(turn) == 2 and type(content) is str and content and not content.isspace()
-        except (KeyError, TypeError):
-            plain = False
-        if plain and turn[role_key] not in _CALLING_ROLES:
-            messages.append({"role": role, "content": content})
-        elif (message := _unusual_message(turn, number, role_key, text_key, roles, repairs)) is not None:
+    return turns
+
+
+def _keys(turn: Any, notes: RowNotes) -> _Keys:
+    """Return the keys that the user named, or those that a turn has."""
+    mapping, names = notes.reading.mapping, turn if isinstance(turn, dict) else {}
+    role = mapping.get("role") or next((key for key in ROLE_KEYS if key in names), "role")
+    roles = SHAREGPT_ROLES if role == "from" else CHAT_ROLES
+    fallback = "value" if role == "from" else "content"
+    content = mapping.get("content") or next((key for key in CONTENT_KEYS if key in names), fallback)
+    return _Keys(role, content, {**roles, **own} if (own := notes.reading.roles) else roles)
+
+
+class _Turn:
+    """A turn that is more than a role and a text. `what` names it in words, `path` in the list of what nobody read."""
+
+    def __init__(self, turn: Any, what: str, path: str, notes: RowNotes) -> None:
+        value = from_json_text(turn, what, "a message", notes)
+        if not isinstance(value, dict):
+            raise RowRefused(f"{what} {kind_of(value)}, not an object")
+        self._fields, self._what, self._path, self._notes = Fields(value), what, path, notes
+
+    def add_to(self, messages: list[Message], keys: _Keys, *, after_call: bool) -> bool:
+        """Add what the turn says: mostly a message; none for an empty system message, several for results of tools.
+
+        Return whether it is a call by its role; one `after_call` joins the one before. Raises RowRefused.
+        """
+        role_key, text_key = self._key(keys.role, ROLE_KEYS), self._key(keys.content, CONTENT_KEYS)
+        name = self._role_name(role_key)
+        role = self._role(name, keys.roles)
+        calling = name in _CALLING_ROLES and is_nothing(self._fields.values.get("tool_calls"))
+        content = self._calls_alone(text_key) if calling else self._content(text_key, role)
+        message: Message = {"role": role, "content": "" if content.text is None else content.text}
+        message |= self._more(content)
+        self._keep(message)
+        if "name" in message and role != "tool":  # few templates say who speaks
+            self._notes.unread[f"{self._path}name"] = None
+        messages += content.results
+        if role == "system" and is_blank(message["content"]):
+            self._notes.repaired("left out an empty system message")
+        elif calling and after_call:
+            messages[-1]["tool_calls"] += content.calls
+            self._notes.repaired("put calls that follow each other into one turn")
+        elif content.text is not None or not content.results:
             messages.append(message)
-    return messages
+        return calling
 
+    def _key(self, wanted: str, known: tuple[str, ...]) -> str:
+        return wanted if wanted in self._fields else next((key for key in known if key in self._fields), wanted)
 
-def _unusual_message(
-    turn: Any, number: int, role_key: str, text_key: str, roles: dict[str, str], repairs: Repairs
-) -> Message | None:
-    """Return a message, or None for an empty system message, which is left out."""
-    what = f"message {number}"
-    if not isinstance(turn, dict):
-        raise RowRefused(f"{what} {kind_of(turn)}, not an object")
-    name = _named_role(turn, role_key, what)
-    role = _role(name, what, roles, repairs)
-    if name in _CALLING_ROLES and not turn.get("tool_calls"):
-        return {"role": role, "content": "", "tool_calls": calls_of_text(turn.get(text_key), what)}
-    calls = tool_calls(turn, what, repairs)
-    message: Message = {"role": role, "content": _content(turn, text_key, what, role, bool(calls), repairs)}
-    if role == "system" and _is_blank(message["content"]):
-        repairs["left out an empty system message"] = None
-        return None
-    for key in _KEPT_TEXTS:
-        if turn.get(key) is not None:
-            if not isinstance(turn[key], str):
-                raise RowRefused(f"{what}: {key} {kind_of(turn[key])}, not text")
-            message[key] = turn[key]
-    message |= reasoning_of(turn, what, repairs)
-    if (trained := trained_mark(turn, what)) is not None:
-        message["trained"] = trained
-    if calls:
-        if role != "assistant":
-            raise RowRefused(f"{what} calls tools, but is from the {role}")
-        message["tool_calls"] = calls
-    return message
+    def _role_name(self, role_key: str) -> str:
+        if role_key not in self._fields:
+            raise RowRefused(f"{self._what} has no '{role_key}'")
+        name = self._fields.get(role_key)
+        if not isinstance(name, str):
+            raise RowRefused(f"{self._what}: '{role_key}' {kind_of(name)}, not text")
+        return name
 
+    def _role(self, name: str, roles: Mapping[str, str]) -> str:
+        if name in roles:
+            return roles[name]
+        role = OTHER_ROLES.get(name.strip().lower())
+        if role is None:
+            raise RowRefused(f"{self._what} has the unknown role '{shown(name)}'")
+        self._notes.repaired(f"read the role '{shown(name)}' as {role}")
+        return role
 
-def _named_role(turn: dict[str, Any], role_key: str, what: str) -> str:
-    if role_key not in turn:
-        raise RowRefused(f"{what} has no '{role_key}'")
-    if not isinstance(turn[role_key], str):
-        raise RowRefused(f"{what}: '{role_key}' {kind_of(turn[role_key])}, not text")
-    return str(turn[role_key])
+    def _calls_alone(self, text_key: str) -> Content:
+        return Content(calls=calls_of_text(self._fields.get(text_key), self._what, self._path, self._notes))
 
-
-def _role(name: str, what: str, roles: dict[str, str], repairs: Repairs) -> str:
-    if name in roles:
-        return roles[name]
-    role = _OTHER_ROLES.get(name.strip().lower())
-    if role is None:
-        raise RowRefused(f"{what} has the unknown role '{shown(name)}'")
-    repairs[f"read the role '{shown(name)}' as {role}"] = None
-    return role
-
-
-def _content(turn: dict[str, Any], text_key: str, what: str, role: str, calls: bool, repairs: Repairs) -> str:
-    content = turn.get(text_key)
-    if content is None:
-        if calls:
-            return ""
-        raise RowRefused(f"{what} ({role}) has no '{text_key}'" if text_key not in turn else f"{what} ({role}) is null")
-    if isinstance(content, list):
-        content = _joined_parts(content, what, repairs)
-    if not isinstance(content, str):
-        raise RowRefused(f"{what} ({role}) {kind_of(content)}, not text")
-    if _is_blank(content) and not calls and role not in ("system", "tool"):
-        raise RowRefused(f"{what} ({role}) is empty")
-    return content
-
-
-def _is_blank(text: str) -> bool:
-    return not text or text.isspace()
-
-
-def _joined_parts(parts: list[Any], what: str, repairs: Repairs) -> str:
-    texts = []
-    for part in parts:
-        if isinstance(part, dict) and part.get("type", "text") == "text" and isinstance(part.get("text"), str):
-            texts.append(part["text"])
+    def _content(self, text_key: str, role: str) -> Content:
+        """Return what the turn says. Raises RowRefused where that is nothing, or nothing that can be learned."""
+        value = self._fields.get(text_key)
+        what = f"{self._what} ({role})"
+        content = Content(text=value)
+        if isinstance(value, list) and (role != "tool" or is_parts(value)):
+            content = joined_parts(value, self._what, f"{self._path}{text_key}[].", self._notes)
+        elif role == "tool":
+            content.text = result_text(value, self._notes)
         else:
-            kind = part.get("type") if isinstance(part, dict) else None
-            raise RowRefused(
-                f"{what} holds a part of type '{shown(kind)}'; only text can be learned"
-                if isinstance(kind, str) and kind != "text"
-                else f"{what} is a list of parts, and one of them is no text"
-            )
-    repairs["joined the text parts of a message"] = None
-    return "".join(texts)
+            content.text = number_as_text(value, self._notes)
+        content.calls += tool_calls(self._fields, self._what, self._path, self._notes)
+        if content.calls and role != "assistant":
+            raise RowRefused(f"{self._what} calls tools, but is from the {role}")
+        if content.text is None:
+            if not content.calls and not content.results:
+                raise RowRefused(f"{what} is null" if text_key in self._fields else f"{what} has no '{text_key}'")
+        elif not isinstance(content.text, str):
+            raise RowRefused(f"{what} {kind_of(content.text)}, not text")
+        elif is_blank(content.text) and not content.calls and role not in ("system", "tool"):
+            raise RowRefused(f"{what} is empty")
+        return content
+
+    def _more(self, content: Content) -> Message:
+        """Return what a message has beside role and content."""
+        message: Message = {}
+        for key, names in _TEXT_KEYS.items():
+            if (value := number_as_text(self._fields.first(*names), self._notes)) is not None:
+                if not isinstance(value, str):
+                    raise RowRefused(f"{self._what}: {key} {kind_of(value)}, not text")
+                message[key] = value
+        message |= reasoning_of(self._fields, self._what, self._notes)
+        if content.reasoning:
+            message.setdefault("reasoning_content", "".join(content.reasoning))
+        if (trained := trained_mark(self._fields, self._what)) is not None:
+            message["trained"] = trained
+        if content.calls:
+            message["tool_calls"] = content.calls
+        if "tools" not in self._notes.reading.template_keys and not is_nothing(tools := self._fields.get("tools")):
+            self._notes.turn_tools.append(tools)
+        return message
+
+    def _keep(self, message: Message) -> None:
+        """Keep what the chat template reads of what nobody asked for, and note all of it."""
+        self._notes.left(self._fields, self._path)
+        for key in self._fields.unread():
+            if key in self._notes.reading.template_keys and key not in message:
+                message[key] = self._fields.values[key]

@@ -1,26 +1,41 @@
 """The formats that rows come in, each once in FORMATS: its words, how it is known, what its rows say."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qlora_studio.core.data.conversation import Message, chat_messages, checked_order, sharegpt_messages
+from qlora_studio.core.data.content_parts import MEDIA, media_words
+from qlora_studio.core.data.conversation import Message, checked_order, messages_of
 from qlora_studio.core.data.example import Example
+from qlora_studio.core.data.row_notes import Fields, Reading, RowNotes, is_nothing
 from qlora_studio.core.data.row_verdict import RowRefused
-from qlora_studio.core.data.tool_call import tool_schemas
-from qlora_studio.core.data.values import Repairs, kind_of, shown, text_of
-
-MessagesOf = Callable[[Any, Repairs], list[Message]]
+from qlora_studio.core.data.tool_call import calls_of_text, function_schema, tool_schemas
+from qlora_studio.core.data.values import from_json_text, is_blank, kind_of, number_as_text, shown, text_of
 
 AUTO = "auto"
 UNKNOWN = ""
-MAPPING_KEYS = ("context", "prompt", "completion", "system", "text")
+# What `data.mapping` may name: columns, keys of a turn, and the names that roles have.
+MAPPING_KEYS = (
+    "context",
+    "prompt",
+    "completion",
+    "system",
+    "text",
+    "conversation",
+    "tools",
+    "role",
+    "content",
+    "system_role",
+    "user_role",
+    "assistant_role",
+    "tool_role",
+)
 CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
 QUESTION_COLUMNS = ("question", "query", "prompt", "input", "Question")
 ANSWER_COLUMNS = ("answer", "response", "output", "completion", "target", "Answer")
 SYSTEM_COLUMNS = ("system", "system_prompt")
-# A pair in one row means two columns only where nothing else could be meant: `input` and `output`, say, need no guess.
-_FEW_COLUMNS = 4
+PREFERENCE = "this is preference data (chosen, rejected); only answers to learn from can be used"
+_MEDIA_COLUMNS = {name for what, names in MEDIA.items() if what != "a file" for name in names}
 _KNOWN_PAIRS = tuple(
     (question, answer)
     for question in QUESTION_COLUMNS
@@ -34,16 +49,14 @@ class DatasetFormat:
     """A format of rows. `title` stands in a chooser, `words` in a sentence, `shape` where a row of another is refused.
 
     `matches` knows a row by the names of its columns and itself, `read` returns what it says, or raises RowRefused.
-    `columns` are those that rows of these columns are read from, but for a system text, where it `takes_system`.
+    What it does not ask for is told as unused.
     """
 
     title: str
     words: str
     shape: str
     matches: Callable[[set[str], Mapping[str, Any]], bool]
-    read: Callable[[Mapping[str, Any], Mapping[str, str], Repairs], Example]
-    columns: Callable[[Sequence[str]], Sequence[str]]
-    takes_system: bool = True
+    read: Callable[[Fields, RowNotes], Example]
 
 
 def format_choices() -> dict[str, str]:
@@ -65,46 +78,42 @@ def detect(record: Mapping[str, Any]) -> str:
     return found or _detect(set(record), record)
 
 
-def convert(record: Mapping[str, Any], form: str, mapping: Mapping[str, str]) -> tuple[Example, str]:
-    """Return what a record says in a format, and what was repaired in words. Raises RowRefused."""
-    repairs: Repairs = {}
-    return FORMATS[form].read(record, mapping, repairs), ", ".join(repairs)
+def convert(record: Mapping[str, Any], form: str, reading: Reading) -> tuple[Example, RowNotes]:
+    """Return what a record says in a format, with what was changed and what was not used. Raises RowRefused."""
+    notes, fields = RowNotes(reading), Fields(record)
+    if not reading.mapping:
+        _refuse_other_kinds(record)
+    example = FORMATS[form].read(fields, notes)
+    notes.left(fields)
+    return example, notes
 
 
 def form_of_mapping(mapping: Mapping[str, str]) -> str:
-    """Return the format that a mapping makes, or UNKNOWN where it has neither text nor both halves of a pair."""
+    """Return the format that a mapping makes, or UNKNOWN where it names no text, conversation or pair of columns."""
     if mapping.get("text"):
         return "text"
+    if mapping.get("conversation"):
+        return "messages"
     return "question_answer" if mapping.get("prompt") and mapping.get("completion") else UNKNOWN
-
-
-def unused_columns(columns: Sequence[str], form: str, mapping: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the columns that nothing is learned from, of those that the rows of a format have."""
-    if form == UNKNOWN:
-        return ()
-    known = FORMATS[form]
-    used = {*mapping.values()} if any(mapping.values()) else {*known.columns(columns)}
-    if known.takes_system and not mapping.get("system"):
-        used |= {*SYSTEM_COLUMNS}
-    return tuple(name for name in columns if name not in used)
-
-
-def unknown_reason(record: Mapping[str, Any]) -> str:
-    """Return why a record is of no known format, in words."""
-    if "chosen" in record and "rejected" in record:
-        return "this is preference data (chosen, rejected); only answers to learn from can be used"
-    if "role" in record and "content" in record:
-        return "this is a single message (role, content); a row must hold a whole conversation"
-    rows = [name for name, value in record.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    if len(rows) == 1 and len(record) <= _FEW_COLUMNS:
-        return f"the rows seem to stand in the list '{shown(rows[0])}': save that list alone"
-    columns = ", ".join(shown(name) for name in list(record)[:8]) or "none"
-    return f"the columns fit no known format; they are: {columns}"
 
 
 def foreign_reason(looks: str, form: str) -> str:
     """Return why a row of another format than the dataset's is refused."""
     return f"this row looks like {FORMATS[looks].shape}, but the dataset is {FORMATS[form].shape}"
+
+
+def _refuse_other_kinds(record: Mapping[str, Any]) -> None:
+    """Raise RowRefused for rows that hold what a text model does not learn from: comparisons, pictures, sound."""
+    if not is_nothing(record.get("rejected")) and not is_nothing(record.get("chosen")):
+        raise RowRefused(PREFERENCE)
+    if record.get("kto_tag") is False:
+        raise RowRefused("this row is marked as a bad example (kto_tag)")
+    for name in _MEDIA_COLUMNS & record.keys():
+        if not is_nothing(record[name]):
+            raise RowRefused(
+                f"this row comes with {media_words(name)} (column '{name}'); only text can be learned. To learn the "
+                "text alone, name the columns in data.mapping"
+            )
 
 
 def _detect(columns: set[str], record: Mapping[str, Any]) -> str:
@@ -113,88 +122,130 @@ def _detect(columns: set[str], record: Mapping[str, Any]) -> str:
 
 def _conversation_format(columns: set[str], record: Mapping[str, Any]) -> str:
     for name in CONVERSATION_COLUMNS:
-        if name in columns and isinstance(record[name], list | str | None):
+        if name in columns and isinstance(record[name], list | str | dict | None):
             return _turns_format(record[name], default="messages" if name == "messages" else "sharegpt")
     return UNKNOWN
 
 
 def _turns_format(turns: Any, default: str = "messages") -> str:
-    if isinstance(turns, list) and turns and isinstance(turns[0], dict):
-        if "role" in turns[0]:
+    first = turns[0] if isinstance(turns, list) and turns else turns
+    if isinstance(first, dict):
+        if "role" in first:
             return "messages"
-        if "from" in turns[0]:
+        if "from" in first:
             return "sharegpt"
     return default
 
 
-def _conversation(record: Mapping[str, Any], messages_of: MessagesOf, repairs: Repairs) -> Example:
-    column = next((name for name in CONVERSATION_COLUMNS if record.get(name) is not None), None)
+def _conversation(record: Fields, notes: RowNotes) -> Example:
+    column = notes.reading.mapping.get("conversation") or next(
+        (name for name in CONVERSATION_COLUMNS if record.values.get(name) is not None), None
+    )
     if column is None:
         absent = next((name for name in CONVERSATION_COLUMNS if name in record), None)
         raise RowRefused(f"'{absent}' is null" if absent else "there is no column 'messages' or 'conversations'")
-    messages = messages_of(record[column], repairs)
-    if messages and messages[0]["role"] != "system":
-        messages = _system(record, SYSTEM_COLUMNS) + messages
-    return Example(checked_order(messages, repairs), tool_schemas(record.get("tools"), repairs))
+    messages = messages_of(_column(record, column)[0], column, notes)
+    system = _system(record, notes)
+    return Example(checked_order(_with_system(system, messages, notes), notes), _tools(record, notes))
 
 
-def _alpaca(record: Mapping[str, Any], repairs: Repairs) -> Example:
-    question = text_of(*_column(record, "instruction"))
-    more = _optional(record, ("input", "context"))
-    answer = text_of(*_column(record, "output" if "output" in record else "response"))
-    if more:
-        question = f"{question}\n\n{more}"
-    messages = _system(record, SYSTEM_COLUMNS) + _history(record.get("history"))
-    return Example(checked_order([*messages, *_pair(question, answer)], repairs))
+def _tools(record: Fields, notes: RowNotes) -> tuple[dict[str, Any], ...]:
+    """Return the tools of a row: of their column, else of the turns that bring some. Raises RowRefused."""
+    tools = tool_schemas(record.get(notes.reading.mapping.get("tools") or "tools"), notes)
+    if not tools and not is_nothing(functions := record.get("functions")):
+        notes.repaired("read functions as tools")
+        tools = tuple(map(function_schema, tool_schemas(functions, notes, "functions")))
+    for brought in notes.turn_tools:
+        notes.repaired("took the tools of a turn for those of the conversation")
+        tools += tuple(tool for tool in tool_schemas(brought, notes, "the tools of a turn") if tool not in tools)
+    return tools
 
 
-def _history(history: Any) -> list[Message]:
-    if history is None or history == "":
+def _alpaca(record: Fields, notes: RowNotes) -> Example:
+    more = _optional(record, ("input", "context"), notes)
+    question = record.get("instruction")
+    if more and (question is None or question == "" or (isinstance(question, str) and is_blank(question))):
+        notes.repaired("took the input for the question, as the instruction is empty")
+        question = more
+    else:
+        question = text_of(*_column(record, "instruction"), notes)
+        question = f"{question}\n\n{more}" if more else question
+    answer = text_of(*_column(record, "output" if "output" in record else "response"), notes)
+    messages = _system(record, notes) + _history(record.get("history"), notes)
+    return Example(checked_order([*messages, *_pair(question, answer)], notes))
+
+
+def _history(history: Any, notes: RowNotes) -> list[Message]:
+    if is_nothing(history):
         return []
+    history = from_json_text(history, "history", "the history", notes)
     if not isinstance(history, list):
         raise RowRefused(f"history {kind_of(history)}, not a list of pairs")
     messages = []
     for number, pair in enumerate(history, 1):
         if not isinstance(pair, list) or len(pair) != 2:
             raise RowRefused(f"history: entry {number} is not a pair of question and answer")
-        messages += _pair(
-            text_of(pair[0], f"history: question {number}"), text_of(pair[1], f"history: answer {number}")
-        )
+        question = text_of(pair[0], f"history: question {number}", notes)
+        messages += _pair(question, text_of(pair[1], f"history: answer {number}", notes))
     return messages
 
 
-def _prompt_completion(record: Mapping[str, Any], mapping: Mapping[str, str], repairs: Repairs) -> Example:
-    if mapping:
-        return _two_columns(record, mapping, repairs)
-    prompt, completion = record.get("prompt"), record.get("completion")
+def _prompt_completion(record: Fields, notes: RowNotes) -> Example:
+    if notes.reading.mapping:
+        return _two_columns(record, notes)
+    if record.values.get("label") is False:
+        raise RowRefused("this row is marked as a bad example (label)")
+    prompt, completion = record.values.get("prompt"), record.values.get("completion")
     if not isinstance(prompt, list) and not isinstance(completion, list):
-        return _two_columns(record, {"prompt": "prompt", "completion": "completion"}, repairs)
-    messages = _half(prompt, "user", "prompt", repairs)
-    answers = _half(completion, "assistant", "completion", repairs)
+        return _of_pair(record, "prompt", "completion", notes)
+    messages = _half(record.get("prompt"), "user", "prompt", notes)
+    answers = _half(record.get("completion"), "assistant", "completion", notes)
     if answers and answers[0]["role"] != "assistant":
         raise RowRefused("completion does not begin with the assistant's turn")
-    return Example(checked_order([*messages, *answers], repairs), tool_schemas(record.get("tools"), repairs))
+    messages = _with_system(_system(record, notes), [*messages, *answers], notes)
+    return Example(checked_order(messages, notes), _tools(record, notes))
 
 
-def _half(value: Any, role: str, name: str, repairs: Repairs) -> list[Message]:
+def _half(value: Any, role: str, name: str, notes: RowNotes) -> list[Message]:
     if isinstance(value, list):
-        return chat_messages(value, repairs)
-    return [{"role": role, "content": text_of(value, name)}]
+        return messages_of(value, name, notes)
+    return [{"role": role, "content": text_of(value, name, notes)}]
 
 
-def _two_columns(record: Mapping[str, Any], mapping: Mapping[str, str], repairs: Repairs) -> Example:
-    question_column, answer_column = mapping.get("prompt"), mapping.get("completion")
-    if not question_column or not answer_column:
-        question_column, answer_column = _known_pair(record)
-    system_columns = (mapping["system"],) if mapping.get("system") else SYSTEM_COLUMNS
-    question = text_of(*_column(record, question_column))
-    if context := _optional(record, (mapping["context"],)) if mapping.get("context") else "":
+def _two_columns(record: Fields, notes: RowNotes) -> Example:
+    mapping = notes.reading.mapping
+    question, answer = mapping.get("prompt"), mapping.get("completion")
+    if not question or not answer:
+        question, answer = _known_pair(record)
+    return _of_pair(record, question, answer, notes)
+
+
+def _of_pair(record: Fields, question_column: str, answer_column: str, notes: RowNotes) -> Example:
+    mapping = notes.reading.mapping
+    question = text_of(*_column(record, question_column), notes)
+    if context := _optional(record, (mapping["context"],), notes) if mapping.get("context") else "":
         question = f"{context}\n\n{question}"
-    answer = text_of(*_column(record, answer_column))
-    return Example(checked_order([*_system(record, system_columns), *_pair(question, answer)], repairs))
+    answer = text_of(*_column(record, answer_column), notes)
+    return Example(checked_order([*_system(record, notes), *_pair(question, answer)], notes), _tools(record, notes))
 
 
-def _known_pair(record: Mapping[str, Any]) -> tuple[str, str]:
+def _xlam(record: Fields, notes: RowNotes) -> Example:
+    """Read a question that is answered by calls; the calls and the tools are JSON text there."""
+    question = text_of(*_column(record, "query"), notes)
+    calls = calls_of_text(record.get("answers"), "answers", "answers[].", notes)
+    answer = {"role": "assistant", "content": "", "tool_calls": calls}
+    schemas = tool_schemas(record.get("tools"), RowNotes(notes.reading))
+    tools = tuple(tool if "function" in tool else function_schema(tool) for tool in schemas)
+    messages = [*_system(record, notes), {"role": "user", "content": question}, answer]
+    return Example(checked_order(messages, notes), tools)
+
+
+def _text(record: Fields, notes: RowNotes) -> Example:
+    column = notes.reading.mapping.get("text") or "text"
+    return Example(text=text_of(*_column(record, column), notes))
+
+
+def _known_pair(record: Fields) -> tuple[str, str]:
     question, answer = _pair_among(record) or ("", "")
     if not question:
         raise RowRefused("no two columns are a question and its answer; choose the columns")
@@ -205,16 +256,16 @@ def _pair_among(columns: Container[str]) -> tuple[str, ...]:
     return next((pair for pair in _KNOWN_PAIRS if pair[0] in columns and pair[1] in columns), ())
 
 
-def _column(record: Mapping[str, Any], name: str) -> tuple[Any, str]:
+def _column(record: Fields, name: str) -> tuple[Any, str]:
     if name not in record:
         raise RowRefused(f"there is no column '{shown(name)}'")
-    return record[name], f"'{shown(name)}'"
+    return record.get(name), f"'{shown(name)}'"
 
 
-def _optional(record: Mapping[str, Any], names: tuple[str, ...]) -> str:
+def _optional(record: Fields, names: tuple[str, ...], notes: RowNotes) -> str:
     """Return the first of the columns that holds something, or an empty text."""
     for name in names:
-        value = record.get(name)
+        value = number_as_text(record.get(name), notes)
         if value is not None and not isinstance(value, str):
             raise RowRefused(f"'{shown(name)}' {kind_of(value)}, not text")
         if value and not value.isspace():
@@ -222,9 +273,21 @@ def _optional(record: Mapping[str, Any], names: tuple[str, ...]) -> str:
     return ""
 
 
-def _system(record: Mapping[str, Any], names: tuple[str, ...]) -> list[Message]:
-    system = _optional(record, names)
+def _system(record: Fields, notes: RowNotes) -> list[Message]:
+    column = notes.reading.mapping.get("system")
+    system = _optional(record, (column,) if column else SYSTEM_COLUMNS, notes)
     return [{"role": "system", "content": system}] if system else []
+
+
+def _with_system(system: list[Message], messages: list[Message], notes: RowNotes) -> list[Message]:
+    """Return a conversation with the system text of its row: in front of one that it has itself."""
+    if not system or messages[0]["role"] != "system":
+        return [*system, *messages]
+    if system[0]["content"] == messages[0]["content"]:
+        return messages
+    notes.repaired("put the system text of the row in front of that of the conversation")
+    both = f"{system[0]['content']}\n\n{messages[0]['content']}"
+    return [{**messages[0], "content": both}, *messages[1:]]
 
 
 def _pair(question: str, answer: str) -> list[Message]:
@@ -237,24 +300,21 @@ FORMATS: dict[str, DatasetFormat] = {  # a row that fits several is of the first
         words="chat messages",
         shape="chat messages (role, content)",
         matches=lambda columns, record: _conversation_format(columns, record) == "messages",
-        read=lambda record, _mapping, repairs: _conversation(record, chat_messages, repairs),
-        columns=lambda _columns: (*CONVERSATION_COLUMNS, "tools"),
+        read=_conversation,
     ),
     "sharegpt": DatasetFormat(
         title="ShareGPT",
         words="ShareGPT conversations",
         shape="ShareGPT (from, value)",
         matches=lambda columns, record: _conversation_format(columns, record) == "sharegpt",
-        read=lambda record, _mapping, repairs: _conversation(record, sharegpt_messages, repairs),
-        columns=lambda _columns: (*CONVERSATION_COLUMNS, "tools"),
+        read=_conversation,
     ),
     "alpaca": DatasetFormat(
         title="Alpaca",
         words="Alpaca instructions",
         shape="Alpaca (instruction, input, output)",
         matches=lambda columns, _record: "instruction" in columns and not columns.isdisjoint({"output", "response"}),
-        read=lambda record, _mapping, repairs: _alpaca(record, repairs),
-        columns=lambda _columns: ("instruction", "input", "context", "output", "response", "history"),
+        read=_alpaca,
     ),
     "prompt_completion": DatasetFormat(
         title="Prompt and completion",
@@ -262,7 +322,13 @@ FORMATS: dict[str, DatasetFormat] = {  # a row that fits several is of the first
         shape="prompt and completion",
         matches=lambda columns, _record: columns >= {"prompt", "completion"},
         read=_prompt_completion,
-        columns=lambda _columns: ("prompt", "completion", "tools"),
+    ),
+    "xlam": DatasetFormat(
+        title="xLAM",
+        words="questions with the calls that answer them",
+        shape="xLAM (query, answers, tools)",
+        matches=lambda columns, _record: columns >= {"query", "answers", "tools"},
+        read=_xlam,
     ),
     "question_answer": DatasetFormat(
         title="Two columns",
@@ -270,15 +336,12 @@ FORMATS: dict[str, DatasetFormat] = {  # a row that fits several is of the first
         shape="two columns",
         matches=lambda columns, _record: bool(_pair_among(columns)),
         read=_two_columns,
-        columns=_pair_among,
     ),
     "text": DatasetFormat(
         title="Plain text",
         words="plain text",
         shape="plain text",
         matches=lambda columns, _record: "text" in columns,
-        read=lambda record, mapping, _repairs: Example(text=text_of(*_column(record, mapping.get("text", "text")))),
-        columns=lambda _columns: ("text",),
-        takes_system=False,
+        read=_text,
     ),
 }

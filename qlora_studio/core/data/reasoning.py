@@ -1,26 +1,33 @@
 """The reasoning of a turn, under the names that datasets have for it."""
 
-from collections.abc import Mapping
 from typing import Any
 
+from qlora_studio.core.data.row_notes import Fields, RowNotes
 from qlora_studio.core.data.row_verdict import RowRefused
-from qlora_studio.core.data.values import Repairs, kind_of
+from qlora_studio.core.data.values import kind_of
 
 # The names that transformers hands reasoning to templates by: what stands under them stays there.
-REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
-OTHER_REASONING_KEYS = ("reasoning_text", "thinking_content", "thoughts", "thought", "thinking_blocks")
-DETAILS = "reasoning_details"  # OpenRouter's, beside the text or in place of it
+_KNOWN_KEYS = ("reasoning_content", "thinking", "reasoning")
+# OpenRouter's details come beside the text, or in its place.
+_OTHER_KEYS = (
+    "reasoning_text",
+    "thinking_content",
+    "thoughts",
+    "thought",
+    "thinking_blocks",
+    "reasoning_details",
+)
 _PART_KEYS = ("text", "thinking", "summary", "reasoning", "content")
 
 
-def reasoning_of(turn: Mapping[str, Any], what: str, repairs: Repairs) -> dict[str, str]:
+def reasoning_of(turn: Fields, what: str, notes: RowNotes) -> dict[str, str]:
     """Return the reasoning of a turn by the keys that templates know it by. Raises RowRefused naming `what`."""
-    found = {key: _text(turn[key], key, what) for key in REASONING_KEYS if turn.get(key) is not None}
+    found = {key: _text(value, key, what) for key in _KNOWN_KEYS if (value := turn.get(key)) is not None}
     if any(found.values()):
         return found
-    for key in (*OTHER_REASONING_KEYS, DETAILS):
-        if turn.get(key) is not None and (text := _text(turn[key], key, what)):
-            repairs[f"read {key} as reasoning_content"] = None
+    for key in _OTHER_KEYS:
+        if (value := turn.get(key)) is not None and (text := _text(value, key, what)):
+            notes.repaired(f"read {key} as reasoning_content")
             return {"reasoning_content": text}
     return found
 
@@ -36,5 +43,5 @@ def _text(value: Any, key: str, what: str) -> str:
     raise RowRefused(f"{what}: {key} {kind_of(value)}, not text")
 
 
-def _part_text(part: Mapping[str, Any]) -> str:
+def _part_text(part: dict[str, Any]) -> str:
     return next((text for key in _PART_KEYS if isinstance(text := part.get(key), str)), "")

@@ -172,8 +172,9 @@ class RowSummary(_Report):
 class SourceReport(SourceFacts):
     """A dataset of the report, with how it is read. `subsets` are all it has, with their splits.
 
-    `unused` are the columns that nothing is learned from. `readings` are the first characters as each text encoding
-    reads them; empty where the file is no text.
+    `unused` are the columns that nothing is learned from, `unread` whatever is not, at every depth: rows by path.
+    `proposed` is a mapping of columns by which rejected rows can be read. `readings` are the first characters as each
+    text encoding reads them; empty where the file is no text.
     """
 
     format: str = ""
@@ -182,6 +183,8 @@ class SourceReport(SourceFacts):
     evidence: dict[str, int] = Field(default_factory=dict)
     columns: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    unread: dict[str, int] = Field(default_factory=dict)
+    proposed: dict[str, str] = Field(default_factory=dict)
     container: str = ""
     encoding: str = ""
     files: int = 0

@@ -20,7 +20,8 @@ class ReadRow(NamedTuple):
     `number` counts rows from 0. `line` (from 1) and `offset` (bytes, in the decompressed file) say where it begins.
     Parquet and Arrow have neither: there `line` is the row within the file, from 1, and `offset` is -1.
     `reason` is empty where the verdict is ok. `raw` is the row as it stands in the file, cut for display. `source` is
-    the index of its dataset where there are several; `number` then counts through all of them.
+    the index of its dataset where there are several; `number` then counts through all of them. `unread` are the paths
+    of what nobody asked for.
     """
 
     number: int
@@ -32,6 +33,7 @@ class ReadRow(NamedTuple):
     raw: str
     file: str = ""
     source: int = 0
+    unread: tuple[str, ...] = ()
 
 
 class RowRefused(Exception):

@@ -1,54 +1,101 @@
-"""Tools that a conversation may call, and the calls."""
+"""Tools that a conversation may call, and the calls, in the forms that datasets have for them."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from qlora_studio.core.data.row_notes import Fields, RowNotes, is_nothing
 from qlora_studio.core.data.row_verdict import RowRefused
-from qlora_studio.core.data.values import Repairs, kind_of, parsed_json
+from qlora_studio.core.data.values import from_json_text, kind_of
+
+# OpenAI's names first; then those of Hermes and xLAM, Llama, Gemini and LangChain, Anthropic.
+_NAMES = ("name", "tool_name", "function_name")
+_ARGUMENTS = ("arguments", "parameters", "args", "input", "kwargs")
+_CALL_IDS = ("call_id", "id", "tool_call_id", "tool_use_id")
 
 
-def tool_schemas(value: Any, repairs: Repairs) -> tuple[dict[str, Any], ...]:
+def tool_schemas(value: Any, notes: RowNotes, what: str = "tools") -> tuple[dict[str, Any], ...]:
     """Return the tools of a row. Raises RowRefused."""
-    if value is None or value == "":
+    if is_nothing(value):
         return ()
-    if isinstance(value, str):
-        value = parsed_json(value, "tools")
-        repairs["read tools from JSON text"] = None
-    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise RowRefused("tools is not a list of objects")
-    return tuple(value)
+    value = from_json_text(value, what, "tools", notes)
+    if isinstance(value, dict):
+        value = [value]
+        notes.repaired("read one tool as a list of tools")
+    if not isinstance(value, list):
+        raise RowRefused(f"{what} is not a list of objects")
+    return tuple(schema for tool in value for schema in _schemas(tool, notes, what))
 
 
-def tool_calls(turn: dict[str, Any], what: str, repairs: Repairs) -> list[dict[str, Any]]:
+def tool_calls(turn: Fields, what: str, path: str, notes: RowNotes) -> list[dict[str, Any]]:
     """Return the calls of a turn, in the shape that chat templates take. Raises RowRefused naming `what`."""
     calls = turn.get("tool_calls")
-    if calls is None and isinstance(turn.get("function_call"), dict):
-        repairs["read function_call as tool_calls"] = None
-        calls = [{"function": turn["function_call"]}]
-    if calls is None or calls == []:
-        return []
+    if is_nothing(calls):
+        calls = turn.get("function_call")
+        if is_nothing(calls):
+            return []
+        notes.repaired("read function_call as tool_calls")
+    else:
+        path += "tool_calls[]."
+    calls = from_json_text(calls, f"{what}: tool_calls", "tool calls", notes)
+    if isinstance(calls, dict):
+        calls = [calls]
     if not isinstance(calls, list):
         raise RowRefused(f"{what}: tool_calls {kind_of(calls)}, not a list")
-    return [_tool_call(call, what, repairs) for call in calls]
+    return [tool_call(call, what, path, notes) for call in calls]
 
 
-def calls_of_text(value: Any, what: str) -> list[dict[str, Any]]:
-    """Return the calls that a turn's whole text is. Raises RowRefused."""
-    calls = parsed_json(value, what) if isinstance(value, str) else value
-    calls = calls if isinstance(calls, list) else [calls]
-    return [_tool_call(call, what, {}) for call in calls]
+def calls_of_text(value: Any, what: str, path: str, notes: RowNotes) -> list[dict[str, Any]]:
+    """Return the calls that a turn's whole content is, as its role says. Raises RowRefused."""
+    calls = from_json_text(value, what, "tool calls", RowNotes(notes.reading))
+    return [tool_call(call, what, path, notes) for call in (calls if isinstance(calls, list) else [calls])]
 
 
-def _tool_call(call: Any, what: str, repairs: Repairs) -> dict[str, Any]:
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+def tool_call(call: Any, what: str, path: str, notes: RowNotes) -> dict[str, Any]:
+    """Return one call. Raises RowRefused."""
+    call = from_json_text(call, f"{what}: a tool call", "tool calls", notes)
+    outer = Fields(call if isinstance(call, Mapping) else {})
+    function = outer.get("function") or outer.values
+    if isinstance(function, str) and not function.lstrip().startswith("{"):  # the name alone, arguments beside it
+        rest = {key: value for key, value in outer.values.items() if key != "function"}
+        outer = Fields({**rest, "name": function})
+        function = outer.values
+    function = from_json_text(function, f"{what}: a tool call", "tool calls", notes)
+    inner = outer if function is outer.values else Fields(function if isinstance(function, Mapping) else {})
+    name = inner.first(*_NAMES)
+    if not isinstance(name, str):
         raise RowRefused(f"{what} has a tool call without a function's name")
-    arguments = function.get("arguments")
+    arguments = inner.first(*_ARGUMENTS)
     if isinstance(arguments, str):
-        arguments = parsed_json(arguments, f"{what}: the arguments of a tool call") if arguments.strip() else {}
-        repairs["read the arguments of a tool call from JSON text"] = None
+        words = "the arguments of a tool call"
+        arguments = from_json_text(arguments, f"{what}: {words}", words, notes) if arguments.strip() else {}
     if arguments is None:
         arguments = {}
     if not isinstance(arguments, dict):
         raise RowRefused(f"{what}: the arguments of a tool call are not an object")
-    known = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
-    return {"type": "function", **known, "function": {"name": function["name"], "arguments": arguments}}
+    outer.get("type")
+    known = {"id": found} if isinstance(found := outer.first(*_CALL_IDS), str) else {}
+    notes.left(outer, path)
+    if inner is not outer:
+        inner.get("type")
+        notes.left(inner, f"{path}function.")
+    return {"type": "function", **known, "function": {"name": name, "arguments": arguments}}
+
+
+def _schemas(tool: Any, notes: RowNotes, what: str) -> list[dict[str, Any]]:
+    tool = from_json_text(tool, f"{what}: an entry", "tools", notes)
+    if not isinstance(tool, dict):
+        raise RowRefused(f"{what} is not a list of objects")
+    if declared := tool.get("function_declarations"):
+        notes.repaired("read function_declarations as tools")
+        return [function_schema(item) for item in declared] if isinstance(declared, list) else []
+    if "input_schema" in tool:
+        notes.repaired("read input_schema as the parameters of a tool")
+        return [function_schema({"parameters" if key == "input_schema" else key: tool[key] for key in tool})]
+    if isinstance(tool.get("function"), str):
+        return [{**tool, "function": from_json_text(tool["function"], f"{what}: a function", "tools", notes)}]
+    return [tool]
+
+
+def function_schema(function: Any) -> dict[str, Any]:
+    """Return a bare function in the frame that chat templates take."""
+    return {"type": "function", "function": function}

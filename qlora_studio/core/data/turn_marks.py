@@ -1,8 +1,8 @@
 """Marks by which datasets say that a turn is to be learned, or is not."""
 
-from collections.abc import Mapping
 from typing import Any
 
+from qlora_studio.core.data.row_notes import Fields
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.values import kind_of
 
@@ -28,12 +28,12 @@ MARKS = {
 _WORDS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
-def trained_mark(turn: Mapping[str, Any], what: str) -> bool | None:
+def trained_mark(turn: Fields, what: str) -> bool | None:
     """Return whether the marks of a turn have it learned, or None where there is none. Raises RowRefused naming `what`.
 
     A share between 0 and 1 is refused: a token is learned, or it is not.
     """
-    said = {mark: _is_set(turn[mark], mark, what) for mark in MARKS if turn.get(mark) is not None}
+    said = {mark: _is_set(value, mark, what) for mark in MARKS if (value := turn.get(mark)) is not None}
     if not said:
         return None
     trained = {value == MARKS[mark] for mark, value in said.items()}

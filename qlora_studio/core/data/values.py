@@ -4,9 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from qlora_studio.core.data.row_notes import RowNotes
 from qlora_studio.core.data.row_verdict import RowRefused
-
-Repairs = dict[str, None]  # an ordered set of what was changed, in words
 
 
 class BinaryData:
@@ -19,13 +18,31 @@ class BinaryData:
 BINARY = BinaryData()
 
 
-def text_of(value: Any, what: str) -> str:
+def text_of(value: Any, what: str, notes: RowNotes) -> str:
     """Return a text that is not empty. Raises RowRefused naming `what`."""
+    value = number_as_text(value, notes)
     if not isinstance(value, str):
         raise RowRefused(f"{what} {kind_of(value)}, not text")
-    if not value or value.isspace():
+    if is_blank(value):
         raise RowRefused(f"{what} is empty")
     return value
+
+
+def number_as_text(value: Any, notes: RowNotes) -> Any:
+    """Return a number as the text that JSON has for it, and anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    try:
+        text = json.dumps(value)
+    except ValueError:  # an int of more digits than Python writes
+        return value
+    notes.repaired("read a number as text")
+    return text
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text holds nothing but white space."""
+    return not text or text.isspace()
 
 
 def kind_of(value: Any) -> str:
@@ -54,9 +71,16 @@ def shown(value: Any) -> str:
     return text if len(text) <= 40 else text[:40] + "…"
 
 
-def parsed_json(text: str, what: str) -> Any:
-    """Return what JSON text within a row says. Raises RowRefused."""
+def from_json_text(value: Any, what: str, words: str, notes: RowNotes) -> Any:
+    """Return what JSON text says where an object or a list may stand, told as a repair of `words`; else the value.
+
+    Raises RowRefused naming `what` where a text is no JSON.
+    """
+    if not isinstance(value, str):
+        return value
     try:
-        return json.loads(text)
+        parsed = json.loads(value)
     except (ValueError, RecursionError) as error:
         raise RowRefused(f"{what} is text, but not JSON") from error
+    notes.repaired(f"read {words} from JSON text")
+    return parsed

@@ -19,6 +19,11 @@ class OpenedData:
     training: DatasetMixture
     evaluation: DatasetMixture | None = None
 
+    def for_template(self, keys: frozenset[str]) -> "OpenedData":
+        """Return the data, read for a template that reads these keys of a message."""
+        own = self.evaluation.for_template(keys) if self.evaluation else None
+        return OpenedData(self.training.for_template(keys), own)
+
 
 def open_data(data: DataSection, run: RunFolder, channel: Channel) -> OpenedData:
     """Open everything. Raises StudioError, or DatasetChoice where the user has to say which subset or split.

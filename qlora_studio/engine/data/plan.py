@@ -13,13 +13,14 @@ from qlora_studio import __version__
 from qlora_studio.core.run.run_config import DatasetSource, RunConfig
 from qlora_studio.engine.data.opened import OpenedData
 from qlora_studio.engine.data.tokenized_rows import RowPipeline
+from qlora_studio.engine.templates.message_keys import message_keys
 from qlora_studio.engine.templates.rendering import known_stops, template_of
 from qlora_studio.storage.datasets.files import DatasetFile
 from qlora_studio.storage.datasets.mixture import DatasetMixture
 from qlora_studio.storage.runs.fingerprint import fingerprint_file
 from qlora_studio.storage.runs.run_folder import RunFolder
 
-_LAYOUT = 7  # changes when the same input gives other rows
+_LAYOUT = 9  # changes when the same input gives other rows
 _NO_DAY = datetime(2000, 1, 1)
 _HOW_ROWS_ARE_READ = set(DatasetSource.model_fields) - {"path"}  # the same files give the same rows anywhere
 
@@ -46,7 +47,7 @@ class DataPlan:
         template_of(tokenizer)
         data, training = config.data, config.training
         return cls(
-            opened=opened,
+            opened=opened.for_template(message_keys(tokenizer.chat_template)),
             tokenizer=tokenizer,
             day=day if "strftime_now" in str(tokenizer.chat_template) else _NO_DAY,
             loss_on=training.loss_on,

@@ -160,6 +160,8 @@ class RowStream:
                 rows.keys.add(row.example, row.source)
             if tokens.ids and not tokens.rendered.error:
                 rendered.append((row, tokens, kept))
+            if row.unread:
+                tally.leave(row, tokens.rendered.text)
             if tally.lists(row):
                 tally.list_row(
                     row,

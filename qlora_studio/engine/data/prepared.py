@@ -166,6 +166,8 @@ def _warn(data: PreparedData, reporter: Reporter) -> None:
         reporter.warn("rows_left_out", f"{data.tally.untrainable} rows are left out: {reasons}.")
     if data.tally.verdicts["rejected"]:
         reporter.warn("rows_rejected", f"{data.tally.verdicts['rejected']} rows could not be read and are left out.")
+    if lost := [path for counts in data.tally.unread for path in counts if "[]." in path]:
+        reporter.warn("keys_not_used", f"Nothing is learned from these keys of the rows: {', '.join(lost[:12])}.")
     own = data.facts.evaluation
     if own and own.rejected + own.untrainable + own.in_training:
         reporter.warn(

@@ -1,9 +1,8 @@
 """The report of datasets that are read and not yet tokenized."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from qlora_studio.core.data.formats import unused_columns
 from qlora_studio.core.data.report import DataReport, Rejection, RowCounts, RowSummary, SourceReport
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.opened import OpenedData
@@ -35,11 +34,8 @@ def source_reports(data: DatasetMixture) -> Iterator[SourceReport]:
 
 def read_report(surveys: Sequence[DatasetSurvey], opened: OpenedData, config: RunConfig, seconds: float) -> DataReport:
     """Return what is known when the rows are read."""
-    reports, readers = source_reports(opened.training), opened.training.readers
-    sources = [
-        _surveyed(report, survey, reader.source.mapping)
-        for report, survey, reader in zip(reports, surveys, readers, strict=True)
-    ]
+    reports = source_reports(opened.training)
+    sources = [_surveyed(report, survey) for report, survey in zip(reports, surveys, strict=True)]
     rejections = _rejections(surveys, opened.training.names)
     formats = {survey.format for survey in surveys}
     evidence = sum((Counter(survey.evidence) for survey in surveys), Counter[str]())
@@ -77,7 +73,7 @@ def read_report(surveys: Sequence[DatasetSurvey], opened: OpenedData, config: Ru
     )
 
 
-def _surveyed(report: SourceReport, survey: DatasetSurvey, mapping: Mapping[str, str]) -> SourceReport:
+def _surveyed(report: SourceReport, survey: DatasetSurvey) -> SourceReport:
     changes = {
         "ok": survey.ok,
         "repaired": survey.repaired,
@@ -87,7 +83,9 @@ def _surveyed(report: SourceReport, survey: DatasetSurvey, mapping: Mapping[str,
         "mixed": survey.mixed,
         "evidence": survey.evidence,
         "columns": tuple(survey.columns),
-        "unused": unused_columns(tuple(survey.columns), survey.format, mapping),
+        "unused": tuple(name for name in survey.columns if name in survey.unread),
+        "unread": survey.unread,
+        "proposed": survey.proposed,
         "container": survey.container,
         "reasons": survey.reasons,
         "repairs": survey.repairs,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy
 
 from qlora_studio.core.data.packing import pack
-from qlora_studio.core.data.report import Check, DataReport, LengthStatistics, RowCounts, RowSummary
+from qlora_studio.core.data.report import Check, DataReport, LengthStatistics, RowCounts, RowSummary, SourceReport
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.prepared import PreparedData, refusal
 from qlora_studio.engine.data.row_files import VERDICTS
@@ -34,8 +34,8 @@ def full_report(
     changes: dict[str, Any] = {
         "rows": _counts(read, data),
         "sources": tuple(
-            source.model_copy(update=known.model_dump())
-            for source, known in zip(read.sources, facts.sources, strict=True)
+            source.model_copy(update={**known.model_dump(), **_unread(source, tally, index)})
+            for index, (source, known) in enumerate(zip(read.sources, facts.sources, strict=True))
         ),
         "evaluation": facts.evaluation,
         "listing": _listing(read, tally),
@@ -51,6 +51,13 @@ def full_report(
         "verdicts_path": str(data.folder / VERDICTS),
     }
     return read.model_copy(update=changes)
+
+
+def _unread(source: SourceReport, tally: RowTally, index: int) -> dict[str, Any]:
+    """Return what of a dataset came into no text, most of it first: the template may read what its format does not."""
+    counts = tally.unread[index] if index < len(tally.unread) else {}
+    unread = dict(sorted(counts.items(), key=lambda item: -item[1]))
+    return {"unread": unread, "unused": tuple(name for name in source.columns if name in unread)}
 
 
 def _counts(read: DataReport, data: PreparedData) -> RowCounts:

@@ -19,6 +19,7 @@ from qlora_studio.core.run.events import DatasetPrepared
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.opened import OpenedData
 from qlora_studio.engine.data.tokenized_rows import TokenizedRow
+from qlora_studio.engine.templates.message_keys import unused
 from qlora_studio.engine.templates.rendering import HOW_WORDS
 from qlora_studio.storage.datasets.reader import DatasetReader
 
@@ -38,8 +39,9 @@ class RowTally:
 
     All tokens are counted before the row is cut at the max length, but `kept`. `part` is an index into PARTS, `copies`
     how often a training row is seen in an epoch, `repeats` an index into DUPLICATES. `sources` counts the verdicts of
-    each dataset, `evaluation` those of an evaluation file. `originals` has the rows that the first repeats repeat.
-    `trained_at` holds the changes, from one position in a row to the next, of the number of rows trained there.
+    each dataset, `unread` by path what nothing of its rows' text comes from, `evaluation` the verdicts of an evaluation
+    file. `originals` has the rows that the first repeats repeat. `trained_at` holds the changes, from one position in a
+    row to the next, of the number of rows trained there.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -47,6 +49,7 @@ class RowTally:
     errors: Counter[str] = field(default_factory=Counter)
     problems: list[dict[str, Any]] = field(default_factory=list)
     sources: list[dict[str, int]] = field(default_factory=list)
+    unread: list[dict[str, int]] = field(default_factory=list)
     evaluation: dict[str, Any] = field(default_factory=dict)
     originals: dict[str, int] = field(default_factory=dict)
     control_rows: int = 0
@@ -70,6 +73,7 @@ class RowTally:
         self.verdicts[verdict] += 1
         while len(self.sources) <= source:
             self.sources.append({"ok": 0, "repaired": 0, "rejected": 0, "untrainable": 0})
+            self.unread.append({})
         self.sources[source][verdict] += 1
 
     def refuse(self, row: ReadRow, reason: str, *, trainable: bool = True) -> None:
@@ -80,6 +84,12 @@ class RowTally:
         if len(self.problems) < _KEPT_PROBLEMS:
             place = {"number": row.number, "source": row.source, "file": row.file, "line": row.line}
             self.problems.append({**place, "offset": row.offset, "reason": reason})
+
+    def leave(self, row: ReadRow, text: str) -> None:
+        """Count what nothing of a row's text comes from."""
+        counts = self.unread[row.source]
+        for path in unused(row, text):
+            counts[path] = counts.get(path, 0) + 1
 
     def add(self, rows: Sequence[tuple[ReadRow, TokenizedRow, int]], bos: int | None) -> None:
         """Count rows that were rendered, each with the number of its trained tokens that are kept."""

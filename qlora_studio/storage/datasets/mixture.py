@@ -1,6 +1,7 @@
 """The datasets of a run, read one after another as if they were one: rows are numbered through all of them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 
 from qlora_studio.core.data.row_verdict import ReadRow
 from qlora_studio.storage.datasets.reader import Cancelled, DatasetReader, Progress
@@ -14,6 +15,12 @@ class DatasetMixture:
         self.readers = tuple(readers)
         self.names = _distinct([reader.source.name for reader in readers])
         self._totals: list[int | None] = [None] * len(self.readers)
+
+    def for_template(self, keys: frozenset[str]) -> "DatasetMixture":
+        """Return the datasets, read for a template that reads these keys of a message."""
+        other = copy(self)
+        other.readers = tuple(reader.for_template(keys) for reader in self.readers)
+        return other
 
     @property
     def total_bytes(self) -> int:

@@ -6,7 +6,9 @@ and offset are within the file.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import replace
 
 from qlora_studio.core.data.formats import (
     MAPPING_KEYS,
@@ -15,8 +17,9 @@ from qlora_studio.core.data.formats import (
     detect,
     foreign_reason,
     form_of_mapping,
-    unknown_reason,
 )
+from qlora_studio.core.data.proposal import proposed_mapping, unknown_reason
+from qlora_studio.core.data.row_notes import Reading
 from qlora_studio.core.data.row_verdict import ReadRow, RowRefused, RowVerdict
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import DatasetSource
@@ -68,6 +71,13 @@ class DatasetReader:
         self._row_limit = row_limit
         self._forced = _forced_format(source)
         self._format = self._forced
+        self._reading = Reading({part: name for part, name in source.mapping.items() if name})
+
+    def for_template(self, keys: frozenset[str]) -> "DatasetReader":
+        """Return a reader that keeps these keys of a message besides those that every template knows."""
+        other = copy(self)
+        other._reading = replace(self._reading, template_keys=keys)
+        return other
 
     @property
     def total_bytes(self) -> int:
@@ -102,7 +112,7 @@ class DatasetReader:
         form = self._format
         for number, (file, record) in enumerate(self._records(meter, with_raw=with_raw)):
             looks = "" if record.fault else self._forced or detect(record.value)
-            yield _read_row(number, file, record, self._fault_of(record, looks, form), looks, self.source.mapping)
+            yield _read_row(number, file, record, self._fault_of(record, looks, form), looks, self._reading)
 
     def survey(self, *, progress: Progress | None = None, cancelled: Cancelled | None = None) -> DatasetSurvey:
         """Read everything once and return what it is. Raises StudioError as `rows` does."""
@@ -110,16 +120,19 @@ class DatasetReader:
         evidence: Counter[str] = Counter()
         tallies: defaultdict[str, FormatTally] = defaultdict(FormatTally)
         columns = ColumnTally()
+        proposed: dict[str, str] = {}
         for number, (file, record) in enumerate(self._records(meter)):
             looks = ""
             if not record.fault:
                 evidence[detected := detect(record.value)] += 1
                 looks = self._forced or detected
                 columns.add(record.value)
-            row = _read_row(number, file, record, self._fault_of(record, looks, looks), looks, self.source.mapping)
+            row = _read_row(number, file, record, self._fault_of(record, looks, looks), looks, self._reading)
             tallies[looks].add(row)
+            if row.example is None and not record.fault and not proposed:
+                proposed = proposed_mapping(record.value)
         self._format = self._forced or majority(evidence)
-        return self._surveyed(self._format, evidence, tallies, columns)
+        return self._surveyed(self._format, evidence, tallies, columns, proposed)
 
     def encoding_readings(self, size: int = 1 << 20) -> dict[str, str]:
         """Return what UTF-8, UTF-16 and Windows-1252 read near the beginning; nothing where the files are no text."""
@@ -153,7 +166,7 @@ class DatasetReader:
             if not record.fault:
                 evidence[looks] += 1
                 form = form or (looks if looks != UNKNOWN else "")
-            yield _read_row(number, file, record, self._fault_of(record, looks, form), looks, self.source.mapping)
+            yield _read_row(number, file, record, self._fault_of(record, looks, form), looks, self._reading)
         self._format = majority(evidence)
         if form and form != self._format:
             raise FormatMistaken(form)
@@ -167,7 +180,12 @@ class DatasetReader:
         return foreign_reason(looks, form) if looks != form else ""
 
     def _surveyed(
-        self, form: str, evidence: Counter[str], tallies: dict[str, FormatTally], columns: ColumnTally
+        self,
+        form: str,
+        evidence: Counter[str],
+        tallies: dict[str, FormatTally],
+        columns: ColumnTally,
+        proposed: dict[str, str],
     ) -> DatasetSurvey:
         parts = [
             tally if looks in (form, UNKNOWN) else tally.as_foreign(foreign_reason(looks, form))
@@ -185,6 +203,8 @@ class DatasetReader:
             mixed=sum(1 for looks in evidence if looks != UNKNOWN) > 1,
             evidence=dict(evidence.most_common()),
             columns=columns.counts(),
+            unread=merged(part.unread for part in parts),
+            proposed=proposed,
             total=sum(part.ok + part.repaired + part.rejected for part in parts),
             ok=sum(part.ok for part in parts),
             repaired=sum(part.repaired for part in parts),
@@ -198,18 +218,17 @@ class DatasetReader:
         )
 
 
-def _read_row(
-    number: int, file: DatasetFile, record: Record, fault: str, form: str, mapping: Mapping[str, str]
-) -> ReadRow:
+def _read_row(number: int, file: DatasetFile, record: Record, fault: str, form: str, reading: Reading) -> ReadRow:
     line, offset, value, _, raw = record
     name = file.path.name
     if fault:
         return ReadRow(number, line, offset, RowVerdict.REJECTED, fault, None, raw, name)
     try:
-        example, repairs = convert(value, form, mapping)
+        example, notes = convert(value, form, reading)
     except RowRefused as error:
         return ReadRow(number, line, offset, RowVerdict.REJECTED, error.reason, None, raw, name)
-    return ReadRow(number, line, offset, RowVerdict.REPAIRED if repairs else RowVerdict.OK, repairs, example, raw, name)
+    verdict, repairs = (RowVerdict.REPAIRED, ", ".join(notes.repairs)) if notes.repairs else (RowVerdict.OK, "")
+    return ReadRow(number, line, offset, verdict, repairs, example, raw, name, 0, tuple(notes.unread))
 
 
 def _forced_format(data: DatasetSource) -> str | None:
@@ -226,6 +245,8 @@ def _forced_format(data: DatasetSource) -> str | None:
     if not any(data.mapping.values()):
         return None
     form = form_of_mapping(data.mapping)
+    if form == UNKNOWN and not (data.mapping.get("prompt") or data.mapping.get("completion")):
+        return None
     if form == UNKNOWN:
         raise StudioError(
             "The columns name only half of a pair.",

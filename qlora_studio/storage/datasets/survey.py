@@ -36,7 +36,8 @@ class DatasetSurvey:
 
     `evidence` says how many rows look like each format; the empty name counts those that look like none. Where `mixed`,
     rows of more than one format stand there, and those that are not of `format` are rejected. `repairs` and `reasons`
-    say how often; numbers and names in their words are replaced by `…`. Exact duplicates equal an earlier row; near
+    say how often; numbers and names in their words are replaced by `…`. `unread` counts what nobody asked for, by path;
+    `proposed` is a mapping of columns by which rejected rows can be read. Exact duplicates equal an earlier row; near
     duplicates equal one when letter case and ASCII white space and punctuation are ignored, and are no exact ones.
     """
 
@@ -49,6 +50,8 @@ class DatasetSurvey:
     mixed: bool
     evidence: dict[str, int]
     columns: dict[str, int]
+    unread: dict[str, int]
+    proposed: dict[str, str]
     total: int
     ok: int
     repaired: int
@@ -70,6 +73,7 @@ class FormatTally:
     rejected: int = 0
     repairs: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
     first_rejections: list[RejectedRow] = field(default_factory=list)
     first_rows: list[RejectedRow] = field(default_factory=list)
     keys: "array[int]" = field(default_factory=lambda: array("Q"))
@@ -90,6 +94,7 @@ class FormatTally:
         else:
             self.repaired += 1
             _count(self.repairs, row.reason)
+        self.unread.update(row.unread)
         if row.example is not None:
             self._add_keys(row.example)
 

@@ -1,5 +1,6 @@
 """What rows of each format become, what is repaired by name, and what is refused in which words."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +14,12 @@ from qlora_studio.core.data.formats import (
     form_of_mapping,
     format_choices,
     format_words,
-    unknown_reason,
-    unused_columns,
 )
+from qlora_studio.core.data.proposal import proposed_mapping, unknown_reason
+from qlora_studio.core.data.row_notes import Reading
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.turn_marks import MARKS
+from qlora_studio.core.data.values import BINARY
 from qlora_studio.core.run.run_config import RunConfig, all_settings
 
 USER = {"role": "user", "content": "Why?"}
@@ -30,7 +32,13 @@ def message(role: str, content: Any, **more: Any) -> dict[str, Any]:
 
 
 def converted(record: dict[str, Any], mapping: dict[str, str] | None = None) -> tuple[Example, str]:
-    return convert(record, form_of_mapping(mapping or {}) or detect(record), mapping or {})
+    example, notes = convert(record, form_of_mapping(mapping or {}) or detect(record), Reading(mapping or {}))
+    return example, ", ".join(notes.repairs)
+
+
+def unread(record: dict[str, Any], mapping: dict[str, str] | None = None) -> list[str]:
+    _, notes = convert(record, form_of_mapping(mapping or {}) or detect(record), Reading(mapping or {}))
+    return [*notes.unread]
 
 
 def refusal(record: dict[str, Any]) -> str:
@@ -235,7 +243,6 @@ def test_a_sharegpt_function_call_becomes_a_tool_call() -> None:
         ({"messages": [{"content": "x"}]}, "message 1 has no 'role'"),
         ({"messages": [{"role": "user"}, ANSWER]}, "message 1 (user) has no 'content'"),
         ({"messages": [message("wizard", "x"), ANSWER]}, "message 1 has the unknown role 'wizard'"),
-        ({"messages": [message("user", 12), ANSWER]}, "message 1 (user) is a number (12), not text"),
         ({"messages": [message("user", True), ANSWER]}, "message 1 (user) is true, not text"),
         ({"messages": [message("user", " \n"), ANSWER]}, "message 1 (user) is empty"),
         ({"messages": [USER, message("assistant", "")]}, "message 2 (assistant) is empty"),
@@ -245,7 +252,10 @@ def test_a_sharegpt_function_call_becomes_a_tool_call() -> None:
         ({"messages": [USER, USER, ANSWER]}, "messages 1 and 2 are both from the user"),
         ({"messages": [USER, ANSWER, message("system", "x"), USER, ANSWER]}, "message 3 is a system message"),
         ({"messages": [USER, message("tool", "x")]}, "message 2 is a tool's result, but no answer stands before it"),
-        ({"messages": [message("user", [{"type": "image"}]), ANSWER]}, "message 1 holds a part of type 'image'"),
+        (
+            {"messages": [message("user", [{"type": "image"}]), ANSWER]},
+            "message 1 holds a picture (a part of type",
+        ),
         ({"messages": [USER, message("assistant", "x", weight=0.5)]}, "message 2: weight is a number (0.5)"),
         ({"messages": [USER, message("assistant", "x", loss="some")]}, "message 2: loss is text, but a turn"),
         (
@@ -253,7 +263,7 @@ def test_a_sharegpt_function_call_becomes_a_tool_call() -> None:
             "message 2: its marks train and masked contradict each other",
         ),
         ({"messages": "{"}, "the conversation is text, but not JSON"),
-        ({"instruction": "x", "output": 5}, "'output' is a number (5), not text"),
+        ({"instruction": "x", "output": [5]}, "'output' is a list, not text"),
         ({"instruction": "x", "output": None}, "'output' is null, not text"),
         (
             {"instruction": "x", "output": "y", "history": [["a"]]},
@@ -280,7 +290,7 @@ def test_keys_tell_examples_apart_and_near_keys_forgive_case_and_punctuation() -
 
 def test_answers_before_the_first_question_are_left_out_and_the_rest_is_learned() -> None:
     system = message("system", "Be brief.")
-    example, repairs = convert({"messages": [system, ANSWER, message("tool", "x"), USER, ANSWER]}, "messages", {})
+    example, repairs = converted({"messages": [system, ANSWER, message("tool", "x"), USER, ANSWER]})
     assert example.messages == (system, USER, ANSWER)
     assert repairs == "left out what stands before the first question"
 
@@ -288,26 +298,297 @@ def test_answers_before_the_first_question_are_left_out_and_the_rest_is_learned(
 def test_a_column_of_context_stands_before_the_prompt() -> None:
     record = {"passage": "Rome is old.", "question": "Is it?", "answer": "Yes.", "id": 7}
     mapping = {"context": "passage", "prompt": "question", "completion": "answer"}
-    example, _ = convert(record, "question_answer", mapping)
+    example, _ = converted(record, mapping)
     assert example.messages[0]["content"] == "Rome is old.\n\nIs it?"
-    assert unused_columns(list(record), "question_answer", {}) == ("passage", "id")
-    assert unused_columns(list(record), "question_answer", mapping) == ("id",)
+    assert unread(record) == ["passage", "id"]
+    assert unread(record, mapping) == ["id"]
 
 
 @pytest.mark.parametrize(
-    ("form", "columns", "unused"),
+    ("record", "paths"),
     [
-        ("messages", ("id", "messages", "tools"), ("id",)),
-        ("alpaca", ("instruction", "input", "output", "text"), ("text",)),
-        ("prompt_completion", ("prompt", "completion", "score"), ("score",)),
-        ("text", ("text", "url"), ("url",)),
-        ("", ("a", "b"), ()),
+        ({"id": 1, "messages": [USER, ANSWER], "tools": None}, ["id"]),
+        (
+            {"instruction": "x", "input": "i", "context": "c", "output": "y", "text": "t", "n": None},
+            ["context", "text"],
+        ),
+        ({"prompt": "x", "completion": "y", "score": 1}, ["score"]),
+        ({"text": "x", "url": "u", "system": "s"}, ["url", "system"]),
+        ({"messages": [message("user", "x", id=7, name="Ann"), ANSWER]}, ["messages[].id", "messages[].name"]),
+        ({"messages": [USER, message("assistant", "x", refusal="no", audio=None)]}, ["messages[].refusal"]),
+        (
+            {"messages": [USER, message("assistant", None, tool_calls=[{**CALL, "index": 3}])]},
+            ["messages[].tool_calls[].index"],
+        ),
+        (
+            {"messages": [message("user", [{"type": "text", "text": "x", "cache_control": {"a": 1}}]), ANSWER]},
+            ["messages[].content[].cache_control"],
+        ),
+        ({"messages": [USER, message("assistant", "x", reasoning="r", thought="t")]}, ["messages[].thought"]),
+        (
+            {
+                "conversations": [
+                    {"from": "human", "value": "x", "lang": "en"},
+                    {"from": "gpt", "value": "y", "loss": 1},
+                ]
+            },
+            ["conversations[].lang"],
+        ),
     ],
 )
-def test_columns_that_nothing_is_learned_from_are_named(
-    form: str, columns: tuple[str, ...], unused: tuple[str, ...]
+def test_what_nobody_reads_is_named_at_every_depth(record: dict[str, Any], paths: list[str]) -> None:
+    assert unread(record) == paths
+
+
+def test_a_key_that_the_template_reads_is_kept_with_its_message() -> None:
+    record = {
+        "messages": [message("system", "s", tools=[TOOL], lang="en"), USER, message("assistant", "x", refusal="no")]
+    }
+    example, notes = convert(record, "messages", Reading(template_keys=frozenset({"refusal", "tools"})))
+    assert example.messages[0] == message("system", "s", tools=[TOOL])
+    assert example.messages[2]["refusal"] == "no"
+    assert [*notes.unread] == ["messages[].tools", "messages[].lang", "messages[].refusal"]
+    example, notes = convert(record, "messages", Reading())
+    assert (example.tools, [*notes.repairs]) == ((TOOL,), ["took the tools of a turn for those of the conversation"])
+
+
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {}}}
+CALLED = message("assistant", "", tool_calls=[CALL])
+RESULT = message("tool", "Rain", tool_call_id="c1")
+
+
+@pytest.mark.parametrize(
+    ("turns", "messages"),
+    [
+        ([USER, message("assistant", None, tool_calls=json.dumps([CALL]))], [USER, CALLED]),
+        ([USER, message("assistant", "", tool_calls=[json.dumps(CALL)])], [USER, CALLED]),
+        ([json.dumps(USER), json.dumps(ANSWER)], [USER, ANSWER]),
+        ({"role": ["user", "assistant"], "content": ["Why?", "Because."]}, [USER, ANSWER]),
+        ([message("user", ["Why?"]), ANSWER], [USER, ANSWER]),
+        ([message("user", [{"type": "text", "value": "Why?"}]), ANSWER], [USER, ANSWER]),
+        ([message("user", [{"type": "input_text", "text": "Why?"}]), ANSWER], [USER, ANSWER]),
+        ([USER, message("assistant", "Because.", function_call=json.dumps(CALL["function"]))], [USER, CALLED | ANSWER]),
+        (
+            [
+                USER,
+                CALLED,
+                message("tool", {"temp": 3}),
+                message("tool", [1, {"a": None}]),
+                message("tool", 1.5),
+                ANSWER,
+            ],
+            [
+                USER,
+                CALLED,
+                message("tool", '{"temp": 3}'),
+                message("tool", '[1, {"a": null}]'),
+                message("tool", "1.5"),
+                ANSWER,
+            ],
+        ),
+        (
+            [
+                USER,
+                message("tool_call", '{"name": "weather", "arguments": {"city": "Bern"}}'),
+                message("tool_response", "Rain"),
+                ANSWER,
+            ],
+            [USER, CALLED, message("tool", "Rain"), ANSWER],
+        ),
+        (
+            [USER, *[message("tool_call", json.dumps(CALL["function"]))] * 2, message("tool_response", "Rain"), ANSWER],
+            [USER, message("assistant", "", tool_calls=[CALL, CALL]), message("tool", "Rain"), ANSWER],
+        ),
+        (
+            [
+                USER,
+                message(
+                    "assistant",
+                    [
+                        {"type": "thinking", "thinking": "Hm."},
+                        {"type": "text", "text": "I look."},
+                        {"type": "tool_use", "id": "c1", "name": "weather", "input": {"city": "Bern"}},
+                    ],
+                ),
+                message(
+                    "user",
+                    [{"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": "Rain"}]}],
+                ),
+                ANSWER,
+            ],
+            [
+                USER,
+                message("assistant", "I look.", reasoning_content="Hm.", tool_calls=[{"id": "c1", **CALL}]),
+                RESULT,
+                ANSWER,
+            ],
+        ),
+        (
+            [
+                USER,
+                message(
+                    "assistant",
+                    [
+                        {"type": "reasoning", "value": "Hm."},
+                        {"type": "tool_call", "value": json.dumps(CALL["function"])},
+                    ],
+                ),
+            ],
+            [USER, message("assistant", "", reasoning_content="Hm.", tool_calls=[CALL])],
+        ),
+        ([message("user", 2), message("assistant", 4.5)], [message("user", "2"), message("assistant", "4.5")]),
+        ([{"from": "human", "content": "Why?"}, {"from": "gpt", "content": "Because."}], [USER, ANSWER]),
+        ([{"role": "user", "value": "Why?"}, {"role": "assistant", "content": "Because."}], [USER, ANSWER]),
+    ],
+)
+def test_the_forms_that_people_write_say_the_same(turns: Any, messages: list[dict[str, Any]]) -> None:
+    example, _ = converted({"messages": turns})
+    assert [*example.messages] == messages
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        json.dumps([TOOL]),
+        [json.dumps(TOOL)],
+        TOOL,
+        [{"type": "function", "function": json.dumps(TOOL["function"])}],
+        [{"name": "weather", "input_schema": {}}],
+        [{"function_declarations": [TOOL["function"]]}],
+    ],
+)
+def test_tools_are_read_in_every_form_and_told_as_repaired(tools: Any) -> None:
+    example, repairs = converted({"messages": [USER, ANSWER], "tools": tools})
+    assert example.tools == (TOOL,)
+    assert "tool" in repairs
+    assert converted({"messages": [USER, ANSWER], "functions": [TOOL["function"]]})[0].tools == (TOOL,)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"name": "weather", "arguments": {"city": "Bern"}},
+        {"name": "weather", "parameters": {"city": "Bern"}},
+        {"type": "tool_use", "name": "weather", "input": {"city": "Bern"}},
+        {"function": "weather", "args": {"city": "Bern"}},
+        {"function": {"name": "weather", "arguments": '{"city": "Bern"}'}},
+        {"function": '{"name": "weather", "arguments": {"city": "Bern"}}'},
+    ],
+)
+def test_calls_are_read_in_every_form(call: dict[str, Any]) -> None:
+    record = {"messages": [USER, message("assistant", "", tool_calls=[call])]}
+    assert converted(record)[0].messages[1] == CALLED
+    assert unread(record) == []
+
+
+def test_xlam_rows_are_questions_answered_by_calls() -> None:
+    bare = {"name": "weather", "description": "d", "parameters": {"city": {"type": "str"}}}
+    record = {"id": 1, "query": "Why?", "answers": json.dumps([CALL["function"]]), "tools": json.dumps([bare])}
+    example, repairs = converted(record)
+    assert example == Example((USER, CALLED), ({"type": "function", "function": bare},))
+    assert (repairs, unread(record)) == ("", ["id"])
+
+
+def test_a_system_column_and_a_system_turn_are_both_kept() -> None:
+    turns = [
+        {"from": "system", "value": "Turn."},
+        {"from": "human", "value": "Why?"},
+        {"from": "gpt", "value": "Because."},
+    ]
+    example, repairs = converted({"system": "Column.", "conversations": turns})
+    assert example.messages == (message("system", "Column.\n\nTurn."), USER, ANSWER)
+    assert repairs == "put the system text of the row in front of that of the conversation"
+    assert converted({"system": "Turn.", "conversations": turns}) == (
+        Example((message("system", "Turn."), USER, ANSWER)),
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "mapping"),
+    [
+        ({"id": 0, "chat": [USER, ANSWER]}, {"conversation": "chat"}),
+        (
+            {"chat": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}]},
+            {"conversation": "chat"},
+        ),
+        (
+            {"dialog": [{"speaker": "Ann", "text": "Why?"}, {"speaker": "Bob", "text": "Because."}]},
+            {
+                "conversation": "dialog",
+                "role": "speaker",
+                "content": "text",
+                "user_role": "Ann",
+                "assistant_role": "Bob",
+            },
+        ),
+        (
+            {"messages": [message("user", "Why?"), message("Agent 7", "Because.")]},
+            {"assistant_role": "Agent 7"},
+        ),
+        ({"document": "Why?", "summary": "Because."}, {"prompt": "document", "completion": "summary"}),
+    ],
+)
+def test_a_mapping_is_proposed_where_it_is_plain_and_reads_the_row(
+    record: dict[str, Any], mapping: dict[str, str]
 ) -> None:
-    assert unused_columns(columns, form, {}) == unused
+    assert proposed_mapping(record) == mapping
+    assert converted(record, mapping)[0] == Example((USER, ANSWER))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"a": 1, "b": "x"},
+        {"items": [{"name": "x", "text": "y"}]},
+        {
+            "chat": [
+                {"role": "wizard", "content": "x"},
+                {"role": "imp", "content": "y"},
+                {"role": "orc", "content": "z"},
+            ]
+        },
+        {"rows": [{"q": 1}, {"q": 2}]},
+    ],
+)
+def test_nothing_is_proposed_where_it_is_not_plain(record: dict[str, Any]) -> None:
+    assert proposed_mapping(record) == {}
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (
+            {"conversations": [{"from": "human", "value": "x"}], "chosen": {"a": 1}, "rejected": {"a": 2}},
+            "preference data",
+        ),
+        ({"prompt": "x", "completion": "y", "label": False}, "marked as a bad example (label)"),
+        ({"messages": [USER, ANSWER], "kto_tag": False}, "marked as a bad example (kto_tag)"),
+        (
+            {"image": "0.jpg", "conversations": [{"from": "human", "value": "<image>x"}]},
+            "comes with a picture (column 'image')",
+        ),
+        ({"messages": [USER, ANSWER], "audios": [BINARY]}, "comes with sound (column 'audios')"),
+        ({"messages": [message("user", [{"type": "image_url", "image_url": {}}]), ANSWER]}, "holds a picture"),
+    ],
+)
+def test_comparisons_and_pictures_are_named(record: dict[str, Any], words: str) -> None:
+    assert words in refusal(record)
+
+
+def test_a_mapping_takes_the_text_of_a_row_with_pictures() -> None:
+    record = {"image": BINARY, "question": "Why?", "answer": "Because."}
+    assert converted(record, {"prompt": "question", "completion": "answer"})[0] == Example((USER, ANSWER))
+    assert converted({"messages": [USER, ANSWER], "images": []}) == (Example((USER, ANSWER)), "")
+
+
+def test_an_empty_instruction_leaves_the_input_as_the_question() -> None:
+    example, repairs = converted({"instruction": "", "input": "Why?", "output": "Because."})
+    assert (example, repairs) == (
+        Example((USER, ANSWER)),
+        "took the input for the question, as the instruction is empty",
+    )
+    assert converted({"instruction": "2+2?", "output": 4})[0].messages[1] == message("assistant", "4")
 
 
 @pytest.mark.parametrize(
@@ -315,6 +596,7 @@ def test_columns_that_nothing_is_learned_from_are_named(
     [
         ({"role": "user", "content": "x"}, "a single message"),
         ({"version": "1", "data": [{"question": "x"}]}, "in the list 'data'"),
+        ({"id": 0, "chat": [USER, ANSWER]}, "with this mapping of columns: conversation = chat"),
         ({"a": 1, "b": 2}, "they are: a, b"),
     ],
 )
@@ -327,14 +609,13 @@ def test_a_new_format_arrives_by_its_record_alone(monkeypatch: pytest.MonkeyPatc
         FORMATS["text"],
         title="Quiz",
         matches=lambda columns, _record: "riddle" in columns,
-        read=lambda record, _mapping, _repairs: Example(text=record["riddle"]),
-        columns=lambda _columns: ("riddle",),
+        read=lambda record, _notes: Example(text=record.get("riddle")),
     )
     monkeypatch.setitem(FORMATS, "quiz", quiz)
     riddle = "What walks on three legs in the evening?"
     row: dict[str, Any] = {"riddle": riddle, "id": 3}
     assert converted(row) == (Example(text=riddle), "")
-    assert unused_columns(list(row), detect(row), {}) == ("id",)
+    assert unread(row) == ["id"]
     assert RunConfig().with_value("data.format", "quiz").data.format == "quiz"
     assert next(info for info in all_settings() if info.path == "data.format").choices["quiz"] == "Quiz"
 

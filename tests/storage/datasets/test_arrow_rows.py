@@ -78,11 +78,11 @@ def test_columns_of_bytes_are_left_aside_and_other_values_are_shown(tmp_path: Pa
     import datetime
 
     path = tmp_path / "rows.parquet"
-    data = {"text": ["a"], "image": [{"bytes": b"\xff"}], "when": [datetime.datetime(2020, 1, 2)], "n": [float("nan")]}
+    data = {"text": ["a"], "blob": [{"bytes": b"\xff"}], "when": [datetime.datetime(2020, 1, 2)], "n": [float("nan")]}
     parquet.write_table(pyarrow.table(data), path)
     row = next(opened(path).rows())
     assert row.verdict is RowVerdict.OK
-    assert json.loads(row.raw) == {"text": "a", "when": "2020-01-02T00:00:00", "n": None, "image": "(binary data)"}
+    assert json.loads(row.raw) == {"text": "a", "when": "2020-01-02T00:00:00", "n": None, "blob": "(binary data)"}
 
 
 def test_a_saved_dataset_is_read_in_the_order_of_its_state(tmp_path: Path) -> None:

@@ -42,10 +42,10 @@ def refused(act: Callable[[], object]) -> StudioError:
 
 
 def test_json_lines_say_line_and_offset_of_every_row_and_pass_over_blank_lines(write: Write) -> None:
-    rows = list(write("rows.jsonl", '{"text": "é"}\n\n \r\n{"text": 1}\r\n{"text": "b"}'.encode()).rows())
-    assert [(row.number, row.line, row.offset) for row in rows] == [(0, 1, 0), (1, 4, 19), (2, 5, 32)]
+    rows = list(write("rows.jsonl", '{"text": "é"}\n\n \r\n{"text": {}}\r\n{"text": "b"}'.encode()).rows())
+    assert [(row.number, row.line, row.offset) for row in rows] == [(0, 1, 0), (1, 4, 19), (2, 5, 33)]
     assert [row.verdict for row in rows] == [RowVerdict.OK, RowVerdict.REJECTED, RowVerdict.OK]
-    assert rows[1].raw == '{"text": 1}'
+    assert rows[1].raw == '{"text": {}}'
     assert texts(rows) == ["é", None, "b"]
 
 
@@ -157,7 +157,7 @@ def test_two_columns_are_read_by_a_mapping(write: Write) -> None:
     assert next(mapped.rows()).verdict is RowVerdict.OK
     assert mapped.survey().format == "question_answer"
     assert "half of a pair" in refused(lambda: write("rows.csv", data, mapping={"prompt": "document"})).message
-    assert refused(lambda: write("rows.csv", data, mapping={"role": "x"})).kind == "data_refused"
+    assert refused(lambda: write("rows.csv", data, mapping={"colour": "x"})).kind == "data_refused"
 
 
 def test_a_mixed_file_is_reported_and_the_smaller_part_left_out(write: Write) -> None:
@@ -190,7 +190,7 @@ def test_duplicates_are_counted_exact_and_near(write: Write) -> None:
 
 
 def test_utf16_is_refused_with_what_it_would_read_and_read_when_asked_for(write: Write) -> None:
-    data = '{"text": "日本語"}\n{"text": 1}\n'.encode("utf-16")
+    data = '{"text": "日本語"}\n{"text": {}}\n'.encode("utf-16")
     error = refused(lambda: write("rows.jsonl", data).survey())
     assert error.kind == "data_refused"
     assert "日本語" in error.message and "utf-16" in error.advice

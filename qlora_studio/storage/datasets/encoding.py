@@ -97,7 +97,10 @@ def _decoder(name: str, codec: str) -> codecs.IncrementalDecoder:
 
 
 def _refuse_utf16(head: bytes, file_name: str) -> None:
-    """Raise StudioError where the beginning is UTF-16 or UTF-32, by its BOM or by every other byte being zero."""
+    """Raise StudioError where the beginning is UTF-16 or UTF-32, by its BOM or by every other byte being zero.
+
+    Where zeros stand at even and at odd places alike, it is no text at all.
+    """
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         raise StudioError(
             f"{file_name} is UTF-32, not UTF-8.",
@@ -105,8 +108,15 @@ def _refuse_utf16(head: bytes, file_name: str) -> None:
             advice="Save it as UTF-8 and read it again.",
         )
     has_bom = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    if not has_bom and head.count(b"\x00") * 4 < max(4, len(head)):
+    zeros = head.count(b"\x00")
+    if not has_bom and zeros * 4 < max(4, len(head)):
         return
+    if not has_bom and max(head[0::2].count(b"\x00"), head[1::2].count(b"\x00")) < 0.9 * zeros:
+        raise StudioError(
+            f"{file_name} is no text: {zeros:,} of its first {len(head):,} bytes are zero.",
+            kind=FailureKind.DATA_REFUSED,
+            advice="A copy or download of it was not finished, most likely: copy or download it again.",
+        )
     big = head.startswith(codecs.BOM_UTF16_BE) or (not has_bom and head[:1] == b"\x00")
     reading = preview(head[2 if has_bom else 0 :][:120], "utf-16-be" if big else "utf-16-le")
     raise StudioError(

@@ -7,6 +7,7 @@ from qlora_studio.storage.datasets.stream import DatasetStream
 from qlora_studio.storage.datasets.strict_json import json_record
 
 _WHITE = " \t\r\n"
+_BOM = "\ufeff"  # stands before a line where files were put together
 
 
 def json_line_records(stream: DatasetStream, *, limit: int = ROW_LIMIT) -> Iterator[Record]:
@@ -16,7 +17,7 @@ def json_line_records(stream: DatasetStream, *, limit: int = ROW_LIMIT) -> Itera
             yield _overlong(line, offset, data, limit)
             continue
         try:
-            text = data.decode().strip(_WHITE)
+            text = data.decode().strip(_WHITE).removeprefix(_BOM)
         except UnicodeDecodeError:
             yield undecodable(stream, line, offset, data)
             continue

@@ -47,11 +47,17 @@ def container_name(file: DatasetFile, encoding: str) -> str:
 
 
 def _is_array(file: DatasetFile, encoding: str) -> bool:
-    """Whether a JSON file is one array. Raises StudioError where it is one object over several lines."""
+    """Whether a JSON file is one array. Raises StudioError where it is an object over several lines."""
     first, rest = _beginning(file, encoding)
     if first.startswith("["):
         # The first row of JSON Lines may be a list by mistake: then it is whole, and other rows follow.
         return file.container == "json" or not rest or not _is_whole(first)
+    if file.container == "jsonl" and first.startswith("{") and rest and _goes_on(f"{first}\n{rest}", len(first)):
+        raise StudioError(
+            f"The rows of {file.path.name} are JSON objects over several lines, not an object per line.",
+            kind=FailureKind.DATA_REFUSED,
+            advice="Save them without line breaks and indents, or as an array, [ … ], in a file that is called .json.",
+        )
     if file.container == "json" and first.startswith("{") and rest and not first.endswith("}"):
         raise StudioError(
             f"{file.path.name} is one JSON object, not a list of rows.",
@@ -70,6 +76,16 @@ def _beginning(file: DatasetFile, encoding: str) -> tuple[str, str]:
             break
     first, _, rest = head.decode("utf-8", "replace").partition("\n")
     return first.rstrip(), rest.strip()
+
+
+def _goes_on(text: str, length: int) -> bool:
+    """Whether the object that begins in a first line of this length ends in a later one."""
+    if text[:length].strip() == "{":
+        return True
+    try:
+        return raw_decode(text)[1] > length
+    except (ValueError, RecursionError):
+        return False
 
 
 def _is_whole(line: str) -> bool:

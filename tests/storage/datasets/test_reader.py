@@ -111,6 +111,28 @@ def test_a_json_file_may_hold_a_row_per_line_but_not_one_object(write: Write) ->
     assert "one JSON object" in error.message
 
 
+def test_objects_over_several_lines_are_named_where_a_row_per_line_is_due(write: Write) -> None:
+    pretty = "\n".join(json.dumps({"text": text}, indent=2) for text in ("a", "b")).encode()
+    assert "objects over several lines" in refused(lambda: write("rows.jsonl", pretty).survey()).message
+    compact = b'{"text":\n"a"}\n'
+    assert "objects over several lines" in refused(lambda: write("rows.jsonl", compact).survey()).message
+    broken = write("rows.jsonl", b'{"text": "a"\n{"text": "b"}\n')
+    assert texts(list(broken.rows())) == [None, "b"]
+
+
+def test_a_bom_before_a_later_line_is_none_of_its_text(write: Write) -> None:
+    line = b'\xef\xbb\xbf{"text": "a"}\n'
+    rows = list(write("rows.jsonl", line * 3).rows())
+    assert texts(rows) == ["a", "a", "a"]
+    assert [row.offset for row in rows] == [3, 17, 34]
+
+
+def test_a_file_of_zeros_is_called_no_text_and_not_utf16(write: Write) -> None:
+    for data in (b"\x00" * 5000, b'{"text": "a"}\n' + b"\x00" * 5000):
+        error = refused(lambda data=data: write("rows.jsonl", data).survey())  # type: ignore[misc]
+        assert "bytes are zero" in error.message and "UTF-16" not in error.message
+
+
 def test_a_row_beyond_the_limit_is_rejected_and_reading_goes_on(write: Write) -> None:
     long = json.dumps({"text": "x" * 200_000}).encode()
     for name, data in (

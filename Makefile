@@ -17,6 +17,7 @@ help:
 	@echo "make test          the tests (some minutes)"
 	@echo "make test-slow     the tests on the real small model, end to end"
 	@echo "make test-faults   kills, full disks and flipped bits, long form"
+	@echo "make test-gpu      the program on an NVIDIA card, eight minutes; writes tests/benchmarks/results/gpu-….jsonl"
 	@echo "make test-families every causal language model class of transformers, small and random; writes docs/MODELS.md"
 	@echo "make models-page   docs/MODELS.md from the results of the last time"
 	@echo "make coverage      what of the program the tests reach, in every process (twice as long as the tests)"
@@ -50,7 +51,7 @@ test-faults: setup
 	$(BIN)/python -m pytest -m faults --timeout 3600 $(ARGS)
 
 test-gpu: setup
-	$(BIN)/python -m pytest -m gpu $(ARGS)
+	$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
 
 test-families: setup
 	$(BIN)/python -m tests.families_sweep --jobs $(JOBS) $(ARGS)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from qlora_studio.core.memory.setup import MemorySetup
     from qlora_studio.engine.memory.traced_step import TracedStep
 
-MEASURING_LIMIT, TIME_LIMIT = 330.0, 460.0  # seconds until no step is begun, and until nothing is traced any more
+MEASURING_LIMIT = 330.0  # seconds until no step is begun
+_TRACING = 1.4  # times that, until nothing is traced any more
 MIB = 1 << 20
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 
@@ -34,6 +35,7 @@ def main() -> int:
     """Measure every plan, trace it, print and store the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dry-run", action="store_true", help="run tiny models on the CPU")
+    parser.add_argument("--seconds", type=float, default=MEASURING_LIMIT, help="begin no step after so many")
     parser.add_argument("--plan", action="store_true", help="list what would be measured, and measure nothing")
     arguments = parser.parse_args()
     dry_run = arguments.dry_run
@@ -46,13 +48,13 @@ def main() -> int:
     measured: list[Measurement] = []
     for expandable in (True, False):
         chosen = [plan for plan in plans(tiny=dry_run) if plan.expandable == expandable]
-        left = MEASURING_LIMIT - (time.monotonic() - started)
+        left = arguments.seconds - (time.monotonic() - started)
         measured += _measure_in_child(chosen, dry_run=dry_run, seconds=left)
     by_name = {result.name: result for result in measured}
     rows = []
     for plan in _in_order(dry_run):
         result = by_name.get(plan.name, Measurement(plan.name, note="the measuring process ended"))
-        rows.append(_row(plan, result, trace=time.monotonic() - started < TIME_LIMIT))
+        rows.append(_row(plan, result, trace=time.monotonic() - started < arguments.seconds * _TRACING))
         if not dry_run:
             _store(rows)  # after each: what was measured is not lost with a trace that fails
     _print_table(rows)

@@ -12,12 +12,6 @@ pytestmark = pytest.mark.gpu
 _ELEMENTS = 200_000
 
 
-@pytest.fixture(autouse=True)
-def _card() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("needs an NVIDIA card")
-
-
 @pytest.mark.parametrize("name", ["PagedAdamW32bit", "PagedAdamW8bit"])
 def test_a_loaded_state_lies_in_paged_memory_again_and_steps_the_same(name: str) -> None:
     import bitsandbytes as bnb

@@ -1,20 +1,27 @@
 """Does an export compute what the adapter computes? Loss, distributions and answers, beside the adapter's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.reports import ComparedAnswer
 from qlora_studio.engine.gguf.llama_cpp import has_llama_cpp
 from qlora_studio.engine.gguf.llama_cpp_process import logits_of_llama_cpp
 from qlora_studio.engine.verification import measurement
-from qlora_studio.engine.verification.comparison import Batch, Outcome, Pair, compare
+from qlora_studio.engine.verification.answers import (
+    ASKED_IN,
+    MARGINS,
+    Answers,
+    check_agreement,
+    check_answers,
+    greedy_answers,
+)
+from qlora_studio.engine.verification.comparison import Batch, Outcome, compare
 from qlora_studio.engine.verification.measurement import Rows, mean_loss
-from qlora_studio.engine.verification.passes import Answers, Passes, as_trained, exported, unmerged
+from qlora_studio.engine.verification.passes import Passes, as_trained, exported, unmerged
 from qlora_studio.engine.verification.report import Verification
-from qlora_studio.engine.verification.subject import Subject, rendered_ids
+from qlora_studio.engine.verification.subject import Subject
 from qlora_studio.engine.verification.way import Way
 
 # Mean KL divergence from the live adapter, in nats a token, and how far the held-out loss may rise, by precision.
@@ -32,14 +39,10 @@ TOLERANCES: dict[str, tuple[float, float]] = {
     "q4_K_S": (0.35, 0.25),
     "q3_K_M": (0.8, 0.5),
 }
-# A greedy answer may turn elsewhere where two tokens are about as likely: by how much one may lead, by precision.
-_MARGINS = {"fp32": 0.01, "bf16": 0.1, "fp16": 0.1, "f16": 0.1, "q8_0": 0.2}
 _LARGEST_SHARE = 0.25  # of the adapter's own effect
 _NO_EFFECT = 1e-7  # nats a token: an adapter that was hardly trained
 _SMALL_EFFECT = 0.02  # nats a token: a few steps of training
 _OF_WHOLE = ("answers", "llama.cpp")  # checks of a model that was loaded whole: told after the others
-_PROMPTS = ("Hello! Who are you?", "Write one sentence about the sea.", "What is 17 + 25?")
-_ANSWER_TOKENS = 24
 # llama.cpp rounds what flows between weights to 16 or 8 bit. On SmolLM2: bf16 0.0001, q8_0 0.0035, q4_K_M 0.007.
 _LLAMA_CPP_LIMITS = {"bf16": 0.005, "f16": 0.005, "q8_0": 0.01}
 _LLAMA_CPP_LIMIT = 0.03  # of coarser ones
@@ -50,7 +53,7 @@ _LLAMA_CPP_TOKENS = 48
 class Reference:
     """What an export is compared with: a model's states, its loss, how far the base is, and its greedy answers.
 
-    There are no answers where models are streamed.
+    There are no answers where it was streamed, and cannot be loaded whole beside that.
     """
 
     outcome: Outcome
@@ -72,20 +75,13 @@ class References:
     base_loss: float | None
 
 
-def prompts_of(tokenizer: Any) -> list[list[int]]:
-    """The fixed prompts in the model's own template; the first ids there are for a model without a tokenizer."""
-    if tokenizer is None:
-        return [list(range(start, start + 16)) for start in (3, 11, 19)]
-    return [rendered_ids(tokenizer, [{"role": "user", "content": text}], opening=True) for text in _PROMPTS]
-
-
 def measure_references(subject: Subject, prompts: list[list[int]], rows: Rows, passes: Passes, way: Way) -> References:
     """Run the two, one after another. An adapter made elsewhere was trained nobody knows how."""
     eos = getattr(subject.tokenizer, "eos_token_id", None)
     stops = [] if eos is None else [int(eos)]
 
     def answers(model: Any) -> Answers:
-        return [measurement.greedy(model, prompt, stops, tokens=_ANSWER_TOKENS) for prompt in prompts]
+        return greedy_answers(model, prompts, stops)
 
     trained = None
     if subject.run is not None:
@@ -93,6 +89,9 @@ def measure_references(subject: Subject, prompts: list[list[int]], rows: Rows, p
     item = unmerged(subject.base, subject.adapter, dtype=way.dtype, device=way.device)
     plain = passes.run(item, flags=(True, False), ask=answers)
     trained = trained or plain
+    if plain.asked is None and way.asks:
+        whole = unmerged(subject.base, subject.adapter, dtype=ASKED_IN, device="cpu")
+        plain = replace(plain, asked=passes.ask(whole, answers))
     models = {"plain": plain.outcomes[True], "base": plain.outcomes[False], "trained": trained.outcomes[True]}
     count = len(prompts) + len(rows.rows)
     found = compare(models, [("plain", "base"), ("trained", "base")], passes.batches, rows=count)
@@ -108,14 +107,19 @@ def compare_models(subject: Subject, references: References, passes: Passes, way
     """Hold the export against the unmerged adapter on the base that it was merged into; return what it made of rows."""
     reference = references.plain if subject.weights == "original" else references.trained
 
+    def check(model: Any) -> None:
+        check_answers(subject, model, references.prompts, references.stops, reference.answers or [], found)
+
     def ask(model: Any) -> None:
         if reference.answers is not None:
-            _check_answers(subject, model, references, reference.answers, found)
+            check(model)
         known = any(check.name == "llama.cpp" for check in found.checks)
         if subject.shape.traits.is_gguf and has_llama_cpp() and not known:
             _check_llama_cpp(subject, model, references, found)
 
     measured = passes.run(exported(subject, dtype=way.dtype, device=way.device), ask=ask)
+    if reference.answers is not None and not found.answers and way.asks and not subject.shape.traits.is_gguf:
+        passes.ask(exported(subject, dtype=ASKED_IN, device="cpu"), check)
     models = {
         "reference": reference.outcome,
         "trained": references.trained.outcome,
@@ -140,8 +144,8 @@ def compare_models(subject: Subject, references: References, passes: Passes, way
     _check_adapter(subject, beside.divergence, reference.effect, found)
     _check_loss(subject, loss, reference.loss, found)
     found.checks += answers
-    if reference.answers is None:
-        _check_agreement(subject, beside, found)
+    if not found.answers:
+        check_agreement(subject, beside, found)
     return measured.outcomes[True]
 
 
@@ -172,7 +176,7 @@ def _check_adapter(subject: Subject, divergence: float, effect: float, found: Ve
     A small adapter and a forgotten one would both pass a fixed limit. Coarse quantizations may err by more than a small
     adapter does; their loss and answers say what they are worth.
     """
-    if subject.precision not in _MARGINS:
+    if subject.precision not in MARGINS:
         return
     passed = divergence <= effect * _LARGEST_SHARE or effect < _NO_EFFECT
     text = f"The adapter moves the base by {effect:.2g} nats a token; the export is {divergence:.2g} from there."
@@ -189,54 +193,3 @@ def _check_loss(subject: Subject, loss: float | None, expected: float | None, fo
     _, limit = TOLERANCES[subject.precision]
     text = f"Held-out loss {loss:.4f}; the unmerged adapter has {expected:.4f}; at most {limit:g} more is allowed."
     found.add("held-out loss", loss <= expected + limit, text)
-
-
-def _check_agreement(subject: Subject, beside: Pair, found: Verification) -> None:
-    """The same likeliest words along given answers, where models come layer by layer and give none of their own."""
-    limit = _MARGINS.get(subject.precision, 1.0)
-    text = f"Given the words before, the likeliest next one is the same at {beside.agreement:.2%} of {beside.tokens:,}"
-    text += " places"
-    text += f"; elsewhere it leads by at most {beside.lead:.2g} of probability." if beside.agreement < 1 else "."
-    text += " The models were read layer by layer, so that none was asked for answers of its own."
-    found.add("answers", beside.lead <= limit, text)
-
-
-def _check_answers(
-    subject: Subject,
-    export: Any,
-    references: References,
-    answers: list[list[int]],
-    found: Verification,
-) -> None:
-    """The same greedy answers; another one only where two tokens were about as likely, and shown."""
-    limit, worst = _MARGINS.get(subject.precision, 1.0), 0.0
-    decode = subject.tokenizer.decode if subject.tokenizer is not None else str
-    same, parting = 0, ""
-    for text, prompt, answer in zip(_PROMPTS, references.prompts, answers, strict=True):
-        other = measurement.greedy(export, prompt, references.stops, tokens=_ANSWER_TOKENS)
-        parts: dict[str, Any] = {}
-        if answer == other:
-            same += 1
-        else:
-            first = _first_difference(answer, other)
-            wanted, got = ((ids + references.stops)[first : first + 1] for ids in (answer, other))
-            lead = measurement.lead(export, [*prompt, *answer[:first]], wanted[0]) if wanted else 1.0
-            parts = {"first_difference": first, "lead": lead}
-            if lead >= worst:
-                after = decode(answer[max(0, first - 6) : first])
-                parting = (
-                    f" After {after!r} the adapter goes on with {decode(wanted)!r}, the export with {decode(got)!r}."
-                )
-            worst = max(worst, lead)
-        found.answers.append(
-            ComparedAnswer(prompt=text, adapter=decode(answer), export=decode(other), same=answer == other, **parts)
-        )
-    text = f"{same} of {len(answers)} greedy answers are the same"
-    text += f"; the others part where one token leads by {worst:.2g} of probability." if parting else "."
-    found.add("answers", worst <= limit, text + parting)
-
-
-def _first_difference(one: list[int], other: list[int]) -> int:
-    """Return the index of the first token that differs; where one answer ends, it is the other's next one."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((index for index, pair in pairs if pair[0] != pair[1]), min(len(one), len(other)))

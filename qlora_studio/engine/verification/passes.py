@@ -24,9 +24,10 @@ from qlora_studio.engine.verification.states import StatesStore
 from qlora_studio.engine.verification.streamed_adapter import StreamedAdapter, streamed_adapter
 from qlora_studio.engine.verification.streaming import AtHead, Lane, StreamedModel, leave_at_head
 from qlora_studio.engine.verification.subject import Subject
+from qlora_studio.engine.verification.way import parameters_of, require_whole
 from qlora_studio.storage.runs.export_folder import read_export
 
-Answers = list[list[int]]
+_PACKED = 0.75  # bytes a parameter of a base in 4 bit with its scales, and with embeddings and head in 16 bit
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Pass:
     device: str
     adapter: Callable[[], StreamedAdapter] | None = None
     prepare: Callable[[Any], None] = keep_scale  # what `base` does to the model once its weights are there
+    size: int = 0  # bytes that it takes whole
 
     def skeleton(self) -> Skeleton:
         """Return the base without weights."""
@@ -74,6 +76,7 @@ def as_trained(subject: Subject, channel: Channel) -> Pass:
         device.name,
         lambda: streamed_adapter(subject.adapter, as_trained=True),
         lambda model: make_trainable(model, device),
+        int(parameters_of(subject.base) * (_PACKED if config.quantization.method != "none" else 2)),
     )
 
 
@@ -85,6 +88,7 @@ def unmerged(base: Path, adapter: Path, *, dtype: torch.dtype, device: str, name
         lambda: load_plain(base, dtype=dtype, device=device),
         device,
         lambda: streamed_adapter(adapter, as_trained=False),
+        size=parameters_of(base) * dtype.itemsize,
     )
 
 
@@ -99,7 +103,7 @@ def exported(subject: Subject, *, dtype: torch.dtype, device: str) -> Pass:
             return load_gguf(subject.gguf, subject.base, dtype=dtype, device=device)
         return load_plain(subject.folder, dtype=dtype, device=device)
 
-    return Pass(name, load, load, device)
+    return Pass(name, load, load, device, size=parameters_of(subject.base) * dtype.itemsize)
 
 
 def merged_nowhere(weights: MergedWeights, name: str, *, dtype: torch.dtype, device: str) -> Pass:
@@ -108,7 +112,7 @@ def merged_nowhere(weights: MergedWeights, name: str, *, dtype: torch.dtype, dev
     def load() -> Any:
         return load_merged(weights, dtype=dtype, device=device)
 
-    return Pass(name, load, load, device)
+    return Pass(name, load, load, device, size=weights.size // 2 * dtype.itemsize)
 
 
 class Passes:
@@ -119,6 +123,7 @@ class Passes:
         self.batches = batches
         self.channel = channel
         self._store = store
+        self._told: set[str] = set()
 
     @property
     def is_streamed(self) -> bool:
@@ -134,9 +139,25 @@ class Passes:
             except _NOT_STREAMED as error:
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
-                self.channel.warn("not_streamed", f"This model has to be loaded whole: {str(error)[:200]}.")
-                self._store = None
+                self._go_whole(item, str(error)[:200])
         return self._whole(item, flags, ask)
+
+    def ask(self, item: Pass, question: Callable[[Any], Any]) -> Any:
+        """Return what a model is asked for that is loaded whole for this alone."""
+        self.channel.raise_if_stopped()
+        model = item.whole()
+        answer = question(model)
+        del model
+        release_memory()
+        return answer
+
+    def _go_whole(self, item: Pass, reason: str) -> None:
+        """Say, once, why a model is loaded whole. Raises StudioError where it does not fit."""
+        release_memory()
+        require_whole(item.size, reason)
+        if reason not in self._told:
+            self._told.add(reason)
+            self.channel.warn("not_streamed", f"This model has to be loaded whole: {reason}.")
 
     def _streamed(self, item: Pass, flags: Sequence[bool], store: StatesStore) -> dict[bool, Outcome]:
         skeleton = item.skeleton()

@@ -12,10 +12,11 @@ from qlora_studio.engine.export.sidecar import PROVENANCE, versions
 from qlora_studio.engine.gguf.ollama import try_in_ollama
 from qlora_studio.engine.model.base import tokenizer_of
 from qlora_studio.engine.verification import measurement
+from qlora_studio.engine.verification.answers import prompts_of
 from qlora_studio.engine.verification.base_comparison import compare_bases
 from qlora_studio.engine.verification.comparison import Outcome, batches_of
 from qlora_studio.engine.verification.measurement import Rows
-from qlora_studio.engine.verification.models import References, compare_models, measure_references, prompts_of
+from qlora_studio.engine.verification.models import References, compare_models, measure_references
 from qlora_studio.engine.verification.passes import Passes
 from qlora_studio.engine.verification.report import Verification
 from qlora_studio.engine.verification.states import StatesStore

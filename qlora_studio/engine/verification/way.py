@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 import torch
 import torch.nn.functional as functional
 
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.config import text_config
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.engine.model.free_memory import free_bytes, free_ram
 from qlora_studio.storage.models.folder import read_config
 
 DEFAULT_MINUTES = 10.0
@@ -21,11 +23,16 @@ _CARD_OVERHEAD = 1.2  # of weights, for what is computed beside them
 _FEWEST, _MOST_ON_CPU, _MOST_ON_CARD = 256, 4_000, 40_000  # tokens
 _READING = 500e6  # bytes a second that are read, unpacked and put in place
 _TRIED_TOKENS = 128
+_ANSWERS_TOKENS = 72  # that a model is asked for, each of which reads all of its weights
+_RAM_SPEED = 5e9  # bytes a second that a model's weights are read from memory, at least
+_ANSWERS_SHARE = 0.25  # of the time
 
 
 @dataclass(frozen=True)
 class Way:
-    """`tokens` is how many of the rows are worth their time."""
+    """`tokens` is how many of the rows are worth their time. `asks`: whether there is memory and time to load models
+    whole, though they are streamed, for their own answers.
+    """
 
     is_streamed: bool
     dtype: torch.dtype
@@ -33,6 +40,7 @@ class Way:
     tokens: int
     fixed_seconds: float
     token_seconds: float
+    asks: bool = False
 
     def seconds(self, tokens: int) -> float:
         """Return what so many tokens should take."""
@@ -46,17 +54,37 @@ class Way:
 
 def way_of(base: Path, *, models: int, minutes: float, wish: Wish = "auto") -> Way:
     """Return the way for a base and how many models of its size are compared, in about so many minutes."""
-    parameters = sum(path.stat().st_size for path in base.glob("*.safetensors")) // 2
+    parameters = parameters_of(base)
     config = text_config(read_config(base))
     layers = max(1, int(config.get("num_hidden_layers") or config.get("n_layer") or 1))
     is_streamed = wish == "streamed" or (wish == "auto" and not _fits(parameters))
     dtype = _dtype(parameters // layers * 2 if is_streamed else parameters)
     width = int(config.get("hidden_size") or config.get("n_embd") or 1024)
-    fixed = models * parameters * 2 / _READING
+    answers = 2 * _ANSWERS_TOKENS * parameters * 2 / _RAM_SPEED
+    asks = is_streamed and answers < minutes * 60 * _ANSWERS_SHARE and parameters * 2 < free_ram() * _SHARE
+    fixed = models * parameters * 2 / _READING + answers * asks
     each = models * 2 * _active(parameters, config) / _speed(width, dtype)
     most = _MOST_ON_CARD if torch.cuda.is_available() else _MOST_ON_CPU
     tokens = min(most, max(_FEWEST, int((minutes * 60 - fixed) / each)))
-    return Way(is_streamed, dtype, device_name(), tokens, fixed, each)
+    return Way(is_streamed, dtype, device_name(), tokens, fixed, each, asks)
+
+
+def parameters_of(base: Path) -> int:
+    """Return about how many parameters a base in 16 bit has."""
+    return sum(path.stat().st_size for path in base.glob("*.safetensors")) // 2
+
+
+def require_whole(size: int, reason: str) -> None:
+    """Raise StudioError where a model of so many bytes cannot be loaded whole; `reason`: why it has to be."""
+    if size <= (free := free_bytes()):
+        return
+    raise StudioError(
+        f"This model cannot be verified here: it has to be loaded whole ({reason}), which takes {bytes_text(size)}, "
+        f"and {bytes_text(max(0, free))} are free.",
+        kind=FailureKind.OUT_OF_MEMORY,
+        advice="The export is there, and not verified. Close what else takes memory, or verify it on a computer with "
+        "more: qlora-studio verify.",
+    )
 
 
 def device_name() -> str:
@@ -66,15 +94,15 @@ def device_name() -> str:
 
 def _fits(parameters: int) -> bool:
     if torch.cuda.is_available():
-        return parameters * 2 * _CARD_OVERHEAD < torch.cuda.mem_get_info()[0]
-    return parameters * 4 <= min(_WHOLE_IN_RAM, psutil.virtual_memory().available * _SHARE)
+        return parameters * 2 * _CARD_OVERHEAD < free_bytes()
+    return parameters * 4 <= min(_WHOLE_IN_RAM, free_ram() * _SHARE)
 
 
 def _dtype(parameters: int) -> torch.dtype:
     """Return what to compute in: fp32 where it fits, so that only the weights' own rounding is seen."""
     if torch.cuda.is_available():
         return torch.bfloat16
-    return torch.float32 if parameters * 4 < psutil.virtual_memory().available * _SHARE else torch.bfloat16
+    return torch.float32 if parameters * 4 < free_ram() * _SHARE else torch.bfloat16
 
 
 def _active(parameters: int, config: Mapping[str, Any]) -> int:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from qlora_studio.engine.verification.answers import _first_difference
 from qlora_studio.engine.verification.measurement import lead
-from qlora_studio.engine.verification.models import _first_difference
 from tests.engine.families import load, make_base
 
 

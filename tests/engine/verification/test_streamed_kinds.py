@@ -1,23 +1,27 @@
 """What is more than a dense model in 16 bit, layer by layer: bases that are stored in 4 bits, adapters on experts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.model.adapted import load_base, make_trainable
 from qlora_studio.engine.model.device import choose_device
 from qlora_studio.engine.model.saved_adapter import with_saved_adapter
-from qlora_studio.engine.verification.passes import Pass, unmerged
+from qlora_studio.engine.verification.passes import Pass, Passes, unmerged
+from qlora_studio.engine.verification.states import StatesStore
 from qlora_studio.engine.verification.streamed_adapter import streamed_adapter
-from tests.engine.families import make_base
+from tests.engine.families import VOCABULARY, load, make_adapter, make_base
 from tests.engine.mixtures import make_mixture
 from tests.engine.model.test_expert_adapters import adapted_experts
 from tests.engine.stored_base import in_4_bits
-from tests.engine.verification.both_ways import both_ways
+from tests.engine.verification.both_ways import Told, batches, both_ways, plain
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 _CONFIG = RunConfig()
@@ -52,3 +56,34 @@ def test_experts_come_with_their_adapters_in_4_and_in_16_bit(family: str, tmp_pa
         whole, streamed = both_ways(item, (True, False))
         assert whole == streamed
         assert whole.pairs["True", "False"].divergence > 1e-4
+
+
+def grown(folder: Path, base: Path) -> Path:
+    """Save an adapter of a vocabulary that has grown."""
+    model: Any = load(base)
+    model.resize_token_embeddings(VOCABULARY + 16, mean_resizing=False)
+    lora = LoraConfig(task_type="CAUSAL_LM", r=4, modules_to_save=["embed_tokens", "lm_head"])
+    get_peft_model(model, lora).save_pretrained(str(folder))
+    return folder
+
+
+def test_what_cannot_be_streamed_is_loaded_whole_and_said_once_while_the_rest_comes_by_layers(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "llama")
+    words = make_adapter(tmp_path / "words", base, trainable_token_indices=[3, 7, 11])
+    reasons = {grown(tmp_path / "grown", base): "other words than its base", words: "retrains single words"}
+    for adapter, reason in reasons.items():
+        told = Told()
+        passes = Passes(batches(), told, StatesStore({"adapter": str(adapter)}))
+        item = unmerged(base, adapter, dtype=torch.float32, device="cpu")
+        for _ in range(2):
+            assert passes.run(item, ask=lambda model: "asked").asked == "asked"
+        assert len(told.warnings) == 1 and reason in told.warnings[0]
+        assert passes.run(plain(base), ask=lambda model: "asked").asked is None and told.layers == [1, 2]
+
+
+def test_what_can_neither_be_streamed_nor_fits_is_refused_in_words(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "llama")
+    item = unmerged(base, grown(tmp_path / "grown", base), dtype=torch.float32, device="cpu")
+    passes = Passes(batches(), Told(), StatesStore({"run": "too large"}))
+    with pytest.raises(StudioError, match=r"loaded whole \(its adapter has other words than its base\), which takes 4"):
+        passes.run(replace(item, size=4 << 50))

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 
 from qlora_studio.core.run.job import VerifyJob
 from qlora_studio.core.run.reports import VerificationPlanned, VerificationReport, VerificationReported
@@ -19,7 +18,7 @@ from qlora_studio.engine.verification.passes import Passes, as_trained, unmerged
 from qlora_studio.engine.verification.states import StatesStore
 from qlora_studio.engine.verification.subject import subject_of
 from qlora_studio.storage.runs.run_folder import RunFolder
-from tests.engine.families import VOCABULARY, load, make_adapter, make_base
+from tests.engine.families import make_adapter, make_base
 from tests.engine.finished_run import make_run
 from tests.engine.mixtures import make_mixture
 from tests.engine.tiny_families import save_tiny
@@ -153,21 +152,6 @@ def test_a_layer_is_gone_when_the_next_one_comes(tmp_path: Path) -> None:
     assert len(held) == 6 and held[5] <= held[0]
 
 
-def test_what_cannot_be_streamed_is_named_and_loaded_whole(tmp_path: Path) -> None:
-    base = make_base(tmp_path / "base", "llama")
-    grown: Any = load(base)
-    grown.resize_token_embeddings(VOCABULARY + 16, mean_resizing=False)
-    lora = LoraConfig(task_type="CAUSAL_LM", r=4, modules_to_save=["embed_tokens", "lm_head"])
-    get_peft_model(grown, lora).save_pretrained(str(tmp_path / "grown"))
-    words = make_adapter(tmp_path / "words", base, trainable_token_indices=[3, 7, 11])
-    for adapter, reason in ((tmp_path / "grown", "other words than its base"), (words, "retrains single words")):
-        told = Told()
-        passes = Passes(batches(), told, StatesStore({"adapter": str(adapter)}))
-        item = unmerged(base, adapter, dtype=torch.float32, device="cpu")
-        assert passes.run(item, ask=lambda model: "asked").asked == "asked" and not passes.is_streamed
-        assert reason in told.warnings[0]
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return make_run(tmp_path_factory.mktemp("run"))
@@ -205,9 +189,11 @@ def test_a_streamed_verification_says_what_the_whole_one_says(
     )
     alone, both = ({check.name: check for check in report.checks} for report in (whole, streamed))
     assert alone.keys() - both.keys() <= {"llama.cpp"}  # where one is installed: it is held to a model that is whole
-    assert {name for name, check in both.items() if check != alone[name]} == {"answers"}
-    assert whole.answers and not streamed.answers
-    assert "layer by layer" in next(check.message for check in streamed.checks if check.name == "answers")
+    assert {name for name, check in both.items() if check != alone[name]} <= {"answers"}
+    if shape == "gguf:q8_0":  # its weights are unpacked: whole, they would take the memory that streaming saves
+        assert not streamed.answers and "layer by layer" in both["answers"].message
+    else:
+        assert [answer.prompt for answer in whole.answers] == [answer.prompt for answer in streamed.answers]
 
 
 def test_a_merge_without_what_was_learned_is_noticed_layer_by_layer(

@@ -43,3 +43,11 @@ def test_a_mixture_is_computed_with_its_chosen_experts_alone(tmp_path: Path) -> 
     config = json.loads((base / "config.json").read_text()) | {"num_experts": 64, "num_experts_per_tok": 2}
     (base / "config.json").write_text(json.dumps(config))
     assert way_of(base, models=4, minutes=0.1).seconds(256) < dense
+
+
+def test_a_streamed_model_is_also_asked_whole_where_memory_and_time_allow(tmp_path: Path) -> None:
+    base = model_of(tmp_path / "base", 1600 << 20)
+    assert way_of(base, models=4, minutes=10).asks
+    assert not way_of(base, models=4, minutes=1).asks
+    assert not way_of(model_of(tmp_path / "large", 140 << 30), models=4, minutes=1e6).asks
+    assert not way_of(base, models=4, minutes=10, wish="whole").asks

@@ -110,8 +110,7 @@ def event_text(event: ev.Event) -> str:
         case ev.Exported():
             return f"Exported {event.format}: {event.path} ({bytes_text(event.size_bytes)})"
         case VerificationPlanned(report=plan):
-            how = "models layer by layer" if plan.way == "streamed" else "models loaded whole"
-            return f"Verification: {how}, {plan.tokens:,} held-out tokens, about {duration_text(plan.seconds)}"
+            return plan.words
         case ev.Warned():
             return f"Note: {event.message}"
         case _:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from qlora_studio.core.data.report import DataReport, RowsReport, SourcesReport
+from qlora_studio.core.quantity import duration_text
 from qlora_studio.core.run.message import Message
 
 Level = Literal["instant", "traced", "probed"]
@@ -85,6 +86,12 @@ class VerificationPlan(_Facts):
     way: str
     tokens: int
     seconds: float
+
+    @property
+    def words(self) -> str:
+        """In a sentence."""
+        how = "models layer by layer" if self.way == "streamed" else "models loaded whole"
+        return f"Verification: {how}, {self.tokens:,} held-out tokens, about {duration_text(self.seconds)}"
 
 
 class VerificationReport(_Facts):

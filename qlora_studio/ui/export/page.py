@@ -12,7 +12,14 @@ from qlora_studio.core.run.job import ExportJob
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.ui.export.format_line import FormatLine
 from qlora_studio.ui.export.result import ExportResult
-from qlora_studio.ui.export.view import BASES, IMPORTANCE, drives_for, export_progress, kind_choices
+from qlora_studio.ui.export.view import (
+    BASES,
+    IMPORTANCE,
+    drives_for,
+    export_progress,
+    kind_choices,
+    planned_verification,
+)
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.disk_lines import DiskLines
 from qlora_studio.ui.kit.fields import ComboBox, PathField
@@ -93,6 +100,8 @@ class ExportPage(Page):
             words, share = export_progress(state)
             self._progress.setText(words)
             self._progress_line.show_share(share)
+            self._plan.setText(plan := planned_verification(state))
+            self._plan.setVisible(bool(plan))
         if state is not None and state.failure is not None:
             self.notice.show_message(state.failure.message, state.failure.advice, state.failure.detail)
             self.force_button.setVisible(state.failure.kind == FailureKind.FINGERPRINT_MISMATCH)
@@ -224,7 +233,8 @@ class ExportPage(Page):
         line.addWidget(self._progress, 1)
         line.addWidget(self.stop)
         card.body.addLayout(line)
-        card.add(self._progress_line, Label("Nothing half-made is left if it is stopped.", "caption"))
+        self._plan = Label("", "caption", wrap=True)
+        card.add(self._progress_line, self._plan, Label("Nothing half-made is left if it is stopped.", "caption"))
         return card
 
     def _make_empty(self) -> Card:

@@ -11,7 +11,7 @@ from qlora_studio.core.export.serving import ServingCommand, serving_commands
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.activity import Phase, activity_words
 from qlora_studio.core.run.events import Exported
-from qlora_studio.core.run.reports import BasesReport, UploadReported, VerificationReport
+from qlora_studio.core.run.reports import BasesReport, UploadReported, VerificationPlanned, VerificationReport
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.storage.runs.drive_space import DriveSpace, Writing, drives
 from qlora_studio.storage.runs.run_folder import folder_name
@@ -86,6 +86,15 @@ def export_progress(state: RunState) -> tuple[str, float | None]:
         return f"{words}: {bytes_text(progress.done)} of {bytes_text(progress.total)}", progress.done / progress.total
     unit = f" {progress.unit}" if progress.unit else ""
     return f"{words}: {progress.done:,} of {progress.total:,}{unit}", progress.done / progress.total
+
+
+def planned_verification(state: RunState) -> str:
+    """Return how the verification of an export goes about it, once that is told, and what stopping it means."""
+    found = [item.report for item in state.reports if isinstance(item, VerificationPlanned)]
+    if not found:
+        return ""
+    kept = " What is done is kept when it is stopped." if found[-1].way == "streamed" else ""
+    return f"{found[-1].words}.{kept}"
 
 
 def commands_for(exported: Exported, run: RunChoice) -> tuple[ServingCommand, ...]:

@@ -14,7 +14,15 @@ from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.export.formats import parse_format
 from qlora_studio.core.run.events import Exported, Failed, PhaseChanged, Progressed, WorkerStarted
 from qlora_studio.core.run.job import ExportJob
-from qlora_studio.core.run.reports import BasesReport, CheckOutcome, ExportedFacts, MeasuredBase, VerificationReport
+from qlora_studio.core.run.reports import (
+    BasesReport,
+    CheckOutcome,
+    ExportedFacts,
+    MeasuredBase,
+    VerificationPlan,
+    VerificationPlanned,
+    VerificationReport,
+)
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.storage.runs.export_folder import ExportManifest, staged_export
 from qlora_studio.ui.export.page import ExportPage
@@ -145,6 +153,16 @@ def test_progress_is_shown_and_the_export_can_be_stopped(page: ExportPage) -> No
     )
     assert "The disk became full." in texts(page)
     assert page.export_button.isEnabled()
+
+
+@pytest.mark.parametrize(("way", "kept"), [("whole", False), ("streamed", True)])
+def test_how_a_verification_goes_about_it_is_said_before_it_begins(page: ExportPage, way: str, kept: bool) -> None:
+    page.render_job(working())
+    assert "held-out tokens" not in texts(page)
+    plan = VerificationPlan(way=way, tokens=1280, seconds=252.0)
+    page.render_job(reduce(working(), VerificationPlanned(report=plan)))
+    assert "1,280 held-out tokens, about 4 min" in texts(page)
+    assert ("layer by layer" in texts(page)) is kept is ("What is done is kept" in texts(page))
 
 
 def test_a_finished_export_shows_folder_commands_and_verification(page: ExportPage, qapp: QApplication) -> None:

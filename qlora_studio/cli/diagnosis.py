@@ -15,12 +15,12 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.core.quantity import GIB, bytes_text
 from qlora_studio.jobs.gpu_monitor import GpuSample, sample_gpu
 from qlora_studio.jobs.process_memory import sample_memory
+from qlora_studio.jobs.torch_build import OLDEST_CAPABILITY
 from qlora_studio.storage.models.location import starter_path
 from qlora_studio.storage.settings import load_settings
 
 _LEAST_FREE_DISK = 20 * GIB
 _LEAST_MEMORY = 8 * GIB
-_OLDEST_CAPABILITY = (7, 5)
 _PROBE_SECONDS = 180.0
 _TORCH_INDEX = "https://pytorch.org/get-started/locally/"
 
@@ -103,7 +103,7 @@ def card_finding(sample: GpuSample) -> Finding:
     """Answer: which card, how much of it is free, and is it new enough?"""
     memory = f"{bytes_text(sample.free_bytes or 0)} of {bytes_text(sample.total_bytes or 0)} free"
     capability = sample.compute_capability
-    if capability is not None and capability < _OLDEST_CAPABILITY:
+    if capability is not None and capability < OLDEST_CAPABILITY:
         return Finding(
             "Card", "error", f"{sample.name}, {memory}, is too old.", "A card of the RTX 20 series or newer is needed."
         )

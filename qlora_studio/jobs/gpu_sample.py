@@ -16,7 +16,8 @@ class GpuProcess:
 class GpuSample:
     """One card at one moment; `available` is False where there is none, and `reason` says why in words.
 
-    `cards` are all that answer; a card that was measured before and answers no more `is_lost`.
+    `cards` are all that answer; a card that was measured before and answers no more `is_lost`. `unusable` is why runs
+    cannot compute on it, and what to do, in words.
 
     `used_bytes` leaves out what the driver keeps for itself (`reserved_bytes`): total = used + reserved + free.
     """
@@ -43,6 +44,7 @@ class GpuSample:
     compute_capability: tuple[int, int] | None = None
     cards: "tuple[GpuCard, ...]" = ()
     is_lost: bool = False
+    unusable: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.run_config import AUTO_CARD, CPU
 from qlora_studio.jobs.card_choice import chosen_card
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample
+from qlora_studio.jobs.torch_build import why_unusable
 
 _THROTTLING = {
     pynvml.nvmlClocksEventReasonSwPowerCap: "power limit",
@@ -93,7 +94,8 @@ def _sample(card: GpuCard, handle: Any, worker_pid: int | None) -> GpuSample:
     power = _quietly(pynvml.nvmlDeviceGetPowerUsage, handle)
     limit = _quietly(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
     utilisation = _quietly(pynvml.nvmlDeviceGetUtilizationRates, handle)
-    capability = _quietly(pynvml.nvmlDeviceGetCudaComputeCapability, handle)
+    told = _quietly(pynvml.nvmlDeviceGetCudaComputeCapability, handle)
+    capability = (int(told[0]), int(told[1])) if told else None
     return GpuSample(
         available=True,
         time=time.time(),
@@ -110,7 +112,8 @@ def _sample(card: GpuCard, handle: Any, worker_pid: int | None) -> GpuSample:
         power_watts=None if power is None else power / 1000,
         power_limit_watts=None if limit is None else limit / 1000,
         throttling=_throttling(handle),
-        compute_capability=(capability[0], capability[1]) if capability else None,
+        compute_capability=capability,
+        unusable=why_unusable(capability, _quietly(pynvml.nvmlSystemGetCudaDriverVersion)),
     )
 
 

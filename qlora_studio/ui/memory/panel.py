@@ -95,6 +95,7 @@ class GpuPanel(QWidget):
             name, facts = card_title(self._sample)
             self._name.setText(name)
             self._facts.setText(facts)
+            self._facts.set_tone("bad" if self._sample.is_lost or self._sample.unusable else "")
             self._render_choices()
         if self._sample is not None and self._sample.available:
             self._now_bar.show_bar(card_bar(self._sample))

@@ -52,8 +52,11 @@ class BarView:
 
 
 def available_bytes(sample: GpuSample) -> int | None:
-    """Return what a run can have of a card: everything that the driver and other programs do not hold."""
-    if not sample.available or sample.total_bytes is None:
+    """Return what a run can have of a card: everything that the driver and other programs do not hold.
+
+    None where there is no card, or none that runs can compute on.
+    """
+    if not sample.available or sample.unusable or sample.total_bytes is None:
         return None
     return sample.total_bytes - (sample.reserved_bytes or 0) - (sample.other_bytes or 0)
 
@@ -118,7 +121,8 @@ def card_title(sample: GpuSample) -> tuple[str, str]:
     facts += [f"driver {sample.driver}"] if sample.driver else []
     facts += [f"GPU {sample.index}"] if sample.index is not None else []
     facts += [f"slowed by {', '.join(sample.throttling)}"] if sample.throttling else []
-    return sample.name, " · ".join(facts)
+    line = " · ".join(facts)
+    return sample.name, f"{line}\n{sample.unusable}" if sample.unusable else line
 
 
 def card_choices(sample: GpuSample, wish: str) -> dict[str, str]:

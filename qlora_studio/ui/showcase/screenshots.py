@@ -1,7 +1,8 @@
 """`make screenshots`: a picture of every page, light and dark, large and small, into docs/screenshots.
 
 The model, the dataset, its tokens and the estimate are real: the starter project's, read by a real worker. The runs are
-illustrations (see `sample_run`), and so is the card of the pictures named `run-card-…`: no run was trained for them.
+illustrations (see `sample_run`), and so are the cards (`run-card-…`, and `cards-…` by `cards`): no run was trained for
+them.
 """
 
 import math
@@ -23,6 +24,7 @@ from qlora_studio.storage.presets import load_preset
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.kit.theme import DARK, LIGHT, apply_theme
+from qlora_studio.ui.showcase.cards import card_pictures
 from qlora_studio.ui.showcase.sample_run import STEPS, write_sample_run
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ def main(place: Path) -> int:
             for name in _pictures(app, window, place):
                 print(name)
             window.destroy()
+        for name in card_pictures(app, place):
+            print(name)
     return 0
 
 

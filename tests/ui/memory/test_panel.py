@@ -10,9 +10,10 @@ from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.quantity import GIB, MIB
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
-from qlora_studio.ui.kit.text import Label
+from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.memory.panel import GpuPanel
 from qlora_studio.ui.memory.view import available_bytes, card_bar, card_title, estimate_bar, legend_text, machine_bar
+from qlora_studio.ui.showcase.cards import recorded_cards
 
 ABSENT = GpuSample(available=False, reason="No NVIDIA driver is installed.")
 MEMORY = ProcessMemory(worker_bytes=2 * GIB, machine_total_bytes=24 * GIB, machine_available_bytes=12 * GIB)
@@ -225,3 +226,20 @@ def test_what_a_driver_does_not_tell_is_said_and_never_none(qapp: QApplication) 
     texts = [label.text() for label in panel.findChildren(Label)]
     assert texts.count("not told") == 3
     assert not any("None" in text for text in texts)
+
+
+def test_a_card_that_runs_cannot_use_says_why_and_nothing_is_judged_by_it(qapp: QApplication) -> None:
+    panel = GpuPanel()
+    panel.render_estimate(estimate_of(10.0))
+    panel.render_samples([replace(sample_of(), unusable="Runs cannot use it: its driver is too old.")], [MEMORY])
+    assert panel.fit() is None
+    assert any("its driver is too old" in label.text() for label in panel.findChildren(Label))
+    panel.render_samples([sample_of()], [MEMORY])
+    assert panel.fit() is not None
+
+
+def test_every_recorded_card_of_the_pictures_is_shown_by_its_name(qapp: QApplication) -> None:
+    for samples in recorded_cards().values():
+        panel = GpuPanel()
+        panel.render_samples(samples, [MEMORY])
+        assert samples[-1].name in [label.whole_text() for label in panel.findChildren(ElidedLabel)]

@@ -1,0 +1,41 @@
+"""Whether the installed PyTorch can compute on a card, told without importing it: a window has no seconds for that."""
+
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+OLDEST_CAPABILITY = (7, 5)
+_CUDA = re.compile(r"^cuda\b[^=]*=\s*(?:None|['\"](?P<version>\d+[\d.]*)['\"])", re.MULTILINE)
+
+
+def why_unusable(capability: tuple[int, int] | None, driver_cuda: int | None) -> str:
+    """Return why runs cannot compute on a card and what to do, or nothing. `driver_cuda` is 13000 for CUDA 13.0.
+
+    What is not known is no reason. Within a major version an older driver serves newer libraries.
+    """
+    if capability is not None and capability < OLDEST_CAPABILITY:
+        return "Runs cannot use it: it is too old. A card of the RTX 20 series or newer is needed."
+    build = _cuda_of_torch()
+    if build is None:
+        return ""
+    if not build:
+        return "Runs cannot use it: the installed PyTorch is built for the processor alone. Install its CUDA build."
+    if driver_cuda and driver_cuda // 1000 < int(build.partition(".")[0]):
+        return (
+            f"Runs cannot use it: its driver knows CUDA {driver_cuda // 1000}, and PyTorch needs {build}. "
+            "Install NVIDIA's newest driver."
+        )
+    return ""
+
+
+@cache
+def _cuda_of_torch() -> str | None:
+    """Return the CUDA version that PyTorch was built with, empty for the processor's build; None where not known."""
+    spec = find_spec("torch")
+    try:
+        text = (Path(str(spec.origin)).parent / "version.py").read_text("utf-8") if spec else ""
+    except OSError:
+        return None
+    found = _CUDA.search(text)
+    return None if found is None else found["version"] or ""

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from qlora_studio.core.errors import FailureKind
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Pause
 from qlora_studio.core.run.events import Event, MemoryMeasured, ModelLoaded, Paused, Probed, Recovering, StepDone
 from qlora_studio.core.run.reports import RunEstimateReported
-from qlora_studio.core.run.run_state import Phase
 from qlora_studio.engine.faults import is_out_of_memory
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.run_folder import RunFolder

@@ -3,6 +3,9 @@
 The package's own interface is a server; its library has llama.cpp's functions, which are called here by their names.
 Structures are handed back as they came, but for how many tokens a context has room for: that is written into the first
 field, and asked of the context that was made of it.
+
+No torch here: the library is loaded into light processes of its own alone (`llama_cpp_child`). Beside torch its C++ may
+clash, and a build for a card takes some of the card.
 """
 
 import ctypes
@@ -10,11 +13,13 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
+from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, StudioError
 
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int32
@@ -60,6 +65,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
+CHILD = "qlora_studio.engine.gguf.llama_cpp_child"
+_LOADING_SECONDS = 60.0
 _FIRST_ROOM, _AT_ONCE = 512, 512  # tokens of a context at first, and that are read in one go
 
 
@@ -120,21 +127,21 @@ class LlamaCpp:
         if self._adapter:
             self._use(self._adapter)
 
-    def after(self, tokens: Sequence[int]) -> torch.Tensor:
+    def after(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Return the logits after tokens that follow those before: (vocabulary,), fp32."""
         for start in range(0, len(tokens), _AT_ONCE):
             self._read(tokens[start : start + _AT_ONCE])
         row = self._call.llama_get_logits_ith(self._context, -1)
-        return torch.from_numpy(np.ctypeslib.as_array(row, (self.rows,)).copy())
+        return np.ctypeslib.as_array(row, (self.rows,)).copy()
 
     def is_end(self, token: int) -> bool:
         """Whether a token ends an answer."""
         return bool(self._call.llama_vocab_is_eog(self._vocabulary, token))
 
-    def logits(self, tokens: Sequence[int]) -> torch.Tensor:
+    def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Return the logits after each token: (tokens, vocabulary), fp32. One after another, as an answer is made."""
         self.begin(len(tokens))
-        return torch.stack([self.after([token]) for token in tokens])
+        return np.stack([self.after([token]) for token in tokens])
 
     def greedy(self, prompt: Sequence[int], tokens: int) -> list[int]:
         """Return the likeliest answer's ids, without the prompt, up to an end token."""
@@ -172,14 +179,30 @@ class LlamaCpp:
 
 
 def has_llama_cpp() -> bool:
-    """Whether there is a llama.cpp here."""
-    return _library() is not None
+    """Whether there is a llama.cpp here that loads."""
+    return bool(_kind_found())
 
 
 def computes_on_card() -> bool:
     """Whether the llama.cpp here was built to use a card."""
+    return _kind_found() == "card"
+
+
+def kind_of_library() -> str:
+    """Return what the library was built for, loading it here: card or processor; empty where there is none."""
     library = _library()
-    return library is not None and bool(library.llama_supports_gpu_offload())
+    return "" if library is None else "card" if library.llama_supports_gpu_offload() else "processor"
+
+
+@cache
+def _kind_found() -> str:
+    if find_spec("xllamacpp") is None:
+        return ""
+    try:
+        code, out, _ = child_process.ask(child_process.python("-m", CHILD), _LOADING_SECONDS)
+    except (OSError, TimeoutExpired):
+        return ""
+    return out.strip() if code == 0 else ""
 
 
 _LOG: list[str] = []

@@ -1,23 +1,21 @@
 """A real llama.cpp at work in a process of its own: where it meets what it takes for impossible, it aborts.
 
-Questions and answers are lines of JSON. Logits, which may be large, come as a file.
+Questions and answers are lines of JSON; `llama_cpp_child` answers. Logits, which may be large, come as a file.
 """
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.engine.gguf.llama_cpp import LlamaCpp
+from qlora_studio.engine.gguf.llama_cpp import CHILD
 
 _ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}
 _WITHOUT_CARD = {"CUDA_VISIBLE_DEVICES": ""}
@@ -35,7 +33,7 @@ class LlamaCppProcess:
         self._words = Path(self._folder.name) / "stderr"
         with self._words.open("wb") as words:
             self._child = child_process.start(
-                child_process.python("-m", __name__, str(path.absolute()), str(threads)),
+                child_process.python("-m", CHILD, str(path.absolute()), str(threads)),
                 environment=_ENVIRONMENT if on_card else _ENVIRONMENT | _WITHOUT_CARD,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -106,50 +104,3 @@ def logits_of_llama_cpp(path: Path, sequences: Sequence[Sequence[int]]) -> torch
         return torch.cat([model.logits(ids) for ids in sequences])
     finally:
         model.close()
-
-
-def main(path: Path, threads: int) -> None:
-    """Answer what is asked on standard input; what the library prints goes to stderr."""
-    with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)
-        try:
-            asked = _Asked(LlamaCpp(path, threads=threads))
-            _tell(answers, {})
-            for line in sys.stdin:
-                _tell(answers, asked.answered(json.loads(line)))
-        except StudioError as error:
-            _tell(answers, {"error": error.message, "advice": error.advice})
-
-
-class _Asked:
-    def __init__(self, model: LlamaCpp) -> None:
-        self._model = model
-        self._temperature, self._chance = 0.0, torch.Generator()
-
-    def answered(self, question: dict[str, Any]) -> dict[str, Any]:
-        if "text" in question:
-            return {"ids": self._model.tokenize(question["text"], add_special=question["special"])}
-        if "room" in question:
-            self._model.begin(question["room"])
-            self._temperature, self._chance = question["temperature"], self._chance.manual_seed(question["seed"])
-            return {}
-        if "after" in question:
-            token = self._choice(self._model.after(question["after"]))
-            return {"chosen": None if self._model.is_end(token) else token}
-        np.save(question["file"], self._model.logits(question["ids"]).numpy())
-        return {}
-
-    def _choice(self, logits: torch.Tensor) -> int:
-        """Return a token by logits of shape (vocabulary,)."""
-        if self._temperature <= 0:
-            return int(logits.argmax())
-        return int(torch.multinomial(torch.softmax(logits / self._temperature, -1), 1, generator=self._chance))
-
-
-def _tell(answers: IO[str], answer: dict[str, Any]) -> None:
-    answers.write(json.dumps(answer) + "\n")
-    answers.flush()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -49,7 +49,7 @@ def test_the_real_model_answers_alike_in_llama_cpp(
     model = LlamaCpp(path)
     assert model.tokenize(PROMPT) == prompt
     found = model.greedy(prompt, 12)
-    far = divergence(distributions(read, [prompt]), torch.log_softmax(model.logits(prompt), dim=-1))
+    far = divergence(distributions(read, [prompt]), torch.log_softmax(torch.from_numpy(model.logits(prompt)), dim=-1))
     model.close()
     assert far < 0.01
     same = next((i for i, pair in enumerate(zip(expected, found, strict=False)) if pair[0] != pair[1]), 12)

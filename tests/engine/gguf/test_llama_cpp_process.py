@@ -1,5 +1,8 @@
 """A llama.cpp that aborts takes its own process along and nothing else; what it does not load is said in its words."""
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from qlora_studio.engine.gguf.writer import write_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
 from tests.engine.families import make_base, make_tokenizer
 
+RunPython = Callable[..., subprocess.CompletedProcess[str]]
 pytestmark = [
     pytest.mark.skipif(not has_llama_cpp(), reason="no llama.cpp to ask: pip install xllamacpp"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -30,7 +34,7 @@ def test_it_gives_what_a_llama_cpp_in_this_process_gives(tmp_path: Path) -> None
     here, there = LlamaCpp(file), LlamaCppProcess(file)
     text, ids = "<|im_start|>user\nGrüße 🙂\n", [5, 6, 7]
     assert there.tokenize(text) == here.tokenize(text)
-    assert torch.equal(there.logits(ids), here.logits(ids))
+    assert torch.equal(there.logits(ids), torch.from_numpy(here.logits(ids)))
     here.close()
     there.close()
 
@@ -47,6 +51,18 @@ def draw(process: LlamaCppProcess, **how: float) -> list[int | None]:
     process.begin(16, **how)  # type: ignore[arg-type]
     first = process.next([5, 6, 7])
     return [first, *(process.next([5]) for _ in range(8))]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists what a process has loaded")
+def test_who_asks_whether_there_is_a_llama_cpp_loads_none_and_what_loads_it_has_no_torch(run_python: RunPython) -> None:
+    """Beside what else a worker has loaded, its C++ may clash; a build for a card takes some of the card."""
+    run_python(
+        "from pathlib import Path\n"
+        "from qlora_studio.engine.gguf.llama_cpp import has_llama_cpp\n"
+        "assert has_llama_cpp()\n"
+        "assert 'xllamacpp' not in Path('/proc/self/maps').read_text()\n"
+    )
+    run_python("import sys, qlora_studio.engine.gguf.llama_cpp_child\nassert 'torch' not in sys.modules")
 
 
 def test_an_abort_is_an_error_in_words(tmp_path: Path) -> None:

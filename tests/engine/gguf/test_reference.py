@@ -81,7 +81,7 @@ def computed_by_transformers(base: Path, adapter: Path | None = None) -> torch.T
 def computed_by_llama_cpp(file: Path, adapter: Path | None = None) -> torch.Tensor:
     """Return log-probabilities after each of the ids."""
     model = LlamaCpp(file, adapter=adapter)
-    found = torch.log_softmax(model.logits(_IDS), dim=-1)
+    found = torch.log_softmax(torch.from_numpy(model.logits(_IDS)), dim=-1)
     model.close()
     return found
 

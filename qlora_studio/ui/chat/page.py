@@ -82,6 +82,8 @@ class ChatPage(Page):
         self._state.setText(_state_text(state) if at_work or (state and state.failure) else "")
         if state is not None and state.failure is not None:
             self.notice.show_message(state.failure.message, state.failure.advice, state.failure.detail)
+            for (_request, variant), turn in self._waiting.items():
+                turn.answers[variant].give_up()
             self._waiting.clear()
         self.send.setEnabled(not self._waiting)
 

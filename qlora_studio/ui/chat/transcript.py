@@ -41,6 +41,10 @@ class AnswerCard(Card):
         self._way.setVisible(bool(way))
         self.label.setText(self._text.strip() or "(an empty answer)")
 
+    def give_up(self) -> None:
+        """Say that no more of it will come."""
+        self.label.setText(f"{self._text}\n(it ends here)" if self._text else "(no answer)")
+
     def text(self) -> str:
         """Return the answer so far."""
         return self._text

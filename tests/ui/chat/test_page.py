@@ -178,7 +178,10 @@ def test_a_model_that_cannot_be_loaded_is_said_in_words_and_another_prompt_can_b
     page: ChatPage, told: Told
 ) -> None:
     ask(page, "Hi")
+    page.render_events([TextGenerated(request=told[0][2][0].request, variant="tuned", text="Aho")])
     failed = Failed(kind=FailureKind.DAMAGED, message="The adapter is damaged.", advice="Choose a checkpoint.")
     page.render_job(reduce(reduce(RunState(), WorkerStarted(job="chat", studio="0", pid=1)), failed))
     assert page.notice.message.text() == "The adapter is damaged."
     assert page.send.isEnabled()
+    shown = page.turns()[0].answers
+    assert (shown["tuned"].label.text(), shown["base"].label.text()) == ("Aho\n(it ends here)", "(no answer)")

@@ -14,7 +14,7 @@ CHAT_VARIANTS = {"tuned": "Tuned", "base": "Base", "merged": "Merged", "gguf": "
 ANSWER_WAYS = {
     "4bit": "in 4 bit, 16 bit does not fit",
     "llama_cpp": "by llama.cpp",
-    "unpacked": "unpacked to 16 bit, no llama.cpp is here",
+    "unpacked": "unpacked to 16 bit, without llama.cpp",
 }
 
 

@@ -49,6 +49,10 @@ def room(held: int, on_card: bool) -> Room:
 
 def sizes(folder: Path, dtype: torch.dtype) -> tuple[int, int]:
     """Return what a model's weights take as they are, and with its layers in 4 bits."""
-    shape = shape_from_config(read_config(folder))
+    try:
+        shape = shape_from_config(read_config(folder))
+    except StudioError:  # of a family whose shape is not known here: by its files
+        whole = sum(path.stat().st_size for path in folder.glob("*.safetensors")) // 2 * dtype.itemsize
+        return whole, whole // 2
     plain = MemorySetup(quantization="none", weight_bytes=dtype.itemsize)
     return weights_bytes(shape, plain), weights_bytes(shape, replace(plain, quantization="nf4"))

@@ -91,3 +91,15 @@ def test_a_model_that_was_loaded_before_makes_room_and_its_memory_counts_as_free
     leave_free(monkeypatch, bytes_of(run)[0] * 0.5)
     assert models.load("merged").way == ""
     assert models.load("tuned") is not first
+
+
+def test_a_model_of_an_unknown_shape_is_weighed_by_its_files(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "of_later"}')
+    (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+    assert sizes(tmp_path, torch.bfloat16) == (1000, 500)
+    assert sizes(tmp_path, torch.float32)[0] == 2000
+
+
+def test_the_size_in_16_bits_is_that_of_the_files(run: RunFolder) -> None:
+    files = sum(path.stat().st_size for path in Path(run.config().model.source).glob("*.safetensors"))
+    assert bytes_of(run)[0] == pytest.approx(files, rel=0.03)

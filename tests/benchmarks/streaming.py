@@ -1,7 +1,7 @@
 """Merge and verification of ours beside peft's merge, save, and running the same three models over the same rows.
 
-    python -m tests.benchmarks.streaming [--sizes 300m 1b 3b 7b] [--ways studio whole peft] [--threads 2] [--rows 8]
-                                         [--folder DIR] [--json FILE]
+    python -m tests.benchmarks.streaming [--sizes 300m 1b 3b 7b 70b-4-layers] [--ways studio whole peft]
+                                         [--threads 2] [--rows 8] [--folder DIR] [--json FILE]
 
 The last figures are kept in tests/benchmarks/results/streaming.json.
 
@@ -27,9 +27,12 @@ from typing import Any
 
 from tests.benchmarks import merging
 
+_OF_70B = {"hidden_size": 8192, "intermediate_size": 28672, "heads": 64, "kv": 8}
 merging.SIZES |= {
     "300m": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 16, "heads": 16, "kv": 8},
     "7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "heads": 32, "kv": 32},
+    "70b-2-layers": {**_OF_70B, "num_hidden_layers": 2},
+    "70b-4-layers": {**_OF_70B, "num_hidden_layers": 4},
 }
 _ROOM = 1.1  # times a model's bytes, for each model that is written
 _TOKENS = 64  # a row

@@ -19,10 +19,11 @@ from qlora_studio.engine.model.device import choose_device
 from qlora_studio.engine.model.loading import keep_scale, load_merged, load_plain, load_with_adapter
 from qlora_studio.engine.verification.comparison import Batch, Outcome
 from qlora_studio.engine.verification.head import Head
+from qlora_studio.engine.verification.lane import Lane
 from qlora_studio.engine.verification.skeleton import CannotStream, Skeleton, skeleton_of
 from qlora_studio.engine.verification.states import StatesStore
 from qlora_studio.engine.verification.streamed_adapter import StreamedAdapter, streamed_adapter
-from qlora_studio.engine.verification.streaming import AtHead, Lane, StreamedModel, leave_at_head
+from qlora_studio.engine.verification.streaming import AtHead, StreamedModel, leave_at_head
 from qlora_studio.engine.verification.subject import Subject
 from qlora_studio.engine.verification.way import parameters_of, require_whole
 from qlora_studio.storage.runs.export_folder import read_export

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from qlora_studio.engine.verification.streaming import Lane
+from qlora_studio.engine.verification.lane import Lane
 from qlora_studio.storage.durable import DamagedManifest, Manifest, disagreements, read_manifest, staged_folder
 from qlora_studio.storage.settings import cache_path
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
@@ -12,6 +11,7 @@ from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.advice import advice_for
+from qlora_studio.engine.model.free_memory import free_ram
 from qlora_studio.storage.models.folder import read_config
 
 _SHARE = 0.8  # of the free memory that weights may take: the rest is for what is computed with them
@@ -43,7 +43,7 @@ class Room:
 
 def room(held: int, on_card: bool) -> Room:
     """Return the memory that there is now."""
-    free = int(torch.cuda.mem_get_info()[0]) if on_card else int(psutil.virtual_memory().available)
+    free = int(torch.cuda.mem_get_info()[0]) if on_card else free_ram()
     return Room(free, held, on_card)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import torch
 
-# Of a container or a batch system: (limit, in use, and what of that are files, which go when memory is wanted).
+# Of a container or a batch system: where, and the names of its limit, of what is used, and of what of that are files.
 _LIMITS = (
     ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
     ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -20,21 +20,22 @@ def free_bytes() -> int:
 
 def free_ram() -> int:
     """Return the bytes of RAM that this process can still take."""
-    return min(int(psutil.virtual_memory().available), *_left_by_limits(), *_left_by_limits(_own_group()))
+    groups = ("", _own_group())
+    left = [found for root, *files in _LIMITS for group in groups for found in left_by(Path(root) / group, *files)]
+    return min([int(psutil.virtual_memory().available), *left])
 
 
-def _left_by_limits(group: str = "") -> list[int]:
-    """Return what each limit of a control group leaves; a large number where there is none."""
-    left = [1 << 62]
-    for root, limit, used, files in _LIMITS:
-        folder = Path(f"{root}/{group}")
-        try:
-            allowed = int((folder / limit).read_text("ascii"))
-            held = re.search(rf"^{files} (\d+)$", (folder / "memory.stat").read_text("ascii"), re.MULTILINE)
-            left.append(allowed - int((folder / used).read_text("ascii")) + int(held[1] if held else 0))
-        except (OSError, ValueError):  # "max", another system, or another version of control groups
-            continue
-    return left
+def left_by(folder: Path, limit: str, used: str, inactive: str) -> list[int]:
+    """Return what the limit of a control group leaves, whose folder and names in it are given; none where it has none.
+
+    What it uses counts files that were read, too; those go when memory is wanted.
+    """
+    try:
+        allowed, held = (int((folder / name).read_text("ascii")) for name in (limit, used))
+        found = re.search(rf"^{inactive} (\d+)$", (folder / "memory.stat").read_text("ascii"), re.MULTILINE)
+    except (OSError, ValueError):  # "max", another system, or the other version of control groups
+        return []
+    return [allowed - held + int(found[1] if found else 0)]
 
 
 def _own_group() -> str:

@@ -10,6 +10,7 @@ from qlora_studio.core.memory.fit import least_bytes
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.model.device import Device
+from qlora_studio.engine.model.free_memory import free_ram
 from qlora_studio.storage.models.location import ModelLocation, model_facts
 
 
@@ -22,8 +23,7 @@ def require_memory(base: Path, config: RunConfig, device: Device) -> None:
     if shape is None:
         return
     needed = least_bytes(config, shape, on_card=device.is_cuda)
-    memory = psutil.virtual_memory()
-    free, total = torch.cuda.mem_get_info() if device.is_cuda else (memory.available, memory.total)
+    free, total = torch.cuda.mem_get_info() if device.is_cuda else (free_ram(), psutil.virtual_memory().total)
     if needed <= free:
         return
     place = "the card" if device.is_cuda else "the memory"

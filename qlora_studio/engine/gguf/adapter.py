@@ -14,7 +14,8 @@ from qlora_studio.engine.gguf.numbers import gguf_numbers
 from qlora_studio.engine.gguf.text_part import settings_of
 from qlora_studio.engine.merge.adapter_change import Change, StackedLowRank
 from qlora_studio.engine.merge.conversion import Block
-from qlora_studio.engine.merge.weights import MergedTensor, MergedWeights
+from qlora_studio.engine.merge.merged_tensor import MergedTensor
+from qlora_studio.engine.merge.weights import MergedWeights
 
 _EXPERT = re.compile(r"\.experts\.(\d+)\.")
 Pair = tuple[torch.Tensor, torch.Tensor]

@@ -14,7 +14,8 @@ from qlora_studio.core.model.gguf_family import gguf_traits, not_written
 from qlora_studio.engine.gguf.expert_tensors import is_stack
 from qlora_studio.engine.gguf.rearrangement import rearranged
 from qlora_studio.engine.gguf.text_part import is_text, text_name
-from qlora_studio.engine.merge.weights import MergedTensor, MergedWeights
+from qlora_studio.engine.merge.merged_tensor import MergedTensor
+from qlora_studio.engine.merge.weights import MergedWeights
 
 _NOT_WEIGHTS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias", ".attention.bias")
 _AHEAD = ("mtp.", "model.mtp.")  # layers that guess further tokens; llama.cpp does without

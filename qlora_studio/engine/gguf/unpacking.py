@@ -14,7 +14,8 @@ from qlora_studio.engine.gguf.layout import GgufLayout, GgufTensor
 from qlora_studio.engine.gguf.numbers import gguf_numbers
 from qlora_studio.engine.gguf.text_part import settings_of
 from qlora_studio.engine.memory.architecture import meta_model
-from qlora_studio.engine.merge.weights import MergedTensor, MergedWeights
+from qlora_studio.engine.merge.merged_tensor import MergedTensor
+from qlora_studio.engine.merge.weights import MergedWeights
 
 _Tensors = tuple[torch.Tensor, ...]
 

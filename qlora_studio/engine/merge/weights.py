@@ -1,8 +1,7 @@
 """A base and an adapter as one set of weights that exists nowhere: a tensor is made, by rows, when it is asked for."""
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,10 +13,11 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.config import text_config
 from qlora_studio.core.model.family import nearest_family
 from qlora_studio.engine.memory.architecture import config_of, meta_models
-from qlora_studio.engine.merge.adapter_change import Change, OpenedChange, Part
+from qlora_studio.engine.merge.adapter_change import Change, Part
 from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter, refused
 from qlora_studio.engine.merge.conversion import Block, Made, whole
-from qlora_studio.engine.merge.safetensors_file import CODES, DTYPES, SafetensorsFile, StoredTensor, WeightsFolder
+from qlora_studio.engine.merge.merged_tensor import MergedTensor, finished, fitted, mismatch
+from qlora_studio.engine.merge.safetensors_file import CODES, SafetensorsFile, StoredTensor, WeightsFolder
 from qlora_studio.engine.merge.stored_names import StoredNames, stored_names
 from qlora_studio.storage.models.folder import read_config
 
@@ -31,33 +31,6 @@ class BaseRounding(Protocol):
 
     def __call__(self, name: str, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return what the tensor becomes, same shape and dtype."""
-
-
-@dataclass(frozen=True)
-class MergedTensor:
-    """A tensor of the result. `source` is where its base lies; `dtype` is a safetensors code."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    file: SafetensorsFile
-    source: StoredTensor
-    change: Change | None = None
-
-    @property
-    def rows(self) -> int:
-        """Length of the first dimension; 1 for a scalar."""
-        return self.shape[0] if self.shape else 1
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return torch.Size(self.shape).numel() * DTYPES[self.dtype].itemsize
-
-    @property
-    def is_copied(self) -> bool:
-        """Whether its bytes are the base's own."""
-        return self.change is None and self.dtype == self.source.dtype
 
 
 class MergedWeights:
@@ -128,7 +101,7 @@ class MergedWeights:
                     block = torch.empty((stop - start, *tensor.shape[1:]))
                 else:
                     block = tensor.file.read_rows(file, tensor.source, start, stop)
-                yield _finished(tensor, change, block, start)
+                yield finished(tensor, change, block, start)
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a whole tensor, merged, in its own dtype."""
@@ -148,7 +121,7 @@ class MergedWeights:
         code = CODES[dtype] if dtype is not None and stored.is_floating else stored.dtype
         shape = stored.shape
         if change is not None:
-            change, shape = _fitted(stored, change)
+            change, shape = fitted(stored, change)
         return MergedTensor(stored.name, code, shape, file, stored, change)
 
     def _stored_changes(self, delta: AdapterDelta) -> dict[str, Change]:
@@ -200,7 +173,7 @@ class MergedWeights:
         if name.endswith(".bias") and name.removesuffix("bias") + "weight" in self.base.places:
             raise refused(f"It shifts {name.removesuffix('.bias')}, and that layer of the base has no bias to hold it.")
         if len(found) != 1:
-            raise _mismatch(f"It changes {name}, which this base does not have.")
+            raise mismatch(f"It changes {name}, which this base does not have.")
         return found[0]
 
     def _models(self) -> list[Any]:
@@ -267,7 +240,7 @@ class MergedWeights:
         for name, change in changes.items():
             embedding = next((item for item in self.base.places if item.endswith(_EMBEDDINGS)), None)
             if name != self._head or embedding is None:
-                raise _mismatch(f"It changes {name}, which this base does not have.")
+                raise mismatch(f"It changes {name}, which this base does not have.")
             file, stored = self.base.places[embedding]
             planned = self._planned(file, stored, change, dtype)
             is_plain = change.low_rank is None and change.replacement is None
@@ -281,7 +254,7 @@ class MergedWeights:
         for name, change in changes.items():
             new, (_, old) = change.replacement, self.base.places.get(name, (None, None))
             if new and old and new.shape[:1] != old.shape[:1] and not name.endswith(grow):
-                raise _mismatch(f"{name} is {old.shape} in the base and {new.shape} in the adapter.")
+                raise mismatch(f"{name} is {old.shape} in the base and {new.shape} in the adapter.")
 
     def _require_covered(self, delta: AdapterDelta) -> None:
         names = [tensor.name for tensor in self.base if len(tensor.shape) == 2]
@@ -290,7 +263,7 @@ class MergedWeights:
             present = set(self._names.stored.values())
             missing = [name for name in missing if not present or name in present]
         if missing:
-            raise _mismatch(f"It holds nothing for {missing[0]} ({len(missing)} such), so the base has other layers.")
+            raise mismatch(f"It holds nothing for {missing[0]} ({len(missing)} such), so the base has other layers.")
 
 
 def _base_config(folder: Path) -> dict[str, Any]:
@@ -310,62 +283,10 @@ def _require_divisible(name: str, change: Change, made: Made, block: Block) -> N
     """Raise StudioError where a change does not fit a tensor in memory, or cannot be made of it by parts."""
     update = change.stacked or change.low_rank or change.replacement or change.addend
     if update is not None and update.shape != made.shape:
-        raise _mismatch(f"{name} is {made.shape} in the base and {update.shape} in the adapter.")
+        raise mismatch(f"{name} is {made.shape} in the base and {update.shape} in the adapter.")
     low_rank = change.low_rank
     whole_rows = block.axes[-1] == 1 and len(block.places[-1]) == made.shape[-1]
     if low_rank is not None and low_rank.magnitude is not None and (low_rank.transposed or not whole_rows):
         raise refused(f"It changes the length of the rows of {name}, of which files hold parts of rows.")
     if change.row_numbers is not None:
         raise refused(f"It retrains rows of {name}, which transformers computes of others.")
-
-
-def _fitted(stored: StoredTensor, change: Change) -> tuple[Change, tuple[int, ...]]:
-    """Return the change as it fits the tensor as stored, and the result's shape. Raises StudioError."""
-    shape = stored.shape
-    if change.replacement is not None:
-        replaced = change.replacement.shape
-        if change.low_rank is not None and replaced == shape:
-            change = replace(change, replacement=None)  # the frozen base below an update, kept by peft: same as ours
-        shape = replaced
-    if change.replacement is not None and (len(shape) != len(stored.shape) or shape[1:] != stored.shape[1:]):
-        raise _mismatch(f"{stored.name} is {stored.shape} in the base and {shape} in the adapter.")
-    low_rank = change.low_rank
-    if low_rank is not None and low_rank.shape != shape:
-        low_rank = replace(low_rank, transposed=not low_rank.transposed)
-        change = replace(change, low_rank=low_rank)
-    if low_rank is not None and low_rank.shape != shape:
-        raise _mismatch(f"{stored.name} is {shape} in the base and {low_rank.shape[::-1]} in the adapter.")
-    if change.addend is not None and change.addend.shape != shape:
-        raise _mismatch(f"{stored.name} has another length in the adapter.")
-    if change.row_numbers is not None and int(change.row_numbers.max()) >= shape[0]:
-        raise _mismatch(f"It retrains tokens that {stored.name} does not have.")
-    return change, shape
-
-
-def _finished(tensor: MergedTensor, change: OpenedChange | None, block: torch.Tensor, start: int) -> torch.Tensor:
-    dtype = DTYPES[tensor.dtype]
-    if change is None:
-        merged = block.to(dtype)
-    else:
-        merged = change.apply(block.to(torch.float32, copy=block.dtype == torch.float32), start).to(dtype)
-    must_be_finite = change is not None or (dtype != block.dtype and _is_finite(block))  # limits may be infinite
-    if must_be_finite and not _is_finite(merged):
-        raise StudioError(
-            f"{tensor.name} would hold numbers that are not finite.",
-            kind=FailureKind.DAMAGED,
-            advice="The adapter is broken (a NaN in training?), or the weights do not fit into fp16: choose bf16.",
-        )
-    return merged.contiguous()
-
-
-def _is_finite(block: torch.Tensor) -> bool:
-    """Whether every number is finite: one pass, nothing allocated. A NaN is its own minimum and maximum."""
-    return not block.numel() or all(math.isfinite(value.item()) for value in block.aminmax())
-
-
-def _mismatch(why: str) -> StudioError:
-    return StudioError(
-        f"The adapter was not trained on this base. {why}",
-        kind=FailureKind.FINGERPRINT_MISMATCH,
-        advice="Choose the base model that the adapter was trained on.",
-    )

@@ -20,8 +20,9 @@ import torch
 
 from qlora_studio.core.export.disk_need import MARGIN
 from qlora_studio.engine.context import JobStopped
+from qlora_studio.engine.merge.merged_tensor import MergedTensor
 from qlora_studio.engine.merge.safetensors_file import INDEX, encode_header
-from qlora_studio.engine.merge.weights import BaseRounding, MergedTensor, MergedWeights
+from qlora_studio.engine.merge.weights import BaseRounding, MergedWeights
 from qlora_studio.storage.durable import StagedFolder
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.runs.export_folder import ExportManifest, require_free_place, staged_export

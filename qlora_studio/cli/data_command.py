@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 from qlora_studio.cli.console import Console
@@ -48,6 +50,9 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     check.add_argument("--weights", metavar="W,W…", default="", help="the weight of each FILE, such as 1,0.5")
     check.add_argument("--model", metavar="M", help="check against this model's template and tokenizer")
     check.add_argument("--set", action="append", default=[], dest="overrides", metavar="SECTION.FIELD=VALUE")
+    check.add_argument(
+        "--problems", metavar="FILE", help="write every row that is not simply taken to FILE, a JSON object a line"
+    )
     check.set_defaults(run=check_data, run_file=None, preset=None)
 
 
@@ -68,12 +73,24 @@ def preview_rows(arguments: argparse.Namespace, console: Console) -> int:
 def check_data(arguments: argparse.Namespace, console: Console) -> int:
     """Print counts, rejections and checks."""
     report, _ = _inspect(run_config(arguments), [], console)
+    if arguments.problems:
+        _write_problems(report, Path(arguments.problems))
     console.report(check_json(report))
     console.result(_check_text(report))
     if report.refused:
         console.say(f"A run would be refused: {report.refused}")
         return ExitCode.DATA_REFUSED
     return ExitCode.OK
+
+
+def _write_problems(report: DataReport, path: Path) -> None:
+    """Copy the verdicts of a dataset: file, line, verdict and reason of every row that is not simply taken."""
+    try:
+        shutil.copyfile(report.verdicts_path, path)
+    except OSError as error:
+        raise StudioError(
+            f"Cannot write {path}: {error.strerror or error}.", advice="Choose another file for --problems."
+        ) from error
 
 
 def _inspect(config: RunConfig, rows: list[int | str], console: Console) -> tuple[DataReport, RowsReport]:
@@ -122,6 +139,7 @@ def _check_text(report: DataReport) -> str:
     lines = [
         f"{report.path}: {report.format or 'no format'}, {rows.total:,} rows, {rows.ok:,} ok, "
         f"{rows.repaired:,} repaired, {rows.rejected:,} rejected"
+        + (f", {rows.excluded:,} left out by hand" if rows.excluded else "")
     ]
     for source in report.sources:
         if source.mixed:

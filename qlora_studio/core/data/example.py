@@ -29,6 +29,10 @@ class Example:
         """Return 16 bytes that are equal for equal examples, in every process and on every machine."""
         return _key(self._parts())
 
+    def short_key(self) -> str:
+        """Return the key that a person sees, and that `data.exclude` names."""
+        return self.key()[:8].hex()
+
     def near_key(self) -> bytes:
         """Return 16 bytes that are equal where only letter case, ASCII white space or ASCII punctuation differ."""
         return _near_key(self._parts())

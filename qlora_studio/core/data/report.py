@@ -70,6 +70,8 @@ class RowPreview(_Report):
 
     `number` counts through all datasets, `line` within the `file` of one of them, which `dataset` names.
 
+    `key` is that of all rows that say the same, for `data.exclude`; empty for a rejected row.
+
     `problem` says why a row that was read well cannot be trained: its template fails, or nothing in it is trained.
     `tokens` are the row's own; `pack` holds its neighbours where it is trained in a pack.
     """
@@ -85,6 +87,7 @@ class RowPreview(_Report):
     problem: str = ""
     dataset: str = ""
     file: str = ""
+    key: str = ""
     duplicate: Duplicate = ""
     pack: RowPack | None = None
 
@@ -130,8 +133,8 @@ class Rejection(_Report):
 class RowCounts(_Report):
     """Every input row, counted once by verdict. The others count among the rows that were read.
 
-    `dropped` rows repeat an earlier one, `not_drawn` ones are left out by a weight below 1. `training` and `evaluation`
-    count each row once, `seen` is how many rows an epoch has.
+    `excluded` rows are left out by the user, by hand. `dropped` rows repeat an earlier one, `not_drawn` ones are left
+    out by a weight below 1. `training` and `evaluation` count each row once, `seen` is how many rows an epoch has.
     """
 
     total: int = 0
@@ -141,6 +144,7 @@ class RowCounts(_Report):
     duplicates: int = 0
     near_duplicates: int = 0
     untrainable: int = 0
+    excluded: int = 0
     dropped: int = 0
     not_drawn: int = 0
     training: int = 0
@@ -154,7 +158,10 @@ class RowCounts(_Report):
 
 
 class RowSummary(_Report):
-    """A line of the table of rows. `tokens` is None for a rejected row; `original` is the row that this one repeats."""
+    """A line of the table of rows. `tokens` is None for a rejected row; `original` is the row that this one repeats.
+
+    `key` is for `data.exclude`, empty for a row that could not be read.
+    """
 
     number: int
     line: int
@@ -165,6 +172,7 @@ class RowSummary(_Report):
     trained: int | None = None
     part: Part = ""
     dataset: str = ""
+    key: str = ""
     duplicate: Duplicate = ""
     original: int | None = None
 

@@ -83,7 +83,8 @@ class DatasetPrepared(Message):
     """The rows are rendered, tokenized and split.
 
     `training_rows` counts each row once, `rows_per_epoch` as often as a weight repeats it. `bad_rows` and `duplicates`
-    are what the user chose. `packs` is how many sequences the rows of an epoch fill; 0 without packing.
+    are what the user chose, `excluded_rows` were left out by hand. `packs` is how many sequences the rows of an epoch
+    fill; 0 without packing.
     """
 
     type: Literal["dataset_prepared"] = "dataset_prepared"
@@ -102,6 +103,7 @@ class DatasetPrepared(Message):
     sources: list[SourceFacts] = Field(default_factory=list)
     evaluation: EvaluationFacts | None = None
     packs: int = 0
+    excluded_rows: int = 0
 
 
 class TrainingStarted(Message):

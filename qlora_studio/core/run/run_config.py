@@ -96,7 +96,8 @@ class DatasetSource(Section):
     )
     mapping: dict[str, str] = setting(
         title="Columns",
-        help="Which column plays which part: context, prompt, completion, system, text.",
+        help="Which column plays which part (conversation, prompt, completion, context, system, tools, text), by which "
+        "keys turns have role and content, and what roles are called (user_role, assistant_role …).",
         advanced=True,
         default_factory=dict,
     )
@@ -129,6 +130,12 @@ class DataSection(DatasetSource):
         title="Duplicates",
         help="Rows that repeat an earlier one. Near ones differ in case, white space or punctuation only.",
         choices={"keep": "Keep", "drop_exact": "Drop exact ones", "drop_near": "Drop exact and near ones"},
+    )
+    exclude: list[str] = setting(
+        title="Left out by hand",
+        help="Rows that are not used, by the key that the row's preview shows: all rows that say the same.",
+        advanced=True,
+        default_factory=list,
     )
     evaluation_path: str = setting("", title="Evaluation file", help="Held-out rows of your own.", advanced=True)
     evaluation_split: str = setting(

@@ -51,6 +51,8 @@ def _checks(
     yield _bos(tally)
     yield _truncation(tally, config, lengths)
     yield _untrainable(tally, config)
+    if config.data.exclude:
+        yield _excluded(tally, config)
     yield _control(tally)
     yield _duplicates(tally, config)
     if tally.evaluation:
@@ -225,6 +227,19 @@ def _untrainable(tally: RowTally, config: RunConfig) -> Check:
         if left
         else f"No row does ({reasons}).",
         "error" if not left or config.data.bad_rows == "stop" else "warning",
+    )
+
+
+def _excluded(tally: RowTally, config: RunConfig) -> Check:
+    keys, count = set(config.data.exclude), tally.excluded.total()
+    absent = sorted(keys - set(tally.excluded))
+    return _check(
+        "rows_excluded",
+        "What you leave out by hand is found",
+        not absent,
+        f"Rows left out by hand: {count:,}.",
+        f"No row has {len(absent):,} of the {len(keys):,} keys of data.exclude, such as {', '.join(absent[:3])}. "
+        f"Rows left out by hand: {count:,}.",
     )
 
 

@@ -40,6 +40,7 @@ class DataPlan:
     duplicates: Literal["keep", "drop_exact", "drop_near"]
     evaluation_share: float
     seed: int
+    exclude: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: RunConfig, opened: OpenedData, tokenizer: PreTrainedTokenizerBase, day: datetime) -> "DataPlan":
@@ -55,6 +56,7 @@ class DataPlan:
             duplicates=data.duplicates,
             evaluation_share=data.evaluation_share,
             seed=data.seed,
+            exclude=tuple(sorted(set(data.exclude))),
         )
 
     @cached_property
@@ -80,6 +82,8 @@ def _identity(value: object) -> Any:
     match value:
         case str() | int() | float():
             return value
+        case tuple():
+            return [*value]
         case datetime():
             return value.isoformat()
         case OpenedData():

@@ -26,6 +26,7 @@ from qlora_studio.storage.datasets.mixture import DatasetMixture
 from qlora_studio.storage.datasets.reader import FormatMistaken
 
 FINGERPRINT = "fingerprint.json"
+EXCLUDED = "left out by hand (data.exclude)"
 _BATCH_ROWS = 512
 _PARALLEL = "TOKENIZERS_PARALLELISM"
 _KEPT_EVALUATION_PROBLEMS = 50
@@ -98,6 +99,7 @@ class RowStream:
         self._pipeline, self._folder, self._channel = pipeline, folder, channel
         self._max_length, self._bos = plan.max_length, plan.tokenizer.bos_token_id
         self._control = ControlTokens(plan.tokenizer)
+        self._exclude = frozenset(plan.exclude)
 
     def run(self, data: DatasetMixture, what: str) -> TokenizedData:
         """Read all rows into a file; again where they turn out not to be of the format that the first one has."""
@@ -114,35 +116,44 @@ class RowStream:
                 return rows
 
     def _run_once(self, rows: TokenizedData, what: str) -> None:
-        with RowFile(rows.path) as file, _all_cores(), _seldom_collected():
-            batches = _batches(self._read(rows, what))
+        noted = VerdictFile(self._folder / VERDICTS, rows.data.names, what)
+        with noted as verdicts, RowFile(rows.path) as file, _all_cores(), _seldom_collected():
+            batches = _batches(self._read(rows, what, verdicts))
             for read, tokenized in self._pipeline.stream(batches):  # rendered, masked, tokenized
-                self._cut(read, tokenized, rows, file)
+                self._cut(read, tokenized, rows, file, verdicts)
                 self._channel.raise_if_stopped()
 
-    def _read(self, rows: TokenizedData, what: str) -> Iterator[ReadRow]:
+    def _read(self, rows: TokenizedData, what: str, verdicts: VerdictFile) -> Iterator[ReadRow]:
         """Yield the rows that were read well; count and note the others."""
 
         def tell(done: int, total: int) -> None:
             self._channel.progress(what, done, total, "bytes")
 
-        with VerdictFile(self._folder / VERDICTS, rows.data.names, what) as verdicts:
-            for row in rows.data.rows(progress=tell, cancelled=self._cancelled, with_raw=False, guess=True):
-                rows.tally.read(row.source, str(row.verdict))
-                if row.verdict != "ok":
-                    verdicts.add(row)
-                if row.example is None:
-                    rows.tally.refuse(row, row.reason)
-                    rows.tally.list_row(row)
-                else:
-                    yield row
+        for row in rows.data.rows(progress=tell, cancelled=self._cancelled, with_raw=False, guess=True):
+            rows.tally.read(row.source, str(row.verdict))
+            if row.verdict != "ok":
+                verdicts.add(row)
+            if row.example is None:
+                rows.tally.refuse(row, row.reason)
+                rows.tally.list_row(row)
+            elif self._exclude and (key := row.example.short_key()) in self._exclude:
+                rows.tally.excluded[key] += 1
+                verdicts.add(row, "excluded", EXCLUDED)
+                rows.tally.list_row(row, reason=EXCLUDED, words=_first_words(row.example), key=key)
+            else:
+                yield row
 
     def _cancelled(self) -> bool:
         self._channel.raise_if_stopped()
         return False
 
     def _cut(
-        self, read: Sequence[ReadRow], tokenized: Sequence[TokenizedRow], rows: TokenizedData, file: RowFile
+        self,
+        read: Sequence[ReadRow],
+        tokenized: Sequence[TokenizedRow],
+        rows: TokenizedData,
+        file: RowFile,
+        verdicts: VerdictFile,
     ) -> None:
         """Count a batch, and write what can be trained of it, cut at the max length, with its keys."""
         tally = rows.tally
@@ -155,6 +166,7 @@ class RowStream:
             if error:
                 tally.hidden += tokens.rendered.hidden
                 tally.refuse(row, error, trainable=False)
+                verdicts.add(row, "untrainable", error)
             else:
                 good.append((row.number, tokens))
                 rows.keys.add(row.example, row.source)
@@ -167,6 +179,7 @@ class RowStream:
                     row,
                     reason=error or row.reason,
                     words=_first_words(row.example),
+                    key=row.example.short_key(),
                     tokens=len(tokens.ids) or None,
                     trained=kept if tokens.ids else None,
                     part="left_out" if error else "",

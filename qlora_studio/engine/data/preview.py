@@ -62,6 +62,7 @@ class RowPreviewer:
             problem=tokens.refusal(tokens.trained(self._max_length)) if tokens else "",
             dataset=self._names[row.source],
             file=row.file,
+            key=row.example.short_key() if row.example else "",
             pack=self._pack(row.number),
         )
 

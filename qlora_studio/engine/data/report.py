@@ -67,6 +67,7 @@ def _counts(read: DataReport, data: PreparedData) -> RowCounts:
     changes = {
         **(together if len(read.sources) > 1 else {}),
         "untrainable": tally.untrainable,
+        "excluded": facts.excluded_rows,
         "dropped": facts.dropped_rows,
         "not_drawn": sum(source.not_drawn for source in facts.sources),
         "training": facts.training_rows,

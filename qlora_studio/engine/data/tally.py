@@ -27,7 +27,7 @@ PARTS: tuple[Part, ...] = ("training", "evaluation", "left_out", "duplicate", "n
 DUPLICATES: tuple[Duplicate, ...] = ("", "exact", "near")
 _COLUMNS = ("number", "line", "source", "tokens", "trained", "kept")
 _PLANNED = {"part": numpy.int8, "copies": numpy.int16, "repeats": numpy.int8}
-_COUNTERS = ("verdicts", "how", "errors", "lost")
+_COUNTERS = ("verdicts", "how", "errors", "lost", "excluded")
 _KEPT_PROBLEMS = 200
 _KEPT_LISTING = 500
 _KEPT_UNUSUAL = 200
@@ -40,8 +40,8 @@ class RowTally:
     All tokens are counted before the row is cut at the max length, but `kept`. `part` is an index into PARTS, `copies`
     how often a training row is seen in an epoch, `repeats` an index into DUPLICATES. `sources` counts the verdicts of
     each dataset, `unread` by path what nothing of its rows' text comes from, `evaluation` the verdicts of an evaluation
-    file. `originals` has the rows that the first repeats repeat. `trained_at` holds the changes, from one position in a
-    row to the next, of the number of rows trained there.
+    file. `excluded` counts rows by the keys that the user leaves out. `originals` has the rows that the first repeats
+    repeat. `trained_at` holds the changes, from one position in a row to the next, of the number of rows trained there.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -60,6 +60,7 @@ class RowTally:
     unprompted: int = 0
     folded: int = 0
     lost: Counter[str] = field(default_factory=Counter)
+    excluded: Counter[str] = field(default_factory=Counter)
     listing: list[dict[str, Any]] = field(default_factory=list)
     trained_at: Counter[int] = field(default_factory=Counter)
     columns: "dict[str, array[int]]" = field(default_factory=lambda: {name: array("q") for name in _COLUMNS})
@@ -219,6 +220,7 @@ def facts_of(tally: RowTally, config: RunConfig, opened: OpenedData) -> DatasetP
         mask=", ".join(HOW_WORDS[how] for how, _ in tally.how.most_common()),
         rows_per_epoch=int(tally.copies.sum()),
         repaired_rows=tally.verdicts["repaired"],
+        excluded_rows=tally.excluded.total(),
         dropped_rows=int(tally.mine("duplicate").sum()),
         bad_rows=config.data.bad_rows,
         duplicates=config.data.duplicates,

@@ -97,9 +97,9 @@ def test_reading_a_dataset_imports_nothing_that_lies_about(
 def test_rendering_a_template_imports_nothing_that_lies_about(imported: Path) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     template = "{% for m in messages %}{{ m.content }}{% endfor %}"
-    sandbox = TemplateSandbox(template, variables={}, control_tokens=(), end_token="", now=now)
+    sandbox = TemplateSandbox(template, variables={}, control_tokens=(), end_token="", now=now, learned="all")
     try:
-        found = sandbox.render([([{"role": "user", "content": "Hi"}], None)], whole=True)
+        found = sandbox.render([([{"role": "user", "content": "Hi"}], None)])
     finally:
         sandbox.close()
 

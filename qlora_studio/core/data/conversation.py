@@ -89,45 +89,17 @@ def messages_of(turns: Any, column: str, notes: RowNotes) -> list[Message]:
 
 
 def checked_order(messages: list[Message], notes: RowNotes) -> tuple[Message, ...]:
-    """Return the messages from the first question to the last answer. Raises RowRefused where they do not follow.
+    """Return the messages up to the last answer. Raises RowRefused where there is none.
 
-    Answers before the first question are left out: pieces of a longer conversation begin so, and templates have no
-    place for them. Turns after the last answer are left out, too: nothing is learned from them, and some templates
-    rewrite the answers before a later question.
+    In which order roles may follow is the chat template's to say. Turns after the last answer are left out: nothing is
+    learned from them, and some templates rewrite the answers before a later question.
     """
-    start = _first_question(messages)
-    previous = ""
-    last_answer = 0
-    for number, message in enumerate(messages, 1):
-        role = message["role"]
-        if role in ("assistant", "tool") and number <= start:
-            continue
-        if role == "assistant":
-            last_answer = number
-        elif role == "tool" and previous not in ("assistant", "tool"):
-            raise RowRefused(f"message {number} is a tool's result, but no answer stands before it")
-        elif role == "system" and previous:
-            raise RowRefused(f"message {number} is a system message; only the first message may be one")
-        if role == previous and role != "tool":
-            raise RowRefused(f"messages {number - 1} and {number} are both from the {role}")
-        previous = role
-    if not last_answer:
-        raise RowRefused(
-            "there is no assistant's turn to learn from"
-            if any(message["role"] == "user" for message in messages)
-            else "there is no question, only answers"
-        )
-    if last_answer < len(messages):
+    last = max((number for number, message in enumerate(messages, 1) if message["role"] == "assistant"), default=0)
+    if not last:
+        raise RowRefused("there is no assistant's turn to learn from")
+    if last < len(messages):
         notes.repaired("left out what follows the last answer")
-    before = [message for message in messages[:start] if message["role"] == "system"]
-    if len(before) < start:
-        notes.repaired("left out what stands before the first question")
-    return (*before, *messages[start:last_answer])
-
-
-def _first_question(messages: list[Message]) -> int:
-    """Return the index of the first question, or the end where there is none."""
-    return next((index for index, message in enumerate(messages) if message["role"] == "user"), len(messages))
+    return tuple(messages[:last])
 
 
 def _listed(turns: Any, notes: RowNotes) -> list[Any]:

@@ -12,6 +12,12 @@ from qlora_studio.core.quantity import count_text
 from qlora_studio.core.run.run_config import RunConfig
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_LEARNED = {
+    "assistant": "all answers",
+    "last": "the last answer",
+    "marked": "the answers marked to be learned",
+    "all": "the full text",
+}
 _WIDTH, _HEIGHT, _EDGE = 640, 280, 44
 
 
@@ -147,7 +153,7 @@ def _settings(config: RunConfig, facts: CardFacts) -> list[tuple[str, Any]]:
         ("Effective batch", f"{config.effective_batch}"),
         ("Learning rate", f"{training.learning_rate:g}, {training.scheduler}"),
         ("Max length", f"{count_text(training.max_length)} tokens"),
-        ("Loss on", "answers" if training.loss_on == "assistant" else "the full text"),
+        ("Loss on", _LEARNED[training.loss_on]),
         ("Seed", f"{training.seed}"),
     ]
 

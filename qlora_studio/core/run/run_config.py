@@ -125,6 +125,21 @@ class DataSection(DatasetSource):
         advanced=True,
         default_factory=list,
     )
+    reasoning: Literal["template", "keep"] = setting(
+        "template",
+        title="Earlier reasoning",
+        help="Many templates drop the reasoning of all answers but the last: it is not learned then. Kept, each answer "
+        "stands as if it were the last; rows get longer, and a chat does not show the model such a text.",
+        choices={"template": "As the template", "keep": "Keep it in every answer"},
+        advanced=True,
+    )
+    same_role: Literal["template", "join"] = setting(
+        "template",
+        title="Same role twice",
+        help="Turns of one role after another. Where a template refuses them, they can be joined to one turn.",
+        choices={"template": "As the template", "join": "Join where refused"},
+        advanced=True,
+    )
     duplicates: Literal["keep", "drop_exact", "drop_near"] = setting(
         "keep",
         title="Duplicates",
@@ -259,11 +274,17 @@ class TrainingSection(Section):
         help="Lays short rows end to end up to the max length: less padding, more work for attention, same learning.",
         advanced=True,
     )
-    loss_on: Literal["assistant", "all"] = setting(
+    loss_on: Literal["assistant", "last", "marked", "all"] = setting(
         "assistant",
         title="Learn from",
-        help="The assistant's answers alone, or every token of the conversation.",
-        choices={"assistant": "Answers only", "all": "The full text"},
+        help="The assistant's answers, the last one, those that the rows mark to be learned, or every token. Turns "
+        "that a row marks as not to be learned never are.",
+        choices={
+            "assistant": "All answers",
+            "last": "The last answer",
+            "marked": "Marked answers",
+            "all": "The full text",
+        },
     )
     optimizer: Annotated[str, one_of(optimizer_choices)] = setting(
         AUTO,

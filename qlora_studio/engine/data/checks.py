@@ -10,7 +10,7 @@ from qlora_studio.engine.data.prepared import PreparedData
 from qlora_studio.engine.data.row_files import row_lengths
 from qlora_studio.engine.data.tally import RowTally
 from qlora_studio.engine.data.tokenized_rows import IGNORED
-from qlora_studio.engine.templates.losses import CALLS
+from qlora_studio.engine.templates.completeness import EARLIER
 from qlora_studio.engine.templates.rendering import HOW_WORDS, template_name
 
 _FEW_TRAINED = 0.01
@@ -42,10 +42,10 @@ def _checks(
         yield _template(template_name(tokenizer))
         yield _mask(tally, config)
         yield _prompt(tally)
-        if tally.folded:
-            yield _folded(tally)
+        if tally.changed:
+            yield _changed(tally)
         if tally.lost:
-            yield _lost(tally)
+            yield _lost(tally, config)
     yield _trained_share(tally)
     yield _end_of_turn(tally, tokenizer)
     yield _bos(tally)
@@ -116,25 +116,28 @@ def _prompt(tally: RowTally) -> Check:
     )
 
 
-def _folded(tally: RowTally) -> Check:
+def _changed(tally: RowTally) -> Check:
+    parts = "; ".join(f"in {count:,} rows {what}" for what, count in tally.changed.most_common())
     return _check(
-        "system_prompt_taken",
-        "The template takes a system prompt",
-        False,
-        "",
-        f"It does not: in {tally.folded:,} rows the system prompt is put in front of the first question.",
+        "template_takes_rows", "The template takes the rows as they are", False, "", f"Not all of them: {parts}."
     )
 
 
-def _lost(tally: RowTally) -> Check:
+def _lost(tally: RowTally, config: RunConfig) -> Check:
     parts = ", ".join(f"{what} ({count:,} rows)" for what, count in tally.lost.most_common())
+    tokens = f" The reasoning that it leaves out has {tally.dropped_tokens:,} tokens." if tally.dropped_tokens else ""
+    keep = ' data.reasoning = "keep" learns it, in rows longer by so much.' if _can_keep(tally, config) else ""
     return _check(
         "template_shows_everything",
         "The template shows everything that the rows say",
         False,
         "",
-        f"It leaves out: {parts}. Nothing of that is learned; rows whose {CALLS} are lost are left out.",
+        f"It leaves out: {parts}. Nothing of that is learned.{tokens}{keep}",
     )
+
+
+def _can_keep(tally: RowTally, config: RunConfig) -> bool:
+    return EARLIER in tally.lost and config.data.reasoning == "template" and config.training.loss_on != "all"
 
 
 def _trained_share(tally: RowTally) -> Check:

@@ -20,7 +20,7 @@ from qlora_studio.storage.datasets.mixture import DatasetMixture
 from qlora_studio.storage.runs.fingerprint import fingerprint_file
 from qlora_studio.storage.runs.run_folder import RunFolder
 
-_LAYOUT = 9  # changes when the same input gives other rows
+_LAYOUT = 10  # changes when the same input gives other rows
 _NO_DAY = datetime(2000, 1, 1)
 _HOW_ROWS_ARE_READ = set(DatasetSource.model_fields) - {"path"}  # the same files give the same rows anywhere
 
@@ -35,7 +35,9 @@ class DataPlan:
     opened: OpenedData
     tokenizer: PreTrainedTokenizerBase
     day: datetime
-    loss_on: Literal["assistant", "all"]
+    loss_on: Literal["assistant", "last", "marked", "all"]
+    reasoning: Literal["template", "keep"]
+    same_role: Literal["template", "join"]
     max_length: int
     duplicates: Literal["keep", "drop_exact", "drop_near"]
     evaluation_share: float
@@ -52,6 +54,8 @@ class DataPlan:
             tokenizer=tokenizer,
             day=day if "strftime_now" in str(tokenizer.chat_template) else _NO_DAY,
             loss_on=training.loss_on,
+            reasoning=data.reasoning,
+            same_role=data.same_role,
             max_length=training.max_length,
             duplicates=data.duplicates,
             evaluation_share=data.evaluation_share,
@@ -68,7 +72,13 @@ class DataPlan:
 
     def pipeline(self) -> RowPipeline:
         """Return the way of a row, for preview and training alike. A context manager."""
-        return RowPipeline(self.tokenizer, loss_on=self.loss_on, now=self.day)
+        return RowPipeline(
+            self.tokenizer,
+            loss_on=self.loss_on,
+            now=self.day,
+            joins=self.same_role == "join",
+            keeps=self.reasoning == "keep",
+        )
 
 
 def rendering_day(run: RunFolder) -> datetime:

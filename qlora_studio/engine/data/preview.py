@@ -141,7 +141,7 @@ class ShownRows:
         self._config, self._data, self._reporter = config, data, reporter
         self._datasets, self._tally = data.plan.opened.training, data.tally
         self._kept: list[ReadRow] | None = None
-        self._pipelines: dict[str, RowPipeline] = {}
+        self._pipelines: dict[tuple[str, ...], RowPipeline] = {}
 
     def __enter__(self) -> "ShownRows":
         return self
@@ -210,9 +210,10 @@ class ShownRows:
                 return
 
     def _pipeline(self, plan: DataPlan) -> RowPipeline:
-        if plan.loss_on not in self._pipelines:
-            self._pipelines[plan.loss_on] = plan.pipeline()
-        return self._pipelines[plan.loss_on]
+        how = plan.loss_on, plan.reasoning, plan.same_role
+        if how not in self._pipelines:
+            self._pipelines[how] = plan.pipeline()
+        return self._pipelines[how]
 
 
 def _changed(config: RunConfig, path: str, value: object) -> RunConfig:

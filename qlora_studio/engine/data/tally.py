@@ -27,7 +27,7 @@ PARTS: tuple[Part, ...] = ("training", "evaluation", "left_out", "duplicate", "n
 DUPLICATES: tuple[Duplicate, ...] = ("", "exact", "near")
 _COLUMNS = ("number", "line", "source", "tokens", "trained", "kept")
 _PLANNED = {"part": numpy.int8, "copies": numpy.int16, "repeats": numpy.int8}
-_COUNTERS = ("verdicts", "how", "errors", "lost", "excluded")
+_COUNTERS = ("verdicts", "how", "errors", "lost", "changed", "excluded")
 _KEPT_PROBLEMS = 200
 _KEPT_LISTING = 500
 _KEPT_UNUSUAL = 200
@@ -58,7 +58,8 @@ class RowTally:
     added_ends: int = 0
     hidden: int = 0
     unprompted: int = 0
-    folded: int = 0
+    changed: Counter[str] = field(default_factory=Counter)
+    dropped_tokens: int = 0
     lost: Counter[str] = field(default_factory=Counter)
     excluded: Counter[str] = field(default_factory=Counter)
     listing: list[dict[str, Any]] = field(default_factory=list)
@@ -101,7 +102,8 @@ class RowTally:
         self.how.update([text.how for text in texts])
         self.open_ends += sum([not text.ended for text in texts])
         self.added_ends += sum([text.added != "" for text in texts])
-        self.folded += sum([text.folded for text in texts])
+        self.changed.update([change for text in texts for change in text.changed])
+        self.dropped_tokens += sum([row.dropped for _, row, _ in rows])
         self.lost.update([part for text in texts for part in text.lost])
         self.unprompted += sum([not text.prompted for text in texts])
         runs = [run for _, row, _ in rows for run in row.runs]

@@ -9,14 +9,15 @@ text, or a token at a border is not what stands there, the offsets are asked for
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy
 from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.data.example import Example
+from qlora_studio.engine.templates.loss_mask import Learned
 from qlora_studio.engine.templates.rendering import RenderedRow, RowRenderer
 
 IGNORED = -100  # the label of a token that no loss is taken on
@@ -38,7 +39,8 @@ class Encoding(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TokenizedRow:
-    """A row before it is cut. `runs` are the trained tokens, from and up to.
+    """A row before it is cut. `runs` are the trained tokens, from and up to; `dropped` counts the tokens of reasoning
+    that the template leaves out.
 
     The first token of a row is never trained: nothing predicts it.
     """
@@ -46,6 +48,7 @@ class TokenizedRow:
     rendered: RenderedRow
     ids: list[int]
     runs: Runs
+    dropped: int = 0
 
     @property
     def labels(self) -> list[int]:
@@ -75,9 +78,15 @@ class RowPipeline:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, *, loss_on: Literal["assistant", "all"], now: datetime
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        loss_on: Learned,
+        now: datetime,
+        joins: bool = False,
+        keeps: bool = False,
     ) -> None:
-        self._renderer = RowRenderer(tokenizer, loss_on=loss_on, now=now)
+        self._renderer = RowRenderer(tokenizer, loss_on=loss_on, now=now, joins=joins, keeps=keeps)
         self._row_tokenizer = RowTokenizer(tokenizer)
 
     def __enter__(self) -> "RowPipeline":
@@ -130,7 +139,14 @@ class RowTokenizer:
         """Return each rendered row with its tokens; a row that could not be rendered has none."""
         good = [row for row in rows if row.text]
         found = iter(self._by_offsets(good) if self._lengths is None else self._by_lengths(good, self._lengths))
-        return [next(found) if row.text else TokenizedRow(row, [], []) for row in rows]
+        tokenized = [next(found) if row.text else TokenizedRow(row, [], []) for row in rows]
+        return [
+            replace(row, dropped=self._count(row.rendered.dropped)) if row.rendered.dropped else row
+            for row in tokenized
+        ]
+
+    def _count(self, texts: Sequence[str]) -> int:
+        return sum([len(encoding.ids) for encoding in encode(list(texts), self._tokenizer, with_offsets=False)])
 
     def _by_lengths(self, rows: Sequence[RenderedRow], lengths: "ByteLengths") -> list[TokenizedRow]:
         encodings = encode([row.text for row in rows], self._tokenizer, with_offsets=False)

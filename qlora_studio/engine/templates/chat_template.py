@@ -19,7 +19,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 # Stand around what a template marks as generated; private use characters, taken out again before anybody sees them.
 SPAN_START, SPAN_END = "\U000f0002", "\U000f0003"
 _MARKERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
-_REASONING = ("reasoning_content", "thinking", "reasoning")
+REASONING = ("reasoning_content", "thinking", "reasoning")
+# What templates raise where they do not take a conversation: by their own words, or by what they stumble over.
+REFUSALS = (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
 
 Message = Mapping[str, Any]
 
@@ -67,7 +69,7 @@ class ChatTemplate:
         plain = {key: value for key, value in message.items() if value is not None and key != "trained"}
         if self.in_parts and isinstance(plain.get("content"), str):
             plain["content"] = [{"type": "text", "text": plain["content"]}]
-        reasoning = next((plain[key] for key in _REASONING if key in plain), None)
+        reasoning = next((plain[key] for key in REASONING if key in plain), None)
         return plain if reasoning is None else {"thinking": reasoning, **plain, "reasoning_content": reasoning}
 
 

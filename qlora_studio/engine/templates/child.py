@@ -3,10 +3,9 @@
 A template comes from the hub and is a program. jinja2's sandbox keeps it from reaching anything, but not from looping
 for ever or filling the memory. So it is rendered here: the memory is limited by this process, the time by its parent.
 
-A JSON object a line, in and out. First `{"template": …, "twin": …, "variables": …, "control_tokens": […], "end_token":
-…, "stops": […], "now": …}`, answered by `{"stops": […]}` or `{"error": …}`; then batches `{"whole": bool, "rows":
-[[messages, tools], …]}`, answered by `{"rows": [{"text", "spans", "how", "ended", "added", "prompted", "folded"} |
-{"error": …}, …]}`.
+A JSON object a line, in and out. First `{"template", "variables", "control_tokens", "end_token", "stops", "now",
+"learned", "joins", "keeps"}`, answered by `{}` or `{"error": …}`; then batches `{"rows": [[messages,
+tools], …]}`, answered by `{"rows": [{the fields of Answers} | {"error": …}, …]}`.
 """
 
 import json
@@ -19,6 +18,7 @@ from jinja2 import TemplateError
 
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.engine.templates.chat_template import ChatTemplate
+from qlora_studio.engine.templates.completeness import Incomplete
 from qlora_studio.engine.templates.loss_mask import AnswerFinder, MaskUnavailable
 
 _MEMORY_LIMIT = 1 << 30  # bytes of address space
@@ -35,7 +35,7 @@ def main() -> None:
         if finder is None:
             finder, reply = _finder(request)
         else:
-            reply = {"rows": [_row(finder, bool(request["whole"]), *row) for row in request["rows"]]}
+            reply = {"rows": [_row(finder, *row) for row in request["rows"]]}
         sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
         sys.stdout.buffer.flush()
         _limit_time(0)
@@ -44,22 +44,28 @@ def main() -> None:
 def _finder(request: dict[str, Any]) -> tuple[AnswerFinder | None, dict[str, Any]]:
     now = datetime.fromisoformat(request["now"])
     try:
-        template, twin = (
-            ChatTemplate(source, request["variables"], now) if source else None
-            for source in (request["template"], request["twin"])
+        template = ChatTemplate(request["template"], request["variables"], now)
+        finder = AnswerFinder(
+            template,
+            request["control_tokens"],
+            request["end_token"],
+            request["stops"],
+            learned=request["learned"],
+            joins=request["joins"],
+            keeps=request["keeps"],
         )
-        assert template is not None
-        finder = AnswerFinder(template, twin, request["control_tokens"], request["end_token"], request["stops"])
-        return finder, {"stops": list(finder.ends.stops)}
+        return finder, {}
     except (TemplateError, MemoryError, RecursionError) as error:
         return None, {"error": _words(error)}
 
 
-def _row(finder: AnswerFinder, whole: bool, messages: Any, tools: Any) -> dict[str, Any]:
+def _row(finder: AnswerFinder, messages: Any, tools: Any) -> dict[str, Any]:
     try:
-        return vars((finder.whole if whole else finder.answers)(messages, tools))
+        return vars(finder.find(messages, tools))
     except MaskUnavailable as error:
         return {"error": error.reason, "hidden": True, "text": error.text}
+    except Incomplete as error:
+        return {"error": error.reason, "text": error.text}
     except RowRefused as error:
         return {"error": error.reason}
     except Exception as error:  # noqa: BLE001  whatever a stranger's program does becomes its row's error

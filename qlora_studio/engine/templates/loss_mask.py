@@ -1,27 +1,30 @@
 """Where the answers stand in a rendered conversation: found exactly and verified, or not at all.
 
-Four ways, tried in this order for each conversation; every one is checked against the text that is really rendered:
+Three ways, tried in this order for each conversation; every one is checked against the text that is really rendered:
   markers   the template marks what the model generates (`{% generation %}`)
-  twin      trl's version of this template that has these markers, where it renders the same text
   turns     each turn, rendered alone, is the beginning of the whole; what came with the turn is the answer
-  contents  marks put into the contents show where each answer begins and ends
+  contents  marks around all that is said show where each answer begins and ends
 
-An answer is all that the model has to say: from the end of the generation prompt to its end-of-turn token, included.
-Pure text; runs in the sandbox's child.
+An answer is all that the model has to say: from the end of the generation prompt to its end-of-turn token, included;
+with its reasoning, even where the prompt opens that. Pure text; runs in the sandbox's child.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from qlora_studio.core.data.row_verdict import RowRefused
-from qlora_studio.engine.templates.chat_template import SPAN_END, SPAN_START, ChatTemplate, Message
-from qlora_studio.engine.templates.content_marks import ContentMarks
-from qlora_studio.engine.templates.shape import REFUSALS, TemplateShape
+from qlora_studio.engine.templates.anchors import DEPTHS, Anchors
+from qlora_studio.engine.templates.answer_bounds import AnswerBounds, without_opener
+from qlora_studio.engine.templates.chat_template import REFUSALS, SPAN_END, SPAN_START, ChatTemplate, Message
+from qlora_studio.engine.templates.completeness import losses_of
+from qlora_studio.engine.templates.coverage import coverage_gaps
+from qlora_studio.engine.templates.shape import Shaped, TemplateShape
 from qlora_studio.engine.templates.turn_end import turn_ends
 
 Span = tuple[int, int]
+Learned = Literal["assistant", "last", "marked", "all"]
 _PROBE = ({"role": "user", "content": "Ping?"}, {"role": "assistant", "content": "Pong."})
 
 
@@ -31,7 +34,8 @@ class Answers:
 
     `ended` is whether every answer ends with a control token; `added` is the end token that the template left out;
     `prompted` whether the text up to the last answer is what the model is given when it is asked for that answer;
-    `folded` whether the system prompt stands in front of the first question, in a template without system turns.
+    `changed` says what was changed so that the template takes it, `lost` what the template leaves out, and `dropped` is
+    the reasoning that it leaves out.
     """
 
     text: str
@@ -40,7 +44,9 @@ class Answers:
     ended: bool = True
     added: str = ""
     prompted: bool = True
-    folded: bool = False
+    changed: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 class MaskUnavailable(RowRefused):
@@ -51,170 +57,227 @@ class MaskUnavailable(RowRefused):
         self.text = text
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """An answer: where it begins, where the last that it says ends, and where what the template closes it with ends."""
+
+    index: int
+    start: int
+    said: int
+    end: int
+
+
 class AnswerFinder:
-    """Finds the answers of conversations rendered with one template."""
+    """Finds the answers of conversations rendered with one template, and of them those that are `learned`.
+
+    Where it `joins`, turns of one role may be joined for a template that refuses them; where it `keeps`, answers whose
+    reasoning the template drops from earlier turns stand as it writes them where they are the last.
+    """
 
     def __init__(
         self,
         template: ChatTemplate,
-        twin: ChatTemplate | None,
         control_tokens: Iterable[str],
         end_token: str,
         stops: Sequence[str] = (),
+        *,
+        learned: Learned = "assistant",
+        joins: bool = False,
+        keeps: bool = False,
     ) -> None:
-        self._template = template
-        self._twin = twin
-        self._shape = TemplateShape(template)
+        self._template, self._learned, self._keeps = template, learned, keeps
+        self._shape = TemplateShape(template, joins=joins)
         added = {token for token in control_tokens if token.strip()}
         self.ends = turn_ends(self._shape, added, end_token, stops)
-        self._tokens = self.ends.tokens
-        self._token = re.compile(_one_of(self._tokens))
-        self._token_ahead = re.compile(rf"(?:\s|{_one_of(added)})*?(?:{_one_of(self._tokens)})")
-        if twin is not None:
-            twin.in_parts = template.in_parts
-        self._prompt = self._generation_prompt()
+        self._end = re.compile(_one_of(self.ends.tokens))
+        self._end_ahead = re.compile(rf"(?:\s|{_one_of(added)})*?(?:{self._end.pattern})")
+        prompt = self._generation_prompt()
+        self._prompt = without_opener(prompt)
+        self._asks, self._opened = prompt, len(prompt) - len(self._prompt)
+
+    def find(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> Answers:
+        """Return the conversation with what is learned of it. Raises RowRefused, MaskUnavailable where that is hidden.
+
+        Where every token is learned, turns that the row marks otherwise are not.
+        """
+        if self._learned != "all":
+            return self.answers(messages, tools)
+        whole = self.whole(messages, tools)
+        if not any(_is_answer(message) and message.get("trained") is False for message in messages):
+            return whole
+        left_out = self.answers(
+            [{**message, "trained": not message.get("trained", True)} for message in messages], tools
+        )
+        return replace(whole, spans=tuple(_without(len(whole.text), left_out.spans)))
 
     def whole(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> Answers:
         """Return the conversation with all of its text trained."""
-        folded = self._shape.folds(messages)
-        messages, text = self._shape.rendered(messages, tools)
-        added = "" if text.rstrip().endswith(self._tokens) else self.ends.missing(messages[-1])
-        ended = added != "" or text.rstrip().endswith(self._tokens)
-        prompted = self._is_prompted(text, messages, tools)
-        return Answers(text + added, ((0, len(text + added)),), "all", ended, added, prompted, folded)
+        shaped = self._shape.rendered(messages, tools)
+        text = shaped.text
+        closed = text.rstrip().endswith(self.ends.tokens)
+        added = "" if closed else self.ends.missing(shaped.messages[-1])
+        found = Answers(text + added, ((0, len(text + added)),), "all", closed or added != "", added)
+        return self._told(found, shaped, tools)
 
     def answers(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> Answers:
-        """Return the conversation with its answers. Raises RowRefused, MaskUnavailable where there are some."""
-        if not any(message["role"] == "assistant" for message in messages):
+        """Return the conversation with the answers that are learned. Raises RowRefused, MaskUnavailable."""
+        if not any(_is_answer(message) for message in messages):
             raise RowRefused("there is no answer in this conversation")
-        folded = self._shape.folds(messages)
-        messages, text = self._shape.rendered(messages, tools)
-        for find in (self._by_markers, self._by_twin, self._by_turns, self._by_contents):
+        shaped = self._shape.rendered(messages, tools)
+        messages, text = shaped.messages, shaped.text
+        learned = self._learned_turns(messages)
+        if self._keeps and shaped.losses.reasoning:
+            kept = self._kept(shaped, learned, tools)
+            if kept is not None:
+                return kept
+        for how, find in (("markers", self._by_markers), ("turns", self._by_turns), ("contents", self._by_contents)):
             try:
-                found = find(text, messages, tools)
+                turns = find(text, messages, tools)
             except REFUSALS:
                 continue  # this way of asking is not one that the template takes
-            if found is not None and _covers(*found[:2], messages):
-                prompted = found[2] == "turns" or self._is_prompted(text, messages, tools)
-                return replace(self._closed(*found, messages[-1]), prompted=prompted, folded=folded)
+            if turns is not None and (found := self._checked(turns, how, shaped, learned, tools)) is not None:
+                return found
         raise MaskUnavailable(text)
 
-    def _is_prompted(self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> bool:
-        turns = _assistant_turns(messages)
+    def _checked(
+        self, turns: list[_Turn], how: str, shaped: Shaped, learned: Sequence[int], tools: Sequence[Any] | None
+    ) -> Answers | None:
+        """Return the answers that are learned, or None where their words do not stand where they should."""
+        turns = [turn for turn in turns if turn.index in learned]
         if not turns:
-            return True
-        try:
-            return text.startswith(self._template.render(messages[: turns[-1]], tools, generation_prompt=True))
-        except REFUSALS:
-            return False
+            return None
+        found = self._closed(shaped, turns, how)
+        gaps = coverage_gaps(found.text, found.spans, shaped.messages, learned, tools, self._prompt)
+        return None if gaps else self._told(found, shaped, tools)
 
-    def _by_markers(
-        self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None
-    ) -> tuple[str, list[Span], str] | None:
+    def _kept(self, shaped: Shaped, learned: Sequence[int], tools: Sequence[Any] | None) -> Answers | None:
+        """Return a conversation with each answer as the template writes it where it is the last, or None."""
+        for bounds, turns in self._bounds(shaped.text, shaped.messages, tools):
+            if len({turn.index for turn in turns}) < len(turns):
+                return None
+            pieces, moved, done, length = [], [], 0, 0
+            for turn in turns:
+                try:
+                    said = bounds.as_last(turn.index)
+                except REFUSALS:
+                    said = None
+                if said is None:
+                    return None
+                said = _with_own_thought(said, str(shaped.messages[turn.index].get("content") or ""))
+                pieces += [shaped.text[done : turn.start], said]
+                start = length + turn.start - done
+                length = start + len(said)
+                moved.append(_Turn(turn.index, start, length, length + turn.end - turn.said))
+                done = turn.said
+            text = "".join(pieces) + shaped.text[done:]
+            again = losses_of(text, shaped.messages, tools, lambda other: self._template.render(other, tools))
+            return self._checked(moved, "kept", replace(shaped, text=text, losses=again), learned, tools)
+        return None
+
+    def _told(self, found: Answers, shaped: Shaped, tools: Sequence[Any] | None) -> Answers:
+        return replace(
+            found,
+            prompted=found.how == "turns" or self._is_prompted(shaped.text, shaped.messages, tools),
+            changed=shaped.changed,
+            lost=shaped.losses.parts,
+            dropped=shaped.losses.reasoning,
+        )
+
+    def _learned_turns(self, messages: Sequence[Message]) -> list[int]:
+        """Return the indices of the answers that are learned, by the setting and by their marks. Raises RowRefused."""
+        answers = [index for index, message in enumerate(messages) if _is_answer(message)]
+        if self._learned == "last":
+            answers = answers[-1:]
+        wanted = (True,) if self._learned == "marked" else (True, None)
+        learned = [index for index in answers if messages[index].get("trained") in wanted]
+        if not learned:
+            raise RowRefused(
+                "none of its answers is marked as one to be learned"
+                if self._learned == "marked"
+                else "its answers are marked as not to be learned"
+            )
+        return learned
+
+    def _by_markers(self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> list[_Turn] | None:
         if not self._template.has_markers:
             return None
         marked, spans = _unmarked(self._template.render_marked(messages, tools))
-        return (text, spans, "markers") if marked == text and spans else None
-
-    def _by_twin(
-        self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None
-    ) -> tuple[str, list[Span], str] | None:
-        """A twin may differ only in ending the last turn, which some templates leave open."""
-        if self._twin is None:
+        answers = [index for index, message in enumerate(messages) if _is_answer(message)]
+        spans = [self._without_prompt(text, span) for span in _joined(spans)]
+        if marked != text or len(spans) != len(answers):
             return None
-        marked, spans = _unmarked(self._twin.render_marked(messages, tools))
-        more = marked[len(text) :]
-        same = marked.startswith(text) and (not more or self._token.fullmatch(more.strip()) is not None)
-        return (marked, spans, "twin") if same and spans else None
+        return [
+            _Turn(index, start, max(start, _said(text, messages[index], start, end)), end)
+            for index, (start, end) in zip(answers, spans, strict=True)
+        ]
 
-    def _by_turns(
-        self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None
-    ) -> tuple[str, list[Span], str] | None:
-        spans: list[Span] = []
-        for index in _assistant_turns(messages):
+    def _by_turns(self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> list[_Turn] | None:
+        turns: list[_Turn] = []
+        for index in (index for index, message in enumerate(messages) if _is_answer(message)):
             before = self._template.render(messages[:index], tools, generation_prompt=True)
             last = index + 1 == len(messages)
             through = text if last else self._template.render(messages[: index + 1], tools)
             if not (through.startswith(before) and text.startswith(through)):
                 return None
-            if str(messages[index].get("content") or "").strip() not in through[len(before) :]:
+            start = len(before) - self._opened if before.endswith(self._asks) else len(before)
+            if text.startswith(self._prompt, start):  # some write a header that they do not ask with behind a result
+                start += len(self._prompt)
+            said = _said(text, messages[index], start, len(through))
+            if said < 0:
                 return None
-            spans.append((len(before), len(through)))
-        return text, spans, "turns"
+            turns.append(_Turn(index, start, said, len(through)))
+        return turns
 
-    def _by_contents(
+    def _by_contents(self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> list[_Turn] | None:
+        return next((turns for _, turns in self._bounds(text, messages, tools)), None)
+
+    def _bounds(
         self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None
-    ) -> tuple[str, list[Span], str] | None:
-        marks = ContentMarks(messages)
-        positions = marks.positions(self._template.render(marks.messages, tools), text)
-        if positions is None:
-            return None
-        spans: list[Span] = []
-        previous = 0
-        for index, message in enumerate(messages):
-            content = positions.get(index)
-            if message["role"] == "assistant":
-                limit = min(
-                    (end if first is None else first for later, (first, end) in positions.items() if later > index),
-                    default=len(text),
-                )
-                span = self._answer_around(text, previous, content, limit, message)
-                if span is None:
-                    return None
-                spans.append(span)
-                previous = span[1]
-            previous = max(previous, content[1] if content else 0)
-        return text, spans, "contents"
+    ) -> Iterator[tuple[AnswerBounds, list[_Turn]]]:
+        """Yield the bounds of all answers, for each depth of marks with which the template writes the same text."""
+        for depth in DEPTHS:
+            anchors = Anchors(messages, depth)
+            try:
+                places = anchors.places(self._template.render(anchors.messages, tools))
+                if places is None or places.text != text:
+                    continue
+                bounds = AnswerBounds(places, anchors, self._template.render, tools, self._prompt)
+                found = [(index, bounds.of(index)) for index, message in enumerate(messages) if _is_answer(message)]
+            except REFUSALS:
+                continue
+            if all(parts for _, parts in found):
+                yield bounds, [_Turn(index, *part) for index, parts in found for part in parts]
 
-    def _answer_around(
-        self, text: str, previous: int, content: tuple[int | None, int] | None, limit: int, message: Message
-    ) -> Span | None:
-        """Return the answer of this message, which stands after `previous` and before `limit`."""
-        if content is None:  # nothing but tool calls, say: it begins after the first header that comes
-            start, end = None, limit
-            header = text.find(self._prompt, previous, limit) if self._prompt else -1
-        else:
-            start, end = content
-            header = text.rfind(self._prompt, previous, end if start is None else start) if self._prompt else -1
-        if header >= 0:
-            start = header + len(self._prompt)
-        if start is None:
-            return None
-        if content is None or message.get("tool_calls"):
-            closing = self.ends.after_call
-            end = text.find(closing, start if content is None else end, limit) if closing else -1
-        return (start, end) if end >= start else None
-
-    def _closed(self, text: str, spans: list[Span], how: str, last: Message) -> Answers:
+    def _closed(self, shaped: Shaped, turns: list[_Turn], how: str) -> Answers:
         """Let each answer reach to its end-of-turn token, included; add one where the last has none."""
-        added = ""
-        spans = self._without_prompt(text, _joined(spans))
-        if text[spans[-1][1] :].strip() == "" and not text.rstrip().endswith(self._tokens):
-            added = self.ends.missing(last)
+        text, added, last = shaped.text, "", turns[-1]
+        if not text[last.end :].strip() and not self._end.search(text, last.said):
+            added = self.ends.missing(shaped.messages[last.index])
             text += added
-            spans[-1] = (spans[-1][0], len(text))
-        ends = [self._end_of_answer(text, start, end, how) for start, end in spans]
-        closed = _joined([(start, end) for (start, _), (end, _) in zip(spans, ends, strict=True)])
-        return Answers(text, tuple(closed), how, ended=all(ended for _, ended in ends), added=added)
+        ends = [self._end_of_answer(text, turn) for turn in turns]
+        spans = _joined([(turn.start, end) for turn, (end, _) in zip(turns, ends, strict=True)])
+        return Answers(text, tuple(spans), how, ended=all(ended for _, ended in ends), added=added)
 
-    def _without_prompt(self, text: str, spans: list[Span]) -> list[Span]:
-        """Let answers begin behind the generation prompt: some markers take in its end, or all of it."""
-        found = []
-        for start, end in spans:
-            prompt = text.find(self._prompt, max(0, start - len(self._prompt)), end) if self._prompt else -1
-            behind = prompt + len(self._prompt)
-            found.append((behind, end) if 0 <= prompt <= start < behind else (start, end))
-        return found
-
-    def _end_of_answer(self, text: str, start: int, end: int, how: str) -> tuple[int, bool]:
+    def _end_of_answer(self, text: str, turn: _Turn) -> tuple[int, bool]:
         """Return where an answer ends, end-of-turn token included, and whether there is such a token."""
-        inside = text[start:end].rstrip()
-        if how != "contents" and inside.endswith(self._tokens):
-            return start + len(inside), True
-        after = self._token_ahead.match(text, end)
-        if after is None and inside.endswith(self._tokens):
-            return start + len(inside), True
-        return (after.end(), True) if after else (end, False)
+        found = self._end.search(text, turn.said, turn.end) or self._end_ahead.match(text, turn.end)
+        return (found.end(), True) if found else (turn.end, False)
+
+    def _is_prompted(self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> bool:
+        answers = [index for index, message in enumerate(messages) if _is_answer(message)]
+        if not answers:
+            return True
+        try:
+            return text.startswith(self._template.render(messages[: answers[-1]], tools, generation_prompt=True))
+        except REFUSALS:
+            return False
+
+    def _without_prompt(self, text: str, span: Span) -> Span:
+        """Let an answer begin behind the generation prompt: some markers take in its end, or all of it."""
+        start, end = span
+        prompt = text.find(self._prompt, max(0, start - len(self._prompt)), end) if self._prompt else -1
+        behind = prompt + len(self._prompt)
+        return (behind, end) if 0 <= prompt <= start < behind else span
 
     def _generation_prompt(self) -> str:
         """Return what the template writes to have an answer begin, or "" where that is not to be had."""
@@ -226,20 +289,29 @@ class AnswerFinder:
         return prompt[len(without) :] if prompt.startswith(without) else ""
 
 
+def _is_answer(message: Message) -> bool:
+    return bool(message["role"] == "assistant")
+
+
+def _said(text: str, message: Message, start: int, end: int) -> int:
+    """Return where the last that an answer says ends, -1 where it is not there: a call is said after the content."""
+    calls = message.get("tool_calls")
+    last = str(calls[-1]["function"]["name"]) if calls else str(message.get("content") or "").strip()
+    found = text.rfind(last, start, end)
+    return found + len(last) if found >= 0 else -1
+
+
 def _one_of(tokens: Iterable[str]) -> str:
     """Return a pattern of any of these texts, the longest first."""
     return "|".join(map(re.escape, sorted(filter(None, tokens), key=len, reverse=True))) or "(?!)"
 
 
-def _covers(text: str, spans: list[Span], messages: Sequence[Message]) -> bool:
-    """Whether every answer lies in a span; its reasoning may have been dropped by the template."""
-    trained = "\0".join(text[start:end] for start, end in spans)
-    answers = (str(messages[index].get("content") or "") for index in _assistant_turns(messages))
-    return all(answer.rpartition("</think>")[2].strip() in trained for answer in answers)
-
-
-def _assistant_turns(messages: Sequence[Message]) -> list[int]:
-    return [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+def _with_own_thought(said: str, content: str) -> str:
+    """Return an answer with the reasoning that stands in its content, for templates that cut it off everywhere."""
+    answer = content.rpartition("</think>")[2].strip()
+    if "</think>" not in content or "</think>" in said or not (answer and said.endswith(answer)):
+        return said
+    return said[: -len(answer)].rstrip() + content.strip()
 
 
 def _joined(spans: list[Span]) -> list[Span]:
@@ -251,6 +323,17 @@ def _joined(spans: list[Span]) -> list[Span]:
         else:
             joined.append((start, end))
     return joined
+
+
+def _without(length: int, spans: Iterable[Span]) -> Iterable[Span]:
+    """Yield what of a text is outside of the spans."""
+    done = 0
+    for start, end in spans:
+        if done < start:
+            yield done, start
+        done = end
+    if done < length:
+        yield done, length
 
 
 def _unmarked(marked: str) -> tuple[str, list[Span]]:

@@ -6,19 +6,16 @@ Preview and training both come through here.
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.data.example import Example
-from qlora_studio.engine.templates.losses import CALLS, losses_of, parts_of
+from qlora_studio.engine.templates.loss_mask import Learned
 from qlora_studio.engine.templates.sandbox import Conversation, TemplateSandbox
-from qlora_studio.engine.templates.shape import LEFT_OUT_CALL
 from qlora_studio.storage.models.folder import generation_config
 
 # For a base model that has no template of its own: plain words, or ChatML where the vocabulary has its two tokens.
@@ -35,13 +32,12 @@ CHATML_TEMPLATE = (
 _BOS = "{{ bos_token }}"
 HOW_WORDS = {
     "markers": "the template's own generation markers",
-    "twin": "generation markers of the same template from trl",
     "turns": "rendered turn by turn and verified",
-    "contents": "marks around each content, rendered again and verified",
+    "contents": "marks around all that is said, rendered again and verified",
+    "kept": "marks around all that is said, each answer with its reasoning",
     "all": "the full text",
     "text": "plain text, trained in full",
 }
-_TWIN_SUFFIX = "_training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +45,8 @@ class RenderedRow:
     """The text of an example with the spans, in characters, that are trained; or `error`.
 
     `hidden` is the error that the template renders it and does not show its answers; then there is a text as well.
-    `lost` is what the template leaves out of it; where those are tool calls, that is the error.
+    `changed` says what was changed so that the template takes it, `lost` what the template leaves out, and `dropped` is
+    the reasoning among that.
     """
 
     text: str = ""
@@ -58,29 +55,36 @@ class RenderedRow:
     ended: bool = True
     added: str = ""
     prompted: bool = True
-    folded: bool = False
+    changed: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
     error: str = ""
     hidden: bool = False
-    lost: tuple[str, ...] = ()
 
 
 class RowRenderer:
     """Renders batches of examples. A context manager: it holds a child process."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, loss_on: Literal["assistant", "all"], now: datetime):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        loss_on: Learned,
+        now: datetime,
+        joins: bool = False,
+        keeps: bool = False,
+    ) -> None:
         self.template_name = _give_template(tokenizer)
-        self._whole = loss_on == "all"
+        self._how: dict[str, Any] = {"learned": loss_on, "joins": joins, "keeps": keeps, "now": now}
         self._frame = _text_frame(tokenizer)
         templates = tokenizer.chat_template
         named = dict(templates) if isinstance(templates, dict) else {"default": templates}
         self._default = str(named.get("default") or next(iter(named.values())))
         self._for_tools = str(named.get("tool_use") or self._default)
-        self._tokenizer, self._now = tokenizer, now
+        self._tokenizer = tokenizer
         self._sandboxes: dict[str, TemplateSandbox] = {}
         self._pending: list[tuple[str, list[int]]] = []
         self._batch: list[RenderedRow | None] = []
-        self._examples: Sequence[Example] = ()
-        self._losses: dict[str, frozenset[str]] = {}
 
     def __enter__(self) -> "RowRenderer":
         return self
@@ -97,7 +101,6 @@ class RowRenderer:
 
     def submit(self, examples: Sequence[Example]) -> None:
         """Begin to render a batch in the child, while the caller does something else."""
-        self._examples = examples
         self._batch = [self._text_row(example) if example.text is not None else None for example in examples]
         self._pending = []
         for template in (self._default, self._for_tools):
@@ -108,7 +111,7 @@ class RowRenderer:
             ]
             if indices and (template, indices) not in self._pending:
                 rows: list[Conversation] = [(examples[i].messages, examples[i].tools or None) for i in indices]
-                self._sandbox(template).submit(rows, whole=self._whole)
+                self._sandbox(template).submit(rows)
                 self._pending.append((template, indices))
 
     def collect(self) -> list[RenderedRow]:
@@ -116,32 +119,8 @@ class RowRenderer:
         for template, indices in self._pending:
             for index, reply in zip(indices, self._sandbox(template).collect(), strict=True):
                 self._batch[index] = _row(reply)
-            for index in indices:
-                self._batch[index] = self._judged(template, self._examples[index], self._batch[index])
         rows, self._batch, self._pending = [row for row in self._batch if row is not None], [], []
         return rows
-
-    def _judged(self, template: str, example: Example, row: RenderedRow | None) -> RenderedRow | None:
-        """Return the row with what the template leaves out of it; without calls an empty answer would be learned."""
-        parts = tuple(parts_of(example))
-        if not parts or row is None or row.error:
-            return row
-        lost = tuple(part for part in parts if part in self._losses_of(template))
-        error = f"the template leaves out its {CALLS}" if CALLS in lost else ""
-        return replace(row, lost=lost, error=error, spans=() if error else row.spans)
-
-    def _losses_of(self, template: str) -> frozenset[str]:
-        def render(messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str | None:
-            sandbox = self._sandbox(template)
-            sandbox.submit([(messages, tools)], whole=True)
-            reply = sandbox.collect()[0]
-            if "error" in reply:
-                return "" if LEFT_OUT_CALL in str(reply["error"]) else None
-            return str(reply["text"])
-
-        if template not in self._losses:
-            self._losses[template] = losses_of(render)
-        return self._losses[template]
 
     def _template_for(self, example: Example) -> str:
         return self._for_tools if example.tools else self._default
@@ -156,12 +135,11 @@ class RowRenderer:
         if template not in self._sandboxes:
             self._sandboxes[template] = TemplateSandbox(
                 template,
-                twin=known_twin(template),
                 variables=_variables(self._tokenizer),
                 control_tokens=[token.content for token in self._tokenizer.added_tokens_decoder.values()],
                 end_token=str(self._tokenizer.eos_token or ""),
                 stops=known_stops(self._tokenizer),
-                now=self._now,
+                **self._how,
             )
         return self._sandboxes[template]
 
@@ -201,20 +179,6 @@ class ControlTokens:
             if message["role"] != "assistant" and find(str(message.get("content") or "")) is not None:
                 return True
         return False
-
-
-@cache
-def known_twin(template: str) -> str:
-    """Return trl's version of a template it knows, with generation markers in it, or ""."""
-    spec = find_spec("trl")
-    if spec is None or spec.origin is None:
-        return ""
-    folder = Path(spec.origin).parent / "chat_templates"
-    for twin in sorted(folder.glob(f"*{_TWIN_SUFFIX}.jinja")):
-        known = twin.with_name(twin.name.replace(_TWIN_SUFFIX, ""))
-        if known.is_file() and known.read_text("utf-8") == template:
-            return twin.read_text("utf-8")
-    return ""
 
 
 def template_of(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -263,6 +227,5 @@ def _row(reply: dict[str, Any]) -> RenderedRow:
     if "error" in reply:
         hidden = bool(reply.get("hidden"))
         return RenderedRow(text=str(reply.get("text", "")), error=str(reply["error"]), hidden=hidden)
-    spans = tuple((int(start), int(end)) for start, end in reply["spans"])
-    ended, prompted = bool(reply["ended"]), bool(reply["prompted"])
-    return RenderedRow(reply["text"], spans, reply["how"], ended, reply["added"], prompted, bool(reply["folded"]))
+    lists = {name: tuple(value) for name, value in reply.items() if isinstance(value, list)}
+    return RenderedRow(**{**reply, **lists, "spans": tuple((int(start), int(end)) for start, end in reply["spans"])})

@@ -29,67 +29,71 @@ class TemplateSandbox:
         self,
         template: str,
         *,
-        twin: str = "",
         variables: Mapping[str, Any],
         control_tokens: Sequence[str],
         end_token: str,
         stops: Sequence[str] = (),
         now: datetime,
+        learned: str = "assistant",
+        joins: bool = False,
+        keeps: bool = False,
         batch_seconds: float = BATCH_SECONDS,
         row_seconds: float = ROW_SECONDS,
     ) -> None:
         self._setup = {
             "template": template,
-            "twin": twin,
             "variables": dict(variables),
             "control_tokens": list(control_tokens),
             "end_token": end_token,
             "stops": list(stops),
             "now": now.isoformat(),
+            "learned": learned,
+            "joins": joins,
+            "keeps": keeps,
         }
         self._batch_seconds, self._row_seconds = batch_seconds, row_seconds
         self._child: _Child | None = None
-        self._pending: tuple[list[Conversation], bool] | None = None
+        self._pending: list[Conversation] | None = None
 
-    def submit(self, rows: Sequence[Conversation], *, whole: bool = False) -> None:
+    def submit(self, rows: Sequence[Conversation]) -> None:
         """Hand a batch to the child. One batch at a time. Raises StudioError where the template is no template."""
         if self._pending is not None:
             raise RuntimeError("a batch is still at work")
-        self._pending = (list(rows), whole)
+        self._pending = list(rows)
         self._child = self._child or self._started()
-        self._child.send({"whole": whole, "rows": [list(row) for row in rows]})
+        self._child.send({"rows": [list(row) for row in rows]})
 
     def collect(self) -> list[dict[str, Any]]:
         """Return an answer for each row of the batch, in order; a row that fails has an `error`."""
         if self._pending is None or self._child is None:
             raise RuntimeError("no batch was submitted")
-        (rows, whole), self._pending = self._pending, None
+        rows, self._pending = self._pending, None
         reply = self._child.receive(self._batch_seconds)
         if reply is not None:
             return list(reply["rows"])
         self._end_child()
         if len(rows) == 1:
             return [{"error": f"the template did not come to an end with it in {self._batch_seconds:.0f} seconds"}]
-        return self._row_by_row(rows, whole)
+        return self._row_by_row(rows)
 
-    def render(self, rows: Sequence[Conversation], *, whole: bool = False) -> list[dict[str, Any]]:
+    def render(self, rows: Sequence[Conversation]) -> list[dict[str, Any]]:
         """Submit and collect."""
         if not rows:
             return []
-        self.submit(rows, whole=whole)
+        self.submit(rows)
         return self.collect()
 
     def close(self) -> None:
         """End the child."""
         self._end_child(patience=0.0 if self._pending else _PATIENCE_SECONDS)
 
-    def _row_by_row(self, rows: list[Conversation], whole: bool) -> list[dict[str, Any]]:
+    def _row_by_row(self, rows: list[Conversation]) -> list[dict[str, Any]]:
         """Find the row that does not come to an end. Two of them, and it is the template: raises StudioError."""
         found: list[dict[str, Any]] = []
         endless = 0
         for row in rows:
             child = self._child = self._child or self._started()
-            child.send({"whole": whole, "rows": [list(row)]})
+            child.send({"rows": [list(row)]})
             reply = child.receive(self._row_seconds)
             if reply is None:
                 self._end_child()

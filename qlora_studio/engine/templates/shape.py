@@ -1,55 +1,76 @@
 """In which shape a template wants its messages: plain or in parts, with or without a system turn, and tool calls how.
 
-What is rendered must hold what was said: a template that drops an answer or a tool call without a word is found here.
+The order of roles is the template's to refuse. What is rendered must hold what was said (completeness.py).
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import TemplateError
 
 from qlora_studio.core.data.row_verdict import RowRefused
-from qlora_studio.engine.templates.chat_template import ChatTemplate, Message
+from qlora_studio.engine.templates.chat_template import REASONING, REFUSALS, ChatTemplate, Message
+from qlora_studio.engine.templates.completeness import Losses, losses_of
 
-REFUSALS = (RowRefused, TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
+FOLDED = "the system prompt is put in front of the first question"
+BEGUN = "what stands before the first question is left out"
+JOINED = "turns of the same role, one after another, are joined"
 _PROBE = ({"role": "user", "content": "Ping?"}, {"role": "assistant", "content": "Pong."})
-LEFT_OUT_CALL = "the template leaves out a tool call"
 _SYSTEM = {"role": "system", "content": "Play."}
+Reshaped = Callable[[Sequence[Message]], Sequence[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """A conversation as a template takes it: its messages, its text, what was `changed` for that, and what is lost."""
+
+    messages: Sequence[Message]
+    text: str
+    changed: tuple[str, ...]
+    losses: Losses
 
 
 class TemplateShape:
-    """Renders conversations in the shape that a template takes."""
+    """Renders conversations in the shape that a template takes; where `joins`, turns of one role may be joined."""
 
-    def __init__(self, template: ChatTemplate) -> None:
-        self._template = template
+    def __init__(self, template: ChatTemplate, *, joins: bool = False) -> None:
+        self._template, self._joins = template, joins
         template.in_parts = not self._takes(_PROBE) and self._takes_parts()
         self._folds_system = self._takes(_PROBE) and not self._takes((_SYSTEM, *_PROBE))
 
-    def folds(self, messages: Sequence[Message]) -> bool:
-        """Whether the system prompt of these messages is put in front of the first question."""
-        return self._folds_system and _with_system_folded(messages) is not messages
+    def rendered(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> Shaped:
+        """Return a conversation as the template takes it. Raises what the template raises, or RowRefused.
 
-    def rendered(
-        self, messages: Sequence[Message], tools: Sequence[Any] | None = None
-    ) -> tuple[Sequence[Message], str]:
-        """Return the messages as the template takes them, and its text. Raises what the template raises, or RowRefused.
-
-        The first shape is the messages as they are; others are for tool calls, which templates want in several ways.
+        The first try is the messages as they are; the others change no more than they must.
         """
-        if self._folds_system:
-            messages = _with_system_folded(messages)
         failure: Exception | None = None
-        for shaped in _shapes(messages):
-            try:
-                text = self._template.render(shaped, tools)
-                _check_complete(text, messages)
-            except REFUSALS as error:
-                failure = failure or error
-                continue
-            return shaped, text
+        for changed, order in self._orders(messages):
+            for shape in _shapes(messages):
+                shaped = shape(order)
+                try:
+                    text = self._template.render(shaped, tools)
+                    losses = losses_of(text, shaped, tools, lambda other: self._template.render(other, tools))
+                except (RowRefused, *REFUSALS) as error:
+                    failure = error if failure is None else max(failure, error, key=_says)
+                    continue
+                return Shaped(shaped, text, changed, losses)
         assert failure is not None
         raise failure
+
+    def _orders(self, messages: Sequence[Message]) -> Iterator[tuple[tuple[str, ...], Sequence[Message]]]:
+        """Yield the messages as they are, then in orders that stricter templates take, each with what it changes."""
+        folded = _with_system_folded(messages) if self._folds_system else messages
+        changed: tuple[str, ...] = () if folded is messages else (FOLDED,)
+        yield changed, folded
+        tries = [(BEGUN, _from_first_question)]
+        tries += [(JOINED, _with_turns_joined)] if self._joins else []
+        for what, change in tries:
+            other = change(folded)
+            if other is not folded:
+                folded, changed = other, (*changed, what)
+                yield changed, folded
 
     def _takes(self, messages: Sequence[Message]) -> bool:
         try:
@@ -63,17 +84,9 @@ class TemplateShape:
         return self._takes(_PROBE)
 
 
-def _check_complete(text: str, messages: Sequence[Message]) -> None:
-    """Raise RowRefused where a question, an answer or a call is not in the text. Reasoning may be missing from it."""
-    for message in messages:
-        if message["role"] not in ("user", "assistant"):
-            continue
-        said = str(message.get("content") or "").strip()
-        if said not in text and said.rpartition("</think>")[2].strip() not in text:
-            raise RowRefused(f"the template leaves out what the {message['role']} says")
-        for call in message.get("tool_calls") or ():
-            if str(call["function"]["name"]) not in text:
-                raise RowRefused(LEFT_OUT_CALL)
+def _says(failure: Exception) -> int:
+    """Return how much a failure says: what the template leaves out, its own words, or what it stumbled over."""
+    return 2 * isinstance(failure, RowRefused) + (type(failure) is TemplateError)
 
 
 def _with_system_folded(messages: Sequence[Message]) -> Sequence[Message]:
@@ -84,12 +97,40 @@ def _with_system_folded(messages: Sequence[Message]) -> Sequence[Message]:
     return [{**messages[1], "content": both}, *messages[2:]]
 
 
-def _shapes(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
-    yield messages
+def _from_first_question(messages: Sequence[Message]) -> Sequence[Message]:
+    """Leave out answers before the first question: pieces of a longer conversation begin so."""
+    first = next((index for index, message in enumerate(messages) if message["role"] == "user"), 0)
+    kept = [message for message in messages[:first] if message["role"] == "system"]
+    return messages if len(kept) == first else [*kept, *messages[first:]]
+
+
+def _with_turns_joined(messages: Sequence[Message]) -> Sequence[Message]:
+    """Join plain turns of the same role that follow one another; results of tools belong to calls of their own."""
+    joined: list[Message] = []
+    for message in messages:
+        if joined and _can_join(joined[-1], message):
+            both = "\n\n".join(filter(None, (joined[-1]["content"], message["content"])))
+            joined[-1] = {**joined[-1], **message, "content": both}
+        else:
+            joined.append(message)
+    return messages if len(joined) == len(messages) else joined
+
+
+def _can_join(one: Message, other: Message) -> bool:
+    return (
+        one["role"] == other["role"] != "tool"
+        and one.get("trained") == other.get("trained")
+        and not one.get("tool_calls")
+        and not any(other.get(key) for key in REASONING)
+    )
+
+
+def _shapes(messages: Sequence[Message]) -> Iterator[Reshaped]:
+    yield lambda messages: messages
     if any(message.get("tool_calls") for message in messages):
-        yield [_with_calls_as_text(message) for message in messages]
-        yield [_without_empty_content(message) for message in messages]
-        yield [_without_empty_content(_with_calls_as_text(message)) for message in messages]
+        yield lambda messages: [_with_calls_as_text(message) for message in messages]
+        yield lambda messages: [_without_empty_content(message) for message in messages]
+        yield lambda messages: [_without_empty_content(_with_calls_as_text(message)) for message in messages]
 
 
 def _with_calls_as_text(message: Message) -> Message:

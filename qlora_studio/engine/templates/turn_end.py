@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from qlora_studio.engine.templates.chat_template import Message
-from qlora_studio.engine.templates.shape import REFUSALS, TemplateShape
+from qlora_studio.core.data.row_verdict import RowRefused
+from qlora_studio.engine.templates.chat_template import REFUSALS, Message
+from qlora_studio.engine.templates.shape import TemplateShape
 
 _ASKED, _ANSWER, _NEXT, _WORD, _RESULT = "Qx1asked", "Qx2answer", "Qx3next", "Qx4word", "Qx5result"
 _ID = "call00001"  # nine letters and digits: Mistral's templates refuse others
@@ -107,8 +108,8 @@ class _Probe:
     def behind(self, mark: str, messages: Sequence[Message], until: str = "") -> str:
         """Return the text behind a mark, up to another one; "" where the template does not take these messages."""
         try:
-            _, text = self._shape.rendered(messages)
-        except REFUSALS:
+            text = self._shape.rendered(messages).text
+        except (RowRefused, *REFUSALS):
             return ""
         end = text.find(until) if until else len(text)
         start = text.rfind(mark, 0, end)

@@ -57,6 +57,8 @@ def test_another_value_in_any_field_of_the_plan_is_another_key(tokenizer: Any, t
         "tokenizer": other_tokenizer,
         "day": datetime(2026, 11, 24),
         "loss_on": "all",
+        "reasoning": "keep",
+        "same_role": "join",
         "max_length": plan.max_length + 1,
         "duplicates": "drop_near",
         "evaluation_share": 0.2,

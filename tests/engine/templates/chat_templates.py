@@ -8,7 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-_CONTROL = re.compile(r"<\|?[A-Za-z_｜▁][\w▁｜| ]*?\|?>|\[/?[A-Z_]+\]|</[a-z_]+>")
+from transformers.utils.chat_template_utils import render_jinja_template
+
+CONTROL = re.compile(r"<\|?[A-Za-z_｜▁][\w▁｜| ]*?\|?>|\[/?[A-Z_]+\]|</[a-z_]+>")
 _WEATHER = {
     "type": "function",
     "function": {
@@ -80,10 +82,27 @@ def installed_templates() -> dict[str, str]:
     return known
 
 
+@cache
+def training_twins() -> dict[str, tuple[str, str]]:
+    """Return the templates of which trl has a training version, by name, each with it."""
+    folder = _folder_of("trl") / "chat_templates"
+    twins = {path.stem.removesuffix("_training"): path.read_text("utf-8") for path in folder.glob("*_training.jinja")}
+    return {name: ((folder / f"{name}.jinja").read_text("utf-8"), twin) for name, twin in sorted(twins.items())}
+
+
+def by_transformers(
+    template: str, messages: Any, tools: Any = None, variables: dict[str, Any] | None = None, **how: Any
+) -> tuple[str, list[tuple[int, int]]]:
+    """Return what transformers renders, and the spans that the template marks as generated where that is asked for."""
+    render: Any = render_jinja_template
+    texts, spans = render([list(messages)], chat_template=template, tools=tools or None, **(variables or {}), **how)
+    return texts[0], spans[0] if how.get("return_assistant_tokens_mask") else []
+
+
 def tokenizer_for(template: str, tokenizer: Any) -> Any:
     """Return a copy of a tokenizer with this template, that knows the control tokens written in it."""
     own = copy.deepcopy(tokenizer)
-    own.add_tokens(sorted(set(_CONTROL.findall(template))), special_tokens=True)
+    own.add_tokens(sorted(set(CONTROL.findall(template))), special_tokens=True)
     own.chat_template = template
     return own
 

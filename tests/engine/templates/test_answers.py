@@ -16,7 +16,7 @@ OPEN = (
 )
 WHOLE_ONLY = (
     "{% if messages[-1].role != 'assistant' %}{{ raise_exception('no') }}{% endif %}"
-    "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+    "{% for m in messages %}[{{ m.content }}<e>{% endfor %}"
 )
 WITHOUT_THOUGHTS = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content.split('</think>')[-1] }}<e>{% endfor %}"
@@ -25,7 +25,7 @@ WITHOUT_THOUGHTS = (
 
 
 def finder(template: str) -> AnswerFinder:
-    return AnswerFinder(ChatTemplate(template, {}, NOW), None, ["<e>"], "<e>")
+    return AnswerFinder(ChatTemplate(template, {}, NOW), ["<e>"], "<e>")
 
 
 def test_a_conversation_without_an_answer_has_none_and_can_be_trained_whole() -> None:
@@ -43,7 +43,7 @@ def test_an_answer_that_the_template_leaves_open_is_closed() -> None:
 
 
 def test_a_template_that_refuses_half_a_conversation_is_asked_for_contents() -> None:
-    found = finder(WHOLE_ONLY).answers([said("user", "Why?"), said("assistant", "Because.<e>")])
+    found = finder(WHOLE_ONLY).answers([said("user", "Why?"), said("assistant", "Because.")])
     assert found.how == "contents"
     assert [found.text[start:end] for start, end in found.spans] == ["Because.<e>"]
     assert found.ended

@@ -16,7 +16,7 @@ from qlora_studio.engine.data.preview import RowPreviewer
 from qlora_studio.engine.data.tokenized_rows import IGNORED, RowPipeline, RowTokenizer
 from qlora_studio.engine.templates.chat_template import ChatTemplate
 from qlora_studio.engine.templates.loss_mask import AnswerFinder
-from qlora_studio.engine.templates.rendering import RowRenderer, control_tokens, known_twin
+from qlora_studio.engine.templates.rendering import RowRenderer, control_tokens
 from qlora_studio.storage.datasets.reader import ReadRow
 from tests.engine.templates.chat_templates import CONVERSATIONS, installed_templates, said, tokenizer_for
 
@@ -165,10 +165,7 @@ def _finder(name: str, tokenizer: Any) -> AnswerFinder:
 
 def _new_finder(source: str, tokenizer: Any) -> AnswerFinder:
     own = tokenizer_for(source, tokenizer)
-    twin = known_twin(source)
-    variables = own.special_tokens_map
-    template, other = ChatTemplate(source, variables, NOW), ChatTemplate(twin, variables, NOW) if twin else None
-    return AnswerFinder(template, other, control_tokens(own), own.eos_token)
+    return AnswerFinder(ChatTemplate(source, own.special_tokens_map, NOW), control_tokens(own), own.eos_token)
 
 
 def test_loss_on_all_trains_everything_but_the_first_token(tokenizer: Any) -> None:

@@ -125,9 +125,9 @@ def test_the_date_that_a_template_writes_is_the_one_it_is_given(sandbox: Any) ->
 def test_a_child_with_nothing_to_do_ends_by_itself_and_one_at_work_is_killed(sandbox: Any) -> None:
     endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"
     text = "{% if messages[0].content == 'Who?' %}" + endless + "{% endif %}{{ messages[1].content }}<e>"
-    idle, busy = sandbox(text), sandbox(text)
-    idle.render([((said("user", "Fine?"), said("assistant", "Fine.")), None)], whole=True)
-    busy.submit([(QUESTION.messages, None)], whole=True)
+    idle, busy = sandbox(text, learned="all"), sandbox(text, learned="all")
+    idle.render([((said("user", "Fine?"), said("assistant", "Fine.")), None)])
+    busy.submit([(QUESTION.messages, None)])
     processes = [made._child._process for made in (idle, busy)]
     idle.close()
     busy.close()
@@ -154,10 +154,14 @@ def test_control_tokens_that_somebody_typed_are_found(tokenizer: Any) -> None:
     ids=["endless", "enormous", "refusing"],
 )
 def test_a_template_that_does_mischief_costs_its_row_and_nothing_else(template: str, sandbox: Any) -> None:
-    text = "{% if messages[0].content == 'Who?' %}" + template + "{% endif %}{{ messages[1].content }}<e>"
-    here = sandbox(text, batch_seconds=2.0, row_seconds=1.0)
-    harmless = (said("user", "Fine?"), said("assistant", "Fine? Fine."))
-    rows = here.render([(harmless, None), (QUESTION.messages, None), (harmless, None)], whole=True)
+    text = (
+        "{% if messages[0].content == 'Who?' %}"
+        + template
+        + "{% endif %}{{ messages[0].content }} {{ messages[1].content }}<e>"
+    )
+    here = sandbox(text, learned="all", batch_seconds=2.0, row_seconds=1.0)
+    harmless = (said("user", "Fine?"), said("assistant", "Fine."))
+    rows = here.render([(harmless, None), (QUESTION.messages, None), (harmless, None)])
     assert [bool(row.get("error")) for row in rows] == [False, True, False], rows
     assert rows[0]["text"] == "Fine? Fine.<e>"
 
@@ -209,7 +213,7 @@ def test_a_row_whose_tool_calls_the_template_drops_is_refused_even_where_their_n
     tokenizer.chat_template = PLAIN
     with RowRenderer(tokenizer, loss_on="all", now=NOW) as renderer:
         calling, question = renderer.render([CALLING, QUESTION])
-    assert calling.error == "the template leaves out its tool calls"
+    assert calling.error == "the template leaves out a tool call"
     assert "weather" in calling.text and not calling.spans
     assert (question.error, question.lost) == ("", ())
 
@@ -219,7 +223,7 @@ def test_reasoning_and_tools_that_the_template_drops_are_told(tokenizer: Any) ->
     asked = Example(messages=QUESTION.messages, tools=(WEATHER,))
     with RowRenderer(tokenizer, loss_on="all", now=NOW) as renderer:
         assert [row.lost for row in renderer.render([THINKING, asked])] == [
-            ("reasoning in a field of its own",),
+            ("reasoning of the last answer",),
             ("definitions of tools",),
         ]
 

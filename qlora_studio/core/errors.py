@@ -1,5 +1,6 @@
 """Errors as part of the product: what, where, and what to do, in words; and what the command's exit status says."""
 
+import signal
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -156,3 +157,75 @@ class InvalidRunConfig(StudioError):
             advice="Correct the settings named here.",
         )
         self.problems = problems
+
+
+_ANYTHING, _TRAINING = "", "train"
+_CLOSE = "Close other programs that use memory"
+_ADVICE: dict[FailureKind, dict[str, str]] = {
+    FailureKind.OUT_OF_MEMORY: {
+        _TRAINING: "Take a smaller batch or max length (Fit to my GPU proposes one), or close other programs on the "
+        "card.",
+        "chat": f"{_CLOSE}, begin a new conversation, ask for shorter answers, or export a GGUF of few bits "
+        "(q4_K_M) and ask that: a llama.cpp computes with it as it is.",
+        "export": f"{_CLOSE}, or export without an importance matrix, for which the whole model is loaded.",
+        _ANYTHING: f"{_CLOSE}, and try again.",
+    },
+    FailureKind.CARD_LOST: {
+        _TRAINING: "Resume from the last safe checkpoint. If it happens again, restart the computer and check heat and "
+        "power.",
+        _ANYTHING: "Try again. If it happens again, restart the computer and check heat and power.",
+    },
+    FailureKind.DISK_FULL: {
+        _TRAINING: "Free some space, then press Resume: the last safe checkpoint is kept.",
+        _ANYTHING: "Free some space, and try again.",
+    },
+    FailureKind.WORKER_DIED: {
+        _TRAINING: "A run can be resumed from its last safe checkpoint; worker.log in its folder says more.",
+        _ANYTHING: "Try again; worker.log in its folder says more.",
+    },
+    FailureKind.ERROR: {
+        _TRAINING: "The details and worker.log in the run's folder say more; a run can be resumed from its last safe "
+        "checkpoint.",
+        _ANYTHING: "The details and worker.log in its folder say more.",
+    },
+}
+_SIGNALS = {
+    "SIGKILL": "most often the system did that for want of memory, or somebody ended it by hand",
+    "SIGTERM": "somebody asked it to end, or the computer was shutting down",
+    "SIGINT": "it was interrupted from the keyboard",
+    "SIGHUP": "the session it belonged to was closed",
+    "SIGSEGV": "a library or a driver broke; worker.log has its last words",
+    "SIGBUS": "a file was cut short under it, or memory failed",
+    "SIGILL": "a library uses instructions that this processor does not have",
+    "SIGFPE": "a library divided by zero",
+    "SIGABRT": "a library gave up; worker.log has its last words",
+    "SIGXFSZ": "a file grew beyond the limit that is set for it",
+}
+_CODES: dict[int, str] = {
+    ExitCode.ERROR: "a library ended it, as those of the card do on an error; worker.log has its last words",
+    ExitCode.RUN_BUSY: "another worker is at work in its folder",
+    ExitCode.NOT_WRITABLE: "it may not write to its folder",
+    ExitCode.RUN_NOT_FOUND: "its folder is gone",
+    ExitCode.INTERRUPTED: "it was interrupted from the keyboard",
+}
+
+
+def advice_for(kind: FailureKind, job: str) -> str:
+    """Return what to do about a failure of a job of some kind, or of any where it is empty: a chat has no batch."""
+    known = _ADVICE[kind]
+    return known.get(job, known[_ANYTHING])
+
+
+def ending_in_words(code: int) -> str:
+    """Return what an exit code, or a signal as a negative number, says."""
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        why = _SIGNALS.get(name)
+        return f"the worker was ended by {name}" + (f": {why}" if why else "")
+    if code == 0:
+        return "the worker ended without saying how"
+    why = _CODES.get(code)
+    return f"the worker ended with exit code {code}" + (f": {why}" if why else "")

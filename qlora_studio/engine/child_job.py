@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from qlora_studio import child_process
-from qlora_studio.core.errors import FailureKind
+from qlora_studio.core.errors import FailureKind, advice_for, ending_in_words
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Progressed, TerminalEvent, Warned, parse_event
 from qlora_studio.core.run.job import Job
@@ -35,7 +35,9 @@ def run_child(job: Job, jobs: Path, channel: Channel) -> tuple[TerminalEvent, li
         process.wait()
     ending = next((event for event in reversed(events) if isinstance(event, Finished | Failed | Paused)), None)
     if ending is None:
-        ending = Failed(kind=FailureKind.WORKER_DIED, message=f"The process ended with {process.returncode}.")
+        words = ending_in_words(process.returncode)
+        advice = advice_for(FailureKind.WORKER_DIED, job.kind)
+        ending = Failed(kind=FailureKind.WORKER_DIED, message=f"{words[0].upper()}{words[1:]}.", advice=advice)
     return ending, [event for event in events if isinstance(event, Reported)]
 
 

@@ -5,8 +5,7 @@ import os
 import re
 import traceback
 
-from qlora_studio.core.errors import FailureKind
-from qlora_studio.core.run.advice import advice_for
+from qlora_studio.core.errors import FailureKind, advice_for
 from qlora_studio.core.run.events import Failed
 from qlora_studio.core.run.fault_texts import says_card_lost, says_mapping_failed, says_out_of_memory
 from qlora_studio.storage.runs.checkpoint_folder import DamagedCheckpoint

@@ -7,12 +7,11 @@ import signal
 from pathlib import Path
 
 from qlora_studio import child_process
-from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
+from qlora_studio.core.errors import ExitCode, FailureKind, StudioError, ending_in_words
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Failed, Recovering
 from qlora_studio.core.run.fault_texts import says_card_lost, says_out_of_memory
 from qlora_studio.core.run.recovery import recovery_from
-from qlora_studio.jobs.worker_process import ending_in_words
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 

@@ -4,8 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from qlora_studio.core.errors import FailureKind
-from qlora_studio.core.run.advice import advice_for
+from qlora_studio.core.errors import FailureKind, advice_for
 from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Recovering, WorkerStarted, parse_event
 from qlora_studio.core.run.job import TrainJob
 from qlora_studio.jobs.worker_process import WorkerProcess

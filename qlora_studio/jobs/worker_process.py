@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qlora_studio import child_process
-from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
+from qlora_studio.core.errors import FailureKind, StudioError, ending_in_words
 from qlora_studio.core.run.commands import Command, Stop
 from qlora_studio.jobs.card_choice import worker_environment
 from qlora_studio.jobs.gpu_monitor import gpu_cards
@@ -27,26 +27,6 @@ _ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "fals
 _POLL_SECONDS = 0.02
 _GONE_SECONDS = 5.0  # a killed worker gives its memory back within this
 _LOOK_SECONDS = 0.2  # whoever looks whether a worker lives holds the lock for a moment
-
-_SIGNALS = {
-    "SIGKILL": "most often the system did that for want of memory, or somebody ended it by hand",
-    "SIGTERM": "somebody asked it to end, or the computer was shutting down",
-    "SIGINT": "it was interrupted from the keyboard",
-    "SIGHUP": "the session it belonged to was closed",
-    "SIGSEGV": "a library or a driver broke; worker.log has its last words",
-    "SIGBUS": "a file was cut short under it, or memory failed",
-    "SIGILL": "a library uses instructions that this processor does not have",
-    "SIGFPE": "a library divided by zero",
-    "SIGABRT": "a library gave up; worker.log has its last words",
-    "SIGXFSZ": "a file grew beyond the limit that is set for it",
-}
-_CODES: dict[int, str] = {
-    ExitCode.ERROR: "a library ended it, as those of the card do on an error; worker.log has its last words",
-    ExitCode.RUN_BUSY: "another worker is at work in its folder",
-    ExitCode.NOT_WRITABLE: "it may not write to its folder",
-    ExitCode.RUN_NOT_FOUND: "its folder is gone",
-    ExitCode.INTERRUPTED: "it was interrupted from the keyboard",
-}
 
 
 class WorkerProcess:
@@ -147,21 +127,6 @@ def start_worker(
             advice="Choose another folder, or give yourself permission to write there.",
         ) from error
     return WorkerProcess(popen, folder, events_offset=offset)
-
-
-def ending_in_words(code: int) -> str:
-    """Return what an exit code, or a signal as a negative number, says."""
-    if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        why = _SIGNALS.get(name)
-        return f"the worker was ended by {name}" + (f": {why}" if why else "")
-    if code == 0:
-        return "the worker ended without saying how"
-    why = _CODES.get(code)
-    return f"the worker ended with exit code {code}" + (f": {why}" if why else "")
 
 
 def wait_until_free(folder: RunFolder, timeout: float) -> bool:

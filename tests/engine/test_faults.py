@@ -5,8 +5,7 @@ from typing import get_args
 
 import pytest
 
-from qlora_studio.core.errors import FailureKind
-from qlora_studio.core.run.advice import advice_for
+from qlora_studio.core.errors import FailureKind, advice_for
 from qlora_studio.core.run.job import Job
 from qlora_studio.engine.faults import failure_of
 from qlora_studio.engine.worker import can_expand_segments

@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import StudioError, ending_in_words
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.events import Failed, PhaseChanged, WorkerStarted
 from qlora_studio.jobs.run_follower import RunFollower
-from qlora_studio.jobs.worker_process import WorkerProcess, ending_in_words, start_worker, wait_until_free
+from qlora_studio.jobs.worker_process import WorkerProcess, start_worker, wait_until_free
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 Play = Callable[[str], WorkerProcess]

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 
-from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.errors import FailureKind, StudioError, advice_for
 from qlora_studio.core.memory.resident import weights_bytes
 from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.quantity import bytes_text
-from qlora_studio.core.run.advice import advice_for
 from qlora_studio.engine.model.free_memory import free_ram
 from qlora_studio.storage.models.folder import read_config
 

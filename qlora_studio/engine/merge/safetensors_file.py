@@ -17,6 +17,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.runs.export_folder import safe_name
 
 INDEX = "model.safetensors.index.json"
+_ALONE = "model.safetensors"  # the name that is found without an index
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -154,6 +155,13 @@ def encode_header(tensors: list[tuple[str, str, tuple[int, ...], int]], metadata
     return struct.pack("<Q", len(raw)) + raw
 
 
+def write_index(folder: Path, places: Mapping[str, str], size: int) -> None:
+    """Write which file holds each tensor, where it is not all in the one that is found by its name."""
+    if set(places.values()) != {_ALONE}:
+        index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
 def _span(begin: int, end: int) -> tuple[int, int]:
     if not 0 <= begin <= end:
         raise ValueError("offsets")
@@ -168,7 +176,7 @@ def _weights_files(folder: Path) -> list[Path]:
         except (ValueError, KeyError, AttributeError) as error:
             raise _damaged(index, "it cannot be read") from error
         return [folder / safe_name(name) for name in names]
-    single = folder / "model.safetensors"
+    single = folder / _ALONE
     files = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
     if not files:
         raise StudioError(

@@ -21,7 +21,7 @@ import torch
 from qlora_studio.core.export.disk_need import MARGIN
 from qlora_studio.engine.context import JobStopped
 from qlora_studio.engine.merge.merged_tensor import MergedTensor
-from qlora_studio.engine.merge.safetensors_file import INDEX, encode_header
+from qlora_studio.engine.merge.safetensors_file import encode_header, write_index
 from qlora_studio.engine.merge.weights import BaseRounding, MergedWeights
 from qlora_studio.storage.durable import StagedFolder
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
@@ -93,8 +93,8 @@ def write_merged(
                     progress(done, total)
             staged.hashes[name] = writer.sha256
     _write_config(weights, staged.path)
-    if len(weights.shards) > 1:
-        _write_index(weights, staged.path)
+    places = {tensor.name: shard for shard, tensors in weights.shards.items() for tensor in tensors}
+    write_index(staged.path, places, weights.size)
     tensors_of_all = weights.tensors.values()
     return MergeReport(
         tensors_merged=sum(tensor.change is not None for tensor in tensors_of_all),
@@ -262,9 +262,3 @@ def _write_config(weights: MergedWeights, folder: Path) -> None:
     if weights.vocabulary is not None:
         (config.get("text_config") or config)["vocab_size"] = weights.vocabulary
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _write_index(weights: MergedWeights, folder: Path) -> None:
-    places = {tensor.name: shard for shard, tensors in weights.shards.items() for tensor in tensors}
-    index = {"metadata": {"total_size": weights.size}, "weight_map": dict(sorted(places.items()))}
-    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")

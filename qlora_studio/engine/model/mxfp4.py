@@ -18,6 +18,7 @@ from qlora_studio.engine.merge.safetensors_file import (
     StoredTensor,
     WeightsFolder,
     encode_header,
+    write_index,
 )
 from qlora_studio.storage.models.folder import read_config
 
@@ -46,9 +47,7 @@ def write_in_16_bits(stored: Path, out: Path, told: Callable[[int, int], None]) 
                     target.write(block.reshape(-1).view(torch.uint8).numpy().data)
                     done += block.nbytes
                     told(done, total)
-    if len(weights.files) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": places}
-        (out / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+    write_index(out, places, total)
     config = {key: value for key, value in read_config(stored).items() if key != "quantization_config"}
     (out / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     for path in stored.iterdir():

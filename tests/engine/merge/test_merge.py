@@ -92,6 +92,19 @@ def test_dora_over_transposed_weights_merges_as_peft_merges_it(tmp_path: Path) -
     assert_equal_to_peft(base, adapter, tmp_path / "out")
 
 
+def test_a_single_shard_that_is_named_as_one_of_several_is_found_by_an_index(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "llama", shard="100KB")
+    tensors, (first, *others) = tensors_of(base), sorted(base.glob("*.safetensors"))
+    for path in others:
+        path.unlink()
+    save_file(tensors, first, metadata={"format": "pt"})
+    index = base / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(tensors, first.name)}))
+    adapter = make_adapter(tmp_path / "adapter", base)
+    merge_adapter(base, adapter, tmp_path / "out")
+    assert (logits(load(tmp_path / "out")) - logits(live(base, adapter))).abs().max() < 1e-4
+
+
 def test_a_model_of_several_shards_keeps_their_names_and_its_index(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base", "llama", shard="100KB")
     adapter = make_adapter(tmp_path / "adapter", base)

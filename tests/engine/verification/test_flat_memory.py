@@ -18,7 +18,7 @@ from qlora_studio.engine.verification.states import StatesStore
 from tests.engine.families import make_adapter, make_base
 from tests.engine.verification.both_ways import Told, batches, plain
 
-_SHAPE: dict[str, Any] = {"hidden_size": 384, "intermediate_size": 1536, "num_attention_heads": 6, "num_key_value_heads": 6}
+_SHAPE: dict[str, Any] = {"hidden_size": 384, "intermediate_size": 1536, "num_attention_heads": 6}
 _LAYER = 4 * (4 * 384 * 384 + 3 * 384 * 1536)  # bytes in fp32
 _STATUS = Path("/proc/self/status")
 

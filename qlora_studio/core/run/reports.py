@@ -91,7 +91,8 @@ class VerificationPlan(_Facts):
     def words(self) -> str:
         """In a sentence."""
         how = "models layer by layer" if self.way == "streamed" else "models loaded whole"
-        return f"Verification: {how}, {self.tokens:,} held-out tokens, about {duration_text(self.seconds)}"
+        rows = f"{self.tokens:,} held-out tokens" if self.tokens else "no held-out rows"
+        return f"Verification: {how}, {rows}, about {duration_text(self.seconds)}"
 
 
 class VerificationReport(_Facts):

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from qlora_studio import child_process
 from qlora_studio.core.errors import StudioError
+from qlora_studio.core.memory.gpu_catalogue import is_built_for
 from qlora_studio.core.quantity import GIB, bytes_text
 from qlora_studio.jobs.gpu_monitor import GpuSample, sample_gpu
 from qlora_studio.jobs.process_memory import sample_memory
@@ -140,7 +141,7 @@ def torch_finding(facts: dict[str, Any], *, has_card: bool) -> Finding:
             f"{build} was made for CUDA {facts['cuda_build']}, and the driver is too old for it.",
             "Install NVIDIA's newest driver and restart the computer.",
         )
-    if has_card and not _is_built_for(facts):
+    if has_card and not is_built_for(facts["capability"], facts["built_for"]):
         return Finding(
             "PyTorch", "error", f"{build} was not built for this card.", f"Install the newest build: {_TORCH_INDEX}"
         )
@@ -192,18 +193,6 @@ def starter_finding() -> Finding:
         return Finding("Starter model", "ok", starter_path().name)
     except StudioError as error:
         return Finding("Starter model", "warning", error.message, error.advice)
-
-
-def _is_built_for(facts: dict[str, Any]) -> bool:
-    """Kernels of a major version run on its later minor ones; PTX of an older one can be compiled for a newer card."""
-    major, minor = facts["capability"]
-    for name in facts["built_for"]:
-        kind, _, digits = str(name).partition("_")
-        number = int("".join(character for character in digits if character.isdigit()) or 0)
-        same = number // 10 == major and number % 10 <= minor
-        if (kind == "sm" and same) or (kind == "compute" and number <= major * 10 + minor):
-            return True
-    return not facts["built_for"]
 
 
 def _ask(program: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Totals are as nvidia-smi shows them, which is less than the name says; `compute` is NVIDIA's compute capability.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from qlora_studio.core.quantity import MIB
@@ -112,3 +112,15 @@ def _model(gpu: GpuSpec) -> str:
 def _plain(name: str) -> str:
     text = name.lower().replace("nvidia", "").replace("geforce", "").replace("tesla", "")
     return "".join(character for character in text if character.isalnum())
+
+
+def is_built_for(capability: Sequence[int], kernels: Iterable[str]) -> bool:
+    """Whether a build with these kernels (`sm_86`, `compute_90`) runs on a card of this compute capability.
+
+    Kernels of a major version run on its later minor ones; PTX of an older one can be compiled for a newer card.
+    """
+    major, minor = capability
+    names = [name.partition("_") for name in kernels]
+    numbers = [(kind, int("".join(filter(str.isdigit, digits)) or 0)) for kind, _, digits in names]
+    same_major = any(kind == "sm" and n // 10 == major and n % 10 <= minor for kind, n in numbers)
+    return same_major or any(kind == "compute" and n <= major * 10 + minor for kind, n in numbers) or not names

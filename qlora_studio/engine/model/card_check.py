@@ -5,6 +5,7 @@ import os
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.memory.gpu_catalogue import is_built_for
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.model.environment import driver_and_cards
 
@@ -20,6 +21,14 @@ def require_usable_card(config: RunConfig) -> None:
         driver, names = driver_and_cards()
         if names:
             raise _unusable(" and ".join(names), *_why_not(driver))
+    elif not is_built_for(torch.cuda.get_device_capability(), torch.cuda.get_arch_list()):
+        major, minor = torch.cuda.get_device_capability()
+        raise _unusable(
+            torch.cuda.get_device_name(),
+            f"PyTorch {torch.__version__} has no kernels for its compute capability, {major}.{minor}",
+            "A card of the RTX 20 series or newer is needed; for a newer card than this PyTorch, install its newest "
+            f"build: {_PYTORCH}",
+        )
     elif config.quantization.method != "none" and not _bitsandbytes_has_cuda():
         raise _unusable(
             torch.cuda.get_device_name(0),

@@ -159,9 +159,13 @@ def _train(
         measure_card(trainer, base, config, context)
     if not checkpoint and trainer.eval_dataset is not None:
         trainer.evaluate()
-    context.emit(TrainingStarted(step=step, total_steps=_total_steps(trainer, config)))
+    total = _total_steps(trainer, config)
+    context.emit(TrainingStarted(step=step, total_steps=total))
     context.phase(Activity.TRAINING)
-    trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+    if checkpoint and step >= total:  # it broke off between its last step and its end
+        trainer.take_over(checkpoint.path)
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
 
 
 def _total_steps(trainer: StudioTrainer, config: RunConfig) -> int:

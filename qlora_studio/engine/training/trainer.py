@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 from trl import SFTTrainer
 
 from qlora_studio.core.errors import FailureKind, StudioError
@@ -195,6 +195,11 @@ class StudioTrainer(SFTTrainer):
         self.store_flos()
         self._durable_save(self)
         self._pace.pause(time.monotonic() - started)
+
+    def take_over(self, checkpoint: Path) -> None:
+        """Stand where a checkpoint of the last step left off. (`train` would take one step more before it looks.)"""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load the adapter, and give it back its dtype.

@@ -90,15 +90,16 @@ def _template(name: str) -> Check:
 
 def _mask(tally: RowTally, config: RunConfig) -> Check:
     title = "The answers are found exactly"
+    apart = f" Answers that are not learned, as marked or chosen: {tally.unlearned:,}." if tally.unlearned else ""
     if config.training.loss_on == "all":
-        return _check("answers_found", title, True, "Not needed: the full text is trained, as you chose.", "")
+        return _check("answers_found", title, True, f"Not needed: the full text is trained, as you chose.{apart}", "")
     ways = [HOW_WORDS[how] for how, _ in tally.how.most_common() if how != "text"]
     chats = sum(tally.how.values()) - tally.how["text"]
     return _check(
         "answers_found",
         title,
         tally.hidden == 0,
-        f"In all {chats:,} conversations: {', or '.join(ways)}.",
+        f"In all {chats:,} conversations: {', or '.join(ways)}.{apart}",
         f"The template does not show where the answers begin and end in {tally.hidden:,} conversations. They can be "
         "trained only with their full text.",
         "error" if not chats or config.data.bad_rows == "stop" else "warning",
@@ -126,7 +127,11 @@ def _changed(tally: RowTally) -> Check:
 def _lost(tally: RowTally, config: RunConfig) -> Check:
     parts = ", ".join(f"{what} ({count:,} rows)" for what, count in tally.lost.most_common())
     tokens = f" The reasoning that it leaves out has {tally.dropped_tokens:,} tokens." if tally.dropped_tokens else ""
-    keep = ' data.reasoning = "keep" learns it, in rows longer by so much.' if _can_keep(tally, config) else ""
+    keep = (
+        ' data.reasoning = "keep" learns what of it the template can show, in longer rows.'
+        if _can_keep(tally, config)
+        else ""
+    )
     return _check(
         "template_shows_everything",
         "The template shows everything that the rows say",

@@ -60,6 +60,7 @@ class RowTally:
     unprompted: int = 0
     changed: Counter[str] = field(default_factory=Counter)
     dropped_tokens: int = 0
+    unlearned: int = 0
     lost: Counter[str] = field(default_factory=Counter)
     excluded: Counter[str] = field(default_factory=Counter)
     listing: list[dict[str, Any]] = field(default_factory=list)
@@ -104,6 +105,7 @@ class RowTally:
         self.added_ends += sum([text.added != "" for text in texts])
         self.changed.update([change for text in texts for change in text.changed])
         self.dropped_tokens += sum([row.dropped for _, row, _ in rows])
+        self.unlearned += sum([text.unlearned for text in texts])
         self.lost.update([part for text in texts for part in text.lost])
         self.unprompted += sum([not text.prompted for text in texts])
         runs = [run for _, row, _ in rows for run in row.runs]

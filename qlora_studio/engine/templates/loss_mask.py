@@ -35,7 +35,7 @@ class Answers:
     `ended` is whether every answer ends with a control token; `added` is the end token that the template left out;
     `prompted` whether the text up to the last answer is what the model is given when it is asked for that answer;
     `changed` says what was changed so that the template takes it, `lost` what the template leaves out, and `dropped` is
-    the reasoning that it leaves out.
+    the reasoning that it leaves out. `unlearned` counts answers that are not learned, by their marks or by choice.
     """
 
     text: str
@@ -47,6 +47,7 @@ class Answers:
     changed: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    unlearned: int = 0
 
 
 class MaskUnavailable(RowRefused):
@@ -108,7 +109,7 @@ class AnswerFinder:
         left_out = self.answers(
             [{**message, "trained": not message.get("trained", True)} for message in messages], tools
         )
-        return replace(whole, spans=tuple(_without(len(whole.text), left_out.spans)))
+        return replace(whole, spans=tuple(_without(len(whole.text), left_out.spans)), unlearned=len(left_out.spans))
 
     def whole(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> Answers:
         """Return the conversation with all of its text trained."""
@@ -148,7 +149,8 @@ class AnswerFinder:
             return None
         found = self._closed(shaped, turns, how)
         gaps = coverage_gaps(found.text, found.spans, shaped.messages, learned, tools, self._prompt)
-        return None if gaps else self._told(found, shaped, tools)
+        answers = sum(_is_answer(message) for message in shaped.messages)
+        return None if gaps else replace(self._told(found, shaped, tools), unlearned=answers - len(learned))
 
     def _kept(self, shaped: Shaped, learned: Sequence[int], tools: Sequence[Any] | None) -> Answers | None:
         """Return a conversation with each answer as the template writes it where it is the last, or None."""

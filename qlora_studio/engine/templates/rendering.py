@@ -46,7 +46,7 @@ class RenderedRow:
 
     `hidden` is the error that the template renders it and does not show its answers; then there is a text as well.
     `changed` says what was changed so that the template takes it, `lost` what the template leaves out, and `dropped` is
-    the reasoning among that.
+    the reasoning among that. `unlearned` counts answers that are not learned, by their marks or by choice.
     """
 
     text: str = ""
@@ -58,6 +58,7 @@ class RenderedRow:
     changed: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    unlearned: int = 0
     error: str = ""
     hidden: bool = False
 

@@ -49,7 +49,8 @@ def test_a_turn_marked_as_not_to_be_learned_is_masked_and_the_others_are_trained
     wrong = {**WRONG, "trained": False}
     both = "".join(trained(found(template, [ASKED, wrong, SURE, RIGHT])))
     assert "RIGHT four<|im_end|>" in both and "WRONG" not in both
-    assert "WRONG" in found(template, [ASKED, wrong, SURE, RIGHT]).text
+    answers = found(template, [ASKED, wrong, SURE, RIGHT])
+    assert "WRONG" in answers.text and answers.unlearned == 1
 
 
 def test_only_the_last_answer_is_learned_where_that_is_chosen() -> None:

@@ -22,12 +22,23 @@ Render = Callable[..., str]
 
 
 class AnswerBounds:
-    """The bounds of the answers of one conversation, whose places are known."""
+    """The bounds of the answers of one conversation, whose places are known.
+
+    `prompt` is what begins an answer after a plain question, `end` what ends one. Where they stand right beside what is
+    said, they are the bounds, and nothing is rendered.
+    """
 
     def __init__(
-        self, places: Places, anchors: Anchors, render: Render, tools: Sequence[Any] | None, prompt: str
+        self,
+        places: Places,
+        anchors: Anchors,
+        render: Render,
+        tools: Sequence[Any] | None,
+        prompt: str,
+        end: re.Pattern[str],
     ) -> None:
-        self._whole, self._anchors, self._render, self._tools, self._prompt = places, anchors, render, tools, prompt
+        self._whole, self._anchors, self._render, self._tools = places, anchors, render, tools
+        self._prompt, self._end = prompt, end
 
     def of(self, index: int) -> list[tuple[int, int, int]]:
         """Return where an answer begins, where the last that it says ends, and where the template's close to it ends.
@@ -66,18 +77,21 @@ class AnswerBounds:
     def _begin(self, index: int, places: Places) -> int | None:
         text, earlier = places.text, places.before(index)
         place = 0 if earlier is None else places.spoken[earlier][1]
+        first = places.spoken.get(index, (place, place))[0]
+        before = without_opener(text[place:first])
+        if self._prompt and before.endswith(self._prompt):
+            return place + len(before)
         lead = self._lead(index, earlier)
         if lead is not None and text.startswith(lead, place):
             begin = place + len(lead)
             return begin + (len(self._prompt) if text.startswith(self._prompt, begin) else 0)
-        first = places.spoken.get(index, (place, place))[0]
         header = text.rfind(self._prompt, place, first) if self._prompt else -1
         if header >= 0:
             return header + len(self._prompt)
         if lead is not None:
             return place + len(_common(lead, text[place:]))
         calls = self._anchors.messages[index].get("tool_calls")
-        return None if calls else place + len(without_opener(text[place:first]))
+        return None if calls else place + len(before)
 
     def _lead(self, index: int, earlier: int | None) -> str | None:
         """Return what is written between the last that was said and the answer where the template asks for it."""
@@ -93,6 +107,8 @@ class AnswerBounds:
         """Return how much of the text behind an answer closes it."""
         if index + 1 == len(self._anchors.messages):
             return len(rest.rstrip())
+        if found := self._end.match(rest):
+            return found.end()
         try:
             ended = self._places(self._anchors.messages[: index + 1])
         except REFUSALS:

@@ -35,6 +35,9 @@ class Losses:
     reasoning: tuple[str, ...] = ()
 
 
+_NOTHING = Losses()
+
+
 def losses_of(
     text: str,
     messages: Sequence[Message],
@@ -42,6 +45,8 @@ def losses_of(
     render: Callable[[Sequence[Message]], str],
 ) -> Losses:
     """Return what a text leaves out. `render` renders messages of the same shape. Raises Incomplete for the rest."""
+    if not tools and _all_in_order(text, messages):
+        return _NOTHING
     said = [_said(message) for message in messages if message["role"] != "system"]
     whole = "\0".join(said)
     for message in messages:
@@ -51,6 +56,17 @@ def losses_of(
     if any(message.get("tool_calls") for message in messages):
         _check_calls(text, messages, render)
     return _told(text, messages, whole, tools)
+
+
+def _all_in_order(text: str, messages: Sequence[Message]) -> bool:
+    """Whether messages that are no more than a role and a content stand in a text one after another."""
+    at = 0
+    for message in messages:
+        said = message["content"].strip() if len(message) == 2 else ""
+        at = text.find(said, at) + len(said) if said else -1
+        if at < len(said) or "</think>" in said:
+            return False
+    return True
 
 
 def _told(text: str, messages: Sequence[Message], said: str, tools: Sequence[Any] | None) -> Losses:

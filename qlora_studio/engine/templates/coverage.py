@@ -12,6 +12,8 @@ from typing import Any
 
 from qlora_studio.engine.templates.chat_template import REASONING, Message
 
+_PLAIN = {"role", "content", "trained"}
+_LONGEST_END = 24  # characters that a template writes to end a plain answer
 _SHORTEST = 4  # characters of what others say, to be told from the template's own words
 
 
@@ -27,6 +29,8 @@ def coverage_gaps(
 
     `header` is what begins a turn of the assistant.
     """
+    if _is_plain(text, spans, messages, learned, header.strip()):
+        return []
     own = [value for index in learned for value in values_of(messages[index])]
     others = [value for index, message in enumerate(messages) if index not in learned for value in values_of(message)]
     said = "\0".join((*own, *(json.dumps(messages[index].get("tool_calls"), ensure_ascii=False) for index in learned)))
@@ -43,6 +47,24 @@ def coverage_gaps(
     if any(_holds_header(text[start:end], own, header.strip()) for start, end in spans):
         gaps.append(f"trained: {header}")
     return gaps
+
+
+def _is_plain(
+    text: str, spans: Sequence[tuple[int, int]], messages: Sequence[Message], learned: Sequence[int], header: str
+) -> bool:
+    """Whether each span is one answer's content and hardly more: seen at a glance, as it is with most rows."""
+    if len(spans) != len(learned):
+        return False
+    for (start, end), index in zip(spans, learned, strict=True):
+        message = messages[index]
+        content = message["content"].strip() if message.keys() <= _PLAIN else ""
+        span = text[start:end].lstrip()
+        more = span[len(content) :]
+        if not content or not span.startswith(content) or len(more) > _LONGEST_END or "</think>" in content:
+            return False
+        if header and (header in more or span.startswith(header)):
+            return False
+    return True
 
 
 def values_of(message: Message) -> Iterator[str]:

@@ -150,7 +150,7 @@ class AnswerFinder:
         found = self._closed(shaped, turns, how)
         gaps = coverage_gaps(found.text, found.spans, shaped.messages, learned, tools, self._prompt)
         answers = sum(_is_answer(message) for message in shaped.messages)
-        return None if gaps else replace(self._told(found, shaped, tools), unlearned=answers - len(learned))
+        return None if gaps else self._told(found, shaped, tools, answers - len(learned))
 
     def _kept(self, shaped: Shaped, learned: Sequence[int], tools: Sequence[Any] | None) -> Answers | None:
         """Return a conversation with each answer as the template writes it where it is the last, or None."""
@@ -176,13 +176,14 @@ class AnswerFinder:
             return self._checked(moved, "kept", replace(shaped, text=text, losses=again), learned, tools)
         return None
 
-    def _told(self, found: Answers, shaped: Shaped, tools: Sequence[Any] | None) -> Answers:
+    def _told(self, found: Answers, shaped: Shaped, tools: Sequence[Any] | None, unlearned: int = 0) -> Answers:
         return replace(
             found,
             prompted=found.how == "turns" or self._is_prompted(shaped.text, shaped.messages, tools),
             changed=shaped.changed,
             lost=shaped.losses.parts,
             dropped=shaped.losses.reasoning,
+            unlearned=unlearned,
         )
 
     def _learned_turns(self, messages: Sequence[Message]) -> list[int]:
@@ -243,7 +244,7 @@ class AnswerFinder:
                 places = anchors.places(self._template.render(anchors.messages, tools))
                 if places is None or places.text != text:
                     continue
-                bounds = AnswerBounds(places, anchors, self._template.render, tools, self._prompt)
+                bounds = AnswerBounds(places, anchors, self._template.render, tools, self._prompt, self._end)
                 found = [(index, bounds.of(index)) for index, message in enumerate(messages) if _is_answer(message)]
             except REFUSALS:
                 continue

@@ -1,14 +1,15 @@
 """A conversation as it stands in a dataset, as messages of one shape; every change is named, or it is refused."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from qlora_studio.core.data.content_parts import Content, is_parts, joined_parts, result_text
-from qlora_studio.core.data.reasoning import reasoning_of
+from qlora_studio.core.data.reasoning import REASONING_KEYS, reasoning_of
 from qlora_studio.core.data.row_notes import Fields, RowNotes, is_nothing
 from qlora_studio.core.data.row_verdict import RowRefused
-from qlora_studio.core.data.tool_call import calls_of_text, tool_calls
-from qlora_studio.core.data.turn_marks import trained_mark
+from qlora_studio.core.data.tool_call import CALL_KEYS, calls_of_text, tool_calls
+from qlora_studio.core.data.turn_marks import MARK_KEYS, trained_mark
 from qlora_studio.core.data.values import from_json_text, is_blank, kind_of, number_as_text, shown
 
 Message = dict[str, Any]
@@ -55,6 +56,7 @@ OTHER_ROLES = (
     }
 )
 _TEXT_KEYS = {"name": ("name", "tool_name"), "tool_call_id": ("tool_call_id", "tool_use_id", "call_id")}
+_ALL_TEXT_KEYS = frozenset(name for names in _TEXT_KEYS.values() for name in names)
 
 
 class _Keys(NamedTuple):
@@ -63,6 +65,10 @@ class _Keys(NamedTuple):
     role: str
     content: str
     roles: Mapping[str, str]
+
+
+_CHAT_KEYS = _Keys("role", "content", CHAT_ROLES)
+_SHAREGPT_KEYS = _Keys("from", "value", SHAREGPT_ROLES)
 
 
 def messages_of(turns: Any, column: str, notes: RowNotes) -> list[Message]:
@@ -113,17 +119,43 @@ def _listed(turns: Any, notes: RowNotes) -> list[Any]:
         raise RowRefused(f"the conversation {kind_of(turns)}, not a list")
     if not turns:
         raise RowRefused("the conversation is empty")
+    if all(isinstance(turn, str) and not turn.lstrip().startswith("{") for turn in turns):
+        notes.repaired("read texts that follow each other as question and answer")
+        roles = ("user", "assistant") * len(turns)
+        turns = [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=False)]
     return turns
 
 
 def _keys(turn: Any, notes: RowNotes) -> _Keys:
     """Return the keys that the user named, or those that a turn has."""
+    if not notes.reading.mapping and isinstance(turn, dict):
+        if "role" in turn and "content" in turn:
+            return _CHAT_KEYS
+        if "from" in turn and "value" in turn:
+            return _SHAREGPT_KEYS
     mapping, names = notes.reading.mapping, turn if isinstance(turn, dict) else {}
     role = mapping.get("role") or next((key for key in ROLE_KEYS if key in names), "role")
     roles = SHAREGPT_ROLES if role == "from" else CHAT_ROLES
     fallback = "value" if role == "from" else "content"
     content = mapping.get("content") or next((key for key in CONTENT_KEYS if key in names), fallback)
     return _Keys(role, content, {**roles, **own} if (own := notes.reading.roles) else roles)
+
+
+class _Present(NamedTuple):
+    """What a turn may have beside role and content."""
+
+    texts: bool
+    reasoning: bool
+    marks: bool
+    calls: bool
+    tools: bool
+
+
+@lru_cache(maxsize=1024)
+def _present(names: tuple[str, ...]) -> _Present:
+    """Return what a turn with these keys may have: turns have few sets of keys, and there are many turns."""
+    groups = (_ALL_TEXT_KEYS, REASONING_KEYS, MARK_KEYS, CALL_KEYS, frozenset({"tools"}))
+    return _Present(*(not group.isdisjoint(names) for group in groups))
 
 
 class _Turn:
@@ -134,6 +166,7 @@ class _Turn:
         if not isinstance(value, dict):
             raise RowRefused(f"{what} {kind_of(value)}, not an object")
         self._fields, self._what, self._path, self._notes = Fields(value), what, path, notes
+        self._present = _present(tuple(value))
 
     def add_to(self, messages: list[Message], keys: _Keys, *, after_call: bool) -> bool:
         """Add what the turn says: mostly a message; none for an empty system message, several for results of tools.
@@ -194,7 +227,8 @@ class _Turn:
             content.text = result_text(value, self._notes)
         else:
             content.text = number_as_text(value, self._notes)
-        content.calls += tool_calls(self._fields, self._what, self._path, self._notes)
+        if self._present.calls:
+            content.calls += tool_calls(self._fields, self._what, self._path, self._notes)
         if content.calls and role != "assistant":
             raise RowRefused(f"{self._what} calls tools, but is from the {role}")
         if content.text is None:
@@ -209,24 +243,27 @@ class _Turn:
     def _more(self, content: Content) -> Message:
         """Return what a message has beside role and content."""
         message: Message = {}
-        for key, names in _TEXT_KEYS.items():
+        for key, names in _TEXT_KEYS.items() if self._present.texts else ():
             if (value := number_as_text(self._fields.first(*names), self._notes)) is not None:
                 if not isinstance(value, str):
                     raise RowRefused(f"{self._what}: {key} {kind_of(value)}, not text")
                 message[key] = value
-        message |= reasoning_of(self._fields, self._what, self._notes)
+        if self._present.reasoning:
+            message |= reasoning_of(self._fields, self._what, self._notes)
         if content.reasoning:
             message.setdefault("reasoning_content", "".join(content.reasoning))
-        if (trained := trained_mark(self._fields, self._what)) is not None:
+        if self._present.marks and (trained := trained_mark(self._fields, self._what)) is not None:
             message["trained"] = trained
         if content.calls:
             message["tool_calls"] = content.calls
-        if "tools" not in self._notes.reading.template_keys and not is_nothing(tools := self._fields.get("tools")):
-            self._notes.turn_tools.append(tools)
+        if self._present.tools and "tools" not in self._notes.reading.template_keys:
+            self._notes.turn_tools += (self._fields.get("tools"),)
         return message
 
     def _keep(self, message: Message) -> None:
         """Keep what the chat template reads of what nobody asked for, and note all of it."""
+        if not self._fields.may_be_unread:
+            return
         self._notes.left(self._fields, self._path)
         for key in self._fields.unread():
             if key in self._notes.reading.template_keys and key not in message:

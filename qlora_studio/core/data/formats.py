@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from qlora_studio.core.data.content_parts import MEDIA, media_words
 from qlora_studio.core.data.conversation import Message, checked_order, messages_of
 from qlora_studio.core.data.example import Example
+from qlora_studio.core.data.glaive import glaive_messages, glaive_tools, is_glaive
 from qlora_studio.core.data.row_notes import Fields, Reading, RowNotes, is_nothing
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.tool_call import calls_of_text, function_schema, tool_schemas
@@ -34,7 +36,9 @@ CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
 QUESTION_COLUMNS = ("question", "query", "prompt", "input", "Question")
 ANSWER_COLUMNS = ("answer", "response", "output", "completion", "target", "Answer")
 SYSTEM_COLUMNS = ("system", "system_prompt")
-PREFERENCE = "this is preference data (chosen, rejected); only answers to learn from can be used"
+_LOOKED_AT = {*CONVERSATION_COLUMNS, "chat"}  # columns that tell a format by what stands in them
+# Columns of worse answers, and which other one makes them such.
+_WORSE = {"rejected": "chosen", "rejected_response": "", "rejected_messages": "", "non_preferred_output": ""}
 _MEDIA_COLUMNS = {name for what, names in MEDIA.items() if what != "a file" for name in names}
 _KNOWN_PAIRS = tuple(
     (question, answer)
@@ -74,6 +78,9 @@ def detect(record: Mapping[str, Any]) -> str:
     """Return the format that a record looks like, or UNKNOWN. A null counts as absent, unless nothing else is there."""
     if type(record.get("messages")) is list:
         return _turns_format(record["messages"])
+    columns = tuple(record)
+    if None not in record.values() and not _LOOKED_AT.intersection(columns):
+        return _form_of_columns(columns)
     found = _detect({name for name, value in record.items() if value is not None}, record)
     return found or _detect(set(record), record)
 
@@ -82,7 +89,11 @@ def convert(record: Mapping[str, Any], form: str, reading: Reading) -> tuple[Exa
     """Return what a record says in a format, with what was changed and what was not used. Raises RowRefused."""
     notes, fields = RowNotes(reading), Fields(record)
     if not reading.mapping:
-        _refuse_other_kinds(record)
+        columns = tuple(record)
+        if (others := _beside_conversation(columns)) is not None and form in _CONVERSATIONS:
+            return _conversation_alone(record, others, notes)
+        if _is_suspect(columns):
+            _refuse_other_kinds(record)
     example = FORMATS[form].read(fields, notes)
     notes.left(fields)
     return example, notes
@@ -97,15 +108,55 @@ def form_of_mapping(mapping: Mapping[str, str]) -> str:
     return "question_answer" if mapping.get("prompt") and mapping.get("completion") else UNKNOWN
 
 
+def preference_reason(record: Mapping[str, Any]) -> str:
+    """Return why a row that compares answers is refused, or nothing where it is none."""
+    for worse in _WORSE.keys() & record.keys():
+        if not is_nothing(record[worse]) and not is_nothing(record.get(_WORSE[worse] or worse)):
+            return (
+                f"this is preference data (column '{worse}'); only answers to learn from can be used. To learn the "
+                "better ones, name their columns in data.mapping"
+            )
+    return ""
+
+
 def foreign_reason(looks: str, form: str) -> str:
     """Return why a row of another format than the dataset's is refused."""
     return f"this row looks like {FORMATS[looks].shape}, but the dataset is {FORMATS[form].shape}"
 
 
+@lru_cache(maxsize=256)
+def _beside_conversation(columns: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the other columns where one is a conversation and nothing is read of the others; else None."""
+    others = tuple(name for name in columns if name not in CONVERSATION_COLUMNS)
+    known = {*SYSTEM_COLUMNS, "tools", "functions"}
+    plain = len(others) == len(columns) - 1 and known.isdisjoint(others) and not _is_suspect(others)
+    return others if plain else None
+
+
+def _conversation_alone(
+    record: Mapping[str, Any], others: tuple[str, ...], notes: RowNotes
+) -> tuple[Example, RowNotes]:
+    """Read a row that is a conversation and nothing else: what most rows are, so it is done without detours."""
+    column = next(name for name in CONVERSATION_COLUMNS if name in record)
+    if record[column] is None:
+        raise RowRefused(f"'{column}' is null")
+    messages = checked_order(messages_of(record[column], column, notes), notes)
+    for name in others:
+        if not is_nothing(record[name]):
+            notes.unread[name] = None
+    return Example(messages, _tools(Fields({}), notes) if notes.turn_tools else ()), notes
+
+
+@lru_cache(maxsize=256)
+def _is_suspect(columns: tuple[str, ...]) -> bool:
+    """Whether rows with these columns may be comparisons, or come with pictures or sound; asked once for all rows."""
+    return not {*_WORSE, *_MEDIA_COLUMNS, "kto_tag"}.isdisjoint(columns)
+
+
 def _refuse_other_kinds(record: Mapping[str, Any]) -> None:
     """Raise RowRefused for rows that hold what a text model does not learn from: comparisons, pictures, sound."""
-    if not is_nothing(record.get("rejected")) and not is_nothing(record.get("chosen")):
-        raise RowRefused(PREFERENCE)
+    if reason := preference_reason(record):
+        raise RowRefused(reason)
     if record.get("kto_tag") is False:
         raise RowRefused("this row is marked as a bad example (kto_tag)")
     for name in _MEDIA_COLUMNS & record.keys():
@@ -114,6 +165,12 @@ def _refuse_other_kinds(record: Mapping[str, Any]) -> None:
                 f"this row comes with {media_words(name)} (column '{name}'); only text can be learned. To learn the "
                 "text alone, name the columns in data.mapping"
             )
+
+
+@lru_cache(maxsize=256)
+def _form_of_columns(columns: tuple[str, ...]) -> str:
+    """Return the format of rows that are known by the names of their columns alone; asked once for all of them."""
+    return _detect(set(columns), {})
 
 
 def _detect(columns: set[str], record: Mapping[str, Any]) -> str:
@@ -151,7 +208,8 @@ def _conversation(record: Fields, notes: RowNotes) -> Example:
 
 def _tools(record: Fields, notes: RowNotes) -> tuple[dict[str, Any], ...]:
     """Return the tools of a row: of their column, else of the turns that bring some. Raises RowRefused."""
-    tools = tool_schemas(record.get(notes.reading.mapping.get("tools") or "tools"), notes)
+    value = record.get(notes.reading.mapping.get("tools") or "tools")
+    tools = () if value is None else tool_schemas(value, notes)
     if not tools and not is_nothing(functions := record.get("functions")):
         notes.repaired("read functions as tools")
         tools = tuple(map(function_schema, tool_schemas(functions, notes, "functions")))
@@ -240,6 +298,12 @@ def _xlam(record: Fields, notes: RowNotes) -> Example:
     return Example(checked_order(messages, notes), tools)
 
 
+def _glaive(record: Fields, notes: RowNotes) -> Example:
+    system, tools = glaive_tools(_optional(record, SYSTEM_COLUMNS, notes))
+    spoken = [{"role": "system", "content": system}] if system else []
+    return Example(checked_order([*spoken, *glaive_messages(record.get("chat"), notes)], notes), tools)
+
+
 def _text(record: Fields, notes: RowNotes) -> Example:
     column = notes.reading.mapping.get("text") or "text"
     return Example(text=text_of(*_column(record, column), notes))
@@ -265,8 +329,11 @@ def _column(record: Fields, name: str) -> tuple[Any, str]:
 def _optional(record: Fields, names: tuple[str, ...], notes: RowNotes) -> str:
     """Return the first of the columns that holds something, or an empty text."""
     for name in names:
-        value = number_as_text(record.get(name), notes)
-        if value is not None and not isinstance(value, str):
+        if (value := record.get(name)) is None:
+            continue
+        if not isinstance(value, str):
+            value = number_as_text(value, notes)
+        if not isinstance(value, str):
             raise RowRefused(f"'{shown(name)}' {kind_of(value)}, not text")
         if value and not value.isspace():
             return value
@@ -294,6 +361,7 @@ def _pair(question: str, answer: str) -> list[Message]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
+_CONVERSATIONS = ("messages", "sharegpt")
 FORMATS: dict[str, DatasetFormat] = {  # a row that fits several is of the first of them
     "messages": DatasetFormat(
         title="Chat messages",
@@ -329,6 +397,13 @@ FORMATS: dict[str, DatasetFormat] = {  # a row that fits several is of the first
         shape="xLAM (query, answers, tools)",
         matches=lambda columns, _record: columns >= {"query", "answers", "tools"},
         read=_xlam,
+    ),
+    "glaive": DatasetFormat(
+        title="Glaive function calling",
+        words="conversations in one text",
+        shape="glaive (system, chat)",
+        matches=lambda _columns, record: is_glaive(record),
+        read=_glaive,
     ),
     "question_answer": DatasetFormat(
         title="Two columns",

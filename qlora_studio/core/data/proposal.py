@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qlora_studio.core.data.conversation import CHAT_ROLES, CONTENT_KEYS, OTHER_ROLES, ROLE_KEYS
-from qlora_studio.core.data.formats import CONVERSATION_COLUMNS, PREFERENCE
+from qlora_studio.core.data.formats import CONVERSATION_COLUMNS, preference_reason
 from qlora_studio.core.data.values import shown
 
 _ROLE_LIKE = (*ROLE_KEYS, "speaker", "author", "sender", "from_role", "who", "user", "name", "type")
@@ -13,8 +13,8 @@ _CONTENT_LIKE = (*CONTENT_KEYS, "text", "message", "utterance", "body", "msg", "
 
 def unknown_reason(record: Mapping[str, Any]) -> str:
     """Return why a record is of no known format, in words."""
-    if "chosen" in record and "rejected" in record:
-        return PREFERENCE
+    if reason := preference_reason(record):
+        return reason
     if "role" in record and "content" in record:
         return "this is a single message (role, content); a row must hold a whole conversation"
     if proposed := proposed_mapping(record):

@@ -17,6 +17,7 @@ _OTHER_KEYS = (
     "thinking_blocks",
     "reasoning_details",
 )
+REASONING_KEYS = frozenset({*_KNOWN_KEYS, *_OTHER_KEYS})
 _PART_KEYS = ("text", "thinking", "summary", "reasoning", "content")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 _ROLE_NAMES = ("system", "user", "assistant", "tool")
@@ -14,7 +15,7 @@ class Reading:
     mapping: Mapping[str, str] = field(default_factory=dict)
     template_keys: frozenset[str] = frozenset()
 
-    @property
+    @cached_property
     def roles(self) -> dict[str, str]:
         """The roles of names that the mapping gives, several separated by commas."""
         return {
@@ -34,7 +35,7 @@ class RowNotes:
         self.reading = reading
         self.repairs: dict[str, None] = {}
         self.unread: dict[str, None] = {}
-        self.turn_tools: list[Any] = []  # that turns bring themselves
+        self.turn_tools: tuple[Any, ...] = ()  # that turns bring themselves
 
     def repaired(self, words: str) -> None:
         """Note a change, once."""
@@ -42,8 +43,9 @@ class RowNotes:
 
     def left(self, fields: "Fields", path: str = "") -> None:
         """Note what nobody asked for of an object that stands at a path."""
-        for name in fields.unread():
-            self.unread[path + name] = None
+        if fields.may_be_unread:
+            for name in fields.unread():
+                self.unread[path + name] = None
 
 
 class Fields:
@@ -57,8 +59,9 @@ class Fields:
 
     def get(self, name: str) -> Any:
         """Return a value, None where there is none."""
-        self._asked.add(name)
-        return self.values.get(name)
+        if (value := self.values.get(name)) is not None:
+            self._asked.add(name)
+        return value
 
     def first(self, *names: str) -> Any:
         """Return the first of several values that says something, else None; those after it are not asked for."""
@@ -66,6 +69,11 @@ class Fields:
 
     def __contains__(self, name: object) -> bool:
         return name in self.values
+
+    @property
+    def may_be_unread(self) -> bool:
+        """Whether there is more than was asked for; most objects hold nothing else."""
+        return len(self._asked) < len(self.values)
 
     def unread(self) -> Iterator[str]:
         """Yield the names of what says something and was not asked for."""

@@ -9,6 +9,7 @@ from qlora_studio.core.data.values import from_json_text, kind_of
 
 # OpenAI's names first; then those of Hermes and xLAM, Llama, Gemini and LangChain, Anthropic.
 _NAMES = ("name", "tool_name", "function_name")
+CALL_KEYS = frozenset({"tool_calls", "function_call"})
 _ARGUMENTS = ("arguments", "parameters", "args", "input", "kwargs")
 _CALL_IDS = ("call_id", "id", "tool_call_id", "tool_use_id")
 

@@ -25,14 +25,19 @@ MARKS = {
     "is_masked": False,
     "ignore_loss": False,
 }
+_PARTIAL = ("train_detail", "training_detail")  # axolotl's marks of parts of a turn
+MARK_KEYS = frozenset({*MARKS, *_PARTIAL})
 _WORDS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
 def trained_mark(turn: Fields, what: str) -> bool | None:
     """Return whether the marks of a turn have it learned, or None where there is none. Raises RowRefused naming `what`.
 
-    A share between 0 and 1 is refused: a token is learned, or it is not.
+    A share between 0 and 1 is refused: a token is learned, or it is not. So are marks of parts of a turn.
     """
+    for mark in _PARTIAL:
+        if turn.get(mark):
+            raise RowRefused(f"{what}: {mark} marks parts of it, but a turn is learned as a whole or not")
     said = {mark: _is_set(value, mark, what) for mark in MARKS if (value := turn.get(mark)) is not None}
     if not said:
         return None

@@ -20,7 +20,8 @@ BINARY = BinaryData()
 
 def text_of(value: Any, what: str, notes: RowNotes) -> str:
     """Return a text that is not empty. Raises RowRefused naming `what`."""
-    value = number_as_text(value, notes)
+    if not isinstance(value, str):
+        value = number_as_text(value, notes)
     if not isinstance(value, str):
         raise RowRefused(f"{what} {kind_of(value)}, not text")
     if is_blank(value):

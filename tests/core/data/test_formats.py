@@ -362,6 +362,7 @@ RESULT = message("tool", "Rain", tool_call_id="c1")
         ([json.dumps(USER), json.dumps(ANSWER)], [USER, ANSWER]),
         ({"role": ["user", "assistant"], "content": ["Why?", "Because."]}, [USER, ANSWER]),
         ([message("user", ["Why?"]), ANSWER], [USER, ANSWER]),
+        (["Why?", "Because.", "Why?", "Because."], [USER, ANSWER, USER, ANSWER]),
         ([message("user", [{"type": "text", "value": "Why?"}]), ANSWER], [USER, ANSWER]),
         ([message("user", [{"type": "input_text", "text": "Why?"}]), ANSWER], [USER, ANSWER]),
         ([USER, message("assistant", "Because.", function_call=json.dumps(CALL["function"]))], [USER, CALLED | ANSWER]),
@@ -486,6 +487,25 @@ def test_xlam_rows_are_questions_answered_by_calls() -> None:
     assert (repairs, unread(record)) == ("", ["id"])
 
 
+def test_glaive_rows_are_conversations_in_one_text() -> None:
+    function = {"name": "weather", "description": "d", "parameters": {"type": "object"}}
+    chat = (
+        'USER: Why?\n\n\nASSISTANT: <functioncall> {"name": "weather", "arguments": \'{"city": "Bern"}\'} '
+        '<|endoftext|>\n\n\nFUNCTION RESPONSE: {"rain": true}\n\n\nASSISTANT: Because. <|endoftext|>'
+    )
+    record = {"system": f"SYSTEM: Help. Use them -\n{json.dumps(function, indent=4)}\n", "chat": chat}
+    example, repairs = converted(record)
+    assert example.messages == (
+        message("system", "Help. Use them -"),
+        USER,
+        CALLED,
+        message("tool", '{"rain": true}'),
+        ANSWER,
+    )
+    assert example.tools == ({"type": "function", "function": function},)
+    assert (repairs, unread(record)) == ("", [])
+
+
 def test_a_system_column_and_a_system_turn_are_both_kept() -> None:
     turns = [
         {"from": "system", "value": "Turn."},
@@ -559,6 +579,8 @@ def test_nothing_is_proposed_where_it_is_not_plain(record: dict[str, Any]) -> No
             {"conversations": [{"from": "human", "value": "x"}], "chosen": {"a": 1}, "rejected": {"a": 2}},
             "preference data",
         ),
+        ({"messages": [USER, ANSWER], "rejected_response": "z"}, "preference data (column 'rejected_response')"),
+        ({"messages": [USER, message("assistant", "x", train_detail=[{}])]}, "train_detail marks parts of it"),
         ({"prompt": "x", "completion": "y", "label": False}, "marked as a bad example (label)"),
         ({"messages": [USER, ANSWER], "kto_tag": False}, "marked as a bad example (kto_tag)"),
         (

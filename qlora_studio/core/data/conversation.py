@@ -122,8 +122,8 @@ def _listed(turns: Any, notes: RowNotes) -> list[Any]:
     if all(isinstance(turn, str) and not turn.lstrip().startswith("{") for turn in turns):
         notes.repaired("read texts that follow each other as question and answer")
         roles = ("user", "assistant") * len(turns)
-        turns = [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=False)]
-    return turns
+        return [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=False)]
+    return list(turns)
 
 
 def _keys(turn: Any, notes: RowNotes) -> _Keys:

@@ -1,6 +1,6 @@
 """The formats that rows come in, each once in FORMATS: its words, how it is known, what its rows say."""
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -36,6 +36,7 @@ CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
 QUESTION_COLUMNS = ("question", "query", "prompt", "input", "Question")
 ANSWER_COLUMNS = ("answer", "response", "output", "completion", "target", "Answer")
 SYSTEM_COLUMNS = ("system", "system_prompt")
+_CONVERSATIONS = ("messages", "sharegpt")
 _LOOKED_AT = {*CONVERSATION_COLUMNS, "chat"}  # columns that tell a format by what stands in them
 # Columns of worse answers, and which other one makes them such.
 _WORSE = {"rejected": "chosen", "rejected_response": "", "rejected_messages": "", "non_preferred_output": ""}
@@ -106,6 +107,17 @@ def form_of_mapping(mapping: Mapping[str, str]) -> str:
     if mapping.get("conversation"):
         return "messages"
     return "question_answer" if mapping.get("prompt") and mapping.get("completion") else UNKNOWN
+
+
+def found_mapping(form: str, columns: Sequence[str]) -> dict[str, str]:
+    """Return which columns play which part in rows that are read by their format alone, as far as they have any."""
+    if form in _CONVERSATIONS:
+        column = next((name for name in CONVERSATION_COLUMNS if name in columns), "")
+        return {"conversation": column} if column else {}
+    pair = ("prompt", "completion") if form == "prompt_completion" else _pair_among(columns)
+    if form in ("prompt_completion", "question_answer") and pair:
+        return dict(zip(("prompt", "completion"), pair, strict=True))
+    return {"text": "text"} if form == "text" and "text" in columns else {}
 
 
 def preference_reason(record: Mapping[str, Any]) -> str:
@@ -361,7 +373,6 @@ def _pair(question: str, answer: str) -> list[Message]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-_CONVERSATIONS = ("messages", "sharegpt")
 FORMATS: dict[str, DatasetFormat] = {  # a row that fits several is of the first of them
     "messages": DatasetFormat(
         title="Chat messages",

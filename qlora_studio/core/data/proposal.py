@@ -47,7 +47,7 @@ def _conversation_mapping(column: str, turns: Any) -> dict[str, str]:
     missing = [part for part in ("user", "assistant") if part not in known.values()]
     if not content or len(foreign) > len(missing) or (foreign and len(foreign) != len(missing)):
         return {}
-    mapping = {} if column in CONVERSATION_COLUMNS and foreign else {"conversation": column}
+    mapping = {"conversation": column}
     mapping |= {} if role in ROLE_KEYS else {"role": role}
     mapping |= {} if content in CONTENT_KEYS else {"content": content}
     return mapping | {f"{part}_role": name for part, name in zip(missing, foreign, strict=False)}

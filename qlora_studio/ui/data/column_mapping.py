@@ -5,7 +5,7 @@ from typing import Any
 
 from PySide6.QtWidgets import QGridLayout
 
-from qlora_studio.core.data.formats import UNKNOWN, form_of_mapping
+from qlora_studio.core.data.formats import UNKNOWN, form_of_mapping, found_mapping
 from qlora_studio.core.data.report import SourceReport
 from qlora_studio.core.run.run_config import RunConfig, all_settings
 from qlora_studio.ui.data.datasets_view import changed, encoding_texts, evidence_text
@@ -14,10 +14,12 @@ from qlora_studio.ui.kit.text import ElidedLabel, Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, row
 
 _PARTS = {
+    "conversation": "Conversation",
     "prompt": "Prompt",
     "completion": "Answer",
     "context": "Context before the prompt",
     "system": "System text",
+    "tools": "Tools",
     "text": "Or all of it: text",
 }
 _NONE = "—"
@@ -37,6 +39,7 @@ class ColumnMapping(Card):
         self.dataset.setAccessibleName("Dataset")
         self.use = Button("Read it so", tip="Read the file again with these columns")
         self._config, self._sources = RunConfig(), tuple[SourceReport, ...]()
+        self._beside: dict[str, str] = {}  # what the mapping says of keys and roles, which no combo box shows
         grid = QGridLayout()
         grid.setHorizontalSpacing(16)
         grid.setVerticalSpacing(6)
@@ -84,8 +87,10 @@ class ColumnMapping(Card):
         known = self._sources[index] if self._sources else SourceReport(name="", path=draft.path)
         self.format.set_value(draft.format)
         self.encoding.set_value(draft.encoding)
+        mapping = draft.mapping or known.proposed or found_mapping(known.format, known.columns)
+        self._beside = {name: value for name, value in mapping.items() if name not in _PARTS}
         for name, combo in self.parts.items():
-            before = combo.value()
+            before = combo.value() or mapping.get(name, "")
             combo.set_choices({"": _NONE, **{column: column for column in known.columns}})
             wanted = draft.mapping.get(name, before)
             combo.set_value(wanted if wanted in known.columns else "")
@@ -105,13 +110,15 @@ class ColumnMapping(Card):
 
     def mapping(self) -> dict[str, str]:
         """Return the part that each chosen column plays."""
-        return {name: combo.value() for name, combo in self.parts.items() if combo.value()}
+        return {name: combo.value() for name, combo in self.parts.items() if combo.value()} | self._beside
 
     def _check(self) -> None:
         mapping = self.mapping()
         complete = form_of_mapping(mapping) != UNKNOWN
         self.use.setEnabled(complete)
-        self._help.setText("" if complete else "Choose the columns of prompt and answer, or one column of text.")
+        beside = ", ".join(f"{name} = {value}" for name, value in self._beside.items())
+        missing = "Choose the column of the conversation, those of prompt and answer, or one of text."
+        self._help.setText((f"And {beside}." if beside else "") if complete else missing)
 
     def _on_use_clicked(self) -> None:
         mapping = self.mapping()

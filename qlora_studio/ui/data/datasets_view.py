@@ -86,15 +86,23 @@ def evidence_text(source: SourceReport) -> str:
         return ""
     parts = [f"{count:,} look like {format_words(form)}" for form, count in source.evidence.items()]
     lines = [f"Of {source.total:,} rows " + ", ".join(parts) + "."] if parts else []
-    if source.unused:
-        more = f" and {len(source.unused) - _MOST_COLUMNS} more" if len(source.unused) > _MOST_COLUMNS else ""
-        names = ", ".join(visible_text(name) for name in source.unused[:_MOST_COLUMNS])
-        lines.append(f"Columns that nothing is learned from: {names}{more}.")
+    unused = [*(source.unread or source.unused)]
+    if unused:
+        more = f" and {len(unused) - _MOST_COLUMNS} more" if len(unused) > _MOST_COLUMNS else ""
+        names = ", ".join(_counted(name, source.unread.get(name, 0)) for name in unused[:_MOST_COLUMNS])
+        lines.append(f"Nothing is learned from: {names}{more}.")
+    if source.proposed:
+        parts = ", ".join(f"{visible_text(name)} → {part}" for part, name in source.proposed.items())
+        lines.append(f"It can be read so: {parts}. The columns below are filled in.")
     for title, reasons in (("Repaired", source.repairs), ("Rejected", source.reasons)):
         if reasons:
             shown = "; ".join(f"{count:,} × {reason}" for reason, count in list(reasons.items())[:_MOST_REASONS])
             lines.append(f"{title}: {shown}{' …' if len(reasons) > _MOST_REASONS else ''}")
     return "\n".join(lines)
+
+
+def _counted(name: str, rows: int) -> str:
+    return f"{visible_text(name)} ({rows:,} rows)" if rows else visible_text(name)
 
 
 def encoding_texts(source: SourceReport) -> list[str]:

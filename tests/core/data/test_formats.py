@@ -541,7 +541,7 @@ def test_a_system_column_and_a_system_turn_are_both_kept() -> None:
         ),
         (
             {"messages": [message("user", "Why?"), message("Agent 7", "Because.")]},
-            {"assistant_role": "Agent 7"},
+            {"conversation": "messages", "assistant_role": "Agent 7"},
         ),
         ({"document": "Why?", "summary": "Because."}, {"prompt": "document", "completion": "summary"}),
     ],

@@ -18,6 +18,7 @@ from qlora_studio.core.data.report import (
     RowPreview,
     RowsReport,
     RowSummary,
+    SourceReport,
     TokenPiece,
 )
 from qlora_studio.core.errors import FailureKind
@@ -184,6 +185,28 @@ def test_columns_that_are_not_known_are_mapped_by_the_user(page: DataPage) -> No
     QTest.mouseClick(page.mapping.use, LEFT)
     mapping = {"prompt": "frage", "completion": "antwort"}
     assert asked == [{"data.format": "question_answer", "data.mapping": mapping}]
+
+
+def test_a_proposed_mapping_is_filled_in_and_asked_for_with_its_keys_and_roles(page: DataPage) -> None:
+    asked: list[dict[str, object]] = []
+    page.settings_requested.connect(asked.append)
+    mapping = {"conversation": "chat", "role": "speaker", "assistant_role": "Agent 7"}
+    source = SourceReport(
+        name="tickets.jsonl",
+        path="tickets.jsonl",
+        rejected=3,
+        columns=("id", "chat", "system"),
+        unread={"chat[].mood": 2},
+        proposed=mapping,
+    )
+    page.render_config(CONFIG)
+    page.render_report(REPORT.model_copy(update={"format": "", "sources": (source,)}))
+    assert page.mapping.parts["conversation"].value() == "chat"
+    assert page.mapping.parts["system"].value() == ""
+    assert "And role = speaker, assistant_role = Agent 7." in texts(page)
+    assert "chat → conversation" in texts(page) and "chat[].mood (2 rows)" in texts(page)
+    QTest.mouseClick(page.mapping.use, LEFT)
+    assert asked == [{"data.format": "messages", "data.mapping": mapping}]
 
 
 def test_progress_is_shown_while_reading_and_a_failure_in_words(page: DataPage) -> None:

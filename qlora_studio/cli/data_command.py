@@ -106,7 +106,8 @@ def _inspect(config: RunConfig, rows: list[int | str], console: Console) -> tupl
 
 def _row_text(row: RowPreview) -> str:
     place = ", ".join(dict.fromkeys(part for part in (row.dataset, row.file) if part))
-    head = f"── row {row.number + 1}, {f'{place}, ' if place else ''}line {row.line}: {row.verdict}"
+    head = f"── row {row.number + 1}, {f'{place}, ' if place else ''}line {row.line}"
+    head += f", key {row.key}: {row.verdict}" if row.key else f": {row.verdict}"
     head += f": {row.problem or row.reason}" if row.problem or row.reason else ""
     if not row.tokens:
         return f"{head}\n{row.raw}"

@@ -92,8 +92,8 @@ def evidence_text(source: SourceReport) -> str:
         names = ", ".join(_counted(name, source.unread.get(name, 0)) for name in unused[:_MOST_COLUMNS])
         lines.append(f"Nothing is learned from: {names}{more}.")
     if source.proposed:
-        parts = ", ".join(f"{visible_text(name)} → {part}" for part, name in source.proposed.items())
-        lines.append(f"It can be read so: {parts}. The columns below are filled in.")
+        mapping = ", ".join(f"{visible_text(name)} → {part}" for part, name in source.proposed.items())
+        lines.append(f"It can be read so: {mapping}. The columns below are filled in.")
     for title, reasons in (("Repaired", source.repairs), ("Rejected", source.reasons)):
         if reasons:
             shown = "; ".join(f"{count:,} × {reason}" for reason, count in list(reasons.items())[:_MOST_REASONS])

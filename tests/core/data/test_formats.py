@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qlora_studio.core.data.example import Example
 from qlora_studio.core.data.formats import (
@@ -24,7 +26,7 @@ from qlora_studio.core.run.run_config import RunConfig, all_settings
 
 USER = {"role": "user", "content": "Why?"}
 ANSWER = {"role": "assistant", "content": "Because."}
-CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Bern"}}}
+CALL: dict[str, Any] = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Bern"}}}
 
 
 def message(role: str, content: Any, **more: Any) -> dict[str, Any]:
@@ -643,3 +645,34 @@ def test_every_choice_of_a_run_but_auto_is_a_format_that_has_words_for_a_sentenc
     assert [*format_choices()] == ["auto", *FORMATS]
     assert format_words("sharegpt") == "ShareGPT conversations"
     assert format_words("") == "a format that is not known"
+
+
+EXTRA = st.dictionaries(
+    st.from_regex(r"x_[a-z]{1,6}", fullmatch=True), st.integers(1, 9) | st.text("ab", min_size=1), max_size=2
+)
+
+
+@given(top=EXTRA, turn=EXTRA, call=EXTRA, function=EXTRA, part=EXTRA)
+def test_whatever_is_put_into_a_row_is_read_or_named(
+    top: dict[str, Any], turn: dict[str, Any], call: dict[str, Any], function: dict[str, Any], part: dict[str, Any]
+) -> None:
+    record = {
+        "messages": [
+            USER,
+            message(
+                "assistant",
+                [{"type": "text", "text": "Because.", **part}],
+                tool_calls=[{**CALL, **call, "function": {**CALL["function"], **function}}],
+                **turn,
+            ),
+        ],
+        **top,
+    }
+    named = [
+        *(f"messages[].content[].{name}" for name in part),
+        *(f"messages[].tool_calls[].{name}" for name in call),
+        *(f"messages[].tool_calls[].function.{name}" for name in function),
+        *(f"messages[].{name}" for name in turn),
+        *top,
+    ]
+    assert sorted(unread(record)) == sorted(named)

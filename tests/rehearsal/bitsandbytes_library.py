@@ -35,7 +35,7 @@ class _Library:
 
     def __init__(self, processor: ctypes.CDLL) -> None:
         self._processor = processor
-        self._functions = {name: _Function(work) for name, work in _functions().items()}
+        self._functions = {name: _Function(name, work) for name, work in _functions().items()}
 
     def __getattr__(self, name: str) -> Any:
         return self._functions[name] if name in self._functions else getattr(self._processor, name)
@@ -44,14 +44,15 @@ class _Library:
 class _Function:
     """Stands for a function of ctypes: its types can be set, and the number of its arguments is held to them."""
 
-    def __init__(self, work: Callable[..., Any]) -> None:
+    def __init__(self, name: str, work: Callable[..., Any]) -> None:
+        self._name = name
         self._work = work
         self.argtypes: list[Any] | None = None
         self.restype: Any = None
 
     def __call__(self, *arguments: Any) -> Any:
-        assert self.argtypes is None or len(arguments) == len(self.argtypes), self._work.__name__
-        faults.bitsandbytes_called()
+        assert self.argtypes is None or len(arguments) == len(self.argtypes), self._name
+        faults.c_function_called(self._name)
         with torch.no_grad():
             return self._work(*(getattr(argument, "value", argument) for argument in arguments))
 

@@ -35,6 +35,7 @@ struct Card {
 };
 std::vector<Card>& cards = *new std::vector<Card>;
 std::mutex& cards_mutex = *new std::mutex;
+bool spike = false;  // others take all memory, for as long as one allocation takes
 thread_local DeviceIndex current = 0;
 
 DeviceIndex or_current(DeviceIndex index) { return index < 0 ? current : index; }
@@ -48,7 +49,7 @@ void require_working(DeviceIndex index) {
 void take(DeviceIndex index, int64_t bytes) {
   std::lock_guard<std::mutex> lock(cards_mutex);
   Card& card = cards.at(index);
-  if (card.allocated + bytes > card.total) {
+  if (card.allocated + bytes > card.total || std::exchange(spike, false)) {
     C10_THROW_ERROR(OutOfMemoryError, c10::str("CUDA out of memory. Tried to allocate ", bytes >> 10, " KiB. GPU ", int(index),
                     " has a total capacity of ", card.total >> 20, " MiB of which ", (card.total - card.allocated) >> 20, " MiB is free."));
   }
@@ -382,6 +383,7 @@ const bool registered = [] {
 void add_card(int64_t total, Generator random, std::string broken) { cards.push_back({.total = total, .random = random, .broken = broken}); }
 void break_cards(std::string words) { for (Card& card : cards) card.broken = words; }
 void fill_cards() { for (Card& card : cards) card.total = card.allocated; }
+void refuse_next() { spike = true; }
 std::vector<int64_t> memory(int64_t index) { return {cards.at(index).total, cards[index].allocated, cards[index].peak}; }
 void forget_peak(int64_t index) { cards.at(index).peak = cards[index].allocated; }
 int64_t current_card() { return current; }
@@ -398,6 +400,7 @@ TORCH_LIBRARY(rehearsal, m) {
   m.def("add_card", add_card);
   m.def("break_cards", break_cards);
   m.def("fill_cards", fill_cards);
+  m.def("refuse_next", refuse_next);
   m.def("memory", memory);
   m.def("forget_peak", forget_peak);
   m.def("current_card", current_card);

@@ -1,7 +1,8 @@
 """The Python half of the card: torch.cuda's own Python runs, and what it asks of C is answered here.
 
 REHEARSAL_CARDS names the file that says which cards there are, the same that nvml.c reads. CUDA_VISIBLE_DEVICES chooses
-among them by UUID, as CUDA does. REHEARSAL_BYTES is how much memory can be had of each, where its figures say more.
+among them by UUID, as CUDA does. REHEARSAL_BYTES is how much of a card's free memory tensors get: on a real one,
+what CUDA holds for itself and what lies in gaps is lost to them.
 """
 
 import ctypes
@@ -181,8 +182,8 @@ def _memory_stats(index: int) -> dict[str, Any]:
 def _memory_info(index: int, card: CardRecord) -> tuple[int, int]:
     import torch
 
-    total, allocated, _ = torch.ops.rehearsal.memory(index)
-    return total - allocated, card.total
+    _, allocated, _ = torch.ops.rehearsal.memory(index)
+    return card.free - allocated, card.total
 
 
 class _Stream:

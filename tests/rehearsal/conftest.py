@@ -1,15 +1,12 @@
-"""A machine with a card that is rehearsed: what each process started in a test finds there."""
+"""Machines with cards that are rehearsed, for the processes that a test starts."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.rehearsal.build import CARD, build, missing_compilers
-
-_HERE = Path(__file__).parent
-_ROOT = _HERE.parents[1]
+from tests.rehearsal.build import build, missing_compilers
+from tests.rehearsal.machine import environment, record
 
 
 @pytest.fixture(scope="session")
@@ -21,19 +18,11 @@ def libraries(model_cache: Path) -> Path:
 
 
 @pytest.fixture
-def machine(libraries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Let processes started from now on find the cards of a record; more of the environment is given by name."""
+def machine(libraries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let processes that are started from now on find the cards of a record, and more of the environment by name."""
 
-    def start(record: str = "rtx4090", **environment: str) -> Path:
-        cards = tmp_path / "cards.txt"
-        cards.write_bytes((_HERE / "cards" / f"{record}.txt").read_bytes())
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(_HERE / "site"), str(_ROOT)]))
-        monkeypatch.setenv("LD_LIBRARY_PATH", str(libraries))
-        monkeypatch.setenv("REHEARSAL_LIBRARY", str(libraries / CARD))
-        monkeypatch.setenv("REHEARSAL_CARDS", str(cards))
-        monkeypatch.setenv("REHEARSAL_STRUCK", str(tmp_path / "struck.txt"))
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        return cards
+    def start(name: str = "rtx4090", **more: str) -> None:
+        for variable, value in environment(libraries, tmp_path, record(name), **more).items():
+            monkeypatch.setenv(variable, value)
 
     return start

@@ -1,13 +1,14 @@
-"""Faults of the card, each at a call of a library's function: `REHEARSAL_FAULTS="lost@trl:SFTTrainer.training_step#3"`.
+"""Faults of the card, each in a call of a library's function: `REHEARSAL_FAULTS="lost@trl:SFTTrainer.training_step#3"`.
 
-A word is a kind, `@`, the function (its module, `:`, its name there) and `#`, the call in which it strikes:
+A word is a kind, `@`, the function (its module, `:`, its name there), `#`, and the call in which it strikes:
 
-- `full`: others take what is left of the memory; what is allocated next is refused.
-- `lost`: the card is gone; whatever is asked of it next fails, as CUDA says it.
-- `exit`: the process ends as bitsandbytes' library ends it: by C's exit, with one line on stderr. Its function may be
-  `bitsandbytes`: any call of its CUDA library.
+- `full`: others take what is left of the memory, and keep it.
+- `spike`: others take what is left of the memory for a moment; what is allocated next is refused.
+- `lost`: the card is gone; whatever is asked of it next fails, in CUDA's words.
+- `exit`: the process ends as bitsandbytes' library ends it, by C's exit with one line on stderr.
 
-A fault strikes once: REHEARSAL_STRUCK is the file that remembers it for the processes that come after.
+Of bitsandbytes' own C functions the module is `libbitsandbytes`, as in `exit@libbitsandbytes:cadam32bit_grad_bf16#3`;
+without a name it is any of them. A fault strikes once: the file REHEARSAL_STRUCK remembers it for later processes.
 """
 
 import ctypes
@@ -20,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-_WORD = re.compile(r"(?P<kind>full|lost|exit)@(?P<module>[\w.]+)(:(?P<name>[\w.]+))?#(?P<call>\d+)")
+_WORD = re.compile(r"(?P<kind>full|spike|lost|exit)@(?P<module>[\w.]+)(:(?P<name>[\w.]+))?#(?P<call>\d+)")
 _EXIT = b"Error unspecified launch failure at line 118 in file /src/csrc/ops.cu\n"
 
 
@@ -61,22 +62,22 @@ _FAULTS = _asked_for()
 
 def modules() -> set[str]:
     """Return the modules with functions that are to fail."""
-    return {fault.module for fault in _FAULTS if fault.name}
+    return {fault.module for fault in _FAULTS}
 
 
 def prepare(module: ModuleType) -> None:
     """Let the functions of a module that was just imported count their calls."""
     for fault in _FAULTS:
-        if fault.name and fault.module == module.__name__:
+        if fault.module == module.__name__:
             *path, name = fault.name.split(".")
             owner = functools.reduce(getattr, path, module)
             setattr(owner, name, _counted(getattr(owner, name), fault))
 
 
-def bitsandbytes_called() -> None:
-    """Count a call of bitsandbytes' library."""
+def c_function_called(name: str) -> None:
+    """Count a call of one of bitsandbytes' C functions."""
     for fault in _FAULTS:
-        if not fault.name and fault.module == "bitsandbytes":
+        if fault.module == "libbitsandbytes" and fault.name in ("", name):
             fault.count()
 
 
@@ -92,10 +93,13 @@ def _counted(function: Callable[..., Any], fault: Fault) -> Callable[..., Any]:
 def _strike(kind: str) -> None:
     import torch
 
-    if kind == "full":
-        torch.ops.rehearsal.fill_cards()
-    elif kind == "lost":
-        torch.ops.rehearsal.break_cards("unspecified launch failure")
-    else:
-        os.write(2, _EXIT)
-        ctypes.CDLL(None).exit(1)
+    match kind:
+        case "full":
+            torch.ops.rehearsal.fill_cards()
+        case "spike":
+            torch.ops.rehearsal.refuse_next()
+        case "lost":
+            torch.ops.rehearsal.break_cards("unspecified launch failure")
+        case _:
+            os.write(2, _EXIT)
+            ctypes.CDLL(None).exit(1)

@@ -8,7 +8,7 @@ from tests.engine.training_run import make_run, run_to_end
 
 
 def test_a_run_whose_worker_bitsandbytes_ended_goes_on(
-    machine: Callable[..., Path], tiny_llama: Path, tmp_path: Path
+    machine: Callable[..., None], tiny_llama: Path, tmp_path: Path
 ) -> None:
     """The probe takes one step: the fourth is the third of the run, and the checkpoint of the second is safe."""
     machine(REHEARSAL_FAULTS="exit@bitsandbytes.optim.optimizer:Optimizer8bit.step#4")

@@ -58,6 +58,13 @@ def _words(error: BaseException, job: str) -> tuple[FailureKind, str, str]:
     if is_card_lost(error):
         kind = FailureKind.CARD_LOST
         return kind, f"The graphics card stopped answering: {first_line}", advice_for(kind, job)
+    if "no kernel image is available" in str(error):
+        return (
+            FailureKind.CARD_UNUSABLE,
+            "There is a card here that cannot be used: the installed PyTorch has no kernels for it.",
+            "Install PyTorch's newest build. For a card older than the RTX 20 series there is none: start QLoRA Studio "
+            "with CUDA_VISIBLE_DEVICES set to nothing, and the processor is used.",
+        )
     if is_disk_full(error):
         return FailureKind.DISK_FULL, "The disk is full.", advice_for(FailureKind.DISK_FULL, job)
     if isinstance(error, DamagedCheckpoint):

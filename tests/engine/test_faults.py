@@ -84,6 +84,13 @@ def test_only_a_training_run_is_told_of_batches_and_checkpoints(words: str, job:
         assert bool(re.search("batch|checkpoint|resume|max length", advice, re.IGNORECASE)) is (job == "train"), advice
 
 
+def test_a_card_that_pytorch_has_no_kernels_for_is_told_as_unusable() -> None:
+    failed = failure_of(RuntimeError("CUDA error: no kernel image is available for execution on the device"), "chat")
+
+    assert failed.kind == FailureKind.CARD_UNUSABLE
+    assert "CUDA_VISIBLE_DEVICES" in failed.advice
+
+
 def test_it_is_said_whose_memory_is_out() -> None:
     assert "on the card" in failure_of(RuntimeError(OUT_OF_MEMORY[0]), "chat").message
     for error in (MemoryError(), *(RuntimeError(words) for words in OUT_OF_MEMORY[12:17])):

@@ -62,6 +62,12 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     verify.add_argument(
         "--bases", action="store_true", help="also compare merging into the original and the 4-bit base"
     )
+    verify.add_argument(
+        "--way",
+        choices=["auto", "whole", "streamed"],
+        default="auto",
+        help="have models in memory whole, or layer by layer (default: auto, by their size)",
+    )
     verify.set_defaults(run=verify_export)
 
 
@@ -88,7 +94,9 @@ def verify_export(arguments: argparse.Namespace, console: Console) -> int:
             f"There is no folder {path}.", kind=FailureKind.RUN_NOT_FOUND, advice="Name the folder of an export."
         )
     run_dir = str(existing_run(arguments.run_dir).path.resolve()) if arguments.run_dir else ""
-    state = run_job(VerifyJob(path=str(path.resolve()), run_dir=run_dir, bases=arguments.bases), console)
+    state = run_job(
+        VerifyJob(path=str(path.resolve()), run_dir=run_dir, bases=arguments.bases, way=arguments.way), console
+    )
     reports = [item.report for item in state.reports if isinstance(item, VerificationReported)]
     facts = _facts(state)
     proof = {"out_dir": facts.out_dir, "verified": facts.verified, "checks": _plain(facts.checks)}

@@ -81,6 +81,8 @@ def _size(size: str, arguments: argparse.Namespace) -> dict[str, Any]:
         if {"studio", "whole"} <= result.keys():
             result["is_bit_equal"] = result["studio"]["found"] == result["whole"]["found"]
             print(size, "bit-equal to whole models", result["is_bit_equal"], flush=True)
+        for way in arguments.ways:
+            result[way].pop("found", None)
         return result
     finally:
         shutil.rmtree(folder, ignore_errors=True)

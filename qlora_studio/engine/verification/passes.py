@@ -144,13 +144,15 @@ class Passes:
         return self._whole(item, flags, ask)
 
     def ask(self, item: Pass, question: Callable[[Any], Any]) -> Any:
-        """Return what a model is asked for that is loaded whole for this alone."""
+        """Return what a model is asked for that is loaded whole for this alone; warn, and None, where it cannot."""
         self.channel.raise_if_stopped()
-        model = item.whole()
-        answer = question(model)
-        del model
-        release_memory()
-        return answer
+        try:
+            return question(item.whole())
+        except _NOT_STREAMED as error:
+            self.channel.warn("not_asked", f"This model gives no answers of its own: {str(error)[:200]}.")
+            return None
+        finally:
+            release_memory()
 
     def _go_whole(self, item: Pass, reason: str) -> None:
         """Say, once, why a model is loaded whole. Raises StudioError where it does not fit."""

@@ -87,3 +87,13 @@ def test_what_can_neither_be_streamed_nor_fits_is_refused_in_words(tmp_path: Pat
     passes = Passes(batches(), Told(), StatesStore({"run": "too large"}))
     with pytest.raises(StudioError, match=r"loaded whole \(its adapter has other words than its base\), which takes 4"):
         passes.run(replace(item, size=4 << 50))
+
+
+def test_a_model_that_cannot_be_asked_for_answers_is_told_of_and_not_the_end(tmp_path: Path) -> None:
+    def question(model: Any) -> Any:
+        return torch.ones(2, dtype=torch.int64).exponential_()  # which torch does not implement for whole numbers
+
+    told = Told()
+    passes = Passes(batches(), told, None)
+    assert passes.ask(plain(make_base(tmp_path / "base", "llama")), question) is None
+    assert len(told.warnings) == 1 and "no answers of its own" in told.warnings[0]

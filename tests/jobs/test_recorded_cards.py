@@ -61,6 +61,20 @@ def test_a_program_whose_memory_the_driver_does_not_tell_is_listed_all_the_same(
     assert other["used_bytes"] is None
 
 
+@pytest.mark.parametrize(("record", "words"), [("old_driver", "its driver knows CUDA 11"), ("rtx4090", "")])
+def test_a_driver_that_is_too_old_for_the_installed_pytorch_is_told(
+    record: str, words: str, tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build for CUDA 13 is played by the one file of it that is read."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").touch()
+    (tmp_path / "torch" / "version.py").write_text("cuda: Optional[str] = '13.0'\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    told = ask(_SAMPLE, _RECORDS / f"{record}.txt", model_cache)["unusable"]
+    assert words in told
+    assert bool(told) is bool(words)
+
+
 def test_a_card_that_is_lost_while_it_is_watched_keeps_its_name(tmp_path: Path, model_cache: Path) -> None:
     cards = tmp_path / "cards.txt"
     cards.write_bytes((_RECORDS / "rtx4090.txt").read_bytes())

@@ -182,12 +182,12 @@ def _adam_32bit(dtype: torch.dtype) -> Callable[..., None]:
 
 def _adam_8bit(dtype: torch.dtype) -> Callable[..., None]:
     def work(parameter: int, gradient: int, first: int, second: int, *rest: Any) -> None:
-        beta1, beta2, epsilon, step, rate, code1, code2, scales1, scales2, decay, scale, skip_zeros, count = rest
+        *betas, epsilon, step, rate, code1, code2, scales1, scales2, decay, scale, skip_zeros, count = rest
         torch.ops.bitsandbytes.optimizer_update_8bit_blockwise(
             "adam",
             *(_at(gradient, count, dtype), _at(parameter, count, dtype)),
             *(_at(first, count, torch.uint8), _at(second, count, torch.uint8)),
-            *(beta1, beta2, 0.0, 0.0, epsilon, step, rate),
+            *(*betas, epsilon, step, rate),
             *(_code(code1), _code(code2)),
             *(_scales(scales1, count, _OPTIMIZER_BLOCK), _scales(scales2, count, _OPTIMIZER_BLOCK)),
             *(decay, scale, skip_zeros),

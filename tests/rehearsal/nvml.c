@@ -1,6 +1,6 @@
 // NVIDIA's management library, answering from the file that REHEARSAL_CARDS names, read anew at each question.
 //
-// A line is a key and a value. `driver` is the machine's; what follows a line `card` is that card's. A figure that is
+// A line is a key and a value. `driver` and `cuda` are the machine's; what follows a line `card` is that card's. A figure that is
 // not there is one that this card does not tell.
 
 #include <stdio.h>
@@ -22,6 +22,7 @@ typedef struct {
 } Card;
 
 static char driver[80];
+static int cuda;
 static Card cards[MOST_CARDS];
 static unsigned count;
 
@@ -47,6 +48,7 @@ static int read_cards(void) {
     if (!(value = strchr(line, ' '))) continue;
     *value++ = 0;
     if (!strcmp(line, "driver")) snprintf(driver, sizeof driver, "%s", value);
+    if (!strcmp(line, "cuda")) cuda = atoi(value);
     if (!strcmp(line, "card") && count < MOST_CARDS) {
       Card *card = &cards[count++];
       memset(card, 0, sizeof *card);
@@ -100,6 +102,7 @@ const char *nvmlErrorString(int error) {
 }
 
 int nvmlSystemGetDriverVersion(char *out, unsigned size) { read_cards(); snprintf(out, size, "%s", driver); return OK; }
+int nvmlSystemGetCudaDriverVersion(int *out) { read_cards(); *out = cuda; return OK; }
 int nvmlDeviceGetCount_v2(unsigned *out) { read_cards(); *out = count; return OK; }
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **out) {

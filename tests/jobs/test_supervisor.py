@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -183,6 +184,28 @@ def test_two_windows_see_a_recovery_alike(supervised: Play, folder: RunFolder) -
 
 
 @posix_only
+def test_a_fault_is_got_over_after_whoever_started_the_run_is_gone(folder: RunFolder) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from qlora_studio.jobs.worker_process import SUPERVISOR, start_worker\n"
+        "from qlora_studio.storage.runs.run_folder import RunFolder\n"
+        "script = 'start,wait_for_stop,exit:1|start,wait_for_stop,finish'\n"
+        "start_worker(RunFolder(sys.argv[1]), [*SUPERVISOR, sys.executable, sys.argv[2], script])\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    worker = str(Path(__file__).with_name("scripted_worker.py"))
+    starter = subprocess.run([sys.executable, "-c", program, str(folder.path), worker], check=False)
+    assert starter.returncode == -signal.SIGKILL
+    folder.send(Stop())
+
+    types = follow(folder)
+
+    assert [kind for kind in types if kind != "phase_changed"] == [
+        *("worker_started", "recovering", "worker_started", "finished")
+    ]
+
+
+@posix_only
 def test_a_worker_whose_supervisor_was_killed_goes_on_and_is_told_of(supervised: Play, folder: RunFolder) -> None:
     process = supervised("start,phase:training,wait_for_stop,phase:saving,finish")
     until_phase(folder, "training")
@@ -256,6 +279,8 @@ def test_a_supervisor_takes_next_to_no_memory(supervised: Play, folder: RunFolde
     process = supervised("start,phase:training,wait")
     until_phase(folder, "training")
     watched = psutil.Process(process.pid)
+    if any("coverage" in place.path for place in watched.memory_maps()):
+        pytest.skip("coverage measures it, and takes memory itself")
 
     assert watched.memory_info().rss < _LARGEST
     assert not any("torch" in place.path or "pydantic" in place.path for place in watched.memory_maps())

@@ -23,7 +23,7 @@ def take(path: Path) -> int | None:
     if sys.platform == "win32":
         return None
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError:
         return None
     deadline = time.monotonic() + _PATIENCE

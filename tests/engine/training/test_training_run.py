@@ -201,15 +201,15 @@ def test_a_lost_card_is_tried_once_more_and_then_explained(
 def test_faults_that_strike_once_cost_a_run_no_bit(
     tiny_llama: Path, tmp_path: Path, undisturbed: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A driver that cannot map memory, a library that calls C's exit, a card that is lost, a library that breaks."""
-    monkeypatch.setenv("QLORA_STUDIO_FAULTS", "mapping@1 exit@4 lost@6 sigsegv@8")
+    """A driver that cannot map memory, which strikes wherever it is to, and a library that calls C's exit."""
+    monkeypatch.setenv("QLORA_STUDIO_FAULTS", "mapping@1 exit@4")
     monkeypatch.setenv("QLORA_STUDIO_FAULTS_ONCE", str(tmp_path))
     folder = make_run(tmp_path, tiny_llama)
     process = start_worker(folder)
     follow(process)
     state = folder.state()
-    assert [event.kind for event in state.recoveries] == ["mapping_failed", "worker_died", "card_lost", "worker_died"]
-    assert state.resumptions == (2, 4, 6)
+    assert [event.kind for event in state.recoveries] == ["mapping_failed", "worker_died"]
+    assert state.resumptions == (2,)
     assert (state.phase, process.poll()) == (Phase.FINISHED, 0)
     assert final_weights(folder) == final_weights(undisturbed)
 

@@ -1,7 +1,7 @@
 """Faults on demand, for the tests of durability: `QLORA_STUDIO_FAULTS="oom@5>1 nan@3 oom-evaluation@2 hang@4 lost@6"`.
 
 Each word names a fault, the optimizer step it strikes in, and after `>` the batch size above which it strikes. `exit`
-strikes once where `QLORA_STUDIO_FAULTS_ONCE` names a folder to note that in; `mapping` strikes where memory is mapped so.
+strikes once where `QLORA_STUDIO_FAULTS_ONCE` names a folder to note that in, `mapping` where memory is mapped so.
 """
 
 import ctypes

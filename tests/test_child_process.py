@@ -99,7 +99,7 @@ def test_rendering_a_template_imports_nothing_that_lies_about(imported: Path) ->
     template = "{% for m in messages %}{{ m.content }}{% endfor %}"
     sandbox = TemplateSandbox(template, variables={}, control_tokens=(), end_token="", now=now, learned="all")
     try:
-        found = sandbox.render([([{"role": "user", "content": "Hi"}], None)])
+        found = sandbox.render([([{"role": "user", "content": "Hi"}], None, None)])
     finally:
         sandbox.close()
 

@@ -19,6 +19,7 @@ from qlora_studio.core.data.report import (
     check_json,
     preview_json,
 )
+from qlora_studio.core.data.template_variables import variables_text
 from qlora_studio.core.errors import ExitCode, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.reports import DatasetReported, RowsReported
@@ -118,7 +119,8 @@ def _row_text(row: RowPreview) -> str:
             inside = piece.trained
         text += piece.string
     text += "⟧" if inside else ""
-    return f"{head}, {len(row.tokens)} tokens, {row.trained} trained ⟦so⟧{_pack_words(row)}\n{text}"
+    variables = f"\n   with {variables_text(row.variables)}" if row.variables else ""
+    return f"{head}, {len(row.tokens)} tokens, {row.trained} trained ⟦so⟧{_pack_words(row)}{variables}\n{text}"
 
 
 def _pack_words(row: RowPreview) -> str:

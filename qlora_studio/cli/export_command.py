@@ -103,6 +103,8 @@ def verify_export(arguments: argparse.Namespace, console: Console) -> int:
     console.report({**(reports[0].model_dump() if reports else {}), **proof})
     for check in facts.checks:
         console.result(_check_text(check))
+    for ends in (report.ends for report in reports if report.ends is not None):
+        console.result(f"{ends.words} {ends.warning}".strip())
     return ExitCode.OK if facts.verified else ExitCode.NOT_VERIFIED
 
 

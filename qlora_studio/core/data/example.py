@@ -1,6 +1,7 @@
 """One thing to learn from, in the one shape that everything behind the reader knows: a conversation, or raw text."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -18,12 +19,13 @@ class Example:
     `reasoning_content`, `thinking`, `reasoning` (str) and `tool_calls`, a list of
     `{"type": "function", "function": {"name": str, "arguments": dict}}`. `trained` says whether the row marks the turn
     as one to be learned; without it, answers are learned and all else is not. `tools` are the JSON schemas of the
-    functions that the conversation may call.
+    functions that the conversation may call, `variables` what the row sets of the template's variables.
     """
 
     messages: tuple[dict[str, Any], ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
     text: str | None = None
+    variables: Mapping[str, Any] | None = None
 
     def key(self) -> bytes:
         """Return 16 bytes that are equal for equal examples, in every process and on every machine."""
@@ -54,6 +56,8 @@ class Example:
                 parts.append(json.dumps(more, sort_keys=True))
         if self.tools:
             parts.append(json.dumps(self.tools, sort_keys=True))
+        if self.variables:
+            parts.append(json.dumps(self.variables, sort_keys=True))
         return parts
 
 

@@ -1,7 +1,7 @@
 """The formats that rows come in, each once in FORMATS: its words, how it is known, what its rows say."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +11,7 @@ from qlora_studio.core.data.example import Example
 from qlora_studio.core.data.glaive import glaive_messages, glaive_tools, is_glaive
 from qlora_studio.core.data.row_notes import Fields, Reading, RowNotes, is_nothing
 from qlora_studio.core.data.row_verdict import RowRefused
+from qlora_studio.core.data.template_variables import variables_of
 from qlora_studio.core.data.tool_call import calls_of_text, function_schema, tool_schemas
 from qlora_studio.core.data.values import from_json_text, is_blank, kind_of, number_as_text, shown, text_of
 
@@ -96,6 +97,8 @@ def convert(record: Mapping[str, Any], form: str, reading: Reading) -> tuple[Exa
         if _is_suspect(columns):
             _refuse_other_kinds(record)
     example = FORMATS[form].read(fields, notes)
+    if example.text is None and (variables := variables_of(fields, notes)):
+        example = replace(example, variables=variables)
     notes.left(fields)
     return example, notes
 

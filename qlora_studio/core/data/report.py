@@ -73,7 +73,8 @@ class RowPreview(_Report):
     `key` is that of all rows that say the same, for `data.exclude`; empty for a rejected row.
 
     `problem` says why a row that was read well cannot be trained: its template fails, or nothing in it is trained.
-    `tokens` are the row's own; `pack` holds its neighbours where it is trained in a pack.
+    `tokens` are the row's own; `pack` holds its neighbours where it is trained in a pack. `variables` are those of the
+    template, of the run and of the row, that it is rendered with.
     """
 
     number: int
@@ -90,6 +91,7 @@ class RowPreview(_Report):
     key: str = ""
     duplicate: Duplicate = ""
     pack: RowPack | None = None
+    variables: dict[str, Any] = {}
 
     @property
     def kept(self) -> int:

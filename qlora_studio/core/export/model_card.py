@@ -1,7 +1,9 @@
 """The model card: what a model was made of, in words. No path of this computer and no name of its user."""
 
+import json
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -92,6 +94,8 @@ def model_card(config: RunConfig, facts: CardFacts, *, has_curve: bool) -> str:
         body += ["## Use", ""]
         for program, command in facts.usage:
             body += [f"{program}:", "", "```", command, "```", ""]
+    if variables := config.data.template_variables:
+        body += [*_variables(variables), ""]
     if facts.served:
         body += [facts.served, ""]
     if facts.versions:
@@ -155,6 +159,23 @@ def _settings(config: RunConfig, facts: CardFacts) -> list[tuple[str, Any]]:
         ("Max length", f"{count_text(training.max_length)} tokens"),
         ("Loss on", _LEARNED[training.loss_on]),
         ("Seed", f"{training.seed}"),
+        *([("Date in prompts", config.data.template_date)] if config.data.template_date else []),
+    ]
+
+
+def _variables(variables: Mapping[str, Any]) -> list[str]:
+    """Return what to hand to the template wherever the model is served."""
+    text = json.dumps(variables, ensure_ascii=False)
+    given = ", ".join(f"{name}={value!r}" for name, value in variables.items())
+    return [
+        "The chat template was given these variables in training. Give them wherever the model is served; a Modelfile "
+        "of Ollama has them in its template.",
+        "",
+        "```",
+        f"transformers: tokenizer.apply_chat_template(messages, add_generation_prompt=True, {given})",
+        f"llama-server: --chat-template-kwargs {shlex.quote(text)}",
+        f'vLLM, in each request: "chat_template_kwargs": {text}',
+        "```",
     ]
 
 

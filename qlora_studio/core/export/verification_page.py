@@ -25,6 +25,8 @@ def verification_page(report: VerificationReport) -> str:
     if losses:
         lines += ["", f"## Held-out loss, {report.tokens:,} tokens", "", "| | Loss |", "| --- | --- |"]
         lines += [f"| {_LOSSES.get(name, name)} | {value:.4f} |" for name, value in losses.items()]
+    if ends := report.ends:
+        lines += ["", "## Where answers end", "", f"{ends.words} {ends.warning}".strip()]
     if bases := report.bases:
         lines += ["", "## Which base to merge into", "", "| Merged into | Loss | Divergence |", "| --- | --- | --- |"]
         lines += [f"| {row.base} | {_number(row.loss)} | {_number(row.divergence)} |" for row in bases.bases]

@@ -12,6 +12,7 @@ from qlora_studio.core.quantity import duration_text
 from qlora_studio.core.run.message import Message
 
 Level = Literal["instant", "traced", "probed"]
+_SURE_ENDS = 0.5
 
 
 class _Facts(BaseModel):
@@ -78,6 +79,40 @@ class BasesReport(_Facts):
     standard_error: float | None = None
 
 
+class EndsReport(_Facts):
+    """How surely answers end: the mean probability of the end token behind each of the held-out `answers`.
+
+    `before` is of the base, `after` of the adapter as trained, `export` of the export, `lowest` its lowest one. Of
+    `asked` answers that it gave anew, as far as a model was loaded whole, `stopped` ended by themselves.
+    """
+
+    answers: int
+    before: float
+    after: float
+    export: float
+    lowest: float
+    asked: int = 0
+    stopped: int = 0
+
+    @property
+    def words(self) -> str:
+        """The figures in a sentence or two."""
+        found = (
+            f"After {self.answers:,} held-out answers the end token has a probability of {self.export:.1%} on average "
+            f"({self.lowest:.1%} at least); before training it was {self.before:.1%}."
+        )
+        return found + (f" {self.stopped} of {self.asked} answers given anew stopped." if self.asked else "")
+
+    @property
+    def warning(self) -> str:
+        """What to mind, or nothing. A model that seldom ends is no wrong export."""
+        if self.export >= _SURE_ENDS and (self.stopped * 2 >= self.asked):
+            return ""
+        return (
+            "The model may not stop after an answer: train longer, on more rows whose answers end, or at a higher rate."
+        )
+
+
 class VerificationPlan(_Facts):
     """How a verification goes about it, told before it begins: models `whole` or `streamed` layer by layer, over how
     many held-out tokens, and the seconds that this should take.
@@ -100,6 +135,7 @@ class VerificationReport(_Facts):
 
     Losses are mean nats per trained token of the held-out rows, divergences nats a token, None where not measured.
     `way`: whether models were loaded `whole`, or `streamed` layer by layer; empty in older reports, or where none was.
+    `ends` is None in older reports, and where no held-out answer has an end token.
     """
 
     verified: bool = False
@@ -116,6 +152,7 @@ class VerificationReport(_Facts):
     seconds: float = 0.0
     way: str = ""
     bases: BasesReport | None = None
+    ends: EndsReport | None = None
     path: str = ""
 
     def named_checks(self) -> list[FormatCheck]:

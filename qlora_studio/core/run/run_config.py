@@ -6,12 +6,15 @@ checkpointing, no load dtype that fights the quantization.
 """
 
 import re
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
-from pydantic_core import PydanticKnownError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from qlora_studio.core.data.base_templates import template_choices
 from qlora_studio.core.data.formats import format_choices
+from qlora_studio.core.data.template_variables import objection
 from qlora_studio.core.run.optimizer import AUTO, optimizer_choices
 from qlora_studio.core.run.setting import SettingInfo, one_of, setting, settings_of
 
@@ -34,6 +37,21 @@ def _card_wish(text: str) -> str:
     if not re.fullmatch(r"(GPU|MIG)-[0-9A-Za-z/-]+", wish):
         raise PydanticKnownError("literal_error", {"expected": "auto, cpu, a number or a UUID (GPU-… or MIG-…)"})
     return wish
+
+
+def _template_variables(variables: dict[str, Any]) -> dict[str, Any]:
+    if None in variables.values():
+        raise PydanticCustomError("variables", "no variable can be null; leave it out instead")
+    if why := objection(variables):
+        raise PydanticCustomError("variables", "{why}", {"why": why})
+    return variables
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat() if text else ""
+    except ValueError:
+        raise PydanticCustomError("day", "must be a date such as 2026-05-01") from None
 
 
 class ModelSection(Section):
@@ -161,6 +179,24 @@ class DataSection(DatasetSource):
     )
     evaluation_share: float = setting(
         0.1, title="Held-out share", help="Part of the rows kept for evaluation, never trained on.", ge=0.0, le=0.5
+    )
+    chat_template: Annotated[str, one_of(template_choices)] = setting(
+        AUTO,
+        title="Chat template",
+        help="Auto is the model's own, or for a base model without one ChatML or plain words. Saved with the adapter.",
+        advanced=True,
+    )
+    template_variables: Annotated[dict[str, Any], AfterValidator(_template_variables)] = setting(
+        title="Template variables",
+        help="What the chat template reads besides the conversation, such as enable_thinking: a table of names.",
+        advanced=True,
+        default_factory=dict,
+    )
+    template_date: Annotated[str, AfterValidator(_day)] = setting(
+        "",
+        title="Date in prompts",
+        help="What templates take for today, such as 2026-05-01. Empty: the day on which the run began.",
+        advanced=True,
     )
     bad_rows: Literal["skip", "stop"] = setting(
         "skip",

@@ -1,7 +1,7 @@
 """What answers in a chat: a model of transformers, or a GGUF file in a llama.cpp."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from qlora_studio.core.run.commands import Ask
 from qlora_studio.engine.gguf.llama_cpp_process import LlamaCppProcess
 from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
 from qlora_studio.engine.model.generation import AnswerStreamer, answer, prompt_inputs
+from qlora_studio.engine.templates.prompting import Prompting
 
 
 class Answering(Protocol):
@@ -46,6 +47,7 @@ class TorchModel:
     model: Any
     tokenizer: Any
     way: str = ""
+    prompting: Prompting = field(default_factory=Prompting)
 
     @property
     def held_bytes(self) -> int:
@@ -63,6 +65,7 @@ class TorchModel:
             self.model,
             self.tokenizer,
             ask.messages,
+            prompting=self.prompting,
             max_new_tokens=ask.max_new_tokens,
             temperature=ask.temperature,
             seed=ask.seed,
@@ -79,14 +82,15 @@ class LlamaCppModel:
 
     way = "llama_cpp"
 
-    def __init__(self, path: Path, *, on_card: bool) -> None:
+    def __init__(self, path: Path, *, on_card: bool, prompting: Prompting | None = None) -> None:
+        self._prompting = prompting or Prompting()
         self.tokenizer = load_gguf_tokenizer(path)
         self.held_bytes, self.on_card = path.stat().st_size, on_card
         self._process = LlamaCppProcess(path, threads=torch.get_num_threads(), on_card=on_card)
 
     def answer(self, ask: Ask, on_text: Callable[[str], None], stopped: Callable[[], bool]) -> str:
         """Return the answer to a conversation, told as it comes."""
-        prompt = prompt_inputs(self.tokenizer, ask.messages)["input_ids"]
+        prompt = prompt_inputs(self.tokenizer, ask.messages, self._prompting)["input_ids"]
         streamer: Any = AnswerStreamer(self.tokenizer, on_text)
         streamer.put(prompt)
         new: list[int] = prompt[0].tolist()

@@ -17,6 +17,7 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.chat.answering import Answering, LlamaCppModel, TorchModel
 from qlora_studio.engine.chat.room import Room, room, sizes
 from qlora_studio.engine.context import Channel
+from qlora_studio.engine.data.plan import prompting_of
 from qlora_studio.engine.gguf.llama_cpp import computes_on_card, has_llama_cpp
 from qlora_studio.engine.gguf.reading import load_gguf
 from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
@@ -38,6 +39,7 @@ class ChatModels:
         self._device = device
         self._channel = channel
         self._loaded: dict[str, Answering] = {}
+        self._prompting = prompting_of(self._run.config(), self._run)
 
     def load(self, variant: str) -> Answering:
         """Return the model that answers as a variant. Raises StudioError where the run has none, or no memory has."""
@@ -68,13 +70,14 @@ class ChatModels:
         base = base_folder(trained.model.source, trained.model.revision, self._channel)
         config = self._fitting(base, with_stored_quantization(trained, base), "this run's model")
         model, tokenizer = load_tuned(self._run, self._device, self._checkpoint, self._channel, config)
-        return TorchModel(model, tokenizer, _way(config, trained))
+        return TorchModel(model, tokenizer, _way(config, trained), self._prompting)
 
     def _merged(self) -> Answering:
         folder = find_export(self._run, self._checkpoint, "merged")
         whole = RunConfig().with_value("quantization.method", "none")
         config = self._fitting(folder, whole, "the merged model")
-        return TorchModel(load_base(folder, config, self._device).eval(), tokenizer_of(folder), _way(config, whole))
+        model = load_base(folder, config, self._device).eval()
+        return TorchModel(model, tokenizer_of(folder), _way(config, whole), self._prompting)
 
     def _gguf(self) -> Answering:
         file = next(iter(sorted(find_export(self._run, self._checkpoint, "gguf").glob("*.gguf"))))
@@ -82,14 +85,14 @@ class ChatModels:
             size = file.stat().st_size
             on_card = self._device.is_cuda and computes_on_card() and self._room().takes(size, alone=True)
             self._make_room(size, self._room(on_card), "the GGUF")
-            return LlamaCppModel(file, on_card=on_card)
+            return LlamaCppModel(file, on_card=on_card, prompting=self._prompting)
         config = self._run.config()
         base = merge_base(config.model.source, config.model.revision, config.quantization.original, self._channel)
         self._make_room(sizes(base, self._device.compute_dtype)[0], self._room(), "the GGUF, unpacked")
         tokenizer = load_gguf_tokenizer(file)
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         model = load_gguf(file, base, dtype=self._device.compute_dtype, device=self._device.name)
-        return TorchModel(model, tokenizer, "unpacked")
+        return TorchModel(model, tokenizer, "unpacked", self._prompting)
 
     def _fitting(self, folder: Path, config: RunConfig, what: str) -> RunConfig:
         """Return the config that a folder's model is loaded by: in 4 bits where 16 do not fit."""

@@ -4,14 +4,17 @@ from collections.abc import Iterator
 
 from transformers import PreTrainedTokenizerBase
 
+from qlora_studio.core.data.base_templates import AUTO, base_template_of
 from qlora_studio.core.data.report import Check, LengthStatistics, Level, kept_by
+from qlora_studio.core.data.template_variables import variables_text
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.prepared import PreparedData
 from qlora_studio.engine.data.row_files import row_lengths
 from qlora_studio.engine.data.tally import RowTally
 from qlora_studio.engine.data.tokenized_rows import IGNORED
+from qlora_studio.engine.templates.base_template import template_name
 from qlora_studio.engine.templates.completeness import EARLIER
-from qlora_studio.engine.templates.rendering import HOW_WORDS, template_name
+from qlora_studio.engine.templates.rendering import HOW_WORDS
 
 _FEW_TRAINED = 0.01
 _SAVED_BY_PACKING = 0.05
@@ -39,15 +42,17 @@ def _checks(
 ) -> Iterator[Check]:
     yield _rows_read(tally, config)
     if set(tally.how) - {"text"} or tally.hidden:
-        yield _template(template_name(tokenizer))
+        yield _template(tokenizer, config.data.chat_template)
         yield _mask(tally, config)
         yield _prompt(tally)
+        if tally.variables or config.data.template_variables:
+            yield _variables(tally, config)
         if tally.changed:
             yield _changed(tally)
         if tally.lost:
             yield _lost(tally, config)
     yield _trained_share(tally)
-    yield _end_of_turn(tally, tokenizer)
+    yield _end_of_turn(tally)
     yield _bos(tally)
     yield _truncation(tally, config, lengths)
     yield _untrainable(tally, config)
@@ -78,13 +83,20 @@ def _rows_read(tally: RowTally, config: RunConfig) -> Check:
     )
 
 
-def _template(name: str) -> Check:
+def _template(tokenizer: PreTrainedTokenizerBase, wish: str) -> Check:
+    found = base_template_of(str(tokenizer.chat_template))
+    chosen = wish != AUTO
+    why = "As you chose:" if chosen else "The model has no chat template:"
+    cost = f" {found.cost}" if found else ""
     return _check(
         "template_present",
         "The model has a chat template",
-        name == "model",
-        "The model's own chat template is used.",
-        f"The model has no chat template. A {name} one is used, and saved with the adapter.",
+        template_name(tokenizer) == "model" or chosen,
+        f"{why} {template_name(tokenizer)}, saved with the adapter.{cost}"
+        if chosen
+        else "The model's own chat template is used.",
+        f"{why} a {template_name(tokenizer)} one is used, and saved with the adapter.{cost} Others can be chosen "
+        "(data.chat_template).",
     )
 
 
@@ -114,6 +126,21 @@ def _prompt(tally: RowTally) -> Check:
         "Up to the last answer, each row is what the model is given when it is asked.",
         f"In {tally.unprompted:,} rows the text before the last answer differs from what the model is given when it is "
         "asked for it.",
+    )
+
+
+def _variables(tally: RowTally, config: RunConfig) -> Check:
+    """Variables are for the template: one that it does not read is a slip of the pen, or for another model."""
+    run, rows = config.data.template_variables, tally.variables
+    parts = [f"The run sets {variables_text(run)}."] if run else []
+    parts += [f"Rows set {', '.join(f'{name} ({count:,})' for name, count in rows.most_common())}."] if rows else []
+    words = " ".join(parts)
+    return _check(
+        "template_variables_read",
+        "The template reads the variables that are set",
+        not tally.unread_variables,
+        words,
+        f"{words} The template does not read {', '.join(tally.unread_variables)}: that changes nothing.",
     )
 
 
@@ -159,15 +186,17 @@ def _trained_share(tally: RowTally) -> Check:
     )
 
 
-def _end_of_turn(tally: RowTally, tokenizer: PreTrainedTokenizerBase) -> Check:
-    rows = len(tally.columns["number"])
-    added = f" The template leaves the last turn open: {tokenizer.eos_token} is put there." if tally.added_ends else ""
+def _end_of_turn(tally: RowTally) -> Check:
+    rows, named = len(tally.columns["number"]), " or ".join(tally.added_ends)
+    added = f" The template leaves the last turn open: {named} is put there." if named else ""
+    doubled = f" In {tally.doubled_ends:,} rows an end token is trained twice." if tally.doubled_ends else ""
     return _check(
         "end_of_turn_trained",
         "Every answer ends with a trained end-of-turn token",
-        tally.open_ends == 0,
+        not tally.open_ends and not tally.doubled_ends,
         f"In {rows:,} of {rows:,} rows.{added}",
-        f"In {tally.open_ends:,} of {rows:,} rows an answer ends without one: the model may not learn to stop.",
+        f"In {tally.open_ends:,} of {rows:,} rows an answer ends without one: the model may not learn to stop."
+        f"{doubled}",
     )
 
 

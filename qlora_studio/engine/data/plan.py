@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, fields
-from datetime import datetime, time
+from datetime import date, datetime, time
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
@@ -13,8 +13,10 @@ from qlora_studio import __version__
 from qlora_studio.core.run.run_config import DatasetSource, RunConfig
 from qlora_studio.engine.data.opened import OpenedData
 from qlora_studio.engine.data.tokenized_rows import RowPipeline
+from qlora_studio.engine.templates.base_template import choose_template
 from qlora_studio.engine.templates.message_keys import message_keys
-from qlora_studio.engine.templates.rendering import known_stops, template_of
+from qlora_studio.engine.templates.prompting import Prompting
+from qlora_studio.engine.templates.rendering import known_stops
 from qlora_studio.storage.datasets.files import DatasetFile
 from qlora_studio.storage.datasets.mixture import DatasetMixture
 from qlora_studio.storage.runs.fingerprint import fingerprint_file
@@ -35,6 +37,8 @@ class DataPlan:
     opened: OpenedData
     tokenizer: PreTrainedTokenizerBase
     day: datetime
+    chat_template: str
+    variables: dict[str, Any]
     loss_on: Literal["assistant", "last", "marked", "all"]
     reasoning: Literal["template", "keep"]
     same_role: Literal["template", "join"]
@@ -46,13 +50,15 @@ class DataPlan:
 
     @classmethod
     def of(cls, config: RunConfig, opened: OpenedData, tokenizer: PreTrainedTokenizerBase, day: datetime) -> "DataPlan":
-        """Return the plan of a config. A tokenizer without a chat template is given one, which is saved with it."""
-        template_of(tokenizer)
+        """Return the plan of a config. The tokenizer is given the template that the config names."""
         data, training = config.data, config.training
+        choose_template(tokenizer, data.chat_template)
         return cls(
             opened=opened.for_template(message_keys(tokenizer.chat_template)),
             tokenizer=tokenizer,
-            day=day if "strftime_now" in str(tokenizer.chat_template) else _NO_DAY,
+            day=template_day(config, day) if "strftime_now" in str(tokenizer.chat_template) else _NO_DAY,
+            chat_template=data.chat_template,
+            variables=dict(data.template_variables),
             loss_on=training.loss_on,
             reasoning=data.reasoning,
             same_role=data.same_role,
@@ -78,6 +84,7 @@ class DataPlan:
             now=self.day,
             joins=self.same_role == "join",
             keeps=self.reasoning == "keep",
+            variables=self.variables,
         )
 
 
@@ -87,10 +94,21 @@ def rendering_day(run: RunFolder) -> datetime:
     return datetime.combine(datetime.fromtimestamp(first.time) if first else datetime.now(), time())
 
 
+def template_day(config: RunConfig, began: datetime) -> datetime:
+    """Return what templates take for today: as the config says, else the day on which the run began."""
+    chosen = config.data.template_date
+    return datetime.combine(date.fromisoformat(chosen), time()) if chosen else began
+
+
+def prompting_of(config: RunConfig, run: RunFolder) -> Prompting:
+    """Return how a run's model is asked: with its variables, on the day of its training."""
+    return Prompting(config.data.template_variables, template_day(config, rendering_day(run)))
+
+
 def _identity(value: object) -> Any:
     """Return what a field is, as JSON can hold it. Raises TypeError for a kind of which that is not known."""
     match value:
-        case str() | int() | float():
+        case str() | int() | float() | dict():
             return value
         case tuple():
             return [*value]

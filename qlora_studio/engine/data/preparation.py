@@ -17,6 +17,7 @@ from qlora_studio.core.data.row_verdict import ReadRow
 from qlora_studio.core.data.split import Keys, RowPlan, first_of, plan_rows, repeated
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.context import Channel
+from qlora_studio.engine.data.answer_ends import AnswerEnds
 from qlora_studio.engine.data.plan import DataPlan
 from qlora_studio.engine.data.row_files import EVALUATION, TRAINING, VERDICTS, RowFile, VerdictFile, divide, labels_of
 from qlora_studio.engine.data.tally import RowTally
@@ -50,6 +51,8 @@ def prepare(plan: DataPlan, folder: Path, channel: Channel) -> None:
             if plan.opened.evaluation:
                 own = stream.run(plan.opened.evaluation, "evaluation rows")
                 hold_out_own(own, rows, split, evaluation)
+        named = {*plan.variables, *rows.tally.variables}
+        rows.tally.unread_variables = sorted(named - pipeline.reads()) if named else []
     rows.path.unlink()
     rows.tally.save(folder)
     files = {"the training rows": training.fingerprint(), "the evaluation rows": evaluation.fingerprint()}
@@ -98,7 +101,7 @@ class RowStream:
     def __init__(self, plan: DataPlan, pipeline: RowPipeline, folder: Path, channel: Channel) -> None:
         self._pipeline, self._folder, self._channel = pipeline, folder, channel
         self._max_length, self._bos = plan.max_length, plan.tokenizer.bos_token_id
-        self._control = ControlTokens(plan.tokenizer)
+        self._control, self._ends = ControlTokens(plan.tokenizer), AnswerEnds(plan.tokenizer, plan.variables)
         self._exclude = frozenset(plan.exclude)
 
     def run(self, data: DatasetMixture, what: str) -> TokenizedData:
@@ -185,6 +188,8 @@ class RowStream:
                     part="left_out" if error else "",
                 )
         tally.control_rows += sum([self._control.stand_in(row.example) for row in read if row.example is not None])
+        tally.open_ends += sum([self._ends.is_open(tokens) for _, tokens, _ in rendered])
+        tally.doubled_ends += sum([self._ends.is_doubled(tokens) for _, tokens, _ in rendered])
         tally.add(rendered, self._bos)
         file.append([row for _, row in good], [number for number, _ in good], self._max_length)
 

@@ -16,6 +16,7 @@ from datasets import Dataset
 from filelock import FileLock, Timeout
 from transformers import PreTrainedTokenizerBase
 
+from qlora_studio.core.data.base_templates import AUTO
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import DatasetPrepared
 from qlora_studio.core.run.run_config import RunConfig
@@ -25,7 +26,7 @@ from qlora_studio.engine.data.plan import DataPlan, rendering_day
 from qlora_studio.engine.data.preparation import FINGERPRINT, prepare
 from qlora_studio.engine.data.row_files import EVALUATION, TRAINING, PackIndex, packed_dataset
 from qlora_studio.engine.data.tally import RowTally, facts_of
-from qlora_studio.engine.templates.rendering import template_name
+from qlora_studio.engine.templates.base_template import template_name
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import cache_path
 
@@ -70,9 +71,9 @@ def prepare_datasets(
 def prepared(plan: DataPlan, config: RunConfig, channel: Channel) -> PreparedData:
     """Return the rows of a plan, from the cache where they are in it, whether or not a run would take them."""
     if (name := template_name(plan.tokenizer)) != "model":
-        channel.warn(
-            "no_chat_template", f"This base model has no chat template. A {name} one is used, and saved with it."
-        )
+        has_none = plan.chat_template == AUTO
+        why = "This base model has no chat template." if has_none else "The run chose its chat template."
+        channel.warn("no_chat_template", f"{why} A {name} one is used, and saved with it.")
     folder = store_path() / plan.key
     with _alone(folder, channel):
         found = _kept(folder, plan, config)

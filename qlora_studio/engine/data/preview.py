@@ -1,7 +1,8 @@
 """Rows as they are trained, token by token, by the functions that training goes through; shown while a job stays."""
 
+import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -35,7 +36,9 @@ class RowPreviewer:
         max_length: int,
         names: Sequence[str] = ("",),
         packs: PackIndex | None = None,
+        variables: Mapping[str, Any] | None = None,
     ) -> None:
+        self._variables = dict(variables or {})
         self._names, self._packs = names, packs
         self._pipeline, self._tokenizer, self._max_length = pipeline, tokenizer, max_length
         special: Any = tokenizer.convert_tokens_to_ids(control_tokens(tokenizer))  # a list, as it was given one
@@ -64,6 +67,7 @@ class RowPreviewer:
             file=row.file,
             key=row.example.short_key() if row.example else "",
             pack=self._pack(row.number),
+            variables={**self._variables, **(row.example.variables or {})} if row.example and tokens else {},
         )
 
     def _pack(self, number: int) -> RowPack | None:
@@ -141,7 +145,7 @@ class ShownRows:
         self._config, self._data, self._reporter = config, data, reporter
         self._datasets, self._tally = data.plan.opened.training, data.tally
         self._kept: list[ReadRow] | None = None
-        self._pipelines: dict[tuple[str, ...], RowPipeline] = {}
+        self._pipelines: dict[str, RowPipeline] = {}
 
     def __enter__(self) -> "ShownRows":
         return self
@@ -169,7 +173,9 @@ class ShownRows:
         found = {row.number: row for row in self._read(set(numbers))}
         rows = [found[number] for number in numbers if number in found]
         packs = self._data.packs if config == self._config else None  # the packs of other settings are not made
-        previewer = RowPreviewer(self._pipeline(plan), plan.tokenizer, plan.max_length, self._datasets.names, packs)
+        previewer = RowPreviewer(
+            self._pipeline(plan), plan.tokenizer, plan.max_length, self._datasets.names, packs, plan.variables
+        )
         previews = previewer.previews(rows, [self._tally.part_of(row.number) for row in rows])
         return tuple(row.model_copy(update={"duplicate": self._tally.duplicate_of(row.number)}) for row in previews)
 
@@ -210,7 +216,9 @@ class ShownRows:
                 return
 
     def _pipeline(self, plan: DataPlan) -> RowPipeline:
-        how = plan.loss_on, plan.reasoning, plan.same_role
+        how = json.dumps(
+            [plan.loss_on, plan.reasoning, plan.same_role, plan.variables, plan.day.isoformat()], sort_keys=True
+        )
         if how not in self._pipelines:
             self._pipelines[how] = plan.pipeline()
         return self._pipelines[how]

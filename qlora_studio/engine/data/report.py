@@ -11,7 +11,7 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.prepared import PreparedData, refusal
 from qlora_studio.engine.data.row_files import VERDICTS
 from qlora_studio.engine.data.tally import RowTally
-from qlora_studio.engine.templates.rendering import template_name
+from qlora_studio.engine.templates.base_template import template_name
 
 _BINS = 48
 _QUANTILES = (5, 25, 50, 75, 95, 99, 100)

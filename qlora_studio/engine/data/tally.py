@@ -27,7 +27,7 @@ PARTS: tuple[Part, ...] = ("training", "evaluation", "left_out", "duplicate", "n
 DUPLICATES: tuple[Duplicate, ...] = ("", "exact", "near")
 _COLUMNS = ("number", "line", "source", "tokens", "trained", "kept")
 _PLANNED = {"part": numpy.int8, "copies": numpy.int16, "repeats": numpy.int8}
-_COUNTERS = ("verdicts", "how", "errors", "lost", "changed", "excluded")
+_COUNTERS = ("verdicts", "how", "errors", "lost", "changed", "excluded", "added_ends", "variables")
 _KEPT_PROBLEMS = 200
 _KEPT_LISTING = 500
 _KEPT_UNUSUAL = 200
@@ -42,6 +42,8 @@ class RowTally:
     each dataset, `unread` by path what nothing of its rows' text comes from, `evaluation` the verdicts of an evaluation
     file. `excluded` counts rows by the keys that the user leaves out. `originals` has the rows that the first repeats
     repeat. `trained_at` holds the changes, from one position in a row to the next, of the number of rows trained there.
+    `variables` counts the rows that set each variable of the template, `unread_variables` names those that no template
+    reads.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -55,13 +57,16 @@ class RowTally:
     control_rows: int = 0
     double_bos: int = 0
     open_ends: int = 0
-    added_ends: int = 0
+    doubled_ends: int = 0
+    added_ends: Counter[str] = field(default_factory=Counter)
     hidden: int = 0
     unprompted: int = 0
     changed: Counter[str] = field(default_factory=Counter)
     dropped_tokens: int = 0
     unlearned: int = 0
     lost: Counter[str] = field(default_factory=Counter)
+    variables: Counter[str] = field(default_factory=Counter)
+    unread_variables: list[str] = field(default_factory=list)
     excluded: Counter[str] = field(default_factory=Counter)
     listing: list[dict[str, Any]] = field(default_factory=list)
     trained_at: Counter[int] = field(default_factory=Counter)
@@ -101,8 +106,8 @@ class RowTally:
             self.columns[name].frombytes(column.tobytes())
         texts = [row.rendered for _, row, _ in rows]
         self.how.update([text.how for text in texts])
-        self.open_ends += sum([not text.ended for text in texts])
-        self.added_ends += sum([text.added != "" for text in texts])
+        self.variables.update([name for read, _, _ in rows if read.example for name in read.example.variables or ()])
+        self.added_ends.update([text.added for text in texts if text.added])
         self.changed.update([change for text in texts for change in text.changed])
         self.dropped_tokens += sum([row.dropped for _, row, _ in rows])
         self.unlearned += sum([text.unlearned for text in texts])

@@ -7,7 +7,7 @@ text, or a token at a border is not what stands there, the offsets are asked for
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -85,8 +85,9 @@ class RowPipeline:
         now: datetime,
         joins: bool = False,
         keeps: bool = False,
+        variables: Mapping[str, Any] | None = None,
     ) -> None:
-        self._renderer = RowRenderer(tokenizer, loss_on=loss_on, now=now, joins=joins, keeps=keeps)
+        self._renderer = RowRenderer(tokenizer, loss_on=loss_on, now=now, joins=joins, keeps=keeps, variables=variables)
         self._row_tokenizer = RowTokenizer(tokenizer)
 
     def __enter__(self) -> "RowPipeline":
@@ -94,6 +95,10 @@ class RowPipeline:
 
     def __exit__(self, *exception: object) -> None:
         self._renderer.__exit__(*exception)
+
+    def reads(self) -> set[str]:
+        """Return the variables that the templates read."""
+        return self._renderer.reads()
 
     def rows(self, examples: Sequence[Example]) -> list[TokenizedRow]:
         """Return a row for each example, in order."""

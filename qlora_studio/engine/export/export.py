@@ -16,6 +16,7 @@ from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.reports import ExportedFacts
 from qlora_studio.engine.context import Channel
+from qlora_studio.engine.data.plan import prompting_of
 from qlora_studio.engine.export.importance import measured_importance
 from qlora_studio.engine.export.sidecar import copy_adapter, write_sidecar_files
 from qlora_studio.engine.export.source import BaseWeights, ExportSource, export_source, tokenizer_folder
@@ -169,7 +170,8 @@ def _write_ollama(source: ExportSource, shape: ExportFormat, staged: StagedFolde
     from qlora_studio.engine.gguf.ollama import write_modelfile
 
     facts = _write_gguf(source, shape, staged, channel)
-    return facts | write_modelfile(staged.path, str(facts["file"]), tokenizer_folder(source), channel)
+    prompting = prompting_of(source.config, source.run)
+    return facts | write_modelfile(staged.path, str(facts["file"]), tokenizer_folder(source), prompting, channel)
 
 
 def _write_gguf_adapter(

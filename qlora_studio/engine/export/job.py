@@ -57,5 +57,7 @@ def verify_exports(
     for report in found:
         if failed := [check.name for check in report.checks if not check.passed]:
             context.warn("not_verified", f"{report.format} did not pass: {', '.join(failed)}. See verification.md.")
+        if report.ends is not None and report.ends.warning:
+            context.warn("ends", f"{report.format}: {report.ends.words} {report.ends.warning}")
     verified = len(found) == len(exports) and all(report.verified for report in found)
     return verified, tuple(check for report in found for check in report.named_checks())

@@ -11,8 +11,9 @@ from qlora_studio.core.run.job import MergeJob, VerifyJob
 from qlora_studio.core.run.reports import ExportedFacts, ExportFacts, VerificationReport, VerificationReported
 from qlora_studio.engine.child_job import run_child
 from qlora_studio.engine.context import JobContext
-from qlora_studio.engine.export.sidecar import PROVENANCE, complete_generation_config, copy_adapter
+from qlora_studio.engine.export.sidecar import PROVENANCE, copy_adapter
 from qlora_studio.engine.merge.writer import merge_adapter
+from qlora_studio.engine.model.generation_config import complete_generation_config
 from qlora_studio.engine.model.original import merge_base
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.models.quantized_base import original_name

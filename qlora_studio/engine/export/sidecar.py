@@ -13,8 +13,9 @@ from qlora_studio.core.run.reports import ExportedFacts
 from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.engine.merge.adapter_delta import copy_adapter_config
 from qlora_studio.engine.model.environment import package_versions
+from qlora_studio.engine.model.generation_config import complete_generation_config
 from qlora_studio.storage.durable import read_manifest
-from qlora_studio.storage.models.folder import generation_config, licence
+from qlora_studio.storage.models.folder import licence
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointManifest
 from qlora_studio.storage.runs.fingerprint import fingerprint_file, fingerprint_folder
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -46,28 +47,6 @@ def write_sidecar_files(
         (provenance / "adapter").mkdir()
         copy_adapter(source.adapter, provenance / "adapter", str(base["source"]))
     _write_card(source, shape, folder, place, facts)
-
-
-def complete_generation_config(folder: Path) -> None:
-    """Make sure that generation stops where the tokenizer says an answer ends; a missing stop token never ends."""
-    tokens = _end_token_ids(folder)
-    config = generation_config(folder)
-    known = config.get("eos_token_id")
-    known = known if isinstance(known, list) else [] if known is None else [known]
-    ids = [*known, *(token for token in tokens if token not in known)]
-    if ids:
-        config["eos_token_id"] = ids[0] if len(ids) == 1 else ids
-    config.pop("_from_model_config", None)
-    (folder / "generation_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _end_token_ids(folder: Path) -> list[int]:
-    from transformers import AutoTokenizer
-
-    if not (folder / "tokenizer_config.json").is_file():
-        return []
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    return [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
 
 
 def _write_card(

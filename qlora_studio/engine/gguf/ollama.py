@@ -3,12 +3,17 @@
 import os
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from qlora_studio import child_process
 from qlora_studio.core.export.serving import TemplateShape, TurnShape, modelfile
 from qlora_studio.engine.context import Reporter
+from qlora_studio.engine.templates.chat_template import REFUSALS
+from qlora_studio.engine.templates.prompting import Prompting
+from qlora_studio.engine.templates.rendering import template_of
+from qlora_studio.engine.templates.stop_tokens import stop_token_ids
 from qlora_studio.storage.models.folder import generation_config
 
 _MARK = "\u2042"  # an asterism: in no template
@@ -20,14 +25,24 @@ _CONVERSATION = [
 ]
 _QUICK, _SLOW = 20.0, 600.0  # seconds
 _QUESTION = "Hello!"
+_AS_TODAY = Prompting()
 
 
-def write_modelfile(folder: Path, file: str, tokenizer_folder: Path, reporter: Reporter) -> dict[str, Any]:
-    """Write `Modelfile`; return whether Ollama will write conversations as the model was trained on them."""
+class _Render(Protocol):
+    def __call__(self, turns: list[tuple[str, str]], *, opening: bool = False) -> str | None: ...
+
+
+def write_modelfile(
+    folder: Path, file: str, tokenizer_folder: Path, prompting: Prompting, reporter: Reporter
+) -> dict[str, Any]:
+    """Write `Modelfile`; return whether Ollama will write conversations as the model was trained on them.
+
+    Ollama hands no variables to a template: those of the run are written into it.
+    """
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False, local_files_only=True)
-    shape = template_shape(tokenizer)
+    shape = template_shape(tokenizer, prompting)
     if shape is None:
         reporter.warn(
             "template",
@@ -35,23 +50,25 @@ def write_modelfile(folder: Path, file: str, tokenizer_folder: Path, reporter: R
             "compare an answer with the Chat page.",
         )
     generation = generation_config(tokenizer_folder)
-    text = modelfile(file, stops=stop_texts(tokenizer, shape), shape=shape, generation=generation)
+    ends = tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer))
+    text = modelfile(file, stops=sorted({*stop_texts(tokenizer, shape), *ends}), shape=shape, generation=generation)
     (folder / "Modelfile").write_text(text, encoding="utf-8")
     return {"template": shape is not None}
 
 
-def template_shape(tokenizer: Any) -> TemplateShape | None:
+def template_shape(tokenizer: Any, prompting: Prompting = _AS_TODAY) -> TemplateShape | None:
     """Return a chat template as texts around contents, or None where it is more than that.
 
     Found by rendering marks in place of contents, and believed only when it renders a whole conversation alike.
     """
     if not tokenizer.chat_template:
         return None
+    rendered = partial(_rendered, tokenizer, prompting)
     bos = _bos_added_by_itself(tokenizer)
-    user = _rendered(tokenizer, [("user", _MARK)])
-    answered = _rendered(tokenizer, [("user", _MARK), ("assistant", _MARK)])
-    again = _rendered(tokenizer, [("user", _MARK), ("assistant", _MARK), ("user", _MARK)])
-    opened = _rendered(tokenizer, [("user", _MARK)], opening=True)
+    user = rendered([("user", _MARK)])
+    answered = rendered([("user", _MARK), ("assistant", _MARK)])
+    again = rendered([("user", _MARK), ("assistant", _MARK), ("user", _MARK)])
+    opened = rendered([("user", _MARK)], opening=True)
     if user is None or answered is None or again is None or opened is None:
         return None
     if not (opened.startswith(user) and answered.startswith(user) and again.startswith(answered)):
@@ -61,9 +78,9 @@ def template_shape(tokenizer: Any) -> TemplateShape | None:
     if not first_user.prefix.endswith(later_user.prefix):
         return None
     preamble = first_user.prefix.removesuffix(later_user.prefix)
-    system = _system_shape(tokenizer, later_user, bos)
+    system = _system_shape(rendered, later_user, bos)
     shape = TemplateShape(system, later_user, assistant, opened[len(user) :], preamble)
-    return shape if _is_right(tokenizer, shape, bos) else None
+    return shape if _is_right(rendered, shape, bos) else None
 
 
 def _bos_added_by_itself(tokenizer: Any) -> str:
@@ -72,10 +89,10 @@ def _bos_added_by_itself(tokenizer: Any) -> str:
     return str(tokenizer.bos_token) if tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id else ""
 
 
-def _is_right(tokenizer: Any, shape: TemplateShape, bos: str) -> bool:
+def _is_right(rendered: _Render, shape: TemplateShape, bos: str) -> bool:
     for conversation in (_CONVERSATION[1:], _CONVERSATION if shape.system else _CONVERSATION[1:2]):
         turns = [(turn["role"], turn["content"]) for turn in conversation]
-        expected = _rendered(tokenizer, turns, opening=True)
+        expected = rendered(turns, opening=True)
         if expected is None or shape.render(conversation) != expected.removeprefix(bos):
             return False
     return True
@@ -95,21 +112,21 @@ def stop_texts(tokenizer: Any, shape: TemplateShape | None) -> list[str]:
     return sorted({text for text in ends if text})
 
 
-def _system_shape(tokenizer: Any, user: TurnShape, bos: str) -> TurnShape | None:
-    text = _rendered(tokenizer, [("system", _MARK), ("user", _MARK)])
+def _system_shape(rendered: _Render, user: TurnShape, bos: str) -> TurnShape | None:
+    text = rendered([("system", _MARK), ("user", _MARK)])
     end = f"{user.prefix}{_MARK}{user.suffix}"
     if text is None or not text.endswith(end) or _MARK not in text.removesuffix(end):
         return None
     return _around(text.removeprefix(bos).removesuffix(end))
 
 
-def _rendered(tokenizer: Any, turns: list[tuple[str, str]], *, opening: bool = False) -> str | None:
-    from jinja2 import TemplateError
-
+def _rendered(
+    tokenizer: Any, prompting: Prompting, turns: list[tuple[str, str]], *, opening: bool = False
+) -> str | None:
     messages = [{"role": role, "content": content} for role, content in turns]
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opening))
-    except (TemplateError, TypeError, ValueError):
+        return prompting.text(tokenizer, template_of(tokenizer), messages, opening=opening)
+    except REFUSALS:
         return None
 
 

@@ -71,6 +71,8 @@ def load_gguf_tokenizer(path: Path) -> Any:
     }
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
     tokenizer.chat_template = said.get("chat_template")
+    ends = (said.get(f"ggml.{name}_token_id") for name in ("eos", "eot", "eom"))
+    tokenizer.stop_ids = [int(number) for number in ends if number is not None]
     return tokenizer
 
 

@@ -18,7 +18,9 @@ from qlora_studio.engine.merge.adapter_delta import copy_adapter_config, read_ad
 from qlora_studio.engine.model.adapted import load_base
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.device import Device
+from qlora_studio.engine.model.generation_config import complete_generation_config
 from qlora_studio.engine.model.saved_adapter import with_saved_adapter
+from qlora_studio.engine.templates.base_template import choose_template
 from qlora_studio.storage.durable import staged_folder
 from qlora_studio.storage.runs.checkpoint_folder import (
     CheckpointFolder,
@@ -48,6 +50,7 @@ def save_final_adapter(
         tokenizer.save_pretrained(str(staged.path))
         if (base / "generation_config.json").is_file():
             shutil.copyfile(base / "generation_config.json", staged.path / "generation_config.json")
+        complete_generation_config(staged.path)
         # The base is named as the user did, never by a path inside a cache.
         copy_adapter_config(staged.path, staged.path, config.model.source)
         write_base_fingerprint(staged.path, base_fingerprint)
@@ -68,6 +71,7 @@ def load_tuned(
     check_base(run, folder, base)
     model = _with_adapter(load_base(base, config, device, folder), folder).eval()
     tokenizer = tokenizer_of(folder if (folder / "tokenizer_config.json").is_file() else base)
+    choose_template(tokenizer, config.data.chat_template)
     return model, tokenizer
 
 

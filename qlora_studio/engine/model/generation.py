@@ -7,12 +7,19 @@ import torch
 from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import TextStreamer
 
+from qlora_studio.engine.templates.prompting import Prompting
+from qlora_studio.engine.templates.rendering import template_of
+from qlora_studio.engine.templates.stop_tokens import stop_token_ids
+
+_AS_TODAY = Prompting()
+
 
 def answer(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     messages: list[dict[str, str]],
     *,
+    prompting: Prompting = _AS_TODAY,
     max_new_tokens: int = 256,
     temperature: float = 0.0,
     seed: int = 42,
@@ -20,7 +27,7 @@ def answer(
     stopped: Callable[[], bool] = lambda: False,
 ) -> str:
     """Return the model's answer to a conversation; greedy at temperature 0. Training mode and RNG stay as they were."""
-    inputs = prompt_inputs(tokenizer, messages).to(model.device)
+    inputs = prompt_inputs(tokenizer, messages, prompting).to(model.device)
     settings = model.config.get_text_config()
     was_training, used_cache = model.training, getattr(settings, "use_cache", True)
     model.eval()
@@ -48,21 +55,19 @@ def answer(
     return str(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)).strip()
 
 
-def prompt_inputs(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> Any:
+def prompt_inputs(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], prompting: Prompting = _AS_TODAY
+) -> Any:
     """Return `input_ids` and `attention_mask`, each int64 of shape (1, tokens), up to where the answer begins."""
-    from qlora_studio.engine.templates.rendering import template_of
-
-    template = template_of(tokenizer)
-    return tokenizer.apply_chat_template(
-        messages, chat_template=template, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
+    text = prompting.text(tokenizer, template_of(tokenizer), messages)
+    return tokenizer(text, add_special_tokens=False, return_tensors="pt")
 
 
 def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the ids that end an answer: the tokenizer's and the generation config's."""
+    """Return the ids that end an answer: the generation config's, the tokenizer's and the template's."""
     configured = model.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
-    return sorted({int(item) for item in [*ids, tokenizer.eos_token_id] if item is not None})
+    return sorted({int(item) for item in [*ids, *stop_token_ids(tokenizer)] if item is not None})
 
 
 class AnswerStreamer(TextStreamer):

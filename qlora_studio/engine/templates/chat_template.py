@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -71,6 +71,12 @@ class ChatTemplate:
             plain["content"] = [{"type": "text", "text": plain["content"]}]
         reasoning = next((plain[key] for key in REASONING if key in plain), None)
         return plain if reasoning is None else {"thinking": reasoning, **plain, "reasoning_content": reasoning}
+
+
+def variables_read(source: str) -> list[str]:
+    """Return the names that a template reads and does not set itself."""
+    environment = _environment("", "", datetime(2000, 1, 1))
+    return sorted(meta.find_undeclared_variables(environment.parse(source)))
 
 
 class _Generation(Extension):

@@ -4,8 +4,8 @@ A template comes from the hub and is a program. jinja2's sandbox keeps it from r
 for ever or filling the memory. So it is rendered here: the memory is limited by this process, the time by its parent.
 
 A JSON object a line, in and out. First `{"template", "variables", "control_tokens", "end_token", "stops", "now",
-"learned", "joins", "keeps"}`, answered by `{}` or `{"error": …}`; then batches `{"rows": [[messages,
-tools], …]}`, answered by `{"rows": [{the fields of Answers} | {"error": …}, …]}`.
+"learned", "joins", "keeps"}`, answered by `{"stops": […], "reads": […]}` or `{"error": …}`; then batches `{"rows":
+[[messages, tools, variables], …]}`, answered by `{"rows": [{the fields of Answers} | {"error": …}, …]}`.
 """
 
 import json
@@ -17,36 +17,51 @@ from typing import Any
 from jinja2 import TemplateError
 
 from qlora_studio.core.data.row_verdict import RowRefused
-from qlora_studio.engine.templates.chat_template import ChatTemplate
+from qlora_studio.engine.templates.chat_template import ChatTemplate, variables_read
 from qlora_studio.engine.templates.completeness import Incomplete
 from qlora_studio.engine.templates.loss_mask import AnswerFinder, MaskUnavailable
 
 _MEMORY_LIMIT = 1 << 30  # bytes of address space
+_MOST_FINDERS = 64
 _ORPHAN_SECONDS = 120  # the parent ends a child that takes long; this is for one whose parent is gone
 
 
 def main() -> None:
     """Serve until the parent closes the pipe."""
     _limit_memory()
-    finder: AnswerFinder | None = None
+    finders: _Finders | None = None
     for line in sys.stdin.buffer:
         _limit_time(_ORPHAN_SECONDS)
         request = json.loads(line)
-        if finder is None:
-            finder, reply = _finder(request)
+        if finders is None:
+            finders, reply = _started(request)
         else:
-            reply = {"rows": [_row(finder, *row) for row in request["rows"]]}
+            reply = {"rows": [_row(finders, *row) for row in request["rows"]]}
         sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
         sys.stdout.buffer.flush()
         _limit_time(0)
 
 
-def _finder(request: dict[str, Any]) -> tuple[AnswerFinder | None, dict[str, Any]]:
-    now = datetime.fromisoformat(request["now"])
-    try:
-        template = ChatTemplate(request["template"], request["variables"], now)
-        finder = AnswerFinder(
-            template,
+class _Finders:
+    """A finder for each set of variables: a template may write another prompt for each."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self._request, self._now = request, datetime.fromisoformat(request["now"])
+        self._found: dict[str, AnswerFinder] = {}
+
+    def of(self, variables: dict[str, Any] | None) -> AnswerFinder:
+        """Return the finder of a row that sets these variables."""
+        key = json.dumps(variables or {}, sort_keys=True)
+        if key not in self._found:
+            if len(self._found) >= _MOST_FINDERS:
+                self._found.pop(next(iter(self._found)))
+            self._found[key] = self._made({**self._request["variables"], **(variables or {})})
+        return self._found[key]
+
+    def _made(self, variables: dict[str, Any]) -> AnswerFinder:
+        request = self._request
+        return AnswerFinder(
+            ChatTemplate(request["template"], variables, self._now),
             request["control_tokens"],
             request["end_token"],
             request["stops"],
@@ -54,14 +69,20 @@ def _finder(request: dict[str, Any]) -> tuple[AnswerFinder | None, dict[str, Any
             joins=request["joins"],
             keeps=request["keeps"],
         )
-        return finder, {}
+
+
+def _started(request: dict[str, Any]) -> tuple[_Finders | None, dict[str, Any]]:
+    try:
+        finders = _Finders(request)
+        stops, reads = finders.of(None).ends.stops, variables_read(request["template"])
+        return finders, {"stops": list(stops), "reads": reads}
     except (TemplateError, MemoryError, RecursionError) as error:
         return None, {"error": _words(error)}
 
 
-def _row(finder: AnswerFinder, messages: Any, tools: Any) -> dict[str, Any]:
+def _row(finders: _Finders, messages: Any, tools: Any, variables: Any = None) -> dict[str, Any]:
     try:
-        return vars(finder.find(messages, tools))
+        return vars(finders.of(variables).find(messages, tools))
     except MaskUnavailable as error:
         return {"error": error.reason, "hidden": True, "text": error.text}
     except Incomplete as error:

@@ -4,7 +4,7 @@ Preview and training both come through here.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,22 +14,11 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.data.example import Example
+from qlora_studio.engine.templates.base_template import give_template, text_frame
 from qlora_studio.engine.templates.loss_mask import Learned
 from qlora_studio.engine.templates.sandbox import Conversation, TemplateSandbox
 from qlora_studio.storage.models.folder import generation_config
 
-# For a base model that has no template of its own: plain words, or ChatML where the vocabulary has its two tokens.
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ {'system': 'System', 'user': 'User', 'assistant': 'Assistant', 'tool': 'Tool'}[message['role']] }}: "
-    "{{ message['content'] }}{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
-)
-CHATML_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>{{ '\\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-_BOS = "{{ bos_token }}"
 HOW_WORDS = {
     "markers": "the template's own generation markers",
     "turns": "rendered turn by turn and verified",
@@ -74,10 +63,12 @@ class RowRenderer:
         now: datetime,
         joins: bool = False,
         keeps: bool = False,
+        variables: Mapping[str, Any] | None = None,
     ) -> None:
-        self.template_name = _give_template(tokenizer)
+        self._variables = dict(variables or {})
+        self.template_name = give_template(tokenizer)
         self._how: dict[str, Any] = {"learned": loss_on, "joins": joins, "keeps": keeps, "now": now}
-        self._frame = _text_frame(tokenizer)
+        self._frame = text_frame(tokenizer)
         templates = tokenizer.chat_template
         named = dict(templates) if isinstance(templates, dict) else {"default": templates}
         self._default = str(named.get("default") or next(iter(named.values())))
@@ -111,7 +102,8 @@ class RowRenderer:
                 if example.text is None and self._template_for(example) == template
             ]
             if indices and (template, indices) not in self._pending:
-                rows: list[Conversation] = [(examples[i].messages, examples[i].tools or None) for i in indices]
+                chosen = [examples[index] for index in indices]
+                rows: list[Conversation] = [(row.messages, row.tools or None, row.variables) for row in chosen]
                 self._sandbox(template).submit(rows)
                 self._pending.append((template, indices))
 
@@ -122,6 +114,15 @@ class RowRenderer:
                 self._batch[index] = _row(reply)
         rows, self._batch, self._pending = [row for row in self._batch if row is not None], [], []
         return rows
+
+    def stops(self) -> list[str]:
+        """Return the tokens at which generation is to stop, by every template of the tokenizer."""
+        found = [token for name in (self._default, self._for_tools) for token in self._sandbox(name).stops()]
+        return list(dict.fromkeys(found))
+
+    def reads(self) -> set[str]:
+        """Return the variables that the tokenizer's templates read."""
+        return {name for template in (self._default, self._for_tools) for name in self._sandbox(template).reads()}
 
     def _template_for(self, example: Example) -> str:
         return self._for_tools if example.tools else self._default
@@ -136,7 +137,7 @@ class RowRenderer:
         if template not in self._sandboxes:
             self._sandboxes[template] = TemplateSandbox(
                 template,
-                variables=_variables(self._tokenizer),
+                variables=special_variables(self._tokenizer) | self._variables,
                 control_tokens=[token.content for token in self._tokenizer.added_tokens_decoder.values()],
                 end_token=str(self._tokenizer.eos_token or ""),
                 stops=known_stops(self._tokenizer),
@@ -184,41 +185,13 @@ class ControlTokens:
 
 def template_of(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the chat template for conversations without tools; a tokenizer that has none is given a fallback."""
-    _give_template(tokenizer)
+    give_template(tokenizer)
     templates: Any = tokenizer.chat_template
     named = dict(templates) if isinstance(templates, dict) else {"default": templates}
     return str(named.get("default") or next(iter(named.values())))
 
 
-def template_name(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return whose chat template a tokenizer has: model, or that of a fallback, ChatML or plain."""
-    bare = str(tokenizer.chat_template).removeprefix(_BOS)
-    return {CHATML_TEMPLATE: "ChatML", PLAIN_TEMPLATE: "plain"}.get(bare, "model")
-
-
-def _give_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """See to it that the tokenizer has a template, and return its name: model, ChatML or plain.
-
-    A fallback becomes the tokenizer's own, so that it is saved with the adapter and used wherever it is served.
-    """
-    if tokenizer.chat_template:
-        return template_name(tokenizer)
-    vocabulary = tokenizer.get_vocab()
-    has_chatml = "<|im_start|>" in vocabulary and "<|im_end|>" in vocabulary
-    begin = _BOS if _text_frame(tokenizer)[0] else ""
-    tokenizer.chat_template = begin + (CHATML_TEMPLATE if has_chatml else PLAIN_TEMPLATE)
-    return "ChatML" if has_chatml else "plain"
-
-
-def _text_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """Return what stands before and after a plain text: BOS where the tokenizer writes one, and EOS."""
-    ids = list(tokenizer("a")["input_ids"])
-    bos = tokenizer.bos_token_id
-    start = str(tokenizer.bos_token) if bos is not None and ids[:1] == [bos] else ""
-    return start, str(tokenizer.eos_token or "")
-
-
-def _variables(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+def special_variables(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Return the variables that transformers hands to a template."""
     special: dict[str, Any] = tokenizer.special_tokens_map
     return {name: str(value) for name, value in special.items() if isinstance(value, str)}

@@ -16,7 +16,8 @@ BATCH_SECONDS = 30.0
 ROW_SECONDS = 5.0
 _PATIENCE_SECONDS = 2.0  # with a child that has nothing to do and is to end
 
-Conversation = tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]] | None]
+# Messages, tools, and what the row sets of the template's variables.
+Conversation = tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]] | None, Mapping[str, Any] | None]
 
 
 class TemplateSandbox:
@@ -53,6 +54,8 @@ class TemplateSandbox:
         }
         self._batch_seconds, self._row_seconds = batch_seconds, row_seconds
         self._child: _Child | None = None
+        self._stops: list[str] = []
+        self._reads: list[str] = []
         self._pending: list[Conversation] | None = None
 
     def submit(self, rows: Sequence[Conversation]) -> None:
@@ -82,6 +85,16 @@ class TemplateSandbox:
             return []
         self.submit(rows)
         return self.collect()
+
+    def stops(self) -> list[str]:
+        """Return the tokens at which generation is to stop. Raises StudioError where the template is no template."""
+        self._child = self._child or self._started()
+        return self._stops
+
+    def reads(self) -> list[str]:
+        """Return the variables that the template reads. Raises StudioError where the template is no template."""
+        self._child = self._child or self._started()
+        return self._reads
 
     def close(self) -> None:
         """End the child."""
@@ -117,6 +130,7 @@ class TemplateSandbox:
                 advice="Correct the model's chat_template, or choose another model.",
                 detail=reply["error"] if reply else "It could not be compiled within the limits of time and memory.",
             )
+        self._stops, self._reads = list(reply["stops"]), list(reply["reads"])
         return child
 
     def _end_child(self, patience: float = 0.0) -> None:

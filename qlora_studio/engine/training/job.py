@@ -26,6 +26,7 @@ from qlora_studio.core.run.recovery import batch_plan, with_plan
 from qlora_studio.core.run.reports import TrainingFacts
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext, JobStopped, Reporter
+from qlora_studio.engine.data.plan import prompting_of
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
 from qlora_studio.engine.export.rehearsal import require_formats
 from qlora_studio.engine.merge.text_model import text_class_name
@@ -230,16 +231,17 @@ class _Samples(TrainerCallback):
     """Answers the sample prompts after each evaluation."""
 
     def __init__(
-        self, config: RunConfig, tokenizer: PreTrainedTokenizerBase, trainer: StudioTrainer, reporter: Reporter
+        self, config: RunConfig, tokenizer: PreTrainedTokenizerBase, trainer: StudioTrainer, context: JobContext
     ) -> None:
         self._prompts = config.evaluation.prompts
+        self._prompting = prompting_of(config, context.folder)
         self._tokenizer = tokenizer
         self._trainer = trainer
-        self._reporter = reporter
+        self._reporter: Reporter = context
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Answer each prompt greedily."""
         for prompt in self._prompts:
             messages = [{"role": "user", "content": prompt}]
-            text = answer(self._trainer.model, self._tokenizer, messages, max_new_tokens=96)
+            text = answer(self._trainer.model, self._tokenizer, messages, prompting=self._prompting, max_new_tokens=96)
             self._reporter.emit(SampleGenerated(step=state.global_step, prompt=prompt, answer=text))

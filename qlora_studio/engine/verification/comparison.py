@@ -44,10 +44,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The losses of each row by model, and pairs of models by their names."""
+    """The losses of each row by model, pairs of models by their names, and each model's probabilities of ends."""
 
     losses: Mapping[str, list[RowLoss]]
     pairs: Mapping[tuple[str, str], Pair]
+    ends: Mapping[str, list[float]]
 
 
 def batches_of(prompts: Sequence[Sequence[int]], rows: Rows) -> list[Batch]:
@@ -73,9 +74,17 @@ def batches_of(prompts: Sequence[Sequence[int]], rows: Rows) -> list[Batch]:
 
 
 def compare(
-    models: Mapping[str, Outcome], pairs: Sequence[tuple[str, str]], batches: Sequence[Batch], *, rows: int
+    models: Mapping[str, Outcome],
+    pairs: Sequence[tuple[str, str]],
+    batches: Sequence[Batch],
+    *,
+    rows: int,
+    ends: Sequence[int] = (),
 ) -> Comparison:
-    """Compare models by what they made of the batches; `rows` is how many rows the batches hold together."""
+    """Compare models by what they made of the batches; `rows` is how many rows the batches hold together.
+
+    `ends` are tokens that end an answer: how probable each is, where one is wanted, is told by itself.
+    """
     wanted = torch.cat([batch.wanted.reshape(-1) for batch in batches])
     tallies = {name: _Tally(wanted) for name in models}
     beside = {pair: _Beside(len(wanted)) for pair in pairs}
@@ -92,10 +101,12 @@ def compare(
                 for (one, other), item in beside.items():
                     if one in logits and other in logits:
                         item.add(part, logits[one], logits[other], shares[one])
+    is_end = torch.isin(wanted, torch.tensor(list(ends), dtype=wanted.dtype))
     numbers = torch.cat([torch.tensor(batch.numbers).repeat_interleave(batch.ids.shape[1]) for batch in batches])
     return Comparison(
         {name: tally.losses(numbers, rows) for name, tally in tallies.items()},
         {pair: item.result(tallies[pair[0]], tallies[pair[1]]) for pair, item in beside.items()},
+        {name: torch.exp(-tally.nats[is_end]).tolist() for name, tally in tallies.items()},
     )
 
 
@@ -163,10 +174,14 @@ class _Tally:
         """Log of the sum over all words."""
         return self.top + self.mass.log()
 
+    @property
+    def nats(self) -> torch.Tensor:
+        """The loss of each token; 0 where it does not count."""
+        return torch.where(self.counted, self.log_sum - self._found, 0.0)
+
     def losses(self, numbers: torch.Tensor, rows: int) -> list[RowLoss]:
         """Return the summed loss of each row, and how many tokens count in it."""
-        nats = torch.where(self.counted, self.log_sum - self._found, 0.0)
-        sums = torch.zeros(rows, dtype=torch.float64).index_add_(0, numbers, nats)
+        sums = torch.zeros(rows, dtype=torch.float64).index_add_(0, numbers, self.nats)
         counts = torch.zeros(rows, dtype=torch.long).index_add_(0, numbers, self.counted.long())
         return [(float(value), int(count)) for value, count in zip(sums, counts, strict=True) if count]
 

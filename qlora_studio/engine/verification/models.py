@@ -1,13 +1,16 @@
 """Does an export compute what the adapter computes? Loss, distributions and answers, beside the adapter's."""
 
 from dataclasses import dataclass, replace
+from statistics import mean
 from typing import Any
 
 import torch
 
 from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.reports import EndsReport
 from qlora_studio.engine.gguf.llama_cpp import has_llama_cpp
 from qlora_studio.engine.gguf.llama_cpp_process import logits_of_llama_cpp
+from qlora_studio.engine.templates.stop_tokens import stop_token_ids
 from qlora_studio.engine.verification import measurement
 from qlora_studio.engine.verification.answers import (
     ASKED_IN,
@@ -18,6 +21,7 @@ from qlora_studio.engine.verification.answers import (
     greedy_answers,
 )
 from qlora_studio.engine.verification.comparison import Batch, Outcome, compare
+from qlora_studio.engine.verification.ended_answers import EndedAnswer, ended_answers
 from qlora_studio.engine.verification.measurement import Rows, mean_loss
 from qlora_studio.engine.verification.passes import Passes, as_trained, exported, unmerged
 from qlora_studio.engine.verification.report import Verification
@@ -73,12 +77,14 @@ class References:
     trained: Reference
     plain: Reference
     base_loss: float | None
+    ends_before: list[float]
+    ends_after: list[float]
+    asked: list[EndedAnswer]
 
 
 def measure_references(subject: Subject, prompts: list[list[int]], rows: Rows, passes: Passes, way: Way) -> References:
     """Run the two, one after another. An adapter made elsewhere was trained nobody knows how."""
-    eos = getattr(subject.tokenizer, "eos_token_id", None)
-    stops = [] if eos is None else [int(eos)]
+    stops = [] if subject.tokenizer is None else stop_token_ids(subject.tokenizer)
 
     def answers(model: Any) -> Answers:
         return greedy_answers(model, prompts, stops)
@@ -94,24 +100,37 @@ def measure_references(subject: Subject, prompts: list[list[int]], rows: Rows, p
         plain = replace(plain, asked=passes.ask(whole, answers))
     models = {"plain": plain.outcomes[True], "base": plain.outcomes[False], "trained": trained.outcomes[True]}
     count = len(prompts) + len(rows.rows)
-    found = compare(models, [("plain", "base"), ("trained", "base")], passes.batches, rows=count)
+    found = compare(models, [("plain", "base"), ("trained", "base")], passes.batches, rows=count, ends=stops)
     losses = {name: mean_loss(item) for name, item in found.losses.items()}
     references = {
         name: Reference(models[name], losses[name], found.pairs[name, "base"].divergence, measured.asked)
         for name, measured in (("trained", trained), ("plain", plain))
     }
-    return References(prompts, stops, list(passes.batches), count, **references, base_loss=losses["base"])
+    return References(
+        prompts,
+        stops,
+        list(passes.batches),
+        count,
+        **references,
+        base_loss=losses["base"],
+        ends_before=found.ends["base"],
+        ends_after=found.ends["trained"],
+        asked=ended_answers(rows, stops),
+    )
 
 
 def compare_models(subject: Subject, references: References, passes: Passes, way: Way, found: Verification) -> Outcome:
     """Hold the export against the unmerged adapter on the base that it was merged into; return what it made of rows."""
     reference = references.plain if subject.weights == "original" else references.trained
 
+    stopped: list[bool] = []
+
     def check(model: Any) -> None:
         check_answers(subject, model, references.prompts, references.stops, reference.answers or [], found)
 
     def ask(model: Any) -> None:
         if reference.answers is not None:
+            stopped.extend(answer.ends_in(model, references.stops) for answer in references.asked)
             check(model)
         known = any(check.name == "llama.cpp" for check in found.checks)
         if subject.shape.traits.is_gguf and has_llama_cpp() and not known:
@@ -126,7 +145,7 @@ def compare_models(subject: Subject, references: References, passes: Passes, way
         "export": measured.outcomes[True],
     }
     pairs = [("reference", "export"), ("trained", "export")]
-    compared = compare(models, pairs, references.batches, rows=references.sequences)
+    compared = compare(models, pairs, references.batches, rows=references.sequences, ends=references.stops)
     loss = mean_loss(compared.losses["export"])
     beside = compared.pairs["reference", "export"]
     name = "gguf" if subject.shape.traits.is_gguf else "merged"
@@ -136,6 +155,7 @@ def compare_models(subject: Subject, references: References, passes: Passes, way
         "adapter on 16 bit": references.plain.loss,
         name: loss,
     }
+    found.ends = _ends(references, compared.ends["export"], stopped)
     found.divergence_as_trained = compared.pairs["trained", "export"].divergence
     asked = list(found.checks)
     answers = [check for check in asked if check.name in _OF_WHOLE]
@@ -147,6 +167,20 @@ def compare_models(subject: Subject, references: References, passes: Passes, way
     if not any(check.name == "answers" for check in found.checks):
         check_agreement(subject, beside, found)
     return measured.outcomes[True]
+
+
+def _ends(references: References, export: list[float], stopped: list[bool]) -> EndsReport | None:
+    if not export:
+        return None
+    return EndsReport(
+        answers=len(export),
+        before=mean(references.ends_before),
+        after=mean(references.ends_after),
+        export=mean(export),
+        lowest=min(export),
+        asked=len(stopped),
+        stopped=sum(stopped),
+    )
 
 
 def _check_llama_cpp(subject: Subject, model: Any, references: References, found: Verification) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from qlora_studio.core.run.reports import BasesReport, CheckOutcome, ComparedAnswer, VerificationReport
+from qlora_studio.core.run.reports import BasesReport, CheckOutcome, ComparedAnswer, EndsReport, VerificationReport
 
 
 @dataclass
@@ -22,6 +22,7 @@ class Verification:
     seconds: float = 0.0
     way: str = ""
     bases: BasesReport | None = None
+    ends: EndsReport | None = None
 
     @property
     def verified(self) -> bool:

@@ -110,6 +110,8 @@ def stop_ids(subject: Subject, exported: Any) -> list[int]:
     if (subject.folder / "generation_config.json").is_file():
         configured = generation_config(subject.folder).get("eos_token_id")
         ids += configured if isinstance(configured, list) else [] if configured is None else [configured]
+    elif exported is not None and subject.shape.traits.is_gguf:
+        ids += exported.stop_ids
     elif exported is not None and exported.eos_token_id is not None:
         ids.append(int(exported.eos_token_id))
     elif subject.tokenizer.eos_token_id is not None:

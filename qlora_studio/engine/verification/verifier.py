@@ -11,6 +11,7 @@ from qlora_studio.engine.context import Channel
 from qlora_studio.engine.export.sidecar import PROVENANCE, versions
 from qlora_studio.engine.gguf.ollama import try_in_ollama
 from qlora_studio.engine.model.base import tokenizer_of
+from qlora_studio.engine.templates.stop_tokens import stop_token_ids
 from qlora_studio.engine.verification import measurement
 from qlora_studio.engine.verification.answers import prompts_of
 from qlora_studio.engine.verification.base_comparison import compare_bases
@@ -172,20 +173,21 @@ def check_tokenizer(subject: Subject, exported: Any, rows: Rows, found: Verifica
 
 
 def check_stop_token(subject: Subject, exported: Any, rows: Rows, found: Verification) -> None:
-    """Answers can end: the end token is known to the export, and was trained where rows show it."""
-    wanted = subject.tokenizer.eos_token_id
-    known = stop_ids(subject, exported)
-    if wanted is None or wanted not in known:
-        found.add("stop token", False, f"The end token {wanted} is not among those that end an answer: {known}.")
-        return
+    """Answers can end: what ends those that were learned is known to the export."""
+    ours, known = stop_token_ids(subject.tokenizer), set(stop_ids(subject, exported))
     labels = {label for _, row in rows.rows for label in row}
-    if labels and not labels & set(known):
-        found.add(
-            "stop token", False, f"{subject.tokenizer.eos_token} never stands in a trained answer: it was not learned."
-        )
+    ends = [token for token in ours if token in labels] if labels else ours[:1]
+    words = " and ".join(subject.tokenizer.convert_ids_to_tokens(ends))
+    if not ends:
+        named = " nor ".join(subject.tokenizer.convert_ids_to_tokens(ours)) or "an end token"
+        found.add("stop token", False, f"{named} never stands in a trained answer: it was not learned.")
         return
-    trained = ", and it was trained" if labels else ""
-    found.add("stop token", True, f"{subject.tokenizer.eos_token} ends an answer{trained}.")
+    missing = [token for token in ends if token not in known]
+    if missing and (len(missing) == len(ends) or not subject.shape.traits.is_gguf):  # a GGUF names no more than three
+        named = " and ".join(subject.tokenizer.convert_ids_to_tokens(missing))
+        found.add("stop token", False, f"{named} is not among what ends an answer there: {sorted(known)}.")
+        return
+    found.add("stop token", True, f"Answers end with {words}{', as they were trained' if labels else ''}.")
 
 
 def _difference(tokenizer: Any, pair: list[list[int]], same: str) -> str:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from qlora_studio.core.data.formats import format_words
 from qlora_studio.core.data.report import DataReport, LengthStatistics, RowPreview, RowSummary, TokenPiece
+from qlora_studio.core.data.template_variables import variables_text
 from qlora_studio.core.quantity import bytes_text, count_text, duration_text
 from qlora_studio.core.run.activity import Phase, activity_words
 from qlora_studio.core.run.run_state import RunState
@@ -69,7 +70,8 @@ def row_text(row: RowPreview) -> str:
     share = row.trained / len(row.tokens)
     cut = len(row.tokens) - row.kept
     lost = f", {cut:,} cut off" if cut else ""
-    return f"{len(row.tokens):,} tokens, {row.trained:,} trained ({share:.0%}){lost}"
+    variables = f", with {variables_text(row.variables)}" if row.variables else ""
+    return f"{len(row.tokens):,} tokens, {row.trained:,} trained ({share:.0%}){lost}{variables}"
 
 
 class PackedTokens(NamedTuple):

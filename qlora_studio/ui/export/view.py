@@ -160,10 +160,13 @@ def _divergence(value: float | None) -> str:
 
 
 def verification_checks(report: VerificationReport) -> tuple[ReportedCheck, ...]:
-    """Return the checks of a verification as lines of a list."""
-    return tuple(
+    """Return the checks of a verification as lines of a list, and how surely answers end."""
+    found = [
         ReportedCheck(_title(check.name), check.message, "ok" if check.passed else "error") for check in report.checks
-    )
+    ]
+    if ends := report.ends:
+        found.append(ReportedCheck("Ends", f"{ends.words} {ends.warning}".strip(), "warning" if ends.warning else "ok"))
+    return tuple(found)
 
 
 def _title(name: str) -> str:

@@ -22,7 +22,11 @@ from qlora_studio.ui.window.page import GUTTER, Page
 
 _ON_DATA_PAGE = (*DatasetSource.model_fields, "more", "duplicates", "bad_rows")
 _ELSEWHERE = (*(f"data.{name}" for name in _ON_DATA_PAGE), "export.formats")  # on other pages
-_LEFT = {"lora": "What is learned", "quantization": "The base on the card", "data": "What is held out"}
+_LEFT = {
+    "lora": "What is learned",
+    "quantization": "The base on the card",
+    "data": "Template, and what is held out",
+}
 _RIGHT = {
     "training": "How it is learned",
     "evaluation": "Measuring on the way",

@@ -1,5 +1,6 @@
 """One setting: its title and help at the left, its field at the right, and below them what is wrong with it."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -159,6 +160,8 @@ def _read(field: QWidget, info: SettingInfo) -> Any:
         case ListEdit():
             return field.texts()
         case QLineEdit():
+            if info.kind is dict:
+                return _table(field.text())
             return _number(field.text()) if info.kind is float else field.text().strip()
     raise TypeError(type(field))
 
@@ -175,10 +178,24 @@ def _write(field: QWidget, value: Any) -> None:
             if field.texts() != list(value):
                 field.setPlainText("\n".join(str(item) for item in value))
         case QLineEdit():
-            text = number_text(value) if isinstance(value, float) else str(value)
+            text = _line_text(value)
             if text != field.text():
                 field.setText(text)
             field.setModified(False)
+
+
+def _line_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False) if value else ""
+    return number_text(value) if isinstance(value, float) else str(value)
+
+
+def _table(text: str) -> Any:
+    """What is no JSON goes on as it is: the config says what is wrong with it."""
+    try:
+        return json.loads(text) if text.strip() else {}
+    except ValueError:
+        return text.strip()
 
 
 def _number(text: str) -> float | str:

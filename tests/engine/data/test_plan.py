@@ -56,6 +56,8 @@ def test_another_value_in_any_field_of_the_plan_is_another_key(tokenizer: Any, t
         "opened": plan_of(tokenizer, tmp_path / "b.jsonl").opened,
         "tokenizer": other_tokenizer,
         "day": datetime(2026, 11, 24),
+        "chat_template": "alpaca",
+        "variables": {"enable_thinking": False},
         "loss_on": "all",
         "reasoning": "keep",
         "same_role": "join",
@@ -63,6 +65,7 @@ def test_another_value_in_any_field_of_the_plan_is_another_key(tokenizer: Any, t
         "duplicates": "drop_near",
         "evaluation_share": 0.2,
         "seed": plan.seed + 1,
+        "exclude": ("a key",),
     }
     assert set(others) == {field.name for field in fields(DataPlan)}, "say here what another value of a new field is"
     keys = [replace(plan, **{name: value}).key for name, value in others.items()]

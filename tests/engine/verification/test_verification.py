@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qlora_studio.core.errors import NewerVersion, StudioError
 from qlora_studio.core.run.events import Event, Exported
@@ -18,6 +20,7 @@ from qlora_studio.engine.context import QUIET, JobContext, JobStopped, QuietRepo
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.gguf.llama_cpp import has_llama_cpp
 from qlora_studio.engine.verification import job as verify_job
+from qlora_studio.engine.verification.measurement import held_out_rows
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.finished_run import make_run
 from tests.manifests import relist
@@ -73,6 +76,32 @@ def test_every_format_of_a_run_passes_every_check(
     for path in exported.values():
         assert json.loads((path / "verification.json").read_text())["verified"]
         assert "Every check passed." in (path / "verification.md").read_text()
+
+
+def test_the_report_tells_how_probable_the_end_is_after_each_held_out_answer_before_and_after(
+    exported: dict[str, Path], run: RunFolder, context: JobContext
+) -> None:
+    ends = verify(exported["safetensors"], run, context)["ends"]
+    expected = _end_probabilities(exported["safetensors"], run)
+    assert ends["answers"] == len(expected) > 0
+    assert ends["export"] == pytest.approx(sum(expected) / len(expected), rel=0.02)
+    assert ends["lowest"] == pytest.approx(min(expected), rel=0.02)
+    assert ends["before"] != ends["after"] != pytest.approx(0.0)
+    assert 0 <= ends["stopped"] <= ends["asked"] == min(4, len(expected))
+    assert f"After {len(expected)} held-out answers" in (exported["safetensors"] / "verification.md").read_text()
+
+
+def _end_probabilities(folder: Path, run: RunFolder) -> list[float]:
+    """Of a plain model loaded by transformers, after each held-out row's last trained token but one."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = held_out_rows(run, run.config(), tokenizer, JobContext(run), tokens=10_000).rows
+    found = []
+    for ids, labels in rows:
+        with torch.no_grad():
+            likely = model(input_ids=torch.tensor([ids])).logits[0].softmax(-1)
+        found += [float(likely[at - 1, token]) for at, token in enumerate(labels) if token == tokenizer.eos_token_id]
+    return found
 
 
 def test_an_export_tells_nothing_of_this_computer(exported: dict[str, Path], run: RunFolder) -> None:

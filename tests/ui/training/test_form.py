@@ -141,3 +141,19 @@ def _type(field: QLineEdit, text: str) -> None:
     field.selectAll()
     QTest.keyClicks(field, text)
     QTest.keyClick(field, Qt.Key.Key_Return)
+
+
+def test_the_variables_of_a_template_are_written_as_json_and_what_is_none_goes_on_as_it_is(qapp: QApplication) -> None:
+    form = SettingsForm()
+    form.add_section("data", [info for info in all_settings() if info.path == "data.template_variables"])
+    form.render_config(RunConfig().with_value("data.template_variables", {"enable_thinking": False}))
+    line = form.line("data.template_variables")
+    assert isinstance(line.field, QLineEdit)
+    assert line.field.text() == '{"enable_thinking": false}'
+    told: list[object] = []
+    form.changed.connect(lambda _path, value: told.append(value))
+    for text in ('{"effort": "low"}', "effort=low", ""):
+        line.field.selectAll()
+        QTest.keyClicks(line.field, text) if text else QTest.keyClick(line.field, Qt.Key.Key_Delete)
+        QTest.keyClick(line.field, Qt.Key.Key_Return)
+    assert told == [{"effort": "low"}, "effort=low", {}]

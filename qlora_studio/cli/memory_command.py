@@ -1,6 +1,7 @@
 """`estimate` and `fit`: what a run takes of a graphics card, and what would make it fit."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from qlora_studio.core.memory.estimate import Estimate, estimate_from_report
 from qlora_studio.core.memory.estimator import estimate, with_context
 from qlora_studio.core.memory.fit import Fit, FitVerdict, Knob, fit_to_gpu, judge, largest, memory_savings
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
+from qlora_studio.core.memory.largest_model import largest_model
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text
@@ -23,7 +25,7 @@ from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.core.run.setting import either
 from qlora_studio.jobs.gpu_monitor import sample_gpu
 from qlora_studio.storage.durable import write_atomically
-from qlora_studio.storage.models.catalogue import find_in_catalogue
+from qlora_studio.storage.models.catalogue import find_in_catalogue, model_catalogue
 from qlora_studio.storage.models.location import locate_model, model_facts
 from qlora_studio.storage.models.quantized_base import quantized_words
 from qlora_studio.storage.runs.parent_adapter import with_parent
@@ -55,6 +57,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         default="instant",
         help="by formula at once, or by tracing the real code for some seconds (default: instant)",
     )
+    estimating.add_argument("--largest", action="store_true", help="say which models of the catalogue fit the card")
     estimating.set_defaults(run=estimate_run)
     fitting = commands.add_parser(
         "fit",
@@ -69,6 +72,8 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
     """Print the estimate and, with a card, whether it fits."""
+    if arguments.largest:
+        return _largest_run(arguments, console)
     config, shape = _config_and_shape(arguments)
     card = _card(arguments.gpu, config)
     probe = None if arguments.gpu else _probe_here(config)
@@ -94,13 +99,7 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
 def fit_run(arguments: argparse.Namespace, console: Console) -> int:
     """Print what to change; exit code 32 where nothing makes it fit."""
     config, shape = _config_and_shape(arguments)
-    card = _card(arguments.gpu, config)
-    if card is None:
-        raise StudioError(
-            "There is no NVIDIA card here to fit to.",
-            kind=FailureKind.DOES_NOT_FIT,
-            advice='Name one, such as --gpu "RTX 4090".',
-        )
+    card = _card_or_refusal(arguments, config)
     proposal = fit_to_gpu(config, shape, card[1])
     knobs: tuple[Knob, ...] = ("batch", "length") if config.lora.start_from else ("batch", "length", "rank")
     most = {knob: largest(knob, proposal.config, shape, card[1]) for knob in knobs}
@@ -121,6 +120,32 @@ def fit_run(arguments: argparse.Namespace, console: Console) -> int:
     return ExitCode.OK if proposal.fit.verdict is FitVerdict.FITS else ExitCode.DOES_NOT_FIT
 
 
+def _largest_run(arguments: argparse.Namespace, console: Console) -> int:
+    """Print up to which size models fit the card, with the same rows and settings."""
+    config = _config(arguments)
+    name, free_bytes = _card_or_refusal(arguments, config)
+    models = [(model.id, model.shape) for model in model_catalogue()]
+    rank = config.lora.rank if arguments.rank or arguments.run_file or arguments.preset else None
+    found = largest_model(models, config, free_bytes, gpu=find_gpu(name), rank=rank)
+    console.report({"gpu": name, "free_bytes": free_bytes, **dataclasses.asdict(found)})
+    rows = f"{config.training.batch_size} x {config.training.max_length:,} tokens"
+    console.result(f"{name}: dense models up to {found.billions}B fit, with {rows} at a time")
+    console.result(f"  the largest dense one of the catalogue is {found.dense or 'none'}")
+    console.result(f"  the largest mixture of experts is {found.mixture or 'none'}")
+    return ExitCode.OK
+
+
+def _card_or_refusal(arguments: argparse.Namespace, config: RunConfig) -> tuple[str, int]:
+    card = _card(arguments.gpu, config)
+    if card is None:
+        raise StudioError(
+            "There is no NVIDIA card here to fit to.",
+            kind=FailureKind.DOES_NOT_FIT,
+            advice='Name one, such as --gpu "RTX 4090".',
+        )
+    return card
+
+
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_run_source(parser)
     for flag, (path, words) in _FLAGS.items():
@@ -128,10 +153,14 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu", metavar="NAME", help="judge for this card, such as 'RTX 4090' (default: the one here)")
 
 
-def _config_and_shape(arguments: argparse.Namespace) -> tuple[RunConfig, ModelShape]:
+def _config(arguments: argparse.Namespace) -> RunConfig:
     values = {path: getattr(arguments, flag) for flag, (path, _) in _FLAGS.items()}
     arguments.overrides = [f"{path}={value}" for path, value in values.items() if value] + arguments.overrides
-    config = run_config(arguments)
+    return run_config(arguments)
+
+
+def _config_and_shape(arguments: argparse.Namespace) -> tuple[RunConfig, ModelShape]:
+    config = _config(arguments)
     if not config.model.source:
         raise InvalidRunConfig((Problem("model.source", "Choose a base model with --model."),))
     return with_parent(config), _shape(config.model.source, config.model.revision)

@@ -19,6 +19,7 @@ class GpuSample:
     `cards` are all that answer; a card that was measured before and answers no more `is_lost`. `unusable` is why runs
     cannot compute on it, and what to do, in words.
 
+    `others` are the programs beside ours; WSL2's driver lists none, and `others_told` is False.
     `used_bytes` leaves out what the driver keeps for itself (`reserved_bytes`): total = used + reserved + free.
     """
 
@@ -36,6 +37,7 @@ class GpuSample:
     worker_bytes: int | None = None
     other_bytes: int | None = None
     others: tuple[GpuProcess, ...] = ()
+    others_told: bool = True
     utilisation_percent: int | None = None
     temperature_celsius: int | None = None
     power_watts: float | None = None

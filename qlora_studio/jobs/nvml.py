@@ -90,7 +90,8 @@ def _why_none(wish: str, card: GpuCard | None, uuid: str, cards: tuple[GpuCard, 
 def _sample(card: GpuCard, handle: Any, worker_pid: int | None) -> GpuSample:
     memory = _memory(handle)
     used = memory["used_bytes"]
-    worker, others = _processes(handle, worker_pid)
+    running = _processes(handle)
+    worker, others = _ours_and_others(running or {}, worker_pid)
     power = _quietly(pynvml.nvmlDeviceGetPowerUsage, handle)
     limit = _quietly(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
     utilisation = _quietly(pynvml.nvmlDeviceGetUtilizationRates, handle)
@@ -107,6 +108,7 @@ def _sample(card: GpuCard, handle: Any, worker_pid: int | None) -> GpuSample:
         worker_bytes=worker,
         other_bytes=None if used is None else max(0, used - (worker or 0)),
         others=others,
+        others_told=running is not None,
         utilisation_percent=int(utilisation.gpu) if utilisation else None,
         temperature_celsius=_quietly(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
         power_watts=None if power is None else power / 1000,
@@ -136,14 +138,18 @@ def _memory(handle: Any) -> _Memory:
     }
 
 
-def _processes(handle: Any, worker_pid: int | None) -> tuple[int | None, tuple[GpuProcess, ...]]:
+def _processes(handle: Any) -> dict[int, int | None] | None:
+    """Return what each process holds, by its id; None where the driver tells of none at all."""
+    asked = (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses)
+    answers = [answer for answer in (_quietly(ask, handle) for ask in asked) if answer is not None]
+    if not answers:
+        return None
+    sizes = ((int(process.pid), process.usedGpuMemory) for answer in answers for process in answer)
+    return {pid: None if size is None else int(size) for pid, size in sizes}
+
+
+def _ours_and_others(found: dict[int, int | None], worker_pid: int | None) -> tuple[int | None, tuple[GpuProcess, ...]]:
     """Return what our worker (with its children) holds, and the other programs, the largest first."""
-    found: dict[int, int | None] = {}
-    for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
-        for process in _quietly(ask, handle) or ():
-            found[int(process.pid)] = (
-                process.usedGpuMemory if process.usedGpuMemory is None else int(process.usedGpuMemory)
-            )
     ours = _family(worker_pid) if worker_pid else set()
     mine = [size for pid, size in found.items() if pid in ours and size is not None]
     others = [GpuProcess(pid, _program(pid), size) for pid, size in found.items() if pid not in ours]

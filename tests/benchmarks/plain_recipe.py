@@ -41,7 +41,7 @@ def trace_plain_loop(config: Any, setup: MemorySetup, dtype: torch.dtype) -> Pla
     trace = MemoryTrace(allocator, workspace_bytes=setup.workspace_bytes)
     model = build_meta_model(config, setup, dtype)
     plain = setup.quantization == "none"
-    replay_load(trace, model, setup, dtype, empty_cache=False, moved=plain, ahead=0 if plain else _LOADING_THREADS)
+    replay_load(trace, model, setup, dtype, empty_cache=False, moved=plain, threads=0 if plain else _LOADING_THREADS)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, foreach=True)
     batch = torch.empty(setup.batch, setup.row_tokens, dtype=torch.long, device="meta")
     trace.track(batch)

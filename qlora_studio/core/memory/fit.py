@@ -12,7 +12,7 @@ from qlora_studio.core.quantity import MIB, bytes_text
 from qlora_studio.core.run.optimizer import LIGHTEST
 from qlora_studio.core.run.run_config import RunConfig
 
-MARGIN_SHARE, SMALLEST_MARGIN = 0.03, 300 * MIB
+SMALLEST_MARGIN = 300 * MIB
 _TIGHT_SHARE = 1.02
 _LENGTH_STEP, _RANK_STEP = 64, 8
 _SHORTEST_LENGTH, _LONGEST_LENGTH = 128, 1_048_576
@@ -59,10 +59,11 @@ class Proposal:
 def judge(estimate: Estimate, free_bytes: int) -> Fit:
     """Return whether an estimated run fits into what NVML shows as free now.
 
-    It surely fits where all of it fits with a margin of 3 %, 300 MiB at least. It is tight as long as what is allocated
-    would fit: then the allocator must use every gap, and paged optimizer state may have to leave the card.
+    It surely fits where it would also fit if it took as much more as the estimate may be wrong by, 300 MiB at least: an
+    estimate that is under is the dangerous one. It is tight as long as what is allocated would fit: then the allocator
+    must use every gap, and paged optimizer state may have to leave the card.
     """
-    needed = estimate.total_bytes + max(round(MARGIN_SHARE * estimate.total_bytes), SMALLEST_MARGIN)
+    needed = estimate.total_bytes + max(round(estimate.error_share * estimate.total_bytes), SMALLEST_MARGIN)
     least = round(_TIGHT_SHARE * estimate.allocated_bytes) + estimate.context_bytes
     if free_bytes >= needed:
         return Fit(FitVerdict.FITS, needed, free_bytes)

@@ -1,6 +1,6 @@
 """The optimizers, each once: its words, what it keeps for each tensor that it trains, and where that may lie.
 
-A name is what transformers calls it (`optim`), and what stands in `run.toml`.
+A name is what stands in `run.toml`, and what transformers calls it (`optim`) unless `made_as` says otherwise.
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,13 @@ class Optimizer:
     """An optimizer. `states` is how many numbers it keeps for each trained one, `state_bytes` the size of one.
 
     `state_bytes` of 0 is the parameter's own size. Tensors of fewer elements than `quantized_from` keep fp32, those of
-    fewer than `paged_from` stay on the card, and paging needs a card. Only an `offered` one can be chosen for a run.
+    fewer than `paged_from` stay on the card, and paging needs a card. `made_as` is transformers' name for one that it
+    has paged alone: the trainer then switches paging off. Only an `offered` one can be chosen for a run.
     """
 
     title: str
     offered: bool = True
+    made_as: str = ""
     states: int = 2
     state_bytes: int = _FULL_STATE
     counter_bytes: int = 0
@@ -65,6 +67,10 @@ OPTIMIZERS: dict[str, Optimizer] = {
         block=_BLOCK,
         quantized_from=_SMALLEST_8BIT,
         paged_from=_PAGED_FROM,
+    ),
+    "adamw_32bit": Optimizer(title="AdamW, 32-bit, not paged", made_as=ON_CARD),
+    "adamw_8bit": Optimizer(
+        title="AdamW, 8-bit, not paged", state_bytes=1, block=_BLOCK, quantized_from=_SMALLEST_8BIT
     ),
     ON_CPU: Optimizer(title="AdamW", offered=False, state_bytes=0),
     OF_FULL_TRAINING: Optimizer(title="AdamW, fused", offered=False, state_bytes=0, counter_bytes=4),

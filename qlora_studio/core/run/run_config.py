@@ -325,7 +325,8 @@ class TrainingSection(Section):
     optimizer: Annotated[str, one_of(optimizer_choices)] = setting(
         AUTO,
         title="Optimizer",
-        help="Auto is paged AdamW, 32-bit, on a card: its state may leave the card in a spike. Plain AdamW on the CPU.",
+        help="Auto is paged AdamW, 32-bit, on a card: its state may leave the card in a spike. Plain AdamW on the CPU. "
+        "Windows pages nothing, and nobody pages small adapters: there those that are not paged do the same.",
         advanced=True,
     )
     gradient_checkpointing: Literal["auto", "on", "off"] = setting(

@@ -1,7 +1,8 @@
 """A model on meta tensors, quantized and adapted as a run's would be, and the replay of its loading onto a card."""
 
+import heapq
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import bitsandbytes as bnb
@@ -22,6 +23,7 @@ from qlora_studio.engine.memory.trace import MemoryTrace
 
 _BLOCK, _NESTED_BLOCK = 64, 256
 _NESTED_CODE_BYTES = 1024  # one for all modules
+_COPIED_PER_READ = 8  # the bus (PCIe 3, about 8 GB/s) against a core that reads and converts (about 1 GB/s)
 
 
 def build_meta_model(config: Any, setup: MemorySetup, dtype: torch.dtype) -> Any:
@@ -54,13 +56,13 @@ def replay_load(
     *,
     empty_cache: bool,
     moved: bool = False,
-    ahead: int = 0,
+    threads: int = 0,
 ) -> None:
     """Put a model's tensors on the card in the order in which transformers loads them: each staged in 16 bit first.
 
     `empty_cache` is what the engine does after loading, before the adapters come. `moved` is a model that was loaded
-    into memory and then moved by `.cuda()`, module after module. `ahead` tensors are on the card while one is
-    quantized: 4 where transformers loads by its threads, as versions before 5.4 did.
+    into memory and then moved by `.cuda()`, module after module. `threads` load ahead of the one that quantizes, as in
+    versions of transformers before 5.4: nothing holds them back while that one waits for a large tensor.
     """
     named = dict(model.named_parameters())
     base = [item for item in named.items() if "lora_" not in item[0]]
@@ -70,10 +72,8 @@ def replay_load(
         with trace.scratch([_warmup_bytes([parameter for _, parameter in base], dtype)], "weights"):
             pass
     loading = _Loading(trace, [parameter for _, parameter in base], setup, dtype)
-    for index in range(len(base)):
-        for following in range(index, min(index + ahead + 1, len(base))):
-            loading.stage(following)
-        loading.finish(index)
+    for index, is_there in _loading_order([_bytes_in_file(parameter, dtype) for _, parameter in base], threads):
+        (loading.finish if is_there else loading.stage)(index)
     for buffer in model.buffers():
         trace.track(buffer, "weights")
     if setup.quantization != "none" and setup.double:
@@ -86,6 +86,37 @@ def replay_load(
             trace.track(parameter.data, "adapter")
 
 
+def _loading_order(sizes: list[int], threads: int) -> Iterator[tuple[int, bool]]:
+    """Yield tensors by their place as each comes onto the card (False), and as it is taken up in turn (True).
+
+    Threads read and convert at the same speed, one at a time copies over the bus, and each then goes on to the next
+    tensor. They are taken up in their order, in no time: those behind a large one wait on the card until that is there.
+    """
+    if not threads:
+        for index in range(len(sizes)):
+            yield from ((index, False), (index, True))
+        return
+    reading: list[tuple[float, int]] = []  # when a tensor will have been read, and which
+    waiting: set[int] = set()
+    now, taken = 0.0, 0
+    for index in range(len(sizes) + threads):
+        if index >= threads and reading:
+            ready, read = heapq.heappop(reading)
+            now = max(now, ready) + sizes[read] / _COPIED_PER_READ
+            waiting.add(read)
+        if index < len(sizes):
+            heapq.heappush(reading, (now + sizes[index], index))
+            yield index, False
+        while taken in waiting:
+            yield taken, True
+            taken += 1
+
+
+def _bytes_in_file(parameter: Any, dtype: torch.dtype) -> int:
+    state = getattr(parameter, "quant_state", None)
+    return int((parameter if state is None else state.shape).numel()) * dtype.itemsize
+
+
 class _Loading:
     """Parameters on their way to the card: each staged in 16 bit, then quantized, kept, or cast to fp32 in the end."""
 
@@ -93,13 +124,9 @@ class _Loading:
         self._trace, self._parameters, self._dtype = trace, parameters, dtype
         self._casts_up = setup.upcast
         self._staged: dict[int, Block] = {}
-        self._loaded = -1
 
     def stage(self, index: int) -> None:
-        """Put a parameter on the card as it is in the file, once."""
-        if index <= self._loaded:
-            return
-        self._loaded = index
+        """Put a parameter on the card as it is in the file."""
         parameter = self._parameters[index]
         state = getattr(parameter, "quant_state", None)
         if state is not None:

@@ -30,9 +30,11 @@ from qlora_studio.storage.runs.probe_records import probe_records, remember_prob
 
 
 def probe(trainer: StudioTrainer) -> Probed:
-    """Take forward, backward and an optimizer step on the longest rows, and one evaluation batch; then undo them.
+    """Take two optimizer steps on the longest rows, and one evaluation batch, as training does; then undo them.
 
-    Adapters, gradients, optimizer and random states are afterwards as they were. Raises what the card raises.
+    The second step has the optimizer's state beside it, and gradients that accumulate. Adapters, gradients, optimizer
+    and random states are afterwards as they were; paged memory waits for the run's own optimizer. Raises what the card
+    raises.
     """
     started = time.monotonic()
     batch, rows, tokens = _longest_batch(trainer, trainer.train_dataset, trainer.args.per_device_train_batch_size)
@@ -42,7 +44,7 @@ def probe(trainer: StudioTrainer) -> Probed:
     held: dict[str, Any] = {}
     try:
         with torch.random.fork_rng(devices=_devices()):
-            training, reserved = _peak(lambda: _step(trainer, batch))
+            training, reserved = _peak(lambda: _steps(trainer, batch))
             managed = paged_bytes(trainer.optimizer)
             held = _held_outside(managed) if torch.cuda.is_available() else {}
             evaluation, reserved_after = _peak(lambda: _evaluate(trainer, batch))
@@ -50,6 +52,8 @@ def probe(trainer: StudioTrainer) -> Probed:
         for parameter, value in zip(trained, kept, strict=True):
             parameter.data.copy_(value)
             parameter.grad = None
+        if trainer.optimizer is not None:
+            trainer.paged.keep(trainer.optimizer)
         trainer.optimizer = None
         trainer.model.train(was_training)
         _forget_metrics(trainer)
@@ -89,14 +93,17 @@ def _longest_batch(trainer: StudioTrainer, dataset: Any, size: int) -> tuple[dic
     return batch, len(chosen), int(lengths[chosen[0]])
 
 
-def _step(trainer: StudioTrainer, batch: dict[str, Any]) -> None:
+def _steps(trainer: StudioTrainer, batch: dict[str, Any]) -> None:
     trainer.create_optimizer()
     trainer.model.train()
-    with trainer.compute_loss_context_manager():
-        loss = trainer.compute_loss(trainer.model, dict(trainer._prepare_inputs(batch)))
-    loss.backward()
-    trainer.optimizer.step()
-    trainer.optimizer.zero_grad(set_to_none=True)
+    for batches in (1, min(2, trainer.args.gradient_accumulation_steps)):  # a third adds nothing
+        for _ in range(batches):
+            with trainer.accelerator.autocast(), trainer.compute_loss_context_manager():
+                loss = trainer.compute_loss(trainer.model, dict(trainer._prepare_inputs(batch)))
+            loss.backward()
+            del loss
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad(set_to_none=True)
 
 
 def _evaluate(trainer: StudioTrainer, training_batch: dict[str, Any]) -> None:
@@ -105,8 +112,7 @@ def _evaluate(trainer: StudioTrainer, training_batch: dict[str, Any]) -> None:
     if trainer.eval_dataset is not None:
         batch, _, _ = _longest_batch(trainer, trainer.eval_dataset, trainer.args.per_device_eval_batch_size)
     trainer.model.eval()
-    with torch.no_grad(), trainer.compute_loss_context_manager():
-        trainer.compute_loss(trainer.model, dict(trainer._prepare_inputs(batch)))
+    trainer.loss_without_learning(dict(trainer._prepare_inputs(batch)))
 
 
 def _peak(work: Callable[[], None]) -> tuple[int, int]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase, TrainerCallback
-from transformers.training_args import OptimizerNames
 from trl import SFTConfig
 
 from qlora_studio.core.run.activity import Activity
@@ -70,7 +69,7 @@ def arguments(config: RunConfig, device: Device, output: str) -> SFTConfig:
         max_grad_norm=training.max_grad_norm,
         max_length=training.max_length,
         dataset_kwargs={"skip_prepare_dataset": True},  # rows are cut, masked and packed: the preview's own
-        optim=device.optimizer,
+        optim=optimizer_named(device.optimizer).made_as or device.optimizer,
         bf16=str(device.compute_dtype) == "torch.bfloat16",
         fp16=str(device.compute_dtype) == "torch.float16",
         use_cpu=not device.is_cuda,
@@ -172,7 +171,7 @@ class TrainingControl(TrainerCallback):
 
 def expected_checkpoint_bytes(trainer: StudioTrainer) -> int:
     """Return about what a checkpoint weighs: the adapter, and optimizer states of up to fp32 for it."""
-    state = optimizer_named(OptimizerNames(trainer.args.optim).value).most_state_bytes
+    state = optimizer_named(trainer.studio_device.optimizer).most_state_bytes
     trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
     return int(sum(parameter.nbytes + state * parameter.numel() for parameter in trained)) + (1 << 20)
 

@@ -14,6 +14,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Evaluated, StepDone
 from qlora_studio.core.run.memory_spill import SpillWatch, StepMemory
+from qlora_studio.core.run.optimizer import optimizer_named
 from qlora_studio.engine import fault_injection
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.data.collator import take_facts
@@ -22,7 +23,7 @@ from qlora_studio.engine.faults import is_out_of_memory
 from qlora_studio.engine.model.adapted import cast_adapters
 from qlora_studio.engine.model.adapter import write_adapter
 from qlora_studio.engine.model.device import Device, memory_of
-from qlora_studio.engine.training.optimizer_state import restore_paging, restore_rate
+from qlora_studio.engine.training.optimizer_state import PagedBuffers, restore_paging, restore_rate
 from qlora_studio.engine.training.phase_memory import PhaseMemory, phase_memory
 
 
@@ -49,6 +50,7 @@ class StudioTrainer(SFTTrainer):
         self._loss_is_finite: torch.Tensor | bool = True
         self.last_evaluation: Evaluated | None = None
         self.memory = phase_memory(reporter.emit)
+        self.paged = PagedBuffers()
         self._spill = SpillWatch()
         super().__init__(**kwargs)
         self.add_callback(_OptimizerPhase(self.memory))
@@ -57,6 +59,16 @@ class StudioTrainer(SFTTrainer):
         """Train; the clock of the first step starts here."""
         self._pace.restart()
         return super().train(*args, **kwargs)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the optimizer where there is none; it takes over the paged memory of one that was before it."""
+        is_new = self.optimizer is None
+        super().create_optimizer(*args, **kwargs)
+        if is_new:
+            if optimizer_named(self.studio_device.optimizer).paged_from is None and hasattr(self.optimizer, "is_paged"):
+                self.optimizer.is_paged = False  # transformers has no name for bitsandbytes' plain 32-bit AdamW
+            self.paged.lend(self.optimizer)
+        return self.optimizer
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward of one batch; remembers its rows and whether its loss was finite."""
@@ -178,8 +190,7 @@ class StudioTrainer(SFTTrainer):
             for index, batch in enumerate(batches):
                 take_facts(batch)
                 inputs = self._prepare_inputs(batch)
-                with torch.no_grad(), self.compute_loss_context_manager():
-                    total += float(self.compute_loss(self.model, inputs, num_items_in_batch=1))
+                total += float(self.loss_without_learning(inputs))
                 tokens += int((inputs["labels"][:, 1:] != -100).sum())
                 self.reporter.progress("evaluate", index + 1, len(batches), "batches")
         finally:
@@ -187,6 +198,11 @@ class StudioTrainer(SFTTrainer):
             self.aux_loss_enabled = balances_experts
             self.model.train(was_training)
         return total / tokens if tokens else math.nan
+
+    def loss_without_learning(self, inputs: dict[str, Any]) -> Any:
+        """Return the sum of a batch's losses, in the precision of training: also before that has begun."""
+        with torch.no_grad(), self.accelerator.autocast(), self.compute_loss_context_manager():
+            return self.compute_loss(self.model, inputs, num_items_in_batch=1)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Make a checkpoint safe. The plain trainer's is neither atomic nor synced, and rotates by file times."""

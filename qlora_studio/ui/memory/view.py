@@ -1,5 +1,6 @@
 """What the GPU panel says, as values: parts of bars, words, and whether a run fits. Pure; sizes are bytes."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from qlora_studio.core.memory.estimate import Estimate
@@ -31,6 +32,10 @@ _LOST_ADVICE = (
     "Its driver lost it: a cable, heat, too little power, or a fault of the driver. The run's checkpoints are safe. "
     "Restart the computer, then resume."
 )
+
+
+_NOT_TOLD = "not told by this driver"
+_WORTH_A_LINE = 64 * MIB
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,23 @@ def card_bar(sample: GpuSample) -> BarView:
     used = sample.used_bytes + (sample.reserved_bytes or 0)
     note = " · ".join(f"{part.label} {_gib(part.value)}" for part in parts) or "free"
     return BarView("Now", bytes_text(used), f"used of {_gib(total)}", parts, max(total, 1), note)
+
+
+def program_lines(sample: GpuSample) -> tuple[tuple[str, str], ...]:
+    """Return the other programs on the card and what each holds, and what more is held that no program is named for."""
+    if not sample.others_told:
+        return (("Other programs", _NOT_TOLD),) if sample.other_bytes else ()
+    names = Counter(process.name for process in sample.others)
+    lines = [
+        (
+            f"{process.name} ({process.pid})" if names[process.name] > 1 else process.name,
+            _NOT_TOLD if process.used_bytes is None else bytes_text(process.used_bytes),
+        )
+        for process in sample.others
+    ]
+    sizes = [process.used_bytes for process in sample.others]
+    rest = 0 if None in sizes else (sample.other_bytes or 0) - sum(filter(None, sizes))
+    return tuple([*lines, ("Held by none of them", bytes_text(rest))] if rest >= _WORTH_A_LINE else lines)
 
 
 def machine_bar(memory: ProcessMemory) -> BarView:

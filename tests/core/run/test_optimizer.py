@@ -27,6 +27,8 @@ _SHAPE = shape_from_config(
         ("paged_adamw_8bit", 4095, [16_380, 16_380], []),
         ("paged_adamw_8bit", 4096, [4096, 4096, 64, 64], []),
         ("paged_adamw_8bit", 100_001, [1564, 1564], [100_001, 100_001]),
+        ("adamw_32bit", 100_000, [400_000, 400_000], []),
+        ("adamw_8bit", 100_001, [100_001, 100_001, 1564, 1564], []),
     ],
 )
 def test_an_optimizer_keeps_what_bitsandbytes_and_torch_keep_for_a_bf16_tensor(
@@ -48,6 +50,7 @@ def test_an_optimizer_that_nobody_knows_is_refused_instead_of_guessed() -> None:
         ("auto", False, "adamw_torch"),
         ("paged_adamw_8bit", True, "paged_adamw_8bit"),
         ("paged_adamw_8bit", False, "adamw_torch"),
+        ("adamw_8bit", False, "adamw_8bit"),
     ],
 )
 def test_auto_and_what_needs_a_card_are_replaced_by_what_runs(wish: str, on_card: bool, runs: str) -> None:
@@ -66,5 +69,7 @@ def test_a_new_optimizer_arrives_by_its_record_alone(monkeypatch: pytest.MonkeyP
 
 
 def test_what_a_config_may_not_choose_is_told_with_what_it_may() -> None:
-    with pytest.raises(ValueError, match="'auto', 'paged_adamw_32bit' or 'paged_adamw_8bit'"):
+    with pytest.raises(
+        ValueError, match="'auto', 'paged_adamw_32bit', 'paged_adamw_8bit', 'adamw_32bit' or 'adamw_8bit'"
+    ):
         RunConfig().with_value("training.optimizer", "adamw_torch")

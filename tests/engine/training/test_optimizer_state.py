@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from qlora_studio.engine.training.optimizer_state import paged_bytes, restore_paging, restore_rate
+from qlora_studio.engine.training.optimizer_state import PagedBuffers, paged_bytes, restore_paging, restore_rate
 
 _LARGE, _SMALL = 100_000, 4096
 
@@ -56,6 +56,24 @@ def test_a_loaded_state_is_paged_again_as_far_as_it_was() -> None:
         for name in ("state1", "state2"):
             assert torch.equal(old[name], new[name])
             assert getattr(old[name], "is_paged", False) == getattr(new[name], "is_paged", False)
+
+
+def test_the_next_optimizer_over_the_same_weights_takes_the_paged_memory_of_the_one_before() -> None:
+    parameters = [torch.nn.Parameter(torch.ones(size)) for size in (_LARGE, _SMALL)]
+    probing, training = (_PagedWithoutCard(parameters, lr=1e-3) for _ in range(2))
+    for number, parameter in enumerate(parameters):
+        probing.init_state(probing.param_groups[0], parameter, 0, number)
+        probing.state[parameter]["state1"].fill_(7)
+    left = {probing.state[parameters[0]][name].data_ptr() for name in ("state1", "state2")}
+    buffers = PagedBuffers()
+    buffers.keep(probing)
+    buffers.lend(training)
+    for number, parameter in enumerate(parameters):
+        training.init_state(training.param_groups[0], parameter, 0, number)
+    assert {training.state[parameters[0]][name].data_ptr() for name in ("state1", "state2")} == left
+    assert not any(state[name].any() for state in training.state.values() for name in ("state1", "state2"))
+    assert paged_bytes(training) == 2 * 4 * _LARGE
+    assert training.get_state_buffer(parameters[0]).data_ptr() not in left
 
 
 def test_an_optimizer_that_does_not_page_is_left_as_it_is() -> None:

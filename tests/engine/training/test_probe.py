@@ -1,5 +1,7 @@
 """The probe takes a real step and a real evaluation on the longest rows, and leaves no trace of them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,15 @@ def base(request: pytest.FixtureRequest, tiny_llama: Path, tmp_path: Path) -> Pa
 
 
 @pytest.fixture
-def trainer(base: Path, tmp_path: Path) -> Any:
+def trainer(base: Path, tmp_path: Path) -> Iterator[StudioTrainer]:
     """A trainer over a tiny model as a run makes it, before its first step."""
-    folder = make_run(tmp_path, base, "training.max_steps=2", "checkpoint.every_steps=0")
+    with _trainer(base, tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def _trainer(base: Path, tmp_path: Path, *settings: str) -> Iterator[StudioTrainer]:
+    folder = make_run(tmp_path, base, "training.max_steps=2", "checkpoint.every_steps=0", *settings)
     context, config = JobContext(folder), folder.config()
     tokenizer = tokenizer_of(base)
     data = prepare_datasets(config, tokenizer, context.folder, context)
@@ -73,8 +81,8 @@ def test_a_probe_steps_and_evaluates_on_the_longest_rows_and_leaves_everything_a
     hook.remove()
     watch.remove()
     longest = {name: max(map(len, data["input_ids"])) for name, data in _datasets(trainer).items()}
-    assert steps == [True], "the probe took no step that changes the weights"
-    assert lengths == [(True, longest["training"]), (False, longest["evaluation"])]
+    assert steps == [True, True], "the probe takes one step, and one beside the optimizer's state"
+    assert lengths == [*3 * [(True, longest["training"])], (False, longest["evaluation"])]
     assert (probed.rows, probed.tokens) == (2, longest["training"])
     assert _equal(before, _weights(trainer))
     assert torch.equal(random_state, torch.get_rng_state())
@@ -96,6 +104,47 @@ def test_a_run_after_a_probe_learns_what_it_learns_without_one(trainer: StudioTr
     trainer.train()
     assert not _equal(begin, probed)
     assert _equal(probed, _weights(trainer))
+
+
+def test_a_probe_finds_the_gradients_of_one_batch_and_the_optimizers_state_beside_the_second(
+    trainer: StudioTrainer,
+) -> None:
+    beside: list[tuple[bool, bool]] = []
+    weight = next(value for value in trainer.model.parameters() if value.requires_grad)
+    watch = trainer.model.register_forward_pre_hook(
+        lambda *_: beside.append((weight.grad is not None, bool(trainer.optimizer.state)))
+    )
+    probe(trainer)
+    watch.remove()
+    assert beside == [(False, False), (False, True), (True, True), (False, True)]
+
+
+def test_a_probe_computes_in_the_precision_that_training_computes_in(tiny_llama: Path, tmp_path: Path) -> None:
+    seen: list[bool] = []
+    with _trainer(tiny_llama, tmp_path, "quantization.compute_dtype=bfloat16") as trainer:
+        if trainer.studio_device.compute_dtype != torch.bfloat16:
+            pytest.skip("this processor does not compute in bf16")
+        words = trainer.model.get_input_embeddings()
+        watch = words.register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+        probe(trainer)
+        assert seen == [True] * 4
+        trainer.evaluate()
+        trainer.train()
+        watch.remove()
+    assert all(seen)
+    assert len(seen) > 4
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("adamw_32bit", torch.float32), ("adamw_8bit", torch.uint8)])
+def test_plain_adamw_keeps_its_state_in_the_size_that_it_says_and_pages_nothing(
+    name: str, dtype: torch.dtype, tiny_llama: Path, tmp_path: Path
+) -> None:
+    with _trainer(tiny_llama, tmp_path, f"training.optimizer={name}", "lora.rank=64") as trainer:
+        trainer.train()
+        optimizer = trainer.optimizer.optimizer
+    states = [state["state1"] for parameter, state in optimizer.state.items() if parameter.numel() >= 4096]
+    assert {state.dtype for state in states} == {dtype}
+    assert not optimizer.is_paged
 
 
 def _datasets(trainer: StudioTrainer) -> dict[str, Any]:

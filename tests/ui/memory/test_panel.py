@@ -1,6 +1,7 @@
 """The GPU panel in each of its states: fits, tight, does not fit, no card, other programs."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from PySide6.QtWidgets import QApplication, QPushButton
@@ -12,7 +13,15 @@ from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.memory.panel import GpuPanel
-from qlora_studio.ui.memory.view import available_bytes, card_bar, card_title, estimate_bar, legend_text, machine_bar
+from qlora_studio.ui.memory.view import (
+    available_bytes,
+    card_bar,
+    card_title,
+    estimate_bar,
+    legend_text,
+    machine_bar,
+    program_lines,
+)
 from qlora_studio.ui.showcase.cards import recorded_cards
 
 ABSENT = GpuSample(available=False, reason="No NVIDIA driver is installed.")
@@ -121,6 +130,36 @@ def test_the_bar_of_now_tells_this_run_from_others_and_adds_up_to_what_is_in_use
     assert sum(part.value for part in view.parts) / GIB == pytest.approx(10.9, abs=0.01)
     assert view.value == "10.9 GiB"
     assert view.after == "used of 24.0"
+
+
+def test_the_panel_lists_the_other_programs_one_by_one(qapp: QApplication) -> None:
+    programs = GpuProcess(7, "python", 2 * GIB), GpuProcess(9, "python", GIB), GpuProcess(3, "Xorg", 256 * MIB)
+    sample = replace(sample_of(worker=5.0, other=3.75), others=programs)
+    panel = GpuPanel()
+    panel.render_samples([sample], [])
+    lines = [
+        ("python (7)", "2.0 GiB"),
+        ("python (9)", "1.0 GiB"),
+        ("Xorg", "256 MiB"),
+        ("Held by none of them", "512 MiB"),
+    ]
+    assert list(program_lines(sample)) == lines
+    assert {text for line in lines for text in line} <= set(shown_texts(panel))
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({"others": (GpuProcess(1, "game.exe", None),)}, (("game.exe", "not told by this driver"),)),
+        ({"others": (), "others_told": False}, (("Other programs", "not told by this driver"),)),
+        ({"others": (), "other_bytes": 0}, ()),
+    ],
+    ids=["Windows tells names alone", "WSL2 tells nothing", "there are none"],
+)
+def test_what_the_driver_does_not_tell_of_other_programs_is_said(
+    changes: dict[str, Any], lines: tuple[tuple[str, str], ...]
+) -> None:
+    assert program_lines(replace(sample_of(), **changes)) == lines
 
 
 def test_both_bars_share_one_scale() -> None:

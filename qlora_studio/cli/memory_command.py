@@ -15,6 +15,7 @@ from qlora_studio.core.memory.fit import Fit, FitVerdict, Knob, fit_to_gpu, judg
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.memory.largest_model import largest_model
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
+from qlora_studio.core.memory.reading import Reading, readings
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.job import EstimateJob
@@ -84,8 +85,12 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
         result = estimate(config, shape, gpu=find_gpu(card[0]) if card else None, probe=probe)
     fit = judge(result, card[1]) if card else None
     quantized = _quantized(config)
-    console.report({**result.to_report().model_dump(), "gpu": _card_json(card, fit), "quantized": quantized})
+    later = readings(config, shape, gpu=find_gpu(card[0]) if card else None)
+    facts = {"gpu": _card_json(card, fit), "quantized": quantized, "afterwards": _later_json(later)}
+    console.report({**result.to_report().model_dump(), **facts})
     console.result(_estimate_text(result))
+    for reading in later:
+        console.result(f"  {reading.text}")
     if quantized:
         console.result(quantized)
     if card and fit:
@@ -221,6 +226,10 @@ def _card_json(card: tuple[str, int] | None, fit: Fit | None) -> dict[str, Any] 
         "spare_bytes": fit.spare_bytes,
         "verdict": str(fit.verdict),
     }
+
+
+def _later_json(later: tuple[Reading, ...]) -> dict[str, Any]:
+    return {item.key: {"whole_bytes": item.whole_bytes, "streamed_bytes": item.streamed_bytes} for item in later}
 
 
 def _estimate_text(result: Estimate) -> str:

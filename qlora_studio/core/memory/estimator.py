@@ -11,10 +11,14 @@ from qlora_studio.core.memory.resident import Resident, resident
 from qlora_studio.core.memory.setup import MemorySetup, setup_for
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import MIB, bytes_text
+from qlora_studio.core.run.optimizer import AUTO, optimizer_named
 from qlora_studio.core.run.run_config import RunConfig
 
 INSTANT_ERROR_SHARE, PROBED_ERROR_SHARE = 0.06, 0.05
 USUAL_CONTEXT_BYTES = 450 * MIB  # 300 to 500 MiB on most cards; measured by the probe where there is one
+_NOTHING_PAGED = (
+    "No tensor of this adapter is large enough to be paged: AdamW that is not paged takes the same and does the same."
+)
 _CACHE_SHARE, _CACHE_BYTES = 0.1, 64 * MIB  # gaps in the pool, between what comes and goes
 
 
@@ -35,6 +39,8 @@ def estimate(
     """
     setup = setup_for(config, shape, row_tokens=row_tokens, gpu=gpu)
     found = estimate_setup(shape, setup, context_bytes=probe.context_bytes if probe else context_bytes)
+    if config.training.optimizer != AUTO and optimizer_named(setup.optimizer).needs_card and not found.managed_bytes:
+        found = replace(found, notes=(*found.notes, _NOTHING_PAGED))
     return _as_probed(found, probe) if probe else found
 
 

@@ -36,7 +36,7 @@ def peaks(shape: ModelShape, setup: MemorySetup) -> tuple[Peak, ...]:
     held = resident(shape, setup)
     step = _Step(shape, setup, held)
     backward = max((step.head_backward(), step.last_layer(), step.first_layer()), key=lambda peak: peak.allocated(held))
-    return step.forward(), backward, Peak(phase="optimizer", gradients=held.gradients)
+    return step.forward(), backward, Peak(phase="optimizer", gradients=held.gradients), step.evaluation()
 
 
 class _Step:
@@ -77,11 +77,19 @@ class _Step:
         activations = self._shared + self._layer.input + self._layer.backward()
         return Peak(phase="backward", gradients=gradients, activations=activations)
 
+    def evaluation(self) -> Peak:
+        """Held-out rows pass a layer, or their words are scored; nothing is kept."""
+        words = self._logits_forward()
+        head = Peak(phase="evaluation", activations=self._shared + self._head_input(), logits=words)
+        layer = Peak(phase="evaluation", activations=self._shared + self._layer.forward())
+        return max(head, layer, key=lambda peak: peak.allocated(self._held))
+
     def _before_head(self) -> int:
-        shape, setup = self._shape, self._setup
-        last_norm = (4 * shape.hidden_size + 4) * setup.tokens
-        out = self._layer.input if setup.loss == "fused" else 0
-        return self._shared + self._kept + last_norm + out
+        return self._shared + self._kept + self._head_input()
+
+    def _head_input(self) -> int:
+        last_norm = (4 * self._shape.hidden_size + 4) * self._setup.tokens
+        return last_norm + (self._layer.input if self._setup.loss == "fused" else 0)
 
     def _scored(self) -> int:
         return int(self._setup.tokens * self._setup.trained_share)

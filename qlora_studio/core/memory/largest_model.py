@@ -32,11 +32,14 @@ def largest_model(
     gpu: GpuSpec | None = None,
     rank: int | None = None,
 ) -> Largest:
-    """Return which of the models, by name and shape, surely fit: with the recommended rank, or this one."""
+    """Return which of the models, by name and shape, surely fit: with the recommended rank, or this one.
+
+    Those with embeddings for each layer are left out: they are called by less than they are.
+    """
     dense: list[tuple[int, str, int]] = []
     mixtures: list[tuple[int, str]] = []
     smallest_too_large = math.inf
-    for name, shape in models:
+    for name, shape in ((name, shape) for name, shape in models if not shape.outer_linears):
         sized = config if rank else with_recommendations(config, shape.parameters)
         fits = judge(estimate(sized, shape, gpu=gpu), free_bytes).verdict is FitVerdict.FITS
         if shape.experts:

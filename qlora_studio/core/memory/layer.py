@@ -12,6 +12,8 @@ from qlora_studio.core.model.shape import ModelShape
 # Eager attention, bytes a score: what is saved, and what the backward pass of softmax holds at its worst
 _SCORE_SAVED, _SCORE_BACKWARD = 6, 16
 _SINK_SCORE_SAVED, _SINK_SCORE_BACKWARD = 4, 8  # with attention sinks softmax runs in 16 bit
+_FUSED_TOKENS = 512  # up to so many bitsandbytes multiplies with a weight that stays packed
+_SCORE_FORWARD = 10  # in 16 bit, and in fp32 before and after softmax
 _SOFTCAP_SCORE = 2
 _DORA_COPIES = 7  # of the weight: unpacked, merged, multiplied out from the adapters, and their gradients
 _PYTHON_GELU = 4  # copies that gelu_new keeps, which is written in Python
@@ -40,6 +42,21 @@ class LayerMemory:
         """The most that the layer's backward pass holds: in its MLP, eager attention's scores, or its recurrence."""
         is_eager = self._setup.attention == "eager" and self._layer.attends
         return max(self._mlp_backward(), self._eager_backward() if is_eager else 0, self._recurrence_backward())
+
+    def forward(self) -> int:
+        """The most that the layer holds where nothing is kept for a backward pass: its MLP, or eager attention."""
+        tokens, size = self._setup.tokens, self.residual
+        last = next((linear for linear in self._layer.linears if linear.role == "mlp_out"), None)
+        width = last.inputs if last else 0
+        beside = 1 if self._shape.gated else 0  # the gate waits for what it is multiplied with
+        unpacks = self._setup.quantization != "none" and tokens > _FUSED_TOKENS
+        unpacked = self._size * width * self._shape.hidden_size if unpacks else 0
+        # Three of the width: the base's result, the adapters' and their sum; or two factors and their product.
+        mlp = max((beside + 3) * size * width * tokens, (beside + 1) * size * width * tokens + unpacked)
+        is_eager = self._setup.attention == "eager" and self._layer.attends
+        scores = self._sizes.heads * self._setup.row_tokens * tokens * (_SCORE_FORWARD if is_eager else 0)
+        experts = self._unpacked_experts() + self._expert_scratch()
+        return 2 * self.input + max(mlp, scores) + experts
 
     def _recurrence_backward(self) -> int:
         if self._layer.recurrence is None:

@@ -10,7 +10,11 @@ import torch
 import torch.nn.functional as functional
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.memory.estimator import INSTANT_ERROR_SHARE
+from qlora_studio.core.memory.reading import MOST_TOKENS, verification
+from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.config import text_config
+from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.engine.model.free_memory import free_bytes, free_ram
 from qlora_studio.storage.models.folder import read_config
@@ -19,8 +23,7 @@ DEFAULT_MINUTES = 10.0
 Wish = Literal["auto", "whole", "streamed"]
 _WHOLE_IN_RAM = 1 << 30  # bytes: below it a model is loaded whole; above it, a layer at a time takes no longer
 _SHARE = 0.6  # of free memory that models may take
-_CARD_OVERHEAD = 1.2  # of weights, for what is computed beside them
-_FEWEST, _MOST_ON_CPU, _MOST_ON_CARD = 256, 4_000, 40_000  # tokens
+_FEWEST, _MOST_ON_CPU = 256, 4_000  # tokens
 _READING = 500e6  # bytes a second that are read, unpacked and put in place
 _TRIED_TOKENS = 128
 _ANSWERS_TOKENS = 72  # that a model is asked for, each of which reads all of its weights
@@ -57,14 +60,14 @@ def way_of(base: Path, *, models: int, minutes: float, wish: Wish = "auto") -> W
     parameters = parameters_of(base)
     config = text_config(read_config(base))
     layers = max(1, int(config.get("num_hidden_layers") or config.get("n_layer") or 1))
-    is_streamed = wish == "streamed" or (wish == "auto" and not _fits(parameters))
+    is_streamed = wish == "streamed" or (wish == "auto" and not _fits(parameters, base))
     dtype = _dtype(parameters // layers * 2 if is_streamed else parameters)
     width = int(config.get("hidden_size") or config.get("n_embd") or 1024)
     answers = 2 * _ANSWERS_TOKENS * parameters * 2 / _RAM_SPEED
     asks = is_streamed and answers < minutes * 60 * _ANSWERS_SHARE and parameters * 2 < free_ram() * _SHARE
     fixed = models * parameters * 2 / _READING + answers * asks
     each = models * 2 * _active(parameters, config) / _speed(width, dtype)
-    most = _MOST_ON_CARD if torch.cuda.is_available() else _MOST_ON_CPU
+    most = MOST_TOKENS if torch.cuda.is_available() else _MOST_ON_CPU
     tokens = min(most, max(_FEWEST, int((minutes * 60 - fixed) / each)))
     return Way(is_streamed, dtype, device_name(), tokens, fixed, each, asks)
 
@@ -92,9 +95,12 @@ def device_name() -> str:
     return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
-def _fits(parameters: int) -> bool:
+def _fits(parameters: int, base: Path) -> bool:
+    """Return whether a model is loaded whole: on a card where it surely fits in 16 bit."""
     if torch.cuda.is_available():
-        return parameters * 2 * _CARD_OVERHEAD < free_bytes()
+        setup = MemorySetup(quantization="none", checkpointing=False)
+        needed = verification(shape_from_config(read_config(base)), setup, 2 * parameters).whole_bytes
+        return needed * (1 + INSTANT_ERROR_SHARE) < free_bytes()
     return parameters * 4 <= min(_WHOLE_IN_RAM, free_ram() * _SHARE)
 
 

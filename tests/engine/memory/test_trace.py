@@ -25,6 +25,7 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.memory import job as estimate_job
 from qlora_studio.engine.memory.cuda_on_meta import PATCH_POINTS, PatchPoint, TracerOutdated, replaced
+from qlora_studio.engine.memory.meta_model import _loading_order
 from qlora_studio.engine.memory.traced_step import TracedStep, TraceOptions, trace_step
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.benchmarks.vram_golden import errors_of
@@ -111,6 +112,7 @@ T4_ROWS = [
     pytest.param("SmolLM2-135M,2,512,eager,none,32,1027.29443359375,1104", marks=pytest.mark.slow),
     "TinyLlama-1.1B,2,1024,eager,none,32,3518.083984375,4226",
     "TinyLlama-1.1B,2,512,eager,nf4,32,1850.3193359375,2216",
+    "SmolLM2-135M,2,512,eff,nf4,32,1063.81396484375,1194",
     pytest.param("SmolLM2-1.7B,4,1024,eff,nf4,32,5281.271484375,5940", marks=pytest.mark.slow),
     pytest.param("TinyLlama-1.1B,2,1024,eff,nf4,32,2531.5849609375,2896", marks=pytest.mark.slow),
     pytest.param("Qwen2.5-1.5B,2,1024,eff,none,32,7401.8095703125,7766", marks=pytest.mark.slow),
@@ -132,12 +134,23 @@ def _setup(raw: dict[str, Any] = SMALL, **changes: Any) -> MemorySetup:
     return replace(common, **changes)
 
 
+def test_what_is_behind_a_large_tensor_is_on_the_card_before_that_is_there() -> None:
+    order = list(_loading_order([80, *[8] * 20], threads=2))
+    comes = [index for index, is_there in order[: order.index((0, True))] if not is_there]
+    assert comes == list(range(11)), "while one thread reads 80, copying aside, the other reads nine times 8"
+    assert [index for index, is_there in order if is_there] == list(range(21))
+
+
+def test_one_tensor_after_another_comes_onto_the_card_where_no_thread_reads_ahead() -> None:
+    assert list(_loading_order([5, 6], threads=0)) == [(0, False), (0, True), (1, False), (1, True)]
+
+
 @pytest.mark.parametrize("row", T4_ROWS)
 def test_a_published_run_on_a_t4_is_met(row: str) -> None:
     names = "model", "batch", "seq", "attention", "quant", "rank", "peak_alloc_mib", "peak_reserved_mib"
     allocated, process = errors_of(dict(zip(names, row.split(","), strict=True)))
     assert abs(allocated) < 0.3
-    assert abs(process) < (1 if ",none," in row else 5)
+    assert abs(process) < (1 if ",none," in row else 3)
 
 
 A100 = [
@@ -269,6 +282,27 @@ def test_what_sees_beside_a_language_model_is_neither_traced_nor_counted() -> No
     found = estimate_setup(shape_from_config(raw), setup)
     assert found.allocated_bytes == pytest.approx(_trace(raw, setup).allocated, rel=0.04)
     assert found.allocated_bytes == estimate_setup(shape_from_config(text), setup).allocated_bytes
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"row_tokens": 128},
+        {"attention": "eager"},
+        {"quantization": "none"},
+        {"targets": frozenset({"q_proj", "v_proj"})},
+        {"batch": 2, "masked": True, "attention": "efficient"},
+    ],
+    ids=lambda changes: ", ".join(changes) or "default",
+)
+def test_the_formula_knows_what_held_out_rows_take(changes: dict[str, Any]) -> None:
+    setup = _setup(**changes)
+    traced = _trace(SMALL, setup, TraceOptions(steps=1))
+    (evaluation,) = [
+        phase for phase in estimate_setup(shape_from_config(SMALL), setup).phases if phase.key == "evaluation"
+    ]
+    assert evaluation.allocated_bytes == pytest.approx(traced.peaks["evaluation"], rel=0.06)
 
 
 def test_the_instant_totals_error_band_holds_the_trace() -> None:

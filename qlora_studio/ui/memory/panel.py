@@ -17,7 +17,7 @@ from qlora_studio.ui.kit.tables import FactGrid
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import Rule, column
-from qlora_studio.ui.memory.parts import Advice, Gauges, MemoryBar, PartsLegend
+from qlora_studio.ui.memory.parts import Advice, Gauges, MemoryBar, PartsLegend, ProgramLines
 from qlora_studio.ui.memory.view import (
     FIT_WORDS,
     BarView,
@@ -59,9 +59,7 @@ class GpuPanel(QWidget):
         self._estimate_bar = MemoryBar("Estimate")
         self._now_bar = MemoryBar("Now")
         self._legend = PartsLegend()
-        self._programs_title = Label("Other programs on the card", "caption", wrap=True)
-        self._programs = FactGrid()
-        self._taken = QWidget()
+        self._programs = ProgramLines()
         self._measured = Label("", "caption", wrap=True)
         self._phases_title = Label("Measured by phase, and how far from the estimate", "caption", wrap=True)
         self._phases = FactGrid()
@@ -104,11 +102,11 @@ class GpuPanel(QWidget):
         if self._sample is not None and self._sample.available:
             self._now_bar.show_bar(card_bar(self._sample))
             self._gauges.show_card(samples)
-            self._show_programs(program_lines(self._sample))
+            self._programs.show_lines(program_lines(self._sample))
         elif memories:
             self._now_bar.show_bar(machine_bar(memories[-1]))
             self._gauges.show_machine(memories)
-            self._show_programs(())
+            self._programs.show_lines(())
         self._render_bars()
 
     def render_measured(self, measured_bytes: int) -> None:
@@ -164,10 +162,6 @@ class GpuPanel(QWidget):
             self._estimate_bar.chip.show_word(*FIT_WORDS[fit.verdict])
         self._estimate_bar.chip.setVisible(fit is not None)
 
-    def _show_programs(self, lines: tuple[tuple[str, str], ...]) -> None:
-        self._programs.show_facts(lines)
-        self._taken.setVisible(bool(lines))
-
     def _show_measured(self) -> None:
         """Compare what was measured with the estimate; leave no gap where there is nothing to compare."""
         estimate = self._run_estimate or self._estimate
@@ -194,10 +188,6 @@ class GpuPanel(QWidget):
             inner.addWidget(measured)
             measured.hide()
         self._comparison.hide()
-        taken = column(self._taken, margins=(0, 0, 0, 12), spacing=8)
-        taken.addWidget(self._programs_title)
-        taken.addWidget(self._programs)
-        self._taken.hide()
         content = QWidget()
         content.setProperty("surface", "clear")
         box = column(content, margins=(16, 20, 16, 16), spacing=0)
@@ -207,7 +197,7 @@ class GpuPanel(QWidget):
             (self.cards, 12),
             (self._estimate_bar, 14),
             (self._now_bar, 12),
-            (self._taken, 0),
+            (self._programs, 0),
             (self._legend, 12),
             (Rule(), 12),
             (self._comparison, 0),

@@ -81,6 +81,36 @@ class PartsLegend(QWidget):
         return line, value
 
 
+class ProgramLines(QWidget):
+    """One line for each other program on the card, with what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._box: QVBoxLayout = column(self, margins=(0, 0, 0, 12), spacing=4)
+        self._box.addWidget(Label("Other programs on the card", "caption"))
+        self._lines: list[tuple[QWidget, ElidedLabel, Label]] = []
+        self.hide()
+
+    def show_lines(self, lines: Sequence[tuple[str, str]]) -> None:
+        """Show names and sizes, or nothing."""
+        while len(self._lines) < len(lines):
+            self._lines.append(self._new_line())
+        for index, (line, name, size) in enumerate(self._lines):
+            line.setVisible(index < len(lines))
+            if index < len(lines):
+                name.setText(lines[index][0])
+                size.setText(lines[index][1])
+        self.setVisible(bool(lines))
+
+    def _new_line(self) -> tuple[QWidget, ElidedLabel, Label]:
+        line, name, size = QWidget(), ElidedLabel("", "small"), Label("", "caption")
+        box = row(line, spacing=10)
+        box.addWidget(name, 1)
+        box.addWidget(size)
+        self._box.addWidget(line)
+        return line, name, size
+
+
 class _Gauge(QWidget):
     """A quantity with its value and the line of its last two minutes."""
 

@@ -100,6 +100,8 @@ def checked_order(messages: list[Message], notes: RowNotes) -> tuple[Message, ..
     In which order roles may follow is the chat template's to say. Turns after the last answer are left out: nothing is
     learned from them, and some templates rewrite the answers before a later question.
     """
+    if messages and messages[-1]["role"] == "assistant":
+        return tuple(messages)
     last = max((number for number, message in enumerate(messages, 1) if message["role"] == "assistant"), default=0)
     if not last:
         raise RowRefused("there is no assistant's turn to learn from")

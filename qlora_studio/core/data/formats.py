@@ -143,7 +143,7 @@ def foreign_reason(looks: str, form: str) -> str:
 def _beside_conversation(columns: tuple[str, ...]) -> tuple[str, ...] | None:
     """Return the other columns where one is a conversation and nothing is read of the others; else None."""
     others = tuple(name for name in columns if name not in CONVERSATION_COLUMNS)
-    known = {*SYSTEM_COLUMNS, "tools", "functions"}
+    known = {*SYSTEM_COLUMNS, "tools", "functions", "chat_template_kwargs"}
     plain = len(others) == len(columns) - 1 and known.isdisjoint(others) and not _is_suspect(others)
     return others if plain else None
 

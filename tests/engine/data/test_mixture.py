@@ -145,7 +145,8 @@ def test_a_run_that_stops_at_bad_rows_stops_at_those_of_the_evaluation_file_too(
 
 def test_a_dataset_that_gives_nothing_is_refused_by_name(tokenizer: Any, context: JobContext, tmp_path: Path) -> None:
     more = [{"path": table(tmp_path / "fragen.csv", range(3)), "encoding": "cp1252"}]  # no column has its part
-    with pytest.raises(StudioError, match=r"No row of fragen.csv can be used.*prompt = Frage, completion = Antwort.*line 2") as refused:
+    words = "No row of fragen.csv can be used.*prompt = Frage, completion = Antwort.*line 2"
+    with pytest.raises(StudioError, match=words) as refused:
         prepared(tokenizer, context, path=chats(tmp_path / "chats.jsonl", range(20)), more=more)
     assert refused.value.kind == "data_refused"
 

@@ -16,6 +16,7 @@ from qlora_studio.engine.templates.chat_template import REASONING, REFUSALS, Mes
 
 EARLIER, LAST = "reasoning of earlier answers", "reasoning of the last answer"
 SYSTEM, TOOLS = "system prompts", "definitions of tools"
+BESIDE = "what answers say beside their calls"
 _WORD = "zq{}xv"
 
 
@@ -50,7 +51,7 @@ def losses_of(
     said = [_said(message) for message in messages if message["role"] != "system"]
     whole = "\0".join(said)
     for message in messages:
-        if message["role"] != "system" and not _stands(_said(message), text, whole):
+        if message["role"] != "system" and not message.get("tool_calls") and not _stands(_said(message), text, whole):
             what = "a tool's result" if message["role"] == "tool" else f"what the {message['role']} says"
             raise Incomplete(f"the template leaves out {what}", text)
     if any(message.get("tool_calls") for message in messages):
@@ -76,6 +77,8 @@ def _told(text: str, messages: Sequence[Message], said: str, tools: Sequence[Any
     for index, message in reversed(list(enumerate(messages))):  # where one of two is dropped, it is the earlier
         if message["role"] == "system" and not _contains(text, _said(message)):
             parts[SYSTEM] = None
+        if message.get("tool_calls") and not _stands(_said(message), text, said):
+            parts[BESIDE] = None
         for thought in _thoughts(message):
             seen[thought] += 1
             if text.count(thought) - said.count(thought) < seen[thought] and not _escaped(text, thought):

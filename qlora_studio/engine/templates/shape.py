@@ -70,6 +70,9 @@ class TemplateShape:
             other = change(folded)
             if other is not folded:
                 folded, changed = other, (*changed, what)
+                again = _with_system_folded(folded) if self._folds_system else folded
+                if again is not folded:
+                    folded, changed = again, (*changed, FOLDED)
                 yield changed, folded
 
     def _takes(self, messages: Sequence[Message]) -> bool:

@@ -28,13 +28,16 @@ _STYLES = ("{}", "{}.\n\nAnd a second line: ü🙂", ' {} {{"a": [1]}} ', "{} <b
 
 @dataclass
 class Conversation:
-    """Messages and tools; `own` are the words of each answer by its index, `others` those of everybody else."""
+    """Messages and tools; `own` are the words of each answer by its index, `others` those of everybody else.
+
+    `droppable` are those that a template may leave out: reasoning, and what is said beside a call.
+    """
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     tools: list[dict[str, Any]] = field(default_factory=list)
     own: dict[int, list[str]] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
+    droppable: list[str] = field(default_factory=list)
 
     @property
     def kind(self) -> str:
@@ -96,11 +99,12 @@ class _Maker:
         if speaks:
             own.insert(0, self._word("ANS"))
             content = self._chance.choice(_STYLES).format(own[0])
+            self.made.droppable += own[:1] if calls else []
         message: dict[str, Any] = {"role": "assistant", "content": content}
         if self._thinks and self._chance.random() < 0.8:
             thought = self._word("THK")
             own.insert(0, thought)
-            self.made.reasoning.append(thought)
+            self.made.droppable.append(thought)
             if self._thinks == "within" and speaks:
                 message["content"] = f"<think>\n{thought} hm\n</think>\n\n{content.strip()}"
             else:

@@ -96,6 +96,11 @@ def test_turns_of_the_same_role_are_joined_where_a_template_refuses_them_and_tha
     assert found(CHATML, [ASKED, SURE, RIGHT], joins=True).changed == ()
 
 
+def test_system_prompts_that_are_joined_go_into_the_first_question_where_a_template_knows_none() -> None:
+    answers = found(STRICT, [said("system", "Terse."), said("system", "French."), ASKED, RIGHT], joins=True)
+    assert answers.changed == (JOINED, FOLDED) and "<user>Terse.\n\nFrench.\n\n2+2?" in answers.text
+
+
 def test_turns_that_are_learned_and_turns_that_are_not_are_not_joined() -> None:
     with pytest.raises(TemplateError, match="alternate"):
         found(STRICT, [ASKED, {**WRONG, "trained": False}, RIGHT], joins=True)

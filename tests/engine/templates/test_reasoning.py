@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from qlora_studio.engine.templates.chat_template import ChatTemplate
-from qlora_studio.engine.templates.completeness import EARLIER, LAST, TOOLS, Incomplete
+from qlora_studio.engine.templates.completeness import BESIDE, EARLIER, LAST, TOOLS, Incomplete
 from qlora_studio.engine.templates.loss_mask import AnswerFinder, Answers
 from tests.engine.templates.chat_templates import by_transformers, installed_templates, said, training_twins
 
@@ -95,6 +95,13 @@ def test_text_and_call_of_one_turn_are_trained_together() -> None:
     flow = [said("user", "USR1"), turn, result("TUL3"), said("assistant", "AST4")]
     first, second = trained(found("qwen3", flow, [WEATHER]))
     assert "AST2 let me see" in first and "ROME2" in first and "AST4" in second
+
+
+def test_text_that_a_template_drops_beside_a_call_is_told_and_the_call_is_trained() -> None:
+    turn = said("assistant", "AST2 let me see", tool_calls=[call("ROME2")])
+    flow = [said("user", "USR1"), turn, result("TUL3"), said("assistant", "AST4")]
+    answers = found("llama3_1", flow, [WEATHER])
+    assert answers.lost == (BESIDE,) and "ROME2" in trained(answers)[0] and "AST4" in trained(answers)[1]
 
 
 def test_a_second_call_that_a_template_drops_is_missed_even_where_the_question_names_its_place() -> None:

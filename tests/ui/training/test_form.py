@@ -65,8 +65,8 @@ def test_each_kind_of_field_tells_its_path_and_value(form: SettingsForm) -> None
     form.line("lora.rslora").field.click()  # type: ignore[attr-defined]
     loss = form.line("training.loss_on").field
     assert isinstance(loss, ComboBox)
-    loss.setCurrentIndex(1)
-    loss.activated.emit(1)
+    loss.setCurrentIndex(3)
+    loss.activated.emit(3)
     assert told == {
         "lora.rank": 17,
         "lora.dropout": 0.1,

@@ -1,10 +1,12 @@
 """What a row of no known format may be: in words, and as the mapping of columns that would have it read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from qlora_studio.core.data.conversation import CHAT_ROLES, CONTENT_KEYS, OTHER_ROLES, ROLE_KEYS
-from qlora_studio.core.data.formats import CONVERSATION_COLUMNS, preference_reason
+from qlora_studio.core.data.formats import CONVERSATION_COLUMNS, convert, form_of_mapping, preference_reason
+from qlora_studio.core.data.row_notes import Reading
+from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.values import shown
 
 _ROLE_LIKE = (*ROLE_KEYS, "speaker", "author", "sender", "from_role", "who", "user", "name", "type")
@@ -28,11 +30,24 @@ def unknown_reason(record: Mapping[str, Any]) -> str:
 
 def proposed_mapping(record: Mapping[str, Any]) -> dict[str, str]:
     """Return the mapping by which a record can be read, where that is plain; else nothing."""
+    return next((mapping for mapping in _candidates(record) if _reads(record, mapping)), {})
+
+
+def _candidates(record: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     for column in sorted(record, key=lambda name: name not in CONVERSATION_COLUMNS):
         if found := _conversation_mapping(column, record[column]):
-            return found
+            yield found
     texts = [name for name, value in record.items() if isinstance(value, str) and value.strip()]
-    return {"prompt": texts[0], "completion": texts[1]} if len(texts) == 2 == len(record) else {}
+    if len(texts) == 2 == len(record):
+        yield {"prompt": texts[0], "completion": texts[1]}
+
+
+def _reads(record: Mapping[str, Any], mapping: dict[str, str]) -> bool:
+    try:
+        convert(record, form_of_mapping(mapping), Reading(mapping))
+    except RowRefused:
+        return False
+    return True
 
 
 def _conversation_mapping(column: str, turns: Any) -> dict[str, str]:
@@ -45,7 +60,7 @@ def _conversation_mapping(column: str, turns: Any) -> dict[str, str]:
     known = {name: CHAT_ROLES.get(name) or OTHER_ROLES.get(name.strip().lower(), "") for name in names}
     foreign = [name for name, known_role in known.items() if not known_role]
     missing = [part for part in ("user", "assistant") if part not in known.values()]
-    if not content or len(foreign) > len(missing) or (foreign and len(foreign) != len(missing)):
+    if not role or not content or len(foreign) > len(missing) or (foreign and len(foreign) != len(missing)):
         return {}
     mapping = {"conversation": column}
     mapping |= {} if role in ROLE_KEYS else {"role": role}

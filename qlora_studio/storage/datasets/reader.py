@@ -39,6 +39,7 @@ from qlora_studio.storage.datasets.survey import (
 
 __all__ = ["DatasetReader", "DatasetSurvey", "ReadRow", "RowVerdict", "open_dataset"]
 
+_PROPOSED_FROM = 50  # rejected rows that are looked at for a mapping that reads them
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
 
@@ -121,6 +122,7 @@ class DatasetReader:
         tallies: defaultdict[str, FormatTally] = defaultdict(FormatTally)
         columns = ColumnTally()
         proposed: dict[str, str] = {}
+        looked_at = 0
         for number, (file, record) in enumerate(self._records(meter)):
             looks = ""
             if not record.fault:
@@ -129,8 +131,8 @@ class DatasetReader:
                 columns.add(record.value)
             row = _read_row(number, file, record, self._fault_of(record, looks, looks), looks, self._reading)
             tallies[looks].add(row)
-            if row.example is None and not record.fault and not proposed:
-                proposed = proposed_mapping(record.value)
+            if row.example is None and not record.fault and not proposed and looked_at < _PROPOSED_FROM:
+                proposed, looked_at = proposed_mapping(record.value), looked_at + 1
         self._format = self._forced or majority(evidence)
         return self._surveyed(self._format, evidence, tallies, columns, proposed)
 

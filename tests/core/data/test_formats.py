@@ -560,6 +560,9 @@ def test_a_mapping_is_proposed_where_it_is_plain_and_reads_the_row(
     [
         {"a": 1, "b": "x"},
         {"items": [{"name": "x", "text": "y"}]},
+        {"segments": [{"label": True, "text": "x"}, {"label": False, "text": "y"}]},
+        {"messages": [message("user", [{"type": "image"}]), ANSWER]},
+        {"chat": [USER, message("assistant", "")]},
         {
             "chat": [
                 {"role": "wizard", "content": "x"},

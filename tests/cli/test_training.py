@@ -1,5 +1,6 @@
 """A run from the command line, by real workers on a tiny random model: trained, watched, asked, stopped, resumed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -174,9 +175,14 @@ def test_a_dataset_that_cannot_be_trained_on_is_refused(cli: Cli, home: Path, tm
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"messages": [{"role": "user"\nnothing\n{"a": 1}\n')
 
-    outcome = cli("check-data", str(broken), "--json", home=home)
+    problems = tmp_path / "problems.jsonl"
+    outcome = cli("check-data", str(broken), "--problems", str(problems), "--json", home=home)
 
     assert outcome.code == ExitCode.DATA_REFUSED
+    told = [json.loads(line) for line in problems.read_text("utf-8").splitlines()]
+    assert [(row["file"], row["line"], row["verdict"]) for row in told] == [
+        ("broken.jsonl", line, "rejected") for line in (1, 2, 3)
+    ]
     assert outcome.report["rows"]["rejected"] == outcome.report["rows"]["total"] == 3
     assert outcome.report["rejections"][0]["line"] == 1
 

@@ -1,6 +1,7 @@
 """The doctor's questions, each answered by asking the thing itself: the driver, a fresh interpreter, the disk."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ _LEAST_FREE_DISK = 20 * GIB
 _LEAST_MEMORY = 8 * GIB
 _PROBE_SECONDS = 180.0
 _TORCH_INDEX = "https://pytorch.org/get-started/locally/"
+
+_EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt): .*$", re.MULTILINE)
 
 # Runs in a fresh interpreter: this process must stay light, and a library that crashes must not take it along.
 _TORCH_PROBE = """
@@ -92,6 +95,8 @@ def driver_finding(sample: GpuSample) -> Finding:
     """Answer: is there an NVIDIA driver?"""
     if sample.available:
         return Finding("Driver", "ok", f"NVIDIA {sample.driver or 'of unknown version'}")
+    if any(card.total_bytes is None for card in sample.cards):  # it is there, and tells nothing of itself
+        return Finding("Driver", "error", sample.reason, "Restart the computer, and check heat and power of the card.")
     return Finding(
         "Driver",
         "warning",
@@ -204,4 +209,10 @@ def _ask(program: str) -> dict[str, Any]:
     if code == 0 and lines:
         answer: dict[str, Any] = json.loads(lines[-1])
         return answer
-    return {"failure": (err.strip().splitlines() or [f"exit code {code}"])[-1]}
+    return {"failure": last_words(err) or f"exit code {code}"}
+
+
+def last_words(err: str) -> str:
+    """Return the first line of the exception that a program ended with: CUDA's go on for lines that say nothing."""
+    named = _EXCEPTION.findall(err)
+    return named[-1] if named else (err.strip().splitlines() or [""])[-1]

@@ -9,9 +9,11 @@ from qlora_studio.cli.diagnosis import (
     card_finding,
     disk_finding,
     driver_finding,
+    last_words,
     torch_finding,
 )
 from qlora_studio.jobs.gpu_monitor import GpuSample
+from qlora_studio.jobs.gpu_sample import GpuCard
 
 CPU_BUILD = {"version": "2.13.0+cpu", "cuda_build": None, "hip": None, "available": False}
 CUDA_BUILD = {"version": "2.13.0", "cuda_build": "13.0", "hip": None, "available": True}
@@ -83,3 +85,18 @@ def test_runs_that_cannot_be_written_are_a_problem(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert disk_finding(tmp_path / "file" / "runs").level == "error"
     assert disk_finding(tmp_path / "runs").level in ("ok", "warning")
+
+
+def test_a_card_that_is_there_and_does_not_answer_is_a_problem() -> None:
+    card = GpuCard(index=0, uuid="", name="NVIDIA card 0", total_bytes=None, free_bytes=None)
+    finding = driver_finding(GpuSample(available=False, reason="NVIDIA card 0 does not answer.", cards=(card,)))
+
+    assert (finding.level, finding.message) == ("error", "NVIDIA card 0 does not answer.")
+    assert "Restart" in finding.advice
+
+
+def test_of_a_failure_that_goes_on_for_lines_the_first_is_told() -> None:
+    err = "Traceback:\n  …\ntorch.AcceleratorError: CUDA error: no kernel\nErrors might be reported late\n"
+
+    assert last_words(err) == "torch.AcceleratorError: CUDA error: no kernel"
+    assert last_words("a warning\nSegmentation fault\n") == "Segmentation fault"

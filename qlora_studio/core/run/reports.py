@@ -99,18 +99,15 @@ class EndsReport(_Facts):
         """The figures in a sentence or two."""
         found = (
             f"After {self.answers:,} held-out answers the end token has a probability of {self.export:.1%} on average "
-            f"({self.lowest:.1%} at least); before training it was {self.before:.1%}."
+            f"({self.lowest:.1%} at least); before training it was {self.before:.1%}, of the adapter {self.after:.1%}."
         )
         return found + (f" {self.stopped} of {self.asked} answers given anew stopped." if self.asked else "")
 
     @property
     def warning(self) -> str:
         """What to mind, or nothing. A model that seldom ends is no wrong export."""
-        if self.export >= _SURE_ENDS and (self.stopped * 2 >= self.asked):
-            return ""
-        return (
-            "The model may not stop after an answer: train longer, on more rows whose answers end, or at a higher rate."
-        )
+        is_sure = self.export >= _SURE_ENDS and self.stopped * 2 >= self.asked
+        return "" if is_sure else "The model may not stop after an answer: train longer, or on more rows."
 
 
 class VerificationPlan(_Facts):

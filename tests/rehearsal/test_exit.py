@@ -10,8 +10,8 @@ from tests.engine.training_run import make_run, run_to_end
 def test_a_run_whose_worker_bitsandbytes_ended_goes_on(
     machine: Callable[..., None], tiny_llama: Path, tmp_path: Path
 ) -> None:
-    """The probe takes one step: the fourth is the third of the run, and the checkpoint of the second is safe."""
-    machine(REHEARSAL_FAULTS="exit@bitsandbytes.optim.optimizer:Optimizer8bit.step#4")
+    """It ends in the sixth batch, which is of the third step: the checkpoint of the second is safe."""
+    machine(REHEARSAL_FAULTS="exit@transformers.trainer:Trainer.training_step#6")
     run = make_run(tmp_path / "runs", tiny_llama, "training.max_steps=4", "evaluation.every_steps=0")
 
     state = run_to_end(run)

@@ -17,6 +17,7 @@ from qlora_studio.engine.templates.sandbox import TemplateSandbox
 
 _ANSWER, _NEXT, _VALUE, _RESULT = "zqanswer", "zqnext", "zqvalue", "zqresult"
 _NO_DAY = datetime(2000, 1, 1)
+_FEW = 4  # tokens: an end, white space, an end
 
 
 class AnswerEnds:
@@ -33,9 +34,14 @@ class AnswerEnds:
         return any(row.ids[last - 1] not in self._ids for _, last in row.runs)
 
     def is_doubled(self, row: TokenizedRow) -> bool:
-        """Whether two of them are trained at an end."""
-        pairs = (row.ids[last - 2 : last] for first, last in row.runs if last - first > 1)
-        return any(one == two and two in self._ids for one, two in pairs)
+        """Whether one of them is trained twice at an end, with nothing but white space between."""
+        return any(self._ends_twice(row.ids[max(first, last - _FEW) : last]) for first, last in row.runs)
+
+    def _ends_twice(self, ids: Sequence[int]) -> bool:
+        if not ids or ids[-1] not in self._ids or ids[-1] not in ids[:-1]:
+            return False
+        earlier = len(ids) - 2 - ids[-2::-1].index(ids[-1])
+        return not str(self._tokenizer.decode(ids[earlier + 1 : -1])).strip()
 
     def _shown(self) -> set[int]:
         """Return what stands behind answers and calls that come last, and behind those that another turn follows."""

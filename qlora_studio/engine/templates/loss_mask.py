@@ -210,7 +210,7 @@ class AnswerFinder:
         if marked != text or len(spans) != len(answers):
             return None
         return [
-            _Turn(index, start, max(start, _said(text, messages[index], start, end)), end)
+            _Turn(index, start, max(start, self._said(text, messages[index], start, end)), end)
             for index, (start, end) in zip(answers, spans, strict=True)
         ]
 
@@ -225,7 +225,7 @@ class AnswerFinder:
             start = len(before) - self._opened if before.endswith(self._asks) else len(before)
             if text.startswith(self._prompt, start):  # some write a header that they do not ask with behind a result
                 start += len(self._prompt)
-            said = _said(text, messages[index], start, len(through))
+            said = self._said(text, messages[index], start, len(through))
             if said < 0:
                 return None
             turns.append(_Turn(index, start, said, len(through)))
@@ -266,6 +266,27 @@ class AnswerFinder:
         found = self._end.search(text, turn.said, turn.end) or self._end_ahead.match(text, turn.end)
         return (found.end(), True) if found else (turn.end, False)
 
+    def _said(self, text: str, message: Message, start: int, end: int) -> int:
+        """Return where the last that an answer says ends, -1 where it is not there: a call is said after the content.
+
+        It is looked for in front of what closes the turn first: "d" stands in "<|im_end|>", too.
+        """
+        calls = message.get("tool_calls")
+        last = str(calls[-1]["function"]["name"]) if calls else str(message.get("content") or "").strip()
+        for bound in (self._before_close(text, start, end), end):
+            if (found := text.rfind(last, start, bound)) >= 0:
+                return found + len(last)
+        return -1
+
+    def _before_close(self, text: str, start: int, end: int) -> int:
+        """Return where the end tokens and white space begin with which a turn ends."""
+        while True:
+            end = start + len(text[start:end].rstrip())
+            token = next((token for token in self.ends.tokens if text.endswith(token, start, end)), "")
+            if not token:
+                return end
+            end -= len(token)
+
     def _is_prompted(self, text: str, messages: Sequence[Message], tools: Sequence[Any] | None) -> bool:
         answers = [index for index, message in enumerate(messages) if _is_answer(message)]
         if not answers:
@@ -294,14 +315,6 @@ class AnswerFinder:
 
 def _is_answer(message: Message) -> bool:
     return bool(message["role"] == "assistant")
-
-
-def _said(text: str, message: Message, start: int, end: int) -> int:
-    """Return where the last that an answer says ends, -1 where it is not there: a call is said after the content."""
-    calls = message.get("tool_calls")
-    last = str(calls[-1]["function"]["name"]) if calls else str(message.get("content") or "").strip()
-    found = text.rfind(last, start, end)
-    return found + len(last) if found >= 0 else -1
 
 
 def _one_of(tokens: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from qlora_studio.engine.data.tokenized_rows import RowPipeline, Runs, Tokenized
 from tests.engine.templates.chat_templates import CONVERSATIONS, installed_templates, tokenizer_for
 
 NOW = datetime(2026, 11, 23)
+SOME = ("qwen3", "glm4moe", "gptoss", "cohere2", "phi3", "gemma3", "deepseekv3", "llama3_1")
 BROKEN: dict[str, Callable[[Runs], Runs]] = {
     "without its end": lambda runs: [(first, last - 1) for first, last in runs],
     "a token too far": lambda runs: [(first, last + 1) for first, last in runs],
@@ -29,7 +30,7 @@ def tokenizer(tiny_llama: Path) -> Any:
     return AutoTokenizer.from_pretrained(tiny_llama)
 
 
-@pytest.mark.parametrize("name", ["qwen3", "glm4moe", "gptoss", "cohere2", "phi3", "gemma3", "deepseekv3", "llama3_1"])
+@pytest.mark.parametrize("name", SOME)
 def test_it_agrees_with_the_mask_and_notices_each_way_of_breaking_it(name: str, tokenizer: Any) -> None:
     own = tokenizer_for(installed_templates()[name], tokenizer)
     rows = _rows(own, ["two turns", "system"])
@@ -57,6 +58,27 @@ def test_an_end_that_is_trained_twice_is_noticed(tokenizer: Any) -> None:
     doubled.ids[row.runs[0][1] - 1 :] = [tokenizer.eos_token_id] * (len(doubled.ids) - row.runs[0][1] + 1)
     assert AnswerEnds(tokenizer).is_doubled(doubled)
     assert not AnswerEnds(tokenizer).is_doubled(row)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_an_answer_that_is_a_part_of_its_end_token_has_one_end(name: str, tokenizer: Any) -> None:
+    own = tokenizer_for(installed_templates()[name], tokenizer)
+    answers = ("hello", "d", "im_end", "e", ">")
+    told = [({"role": "user", "content": "c?"}, {"role": "assistant", "content": said}) for said in answers]
+    with RowPipeline(own, loss_on="assistant", now=NOW) as pipeline:
+        plain, *rows = pipeline.rows([Example(messages) for messages in told])
+    ends = AnswerEnds(own)
+    for said, row in zip(answers[1:], rows, strict=True):
+        assert row.rendered.text == plain.rendered.text.replace("hello", said)
+        assert len(row.rendered.spans) == len(plain.rendered.spans)
+        assert not ends.is_doubled(row)
+
+
+def test_an_end_that_is_trained_again_on_a_line_of_its_own_is_noticed(tokenizer: Any) -> None:
+    (row,) = _rows(tokenizer, ["one turn"])
+    last = row.runs[0][1]
+    ids = [*row.ids[:last], *tokenizer("\n", add_special_tokens=False)["input_ids"], row.ids[last - 1]]
+    assert AnswerEnds(tokenizer).is_doubled(TokenizedRow(row.rendered, ids, [(row.runs[0][0], len(ids))]))
 
 
 def test_the_eos_list_of_the_models_folder_counts(tokenizer: Any, tmp_path: Path) -> None:

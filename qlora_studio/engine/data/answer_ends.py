@@ -37,7 +37,7 @@ class AnswerEnds:
         """Whether one of them is trained twice at an end, with nothing but white space between."""
         return any(self._ends_twice(row.ids[max(first, last - _FEW) : last]) for first, last in row.runs)
 
-    def _ends_twice(self, ids: Sequence[int]) -> bool:
+    def _ends_twice(self, ids: list[int]) -> bool:
         if not ids or ids[-1] not in self._ids or ids[-1] not in ids[:-1]:
             return False
         earlier = len(ids) - 2 - ids[-2::-1].index(ids[-1])

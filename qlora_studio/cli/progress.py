@@ -93,6 +93,7 @@ def event_text(event: ev.Event) -> str:
             )
         case ev.DatasetPrepared():
             rejected = f", {event.rejected_rows:,} rejected" if event.rejected_rows else ""
+            rejected += f", {event.excluded_rows:,} left out by hand" if event.excluded_rows else ""
             return (
                 f"Data: {event.training_rows:,} rows to train on, {event.evaluation_rows:,} held out{rejected}, "
                 f"{count_text(event.trained_tokens)} of {count_text(event.tokens)} tokens trained"

@@ -76,6 +76,8 @@ class DataPage(Page):
         """Show which dataset the draft names."""
         self._config = config
         self._show_sources()
+        for card in (self.xray, self.rows):
+            card.show_left_out(config.data.exclude)
         self._arrange()
         if self._report is not None:
             self.lengths.show_lengths(self._report.lengths, config.training.max_length)
@@ -199,6 +201,8 @@ class DataPage(Page):
         self.agree.clicked.connect(lambda: self.settings_requested.emit({"training.loss_on": "all"}))
         self.xray.row_requested.connect(self.row_requested)
         self.rows.row_requested.connect(self.row_requested)
+        for card in (self.xray, self.rows):
+            card.leaving_requested.connect(self._on_leaving_requested)
         self.rows.save_requested.connect(self.save_requested)
         self.stop.clicked.connect(self.stop_requested)
         self.lengths.max_length_requested.connect(
@@ -212,6 +216,10 @@ class DataPage(Page):
         adding = self.add.isChecked()
         self.add.setChecked(False)
         self.settings_requested.emit(added(self._config.data, path) if adding else fresh(path))
+
+    def _on_leaving_requested(self, keys: tuple[str, ...], leave: bool) -> None:
+        others = [key for key in self._config.data.exclude if key not in keys]
+        self.settings_requested.emit({"data.exclude": [*others, *keys] if leave else others})
 
     def _on_add_toggled(self, shown: bool) -> None:
         if shown:

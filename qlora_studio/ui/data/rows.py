@@ -1,10 +1,12 @@
 """The rows of a dataset in a table, by verdict and by words."""
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QButtonGroup, QFileDialog, QLineEdit
 
 from qlora_studio.core.data.report import DataReport, RowSummary
-from qlora_studio.ui.data.view import PART_WORDS, verdict_text, verdict_tone
+from qlora_studio.ui.data.view import PART_WORDS, is_by_hand, verdict_text, verdict_tone, with_choice
 from qlora_studio.ui.kit.layouts import FlowRow
 from qlora_studio.ui.kit.tables import Column, Table, TableModel
 from qlora_studio.ui.kit.text import Label, visible_text
@@ -19,7 +21,8 @@ _COLUMNS = (
     Column("Verdict", verdict_text, tone=verdict_tone, share=0.26),
 )
 _DATASET = 3
-_VERDICTS = ("all", "ok", "repaired", "rejected", "duplicate")
+_BY_HAND = "left out"
+_VERDICTS = ("all", "ok", "repaired", "rejected", "duplicate", _BY_HAND)
 
 
 class RowsCard(Card):
@@ -28,14 +31,17 @@ class RowsCard(Card):
     Signals:
         row_requested: look at a row; its number from 0.
         save_requested: write the verdicts to this path.
+        leaving_requested: leave out the rows of these keys by hand, or put them back; the keys, and whether.
     """
 
     row_requested = Signal(object)
+    leaving_requested = Signal(tuple, bool)
     save_requested = Signal(str)
 
     def __init__(self) -> None:
         super().__init__("Rows")
         self._report: DataReport | None = None
+        self._by_hand: frozenset[str] = frozenset()
         self._group = QButtonGroup(self)
         self.pills = {name: Button(name, "pill", checkable=True) for name in _VERDICTS}
         self.search = QLineEdit()
@@ -48,6 +54,8 @@ class RowsCard(Card):
         self.table = Table(self.model, name="Rows")
         self.table.setMinimumHeight(220)
         self._note = Label("", "caption")
+        self.leave = Button("Leave out", "quiet", tip="Train without the selected rows, and all that say the same")
+        self.put_back = Button("Put all back", "quiet", tip="Train with every row that is left out by hand")
         for pill in self.pills.values():
             self._group.addButton(pill)
         self.header.insertWidget(1, FlowRow(*self.pills.values()))
@@ -55,37 +63,74 @@ class RowsCard(Card):
         self.add(self.table)
         foot = row()
         foot.addWidget(self._note, 1)
+        foot.addWidget(self.put_back)
+        foot.addWidget(self.leave)
         foot.addWidget(self.save)
         self.body.addLayout(foot)
         self.pills["all"].setChecked(True)
         self._group.buttonClicked.connect(lambda _button: self._show_rows())
         self.search.textChanged.connect(self._show_rows)
         self.table.selectionModel().currentRowChanged.connect(self._on_current_changed)
+        self.table.selectionModel().selectionChanged.connect(lambda *_: self._show_leaving())
+        self.leave.clicked.connect(self._on_leave_clicked)
+        self.put_back.clicked.connect(lambda: self.leaving_requested.emit(tuple(self._by_hand), False))
         self.save.clicked.connect(self._on_save_clicked)
+        self.show_left_out(())
+
+    def show_left_out(self, keys: Sequence[str]) -> None:
+        """Show which rows the draft leaves out by hand: at once, before they are counted anew."""
+        if self._by_hand != frozenset(keys):
+            self._by_hand = frozenset(keys)
+            self._show_counts()
+        self.put_back.setVisible(bool(self._by_hand))
 
     def show_report(self, report: DataReport | None) -> None:
         """Show the rows of a dataset."""
         self._report = report
+        self.table.setColumnHidden(_DATASET, report is None or len(report.sources) < 2)
+        self.save.setVisible(bool(report and report.verdicts_path))
+        self._show_counts()
+
+    def _show_counts(self) -> None:
+        report = self._report
         counts = report.rows.model_dump() if report else {}
         for name, pill in self.pills.items():
             count = counts.get("total" if name == "all" else name, 0)
             if name == "duplicate" and report:
                 count = report.rows.duplicates + report.rows.near_duplicates
+            if name == _BY_HAND and report:
+                listed = sum(row.key in self._by_hand for row in report.listing)
+                count = max(listed, report.rows.excluded if self._by_hand else 0)
             pill.setText(f"{name} {count:,}")
             pill.setVisible(name in ("all", "ok") or count > 0)
-        self.table.setColumnHidden(_DATASET, report is None or len(report.sources) < 2)
-        self.save.setVisible(bool(report and report.verdicts_path))
+            if pill.isChecked() and count == 0:
+                self.pills["all"].setChecked(True)
         self._show_rows()
 
     def _show_rows(self) -> None:
         listing = self._report.listing if self._report else ()
         verdict = next(name for name, pill in self.pills.items() if pill.isChecked())
         words = self.search.text().lower().split()
-        shown = [row for row in listing if _fits(row, verdict, words)]
+        shown = [row for row in (with_choice(row, self._by_hand) for row in listing) if _fits(row, verdict, words)]
         self.model.set_rows(tuple(shown))
         total = self._report.rows.total if self._report else 0
         partial = self._report is not None and self._report.complete and len(listing) < total
         self._note.setText(f"{len(listing):,} of {total:,} rows are listed" if partial else "")
+        self._show_leaving()
+
+    def _selected(self) -> tuple[str, ...]:
+        """Return the keys of the selected rows; a rejected one has none, it is left out as it is."""
+        rows = [self.model.row(index.row()) for index in self.table.selectionModel().selectedRows()]
+        return tuple(dict.fromkeys(row.key for row in rows if row.key))
+
+    def _show_leaving(self) -> None:
+        keys = self._selected()
+        self.leave.setEnabled(bool(keys))
+        self.leave.setText("Put back" if keys and self._by_hand.issuperset(keys) else "Leave out")
+
+    def _on_leave_clicked(self) -> None:
+        keys = self._selected()
+        self.leaving_requested.emit(keys, not self._by_hand.issuperset(keys))
 
     def _on_current_changed(self, current: object) -> None:
         line = current.row()  # type: ignore[attr-defined]
@@ -100,5 +145,8 @@ class RowsCard(Card):
 
 def _fits(row: RowSummary, verdict: str, words: list[str]) -> bool:
     text = f"{row.words} {row.reason} {row.number + 1} {row.dataset}".lower()
-    fits = verdict in ("all", row.verdict) or (verdict == "duplicate" and bool(row.duplicate))
+    if verdict == _BY_HAND:
+        fits = is_by_hand(row)
+    else:
+        fits = verdict in ("all", row.verdict) or (verdict == "duplicate" and bool(row.duplicate))
     return fits and all(word in text for word in words)

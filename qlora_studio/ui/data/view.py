@@ -1,5 +1,6 @@
 """What the Data page says, as values. Pure."""
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from qlora_studio.core.data.formats import format_words
@@ -18,6 +19,7 @@ PART_WORDS = {
     "duplicate": "dropped",
     "not_drawn": "not drawn",
 }
+_BY_HAND = "left out by hand"  # as the worker's reason begins, too
 _COUNTED = {"rows": "Reading rows", "evaluation rows": "Reading evaluation rows"}  # in whichever activity
 
 
@@ -25,6 +27,7 @@ def data_summary(report: DataReport) -> str:
     """Return the line below the heading: rows, format with its evidence, size, time."""
     parts = [f"{report.rows.total:,} rows", format_text(report)]
     parts += [f"{report.rows.evaluation:,} held out"] if report.rows.evaluation else []
+    parts += [f"{report.rows.excluded:,} {_BY_HAND}"] if report.rows.excluded else []
     parts += [f"{report.rows.seen:,} an epoch"] if report.rows.seen > report.rows.training else []
     parts += [bytes_text(report.size_bytes)] if report.size_bytes else []
     parts += [f"read in {duration_text(report.seconds)}"] if report.seconds >= 1 else []
@@ -104,8 +107,23 @@ def pack_text(row: RowPreview) -> str:
     return f"In pack {row.pack.number + 1:,} of {row.pack.packs:,}: {with_whom}, {row.pack.tokens:,} tokens"
 
 
+def with_choice(row: RowSummary, by_hand: Container[str]) -> RowSummary:
+    """Return a row as the user wants it now, left out by hand or not, where the report does not know it yet."""
+    wanted = bool(row.key) and row.key in by_hand
+    if wanted == is_by_hand(row):
+        return row
+    return row.model_copy(update={"part": "left_out", "reason": _BY_HAND} if wanted else {"part": "", "reason": ""})
+
+
+def is_by_hand(row: RowSummary) -> bool:
+    """Whether the user leaves this row out."""
+    return row.part == "left_out" and row.reason.startswith(_BY_HAND)
+
+
 def verdict_text(row: RowSummary) -> str:
     """Return a row's verdict, and why; or which row it repeats."""
+    if is_by_hand(row):
+        return _BY_HAND
     if row.verdict == "rejected" and row.reason:
         return row.reason
     if row.part == "left_out" and row.reason:
@@ -118,6 +136,8 @@ def verdict_text(row: RowSummary) -> str:
 
 def verdict_tone(row: RowSummary) -> str:
     """Return the colour token of a row's verdict."""
+    if is_by_hand(row):
+        return "muted"
     if row.part == "left_out":
         return "bad"
     return "warn" if row.duplicate and row.verdict == "ok" else _VERDICT_TONES[row.verdict]

@@ -30,6 +30,7 @@ class DataWiring(QObject):
         self._studio, self._window, self._page, self._job = studio, window, page, studio.data
         self._read_for: tuple[object, ...] | None = None
         self._request = 0
+        self._shown: list[int | str] = _FIRST_ROWS
         self._report: DataReport | None = None
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
@@ -74,13 +75,14 @@ class DataWiring(QObject):
             self._forget()
         if self._window.current_page() is not self._page or not config.data.path or wanted == self._read_for:
             return
-        same_rows = self._read_for is not None and self._read_for[:2] == wanted[:2]
+        same_rows = self._read_for is not None and self._read_for[0] == wanted[0]
         self._read_for, self._report = wanted, self._report if same_rows else None
         self._page.clear_error()
         if not same_rows:
             self._page.render_report(None)
             self._window.set_step("data", StepState.TODO)
-        self._job.start(self._studio.jobs_path, DataJob(config=config, rows=_FIRST_ROWS, stay=True))
+            self._shown = _FIRST_ROWS
+        self._job.start(self._studio.jobs_path, DataJob(config=config, rows=self._shown, stay=True))
 
     def _forget(self) -> None:
         """Show nothing: the draft has no dataset any more."""
@@ -106,6 +108,7 @@ class DataWiring(QObject):
                 self._page.render_sources(event.report)
             elif isinstance(event, RowsReported):
                 self._page.render_rows(event.report)
+                self._shown = [*(row.number for row in event.report.rows[:1])] or self._shown
 
     def _show(self, report: DataReport) -> None:
         if self._report is not None and not report.complete:
@@ -127,6 +130,7 @@ class DataWiring(QObject):
 
 
 def _what_matters(config: RunConfig) -> tuple[object, ...]:
-    """Return what a preview depends on."""
-    training = config.training
-    return config.model, config.data, training.max_length, training.loss_on, training.packing, training.seed
+    """Return what a preview depends on; what decides which rows there are stands first."""
+    training, data = config.training, config.data
+    of_rows = config.model, data.model_copy(update={"exclude": []})
+    return of_rows, data.exclude, training.max_length, training.loss_on, training.packing, training.seed

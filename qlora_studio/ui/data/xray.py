@@ -1,5 +1,7 @@
 """The X-ray: one row as it is trained, token by token, with its record and its rendered text."""
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QPlainTextEdit, QWidget
 
@@ -27,9 +29,11 @@ class XrayCard(Card):
 
     Signals:
         row_requested: show another: longest, shortest, random, or a row's number from 0.
+        leaving_requested: leave out the rows of these keys by hand, or put them back; the keys, and whether.
     """
 
     row_requested = Signal(object)
+    leaving_requested = Signal(tuple, bool)
 
     def __init__(self) -> None:
         super().__init__("What will be trained")
@@ -47,6 +51,9 @@ class XrayCard(Card):
         self._pack = Label("", "caption", wrap=True)
         self.more = Button("Record and text", "quiet", checkable=True)
         self._neighbour = PieceSample("packed neighbour", _SAMPLES["packed neighbour"])
+        self.leave = Button("", "quiet", tip="Train without this row, and all that say the same; it can be put back")
+        self._row: RowPreview | None = None
+        self._by_hand: Sequence[str] = ()
         self._first_rejected: int | None = None
         self._build()
         self._connect()
@@ -54,6 +61,7 @@ class XrayCard(Card):
     def show_report(self, report: DataReport | None) -> None:
         """Adapt the buttons to a dataset."""
         if report is None:
+            self._row = None
             self.tokens.show_tokens(())
             for part in (self._problem, self._size, self._pack):
                 part.setText("")
@@ -67,6 +75,7 @@ class XrayCard(Card):
 
     def show_row(self, row: RowPreview) -> None:
         """Show a row."""
+        self._row = row
         self.number.blockSignals(True)
         self.number.setMaximum(max(self.number.maximum(), row.number + 1))
         self.number.setValue(row.number + 1)
@@ -76,8 +85,7 @@ class XrayCard(Card):
         self.tokens.setVisible(bool(row.tokens))
         self._neighbour.setVisible(row.pack is not None)
         self._legend.setVisible(bool(row.tokens))
-        parts = (row_text(row), PART_WORDS[row.part], place_text(row) if row.tokens else "")
-        self._size.setText(" · ".join(part for part in parts if part))
+        self._show_size()
         self._pack.setText(pack_text(row))
         self._pack.setVisible(row.pack is not None)
         self._problem.setText(_problem_text(row))
@@ -87,6 +95,25 @@ class XrayCard(Card):
         if not row.tokens:
             self.more.setChecked(True)
 
+    def show_left_out(self, keys: Sequence[str]) -> None:
+        """Say of the shown row whether the draft leaves it out by hand."""
+        self._by_hand = keys
+        self._show_size()
+
+    def _show_size(self) -> None:
+        row = self._row
+        by_hand = row is not None and row.key in self._by_hand
+        self.leave.setVisible(row is not None and bool(row.key))
+        self.leave.setText("Put it back" if by_hand else "Leave it out")
+        if row is not None:
+            part = "left out by hand" if by_hand else PART_WORDS[row.part]
+            parts = (row_text(row), part, place_text(row) if row.tokens else "")
+            self._size.setText(" · ".join(part for part in parts if part))
+
+    def _on_leave_clicked(self) -> None:
+        if self._row is not None:
+            self.leaving_requested.emit((self._row.key,), self._row.key not in self._by_hand)
+
     def _build(self) -> None:
         self.add_header(FlowRow(*self.picks.values(), self.rejected, self.number))
         self.add(self._problem, self.tokens)
@@ -94,6 +121,7 @@ class XrayCard(Card):
         self._legend = FlowRow(*others, self._neighbour)
         foot = row(spacing=12)
         foot.addWidget(self._legend, 1)
+        foot.addWidget(self.leave, 0, Qt.AlignmentFlag.AlignTop)
         foot.addWidget(self.more, 0, Qt.AlignmentFlag.AlignTop)
         facts = row(spacing=18)
         facts.addWidget(self._size)
@@ -107,12 +135,14 @@ class XrayCard(Card):
         self._problem.hide()
         self._pack.hide()
         self.rejected.hide()
+        self.leave.hide()
 
     def _connect(self) -> None:
         for name, button in self.picks.items():
             button.clicked.connect(lambda _checked=False, name=name: self._ask(name, self.picks[name]))
         self.rejected.clicked.connect(lambda: self._ask(self._first_rejected, self.rejected))
         self.number.valueChanged.connect(lambda value: self._ask(value - 1, None))
+        self.leave.clicked.connect(self._on_leave_clicked)
         self.more.toggled.connect(self._reading.setVisible)
         self.tokens.pointed.connect(lambda text: self._pointed.setText(text or " "))
 

@@ -77,6 +77,7 @@ def _data(state: RunState) -> str:
         return ""
     held = f", {data.evaluation_rows:,} held out" if data.evaluation_rows else ", none held out"
     rejected = f", {data.rejected_rows:,} rejected" if data.rejected_rows else ""
+    rejected += f", {data.excluded_rows:,} left out by hand" if data.excluded_rows else ""
     share = data.trained_tokens / data.tokens if data.tokens else 0.0
     return f"{data.training_rows:,} rows{held}{rejected}; {share:.0%} of {count_text(data.tokens)} tokens are trained."
 

@@ -20,7 +20,7 @@ from qlora_studio.ui.training.form import SettingsForm
 from qlora_studio.ui.training.view import tiles
 from qlora_studio.ui.window.page import GUTTER, Page
 
-_ON_DATA_PAGE = (*DatasetSource.model_fields, "more", "duplicates", "bad_rows")
+_ON_DATA_PAGE = (*DatasetSource.model_fields, "more", "duplicates", "exclude", "bad_rows")
 _ELSEWHERE = (*(f"data.{name}" for name in _ON_DATA_PAGE), "export.formats")  # on other pages
 _LEFT = {
     "lora": "What is learned",

@@ -274,3 +274,58 @@ def test_where_the_answers_cannot_be_told_the_full_text_is_trained_only_when_the
     assert filled.agree.isVisibleTo(filled)
     filled.agree.click()
     assert asked == [{"training.loss_on": "all"}]
+
+
+def listed(page: DataPage) -> list[int]:
+    return [page.rows.model.row(line).number for line in range(page.rows.model.rowCount())]
+
+
+def test_the_row_in_the_xray_is_left_out_by_hand_and_put_back(filled: DataPage) -> None:
+    asked: list[dict[str, object]] = []
+    filled.settings_requested.connect(asked.append)
+    tokens = (TokenPiece(id=7, string="Hi", trained=True),)
+    filled.render_rows(
+        RowsReport(
+            rows=(RowPreview(number=0, line=1, verdict="ok", text="Hi", tokens=tokens, key="aa", part="training"),)
+        )
+    )
+    filled.xray.leave.click()
+    filled.render_config(CONFIG.with_value("data.exclude", ["bb", "aa"]))
+    assert "1 tokens, 1 trained (100%) · left out by hand" in texts(filled)
+    filled.xray.leave.click()
+    assert asked == [{"data.exclude": ["aa"]}, {"data.exclude": ["bb"]}]
+
+
+def test_a_row_that_could_not_be_read_cannot_be_left_out_by_hand(filled: DataPage) -> None:
+    filled.render_rows(RowsReport(rows=(RowPreview(number=1, line=2, verdict="rejected", raw="{", reason="cut"),)))
+    assert not filled.xray.leave.isVisibleTo(filled)
+    filled.rows.table.selectRow(1)
+    assert not filled.rows.leave.isEnabled()
+
+
+def test_rows_left_out_by_hand_have_a_list_of_their_own_and_are_put_back_together(filled: DataPage) -> None:
+    asked: list[dict[str, object]] = []
+    filled.settings_requested.connect(asked.append)
+    keyed = tuple(row.model_copy(update={"key": f"k{row.number}" if row.number != 1 else ""}) for row in ROWS)
+    filled.render_report(REPORT.model_copy(update={"listing": keyed}))
+    assert not filled.rows.pills["left out"].isVisibleTo(filled)
+    filled.rows.table.selectAll()
+    filled.rows.leave.click()
+    assert asked == [{"data.exclude": ["k0", "k2"]}]
+    filled.render_config(CONFIG.with_value("data.exclude", ["k0", "k2"]))
+    assert filled.rows.pills["left out"].text() == "left out 2"
+    filled.rows.pills["left out"].click()
+    assert listed(filled) == [0, 2]
+    assert filled.rows.model.index(0, 5).data() == "left out by hand"
+    filled.rows.table.selectRow(0)
+    assert filled.rows.leave.text() == "Put back"
+    filled.rows.put_back.click()
+    assert asked[-1] == {"data.exclude": []}
+    filled.render_config(CONFIG)
+    assert listed(filled) == [0, 1, 2]
+    assert not filled.rows.put_back.isVisibleTo(filled)
+
+
+def test_a_key_that_no_listed_row_has_can_be_put_back(filled: DataPage) -> None:
+    filled.render_config(CONFIG.with_value("data.exclude", ["of another file"]))
+    assert filled.rows.put_back.isVisibleTo(filled)

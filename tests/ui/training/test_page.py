@@ -75,7 +75,9 @@ def test_the_tiles_follow_the_draft_and_the_dataset(page: TrainingPage) -> None:
 def test_every_setting_of_a_run_stands_here_or_on_the_page_it_belongs_to(page: TrainingPage) -> None:
     here = {path for section in page.form.sections for path in section.lines}
     elsewhere = {info.path for info in all_settings()} - here
-    on_data_page = {f"data.{name}" for name in (*DatasetSource.model_fields, "more", "duplicates", "bad_rows")}
+    on_data_page = {
+        f"data.{name}" for name in (*DatasetSource.model_fields, "more", "duplicates", "exclude", "bad_rows")
+    }
     on_panel = {"hardware.gpus"}
     assert elsewhere == {"model.source", "model.revision", "export.formats"} | on_data_page | on_panel
 

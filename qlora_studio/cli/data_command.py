@@ -120,7 +120,8 @@ def _row_text(row: RowPreview) -> str:
         text += piece.string
     text += "⟧" if inside else ""
     variables = f"\n   with {variables_text(row.variables)}" if row.variables else ""
-    return f"{head}, {len(row.tokens)} tokens, {row.trained} trained ⟦so⟧{_pack_words(row)}{variables}\n{text}"
+    remarks = "".join(f"\n   {remark}" for remark in row.remarks)
+    return f"{head}, {len(row.tokens)} tokens, {row.trained} trained ⟦so⟧{_pack_words(row)}{variables}{remarks}\n{text}"
 
 
 def _pack_words(row: RowPreview) -> str:

@@ -74,7 +74,8 @@ class RowPreview(_Report):
 
     `problem` says why a row that was read well cannot be trained: its template fails, or nothing in it is trained.
     `tokens` are the row's own; `pack` holds its neighbours where it is trained in a pack. `variables` are those of the
-    template, of the run and of the row, that it is rendered with.
+    template, of the run and of the row, that it is rendered with. `remarks` are sentences: which answers are not
+    learned and why, what the template leaves out, and what was changed for it.
     """
 
     number: int
@@ -92,6 +93,7 @@ class RowPreview(_Report):
     duplicate: Duplicate = ""
     pack: RowPack | None = None
     variables: dict[str, Any] = {}
+    remarks: tuple[str, ...] = ()
 
     @property
     def kept(self) -> int:

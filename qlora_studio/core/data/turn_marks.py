@@ -1,5 +1,6 @@
 """Marks by which datasets say that a turn is to be learned, or is not."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qlora_studio.core.data.row_notes import Fields
@@ -45,6 +46,38 @@ def trained_mark(turn: Fields, what: str) -> bool | None:
     if len(trained) > 1:
         raise RowRefused(f"{what}: its marks {' and '.join(said)} contradict each other")
     return trained.pop()
+
+
+def unlearned_words(messages: Sequence[Mapping[str, Any]], loss_on: str, count: int) -> tuple[str, ...]:
+    """Return in sentences which answers are not learned and why; `count` says how many the mask leaves out.
+
+    Where the template has turns joined, its answers are others than the row's, and only their number is told.
+    """
+    if not count:
+        return ()
+    answers = [message.get("trained") for message in messages if message["role"] == "assistant"]
+    why: dict[str, list[int]] = {}
+    for number, mark in enumerate(answers, 1):
+        if mark is False:
+            why.setdefault("the row marks it so", []).append(number)
+        elif loss_on == "last" and number < len(answers):
+            why.setdefault("the run learns from the last answer alone", []).append(number)
+        elif loss_on == "marked" and mark is None:
+            why.setdefault("the run learns from marked answers alone", []).append(number)
+    if sum(map(len, why.values())) != count:
+        return (f"Not learned, as marked or chosen: {count:,} of its answers.",)
+    return tuple(
+        f"{'Answers' if len(numbers) > 1 else 'Answer'} {_list(numbers)} of {len(answers)} "
+        f"{'are' if len(numbers) > 1 else 'is'} not learned: {reason}."
+        for reason, numbers in why.items()
+    )
+
+
+def _list(numbers: Sequence[int]) -> str:
+    """Return `1, 2 and 5`, or `1 to 7` where they follow each other."""
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]} to {numbers[-1]}"
+    return " and ".join(part for part in (", ".join(map(str, numbers[:-1])), str(numbers[-1])) if part)
 
 
 def _is_set(value: Any, mark: str, what: str) -> bool:

@@ -9,8 +9,10 @@ import numpy
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerBase
 
+from qlora_studio.core.data.example import Example
 from qlora_studio.core.data.report import Neighbour, Part, RowPack, RowPreview, RowsReport, TokenPiece
 from qlora_studio.core.data.row_verdict import ReadRow
+from qlora_studio.core.data.turn_marks import unlearned_words
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import ShowRows
 from qlora_studio.core.run.reports import RowsReported
@@ -68,6 +70,7 @@ class RowPreviewer:
             key=row.example.short_key() if row.example else "",
             pack=self._pack(row.number),
             variables={**self._variables, **(row.example.variables or {})} if row.example and tokens else {},
+            remarks=tuple(_remarks(row.example, tokens, self._pipeline.loss_on)) if row.example and tokens else (),
         )
 
     def _pack(self, number: int) -> RowPack | None:
@@ -121,6 +124,19 @@ class RowPreviewer:
             )
             done = end
         return tuple(pieces)
+
+
+def _remarks(example: Example, row: TokenizedRow, loss_on: str) -> Iterator[str]:
+    """Yield what a person cannot see from the tokens alone: why some are not learned, and what is not there."""
+    rendered = row.rendered
+    yield from unlearned_words(example.messages, loss_on, rendered.unlearned)
+    if rendered.how == "kept":
+        yield "Each answer keeps its reasoning and stands as if it were the last."
+    if rendered.lost:
+        tokens = f" ({row.dropped:,} tokens of reasoning)" if row.dropped else ""
+        yield f"The template leaves out {', '.join(rendered.lost)}{tokens}."
+    if rendered.changed:
+        yield f"For the template, {', '.join(rendered.changed)}."
 
 
 def strings_of(ids: Sequence[int], tokenizer: Any) -> list[str]:

@@ -87,6 +87,7 @@ class RowPipeline:
         keeps: bool = False,
         variables: Mapping[str, Any] | None = None,
     ) -> None:
+        self.loss_on = loss_on
         self._renderer = RowRenderer(tokenizer, loss_on=loss_on, now=now, joins=joins, keeps=keeps, variables=variables)
         self._row_tokenizer = RowTokenizer(tokenizer)
 

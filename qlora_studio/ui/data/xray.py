@@ -48,7 +48,7 @@ class XrayCard(Card):
         self._problem.set_tone("bad")
         self._raw, self._text = _reading_field("Record as it is in the file"), _reading_field("Rendered text")
         self._pointed, self._size = ElidedLabel(" ", "caption"), Label("", "caption")
-        self._pack = Label("", "caption", wrap=True)
+        self._pack, self._remarks = Label("", "caption", wrap=True), Label("", wrap=True, selectable=True)
         self.more = Button("Record and text", "quiet", checkable=True)
         self._neighbour = PieceSample("packed neighbour", _SAMPLES["packed neighbour"])
         self.leave = Button("", "quiet", tip="Train without this row, and all that say the same; it can be put back")
@@ -63,7 +63,7 @@ class XrayCard(Card):
         if report is None:
             self._row = None
             self.tokens.show_tokens(())
-            for part in (self._problem, self._size, self._pack):
+            for part in (self._problem, self._size, self._pack, self._remarks):
                 part.setText("")
             for field in (self._raw, self._text):
                 field.setPlainText("")
@@ -88,6 +88,8 @@ class XrayCard(Card):
         self._show_size()
         self._pack.setText(pack_text(row))
         self._pack.setVisible(row.pack is not None)
+        self._remarks.setText("\n".join(row.remarks))
+        self._remarks.setVisible(bool(row.remarks))
         self._problem.setText(_problem_text(row))
         self._problem.setVisible(bool(self._problem.text()))
         self._raw.setPlainText(visible_lines(row.raw))
@@ -128,12 +130,13 @@ class XrayCard(Card):
         facts.addWidget(self._pointed, 1)
         self.body.addLayout(foot)
         self.body.addLayout(facts)
-        self.add(self._pack)
+        self.add(self._pack, self._remarks)
         self._reading = SideBySide(_titled("Record", self._raw), _titled("Rendered", self._text), breakpoint=560)
         self.add(self._reading)
         self._reading.hide()
         self._problem.hide()
         self._pack.hide()
+        self._remarks.hide()
         self.rejected.hide()
         self.leave.hide()
 

@@ -329,3 +329,12 @@ def test_rows_left_out_by_hand_have_a_list_of_their_own_and_are_put_back_togethe
 def test_a_key_that_no_listed_row_has_can_be_put_back(filled: DataPage) -> None:
     filled.render_config(CONFIG.with_value("data.exclude", ["of another file"]))
     assert filled.rows.put_back.isVisibleTo(filled)
+
+
+def test_the_xray_says_in_words_which_answers_are_not_learned(filled: DataPage) -> None:
+    remark = "Answer 1 of 2 is not learned: the row marks it so."
+    row = RowPreview(number=0, line=1, verdict="ok", text="Hi", tokens=(TokenPiece(id=7, string="Hi", trained=True),))
+    filled.render_rows(RowsReport(rows=(row.model_copy(update={"remarks": (remark,)}),)))
+    assert remark in texts(filled)
+    filled.render_rows(RowsReport(rows=(row,)))
+    assert not filled.xray._remarks.isVisibleTo(filled)

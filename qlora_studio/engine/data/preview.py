@@ -131,7 +131,7 @@ def _remarks(example: Example, row: TokenizedRow, loss_on: str) -> Iterator[str]
     rendered = row.rendered
     yield from unlearned_words(example.messages, loss_on, rendered.unlearned)
     if rendered.how == "kept":
-        yield "Each answer keeps its reasoning and stands as if it were the last."
+        yield f"Each answer stands as if it were the last{'' if row.dropped else ', and keeps its reasoning'}."
     if rendered.lost:
         tokens = f" ({row.dropped:,} tokens of reasoning)" if row.dropped else ""
         yield f"The template leaves out {', '.join(rendered.lost)}{tokens}."

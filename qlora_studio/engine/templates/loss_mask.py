@@ -173,6 +173,8 @@ class AnswerFinder:
                 done = turn.said
             text = "".join(pieces) + shaped.text[done:]
             again = losses_of(text, shaped.messages, tools, lambda other: self._template.render(other, tools))
+            if len(again.reasoning) >= len(shaped.losses.reasoning):
+                return None  # it shows no more of the reasoning there
             return self._checked(moved, "kept", replace(shaped, text=text, losses=again), learned, tools)
         return None
 

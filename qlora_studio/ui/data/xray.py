@@ -124,7 +124,7 @@ class XrayCard(Card):
         foot = row(spacing=12)
         foot.addWidget(self._legend, 1)
         foot.addWidget(self.leave, 0, Qt.AlignmentFlag.AlignTop)
-        foot.addWidget(self.more, 0, Qt.AlignmentFlag.AlignTop)
+        foot.addWidget(self.more, 0, Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignRight)
         facts = row(spacing=18)
         facts.addWidget(self._size)
         facts.addWidget(self._pointed, 1)

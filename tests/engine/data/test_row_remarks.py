@@ -79,6 +79,14 @@ def test_the_answers_that_are_named_as_not_learned_are_those_without_a_trained_t
     assert row.remarks == remarks
 
 
+def test_what_the_template_shows_nowhere_is_not_said_to_be_kept(tokenizer: Any) -> None:
+    turns = talk(None, None)
+    turns[1]["reasoning_content"] = "Look it up."
+    row = preview_of(tokenizer, turns, keeps=True)
+    assert "Look it up." not in row.text
+    assert [remark.split(" (")[0] for remark in row.remarks] == ["The template leaves out reasoning of earlier answers"]
+
+
 def test_reasoning_that_the_template_leaves_out_is_named_with_its_tokens_and_kept_reasoning_too(tokenizer: Any) -> None:
     own = tokenizer_for(installed_templates()["qwen3"], tokenizer)
     turns = talk(None, None)
@@ -89,4 +97,4 @@ def test_reasoning_that_the_template_leaves_out_is_named_with_its_tokens_and_kep
     tokens = len(tokenizer("Look it up.", add_special_tokens=False)["input_ids"])
     assert dropped.remarks == (f"The template leaves out reasoning of earlier answers ({tokens} tokens of reasoning).",)
     assert "Look it up." in trained_text(kept)
-    assert kept.remarks == ("Each answer keeps its reasoning and stands as if it were the last.",)
+    assert kept.remarks == ("Each answer stands as if it were the last, and keeps its reasoning.",)

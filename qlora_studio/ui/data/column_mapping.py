@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from PySide6.QtWidgets import QGridLayout
+from PySide6.QtWidgets import QGridLayout, QLineEdit
 
-from qlora_studio.core.data.formats import UNKNOWN, form_of_mapping, found_mapping
+from qlora_studio.core.data.formats import MAPPING_KEYS, UNKNOWN, form_of_mapping, found_mapping
 from qlora_studio.core.data.report import SourceReport
 from qlora_studio.core.run.run_config import RunConfig, all_settings
 from qlora_studio.ui.data.datasets_view import changed, encoding_texts, evidence_text
@@ -22,6 +22,8 @@ _PARTS = {
     "tools": "Tools",
     "text": "Or all of it: text",
 }
+_KEYS = "Keys and roles of its turns"
+_KEYS_OF_TURNS = tuple(name for name in MAPPING_KEYS if name not in _PARTS)
 _NONE = "—"
 
 
@@ -39,7 +41,12 @@ class ColumnMapping(Card):
         self.dataset.setAccessibleName("Dataset")
         self.use = Button("Read it so", tip="Read the file again with these columns")
         self._config, self._sources = RunConfig(), tuple[SourceReport, ...]()
-        self._beside: dict[str, str] = {}  # what the mapping says of keys and roles, which no combo box shows
+        self._found = ("", "")
+        self.keys = QLineEdit()
+        self.keys.setPlaceholderText(
+            "role = speaker; content = text; user_role = Customer; assistant_role = Agent, Bot"
+        )
+        self.keys.setAccessibleName(_KEYS)
         grid = QGridLayout()
         grid.setHorizontalSpacing(16)
         grid.setVerticalSpacing(6)
@@ -61,6 +68,9 @@ class ColumnMapping(Card):
         self._readings = [ElidedLabel("", "caption") for _ in infos["data.encoding"].choices]
         self.add(*self._readings)
         self._help = Label("", "caption", wrap=True)
+        self._keys_label = Label(_KEYS, "muted")
+        self._keys_label.setBuddy(self.keys)
+        self.add(self._keys_label, self.keys)
         line = row()
         line.addWidget(self._help, 1)
         line.addWidget(self.use)
@@ -70,6 +80,7 @@ class ColumnMapping(Card):
         self.dataset.chosen.connect(lambda _value: self._show())
         for combo in self.parts.values():
             combo.chosen.connect(lambda _value: self._check())
+        self.keys.textChanged.connect(lambda _text: self._check())
         self.use.clicked.connect(self._on_use_clicked)
 
     def show_sources(self, sources: Sequence[SourceReport], config: RunConfig) -> None:
@@ -88,7 +99,12 @@ class ColumnMapping(Card):
         self.format.set_value(draft.format)
         self.encoding.set_value(draft.encoding)
         mapping = draft.mapping or known.proposed or found_mapping(known.format, known.columns)
-        self._beside = {name: value for name, value in mapping.items() if name not in _PARTS}
+        beside = {name: mapping[name] for name in _KEYS_OF_TURNS if name in mapping}
+        found = (draft.path, "; ".join(f"{name} = {value}" for name, value in beside.items()))
+        if found != self._found:  # what is typed stays until the file, or what is known of it, is another
+            self._found = found
+            self.keys.setText(found[1])
+            self.keys.setCursorPosition(0)
         for name, combo in self.parts.items():
             before = combo.value() or mapping.get(name, "")
             combo.set_choices({"": _NONE, **{column: column for column in known.columns}})
@@ -110,15 +126,23 @@ class ColumnMapping(Card):
 
     def mapping(self) -> dict[str, str]:
         """Return the part that each chosen column plays."""
-        return {name: combo.value() for name, combo in self.parts.items() if combo.value()} | self._beside
+        return {name: combo.value() for name, combo in self.parts.items() if combo.value()} | self._beside()
+
+    def _beside(self) -> dict[str, str]:
+        """Return what the line says of keys and roles, which no combo box shows; they are those of a conversation."""
+        pairs = (part.partition("=") for part in self.keys.text().split(";") if part.strip())
+        return {name.strip(): value.strip() for name, _, value in pairs} if self.parts["conversation"].value() else {}
 
     def _check(self) -> None:
         mapping = self.mapping()
         complete = form_of_mapping(mapping) != UNKNOWN
-        self.use.setEnabled(complete)
-        beside = ", ".join(f"{name} = {value}" for name, value in self._beside.items())
+        wrong = [name for name, value in self._beside().items() if name not in _KEYS_OF_TURNS or not value]
+        self.use.setEnabled(complete and not wrong)
+        for part in (self._keys_label, self.keys):
+            part.setVisible(bool(self.parts["conversation"].value()))
         missing = "Choose the column of the conversation, those of prompt and answer, or one of text."
-        self._help.setText((f"And {beside}." if beside else "") if complete else missing)
+        unknown = f"Write {', '.join(_KEYS_OF_TURNS)} = what the file has for it, with ; between them."
+        self._help.setText(missing if not complete else unknown if wrong else "")
 
     def _on_use_clicked(self) -> None:
         mapping = self.mapping()

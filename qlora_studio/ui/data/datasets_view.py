@@ -84,7 +84,8 @@ def evidence_text(source: SourceReport) -> str:
     """Return what the rows look like, format by format, and why some were changed or rejected."""
     if not source.total:
         return ""
-    parts = [f"{count:,} look like {format_words(form)}" for form, count in source.evidence.items()]
+    looks = [(form, count) for form, count in source.evidence.items() if form or not source.format]
+    parts = [f"{count:,} look like {format_words(form)}" for form, count in looks]
     lines = [f"Of {source.total:,} rows " + ", ".join(parts) + "."] if parts else []
     unused = [*(source.unread or source.unused)]
     if unused:

@@ -203,9 +203,28 @@ def test_a_proposed_mapping_is_filled_in_and_asked_for_with_its_keys_and_roles(p
     page.render_report(REPORT.model_copy(update={"format": "", "sources": (source,)}))
     assert page.mapping.parts["conversation"].value() == "chat"
     assert page.mapping.parts["system"].value() == ""
-    assert "And role = speaker, assistant_role = Agent 7." in texts(page)
+    assert page.mapping.keys.text() == "role = speaker; assistant_role = Agent 7"
     assert "chat → conversation" in texts(page) and "chat[].mood (2 rows)" in texts(page)
     QTest.mouseClick(page.mapping.use, LEFT)
+    assert asked == [{"data.format": "messages", "data.mapping": mapping}]
+
+
+def test_keys_and_roles_of_turns_are_typed_and_stay_until_the_file_is_read_so(page: DataPage) -> None:
+    asked: list[dict[str, object]] = []
+    page.settings_requested.connect(asked.append)
+    page.render_config(CONFIG)
+    page.render_report(REPORT.model_copy(update={"format": "", "columns": ("id", "chat")}))
+    assert not page.mapping.keys.isVisibleTo(page)
+    combo = page.mapping.parts["conversation"]
+    combo.setCurrentIndex(combo.findData("chat"))
+    combo.activated.emit(combo.currentIndex())
+    QTest.keyClicks(page.mapping.keys, "speaker = role")
+    assert not page.mapping.use.isEnabled()
+    assert "Write role, content, system_role" in texts(page)
+    page.mapping.keys.setText("role = who; content=says ; assistant_role = Bot, Agent 7")
+    page.render_config(CONFIG.with_value("data.duplicates", "drop_near"))
+    QTest.mouseClick(page.mapping.use, LEFT)
+    mapping = {"conversation": "chat", "role": "who", "content": "says", "assistant_role": "Bot, Agent 7"}
     assert asked == [{"data.format": "messages", "data.mapping": mapping}]
 
 

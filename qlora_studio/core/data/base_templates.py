@@ -53,6 +53,14 @@ class BaseTemplate:
             )
         return "It adds no token and trains no embedding: words mark the turns, and the eos token ends an answer."
 
+    @property
+    def terms(self) -> str:
+        """What choosing it means while the model may still be any."""
+        if self.tokens:
+            named = " and ".join(self.tokens)
+            return f"Refused where the vocabulary lacks {named}: no token is added, and no embedding trained."
+        return self.cost
+
     def of(self, *, bos: bool) -> str:
         """Return its text, with the beginning of text in front where the tokenizer writes one."""
         return (_BOS if bos else "") + self.text

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from qlora_studio.core.data.base_templates import template_choices
+from qlora_studio.core.data.base_templates import BASE_TEMPLATES, template_choices
 from qlora_studio.core.data.formats import format_choices
 from qlora_studio.core.data.template_variables import objection
 from qlora_studio.core.run.optimizer import AUTO, optimizer_choices
@@ -148,7 +148,7 @@ class DataSection(DatasetSource):
         title="Earlier reasoning",
         help="Many templates drop the reasoning of all answers but the last: it is not learned then. Kept, each answer "
         "stands as if it were the last; rows get longer, and a chat does not show the model such a text.",
-        choices={"template": "As the template", "keep": "Keep it in every answer"},
+        choices={"template": "As the template", "keep": "Keep in all answers"},
         advanced=True,
     )
     same_role: Literal["template", "join"] = setting(
@@ -184,6 +184,7 @@ class DataSection(DatasetSource):
         AUTO,
         title="Chat template",
         help="Auto is the model's own, or for a base model without one ChatML or plain words. Saved with the adapter.",
+        costs={name: template.terms for name, template in BASE_TEMPLATES.items()},
         advanced=True,
     )
     template_variables: Annotated[dict[str, Any], AfterValidator(_template_variables)] = setting(

@@ -17,13 +17,15 @@ def setting(
     unit: str = "",
     advanced: bool = False,
     choices: dict[str, str] | None = None,
+    costs: dict[str, str] | None = None,
     **bounds: Any,
 ) -> Any:
     """Return a pydantic field that carries its title, help, unit and bounds (`ge`, `le`, `gt`, `lt`).
 
-    `choices` gives the words for the values of a Literal; `default_factory` replaces `default` where it is mutable.
+    `choices` gives the words for the values of a Literal; `costs` what choosing one costs, in a sentence.
+    `default_factory` replaces `default` where it is mutable.
     """
-    extra: dict[str, Any] = {"unit": unit, "advanced": advanced, "choices": choices or {}}
+    extra: dict[str, Any] = {"unit": unit, "advanced": advanced, "choices": choices or {}, "costs": costs or {}}
     if "default_factory" in bounds:
         return Field(title=title, description=help, json_schema_extra=extra, **bounds)
     return Field(default, title=title, description=help, json_schema_extra=extra, **bounds)
@@ -64,6 +66,7 @@ class SettingInfo:
     advanced: bool
     default: Any
     choices: dict[str, str]
+    costs: dict[str, str]
     minimum: float | None
     maximum: float | None
 
@@ -80,6 +83,7 @@ def settings_of(section: str, model: type[BaseModel]) -> tuple[SettingInfo, ...]
 
 def _info(section: str, name: str, field: FieldInfo) -> SettingInfo:
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    costs: Any = extra.get("costs") or {}
     words: Any = extra.get("choices") or _choices_of_table(field)
     is_choice = get_origin(field.annotation) is Literal
     values = get_args(field.annotation) if is_choice else words
@@ -96,6 +100,7 @@ def _info(section: str, name: str, field: FieldInfo) -> SettingInfo:
         advanced=bool(extra.get("advanced", False)),
         default=field.get_default(call_default_factory=True),
         choices={str(value): words.get(value, str(value)) for value in values},
+        costs=costs,
         minimum=bounds.get("ge", bounds.get("gt")),
         maximum=bounds.get("le", bounds.get("lt")),
     )

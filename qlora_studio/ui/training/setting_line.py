@@ -32,6 +32,8 @@ class SettingLine(QWidget):
         self._message = Label("", "small", wrap=True)
         self._message.set_tone("bad")
         self._message.hide()
+        self._cost = Label("", "caption", wrap=True)
+        self._cost.hide()
         self._build()
         _connect(self.field, self._on_field_changed)
 
@@ -45,6 +47,7 @@ class SettingLine(QWidget):
         self.field.blockSignals(True)
         _write(self.field, value)
         self.field.blockSignals(False)
+        self._show_cost()
 
     def show_problem(self, message: str) -> None:
         """Say what is wrong, below the field; an empty message ends it."""
@@ -68,8 +71,14 @@ class SettingLine(QWidget):
 
     def _on_field_changed(self) -> None:
         self.show_problem("")
+        self._show_cost()
         self._pending = True
         self._changed(self.info.path, self.value())
+
+    def _show_cost(self) -> None:
+        if self.info.costs:
+            self._cost.setText(self.info.costs.get(str(self.value()), ""))
+            self._cost.setVisible(bool(self._cost.text()))
 
     def _build(self) -> None:
         outer = column(self, margins=(0, 9, 0, 9), spacing=4)
@@ -86,6 +95,7 @@ class SettingLine(QWidget):
             across.addLayout(words, 1)
             across.addWidget(self.field, 0, Qt.AlignmentFlag.AlignVCenter)
             outer.addLayout(across)
+        outer.addWidget(self._cost)
         outer.addWidget(self._message)
 
 
@@ -117,6 +127,25 @@ class ListEdit(QPlainTextEdit):
             self.done.emit()
 
 
+class TableEdit(ListEdit):
+    """Names with their values, `name = value` a line; a value is JSON, or else a text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setPlaceholderText("enable_thinking = false, one a line")
+
+    def table(self) -> dict[str, Any] | str:
+        """Return the values by name. What is no such line goes on as it is: the config says what is wrong with it."""
+        pairs = [text.partition("=") for text in self.texts()]
+        whole = all(sign and name.strip() for name, sign, _ in pairs)
+        return {name.strip(): _value(text.strip()) for name, _, text in pairs} if whole else self.toPlainText().strip()
+
+    def show_table(self, table: dict[str, Any]) -> None:
+        """Show values by name."""
+        if table != self.table():
+            self.setPlainText("\n".join(f"{name} = {_value_text(value)}" for name, value in table.items()))
+
+
 def _field_for(info: SettingInfo) -> QWidget:
     field: QWidget
     if info.choices:
@@ -127,6 +156,8 @@ def _field_for(info: SettingInfo) -> QWidget:
         field = SpinBox(int(info.minimum or 0), int(info.maximum or 2**31 - 1), unit=info.unit)
     elif info.kind is float and not (0 < abs(info.default) < _TINY):
         field = NumberBox(info.minimum or 0.0, 1e9 if info.maximum is None else info.maximum, unit=info.unit)
+    elif info.kind is dict:
+        return TableEdit()
     elif info.kind is list:
         return ListEdit()
     else:
@@ -157,11 +188,11 @@ def _read(field: QWidget, info: SettingInfo) -> Any:
             return field.isChecked()
         case SpinBox() | NumberBox():
             return field.value()
+        case TableEdit():
+            return field.table()
         case ListEdit():
             return field.texts()
         case QLineEdit():
-            if info.kind is dict:
-                return _table(field.text())
             return _number(field.text()) if info.kind is float else field.text().strip()
     raise TypeError(type(field))
 
@@ -174,28 +205,29 @@ def _write(field: QWidget, value: Any) -> None:
             field.setChecked(bool(value))
         case SpinBox() | NumberBox():
             field.setValue(value)
+        case TableEdit():
+            field.show_table(value)
         case ListEdit():
             if field.texts() != list(value):
                 field.setPlainText("\n".join(str(item) for item in value))
         case QLineEdit():
-            text = _line_text(value)
+            text = number_text(value) if isinstance(value, float) else str(value)
             if text != field.text():
                 field.setText(text)
             field.setModified(False)
 
 
-def _line_text(value: Any) -> str:
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False) if value else ""
-    return number_text(value) if isinstance(value, float) else str(value)
-
-
-def _table(text: str) -> Any:
-    """What is no JSON goes on as it is: the config says what is wrong with it."""
+def _value(text: str) -> Any:
     try:
-        return json.loads(text) if text.strip() else {}
+        return json.loads(text)
     except ValueError:
-        return text.strip()
+        return text
+
+
+def _value_text(value: Any) -> str:
+    """Return what is read as the value: a text as it is, where it is not taken for JSON or cut."""
+    plain = isinstance(value, str) and value == " ".join(value.split()) and _value(value) is value and value
+    return str(value) if plain else json.dumps(value, ensure_ascii=False)
 
 
 def _number(text: str) -> float | str:

@@ -10,7 +10,7 @@ from qlora_studio.core.run.run_config import RunConfig, all_settings
 from qlora_studio.ui.kit.fields import ComboBox, NumberBox, SpinBox
 from qlora_studio.ui.state.draft import DraftStore
 from qlora_studio.ui.training.form import SettingsForm, value_at
-from qlora_studio.ui.training.setting_line import ListEdit
+from qlora_studio.ui.training.setting_line import ListEdit, TableEdit
 
 
 @pytest.fixture
@@ -143,17 +143,38 @@ def _type(field: QLineEdit, text: str) -> None:
     QTest.keyClick(field, Qt.Key.Key_Return)
 
 
-def test_the_variables_of_a_template_are_written_as_json_and_what_is_none_goes_on_as_it_is(qapp: QApplication) -> None:
+def test_a_chat_template_that_is_chosen_says_what_it_costs(qapp: QApplication) -> None:
+    form = SettingsForm()
+    section = form.add_section("data", [info for info in all_settings() if info.path == "data.chat_template"])
+    line = form.line("data.chat_template")
+
+    def said() -> str:
+        return " ".join(label.text() for label in line.findChildren(QLabel) if label.isVisibleTo(line))
+
+    form.render_config(RunConfig())
+    assert "vocabulary" not in said()
+    form.render_config(RunConfig().with_value("data.chat_template", "chatml"))
+    assert "Refused where the vocabulary lacks <|im_start|> and <|im_end|>" in said()
+    combo = line.field
+    assert isinstance(combo, ComboBox)
+    combo.setCurrentIndex(combo.findData("alpaca"))
+    combo.activated.emit(combo.currentIndex())
+    assert "the eos token ends an answer" in said()
+    section.deleteLater()
+
+
+def test_the_variables_of_a_template_are_written_one_a_line_and_what_is_none_goes_on_as_it_is(
+    qapp: QApplication,
+) -> None:
     form = SettingsForm()
     form.add_section("data", [info for info in all_settings() if info.path == "data.template_variables"])
-    form.render_config(RunConfig().with_value("data.template_variables", {"enable_thinking": False}))
+    variables = {"enable_thinking": False, "effort": "low", "level": "3", "tone": " two\nlines", "tags": ["a", "b=c"]}
+    form.render_config(RunConfig().with_value("data.template_variables", variables))
     line = form.line("data.template_variables")
-    assert isinstance(line.field, QLineEdit)
-    assert line.field.text() == '{"enable_thinking": false}'
-    told: list[object] = []
-    form.changed.connect(lambda _path, value: told.append(value))
-    for text in ('{"effort": "low"}', "effort=low", ""):
-        line.field.selectAll()
-        QTest.keyClicks(line.field, text) if text else QTest.keyClick(line.field, Qt.Key.Key_Delete)
-        QTest.keyClick(line.field, Qt.Key.Key_Return)
-    assert told == [{"effort": "low"}, "effort=low", {}]
+    assert isinstance(line.field, TableEdit)
+    shown = 'enable_thinking = false\neffort = low\nlevel = "3"\ntone = " two\\nlines"\ntags = ["a", "b=c"]'
+    assert line.field.toPlainText() == shown
+    assert line.value() == variables
+    for text, value in (("date = 1 May", {"date": "1 May"}), ("n=3\n\n", {"n": 3}), ("", {}), ("low", "low")):
+        line.field.setPlainText(text)
+        assert line.value() == value

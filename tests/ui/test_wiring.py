@@ -1,5 +1,6 @@
 """The pages in the window: what one of them asks for arrives at the draft, at the runs, and at the other pages."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel, QWidget
 
+from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import AdapterSaved, Finished
 from qlora_studio.storage.presets import load_preset
 from qlora_studio.storage.runs.drive_space import DriveSpace, Writing
@@ -15,6 +17,7 @@ from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.data.page import DataPage
 from qlora_studio.ui.kit.theme import DARK, LIGHT, active_theme, apply_theme
 from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.state.studio import Studio
@@ -192,3 +195,28 @@ def test_a_run_that_has_no_room_on_its_drive_is_not_started(
     QTest.mouseClick(page.start_button, LEFT)  # type: ignore[attr-defined]
     assert "The drive /home has no room for this run. Free 1,023 MiB there" in texts(page)
     assert studio_of(app_window).runs.shown is None
+
+
+@pytest.mark.slow
+def test_a_row_that_is_left_out_stays_in_sight_and_is_put_back_with_the_counts(
+    app_window: AppWindow, tiny_llama: Path, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": f"Number {n}?"}, {"role": "assistant", "content": "Yes."}]}
+        for n in range(12)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    studio = studio_of(app_window)
+    studio.draft.set_values({"model.source": str(tiny_llama), "data.path": str(path)})
+    page = show(app_window, "data")
+    assert isinstance(page, DataPage)
+    wait_until(lambda: studio.data.store.state.activity == Activity.READY and page.xray.leave.isVisible())
+    page.xray.number.setValue(5)
+    wait_until(lambda: "line 5" in texts(page))
+    page.xray.leave.click()
+    wait_until(lambda: "1 left out by hand" in page._subtitle.whole_text())
+    assert "left out by hand · rows.jsonl, line 5" in texts(page)
+    page.xray.leave.click()
+    wait_until(lambda: "left out" not in page._subtitle.whole_text())
+    assert "rows.jsonl, line 5" in texts(page) and page.rows.pills["left out"].isHidden()

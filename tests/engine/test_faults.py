@@ -1,6 +1,9 @@
 """Every library's way of saying that memory is out, or that the card is gone, is known for what it is."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -115,3 +118,18 @@ def test_a_checkpoint_that_reads_back_wrong_is_told_as_what_it_is() -> None:
 )
 def test_segments_grow_where_the_driver_can_map_them(system: str, release: str, can: bool) -> None:
     assert can_expand_segments(system, release) is can
+
+
+def test_a_file_of_torch_that_took_less_than_was_written_is_a_full_disk(tmp_path: Path) -> None:
+    program = (
+        "import resource, signal, sys, torch; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000));"
+        "from qlora_studio.engine.faults import failure_of\n"
+        "for size in (12_000, 12_300, 12_450, 40_000):\n"
+        "    try: torch.save({str(part): torch.zeros(size // 10) for part in range(10)}, sys.argv[1])\n"
+        "    except Exception as error: print(failure_of(error, 'train').kind, error)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "optimizer.pt")]
+    kinds = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(kinds) > 1
+    assert all(line.startswith("disk_full") for line in kinds), kinds

@@ -14,6 +14,7 @@ _TEXTS = dict.fromkeys(("text", "input_text", "output_text", "refusal"), ("text"
 _REASONING = dict.fromkeys(
     ("thinking", "reasoning", "think", "thought"), ("thinking", "reasoning", "text", "value", "content", "summary")
 )
+_REDACTED = "redacted_thinking"  # Anthropic's reasoning that is encrypted: there is nothing in it to learn
 _CALLS = ("tool_use", "tool_call", "function_call", "tool_calls")
 _RESULTS = ("tool_result", "tool_response", "function_call_output", "function_response")
 _RESULT_IDS = ("tool_use_id", "tool_call_id", "call_id", "id")
@@ -57,6 +58,8 @@ def joined_parts(parts: list[Any], what: str, path: str, notes: RowNotes) -> Con
             continue  # the call has noted what nobody read of it
         elif kind in _RESULTS:
             found.results.append(_result(fields, what, notes))
+        elif kind == _REDACTED:
+            pass  # told as unread
         else:
             raise RowRefused(_foreign(kind, what))
         notes.left(fields, path)
@@ -84,7 +87,7 @@ def result_text(value: Any, notes: RowNotes) -> Any:
 
 def is_parts(value: list[Any]) -> bool:
     """Whether a list that a tool returned is one of parts, and not its data."""
-    known = {*_TEXTS, *_REASONING, *_CALLS, *_RESULTS, *(name for names in MEDIA.values() for name in names)}
+    known = {*_TEXTS, *_REASONING, _REDACTED, *_CALLS, *_RESULTS, *(name for names in MEDIA.values() for name in names)}
     return bool(value) and all(isinstance(part, dict) and part.get("type") in known for part in value)
 
 

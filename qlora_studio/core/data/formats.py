@@ -12,7 +12,7 @@ from qlora_studio.core.data.glaive import glaive_messages, glaive_tools, is_glai
 from qlora_studio.core.data.row_notes import Fields, Reading, RowNotes, is_nothing
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.template_variables import variables_of
-from qlora_studio.core.data.tool_call import calls_of_text, function_schema, tool_schemas
+from qlora_studio.core.data.tool_call import calls_of_text, tool_schemas
 from qlora_studio.core.data.values import from_json_text, is_blank, kind_of, number_as_text, shown, text_of
 
 AUTO = "auto"
@@ -227,7 +227,7 @@ def _tools(record: Fields, notes: RowNotes) -> tuple[dict[str, Any], ...]:
     tools = () if value is None else tool_schemas(value, notes)
     if not tools and not is_nothing(functions := record.get("functions")):
         notes.repaired("read functions as tools")
-        tools = tuple(map(function_schema, tool_schemas(functions, notes, "functions")))
+        tools = tool_schemas(functions, RowNotes(notes.reading), "functions")
     for brought in notes.turn_tools:
         notes.repaired("took the tools of a turn for those of the conversation")
         tools += tuple(tool for tool in tool_schemas(brought, notes, "the tools of a turn") if tool not in tools)
@@ -299,7 +299,8 @@ def _of_pair(record: Fields, question_column: str, answer_column: str, notes: Ro
     if context := _optional(record, (mapping["context"],), notes) if mapping.get("context") else "":
         question = f"{context}\n\n{question}"
     answer = text_of(*_column(record, answer_column), notes)
-    return Example(checked_order([*_system(record, notes), *_pair(question, answer)], notes), _tools(record, notes))
+    messages = _system(record, notes) + _history(record.get("history"), notes)
+    return Example(checked_order([*messages, *_pair(question, answer)], notes), _tools(record, notes))
 
 
 def _xlam(record: Fields, notes: RowNotes) -> Example:
@@ -307,8 +308,7 @@ def _xlam(record: Fields, notes: RowNotes) -> Example:
     question = text_of(*_column(record, "query"), notes)
     calls = calls_of_text(record.get("answers"), "answers", "answers[].", notes)
     answer = {"role": "assistant", "content": "", "tool_calls": calls}
-    schemas = tool_schemas(record.get("tools"), RowNotes(notes.reading))
-    tools = tuple(tool if "function" in tool else function_schema(tool) for tool in schemas)
+    tools = tool_schemas(record.get("tools"), RowNotes(notes.reading))
     messages = [*_system(record, notes), {"role": "user", "content": question}, answer]
     return Example(checked_order(messages, notes), tools)
 

@@ -94,9 +94,14 @@ def _schemas(tool: Any, notes: RowNotes, what: str) -> list[dict[str, Any]]:
         return [function_schema({"parameters" if key == "input_schema" else key: tool[key] for key in tool})]
     if isinstance(tool.get("function"), str):
         return [{**tool, "function": from_json_text(tool["function"], f"{what}: a function", "tools", notes)}]
+    if "function" not in tool and isinstance(tool.get("name"), str):
+        notes.repaired("put a bare function into the frame of a tool")
+        return [function_schema(tool)]
     return [tool]
 
 
 def function_schema(function: Any) -> dict[str, Any]:
-    """Return a bare function in the frame that chat templates take."""
+    """Return a bare function in the frame that chat templates take; its `type` belongs to that frame."""
+    if isinstance(function, dict):
+        function = {key: value for key, value in function.items() if key != "type"}
     return {"type": "function", "function": function}

@@ -22,7 +22,7 @@ from qlora_studio.storage.datasets.mixture import DatasetMixture
 from qlora_studio.storage.runs.fingerprint import fingerprint_file
 from qlora_studio.storage.runs.run_folder import RunFolder
 
-_LAYOUT = 12  # changes when the same input gives other rows
+_LAYOUT = 13  # changes when the same input gives other rows
 _NO_DAY = datetime(2000, 1, 1)
 _HOW_ROWS_ARE_READ = set(DatasetSource.model_fields) - {"path"}  # the same files give the same rows anywhere
 

@@ -455,6 +455,8 @@ def test_the_forms_that_people_write_say_the_same(turns: Any, messages: list[dic
         [{"type": "function", "function": json.dumps(TOOL["function"])}],
         [{"name": "weather", "input_schema": {}}],
         [{"function_declarations": [TOOL["function"]]}],
+        [TOOL["function"]],
+        [{"type": "function", **TOOL["function"]}],
     ],
 )
 def test_tools_are_read_in_every_form_and_told_as_repaired(tools: Any) -> None:
@@ -679,3 +681,15 @@ def test_whatever_is_put_into_a_row_is_read_or_named(
         *top,
     ]
     assert sorted(unread(record)) == sorted(named)
+
+
+def test_the_turns_before_a_question_are_read_beside_every_pair_of_columns() -> None:
+    example, repairs = converted({"query": "3?", "response": "three", "history": [["1?", "one"], ["2?", "two"]]})
+    assert [turn["content"] for turn in example.messages] == ["1?", "one", "2?", "two", "3?", "three"]
+    assert not repairs
+
+
+def test_encrypted_reasoning_costs_no_row() -> None:
+    parts = [{"type": "redacted_thinking", "data": "RW5j"}, {"type": "text", "text": "Nine."}]
+    example, _ = converted({"messages": [USER, {"role": "assistant", "content": parts}]})
+    assert example.messages[-1] == {"role": "assistant", "content": "Nine."}

@@ -351,7 +351,7 @@ def test_a_key_that_the_template_reads_is_kept_with_its_message() -> None:
     assert (example.tools, [*notes.repairs]) == ((TOOL,), ["took the tools of a turn for those of the conversation"])
 
 
-TOOL = {"type": "function", "function": {"name": "weather", "parameters": {}}}
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "weather", "parameters": {}}}
 CALLED = message("assistant", "", tool_calls=[CALL])
 RESULT = message("tool", "Rain", tool_call_id="c1")
 

@@ -13,7 +13,7 @@ from qlora_studio.storage.runs.checkpoint_folder import DamagedCheckpoint
 _COMPUTERS_MEMORY = re.compile(r"alloc_cpu|CPUAllocator|bad_alloc|Errno 12\]|for an array with shape", re.IGNORECASE)
 _DISK_FULL = re.compile(
     r"no space left on device|file too large|disk quota exceeded|PytorchStreamWriter failed writing"
-    r"|inline_container\S+ \. unexpected pos",  # what torch says as it closes a file that took less than was written
+    r"|inline_container\S+ \. unexpected pos|basic_ios::clear: iostream error",  # torch, of a file that took less
     re.IGNORECASE,
 )
 

@@ -456,7 +456,7 @@ def test_the_forms_that_people_write_say_the_same(turns: Any, messages: list[dic
         [{"name": "weather", "input_schema": {}}],
         [{"function_declarations": [TOOL["function"]]}],
         [TOOL["function"]],
-        [{"type": "function", **TOOL["function"]}],
+        [{"type": "function", "name": "weather", "parameters": {}}],
     ],
 )
 def test_tools_are_read_in_every_form_and_told_as_repaired(tools: Any) -> None:

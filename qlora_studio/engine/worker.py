@@ -148,7 +148,10 @@ def _choose_allocator(run: RunFolder) -> None:
 def _recovery(failed: Failed, folder: RunFolder) -> Recovering | None:
     if folder.job_path.exists():  # a job is small: it is simply tried again
         return None
-    return recovery_from(failed, folder.config(), folder.state())
+    try:
+        return recovery_from(failed, folder.config(), folder.state())
+    except (StudioError, OSError):  # a folder that is gone, say: there is nothing to go on with
+        return None
 
 
 def _run(job: Job, context: JobContext) -> TerminalEvent:

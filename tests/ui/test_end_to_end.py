@@ -166,7 +166,8 @@ def merge_and_export(person: Person) -> None:
     person.click("Merge & export")
     person.wait(lambda: person.sees("Stop"), "the export's progress")
     picture(person, "exporting")
-    person.wait(lambda: person.reads("Verification:") or person.notice(), "the verification")
+    verdicts = ("Verification: all hold", "do not hold")
+    person.wait(lambda: any(map(person.reads, verdicts)) or person.notice(), "the verification's verdict")
     assert person.notice() is None, person.texts()
     picture(person, "export")
 

@@ -51,7 +51,9 @@ class XrayCard(Card):
         self._pack, self._remarks = Label("", "caption", wrap=True), Label("", wrap=True, selectable=True)
         self.more = Button("Record and text", "quiet", checkable=True)
         self._neighbour = PieceSample("packed neighbour", _SAMPLES["packed neighbour"])
-        self.leave = Button("", "quiet", tip="Train without this row, and all that say the same; it can be put back")
+        self.leave = Button(
+            "Leave it out", "quiet", tip="Train without this row, and all that say the same; it can be put back"
+        )
         self._row: RowPreview | None = None
         self._by_hand: Sequence[str] = ()
         self._first_rejected: int | None = None

@@ -63,9 +63,7 @@ def merge_and_verify(folder: Path, layers: int) -> Callable[[], None]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells what of its memory no file holds")
-def test_sixteen_layers_take_no_more_memory_than_four(tmp_path: Path) -> None:
+def test_a_model_of_sixteen_layers_is_never_whole_in_memory(tmp_path: Path) -> None:
     few, many = (merge_and_verify(tmp_path, layers) for layers in (4, 16))
     growth(few)  # what is loaded and set up once
-    (tmp_path / "merged-4").rename(tmp_path / "merged-before")
-    most, least = growth(many), growth(few)
-    assert most < least + 8 * _LAYER, (most, least)
+    assert growth(many) < 16 * _LAYER

@@ -11,6 +11,7 @@ from qlora_studio.core.errors import FailureKind, InvalidRunConfig, Problem, Stu
 from qlora_studio.core.model.recommendation import with_recommendations
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_mapping
+from qlora_studio.storage.foreign import read_toml
 from qlora_studio.storage.models.catalogue import find_in_catalogue
 from qlora_studio.storage.models.location import locate_model, model_facts
 from qlora_studio.storage.presets import preset_names, preset_text, with_resources
@@ -68,12 +69,8 @@ def _mapping(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     path = Path(arguments.run_file)
     path = path / "run.toml" if path.is_dir() else path
     try:
-        return tomllib.loads(path.read_text("utf-8")), path.resolve().parent
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidRunConfig((Problem("", f"{path} is not valid TOML: {error}."),)) from error
-    except UnicodeDecodeError as error:
-        raise InvalidRunConfig((Problem("", f"{path} is not a text file in UTF-8."),)) from error
-    except OSError as error:
+        return read_toml(path), path.resolve().parent
+    except FileNotFoundError as error:
         raise StudioError(
             f"The run file {path} cannot be read: {error.strerror}.",
             kind=FailureKind.RUN_NOT_FOUND,

@@ -62,7 +62,7 @@ def test_a_run_file_that_is_no_toml_is_told(studio: Studio, tmp_path: Path, text
     run_file = tmp_path / "run.toml"
     run_file.write_text(text)
 
-    assert_told(studio("train", str(run_file)), ExitCode.INVALID_CONFIG, "is not valid TOML")
+    assert_told(studio("train", str(run_file)), ExitCode.INVALID_CONFIG, "run.toml cannot be read: it is no valid TOML")
 
 
 def test_a_missing_run_file_is_told(studio: Studio) -> None:

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import tomllib
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +9,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from qlora_studio.core.errors import InvalidRunConfig, NewerVersion, Problem
+from qlora_studio.core.foreign_text import Unreadable, toml_table
 from qlora_studio.core.run.run_config import RUN_CONFIG_VERSION, SECTIONS, RunConfig, all_settings
 
 _WORDS = {
@@ -41,9 +41,9 @@ def to_toml(config: RunConfig) -> str:
 def from_toml(text: str) -> RunConfig:
     """Return the config of a `run.toml`. Raises InvalidRunConfig with every problem."""
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidRunConfig((Problem("", f"This is not valid TOML: {error}."),)) from error
+        data = toml_table(text.encode("utf-8", "surrogatepass"))
+    except Unreadable as error:
+        raise InvalidRunConfig((Problem("", f"This cannot be read: {error}."),)) from error
     return from_mapping(data)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.family import FAMILIES
+from qlora_studio.storage.foreign import read_json
 from qlora_studio.storage.models.safetensors_header import TensorEntry, read_safetensors_header
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -152,10 +153,9 @@ def _without_safetensors(folder: Path) -> StudioError:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except (FileNotFoundError, StudioError):
         return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _refused(folder: Path, why: str, advice: str) -> StudioError:

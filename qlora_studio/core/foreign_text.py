@@ -1,0 +1,103 @@
+"""JSON and TOML that somebody else wrote, read within limits: of depth, of what a number may be, of nothing run on.
+
+What comes out are plain values, finite numbers and text that can be written again; all else is `Unreadable`.
+"""
+
+import json
+import math
+import re
+import tomllib
+from typing import Any, NoReturn
+
+DEEPEST = 64  # tables and lists inside each other; the deepest that the libraries write has a dozen
+LARGEST_JSON = 16 << 20  # bytes
+LARGEST_TOML = 1 << 20  # bytes; a run.toml with its template has some thousands
+
+# A string that never ends is matched to its end too: nothing is looked at twice.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.S)
+
+
+class Unreadable(ValueError):
+    """A text that is not what it should be; its message says why, as the end of a sentence ("it is nested …")."""
+
+
+def json_value(data: bytes, *, limit: int = LARGEST_JSON) -> Any:
+    """Return what a JSON text says. Raises Unreadable."""
+    text = _decoded(data, limit)
+    _refuse_depth(data)
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    except Unreadable:
+        raise
+    except json.JSONDecodeError as error:
+        raise Unreadable(f"it is no valid JSON (line {error.lineno}: {error.msg})") from error
+    except (ValueError, RecursionError) as error:  # a number of more digits than Python reads
+        raise Unreadable("it holds a number that is too long") from error
+
+
+def json_table(data: bytes, *, limit: int = LARGEST_JSON) -> dict[str, Any]:
+    """Return the table that a JSON text is. Raises Unreadable."""
+    value = json_value(data, limit=limit)
+    if not isinstance(value, dict):
+        raise Unreadable("it is no table")
+    return value
+
+
+def toml_table(data: bytes, *, limit: int = LARGEST_TOML) -> dict[str, Any]:
+    """Return the table that a TOML text is. Raises Unreadable."""
+    text = _decoded(data, limit)
+    try:
+        table = tomllib.loads(text, parse_float=_finite)
+    except Unreadable:
+        raise
+    except tomllib.TOMLDecodeError as error:
+        raise Unreadable(f"it is no valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise Unreadable("it holds a number that is too long, or is nested too deeply") from error
+    if _depth_of(table) > DEEPEST:
+        raise Unreadable(f"it is nested more than {DEEPEST} deep")
+    return table
+
+
+def _decoded(data: bytes, limit: int) -> str:
+    if len(data) > limit:
+        raise Unreadable(f"it is larger than {limit >> 20} MiB")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"byte {error.start} is no UTF-8") from error
+
+
+def _refuse_depth(data: bytes) -> None:
+    """Count brackets outside of strings before anything recurses into them."""
+    depth = 0
+    for found in _STRUCTURE.finditer(data):
+        sign = found[0]
+        if sign in b"[{":
+            depth += 1
+            if depth > DEEPEST:
+                raise Unreadable(f"it is nested more than {DEEPEST} deep")
+        elif sign in b"]}":
+            depth -= 1
+
+
+def _depth_of(value: object) -> int:
+    """Return how deep tables and lists lie in each other, without recursion."""
+    deepest, waiting = 0, [(value, 1)]
+    while waiting and deepest <= DEEPEST:
+        found, depth = waiting.pop()
+        if isinstance(found, dict | list):
+            deepest = max(deepest, depth)
+            waiting += [(item, depth + 1) for item in (found.values() if isinstance(found, dict) else found)]
+    return deepest
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise Unreadable(f"{text[:20]} is no finite number")
+    return number
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise Unreadable(f"{word} is no finite number")

@@ -1,0 +1,78 @@
+"""Files that somebody else may have written, read within limits: regular files alone, of a size, inside their folder.
+
+A pipe or a device that bears a file's name is never waited for, and a link that leads out of its folder is never
+followed. What is in the file is read by `core/foreign_text.py`. `FileNotFoundError` is the caller's to judge; all else
+is a StudioError that names the file and says why.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.core.errors import FailureKind, InvalidRunConfig, Problem, StudioError
+from qlora_studio.core.foreign_text import LARGEST_JSON, LARGEST_TOML, Unreadable, json_table, toml_table
+
+_ADVICE = "Replace or remove the file, or take a copy that is whole."
+
+
+def read_bytes(path: Path, *, limit: int, inside: Path | None = None) -> bytes:
+    """Return the bytes of a regular file of at most `limit` of them.
+
+    With `inside`, the file must truly lie in that folder, whatever links are on the way. Raises FileNotFoundError where
+    there is nothing, StudioError (NOT_READABLE) for all else.
+    """
+    with os.fdopen(open_regular(path, inside=inside), "rb") as file:
+        try:
+            data = file.read(limit + 1)
+        except OSError as error:
+            raise unreadable(path, error.strerror or str(error)) from error
+    if len(data) > limit:
+        raise unreadable(path, f"it is larger than {limit:,} bytes")
+    return data
+
+
+def open_regular(path: Path, *, inside: Path | None = None) -> int:
+    """Return a descriptor for reading a regular file, which the caller closes. Raises as `read_bytes` does."""
+    try:
+        real = Path(os.path.realpath(path, strict=True))
+        if inside is not None and not real.is_relative_to(os.path.realpath(inside)):
+            raise unreadable(path, "it is a link that leads out of its folder")
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(real, flags)
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():  # it leads nowhere
+            raise unreadable(path, "it is a link that leads nowhere") from None
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+    except (OSError, ValueError) as error:
+        raise unreadable(path, getattr(error, "strerror", None) or str(error)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise unreadable(path, "it is no regular file")
+    return descriptor
+
+
+def read_json(path: Path, *, limit: int = LARGEST_JSON, inside: Path | None = None) -> dict[str, Any]:
+    """Return the table in a JSON file. Raises as `read_bytes` does."""
+    data = read_bytes(path, limit=limit, inside=inside)
+    try:
+        return json_table(data, limit=limit)
+    except Unreadable as error:
+        raise unreadable(path, str(error)) from error
+
+
+def read_toml(path: Path, *, limit: int = LARGEST_TOML, inside: Path | None = None) -> dict[str, Any]:
+    """Return the table in a TOML file. Raises FileNotFoundError, or InvalidRunConfig with the file and the reason."""
+    data = read_bytes(path, limit=limit, inside=inside)
+    try:
+        return toml_table(data, limit=limit)
+    except Unreadable as error:
+        raise InvalidRunConfig((Problem("", f"{path} cannot be read: {error}."),)) from error
+
+
+def unreadable(path: Path, why: str) -> StudioError:
+    """Return the error of a file that cannot be read; `why` is the end of a sentence."""
+    return StudioError(
+        f"{path.name} cannot be read: {why}.", kind=FailureKind.NOT_READABLE, advice=_ADVICE, detail=str(path)
+    )

@@ -14,7 +14,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Command
 from qlora_studio.core.run.events import Event, Failed
 from qlora_studio.core.run.job import Job
-from qlora_studio.core.run.run_state import RunState, reduce
+from qlora_studio.core.run.run_state import RunState, fold
 from qlora_studio.jobs.job_folders import new_job_folder
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
@@ -85,8 +85,8 @@ def follow(follower: RunFollower, progress: Progress, on_event: OnEvent | None =
     """Reduce and show the events until the run ends."""
     state = RunState()
     for batch in follower.batches():
+        state = fold(state, batch)
         for event in batch:
-            state = reduce(state, event)
             progress.tell(event)
             if on_event is not None:
                 on_event(event)

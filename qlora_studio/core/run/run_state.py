@@ -1,5 +1,6 @@
 """What is known of a run at a moment: a pure function of its events. Metric series live in `metric_history`."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -123,6 +124,21 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
             return _ended(state, event)
         case _:
             assert_never(event)
+
+
+def fold(state: RunState, events: Iterable[ev.Event]) -> RunState:
+    """Return the state after all of the events: what `reduce` says one by one, and some ten times as fast.
+
+    A step replaces all that the step right before it said, so of many steps in a row the last alone is taken.
+    """
+    step: ev.StepDone | None = None
+    for event in events:
+        if isinstance(event, ev.StepDone):
+            step = event
+            continue
+        state = reduce(reduce(state, step) if step else state, event)
+        step = None
+    return reduce(state, step) if step else state
 
 
 def work_at_risk(state: RunState, now: float) -> float:

@@ -18,7 +18,7 @@ from qlora_studio.core.run.events import Event, parse_event
 from qlora_studio.core.run.job import Job, TrainJob, parse_job
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_toml, to_toml
-from qlora_studio.core.run.run_state import RunState, reduce
+from qlora_studio.core.run.run_state import RunState, fold
 from qlora_studio.storage.durable import not_writable, write_atomically
 from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
 
@@ -91,21 +91,16 @@ class RunFolder:
 
     def state(self) -> RunState:
         """Return what the events so far amount to."""
-        state = RunState()
-        for event in self.events():
-            state = reduce(state, event)
-        return state
+        return fold(RunState(), self.events())
 
     def replay(self) -> "tuple[RunState, MetricHistory]":
         """Return the state and the metric series of the events so far."""
         # Here, because it takes numpy, and the window's first paint does not wait for that.
         from qlora_studio.core.run.metric_history import MetricHistory
 
-        state, history = RunState(), MetricHistory()
-        for event in self.events():
-            state = reduce(state, event)
-            history.apply(event)
-        return state, history
+        events, history = tuple(self.events()), MetricHistory()
+        history.extend(events)
+        return fold(RunState(), events), history
 
     def send(self, command: Command) -> None:
         """Append a command for the worker."""

@@ -21,14 +21,16 @@ class MovingAverage:
         x, y = series.x, series.y
         if self._done > len(x) or (self._done and x[self._done - 1] != self._last_x):
             self._begin()
-        for step, value in zip(x[self._done :], y[self._done :], strict=True):
-            if math.isfinite(value):
-                self._total = self.weight * self._total + (1 - self.weight) * value
-                self._norm = self.weight * self._norm + (1 - self.weight)
-            self._out.append(float(step), self._total / self._norm if self._norm else None)
+        self._out.append(x[self._done :].tolist(), [self._next(value) for value in y[self._done :].tolist()])
         self._done = len(x)
         self._last_x = float(x[-1]) if len(x) else math.nan
         return self._out.y
+
+    def _next(self, value: float) -> float | None:
+        if math.isfinite(value):
+            self._total = self.weight * self._total + (1 - self.weight) * value
+            self._norm = self.weight * self._norm + (1 - self.weight)
+        return self._total / self._norm if self._norm else None
 
     def _begin(self) -> None:
         self._out = Series()

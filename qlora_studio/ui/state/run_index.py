@@ -8,7 +8,7 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Exported, parse_event
 from qlora_studio.core.run.reports import ExportedFacts, VerificationReport
-from qlora_studio.core.run.run_state import RunState, reduce
+from qlora_studio.core.run.run_state import RunState, fold
 from qlora_studio.core.run.titles import model_title
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.export_folder import ExportManifest, exports_of, verification_of
@@ -102,8 +102,8 @@ class KnownRun:
     def _read(self) -> RunLine:
         try:
             while lines := list(self._log.new_lines()):
-                for event in map(parse_event, lines):
-                    self._state = self._state if event is None else reduce(self._state, event)
+                events = map(parse_event, lines)
+                self._state = fold(self._state, (event for event in events if event is not None))
             return _line(self._folder, self._state)
         except StudioError as error:
             self._log, self._state = MessageLogReader(self._folder.events_path), RunState()  # the next look begins anew

@@ -59,11 +59,11 @@ def test_a_missing_loss_is_passed_over() -> None:
 def test_spikes_of_steps_that_are_taken_again_are_forgotten() -> None:
     history = MetricHistory()
     for step in [*range(1, 41)]:
-        history.apply(_step(step, 9.0 if step == 35 else 1.0 + 0.01 * (step % 5)))
+        history.extend([_step(step, 9.0 if step == 35 else 1.0 + 0.01 * (step % 5))])
     assert [spike.step for spike in history.spikes] == [35]
-    history.apply(Resumed(step=30, checkpoint="checkpoint-30"))
+    history.extend([Resumed(step=30, checkpoint="checkpoint-30")])
     assert history.spikes == []
-    history.apply(_step(31, 9.0))
+    history.extend([_step(31, 9.0)])
     assert [spike.step for spike in history.spikes] == [31]
 
 

@@ -4,7 +4,42 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qlora_studio.core.run.metric_history import decimated
+from qlora_studio.core.run.events import Evaluated, Event, Paused, Resumed, StepDone, StoppedEarly, WorkerStarted
+from qlora_studio.core.run.metric_history import MetricHistory, decimated
+from qlora_studio.core.run.run_state import RunState, fold, reduce
+
+_EVENTS = st.one_of(
+    st.builds(
+        StepDone,
+        step=st.integers(1, 9),
+        total_steps=st.just(9),
+        epoch=st.just(0.5),
+        loss=st.one_of(st.none(), st.floats(0, 9)),
+        learning_rate=st.just(1e-4),
+    ),
+    st.builds(Evaluated, step=st.integers(1, 9), loss=st.floats(0, 9), perplexity=st.none()),
+    st.builds(Resumed, step=st.integers(0, 9), checkpoint=st.just("checkpoint-1")),
+    st.builds(StoppedEarly, step=st.integers(1, 9), evaluations=st.just(3)),
+    st.builds(WorkerStarted, job=st.just("train"), studio=st.just("0"), pid=st.just(1)),
+    st.builds(Paused, step=st.integers(1, 9), checkpoint=st.just("checkpoint-1")),
+)
+
+
+@given(st.lists(_EVENTS, max_size=40), st.integers(0, 40))
+def test_events_taken_together_say_what_they_say_one_by_one(events: list[Event], half: int) -> None:
+    state, alone, together = RunState(), MetricHistory(), MetricHistory()
+    for event in events:
+        state = reduce(state, event)
+        alone.extend([event])
+    together.extend(events[:half])
+    together.extend(events[half:])
+
+    assert fold(fold(RunState(), events[:half]), events[half:]) == state
+    for name, series in alone.steps.items():
+        np.testing.assert_array_equal(together.steps[name].x, series.x)
+        np.testing.assert_array_equal(together.steps[name].y, series.y)
+    np.testing.assert_array_equal(together.evaluation.y, alone.evaluation.y)
+    assert together.spikes == alone.spikes
 
 
 @given(st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(float("nan"))), max_size=400), st.integers(2, 50))

@@ -26,7 +26,7 @@ def _history(spikes: dict[int, float]) -> MetricHistory:
     history = MetricHistory()
     for step in range(1, 101):
         loss = spikes.get(step, 1.0 + 0.01 * (step % 5))
-        history.apply(StepDone(step=step, total_steps=100, epoch=0.1, loss=loss, learning_rate=1e-4))
+        history.extend([StepDone(step=step, total_steps=100, epoch=0.1, loss=loss, learning_rate=1e-4)])
     return history
 
 

@@ -12,7 +12,7 @@ def _history() -> MetricHistory:
     history = MetricHistory()
     step = StepDone(step=1, total_steps=2, epoch=0.5, loss=1.5, learning_rate=2e-4, tokens_per_second=2000, seconds=4.0)
     for event in (step, step.model_copy(update={"step": 2}), Evaluated(step=2, loss=1.25, perplexity=3.5)):
-        history.apply(event)
+        history.extend([event])
     return history
 
 

@@ -34,17 +34,17 @@ def test_a_store_that_was_fed_in_pieces_equals_the_replay_of_the_folder(qapp: QA
 def test_a_long_replay_is_applied_bit_by_bit_in_order(
     qapp: QApplication, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
-    events = (*sample_events(4000), Finished())
+    events = (*sample_events(40_000), Finished())
     store = RunStore()
     applied: list[Event] = []
     store.open(write_sample_run(tmp_path / "run", steps=1))
     store.events_applied.connect(applied.extend)
-    store.take(events[:2000])
-    assert 0 < len(applied) < 2000
-    store.take(events[2000:])
+    store.take(events[:20_000])
+    assert 0 < len(applied) < 20_000
+    store.take(events[20_000:])
     wait_until(lambda: store.state.phase == Phase.FINISHED)
     assert tuple(applied) == events
-    assert store.state.step == 4000
+    assert store.state.step == 40_000
     store.take(events)
     store.forget()
     count = len(applied)

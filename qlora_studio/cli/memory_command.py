@@ -16,6 +16,7 @@ from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.memory.largest_model import largest_model
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.memory.reading import Reading, readings
+from qlora_studio.core.memory.spare import estimate_with_spare
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.job import EstimateJob
@@ -82,7 +83,9 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
         result = _traced(config, arguments, console)
         result = with_context(result, probe.context_bytes) if probe else result
     else:
-        result = estimate(config, shape, gpu=find_gpu(card[0]) if card else None, probe=probe)
+        gpu = find_gpu(card[0]) if card else None
+        free = card[1] if card else None
+        result = estimate_with_spare(config, shape, free, lambda tried: estimate(tried, shape, gpu=gpu, probe=probe))
     fit = judge(result, card[1]) if card else None
     quantized = _quantized(config)
     later = readings(config, shape, gpu=find_gpu(card[0]) if card else None)

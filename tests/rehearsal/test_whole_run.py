@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from qlora_studio.core.errors import ExitCode
+from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.cli.conftest import run_cli
@@ -15,7 +16,7 @@ from tests.rehearsal.machine import environment
 
 Machine = Callable[..., None]
 _UUID = "GPU-11111111-2222-3333-4444-555555555555"
-_SETTINGS = ("training.max_steps=4", "lora.dropout=0.1")
+_SETTINGS = ("training.max_steps=4", "lora.dropout=0.1", "training.gradient_checkpointing=on")
 _TRAINING = "transformers.trainer:Trainer.training_step"
 _EVALUATION = "transformers.trainer:Trainer.get_eval_dataloader"
 
@@ -84,16 +85,24 @@ def test_a_probe_that_finds_no_memory_halves_the_batch(
 
 
 @pytest.mark.slow
-def test_a_card_that_others_fill_in_a_step_halves_the_batch_and_goes_on(
+def test_layers_that_kept_their_activations_give_way_when_others_fill_the_card_in_a_step(
     machine: Machine, tiny_llama: Path, tmp_path: Path
 ) -> None:
     machine(REHEARSAL_FAULTS=f"full@{_TRAINING}#6")
-    run = make_run(tmp_path / "runs", tiny_llama, *_SETTINGS)
+    run = make_run(tmp_path / "runs", tiny_llama, *_SETTINGS, "training.gradient_checkpointing=auto")
 
     state = run_to_end(run)
 
     assert state.failure is None
-    assert [(event.kind, event.step, event.batch_size) for event in state.recoveries] == [("out_of_memory", 2, 1)]
+    (recovery,) = state.recoveries
+    assert (recovery.kind, recovery.step, recovery.batch_size, recovery.checkpoints_all) == (
+        "out_of_memory",
+        2,
+        2,
+        True,
+    )
+    loaded = [event for event in run.events() if isinstance(event, ModelLoaded)]
+    assert [event.checkpointed_layers for event in loaded] == [0, loaded[0].layers]
     assert state.resumptions == (2,)
     assert state.step == 4
 

@@ -98,11 +98,11 @@ def notes(shape: ModelShape, setup: MemorySetup) -> tuple[str, ...]:
     found = []
     if setup.quantization != "none" and shape.expert_parameters:
         size = widest(shape).experts * setup.compute_bytes
-        count = 1 if setup.checkpointing else shape.layers
+        count = max(1, shape.layers - setup.checkpointed_of(shape.layers))
         found.append(
             f"The experts of this mixture are kept in 4 bits; while a layer works, its own stand in 16 bits, "
             f"{bytes_text(size)} of them"
-            + (f", and those of all {count} layers without gradient checkpointing." if count > 1 else ".")
+            + (f", and those of {count} layers at once without gradient checkpointing." if count > 1 else ".")
         )
     if not shape.exact:
         found.append(f"The family {shape.family or 'of this model'} is not known: it is counted as a Llama would be.")

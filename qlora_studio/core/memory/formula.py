@@ -1,10 +1,11 @@
 """The closed formula of a training step's memory: what each phase adds to what is resident. Sizes are bytes.
 
 One decoder layer saves a fixed number of bytes a token for its backward pass; with checkpointing only one layer at a
-time does, and every layer keeps its input. The engine's tracer runs the real code, and tests hold this to it.
+time does, and every layer keeps its input. Where the first layers alone are checkpointed, those behind have given back
+what they saved when the first are computed again. The engine's tracer runs the real code, and tests hold this to it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qlora_studio.core.memory.layer import LayerMemory
 from qlora_studio.core.memory.resident import Resident, resident
@@ -35,7 +36,8 @@ def peaks(shape: ModelShape, setup: MemorySetup) -> tuple[Peak, ...]:
     """Return the peak of each phase of a step."""
     held = resident(shape, setup)
     step = _Step(shape, setup, held)
-    backward = max((step.head_backward(), step.last_layer(), step.first_layer()), key=lambda peak: peak.allocated(held))
+    moments = (step.head_backward(), step.last_layer(), step.last_computed_again(), step.first_layer())
+    backward = max(moments, key=lambda peak: peak.allocated(held))
     return step.forward(), backward, Peak(phase="optimizer", gradients=held.gradients), step.evaluation()
 
 
@@ -44,9 +46,15 @@ class _Step:
 
     def __init__(self, shape: ModelShape, setup: MemorySetup, held: Resident) -> None:
         self._shape, self._setup, self._held = shape, setup, held
-        kinds = [(layer.count, LayerMemory(shape, setup, layer)) for layer in shape.layer_shapes if layer.count]
-        self._layer = max((layer for _, layer in kinds), key=LayerMemory.backward)  # the heaviest, wherever it stands
-        self._kept = sum(count * (layer.input if setup.checkpointing else layer.saved()) for count, layer in kinds)
+        whole = replace(setup, checkpointing=False)
+        twice = [(layer.count, LayerMemory(shape, setup, layer)) for layer in shape.layer_shapes if layer.count]
+        once = [(layer.count, LayerMemory(shape, whole, layer)) for layer in shape.layer_shapes if layer.count]
+        share = setup.checkpointed_of(shape.layers) / max(1, shape.layers)  # of each kind as many
+        self._inputs = int(share * sum(count * layer.input for count, layer in twice))
+        self._kept = self._inputs + int((1 - share) * sum(count * layer.saved() for count, layer in once))
+        self._whole = 1 - share  # the part of the layers that keep all they saved: the last ones
+        heaviest, self._last = (max((layer for _, layer in of), key=LayerMemory.backward) for of in (twice, once))
+        self._layer = heaviest if share else self._last  # wherever it stands
         self._carried = held.gradients if setup.accumulation > 1 else 0
         rotary = 2 * setup.compute_bytes * shape.head_dim * setup.row_tokens
         mask = setup.batch * setup.row_tokens**2 if setup.masked else 0
@@ -67,8 +75,14 @@ class _Step:
 
     def last_layer(self) -> Peak:
         """The last layer runs backward, while all others still hold what they saved."""
-        kept = self._kept if self._setup.checkpointing else self._kept - self._layer.saved()
-        return Peak(phase="backward", gradients=self._carried, activations=self._shared + kept + self._layer.backward())
+        last = self._last.backward() - self._last.saved() if self._whole else self._layer.backward()
+        return Peak(phase="backward", gradients=self._carried, activations=self._shared + self._kept + last)
+
+    def last_computed_again(self) -> Peak:
+        """The last of the layers that are checkpointed is computed again: those behind it have given back theirs."""
+        gradients = max(self._carried, int(self._held.gradients * self._whole))
+        activations = self._shared + self._inputs + self._layer.backward()
+        return Peak(phase="backward", gradients=gradients, activations=activations)
 
     def first_layer(self) -> Peak:
         """The first layer runs backward, and all gradients but its own are there."""

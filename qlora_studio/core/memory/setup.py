@@ -19,7 +19,8 @@ class MemorySetup:
 
     `row_tokens` is the longest row after padding or packing, `trained_share` the part of its tokens that carry a label.
     `attention` is the kernel that runs: a padding mask rules flash out. `upcast` is peft's fp32 cast of embeddings,
-    head and norms (`prepare_model_for_kbit_training`), `loss` trl's fused head or Hugging Face's full logits.
+    head and norms (`prepare_model_for_kbit_training`), `loss` trl's fused head or Hugging Face's full logits. With
+    `checkpointing`, the first `checkpointed_layers` layers are computed twice and the others kept; 0 is all of them.
     """
 
     method: Method = "lora"
@@ -35,6 +36,7 @@ class MemorySetup:
     adapter_bytes: int = 2
     optimizer: str = ON_CARD
     checkpointing: bool = True
+    checkpointed_layers: int = 0
     accumulation: int = 1
     batch: int = 1
     row_tokens: int = 2048
@@ -44,6 +46,10 @@ class MemorySetup:
     loss: Literal["fused", "plain"] = "fused"
     upcast: bool = False
     workspace_bytes: int = WORKSPACE_BYTES
+
+    def checkpointed_of(self, layers: int) -> int:
+        """How many of a model's layers are checkpointed."""
+        return min(self.checkpointed_layers or layers, layers) if self.checkpointing else 0
 
     @property
     def tokens(self) -> int:
@@ -77,6 +83,7 @@ def setup_for(
         adapter_bytes=2 if dtype == "bfloat16" else 4,
         optimizer=resolved(training.optimizer),
         checkpointing=training.gradient_checkpointing != "off",
+        checkpointed_layers=training.checkpointed_layers,
         accumulation=training.gradient_accumulation,
         batch=training.batch_size,
         row_tokens=max(1, longest),

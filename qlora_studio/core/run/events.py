@@ -63,6 +63,7 @@ class ModelLoaded(Message):
 
     `card` is the UUID of the card that computes, as the driver names it; empty on a processor.
     Of a model that also sees or hears it is what is trained; `text_model` is the class that this has of its own.
+    `checkpointed_layers` of its `layers` are computed twice; both are 0 where that is not told.
     """
 
     type: Literal["model_loaded"] = "model_loaded"
@@ -77,6 +78,8 @@ class ModelLoaded(Message):
     card: str = ""
     target_modules: list[str]
     text_model: str = ""
+    layers: int = 0
+    checkpointed_layers: int = 0
 
 
 class DatasetPrepared(Message):
@@ -230,7 +233,10 @@ class MemoryMeasured(Message):
 
 
 class Recovering(Message):
-    """A fault that the run can get over: a new process goes on from the last safe checkpoint, with this batch size."""
+    """A fault that the run can get over: a new process goes on from the last safe checkpoint, with this batch size.
+
+    `checkpoints_all` says that from now on no layer keeps its activations.
+    """
 
     type: Literal["recovering"] = "recovering"
     kind: FailureKind
@@ -238,6 +244,7 @@ class Recovering(Message):
     step: int
     batch_size: int
     gradient_accumulation: int
+    checkpoints_all: bool = False
 
 
 class RateLowered(Message):

@@ -333,8 +333,17 @@ class TrainingSection(Section):
     gradient_checkpointing: Literal["auto", "on", "off"] = setting(
         "auto",
         title="Gradient checkpointing",
-        help="Computes activations twice instead of keeping them: far less memory for about a third more time.",
+        help="Computes activations twice instead of keeping them: far less memory for up to half more time. "
+        "Auto does that for as few layers as the card's free memory needs, and on the processor for none.",
         choices={"auto": "Auto", "on": "On", "off": "Off"},
+        advanced=True,
+    )
+    checkpointed_layers: int = setting(
+        0,
+        title="Checkpointed layers",
+        help="How many layers, from the first on, are checkpointed. 0: as few as the memory needs, or all (On).",
+        unit="layers",
+        ge=0,
         advanced=True,
     )
     seed: int = setting(

@@ -18,6 +18,7 @@ from qlora_studio.engine.expert_adapters import expert_targets, own_names, wrapp
 from qlora_studio.engine.experts import put_in_4_bit, stacked_experts
 from qlora_studio.engine.memory.allocator import Block
 from qlora_studio.engine.memory.architecture import attention_of_text, knows_sdpa, meta_model
+from qlora_studio.engine.memory.checkpointing import checkpoint_layers
 from qlora_studio.engine.memory.text_part import remove_parts, unused_parts
 from qlora_studio.engine.memory.trace import MemoryTrace
 
@@ -39,9 +40,7 @@ def build_meta_model(config: Any, setup: MemorySetup, dtype: torch.dtype) -> Any
     if setup.method == "lora":
         model = _adapt(model, setup)
     if setup.checkpointing:
-        # WORKAROUND older transformers, as on a machine lent for calibration, know only the older name
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
+        checkpoint_layers(model, setup.checkpointed_layers)
     if setup.method == "lora":
         model.enable_input_require_grads()
     model.train()

@@ -26,6 +26,7 @@ from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.expert_adapters import expert_targets, own_names, wrappable_experts
 from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.memory.architecture import attention_of_text, auto_class, config_of, knows_sdpa, meta_model
+from qlora_studio.engine.memory.checkpointing import layer_counts
 from qlora_studio.engine.memory.text_part import unused_parts, without_parts
 from qlora_studio.engine.merge.adapter_delta import load_adapter
 from qlora_studio.engine.model.device import Device, current_card
@@ -220,6 +221,7 @@ def facts_of(model: Any, config: RunConfig, device: Device, text_model: str = ""
         card=current_card().uuid if device.is_cuda else "",
         target_modules=targeted(model),
         text_model=text_model,
+        **layer_counts(model),
     )
 
 

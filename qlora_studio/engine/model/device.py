@@ -1,7 +1,7 @@
 """Which device computes, in which precision, and what its memory holds, by torch's word and by NVIDIA's library."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import psutil
@@ -42,9 +42,18 @@ def choose_device(config: RunConfig, reporter: Reporter) -> Device:
     optimizer = resolved(config.training.optimizer, on_card=on_card)
     if not on_card and config.training.optimizer not in (AUTO, optimizer):
         reporter.emit(Warned(kind="no_paging", message="Without a card there is nothing to page: plain AdamW is used."))
-    wish = config.training.gradient_checkpointing
-    checkpointing = on_card if wish == "auto" else wish == "on"
-    return Device("cuda:0" if on_card else "cpu", dtype, optimizer, checkpointing)
+    return Device("cuda:0" if on_card else "cpu", dtype, optimizer, _checkpoints(config, on_card))
+
+
+def with_checkpointing(config: RunConfig, device: Device) -> Device:
+    """Return the device as it is once the config says how many layers are checkpointed, none among them."""
+    return replace(device, gradient_checkpointing=_checkpoints(config, device.is_cuda))
+
+
+def _checkpoints(config: RunConfig, on_card: bool) -> bool:
+    training = config.training
+    by_itself = on_card or training.checkpointed_layers > 0
+    return by_itself if training.gradient_checkpointing == "auto" else training.gradient_checkpointing == "on"
 
 
 def _compute_dtype(wish: str, on_card: bool, reporter: Reporter) -> torch.dtype:

@@ -34,13 +34,13 @@ from qlora_studio.engine.model import adapted as adapted_model
 from qlora_studio.engine.model.adapter import save_final_adapter
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.card_check import require_usable_card
-from qlora_studio.engine.model.device import Device, choose_device
+from qlora_studio.engine.model.device import Device, choose_device, with_checkpointing
 from qlora_studio.engine.model.generation import answer
 from qlora_studio.engine.model.original import with_stored_quantization
 from qlora_studio.engine.model.rehearsal import require_mergeable
 from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_full
 from qlora_studio.engine.training.first_batch import refused_where_it_fails, require_trainable
-from qlora_studio.engine.training.memory_space import require_memory
+from qlora_studio.engine.training.memory_space import require_memory, with_spare_memory_used
 from qlora_studio.engine.training.pack_isolation import require_isolation
 from qlora_studio.engine.training.parent import continued, continued_folder, parent_adapter, taken_over
 from qlora_studio.engine.training.probe import measure_card
@@ -71,6 +71,8 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     require_memory(base, config, device)
     data = _prepare_data(config, tokenizer, context)
     config = with_plan(config, batch_plan(config, context.folder.state()))
+    config = with_spare_memory_used(base, config, device, data.training)
+    device = with_checkpointing(config, device)
     _require_space(config, base, context.folder)
     context.phase(Activity.CHECKING_BASE)
     data_fingerprint = Fingerprint.model_validate(data.fingerprint)

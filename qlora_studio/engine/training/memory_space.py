@@ -1,17 +1,23 @@
-"""Whether a run can fit at all, asked before anything is read, prepared or loaded for it."""
+"""Whether a run can fit at all, asked before anything is read or loaded for it; and what is done with the rest."""
 
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.memory import spare
 from qlora_studio.core.memory.fit import least_bytes
+from qlora_studio.core.memory.probe_record import newest_for
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.model.device import Device
+from qlora_studio.engine.data.row_files import row_lengths
+from qlora_studio.engine.model.device import Device, current_card
 from qlora_studio.engine.model.free_memory import free_ram
+from qlora_studio.engine.training.probe import expected_memory
 from qlora_studio.storage.models.location import ModelLocation, model_facts
+from qlora_studio.storage.runs.probe_records import probe_records
 
 
 def require_memory(base: Path, config: RunConfig, device: Device) -> None:
@@ -33,6 +39,22 @@ def require_memory(base: Path, config: RunConfig, device: Device) -> None:
         kind=FailureKind.MODEL_REFUSED,
         advice=_advice(config, needed <= total),
     )
+
+
+def with_spare_memory_used(base: Path, config: RunConfig, device: Device, training: Any) -> RunConfig:
+    """Return the config with as few layers checkpointed as the card's free memory needs, where that is left to us.
+
+    Asked before anything is loaded. What the context takes by now is not free, and is counted again: on the safe side.
+    """
+    shape = model_facts(ModelLocation("folder", config.model.source, base)).shape
+    if shape is None or not device.is_cuda:
+        return config
+    card, longest = current_card(), int(row_lengths(training).max())
+    known = newest_for(probe_records(), card.uuid, card.driver)
+    free, _total = torch.cuda.mem_get_info()
+    return spare.with_spare_memory_used(
+        config, shape, free, lambda tried: expected_memory(base, tried, card.name, longest, known)
+    )[0]
 
 
 def _advice(config: RunConfig, is_taken_by_others: bool) -> str:

@@ -16,6 +16,7 @@ from qlora_studio.core.run.optimizer import optimizer_named
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.collator import collator
+from qlora_studio.engine.memory.checkpointing import checkpoint_layers
 from qlora_studio.engine.model.adapted import cast_adapters
 from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.training.disk_space import retried_when_full
@@ -50,6 +51,8 @@ def build_trainer(
     )
     trainer.training_control = training_control
     cast_adapters(trainer.model, device.adapter_dtype)
+    if device.gradient_checkpointing:
+        checkpoint_layers(trainer.model, config.training.checkpointed_layers)
     return trainer
 
 
@@ -73,8 +76,7 @@ def arguments(config: RunConfig, device: Device, output: str) -> SFTConfig:
         bf16=str(device.compute_dtype) == "torch.bfloat16",
         fp16=str(device.compute_dtype) == "torch.float16",
         use_cpu=not device.is_cuda,
-        activation_checkpointing=device.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing=False,  # by `checkpoint_layers`: the trainer takes all layers, and after the probe
         seed=training.seed,
         data_seed=training.seed,
         logging_strategy="steps",

@@ -6,14 +6,16 @@ from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.fit import FitVerdict, memory_savings
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
-from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.quantity import MIB, bytes_text
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.storage.runs.probe_records import probe_records
 from qlora_studio.ui.memory.panel import GpuPanel
+from qlora_studio.ui.memory.view import available_bytes
 from qlora_studio.ui.state.estimates import EstimatedCard
 from qlora_studio.ui.state.studio import Studio
 
 _MOST_SAVINGS = 4
+_STEADY = 256 * MIB  # what other programs hold changes each second; how many layers are checkpointed should not
 
 
 class PanelWiring(QObject):
@@ -47,10 +49,12 @@ class PanelWiring(QObject):
         """Estimate for the card that is assumed, or for the one here with what its newest probe taught."""
         sample, assumed = self._studio.gpu.sample, find_gpu(self._studio.settings.assumed_gpu)
         if assumed is not None:
-            self._studio.estimates.take_card(EstimatedCard(known=True, spec=assumed))
+            self._studio.estimates.take_card(EstimatedCard(known=True, free_bytes=assumed.free_bytes, spec=assumed))
         elif sample is not None and sample.available:
-            card = EstimatedCard(known=True, spec=find_gpu(sample.name), probe=self._probe_of(sample))
-            self._studio.estimates.take_card(card)
+            free = available_bytes(sample)
+            steady = None if free is None else free // _STEADY * _STEADY
+            spec, probe = find_gpu(sample.name), self._probe_of(sample)
+            self._studio.estimates.take_card(EstimatedCard(known=True, free_bytes=steady, spec=spec, probe=probe))
         else:
             self._studio.estimates.take_card(EstimatedCard())
 

@@ -11,6 +11,7 @@ from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.gpu_catalogue import GpuSpec
 from qlora_studio.core.memory.probe_record import ProbeRecord
+from qlora_studio.core.memory.spare import estimate_with_spare
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.models.location import ModelFacts, ModelLocation, locate_model, model_facts
@@ -29,9 +30,13 @@ class FoundModel(NamedTuple):
 
 @dataclass(frozen=True)
 class EstimatedCard:
-    """The card that is estimated for: whether there is one, of which kind, and what a probe taught of it."""
+    """The card that is estimated for: whether there is one, of which kind, and what a probe taught of it.
+
+    `free_bytes` is what a run can have of it, where that is known.
+    """
 
     known: bool = False
+    free_bytes: int | None = None
     spec: GpuSpec | None = None
     probe: ProbeRecord | None = None
 
@@ -130,9 +135,12 @@ class EstimateControl(QObject):
     def _estimate(self, shape: ModelShape) -> Estimate:
         card, config = self._card, with_parent(self._config)
         context = None if card.known else 0
-        return estimate(
-            config, shape, row_tokens=self.row_tokens, context_bytes=context, gpu=card.spec, probe=card.probe
-        )
+        rows = self.row_tokens
+
+        def estimated(tried: RunConfig) -> Estimate:
+            return estimate(tried, shape, row_tokens=rows, context_bytes=context, gpu=card.spec, probe=card.probe)
+
+        return estimate_with_spare(config, shape, card.free_bytes, estimated)
 
     def _tell(self, result: Estimate | None, why_not: str) -> None:
         self.estimate = result

@@ -5,7 +5,7 @@ import pytest
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.fault_texts import says_mapping_failed, says_out_of_memory
-from qlora_studio.core.run.recovery import batch_plan, recovery_from
+from qlora_studio.core.run.recovery import batch_plan, recovery_from, with_plan
 from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.core.run.run_state import RunState, reduce
 
@@ -39,6 +39,44 @@ def struck(kind: FailureKind, *between: ev.Event) -> list[int | None]:
 
 def test_without_memory_the_batch_is_halved_twice_and_no_more() -> None:
     assert struck(FailureKind.OUT_OF_MEMORY, step(1), saved(2), step(3), saved(4), step(5)) == [2, 1, None]
+
+
+def loaded(checkpointed: int) -> ev.ModelLoaded:
+    return ev.ModelLoaded(
+        architecture="LlamaForCausalLM",
+        parameters=1,
+        trainable=1,
+        footprint_bytes=1,
+        quantization="nf4",
+        compute_dtype="bfloat16",
+        optimizer="paged_adamw_32bit",
+        device="a card",
+        target_modules=[],
+        layers=32,
+        checkpointed_layers=checkpointed,
+    )
+
+
+def test_layers_that_keep_their_activations_give_way_before_the_batch_does() -> None:
+    steps = (step(1), step(2), step(3), step(4))
+    assert struck(FailureKind.OUT_OF_MEMORY, loaded(12), *steps) == [4, 2, 1, None]
+    assert struck(FailureKind.OUT_OF_MEMORY, loaded(32), *steps[:3]) == [2, 1, None]
+
+    first = recovery_from(failed(FailureKind.OUT_OF_MEMORY), CONFIG, reduce(RunState(), loaded(12)))
+    assert first is not None
+    assert "every layer" in first.message
+    after = with_plan(CONFIG, batch_plan(CONFIG, reduce(RunState(), first)))
+    assert (after.training.gradient_checkpointing, after.training.checkpointed_layers) == ("on", 0)
+
+
+@pytest.mark.parametrize(("wish", "layers"), [("off", 0), ("on", 12), ("auto", 12)])
+def test_what_the_user_said_of_checkpointing_stays(wish: str, layers: int) -> None:
+    config = CONFIG.with_value("training.gradient_checkpointing", wish).with_value(
+        "training.checkpointed_layers", layers
+    )
+    recovering = recovery_from(failed(FailureKind.OUT_OF_MEMORY), config, reduce(RunState(), loaded(layers)))
+    assert recovering is not None
+    assert (recovering.checkpoints_all, recovering.batch_size) == (False, 2)
 
 
 @pytest.mark.parametrize("kind", [FailureKind.CARD_LOST, FailureKind.WORKER_DIED])

@@ -12,6 +12,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.gguf.layout import GgufLayout
 from qlora_studio.engine.gguf.numbers import gguf_numbers
 from qlora_studio.engine.gguf.text_part import settings_of
+from qlora_studio.engine.memory.architecture import config_of
 from qlora_studio.engine.merge.adapter_change import Change, StackedLowRank
 from qlora_studio.engine.merge.conversion import Block
 from qlora_studio.engine.merge.merged_tensor import MergedTensor
@@ -24,9 +25,8 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 def write_gguf_adapter(base: Path, adapter: Path, folder: Path, *, name: str) -> dict[str, Any]:
     """Write `folder/NAME-LoRA.gguf` and return its name. Raises StudioError for what such a file cannot hold."""
     import gguf
-    from transformers import AutoConfig
 
-    config = settings_of(AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True))
+    config = settings_of(config_of(base))
     layout = GgufLayout(config, int(gguf_numbers(config)["block_count"]))  # type: ignore[arg-type]
     updates = _updates(MergedWeights(base, adapter))
     if passed := [update.name for update in updates if update.name.split(".")[-2] in layout.traits.without_adapters]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from qlora_studio import child_process
 from qlora_studio.core.export.serving import TemplateShape, TurnShape, modelfile
 from qlora_studio.engine.context import Reporter
+from qlora_studio.engine.model.base import plain_tokenizer
 from qlora_studio.engine.templates.chat_template import REFUSALS
 from qlora_studio.engine.templates.prompting import Prompting
 from qlora_studio.engine.templates.rendering import template_of
@@ -39,9 +40,7 @@ def write_modelfile(
 
     Ollama hands no variables to a template: those of the run are written into it.
     """
-    from transformers import AutoTokenizer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False, local_files_only=True)
+    tokenizer: Any = plain_tokenizer(tokenizer_folder)
     shape = template_shape(tokenizer, prompting)
     if shape is None:
         reporter.warn(

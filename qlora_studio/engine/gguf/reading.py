@@ -9,8 +9,10 @@ import torch
 from qlora_studio.core.model.gguf_family import family_of_gguf, gguf_traits
 from qlora_studio.engine.gguf.text_part import settings_of
 from qlora_studio.engine.gguf.unpacking import unpacked
+from qlora_studio.engine.memory.architecture import config_of
 from qlora_studio.engine.model.loading import cause_told
 from qlora_studio.storage.models.gguf_header import GgufHeader, gguf_config, read_gguf_header
+from qlora_studio.storage.models.lone_file import lone_file
 
 
 def load_gguf(path: Path, base: Path, *, dtype: torch.dtype, device: str = "cpu") -> Any:
@@ -18,18 +20,18 @@ def load_gguf(path: Path, base: Path, *, dtype: torch.dtype, device: str = "cpu"
 
     Its settings come from the base's config: transformers reads only some of them from a GGUF.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
+    from transformers import AutoModelForCausalLM, GgufConfig
 
-    config: Any = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
+    config: Any = config_of(base)
     header = read_gguf_header(path)
     said = settings_of(config)
     if "wrapper" in said or not gguf_traits(said).transformers_reads:
         return unpacked(path, base, _as_written(config, header), dtype).to(device).eval()
-    with warnings.catch_warnings(), cause_told():
+    with warnings.catch_warnings(), cause_told(), lone_file(path) as alone:
         warnings.simplefilter("ignore")
         model: Any = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
+            alone.parent,
+            gguf_file=alone.name,
             config=_as_written(_as_read(config, header), header),
             quantization_config=GgufConfig(dequantize=True),
             dtype=dtype,

@@ -9,6 +9,7 @@ from typing import Any
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.gguf.pre_tokenizers import pre_tokenizer_name
 from qlora_studio.engine.gguf.sentencepiece_scores import piece_scores
+from qlora_studio.engine.model.base import plain_tokenizer
 from qlora_studio.storage.models.folder import generation_config, read_config
 
 _WORD_START = "\u2581"  # a space, in sentencepiece; llama.cpp looks for added tokens in text that has spaces still
@@ -74,9 +75,7 @@ def gguf_tokenizer(folder: Path, rows: int, by_merges: str = "") -> GgufTokenize
 
     `by_merges` is llama.cpp's name for the family's own kind of sentencepiece, which goes by its merges.
     """
-    from transformers import AutoTokenizer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    tokenizer: Any = plain_tokenizer(folder)
     if not getattr(tokenizer, "is_fast", False):
         raise _refused("It has no tokenizer.json.")
     content = json.loads(tokenizer.backend_tokenizer.to_str())

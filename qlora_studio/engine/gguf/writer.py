@@ -22,6 +22,7 @@ from qlora_studio.engine.gguf.numbers import add_numbers, gguf_numbers, learned_
 from qlora_studio.engine.gguf.rope import rope_tensors
 from qlora_studio.engine.gguf.text_part import settings_of
 from qlora_studio.engine.gguf.tokenizer import gguf_tokenizer
+from qlora_studio.engine.memory.architecture import config_of
 from qlora_studio.engine.merge.weights import MergedWeights
 
 _PLAIN = ("f16", "bf16")
@@ -163,9 +164,7 @@ class _Writer:
 
 def _full_config(weights: MergedWeights) -> dict[str, Any]:
     """The config with the defaults of its family filled in, and what the merge changed."""
-    from transformers import AutoConfig
-
-    config = settings_of(AutoConfig.from_pretrained(weights.base.path, trust_remote_code=False, local_files_only=True))
+    config = settings_of(config_of(weights.base.path))
     config["tie_word_embeddings"] = weights.is_tied
     if weights.vocabulary is not None:
         config["vocab_size"] = weights.vocabulary

@@ -12,11 +12,14 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
+from qlora_studio.storage.models.foreign_code import refuse_foreign_code
+
 _AUTO_CLASSES: tuple[Any, ...] = (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM)
 
 
 def config_of(folder: Path) -> Any:
-    """Return transformers' config of a model's folder."""
+    """Return transformers' config of a model's folder. Raises StudioError where the folder asks for foreign code."""
+    refuse_foreign_code(folder)
     return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
@@ -44,7 +47,7 @@ def attention_of_text(config: Any, attention: str) -> str | dict[str, str]:
 def meta_model(config: Any, **settings: Any) -> Any:
     """Return the model of a transformers config on meta tensors: its modules and names, and not one weight."""
     with torch.device("meta"):
-        return auto_class(config).from_config(config, **settings)
+        return auto_class(config).from_config(config, trust_remote_code=False, **settings)
 
 
 def meta_models(config: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.merge.adapter_change import AdapterTensor, Change, LowRank
 from qlora_studio.engine.merge.parameter_updates import stacked_update, wrapped_parameters
 from qlora_studio.engine.merge.safetensors_file import WeightsFolder
+from qlora_studio.storage.models.foreign_code import refuse_foreign_code, without_code
 
 ADAPTER_CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
@@ -24,6 +25,7 @@ _LAYER = re.compile(r"\.(\d+)\.")
 _WRAPPED = re.compile(r"(?:^module\.|(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)")
 _DEFAULT = re.compile(r"((?:^|\.)(?:lora_\w+|modules_to_save|trainable_tokens_delta))\.default(?=\.|$)")
 _PICKLES = ("adapter_model.bin", "adapter_model.pt", "pytorch_model.bin")
+_PLAIN_NAME = re.compile(r"[\w.\\-]*")  # as `re.escape` writes it, too
 _PATTERN_SECONDS = 0.2  # a pattern of a stranger may take for ever on a name
 _TOKENS = re.compile(r"(.+?)(?:\.token_adapter)?\.trainable_tokens_delta")
 # Settings under which a merge would be something else than W + scale · B A; none of them is made here.
@@ -86,7 +88,7 @@ def load_adapter(
     Raises StudioError for a kind of adapter that cannot be merged as weights.
     """
     config = read_adapter_config(folder)
-    _require_plain_update(config)
+    require_plain_update(config)
     delta = AdapterDelta(config)
     parts: dict[str, dict[str, AdapterTensor]] = {}
     places = adapter_weights(folder).places
@@ -109,7 +111,8 @@ def load_adapter(
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """Return `adapter_config.json`. Raises StudioError where there is none."""
+    """Return `adapter_config.json`. Raises StudioError where there is none, or where it asks for foreign code."""
+    refuse_foreign_code(folder)
     try:
         return dict(json.loads((folder / ADAPTER_CONFIG).read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
@@ -156,11 +159,18 @@ def plain_names(stored: Iterable[str]) -> dict[str, str]:
 
 def copy_adapter_config(source: Path, target: Path, base_name: str) -> None:
     """Copy `adapter_config.json` from folder to folder; the base's name replaces whatever path was kept there."""
-    config = {**read_adapter_config(source), "base_model_name_or_path": base_name}
+    config = {**without_code(read_adapter_config(source)), "base_model_name_or_path": base_name}
     (target / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _require_plain_update(config: dict[str, Any]) -> None:
+def names_modules(config: dict[str, Any]) -> bool:
+    """Whether an adapter says by names what it changes; an expression of a stranger may take for ever on a name."""
+    named = [config.get(key) for key in ("target_modules", "exclude_modules", "layers_pattern")]
+    named += [*(config.get("rank_pattern") or {}), *(config.get("alpha_pattern") or {})]
+    return all(_PLAIN_NAME.fullmatch(item) for item in named if isinstance(item, str))
+
+
+def require_plain_update(config: dict[str, Any]) -> None:
     """Raise StudioError for an adapter of another kind than LoRA, or one that changes more than its base's weights."""
     if config.get("peft_type") != "LORA":
         raise refused(f"It is of the kind {config.get('peft_type')}; LoRA, rsLoRA and DoRA can be merged.")

@@ -12,6 +12,7 @@ from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.config import text_config
 from qlora_studio.core.model.family import nearest_family
+from qlora_studio.core.model.stored_quantization import stored_quantization
 from qlora_studio.engine.memory.architecture import config_of, meta_models
 from qlora_studio.engine.merge.adapter_change import Change, Part
 from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter, refused
@@ -20,6 +21,7 @@ from qlora_studio.engine.merge.merged_tensor import MergedTensor, finished, fitt
 from qlora_studio.engine.merge.safetensors_file import CODES, SafetensorsFile, StoredTensor, WeightsFolder
 from qlora_studio.engine.merge.stored_names import StoredNames, stored_names
 from qlora_studio.storage.models.folder import read_config
+from qlora_studio.storage.models.foreign_code import without_code
 
 _BLOCK = 4 << 20  # bytes of a tensor as stored; twice to four times as much while it is merged
 _OTHER_HEADS = ("embed_out.weight",)  # GPT-NeoX: in files alone; the model calls it lm_head
@@ -269,14 +271,13 @@ class MergedWeights:
 def _base_config(folder: Path) -> dict[str, Any]:
     """Return a base's `config.json`. Raises StudioError where it is missing, remote code, or quantized."""
     config = read_config(folder)
-    if config.get("quantization_config"):
+    if stored_quantization(config):
         raise StudioError(
             "The base is quantized; a merge into such weights destroys them.",
             kind=FailureKind.MODEL_REFUSED,
             advice="Merge into the original 16-bit weights.",
         )
-    config.pop("auto_map", None)  # names of files with code, which no result has
-    return config
+    return without_code(config)
 
 
 def _require_divisible(name: str, change: Change, made: Made, block: Block) -> None:

@@ -24,6 +24,7 @@ from qlora_studio.engine.merge.merged_tensor import MergedTensor
 from qlora_studio.engine.merge.safetensors_file import encode_header, write_index
 from qlora_studio.engine.merge.weights import BaseRounding, MergedWeights
 from qlora_studio.storage.durable import StagedFolder
+from qlora_studio.storage.models.foreign_code import refuse_foreign_code, table_of, without_code
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.runs.export_folder import ExportManifest, require_free_place, staged_export
 
@@ -135,6 +136,8 @@ def copy_sidecar_files(out: Path, *folders: Path, text_alone: bool = False) -> l
     A text model alone has no processors. Tokenizer files are taken together from one folder: half of one and half of
     another are no tokenizer.
     """
+    for folder in folders:
+        refuse_foreign_code(folder)
     found = {}
     tokenizer = next((folder for folder in folders if (folder / "tokenizer_config.json").is_file()), None)
     for name in (*SIDECAR_FILES, *(() if text_alone else COMPANIONS)):
@@ -144,6 +147,8 @@ def copy_sidecar_files(out: Path, *folders: Path, text_alone: bool = False) -> l
             found[name] = place / name
     for name, path in found.items():
         (out / name).write_bytes(path.read_bytes())
+        if name.endswith("config.json") and (table := table_of(path)) != (plain := without_code(table)):
+            (out / name).write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return sorted(found)
 
 

@@ -14,7 +14,13 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.engine.context import Channel, Reporter
 from qlora_studio.engine.expert_adapters import own_names
-from qlora_studio.engine.merge.adapter_delta import copy_adapter_config, read_adapter_config
+from qlora_studio.engine.merge.adapter_delta import (
+    adapter_weights,
+    copy_adapter_config,
+    names_modules,
+    read_adapter_config,
+    require_plain_update,
+)
 from qlora_studio.engine.model.adapted import load_base
 from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.device import Device
@@ -76,7 +82,10 @@ def load_tuned(
 
 
 def _with_adapter(model: Any, folder: Path) -> Any:
-    if read_adapter_config(folder).get("target_parameters"):
+    config = read_adapter_config(folder)
+    require_plain_update(config)
+    adapter_weights(folder)  # refuses pickles, and peft asks the hub where there are no weights
+    if config.get("target_parameters") or not names_modules(config):
         return with_saved_adapter(model, folder)
     with own_names():
         return PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)

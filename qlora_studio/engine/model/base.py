@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from qlora_studio.core.errors import FailureKind, StudioError
@@ -28,7 +29,15 @@ from qlora_studio.storage.durable import (
     staged_folder,
 )
 from qlora_studio.storage.models.folder import read_config
+from qlora_studio.storage.models.foreign_code import (
+    CONFIG,
+    TOKENIZER_CONFIG,
+    refuse_foreign_code,
+    table_of,
+    without_code,
+)
 from qlora_studio.storage.models.location import ModelLocation, locate_model
+from qlora_studio.storage.models.lone_file import lone_file
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.settings import cache_path
 
@@ -70,15 +79,42 @@ def load_tokenizer(source: str, revision: str = "", channel: Channel = QUIET) ->
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
-    """Return the tokenizer in a folder. Raises StudioError where there is none that can be loaded."""
+    """Return the tokenizer in a folder, with a padding token. Raises StudioError as `plain_tokenizer` does."""
+    tokenizer = plain_tokenizer(folder)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def plain_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer in a folder as it is. Raises StudioError where there is none that can be loaded."""
+    refuse_foreign_code(folder)
+    _require_tokenizer_class(folder)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise tokenizer_failure(folder, error) from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
+    tokenizer.init_kwargs = without_code(tokenizer.init_kwargs)  # what is saved with an adapter
     return tokenizer  # type: ignore[no-any-return]
+
+
+def _require_tokenizer_class(folder: Path) -> None:
+    """Raise StudioError where a folder names as its tokenizer's class something else that transformers has.
+
+    transformers would take anything of its own by that name, and load the folder with that.
+    """
+    for table in (table_of(folder / TOKENIZER_CONFIG), table_of(folder / CONFIG)):
+        name = table.get("tokenizer_class") or ""
+        found = getattr(transformers, name, PreTrainedTokenizerBase) if isinstance(name, str) else None
+        if hasattr(found, "_backends"):  # a stand-in of what needs a package that is missing: loading tells which
+            continue
+        if not (isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase)):
+            raise StudioError(
+                f"{folder.name} is refused: it names {name} as its tokenizer's class (tokenizer_class), which is none.",
+                kind=FailureKind.MODEL_REFUSED,
+                advice="Take tokenizer_config.json from where the model was published.",
+            )
 
 
 def download(source: str, revision: str, channel: Channel, *, weights: bool = True) -> Path:
@@ -190,16 +226,17 @@ def _convert(gguf: Path, out: Path) -> None:
     import torch
     from transformers import GgufConfig
 
-    with warnings.catch_warnings():
+    plain: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    with warnings.catch_warnings(), lone_file(gguf) as alone:
         warnings.simplefilter("ignore")
         model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            gguf_file=gguf.name,
+            alone.parent,
+            gguf_file=alone.name,
             quantization_config=GgufConfig(dequantize=True),
             dtype=torch.bfloat16,
-            trust_remote_code=False,
+            **plain,
         )
-        tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        tokenizer: Any = AutoTokenizer.from_pretrained(alone.parent, gguf_file=alone.name, **plain)
     model.config.quantization_config = None
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

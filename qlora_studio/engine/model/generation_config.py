@@ -6,11 +6,12 @@ from pathlib import Path
 from qlora_studio.engine.model.base import tokenizer_of
 from qlora_studio.engine.templates.stop_tokens import stop_token_ids
 from qlora_studio.storage.models.folder import generation_config
+from qlora_studio.storage.models.foreign_code import without_code
 
 
 def complete_generation_config(folder: Path) -> None:
     """Make sure that generation stops where an answer was taught to end; without that token it never does."""
-    config = generation_config(folder)
+    config = without_code(generation_config(folder))
     known = config.get("eos_token_id")
     known = known if isinstance(known, list) else [] if known is None else [known]
     ids = [*known, *(token for token in _end_token_ids(folder) if token not in known)]

@@ -13,7 +13,14 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from qlora_studio.engine.expert_adapters import own_names, wrap_packed
-from qlora_studio.engine.merge.adapter_delta import adapter_weights, load_adapter, plain_names, read_adapter_config
+from qlora_studio.engine.merge.adapter_delta import (
+    adapter_weights,
+    load_adapter,
+    names_modules,
+    plain_names,
+    read_adapter_config,
+    require_plain_update,
+)
 from qlora_studio.engine.model.saved_adapter import adapted_on_parameters, peft_config, rows_of_adapter
 from qlora_studio.engine.verification.skeleton import CannotStream, pristine
 
@@ -23,8 +30,11 @@ _NAME = "default"
 
 def streamed_adapter(folder: Path, *, as_trained: bool) -> "StreamedAdapter":
     """Return the adapter in a folder, as `load_tuned` attaches it to its base, or as `with_saved_adapter` to any."""
-    if read_adapter_config(folder).get("target_parameters"):
+    config = read_adapter_config(folder)
+    require_plain_update(config)
+    if config.get("target_parameters"):
         return StreamedAdapter(folder, _attach_to_parameters(folder), keeps_fp32=True)
+    as_trained = as_trained and names_modules(config)
     attach = _attach_as_trained if as_trained else _attach_made_elsewhere
     return StreamedAdapter(folder, attach(folder), keeps_fp32=not as_trained)
 

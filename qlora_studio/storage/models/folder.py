@@ -2,13 +2,12 @@
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.model.family import FAMILIES
 from qlora_studio.storage.foreign import read_json
+from qlora_studio.storage.models.foreign_code import refuse_foreign_code
 from qlora_studio.storage.models.safetensors_header import TensorEntry, read_safetensors_header
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
@@ -25,30 +24,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise _refused(folder, "its config.json cannot be read", "Download the model again.") from error
     if not isinstance(config, dict):
         raise _refused(folder, "its config.json is not a table", "Download the model again.")
-    refuse_foreign_code(config, folder.name)
+    refuse_foreign_code(folder)
     return config
-
-
-def refuse_foreign_code(config: Mapping[str, Any], name: str) -> None:
-    """Raise StudioError where a config asks to run code that did not come with the program.
-
-    Some models of a family that transformers has taken in still name the code that they once came with: nothing reads
-    or fetches that, since every load says so (`trust_remote_code=False`).
-    """
-    own = "Choose a model that transformers supports by itself."
-    parts = [config, *(value for value in config.values() if isinstance(value, Mapping))]
-    for part in parts:
-        if part.get("auto_map") and config.get("model_type") not in FAMILIES:
-            raise StudioError(
-                f"{name} is refused: it brings Python code of its own.", kind=FailureKind.MODEL_REFUSED, advice=own
-            )
-        for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
-            if "/" in str(part.get(key) or ""):
-                raise StudioError(
-                    f"{name} is refused: its attention would be downloaded as code.",
-                    kind=FailureKind.MODEL_REFUSED,
-                    advice=own,
-                )
 
 
 def folder_tensors(folder: Path) -> dict[str, TensorEntry]:

@@ -11,9 +11,8 @@ from qlora_studio import child_process
 from qlora_studio.core.export.serving import TemplateShape, TurnShape, modelfile
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.model.base import plain_tokenizer
-from qlora_studio.engine.templates.chat_template import REFUSALS
 from qlora_studio.engine.templates.prompting import Prompting
-from qlora_studio.engine.templates.rendering import template_of
+from qlora_studio.engine.templates.sandbox import TemplateRefusal
 from qlora_studio.engine.templates.stop_tokens import stop_token_ids
 from qlora_studio.storage.models.folder import generation_config
 
@@ -124,8 +123,8 @@ def _rendered(
 ) -> str | None:
     messages = [{"role": role, "content": content} for role, content in turns]
     try:
-        return prompting.text(tokenizer, template_of(tokenizer), messages, opening=opening)
-    except REFUSALS:
+        return prompting.text(tokenizer, messages, opening=opening)
+    except TemplateRefusal:
         return None
 
 

@@ -8,7 +8,6 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCrit
 from transformers.generation.streamers import TextStreamer
 
 from qlora_studio.engine.templates.prompting import Prompting
-from qlora_studio.engine.templates.rendering import template_of
 from qlora_studio.engine.templates.stop_tokens import stop_token_ids
 
 _AS_TODAY = Prompting()
@@ -59,7 +58,7 @@ def prompt_inputs(
     tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], prompting: Prompting = _AS_TODAY
 ) -> Any:
     """Return `input_ids` and `attention_mask`, each int64 of shape (1, tokens), up to where the answer begins."""
-    text = prompting.text(tokenizer, template_of(tokenizer), messages)
+    text = prompting.text(tokenizer, messages)
     return tokenizer(text, add_special_tokens=False, return_tensors="pt")
 
 

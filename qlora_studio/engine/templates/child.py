@@ -6,6 +6,9 @@ for ever or filling the memory. So it is rendered here: the memory is limited by
 A JSON object a line, in and out. First `{"template", "variables", "control_tokens", "end_token", "stops", "now",
 "learned", "joins", "keeps"}`, answered by `{"stops": […], "reads": […]}` or `{"error": …}`; then batches `{"rows":
 [[messages, tools, variables], …]}`, answered by `{"rows": [{the fields of Answers} | {"error": …}, …]}`.
+
+Where the first says `"texts": [messages, …]` and `"opening"`, it is answered by `{"texts": […]}` or `{"error": …}`, and
+that is all: conversations as a model is asked, with no answers to be found.
 """
 
 import json
@@ -23,6 +26,7 @@ from qlora_studio.engine.templates.loss_mask import AnswerFinder, MaskUnavailabl
 
 _MEMORY_LIMIT = 1 << 30  # bytes of address space
 _MOST_FINDERS = 64
+_LONGEST = 1 << 25  # characters of what a model is asked
 _ORPHAN_SECONDS = 120  # the parent ends a child that takes long; this is for one whose parent is gone
 
 
@@ -33,7 +37,9 @@ def main() -> None:
     for line in sys.stdin.buffer:
         _limit_time(_ORPHAN_SECONDS)
         request = json.loads(line)
-        if finders is None:
+        if "texts" in request:
+            reply: dict[str, Any] = _texts(request)
+        elif finders is None:
             finders, reply = _started(request)
         else:
             reply = {"rows": [_row(finders, *row) for row in request["rows"]]}
@@ -78,6 +84,17 @@ def _started(request: dict[str, Any]) -> tuple[_Finders | None, dict[str, Any]]:
         return finders, {"stops": list(stops), "reads": reads}
     except (TemplateError, MemoryError, RecursionError) as error:
         return None, {"error": _words(error)}
+
+
+def _texts(request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        template = ChatTemplate(request["template"], request["variables"], datetime.fromisoformat(request["now"]))
+        texts = [template.render(messages, generation_prompt=request["opening"]) for messages in request["texts"]]
+    except Exception as error:  # noqa: BLE001  whatever a stranger's program does
+        return {"error": _words(error)}
+    if sum(map(len, texts)) > _LONGEST:
+        return {"error": f"the template writes more than {_LONGEST:,} characters"}
+    return {"texts": texts}
 
 
 def _row(finders: _Finders, messages: Any, tools: Any, variables: Any = None) -> dict[str, Any]:

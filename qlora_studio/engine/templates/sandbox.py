@@ -20,6 +20,52 @@ _PATIENCE_SECONDS = 2.0  # with a child that has nothing to do and is to end
 Conversation = tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]] | None, Mapping[str, Any] | None]
 
 
+class TemplateRefusal(StudioError):
+    """A chat template that does not take a conversation, or fails on it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            "The chat template of this model does not take this conversation.",
+            kind=FailureKind.MODEL_REFUSED,
+            advice="Correct the model's chat_template, or ask otherwise: some take no system prompt.",
+            detail=why,
+        )
+
+
+def rendered_texts(
+    template: str,
+    conversations: Sequence[Sequence[Mapping[str, Any]]],
+    *,
+    variables: Mapping[str, Any],
+    now: datetime,
+    opening: bool,
+    seconds: float = ROW_SECONDS,
+) -> list[str]:
+    """Return conversations by a template, rendered in a child of their own; `opening` invites the answer.
+
+    Raises TemplateRefusal, and StudioError where it does not come to an end.
+    """
+    child = _Child()
+    try:
+        child.send(
+            {
+                "template": template,
+                "variables": dict(variables),
+                "now": now.isoformat(),
+                "texts": [list(messages) for messages in conversations],
+                "opening": opening,
+            }
+        )
+        reply = child.receive(seconds)
+    finally:
+        child.close()
+    if reply is None:
+        raise _endless()
+    if "error" in reply:
+        raise TemplateRefusal(str(reply["error"]))
+    return [str(text) for text in reply["texts"]]
+
+
 class TemplateSandbox:
     """Renders batches of conversations in a long-lived child, which is replaced where it had to be ended.
 

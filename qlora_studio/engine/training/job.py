@@ -38,6 +38,7 @@ from qlora_studio.engine.model.device import Device, choose_device, with_checkpo
 from qlora_studio.engine.model.generation import answer
 from qlora_studio.engine.model.original import with_stored_quantization
 from qlora_studio.engine.model.rehearsal import require_mergeable
+from qlora_studio.engine.templates.sandbox import TemplateRefusal
 from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_full
 from qlora_studio.engine.training.first_batch import refused_where_it_fails, require_trainable
 from qlora_studio.engine.training.memory_space import require_memory, with_spare_memory_used
@@ -245,5 +246,11 @@ class _Samples(TrainerCallback):
         """Answer each prompt greedily."""
         for prompt in self._prompts:
             messages = [{"role": "user", "content": prompt}]
-            text = answer(self._trainer.model, self._tokenizer, messages, prompting=self._prompting, max_new_tokens=96)
+            try:
+                text = answer(
+                    self._trainer.model, self._tokenizer, messages, prompting=self._prompting, max_new_tokens=96
+                )
+            except TemplateRefusal as error:
+                self._reporter.warn("sample", f"A sample prompt was left out. {error.message}")
+                continue
             self._reporter.emit(SampleGenerated(step=state.global_step, prompt=prompt, answer=text))

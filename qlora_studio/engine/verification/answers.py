@@ -22,7 +22,7 @@ def prompts_of(tokenizer: Any) -> list[list[int]]:
     """The fixed prompts in the model's own template; the first ids there are for a model without a tokenizer."""
     if tokenizer is None:
         return [list(range(start, start + 16)) for start in (3, 11, 19)]
-    return [rendered_ids(tokenizer, [{"role": "user", "content": text}], opening=True) for text in _PROMPTS]
+    return rendered_ids(tokenizer, *([{"role": "user", "content": text}] for text in _PROMPTS), opening=True)
 
 
 def greedy_answers(model: Any, prompts: list[list[int]], stops: list[int]) -> Answers:

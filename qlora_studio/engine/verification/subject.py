@@ -18,6 +18,7 @@ from qlora_studio.engine.gguf.tokenizer_reading import load_gguf_tokenizer
 from qlora_studio.engine.model.adapter import adapter_folder
 from qlora_studio.engine.model.base import tokenizer_of
 from qlora_studio.engine.model.original import merge_base
+from qlora_studio.engine.templates.prompting import Prompting
 from qlora_studio.engine.verification.report import Verification
 from qlora_studio.storage.models.folder import generation_config
 from qlora_studio.storage.runs.export_folder import read_export
@@ -119,12 +120,13 @@ def stop_ids(subject: Subject, exported: Any) -> list[int]:
     return ids
 
 
-def rendered_ids(tokenizer: Any, messages: list[dict[str, str]], *, opening: bool = False) -> list[int]:
-    """Return a conversation's ids by a tokenizer's own template; plain text where it has none."""
+def rendered_ids(tokenizer: Any, *conversations: list[dict[str, str]], opening: bool = False) -> list[list[int]]:
+    """Return the ids of conversations by a tokenizer's own template; of plain text where it has none."""
     if tokenizer.chat_template is None:
-        return list(tokenizer("\n".join(turn["content"] for turn in messages)).input_ids)
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opening)
-    return list(tokenizer(text, add_special_tokens=False).input_ids)
+        plain = ["\n".join(turn["content"] for turn in messages) for messages in conversations]
+        return [list(tokenizer(text).input_ids) for text in plain]
+    texts = Prompting().texts(tokenizer, conversations, opening=opening)
+    return [list(tokenizer(text, add_special_tokens=False).input_ids) for text in texts]
 
 
 class AskedOfLlamaCpp:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qlora_studio.storage.permissions import private_folder, umask_of_children
+
 AGAIN = 75  # the exit code of a program that asks whoever started it to start it anew; sysexits.h's EX_TEMPFAIL
 _PLACES = ("QLORA_STUDIO_HOME", "HF_HOME", "HF_HUB_CACHE")  # may be relative to this process
 
@@ -26,7 +28,11 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start a program in the neutral folder; `environment` is added to this process's own. Raises OSError."""
     process: subprocess.Popen[bytes] = subprocess.Popen(
-        [*command], cwd=neutral_folder(), env={**safe_environment(), **(environment or {})}, **options
+        [*command],
+        cwd=neutral_folder(),
+        env={**safe_environment(), **(environment or {})},
+        umask=umask_of_children(),
+        **options,
     )
     return process
 
@@ -63,7 +69,7 @@ def neutral_folder() -> Path:
 
     folder = cache_path() / "empty"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder)
     except OSError:  # a full or read-only disk; -P holds there too
         return Path(folder.anchor)
     return folder

@@ -12,6 +12,7 @@ from qlora_studio.core.run.job import Job
 from qlora_studio.core.run.reports import AnyReported, Reported
 from qlora_studio.engine.context import Channel, Commands, JobStopped
 from qlora_studio.storage.runs.message_log import MessageLogReader
+from qlora_studio.storage.runs.own_files import opened_log
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
 
 _POLL_SECONDS = 0.1
@@ -21,7 +22,7 @@ _PATIENCE = 20.0  # seconds between asking a child to stop and killing it
 def run_child(job: Job, jobs: Path, channel: Channel) -> tuple[TerminalEvent, list[AnyReported]]:
     """Do a job in a folder under `jobs`; return its ending and reports. A Stop ends it and raises JobStopped."""
     folder = create_job_folder(jobs, job)
-    with folder.log_path.open("ab") as log:
+    with opened_log(folder.log_path) as log:
         process = child_process.start(
             child_process.python("-m", "qlora_studio", "worker", str(folder.path.absolute())),
             stdin=subprocess.DEVNULL,

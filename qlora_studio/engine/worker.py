@@ -35,13 +35,16 @@ from qlora_studio.engine.faults import failure_of
 from qlora_studio.engine.model.environment import environment
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.models.quantized_base import refuse_known_quantized, refuse_packed, refuse_quantized
+from qlora_studio.storage.permissions import work_as
 from qlora_studio.storage.runs import inherited_lock
+from qlora_studio.storage.runs.own_files import require_own_files
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 # Read by the libraries when they are imported, so set before any of them is. trl would otherwise tell the hub of every
 # trainer that is made; transformers would ask on a terminal that is not there.
 _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "USE_HUB_KERNELS": "NO",  # transformers would fetch code by itself, where the package kernels is installed
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "BITSANDBYTES_NOWELCOME": "1",
@@ -61,8 +64,10 @@ def work(path: str) -> int:
     if not folder.path.is_dir():
         print(f"There is no folder {path}.", file=sys.stderr)
         return ExitCode.RUN_NOT_FOUND
+    work_as(folder.path)
     lock = os.environ.pop(inherited_lock.VARIABLE, "")  # not for this process's own children
     try:
+        require_own_files(folder.path)
         if lock.isdigit():
             return _work_with_lock(folder, int(lock))
         with folder.lock().acquire(timeout=_LOCK_SECONDS, poll_interval=0.02):
@@ -70,7 +75,7 @@ def work(path: str) -> int:
     except Timeout:
         print(f"Another worker is at work in {path}.", file=sys.stderr)
         return ExitCode.RUN_BUSY
-    except OSError as error:
+    except (OSError, StudioError) as error:
         print(f"Cannot work in {path}: {error}.", file=sys.stderr)
         return ExitCode.NOT_WRITABLE
 

@@ -18,6 +18,7 @@ from qlora_studio.core.errors import FailureKind, StudioError, ending_in_words
 from qlora_studio.core.run.commands import Command, Stop
 from qlora_studio.jobs.card_choice import worker_environment
 from qlora_studio.jobs.gpu_monitor import gpu_cards
+from qlora_studio.storage.runs.own_files import opened_log, require_own_files
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 WORKER = child_process.python("-m", "qlora_studio", "worker")
@@ -104,11 +105,12 @@ def start_worker(
             advice="Watch that one, or stop it first.",
         )
     cards = worker_environment(folder, gpu_cards, gpus)
+    require_own_files(folder.path)
     offset, commands_from = _size(folder.events_path), _size(folder.commands_path)
     try:
         for command in initial_commands:
             folder.send(command)
-        with folder.log_path.open("ab") as log:
+        with opened_log(folder.log_path) as log:
             popen = child_process.start(
                 [*(program or _program(folder)), str(folder.path.resolve())],
                 environment={**_ENVIRONMENT, **cards, "QLORA_STUDIO_COMMANDS_FROM": str(commands_from)},

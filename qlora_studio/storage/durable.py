@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.fingerprint import FileEntry
+from qlora_studio.storage.permissions import as_its_folder, mode_of_file, private_folder
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
@@ -31,29 +32,25 @@ _LARGEST = 16 << 20  # bytes of a manifest
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` durably: a reader, or a crash, sees the old bytes or the new ones. Raises StudioError."""
+    """Replace `path` durably: a reader, or a crash, sees the old bytes or the new ones. Raises StudioError.
+
+    A link of that name is replaced, and never followed.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        mode = mode_of_file(private_folder(path.parent) / path.name)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o666 & ~umask())
+            Path(name).chmod(mode)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise not_writable(path.parent, error) from error
-
-
-def umask() -> int:
-    """Return the permissions that new files of this process do not get."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def not_writable(path: Path, error: OSError) -> StudioError:
@@ -227,7 +224,7 @@ def staged_folder(final: Path, *, replace: bool = False) -> Iterator[StagedFolde
     FileExistsError is raised where anything, even a dangling link, stands there in the end.
     """
     staging = final.with_name(f".staging-{os.getpid()}-{final.name}")
-    final.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(final.parent)
     remove_abandoned(final.parent)
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
@@ -235,6 +232,7 @@ def staged_folder(final: Path, *, replace: bool = False) -> Iterator[StagedFolde
         staged = StagedFolder(staging)
         yield staged
         write_manifest(staging, staged.manifest, staged.hashes)
+        as_its_folder(staging)
         _put_in_place(staging, final, replace=replace)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -34,6 +34,7 @@ from qlora_studio.storage.datasets.layout import (
     declared_configs,
     layout_of,
 )
+from qlora_studio.storage.permissions import as_the_user
 
 _CONVERTED = "refs/convert/parquet"
 _README = "README.md"
@@ -98,13 +99,14 @@ class _Fetching:
     def _download(self, revision: str, names: Sequence[str]) -> Path:
         """Fetch files of a revision; return the folder of the snapshot. Raises StudioError in words."""
         try:
-            folder = snapshot_download(
-                self._name,
-                repo_type="dataset",
-                revision=revision or None,
-                allow_patterns=[glob.escape(name) for name in names],
-                tqdm_class=progress_bar(self._channel),
-            )
+            with as_the_user():
+                folder = snapshot_download(
+                    self._name,
+                    repo_type="dataset",
+                    revision=revision or None,
+                    allow_patterns=[glob.escape(name) for name in names],
+                    tqdm_class=progress_bar(self._channel),
+                )
         except GatedRepoError as error:
             raise self._refused(
                 "asks you to accept its terms first",

@@ -27,6 +27,7 @@ from qlora_studio.engine.data.preparation import FINGERPRINT, prepare
 from qlora_studio.engine.data.row_files import EVALUATION, TRAINING, PackIndex, packed_dataset
 from qlora_studio.engine.data.tally import RowTally, facts_of
 from qlora_studio.engine.templates.base_template import template_name
+from qlora_studio.storage.permissions import as_its_folder, private_folder
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import cache_path
 
@@ -105,7 +106,7 @@ def _alone(folder: Path, channel: Channel) -> Iterator[None]:
 
     Some folders share a lock, so that locks do not pile up. Raises JobStopped while it waits.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(folder.parent)
     lock = FileLock(folder.parent / f".{folder.name[:2]}.lock")
     while not lock.is_locked:
         channel.raise_if_stopped()
@@ -134,9 +135,10 @@ def _make(folder: Path, plan: DataPlan, channel: Channel) -> None:
     """Prepare a plan's rows into a folder of the cache, all or nothing, and let go of the oldest there."""
     staging = folder.with_name(f".{os.getpid()}-{folder.name[:16]}")
     shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+    private_folder(staging)
     try:
         prepare(plan, staging, channel)
+        as_its_folder(staging)
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one, or none
         staging.rename(folder)
     finally:

@@ -38,6 +38,7 @@ from qlora_studio.storage.models.foreign_code import (
 )
 from qlora_studio.storage.models.location import ModelLocation, locate_model
 from qlora_studio.storage.models.lone_file import lone_file
+from qlora_studio.storage.permissions import as_the_user
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.settings import cache_path
 
@@ -133,9 +134,10 @@ def download(source: str, revision: str, channel: Channel, *, weights: bool = Tr
     patterns = HUB_PATTERNS if weights else [item for item in HUB_PATTERNS if "safetensors" not in item]
     channel.phase(Activity.DOWNLOADING)
     try:
-        folder = snapshot_download(
-            source, revision=revision or None, allow_patterns=patterns, tqdm_class=progress_bar(channel)
-        )
+        with as_the_user():
+            folder = snapshot_download(
+                source, revision=revision or None, allow_patterns=patterns, tqdm_class=progress_bar(channel)
+            )
     except GatedRepoError as error:
         raise _download_error(
             source,

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.foreign_text import LARGEST_JSON
 from qlora_studio.core.model.family import FAMILIES
+from qlora_studio.storage.foreign import read_bytes, unreadable
 from qlora_studio.storage.models.hub_cache import hub_cache
 
 CONFIG, ADAPTER_CONFIG, TOKENIZER_CONFIG = "config.json", "adapter_config.json", "tokenizer_config.json"
@@ -54,12 +56,19 @@ def without_code(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table_of(path: Path) -> dict[str, Any]:
-    """Return a file of settings; nothing where there is none that can be read, which its reader tells in words."""
+    """Return a file of settings; nothing where there is none. Raises StudioError where it cannot be read.
+
+    As the libraries read it, who take an Infinity: what they would find must be found here.
+    """
     try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        data = json.loads(read_bytes(path, limit=LARGEST_JSON))
+    except FileNotFoundError:
         return {}
-    return data if isinstance(data, dict) else {}
+    except (ValueError, RecursionError) as error:
+        raise unreadable(path, "it is no JSON, or nested too deeply") from error
+    if not isinstance(data, dict):
+        raise unreadable(path, "it is no table")
+    return data
 
 
 def _without_code(value: Any) -> Any:

@@ -21,8 +21,8 @@ from qlora_studio.storage.durable import (
     disagreements,
     read_manifest,
     staged_folder,
-    umask,
 )
+from qlora_studio.storage.permissions import as_the_user, umask
 
 # Written beside a finished export later, by the verification; the manifest knows nothing of them.
 VERIFICATION_FILES = ("verification.json", "verification.md")
@@ -60,9 +60,11 @@ def staged_export(final: Path) -> Iterator[StagedFolder]:
     """Yield a staging folder that becomes `final` when the block ends well, and vanishes else. Raises StudioError."""
     require_free_place(final)
     try:
+        with as_the_user():
+            final.parent.mkdir(parents=True, exist_ok=True)
         with staged_folder(final) as staged:
+            staged.path.chmod(0o777 & ~umask())
             yield staged
-            _let_others_read(staged.path)
     except FileExistsError as error:
         raise _taken(final) from error
     except OSError as error:
@@ -119,13 +121,6 @@ def verification_of(folder: Path) -> VerificationReport:
         return VerificationReport.model_validate_json((folder / VERIFICATION_FILES[0]).read_bytes())
     except (OSError, ValueError):
         return VerificationReport()
-
-
-def _let_others_read(folder: Path) -> None:
-    """Give files the permissions that any new file has: safetensors makes some that no other user can read."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.chmod(0o666 & ~umask())
 
 
 def _taken(final: Path) -> StudioError:

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from qlora_studio.storage.permissions import mode_of_file
+
 if sys.platform != "win32":
     import fcntl
 
@@ -23,7 +25,7 @@ def take(path: Path) -> int | None:
     if sys.platform == "win32":
         return None
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, mode_of_file(path))
     except OSError:
         return None
     deadline = time.monotonic() + _PATIENCE

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 
 from qlora_studio.core.run.message import Message
+from qlora_studio.storage.permissions import mode_of_file, private_folder
+from qlora_studio.storage.runs.own_files import require_own_file
 
 
 class MessageLogWriter:
@@ -16,11 +18,14 @@ class MessageLogWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
+        require_own_file(path)
         end_torn_line(path)
         self._path = path
         self._pending = b""
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        self._descriptor = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), mode_of_file(path)
+        )
 
     def is_in_place(self) -> bool:
         """Whether the file that is written to still has its name: its folder was not removed or moved.

@@ -20,6 +20,7 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_toml, to_toml
 from qlora_studio.core.run.run_state import RunState, fold
 from qlora_studio.storage.durable import not_writable, write_atomically
+from qlora_studio.storage.permissions import mode_of_file, private_folder
 from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class RunFolder:
 
     def lock(self) -> FileLock:
         """Return the lock that a living worker holds; the operating system frees it when the worker dies."""
-        return FileLock(self.lock_path)
+        return FileLock(self.lock_path, mode=mode_of_file(self.lock_path))
 
     def is_busy(self) -> bool:
         """Whether a living worker holds the lock."""
@@ -128,7 +129,8 @@ def make_folder(parent: Path, stem: str) -> Path:
     for number in range(1, 10_000):
         path = parent / (stem if number == 1 else f"{stem}-{number}")
         try:
-            path.mkdir(parents=True)
+            private_folder(parent)
+            path.mkdir(mode=0o700)
         except FileExistsError:
             if parent.exists() and not parent.is_dir():
                 break

@@ -6,6 +6,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from qlora_studio.storage.durable import write_atomically
+from qlora_studio.storage.permissions import private_folder
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 
@@ -43,7 +44,7 @@ class RunQueue:
 
     def add(self, folder: RunFolder, needed_bytes: int = 0) -> None:
         """Put a run at the end; one that waits already stays where it is."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self._path.parent)
         path = str(folder.path.resolve())
         with self._lock:
             waiting = self.runs()

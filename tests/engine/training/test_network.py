@@ -1,6 +1,12 @@
-"""Nothing leaves the computer: a whole run makes no connection and opens no port."""
+"""Nothing leaves the computer: a whole run makes no connection, opens no port, and is for its user alone to read."""
 
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -8,6 +14,7 @@ import pytest
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import StepDone
 from qlora_studio.jobs.worker_process import start_worker
+from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.training_run import follow, make_run
 
 _NO_NETWORK = """
@@ -19,20 +26,62 @@ sys.addaudithook(refuse)
 """
 
 
-def test_a_run_looks_up_no_host_connects_to_nothing_and_listens_nowhere(
-    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@dataclass(frozen=True)
+class WholeRun:
+    """A run to its export: what it connected to meanwhile, and the user's umask."""
+
+    run: RunFolder
+    home: Path
+    connections: list[Any]
+    umask: int
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeRun]:
     """With the hub allowed: no HF_HUB_OFFLINE that would hide an attempt."""
-    (tmp_path / "sitecustomize.py").write_text(_NO_NETWORK)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    folder = make_run(tmp_path / "runs", tiny_llama, "training.max_steps=2", "export.merge=true", rows=8)
-    process = start_worker(folder)
-    follow(process, lambda event: isinstance(event, StepDone))
-    supervisor = psutil.Process(process.pid)
-    sockets = [item for one in (supervisor, *supervisor.children(recursive=True)) for item in one.net_connections()]
-    connections = [item for item in sockets if item.family.name != "AF_UNIX"]
-    follow(process)
-    assert folder.state().phase is Phase.FINISHED, folder.state().failure
-    assert connections == []
-    assert "NETWORK" not in folder.log_path.read_text("utf-8")
+    place, umask = tmp_path_factory.mktemp("whole"), 0o002
+    (place / "sitecustomize.py").write_text(_NO_NETWORK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(place), prepend=os.pathsep)
+        patch.setenv("QLORA_STUDIO_HOME", str(place / "home"))
+        patch.delenv("HF_HUB_OFFLINE")
+        before = os.umask(umask)
+        try:
+            run = make_run(place / "runs", tiny_llama, "training.max_steps=2", "export.merge=true", rows=8)
+            process = start_worker(run)
+            follow(process, lambda event: isinstance(event, StepDone))
+            supervisor = psutil.Process(process.pid)
+            family = (supervisor, *supervisor.children(recursive=True))
+            connections = [item for one in family for item in one.net_connections() if item.family.name != "AF_UNIX"]
+            follow(process)
+        finally:
+            os.umask(before)
+    assert run.state().phase is Phase.FINISHED, run.state().failure
+    yield WholeRun(run, place / "home", connections, umask)
+
+
+def test_a_run_looks_up_no_host_connects_to_nothing_and_listens_nowhere(whole: WholeRun) -> None:
+    assert whole.connections == []
+    assert "NETWORK" not in whole.run.log_path.read_text("utf-8")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")
+def test_every_file_of_a_run_is_its_users_alone_and_those_of_its_exports_are_as_any_file_of_the_user(
+    whole: WholeRun,
+) -> None:
+    made = [whole.run.path, *whole.run.path.rglob("*")]
+    exported = [path for path in made if path.is_relative_to(whole.run.exports_path)]
+    private = [*whole.home.rglob("*"), *(path for path in made if path not in exported)]
+
+    assert len(private) > 30 and len(exported) > 10
+    assert _wrong(private, 0o077) == {}
+    assert _wrong(exported, whole.umask) == {}
+
+
+def _wrong(paths: list[Path], umask: int) -> dict[str, str]:
+    """Return what has other permissions than an umask leaves."""
+    return {
+        str(path): oct(mode)
+        for path in paths
+        if (mode := stat.S_IMODE(path.lstat().st_mode)) != (0o777 if path.is_dir() else 0o666) & ~umask
+    }

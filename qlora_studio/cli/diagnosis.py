@@ -18,6 +18,7 @@ from qlora_studio.core.quantity import GIB, bytes_text
 from qlora_studio.jobs.gpu_monitor import GpuSample, sample_gpu
 from qlora_studio.jobs.process_memory import sample_memory
 from qlora_studio.jobs.torch_build import OLDEST_CAPABILITY
+from qlora_studio.storage.installation import install_command
 from qlora_studio.storage.models.location import starter_path
 from qlora_studio.storage.settings import load_settings
 
@@ -86,7 +87,7 @@ def python_finding() -> Finding:
             "Python",
             "error",
             f"{python} with PySide6 {qt}, which makes the window crash.",
-            "Install another version: pip install 'PySide6-Essentials!=6.12.0'",
+            "Install another version: " + install_command("PySide6-Essentials!=6.12.0"),
         )
     return Finding("Python", "ok", f"{python}, PySide6 {qt}")
 
@@ -128,7 +129,7 @@ def cards_finding(sample: GpuSample) -> Finding:
 def torch_finding(facts: dict[str, Any], *, has_card: bool) -> Finding:
     """Answer: is PyTorch there, and is it the build for this card?"""
     if "failure" in facts:
-        return Finding("PyTorch", "error", f"It cannot be loaded: {facts['failure']}", "Install it again.")
+        return Finding("PyTorch", "error", f"It cannot be loaded: {facts['failure']}", _again("torch"))
     build = facts["version"]
     if facts["cuda_build"] is None and has_card:
         return Finding(
@@ -157,7 +158,7 @@ def bitsandbytes_finding(facts: dict[str, Any]) -> Finding:
     """Answer: can weights be put into 4 bits, here and now?"""
     if "failure" in facts:
         return Finding(
-            "bitsandbytes", "error", f"4-bit weights do not work: {facts['failure']}", "Install bitsandbytes again."
+            "bitsandbytes", "error", f"4-bit weights do not work: {facts['failure']}", _again("bitsandbytes")
         )
     return Finding("bitsandbytes", "ok", f"{facts['version']}, 4-bit tried on the {facts['device']}")
 
@@ -216,3 +217,7 @@ def last_words(err: str) -> str:
     """Return the first line of the exception that a program ended with: CUDA's go on for lines that say nothing."""
     named = _EXCEPTION.findall(err)
     return named[-1] if named else (err.strip().splitlines() or [""])[-1]
+
+
+def _again(package: str) -> str:
+    return f"Install it again: {install_command('--force-reinstall', '--no-deps', package)}"

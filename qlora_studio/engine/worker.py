@@ -44,7 +44,6 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 # trainer that is made; transformers would ask on a terminal that is not there.
 _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "USE_HUB_KERNELS": "NO",  # transformers would fetch code by itself, where the package kernels is installed
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "BITSANDBYTES_NOWELCOME": "1",
@@ -60,6 +59,8 @@ def work(path: str) -> int:
     """Do the job of the folder at `path`; return the exit code."""
     os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
     faulthandler.enable()
+    # With that package, transformers and bitsandbytes fetch compiled code from the hub unasked. Here nobody has it.
+    sys.modules["kernels"] = None  # type: ignore[assignment]
     folder = RunFolder(path)
     if not folder.path.is_dir():
         print(f"There is no folder {path}.", file=sys.stderr)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.storage.installation import install_command
 
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int32
 
@@ -79,7 +80,7 @@ class LlamaCpp:
             raise StudioError(
                 "There is no llama.cpp to load a GGUF file with.",
                 kind=FailureKind.TOOL_MISSING,
-                advice="Install the package xllamacpp.",
+                advice="Install it: " + install_command("xllamacpp"),
             )
         call = self._library
         _LOG.clear()

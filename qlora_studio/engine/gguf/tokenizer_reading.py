@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.storage.installation import install_command
 
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
@@ -84,7 +85,7 @@ def _of_bytes(said: dict[str, Any], tokens: list[str], path: Path) -> Any:
         raise StudioError(
             f"{path.name} splits text in a way that is not known here: {name}.",
             kind=FailureKind.MODEL_REFUSED,
-            advice="Install the package xllamacpp, and llama.cpp is asked.",
+            advice="With llama.cpp that is asked: " + install_command("xllamacpp"),
         )
     merges = [tuple(merge.split(" ", 1)) for merge in said["ggml.merges"]]
     vocabulary = {text: number for number, text in enumerate(tokens)}

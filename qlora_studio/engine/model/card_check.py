@@ -8,6 +8,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.memory.gpu_catalogue import is_built_for
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.model.environment import driver_and_cards
+from qlora_studio.storage.installation import install_command
 
 _PYTORCH = "https://pytorch.org/get-started/locally/"
 _PROCESSOR = "Or train on the processor: --set hardware.gpus=cpu"
@@ -33,7 +34,7 @@ def require_usable_card(config: RunConfig) -> None:
         raise _unusable(
             torch.cuda.get_device_name(0),
             "bitsandbytes has no CUDA library for it, so that no weights can be put into 4 bits there",
-            "Install bitsandbytes again, and see what qlora-studio doctor says.",
+            f"Install bitsandbytes again: {install_command('--force-reinstall', '--no-deps', 'bitsandbytes')}",
         )
 
 

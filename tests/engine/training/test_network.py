@@ -25,6 +25,9 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 """
 
+# A package that transformers and bitsandbytes fetch compiled code from the hub with, where somebody has installed it.
+_KERNELS = "import sys; print('NETWORK by kernels', file=sys.stderr, flush=True)"
+
 
 @dataclass(frozen=True)
 class WholeRun:
@@ -41,6 +44,7 @@ def whole(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """With the hub allowed: no HF_HUB_OFFLINE that would hide an attempt."""
     place, umask = tmp_path_factory.mktemp("whole"), 0o002
     (place / "sitecustomize.py").write_text(_NO_NETWORK)
+    (place / "kernels.py").write_text(_KERNELS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(place), prepend=os.pathsep)
         patch.setenv("QLORA_STUDIO_HOME", str(place / "home"))

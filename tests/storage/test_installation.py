@@ -1,0 +1,56 @@
+"""Advice to install something goes with what made the environment."""
+
+import shlex
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from qlora_studio.storage.installation import install_command
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the paths are those of another system")
+
+
+@pytest.mark.parametrize(
+    ("files", "has_pip", "command"),
+    [
+        ({}, True, "{python} -m pip install --no-deps 'some>=1'"),
+        ({}, False, "{python} -m ensurepip and then {python} -m pip install --no-deps 'some>=1'"),
+        ({"uv-receipt.toml": ""}, False, "uv pip install --python {python} --no-deps 'some>=1'"),
+        (
+            {"pyvenv.cfg": "home = /usr/bin\nuv = 0.9.1\n"},
+            False,
+            "uv pip install --python {python} --no-deps 'some>=1'",
+        ),
+        ({"pyvenv.cfg": "home = /usr/bin\nuv = 0.9.1\n"}, True, "{python} -m pip install --no-deps 'some>=1'"),
+        ({"pipx_metadata.json": "{}"}, False, "pipx runpip studio install --no-deps 'some>=1'"),
+        ({"conda-meta/history": ""}, True, "{python} -m pip install --no-deps 'some>=1'"),
+    ],
+    ids=["pip", "no pip", "uv tool", "uv venv", "uv venv with pip", "pipx", "conda"],
+)
+def test_the_advice_goes_with_the_environment(
+    tmp_path: Path, files: dict[str, str], has_pip: bool, command: str
+) -> None:
+    prefix = tmp_path / "studio"
+    for name, text in files.items():
+        (prefix / name).parent.mkdir(parents=True, exist_ok=True)
+        (prefix / name).write_text(text)
+
+    found = install_command("--no-deps", "some>=1", prefix=prefix, has_pip=has_pip)
+
+    assert found == command.format(python=prefix / "bin" / "python")
+
+
+def test_what_is_advised_in_a_real_environment_without_pip_works_there(tmp_path: Path) -> None:
+    venv.create(tmp_path / "made here", with_pip=False)
+
+    command = install_command("--version", prefix=tmp_path / "made here", has_pip=False)
+
+    first = shlex.split(command.partition(" and then ")[0])
+    assert subprocess.run([*first, "--version"], check=False, capture_output=True).returncode == 0
+
+
+def test_this_environment_is_that_of_the_interpreter_that_runs() -> None:
+    assert sys.executable in install_command("something")

@@ -16,9 +16,11 @@ from qlora_studio.cli.diagnosis import diagnose
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.reports import VerificationReported
+from qlora_studio.engine.gguf.llama_cpp import CHILD
 from qlora_studio.engine.templates.sandbox import TemplateSandbox
 from qlora_studio.jobs.job_folders import new_job_folder
 from qlora_studio.jobs.worker_process import start_worker
+from qlora_studio.storage.settings import cache_path
 from tests.engine.training_run import follow, make_run
 
 _PRODUCT = Path(child_process.__file__).parent
@@ -40,7 +42,7 @@ def plant(imported: Path) -> Callable[[Path], None]:
     """Put modules with the names of libraries into a folder."""
 
     def put(folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for name in _MODULES:
             program = f"with open({str(imported)!r}, 'a') as file:\n    print(__file__, file=file)\n"
             (folder / f"{name}.py").write_text(program + "raise ImportError('planted')\n")
@@ -54,6 +56,7 @@ def user_folder(tmp_path: Path, plant: Callable[[Path], None], monkeypatch: pyte
     folder = tmp_path / "where the user stands"
     plant(folder)
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder))
     return folder
 
 
@@ -66,11 +69,14 @@ def model(tmp_path: Path, tiny_llama: Path, plant: Callable[[Path], None]) -> Pa
 
 
 def test_a_run_with_its_template_and_verification_imports_nothing_that_lies_about(
-    tmp_path: Path, model: Path, plant: Callable[[Path], None], imported: Path
+    tmp_path: Path, model: Path, plant: Callable[[Path], None], imported: Path, studio_home: Path
 ) -> None:
     run = make_run(tmp_path / "runs", model, "training.max_steps=2", "export.merge=true", rows=12)
-    plant(run.path)
+    for folder in (run.path, run.checkpoints_path, run.adapter_path, run.exports_path, run.jobs_path):
+        plant(folder)
     plant(tmp_path / "runs")  # the rows lie there
+    for folder in (studio_home, cache_path(), cache_path() / "datasets", cache_path() / "models"):
+        plant(folder)
 
     events = follow(start_worker(run))
 
@@ -114,13 +120,47 @@ def test_the_doctor_imports_nothing_that_lies_about(imported: Path) -> None:
     assert not imported.exists(), imported.read_text()
 
 
-def test_the_program_itself_imports_nothing_that_lies_where_the_user_stands(user_folder: Path, imported: Path) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-m", "qlora_studio", "queue", "--json"],
+        [str(Path(sys.executable).with_name("qlora-studio")), "queue", "--json"],
+        [sys.executable, "-m", "qlora_studio", "--self-test"],
+    ],
+    ids=["as a module", "by its own name", "with a window"],
+)
+def test_the_program_itself_imports_nothing_that_lies_where_the_user_stands(
+    user_folder: Path, imported: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (user_folder / "qlora_studio.py").unlink()  # Python takes that for the program, before anything of it runs
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
 
-    command = [sys.executable, "-m", "qlora_studio", "queue", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
+    assert not imported.exists(), imported.read_text()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("supervise", "/nowhere/program", "/nowhere"), ("recover", "/nowhere", "1", "0"), ("worker", "/nowhere")],
+    ids=lambda words: words[0],
+)
+def test_what_looks_after_a_worker_imports_nothing_that_lies_about(words: tuple[str, ...], imported: Path) -> None:
+    child_process.ask(child_process.python("-m", "qlora_studio", *words), 60)
+
+    assert not imported.exists(), imported.read_text()
+
+
+def test_the_process_of_llama_cpp_imports_nothing_that_lies_about(
+    tmp_path: Path, plant: Callable[[Path], None], imported: Path
+) -> None:
+    plant(tmp_path / "models")
+    (tmp_path / "models" / "x.gguf").write_bytes(b"no GGUF")
+
+    for words in ((), (str(tmp_path / "models" / "x.gguf"), "1")):
+        child_process.ask(child_process.python("-m", CHILD, *words), 60)
+
     assert not imported.exists(), imported.read_text()
 
 

@@ -69,6 +69,7 @@ def studio_home(tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPat
     """A home for settings and runs that belongs to this test alone."""
     home = tmp_path / "home"
     _share_conversions(home, model_cache)
+    _link(home / "trust", _SESSION_HOME / "trust")  # runs that fixtures of a whole session made are this user's, too
     monkeypatch.setenv("QLORA_STUDIO_HOME", str(home))
     return home
 
@@ -158,12 +159,14 @@ def _python(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _share_conversions(home: Path, model_cache: Path) -> None:
-    target = model_cache / "converted"
-    target.mkdir(exist_ok=True)
     (home / "cache").mkdir(parents=True, exist_ok=True)
-    link = home / "cache" / "models"
+    _link(home / "cache" / "models", model_cache / "converted")
+
+
+def _link(link: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
     if not link.exists():
-        with contextlib.suppress(OSError):  # Windows without permission for links: converted anew
+        with contextlib.suppress(OSError):  # Windows without permission for links: made anew
             link.symlink_to(target, target_is_directory=True)
 
 

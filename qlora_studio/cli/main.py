@@ -9,6 +9,8 @@ from qlora_studio import __version__
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.display import require_display
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
+from qlora_studio.storage.runs.trust import take_over_once
+from qlora_studio.storage.settings import load_settings
 
 OpenWindow = Callable[[bool], int]
 SelfTest = Callable[[bool], int]
@@ -18,6 +20,7 @@ _MODULES = (
     "train",
     "watch",
     "control",
+    "trust",
     "queue",
     "export",
     "upload",
@@ -49,6 +52,7 @@ def run(argv: Sequence[str], *, open_window: OpenWindow, self_test: SelfTest) ->
     arguments = _parser().parse_args(argv)
     console = Console(json=arguments.json, details=arguments.details, quiet=arguments.quiet)
     arguments.open_window = open_window
+    take_over_once(load_settings().runs_path)
     try:
         if arguments.self_test:
             return self_test(arguments.json)

@@ -50,6 +50,7 @@ class ExitCode(IntEnum):
     NOT_AT_WORK = 36, "No worker is at work in the run's folder, or it ended before it could do what was asked"
     NO_ANSWER = 37, "The worker has not answered yet"
     NO_CARD = 38, "The card that is to compute is not there, or PyTorch cannot use it"
+    NOT_TRUSTED = 39, "The run came from elsewhere, or was changed, and is not trusted"
     INTERRUPTED = 130, "Interrupted; what was learned so far is saved unless it was ended at once"
 
 
@@ -83,6 +84,7 @@ class FailureKind(StrEnum):
     NOT_READABLE = "not_readable", ExitCode.ERROR, "A file cannot be read."
     NOT_WRITABLE = "not_writable", ExitCode.NOT_WRITABLE, "A folder cannot be written."
     RUN_NOT_FOUND = "run_not_found", ExitCode.RUN_NOT_FOUND, "The folder is no run, or is gone."
+    NOT_TRUSTED = "not_trusted", ExitCode.NOT_TRUSTED, "The folder may give no orders: nobody here made or trusted it."
     RUN_BUSY = "run_busy", ExitCode.RUN_BUSY, "Another worker is at work in the folder."
     NOT_AT_WORK = "not_at_work", ExitCode.NOT_AT_WORK, "No worker is there to do what is asked."
     NO_ANSWER = "no_answer", ExitCode.NO_ANSWER, "The worker was asked and has not answered yet."

@@ -14,6 +14,7 @@ from qlora_studio.engine.context import Channel, Commands, JobStopped
 from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.own_files import opened_log
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
+from qlora_studio.storage.runs.trusted_run import JOB_VARIABLE
 
 _POLL_SECONDS = 0.1
 _PATIENCE = 20.0  # seconds between asking a child to stop and killing it
@@ -25,6 +26,7 @@ def run_child(job: Job, jobs: Path, channel: Channel) -> tuple[TerminalEvent, li
     with opened_log(folder.log_path) as log:
         process = child_process.start(
             child_process.python("-m", "qlora_studio", "worker", str(folder.path.absolute())),
+            environment={JOB_VARIABLE: folder.given_job},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

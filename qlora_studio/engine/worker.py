@@ -39,6 +39,7 @@ from qlora_studio.storage.permissions import work_as
 from qlora_studio.storage.runs import inherited_lock
 from qlora_studio.storage.runs.own_files import require_own_files
 from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.trusted_run import JOB_VARIABLE, TrustedRun, given_job
 
 # Read by the libraries when they are imported, so set before any of them is. trl would otherwise tell the hub of every
 # trainer that is made; transformers would ask on a terminal that is not there.
@@ -123,9 +124,12 @@ def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int
     """Run the job and return how it ended. The one place where every failure becomes a value."""
     kind = ""
     try:
-        job = folder.job()
+        given = os.environ.pop(JOB_VARIABLE, "")
+        job = given_job(folder, given) if given or folder.job_path.exists() else TrainJob()
         kind = job.kind
         context.emit(WorkerStarted(job=job.kind, studio=__version__, pid=os.getpid()))
+        if isinstance(job, TrainJob):
+            folder = context.folder = TrustedRun(folder.path)
         _choose_allocator(RunFolder(job.run_dir) if isinstance(job, ChatJob | ExportJob | VerifyJob) else folder)
         if isinstance(job, TrainJob):
             context.emit(environment())

@@ -20,6 +20,7 @@ from qlora_studio.jobs.card_choice import worker_environment
 from qlora_studio.jobs.gpu_monitor import gpu_cards
 from qlora_studio.storage.runs.own_files import opened_log, require_own_files
 from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.trusted_run import JOB_VARIABLE, require_startable
 
 WORKER = child_process.python("-m", "qlora_studio", "worker")
 SUPERVISOR = child_process.python("-m", "qlora_studio", "supervise")  # before the words that start a worker
@@ -95,9 +96,10 @@ def start_worker(
     """Start the worker of a run or job folder; `program` plays it in tests.
 
     `initial_commands` are the first commands that it finds.
-    It sees one card, that of its run's `hardware.gpus` or of `gpus`. Raises StudioError where a worker is at work
-    already, where the card is not here, or none can start.
+    It sees one card, that of its run's `hardware.gpus` or of `gpus`. Raises StudioError where a run is not trusted or a
+    job was made by another, where a worker is at work already, where the card is not here, or none can start.
     """
+    require_startable(folder)
     if not wait_until_free(folder, _LOOK_SECONDS):
         raise StudioError(
             f"A worker is at work in {folder.path}.",
@@ -113,7 +115,7 @@ def start_worker(
         with opened_log(folder.log_path) as log:
             popen = child_process.start(
                 [*(program or _program(folder)), str(folder.path.resolve())],
-                environment={**_ENVIRONMENT, **cards, "QLORA_STUDIO_COMMANDS_FROM": str(commands_from)},
+                environment={**_ENVIRONMENT, **cards, "QLORA_STUDIO_COMMANDS_FROM": str(commands_from), JOB_VARIABLE: folder.given_job},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

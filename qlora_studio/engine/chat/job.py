@@ -9,14 +9,14 @@ from qlora_studio.core.run.job import ChatJob
 from qlora_studio.engine.chat.models import ChatModels
 from qlora_studio.engine.context import QUIET, Channel, JobContext, Reporter
 from qlora_studio.engine.model.device import choose_device
-from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.trusted_run import TrustedRun
 
 _POLL_SECONDS = 0.05
 
 
 def run(job: ChatJob, context: JobContext) -> Finished:
     """Answer every `Ask`, each by the models that it names; end with `Stop`."""
-    models = ChatModels(job, choose_device(RunFolder(job.run_dir).config(), QUIET), context)
+    models = ChatModels(job, choose_device(TrustedRun(job.run_dir).config(), QUIET), context)
     waiting: list[Ask] = []
     try:
         while not (context.stop_requested() or context.is_orphaned()):

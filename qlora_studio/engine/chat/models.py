@@ -27,14 +27,14 @@ from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.model.original import merge_base, with_stored_quantization
 from qlora_studio.storage.runs.export_folder import exports_of
-from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.trusted_run import TrustedRun
 
 
 class ChatModels:
     """The models of one run, by variant: base, tuned, merged, gguf."""
 
     def __init__(self, job: ChatJob, device: Device, channel: Channel) -> None:
-        self._run = RunFolder(job.run_dir)
+        self._run = TrustedRun(job.run_dir)
         self._checkpoint = job.checkpoint
         self._device = device
         self._channel = channel

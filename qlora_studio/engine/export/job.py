@@ -9,11 +9,12 @@ from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.merge.writer import peak_rss
 from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.trusted_run import TrustedRun
 
 
 def run(job: ExportJob, context: JobContext) -> Finished:
     """Export a run, then verify each export; a failed verification is told, and the export stays."""
-    run_folder = RunFolder(job.run_dir)
+    run_folder = TrustedRun(job.run_dir)
     exports = export_run(
         run_folder,
         formats=list(job.formats),

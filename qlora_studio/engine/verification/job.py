@@ -19,7 +19,7 @@ from qlora_studio.engine.verification.subject import foreign_subject, subject_of
 from qlora_studio.engine.verification.verifier import Verifier, check_files
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.runs.export_folder import VERIFICATION_FILES, read_export
-from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.trusted_run import TrustedRun
 from qlora_studio.storage.settings import load_settings
 
 
@@ -76,10 +76,10 @@ def write_proof(folder: Path, report: VerificationReport) -> None:
     write_atomically(folder / page, verification_page(report).encode())
 
 
-def _run_of(folder: Path, named: str) -> RunFolder | None:
+def _run_of(folder: Path, named: str) -> TrustedRun | None:
     """Return the run that an export came from: named, around it, or among the user's runs by its name."""
     name = read_export(folder).run
     places = [Path(named)] if named else [*folder.resolve().parents[:3]]
     if name and name == Path(name).name:
         places.append(load_settings().runs_path / name)
-    return next((RunFolder(place) for place in places if (place / "run.toml").is_file()), None)
+    return next((TrustedRun(place) for place in places if (place / "run.toml").is_file()), None)

@@ -3,6 +3,7 @@
 run.toml  job.json  events.jsonl  commands.jsonl  worker.log  run.lock  checkpoints/  adapter/  exports/  jobs/
 """
 
+import hashlib
 import re
 import time
 import unicodedata
@@ -21,6 +22,7 @@ from qlora_studio.core.run.run_config_text import from_toml, to_toml
 from qlora_studio.core.run.run_state import RunState, fold
 from qlora_studio.storage.durable import not_writable, write_atomically
 from qlora_studio.storage.permissions import mode_of_file, private_folder
+from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class RunFolder:
         self.adapter_path = self.path / "adapter"
         self.exports_path = self.path / "exports"
         self.jobs_path = self.path / "jobs"
+        self.given_job = ""  # the sha256 of the job that this very object wrote: whoever makes a job starts it
 
     def config(self) -> RunConfig:
         """Return the run's config. Raises StudioError where there is none, or a broken one."""
@@ -55,8 +58,10 @@ class RunFolder:
             ) from error
 
     def write_config(self, config: RunConfig) -> None:
-        """Write `run.toml`, whole or not at all."""
-        write_atomically(self.config_path, to_toml(config).encode())
+        """Write `run.toml`, whole or not at all; first it is recorded as this user's, so that no kill comes between."""
+        text = to_toml(config).encode()
+        trust.record(self.path, text)
+        write_atomically(self.config_path, text)
 
     def job(self) -> Job:
         """Return what a worker is to do here: `job.json`, or training where only a `run.toml` stands."""
@@ -66,7 +71,9 @@ class RunFolder:
 
     def write_job(self, job: Job) -> None:
         """Write `job.json`, whole or not at all."""
-        write_atomically(self.job_path, job.model_dump_json(indent=1).encode())
+        text = job.model_dump_json(indent=1).encode()
+        write_atomically(self.job_path, text)
+        self.given_job = hashlib.sha256(text).hexdigest()
 
     def lock(self) -> FileLock:
         """Return the lock that a living worker holds; the operating system frees it when the worker dies."""
@@ -118,7 +125,9 @@ def create_run_folder(runs: Path, config: RunConfig) -> RunFolder:
 
 
 def create_job_folder(parent: Path, job: Job) -> RunFolder:
-    """Create a folder for a job under `parent`, with its `job.json`."""
+    """Create a folder for a job under `parent`, with its `job.json`. Raises StudioError: of a run only if trusted."""
+    if run_dir := getattr(job, "run_dir", ""):
+        trust.trusted_text(Path(run_dir))
     folder = RunFolder(make_folder(parent, f"{time.strftime('%Y%m%d-%H%M%S')}-{job.kind}"))
     folder.write_job(job)
     return folder

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.permissions import private_folder
+from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 
@@ -43,7 +44,8 @@ class RunQueue:
         return [run for run in waiting if run.folder.config_path.is_file()]
 
     def add(self, folder: RunFolder, needed_bytes: int = 0) -> None:
-        """Put a run at the end; one that waits already stays where it is."""
+        """Put a run at the end; one that waits already stays where it is. Raises NotTrusted."""
+        trust.trusted_text(folder.path)
         private_folder(self._path.parent)
         path = str(folder.path.resolve())
         with self._lock:

@@ -9,6 +9,7 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder, run_folders
+from qlora_studio.storage.runs.trust import take_over_once
 from qlora_studio.storage.settings import Settings, cache_path, save_settings
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.draft import DraftStore
@@ -34,6 +35,7 @@ class Studio(QObject):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self.settings = settings
+        take_over_once(settings.runs_path)
         self.draft = DraftStore()
         self.runs = RunControl()
         self.estimates = EstimateControl()

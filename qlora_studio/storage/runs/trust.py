@@ -1,0 +1,174 @@
+"""Which run folders may give orders: those whose run.toml this user's data folder has a record of, as it is now.
+
+What a run.toml says is read, fetched and written in this user's name, so one that came from elsewhere is only looked
+at. A record is a file named by the HMAC of a run.toml, under a key that lies beside it; the content is for words alone.
+Nothing of this lies in a run's own folder: what came with a folder does not vouch for it. A folder that was moved,
+copied or renamed by its user gives the same orders as before, so its record holds. No run has a job.json.
+"""
+
+import hmac
+import json
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock
+
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.storage.durable import not_writable, write_atomically
+from qlora_studio.storage.settings import data_path
+
+_KEY, _LOCK, _TAKEN_OVER = "key", "key.lock", "taken-over"
+_RECORD = ".json"
+_KEY_BYTES = 32
+_LARGEST = 64 << 20  # bytes of a run.toml: rows that are left out by hand stand in it
+_KEPT_SECONDS = 365 * 24 * 3600  # of a record whose run is gone: its drive may only be away
+
+
+class NotTrusted(StudioError):
+    """A run's folder that may give no orders, and why."""
+
+    def __init__(self, folder: Path, why: str, advice: str = "") -> None:
+        ask = f'See what it would do, and trust it: "Trust this run …" in the window, or qlora-studio trust "{folder}"'
+        super().__init__(why, kind=FailureKind.NOT_TRUSTED, advice=advice or ask)
+
+
+def record(folder: Path, text: bytes) -> None:
+    """Put on record that this user gives the orders of a run.toml, before or after it is written to its folder.
+
+    Raises StudioError where that cannot be.
+    """
+    _write_record(folder, text)
+    _remove_old_records()
+
+
+def trusted_text(folder: Path) -> bytes | None:
+    """Return the run.toml of a folder that may give orders as a run; None where there is none. Raises NotTrusted."""
+    text, key = shown_text(folder), _key()
+    if text is not None and (key is None or not (_records() / _name(text, key)).is_file()):
+        raise NotTrusted(folder, _why_not(folder.resolve()))
+    return text
+
+
+def shown_text(folder: Path) -> bytes | None:
+    """Return the run.toml of a folder that could be trusted; None where there is none. Raises NotTrusted."""
+    try:
+        text = regular_file(folder / "run.toml")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NotTrusted(folder, f"The run.toml of {folder} cannot be read: {error.strerror or error}.") from error
+    if os.path.lexists(folder / "job.json"):
+        raise NotTrusted(
+            folder,
+            f"{folder} holds a job.json, as no run does: somebody else put an order there.",
+            advice="Nothing here obeys it. Remove it to go on.",
+        )
+    return text
+
+
+def objection(folder: Path) -> NotTrusted | None:
+    """Return why a folder may give no orders as a run; None where it may, and where there is no run.toml."""
+    try:
+        trusted_text(folder)
+    except NotTrusted as error:
+        return error
+    return None
+
+
+def regular_file(path: Path) -> bytes:
+    """Return what a file holds. Raises OSError; a pipe or a device is not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("it is no file")
+        if len(text := file.read(_LARGEST + 1)) > _LARGEST:
+            raise OSError("it is too large")
+    return text
+
+
+def take_over_once(runs: Path) -> None:
+    """At the first start of a version that keeps records, record the runs of the user's own folder; never again.
+
+    Where nothing can be written nothing is trusted, and each refusal says so.
+    """
+    with suppress(StudioError, OSError):
+        if (_records() / _TAKEN_OVER).exists():
+            return
+        for place in runs.iterdir() if runs.is_dir() else ():
+            with suppress(OSError):
+                _write_record(place, regular_file(place / "run.toml"))
+        write_atomically(_records() / _TAKEN_OVER, b"")
+
+
+def _write_record(folder: Path, text: bytes) -> None:
+    place = folder.resolve()
+    facts = {"run": place.name, "path": str(place)}
+    write_atomically(_records() / _name(text, _made_key()), json.dumps(facts).encode())
+
+
+def _why_not(place: Path) -> str:
+    if any(str(place) == facts.get("path") or place.name == facts.get("run") for facts in _facts()):
+        return f"The run.toml of {place.name} has changed since it was recorded on this computer."
+    return f"Nothing on this computer says that {place.name} is a run of yours."
+
+
+def _name(text: bytes, key: bytes) -> str:
+    return hmac.digest(key, text, "sha256").hex() + _RECORD
+
+
+def _made_key() -> bytes:
+    """Return the key, made where there is none that can be used: what was recorded by another is not trusted then."""
+    if (key := _key()) is not None:
+        return key
+    try:
+        _records().mkdir(mode=0o700, parents=True, exist_ok=True)
+        with FileLock(_records() / _LOCK):
+            return _key() or _new_key()
+    except OSError as error:
+        raise not_writable(_records(), error) from error
+
+
+def _new_key() -> bytes:
+    """Write a key that only this user can read."""
+    key = os.urandom(_KEY_BYTES)
+    descriptor, name = tempfile.mkstemp(dir=_records(), prefix=f".{_KEY}.")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(descriptor)
+    Path(name).replace(_records() / _KEY)
+    return key
+
+
+def _key() -> bytes | None:
+    try:
+        key = (_records() / _KEY).read_bytes()
+    except OSError:
+        return None
+    return key if len(key) == _KEY_BYTES else None
+
+
+def _facts() -> Iterator[dict[str, str]]:
+    """Yield what the records say; broken ones are passed over."""
+    for path in _records().glob(f"*{_RECORD}"):
+        with suppress(OSError, ValueError):
+            if isinstance(facts := json.loads(path.read_bytes()), dict):
+                yield facts
+
+
+def _remove_old_records() -> None:
+    """Remove records of runs that have been gone for long."""
+    before = time.time() - _KEPT_SECONDS
+    for path in _records().glob(f"*{_RECORD}"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if path.stat().st_mtime < before and not Path(json.loads(path.read_bytes())["path"]).exists():
+                path.unlink()
+
+
+def _records() -> Path:
+    return data_path() / "trust"

@@ -1,0 +1,87 @@
+"""What may be done in a folder: a run that this user trusts, a job that whoever starts it has made, and the question.
+
+The worker is the last gate, and asks here itself: a folder may have been changed since it was submitted.
+"""
+
+import hashlib
+from pathlib import Path
+
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.job import Job, parse_job
+from qlora_studio.core.run.orders import orders_in_words
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_config_text import from_toml
+from qlora_studio.storage.runs import trust
+from qlora_studio.storage.runs.run_folder import RunFolder
+
+JOB_VARIABLE = "QLORA_STUDIO_JOB"  # tells a worker the sha256 of the job.json that its starter wrote itself
+
+
+class TrustedRun(RunFolder):
+    """A run that may give orders. Its config is the one that was recorded, whatever is written there meanwhile."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Raises NotTrusted, and StudioError where there is no run or its config is wrong."""
+        super().__init__(path)
+        if (text := trust.trusted_text(self.path)) is None:
+            raise _no_run(self.path)
+        self._config = from_toml(text.decode())
+
+    def config(self) -> RunConfig:
+        """Return the config that is trusted."""
+        return self._config
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write and record another config, which counts from now on."""
+        super().write_config(config)
+        self._config = config
+
+
+class Question:
+    """What a run's folder would have done, to be shown before it is trusted. What was shown is what is trusted then."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        """Raises StudioError where its run.toml cannot be read, or means nothing."""
+        if (text := trust.shown_text(folder.path)) is None:
+            raise _no_run(folder.path)
+        self._folder, self._text = folder.path, text
+        self.lines = orders_in_words(folder.path, from_toml(text.decode("utf-8", "replace")))
+
+    def accept(self) -> None:
+        """Trust what was shown. Raises StudioError."""
+        trust.record(self._folder, self._text)
+
+
+def require_startable(folder: RunFolder) -> None:
+    """Raise StudioError where no worker may be started: for a run that is not trusted, a job that was found."""
+    if folder.given_job:
+        return
+    trust.trusted_text(folder.path)
+    if folder.job_path.exists():
+        raise _not_given(folder)
+
+
+def given_job(folder: RunFolder, sha256: str) -> Job:
+    """Return the job of a folder, whose job.json must have that hash. Raises StudioError, OSError.
+
+    Whoever starts a job's worker has made the job, too, in the same session of a command or window, and knows the hash.
+    So no folder that is found ever starts an upload, or anything else.
+    """
+    text = trust.regular_file(folder.job_path)
+    if hashlib.sha256(text).hexdigest() != sha256:
+        raise _not_given(folder)
+    return parse_job(text)
+
+
+def _not_given(folder: RunFolder) -> StudioError:
+    return StudioError(
+        f"The job.json of {folder.path} was not written by what starts it now, so it is not obeyed.",
+        kind=FailureKind.NOT_TRUSTED,
+        advice="Begin the job again, by its own command or in the window.",
+    )
+
+
+def _no_run(path: Path) -> StudioError:
+    return StudioError(
+        f"{path} is not a run: it has no run.toml.", kind=FailureKind.RUN_NOT_FOUND, advice="Name a run's own folder."
+    )

@@ -13,12 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qlora_studio.core.errors import StudioError, ending_in_words
+from qlora_studio.core.errors import ExitCode, FailureKind, StudioError, ending_in_words
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.events import Failed, PhaseChanged, WorkerStarted
+from qlora_studio.core.run.job import DownloadJob, UploadJob
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker, wait_until_free
-from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
 
 Play = Callable[[str], WorkerProcess]
 
@@ -139,6 +140,7 @@ def test_what_a_worker_prints_is_kept(play: Play, folder: RunFolder) -> None:
 
 
 def test_looking_whether_a_worker_lives_never_keeps_one_from_starting(folder: RunFolder) -> None:
+    folder = create_job_folder(folder.jobs_path, DownloadJob(source="nobody/nothing"))
     folder.job_path.write_text("not a job")
     stop = threading.Event()
 
@@ -159,17 +161,19 @@ def test_looking_whether_a_worker_lives_never_keeps_one_from_starting(folder: Ru
         for looker in lookers:
             looker.join()
 
-    assert [process.poll() for process in processes] == [1, 1, 1]
+    assert [process.poll() for process in processes] == [ExitCode.NOT_TRUSTED] * 3
 
 
-def test_the_real_worker_starts_in_the_folder(folder: RunFolder) -> None:
-    folder.job_path.write_text("not a job")
+def test_a_job_that_was_exchanged_before_its_worker_came_to_it_is_not_done(folder: RunFolder) -> None:
+    job = create_job_folder(folder.jobs_path, DownloadJob(source="nobody/nothing"))
+    job.job_path.write_text(UploadJob(path="/secret", repository="some/body").model_dump_json())
 
-    process = start_worker(folder)
-    events = list(chain.from_iterable(RunFollower(folder, process).batches()))
+    process = start_worker(job)
+    [*_, last] = chain.from_iterable(RunFollower(job, process).batches())
 
-    assert isinstance(events[-1], Failed)
-    assert process.wait(30) not in (0, None)
+    assert isinstance(last, Failed)
+    assert last.kind is FailureKind.NOT_TRUSTED
+    assert process.wait(30) == ExitCode.NOT_TRUSTED
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from qlora_studio.ui.run.smoothing import last_finite
 from qlora_studio.ui.run.view import subtitle, tiles
 from qlora_studio.ui.state.progress import progress_share, progress_text
 from qlora_studio.ui.state.run_store import RunStore
+from qlora_studio.ui.window.distrust import DistrustNotice
 from qlora_studio.ui.window.page import GUTTER, Page
 
 _TILES = ("Train loss", "Evaluation loss", "Perplexity", "Learning rate", "Throughput", "Time left")
@@ -36,6 +37,7 @@ class RunPage(Page):
         kill_requested: the worker does not answer, and is to be ended.
         recovery_action_requested: go on in the way that the page offers; carries a RecoveryAction.
         page_requested: the name of the page to go to.
+        trust_requested: look at what a run from elsewhere would do, and trust it.
     """
 
     name = "run"
@@ -50,12 +52,15 @@ class RunPage(Page):
     folder_requested = Signal()
     parent_requested = Signal()
     page_requested = Signal(str)
+    trust_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self._store: RunStore | None = None
         self._tiles = tuple(StatTile(title) for title in _TILES)
         self._warning = Notice("warn")
+        self.distrust = DistrustNotice()
+        self.distrust.trust.clicked.connect(self.trust_requested)
         self.plots = PlotCard()
         self.samples = SampleCard()
         self.memory = MemoryCard()
@@ -80,8 +85,9 @@ class RunPage(Page):
         self._empty.show()
         self._render_buttons(RunState())
 
-    def render_run(self, store: RunStore) -> None:
-        """Show what a store knows of a run."""
+    def render_run(self, store: RunStore, objection: str = "") -> None:
+        """Show what a store knows of a run, and why it may give no orders, where it is not trusted."""
+        self.distrust.render_objection(objection)
         self._store = store
         if store.config is None:
             self.render_nothing()
@@ -90,7 +96,7 @@ class RunPage(Page):
         self._empty.hide()
         self._full.show()
         self.set_heading(store.config.name, subtitle(store.config, state))
-        self._recovery_action = recovery_action(state)
+        self._recovery_action = recovery_action(state) if not objection else None
         self._render_buttons(state)
         self._render_failure(state)
         self._warning.show_message(*_warnings(state))
@@ -124,7 +130,8 @@ class RunPage(Page):
         phase = state.phase
         running = not phase.is_over
         training = phase in (Phase.TRAINING, Phase.EVALUATING)
-        resumable = phase in (Phase.WAITING, Phase.PAUSED, Phase.STOPPED, Phase.FAILED) and self._store is not None
+        trusted = self._store is not None and not self.distrust.message.text()
+        resumable = phase in (Phase.WAITING, Phase.PAUSED, Phase.STOPPED, Phase.FAILED) and trusted
         self._pause.setVisible(training)
         self._stop.setVisible(running)
         self._stop.setText("Stop and save" if training else "Stop")
@@ -133,7 +140,7 @@ class RunPage(Page):
         advised = self._recovery_action is not None and self._recovery_action.is_advised
         exportable = phase == Phase.STOPPED and bool(state.adapter_path)
         set_style_property(self._resume, "kind", "" if exportable or advised else "primary")
-        self._export.setVisible(phase == Phase.FINISHED or exportable)
+        self._export.setVisible(trusted and (phase == Phase.FINISHED or exportable))
         for action in self._while_training:
             action.setEnabled(training)
         self._evaluate.setEnabled(training and not (state.dataset and not state.dataset.evaluation_rows))
@@ -191,6 +198,7 @@ class RunPage(Page):
         below = row(spacing=12)
         below.addWidget(self.samples, 9)
         below.addWidget(self._says, 5)
+        box.addWidget(self.distrust)
         box.addWidget(self._warning)
         box.addWidget(self._work)
         box.addWidget(TileGrid(self._tiles, columns=(6, 3, 2), least=112))

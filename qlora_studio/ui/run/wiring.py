@@ -12,7 +12,7 @@ from qlora_studio.storage.runs.parent_adapter import run_around
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.run.recovery_action import RecoveryAction
 from qlora_studio.ui.state.studio import Studio
-from qlora_studio.ui.window.dialogs import ask_end_worker, ask_go_on, ask_stop_unsaved
+from qlora_studio.ui.window.dialogs import ask_end_worker, ask_go_on, ask_stop_unsaved, ask_trust
 from qlora_studio.ui.window.main_window import MainWindow
 from qlora_studio.ui.window.rail import StepState
 
@@ -22,7 +22,7 @@ class RunWiring(QObject):
 
     def __init__(self, studio: Studio, window: MainWindow, page: RunPage) -> None:
         super().__init__(window)
-        self._runs, self._window, self._page = studio.runs, window, page
+        self._studio, self._runs, self._window, self._page = studio, studio.runs, window, page
         studio.runs.changed.connect(self._on_runs_changed)
         page.pause_requested.connect(lambda: self._runs.send(Pause()))
         page.checkpoint_requested.connect(lambda: self._runs.send(SaveCheckpoint()))
@@ -33,6 +33,7 @@ class RunWiring(QObject):
         page.kill_requested.connect(self._on_kill_requested)
         page.folder_requested.connect(self._on_folder_requested)
         page.parent_requested.connect(self._on_parent_requested)
+        page.trust_requested.connect(self._on_trust_requested)
         page.page_requested.connect(window.show_page)
         window.status_line.clicked.connect(self._on_status_clicked)
 
@@ -41,7 +42,7 @@ class RunWiring(QObject):
         if session is None:
             self._page.render_nothing()
             return
-        self._page.render_run(session.store)
+        self._page.render_run(session.store, session.objection.message if session.objection else "")
         state = session.store.state
         self._window.set_step("training", StepState.DONE)
         done = StepState.DONE if state.phase == Phase.FINISHED or state.adapter_path else StepState.TODO
@@ -61,6 +62,12 @@ class RunWiring(QObject):
             return
         if not way.question or ask_go_on(self._window, session.store.config.name, way.question):
             self._runs.resume(*([way.command] if way.command else []), gpus=way.gpus)
+
+    def _on_trust_requested(self) -> None:
+        session = self._runs.shown
+        if session is not None and session.store.config:
+            name = session.store.config.name
+            self._studio.trust(session.folder, lambda lines: ask_trust(self._window, name, lines))
 
     def _on_kill_requested(self) -> None:
         session = self._runs.shown

@@ -12,6 +12,7 @@ from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, Notice, PrimaryButton, row
 from qlora_studio.ui.runs.view import recovery_advice, recovery_text, when_text
 from qlora_studio.ui.state.run_index import RunLine
+from qlora_studio.ui.window.distrust import DistrustNotice
 from qlora_studio.ui.window.page import Page
 
 _COLUMNS = (
@@ -43,6 +44,7 @@ class RunsPage(Page):
         folder_requested: open its folder on the desktop.
         refresh_requested: look again.
         training_requested: go and start one.
+        trust_requested: look at what a run from elsewhere would do, and trust it.
         discard_requested: put a run that broke off away, or leave it as it is.
     """
 
@@ -58,6 +60,7 @@ class RunsPage(Page):
     folder_requested = Signal(str)
     refresh_requested = Signal()
     training_requested = Signal()
+    trust_requested = Signal(str)
     discard_requested = Signal(str)
 
     def __init__(self) -> None:
@@ -80,6 +83,7 @@ class RunsPage(Page):
         self.recover = Button("Resume it", "small")
         self.inspect = Button("Look at it", "small", tip="Its curves and its last words; nothing is started")
         self.discard = Button("Discard …", "small", tip="Put it away, or leave it as it is")
+        self.distrust = DistrustNotice()
         self.summary = Notice("info")
         self._summary_seen = Button("Close", "small")
         self._broken = ""
@@ -143,11 +147,12 @@ class RunsPage(Page):
         for button in (self.open_button, self.draft_button):
             button.setEnabled(readable)
         self.folder_button.setEnabled(line is not None)
+        self.distrust.render_objection(line.objection if line else "")
         self.resume_button.setEnabled(bool(line and line.resumable))
         self.queue_button.setEnabled(bool(line and (line.resumable or line.queued)))
         self.queue_button.setText("Take out of the queue" if line and line.queued else "Add to queue")
         for button in (self.chat_button, self.export_button):
-            button.setEnabled(bool(line and line.has_adapter))
+            button.setEnabled(bool(line and line.has_adapter and not line.objection))
 
     def _build(self) -> None:
         self._empty = Card("No runs yet")
@@ -169,6 +174,7 @@ class RunsPage(Page):
         self.table.setMinimumHeight(240)
         self._card.body.addWidget(self.table, 1)
         self.body.addWidget(self.recovery)
+        self.body.addWidget(self.distrust)
         self.body.addWidget(self.summary)
         self.body.addWidget(self._empty)
         self.body.addWidget(self._card, 1)
@@ -183,6 +189,7 @@ class RunsPage(Page):
             (self.export_button, self.export_requested),
             (self.draft_button, self.draft_requested),
             (self.folder_button, self.folder_requested),
+            (self.distrust.trust, self.trust_requested),
         ):
             button.clicked.connect(lambda _checked=False, signal=signal: self._ask(signal))
         self.recover.clicked.connect(lambda: self.resume_requested.emit(self._broken))

@@ -10,7 +10,7 @@ from qlora_studio.ui.runs.page import RunsPage
 from qlora_studio.ui.runs.view import with_queue
 from qlora_studio.ui.state.run_list import RunsList
 from qlora_studio.ui.state.studio import Studio
-from qlora_studio.ui.window.dialogs import Discarding, ask_discard
+from qlora_studio.ui.window.dialogs import Discarding, ask_discard, ask_trust
 from qlora_studio.ui.window.main_window import MainWindow
 
 
@@ -35,6 +35,7 @@ class RunsWiring(QObject):
         page.folder_requested.connect(show_folder)
         page.training_requested.connect(lambda: window.show_page("training"))
         page.discard_requested.connect(self._on_discard_requested)
+        page.trust_requested.connect(self._on_trust_requested)
         studio.queue.ended.connect(page.render_summary)
 
     def _on_first_list(self) -> None:
@@ -58,6 +59,11 @@ class RunsWiring(QObject):
         except (StudioError, OSError) as error:
             self._page.show_error(error)
         self._runs.refresh()
+
+    def _on_trust_requested(self, path: str) -> None:
+        line = self._runs.line(path)
+        name = line.name if line else RunFolder(path).path.name
+        self._studio.trust(RunFolder(path), lambda lines: ask_trust(self._window, name, lines))
 
     def _render(self) -> None:
         queue = self._studio.queue

@@ -59,7 +59,10 @@ class QueueControl(QObject):
 
     def add(self, folder: RunFolder, needed_bytes: int = 0) -> None:
         """Put a run at the end of the queue."""
-        self._queue.add(folder, needed_bytes)
+        try:
+            self._queue.add(folder, needed_bytes)
+        except StudioError as error:
+            self.failed.emit(error)
         self.changed.emit()
 
     def add_new(self, create: Callable[[], RunFolder], needed_bytes: int) -> RunFolder | None:

@@ -9,6 +9,7 @@ from qlora_studio.core.run.commands import Command, Resume, Stop
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.jobs.worker_ending import end_worker
+from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.job_thread import TrainingThread
@@ -16,13 +17,14 @@ from qlora_studio.ui.state.run_store import RunStore
 
 
 class RunSession(QObject):
-    """A run with its store and, while it is followed, its thread."""
+    """A run with its store and, while it is followed, its thread. `objection` is why it may give no orders, or None."""
 
     def __init__(self, folder: RunFolder, config: RunConfig, parent: QObject) -> None:
         super().__init__(parent)
         self.folder = folder
         self.store = RunStore()
         self.store.open(folder, config)
+        self.objection = trust.objection(folder.path)
         self.follower: TrainingThread | None = None
 
     def follow(self, *, start_it: bool, initial_commands: tuple[Command, ...] = (), gpus: str = "") -> None:
@@ -94,20 +96,23 @@ class RunControl(QObject):
         gpus: str = "",
     ) -> bool:
         """Show a run: live where its worker lives, else as it was; with `start_it`, go on, by `initial_commands`."""
-        path = folder.path.resolve()
-        session = self._sessions.get(path)
-        if session is None:
-            try:
-                session = RunSession(folder, folder.config(), self)
-            except StudioError as error:
-                self.failed.emit(error)
-                return False
-            session.store.changed.connect(lambda session=session: self._on_store_changed(session))
-            self._sessions[path] = session
+        try:
+            if start_it:
+                trust.trusted_text(folder.path)
+            session = self._session(folder)
+        except StudioError as error:
+            self.failed.emit(error)
+            return False
         self._show(session)
         if start_it or session.follower is None:
             session.follow(start_it=start_it, initial_commands=initial_commands, gpus=gpus)
         return True
+
+    def look_at_trust(self, folder: RunFolder) -> None:
+        """Show what a run may do now that it is trusted."""
+        if (session := self._sessions.get(folder.path.resolve())) is not None:
+            session.objection = trust.objection(folder.path)
+            self.changed.emit()
 
     def forget(self, folder: RunFolder) -> None:
         """Show the run no more, and follow it no more."""
@@ -153,6 +158,13 @@ class RunControl(QObject):
         """Stop following; the workers go on."""
         for session in self._sessions.values():
             session.leave()
+
+    def _session(self, folder: RunFolder) -> RunSession:
+        path = folder.path.resolve()
+        if path not in self._sessions:
+            session = self._sessions[path] = RunSession(folder, folder.config(), self)
+            session.store.changed.connect(lambda: self._on_store_changed(session))
+        return self._sessions[path]
 
     def _show(self, session: RunSession) -> None:
         before, self.shown = self.shown, session

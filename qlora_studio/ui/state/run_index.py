@@ -14,6 +14,7 @@ from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.export_folder import ExportManifest, exports_of, verification_of
 from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
+from qlora_studio.storage.runs.trust import objection
 
 _TONES = {"finished": "ok", "failed": "bad", "broken off": "warn", "paused": "warn", "not readable": "bad"}
 
@@ -28,7 +29,10 @@ class PastExport:
 
 @dataclass(frozen=True)
 class RunLine:
-    """A run in the list. `resumable` is whether it can go on; `broken` whether it ended without a word."""
+    """A run in the list. `resumable` is whether it can go on; `broken` whether it ended without a word.
+
+    `objection` says why it may give no orders here, where it is not trusted.
+    """
 
     path: str
     name: str
@@ -44,6 +48,7 @@ class RunLine:
     has_adapter: bool = False
     safe_step: int | None = None
     problem: str = ""
+    objection: str = ""
     parameters: int = 0
     adapter_bytes: int = 0
     checkpoints: tuple[int, ...] = ()
@@ -58,7 +63,7 @@ class RunLine:
     def words(self) -> str:
         """The state, or the place in the queue and what the first one waits for."""
         if not self.queued:
-            return self.state
+            return f"{self.state}, not trusted" if self.objection else self.state
         return f"in the queue, no. {self.queued}" + (f": waits for {self.waits_for}" if self.waits_for else "")
 
     @property
@@ -97,7 +102,8 @@ class KnownRun:
             stamp = _stamp(self._folder)
             if stamp != self.stamp:
                 self.stamp, self.line = stamp, self._read()
-        return _judged(self.line, busy=self._folder.is_busy())
+        why = objection(self._folder.path)
+        return _judged(self.line, busy=self._folder.is_busy(), objection=why.message if why else "")
 
     def _read(self) -> RunLine:
         try:
@@ -119,14 +125,15 @@ def read_runs(runs: Path, known: dict[str, KnownRun]) -> list[RunLine]:
     return [known.setdefault(str(folder.path), KnownRun(folder)).look() for folder in folders]
 
 
-def _judged(line: RunLine, *, busy: bool) -> RunLine:
-    """A run that has not ended and has no worker broke off."""
+def _judged(line: RunLine, *, busy: bool, objection: str) -> RunLine:
+    """A run that has not ended and has no worker broke off; one that is not trusted does not go on."""
     if line.problem:
         return line
     broken = not busy and line.state == "at work"
     state = "broken off" if broken else line.state
     open_end = state in ("broken off", "paused", "failed", "stopped", "not started")
-    return replace(line, busy=busy, broken=broken, state=state, resumable=not busy and open_end)
+    resumable = not busy and open_end and not objection
+    return replace(line, busy=busy, broken=broken, state=state, resumable=resumable, objection=objection)
 
 
 def _stamp(folder: RunFolder) -> tuple[int, int]:

@@ -31,6 +31,7 @@ class RunsList(QObject):
         self._settle.setInterval(_SETTLE_MILLISECONDS)
         self._settle.timeout.connect(self.refresh)
         studio.settings_changed.connect(lambda _settings: self.refresh())
+        studio.trusted.connect(self.refresh)
 
     def refresh(self) -> None:
         """Read the list again."""

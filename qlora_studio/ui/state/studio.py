@@ -1,6 +1,7 @@
 """The program behind the window: settings, draft, runs, jobs, card. `app.py` connects it to the pages."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
@@ -10,6 +11,7 @@ from qlora_studio.core.run.commands import Stop
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder, run_folders
 from qlora_studio.storage.runs.trust import take_over_once
+from qlora_studio.storage.runs.trusted_run import Question
 from qlora_studio.storage.settings import Settings, cache_path, save_settings
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.draft import DraftStore
@@ -27,10 +29,12 @@ class Studio(QObject):
     Signals:
         failed: something that was asked could not be done; carries a StudioError.
         settings_changed: the user's settings are others now.
+        trusted: a run is trusted now that was not before.
     """
 
     failed = Signal(object)
     settings_changed = Signal(object)
+    trusted = Signal()
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -84,6 +88,17 @@ class Studio(QObject):
         needed = estimate.total_bytes if estimate is not None else 0
         config, runs = self.draft.config, self.settings.runs_path
         return self.queue.add_new(lambda: create_run_folder(runs, config), needed) is not None
+
+    def trust(self, folder: RunFolder, agrees: Callable[[tuple[str, ...]], bool]) -> None:
+        """Trust a run where the user agrees to what it would do, line by line."""
+        try:
+            question = Question(folder)
+            if agrees(question.lines):
+                question.accept()
+                self.runs.look_at_trust(folder)
+                self.trusted.emit()
+        except StudioError as error:
+            self.failed.emit(error)
 
     def change_settings(self, **values: object) -> None:
         """Change and save settings."""

@@ -58,6 +58,12 @@ def ask_closing(parent: QWidget, names: tuple[str, ...]) -> Closing:
     return Closing.STOP_AND_SAVE if box.clickedButton() is stop else Closing.CANCEL
 
 
+def ask_trust(parent: QWidget, name: str, lines: tuple[str, ...]) -> bool:
+    """Ask whether a run that came from elsewhere, or was changed, may do here what it would."""
+    more = "\n".join((*lines, "It is trusted for as long as its run.toml stays as it is."))
+    return _ask(parent, "Trust a run", f"Trust {name}, and let it do this?", more, "Trust this run")
+
+
 def ask_end_worker(parent: QWidget, name: str) -> bool:
     """Ask whether a worker that may not answer is to be ended from outside."""
     return _ask(

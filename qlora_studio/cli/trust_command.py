@@ -16,8 +16,8 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         "trust",
         parents=[shared],
         help="let a run from elsewhere be resumed, exported and asked",
-        description="Show what a run's settings would have done here, and trust them. A run that this user did not make "
-        "on this computer, or whose run.toml was changed, can be looked at, and does nothing before.",
+        description="Show what a run would do here, and trust it. One that this user did not make on this computer, or "
+        "whose run.toml was changed, can be looked at, and does nothing before.",
     )
     trust.add_argument("run_dirs", metavar="RUN_DIR", nargs="+", help="the run's folder")
     trust.add_argument("--yes", action="store_true", help="trust them without a question")

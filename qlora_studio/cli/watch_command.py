@@ -14,6 +14,7 @@ from qlora_studio.core.run.events import Event, StepDone
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
+from qlora_studio.storage.runs.trust import objection
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -63,6 +64,7 @@ def list_runs(arguments: argparse.Namespace, console: Console) -> int:
     for run in found:
         loss = "" if run["eval_loss"] is None else f"held-out loss {run['eval_loss']:.4f}"
         parent = f"  goes on from {run['parent']}" if run["parent"] else ""
+        parent += "" if run["trusted"] is not False else "  (not trusted)"
         console.result(f"{run['name']:{width}}  {run['words']:34}  {loss:22}  {run['run_dir']}{parent}")
     if not found:
         console.result(f"There are no runs in {runs_path(arguments.runs)}.")
@@ -79,6 +81,7 @@ def _facts(folder: RunFolder) -> dict[str, Any]:
         "run_dir": str(folder.path.resolve()),
         "status": _status(state, busy),
         "words": _words(state, busy),
+        "trusted": objection(folder.path) is None,
         "steps": state.step,
         "total_steps": state.total_steps,
         "eval_loss": state.evaluation.loss if state.evaluation else None,
@@ -90,7 +93,7 @@ def _facts(folder: RunFolder) -> dict[str, Any]:
 
 def _unreadable(folder: RunFolder, error: StudioError) -> dict[str, Any]:
     """Return the same keys of a run that this version cannot read."""
-    nothing = dict.fromkeys(("steps", "total_steps", "eval_loss", "adapter_dir", "last_event", "parent"))
+    nothing = dict.fromkeys(("trusted", "steps", "total_steps", "eval_loss", "adapter_dir", "last_event", "parent"))
     place = {"name": folder.path.name, "run_dir": str(folder.path.resolve())}
     return {**place, "status": "unreadable", "words": f"{error.message} {error.advice}", **nothing}
 

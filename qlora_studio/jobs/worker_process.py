@@ -115,7 +115,12 @@ def start_worker(
         with opened_log(folder.log_path) as log:
             popen = child_process.start(
                 [*(program or _program(folder)), str(folder.path.resolve())],
-                environment={**_ENVIRONMENT, **cards, "QLORA_STUDIO_COMMANDS_FROM": str(commands_from), JOB_VARIABLE: folder.given_job},
+                environment={
+                    **_ENVIRONMENT,
+                    **cards,
+                    "QLORA_STUDIO_COMMANDS_FROM": str(commands_from),
+                    JOB_VARIABLE: folder.given_job,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -22,6 +22,7 @@ from qlora_studio.storage.runs.upload_files import is_verified
 from qlora_studio.ui.state.run_index import read_runs
 from tests.cli.conftest import Outcome, run_cli, start_cli
 from tests.compatibility.unpacking import OldRuns, unpack, versions
+from tests.trusted import trusted
 
 Weights = dict[str, NDArray[np.float32]]
 _ADAPTER = "adapter_model.safetensors"
@@ -38,9 +39,12 @@ def version(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 @pytest.fixture
 def old(version: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OldRuns:
-    """A copy of it to work with, by workers that see no card: it was made without one."""
+    """A copy of it to work with, trusted, by workers that see no card: it was made without one."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    return unpack(version, tmp_path / "old")
+    runs = unpack(version, tmp_path / "old")
+    trusted(runs.finished.path)
+    trusted(runs.paused.path)
+    return runs
 
 
 def test_there_is_an_older_version_to_try() -> None:

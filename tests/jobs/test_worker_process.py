@@ -18,7 +18,7 @@ from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.events import Failed, PhaseChanged, WorkerStarted
 from qlora_studio.core.run.job import DownloadJob, UploadJob
 from qlora_studio.jobs.run_follower import RunFollower
-from qlora_studio.jobs.worker_process import WorkerProcess, start_worker, wait_until_free
+from qlora_studio.jobs.worker_process import WORKER, WorkerProcess, start_worker, wait_until_free
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
 
 Play = Callable[[str], WorkerProcess]
@@ -174,6 +174,17 @@ def test_a_job_that_was_exchanged_before_its_worker_came_to_it_is_not_done(folde
     assert isinstance(last, Failed)
     assert last.kind is FailureKind.NOT_TRUSTED
     assert process.wait(30) == ExitCode.NOT_TRUSTED
+
+
+def test_a_run_that_was_changed_before_its_worker_came_to_it_is_not_trained(folder: RunFolder) -> None:
+    folder.config_path.write_text(folder.config_path.read_text("utf-8") + "\n# changed\n", "utf-8")
+    with pytest.raises(StudioError, match="has changed since it was recorded"):
+        start_worker(folder)
+    assert not folder.log_path.exists()
+    assert subprocess.run([*WORKER, str(folder.path)], check=False).returncode == ExitCode.NOT_TRUSTED
+    [*_, last] = folder.events()
+    assert isinstance(last, Failed)
+    assert (last.kind, "has changed" in last.message) == (FailureKind.NOT_TRUSTED, True)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QLabel, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QPushButton, QWidget
 
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import AdapterSaved, Finished
+from qlora_studio.core.run.job import ChatJob
 from qlora_studio.storage.presets import load_preset
 from qlora_studio.storage.runs.drive_space import DriveSpace, Writing
 from qlora_studio.storage.runs.message_log import MessageLogWriter
@@ -19,6 +20,8 @@ from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.data.page import DataPage
 from qlora_studio.ui.kit.theme import DARK, LIGHT, active_theme, apply_theme
+from qlora_studio.ui.run.page import RunPage
+from qlora_studio.ui.runs.page import RunsPage
 from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.dialogs import Discarding
@@ -65,6 +68,10 @@ def show(app_window: AppWindow, name: str) -> Page:
 def studio_of(app_window: AppWindow) -> Studio:
     assert app_window.studio is not None
     return app_window.studio
+
+
+def is_offered(page: Page, words: str) -> bool:
+    return any(button.text() == words and button.isVisible() for button in page.findChildren(QPushButton))
 
 
 def is_in_sight(widget: QWidget) -> bool:
@@ -148,6 +155,45 @@ def test_a_trained_run_goes_from_the_list_to_the_page_that_uses_it(
     goal = app_window.window.current_page()
     assert goal.name == name
     assert goal.run.value() == str(runs / "1-trained")  # type: ignore[attr-defined]
+
+
+def test_a_run_from_elsewhere_is_looked_at_refused_in_words_and_goes_on_once_it_is_trusted(
+    app_window: AppWindow, wait_until: WaitUntil, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = RunFolder(runs / "2-broken").config_path.read_text("utf-8").replace("support-bot", "from elsewhere")
+    RunFolder(runs / "2-broken").config_path.write_text(text, "utf-8")
+    studio, page = studio_of(app_window), show(app_window, "runs")
+    assert isinstance(page, RunsPage)
+    page.refresh_requested.emit()
+    wait_until(lambda: page.distrust.isVisible())
+    assert page.distrust.message.text().startswith("The run.toml of 2-broken has changed")
+    assert not any(button.isEnabled() for button in (page.resume_button, page.queue_button, page.recover))
+    refused: list[str] = []
+    studio.failed.connect(lambda error: refused.append(error.kind))
+    page.queue_requested.emit(str(runs / "2-broken"))
+    page.resume_requested.emit(str(runs / "2-broken"))
+    assert not studio.chat.start(runs / "2-broken" / "jobs", ChatJob(run_dir=str(runs / "2-broken")))
+    assert refused == ["not_trusted"] * 3
+    assert studio.chat.store.state.failure is not None
+    QTest.mouseClick(page.open_button, LEFT)
+    shown = app_window.window.current_page()
+    assert isinstance(shown, RunPage)
+    wait_until(lambda: studio.runs.shown and studio.runs.shown.store.state.failure)
+    assert shown.distrust.isVisible() and not is_offered(shown, "Resume")
+    monkeypatch.setattr("qlora_studio.ui.run.wiring.ask_trust", lambda *_: False)
+    QTest.mouseClick(shown.distrust.trust, LEFT)
+    assert shown.distrust.isVisible()
+    asked: list[str] = []
+
+    def agree(_window: QWidget, _name: str, lines: tuple[str, ...]) -> bool:
+        asked.extend(lines)
+        return True
+
+    monkeypatch.setattr("qlora_studio.ui.run.wiring.ask_trust", agree)
+    QTest.mouseClick(shown.distrust.trust, LEFT)
+    assert not shown.distrust.isVisible() and is_offered(shown, "Resume")
+    assert "Loads the base model: starter" in asked
+    wait_until(lambda: not any(page.model.row(index).objection for index in range(page.model.rowCount())))
 
 
 def test_the_theme_changes_at_once_and_is_kept(app_window: AppWindow) -> None:

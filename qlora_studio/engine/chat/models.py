@@ -123,7 +123,7 @@ def _way(used: RunConfig, wished: RunConfig) -> str:
     return "4bit" if used.quantization.method != wished.quantization.method == "none" else ""
 
 
-def find_export(run: RunFolder, checkpoint: str, variant: str) -> Path:
+def find_export(run: TrustedRun, checkpoint: str, variant: str) -> Path:
     """Return the newest export of a run's checkpoint that answers as `merged` or `gguf`. Raises StudioError."""
     wanted, kinds = checkpoint_name(adapter_folder(run, checkpoint)), answering_kinds(variant)
     for path, manifest in exports_of(run.exports_path):

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 class RunFolder:
     """A folder that a worker works in. Nothing is created until something is written."""
 
+    given_job = ""  # the sha256 of the job that this very object wrote: whoever makes a job starts it
+
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.config_path = self.path / "run.toml"
@@ -44,7 +46,6 @@ class RunFolder:
         self.adapter_path = self.path / "adapter"
         self.exports_path = self.path / "exports"
         self.jobs_path = self.path / "jobs"
-        self.given_job = ""  # the sha256 of the job that this very object wrote: whoever makes a job starts it
 
     def config(self) -> RunConfig:
         """Return the run's config. Raises StudioError where there is none, or a broken one."""

@@ -1,9 +1,9 @@
 """Which run folders may give orders: those whose run.toml this user's data folder has a record of, as it is now.
 
 What a run.toml says is read, fetched and written in this user's name, so one that came from elsewhere is only looked
-at. A record is a file named by the HMAC of a run.toml, under a key that lies beside it; the content is for words alone.
-Nothing of this lies in a run's own folder: what came with a folder does not vouch for it. A folder that was moved,
-copied or renamed by its user gives the same orders as before, so its record holds. No run has a job.json.
+at. A record is a file named by the HMAC of a run's name and run.toml, under a key that lies beside it; what it holds is
+for words alone. Nothing of this lies in a run's own folder: what came with a folder does not vouch for it. A folder
+that its user moved or copied gives the same orders as before, so its record holds. No run has a job.json.
 """
 
 import hmac
@@ -49,8 +49,9 @@ def record(folder: Path, text: bytes) -> None:
 def trusted_text(folder: Path) -> bytes | None:
     """Return the run.toml of a folder that may give orders as a run; None where there is none. Raises NotTrusted."""
     text, key = shown_text(folder), _key()
-    if text is not None and (key is None or not (_records() / _name(text, key)).is_file()):
-        raise NotTrusted(folder, _why_not(folder.resolve()))
+    place = folder.resolve()
+    if text is not None and (key is None or not (_records() / _name(place.name, text, key)).is_file()):
+        raise NotTrusted(folder, _why_not(place, text, key or b""))
     return text
 
 
@@ -99,6 +100,7 @@ def take_over_once(runs: Path) -> None:
     with suppress(StudioError, OSError):
         if (_records() / _TAKEN_OVER).exists():
             return
+        _made_key()
         for place in runs.iterdir() if runs.is_dir() else ():
             with suppress(OSError):
                 _write_record(place, regular_file(place / "run.toml"))
@@ -108,17 +110,20 @@ def take_over_once(runs: Path) -> None:
 def _write_record(folder: Path, text: bytes) -> None:
     place = folder.resolve()
     facts = {"run": place.name, "path": str(place)}
-    write_atomically(_records() / _name(text, _made_key()), json.dumps(facts).encode())
+    write_atomically(_records() / _name(place.name, text, _made_key()), json.dumps(facts).encode())
 
 
-def _why_not(place: Path) -> str:
-    if any(str(place) == facts.get("path") or place.name == facts.get("run") for facts in _facts()):
-        return f"The run.toml of {place.name} has changed since it was recorded on this computer."
+def _why_not(place: Path, text: bytes, key: bytes) -> str:
+    for path, facts in _facts():
+        if path.name == _name(facts["run"], text, key):
+            return f"{place.name} was recorded on this computer as {facts['run']}: its folder was renamed since."
+        if place.name == facts["run"]:
+            return f"The run.toml of {place.name} has changed since it was recorded on this computer."
     return f"Nothing on this computer says that {place.name} is a run of yours."
 
 
-def _name(text: bytes, key: bytes) -> str:
-    return hmac.digest(key, text, "sha256").hex() + _RECORD
+def _name(run: str, text: bytes, key: bytes) -> str:
+    return hmac.digest(key, os.fsencode(run) + b"\0" + text, "sha256").hex() + _RECORD
 
 
 def _made_key() -> bytes:
@@ -153,20 +158,20 @@ def _key() -> bytes | None:
     return key if len(key) == _KEY_BYTES else None
 
 
-def _facts() -> Iterator[dict[str, str]]:
-    """Yield what the records say; broken ones are passed over."""
+def _facts() -> Iterator[tuple[Path, dict[str, str]]]:
+    """Yield the records with what they say; broken ones are passed over."""
     for path in _records().glob(f"*{_RECORD}"):
-        with suppress(OSError, ValueError):
-            if isinstance(facts := json.loads(path.read_bytes()), dict):
-                yield facts
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            facts = json.loads(path.read_bytes())
+            yield path, {"run": str(facts["run"]), "path": str(facts["path"])}
 
 
 def _remove_old_records() -> None:
     """Remove records of runs that have been gone for long."""
     before = time.time() - _KEPT_SECONDS
-    for path in _records().glob(f"*{_RECORD}"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            if path.stat().st_mtime < before and not Path(json.loads(path.read_bytes())["path"]).exists():
+    for path, facts in _facts():
+        with suppress(OSError):
+            if path.stat().st_mtime < before and not Path(facts["path"]).exists():
                 path.unlink()
 
 

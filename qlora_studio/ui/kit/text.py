@@ -114,7 +114,9 @@ def message_box(parent: QWidget | None, title: str, text: str, more: str = "") -
     box.setWindowTitle(title)
     box.setTextFormat(Qt.TextFormat.PlainText)
     box.setText(text)
-    box.setInformativeText(html.escape(more).replace("\n", "<br>"))  # Qt has no format of its own for this text
+    box.setInformativeText(more)
+    for label in box.findChildren(QLabel):  # of the text above and of the one below, which older Qt took for HTML
+        label.setTextFormat(Qt.TextFormat.PlainText)
     return box
 
 

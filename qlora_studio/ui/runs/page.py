@@ -135,6 +135,7 @@ class RunsPage(Page):
         self._broken = broken[0].path if broken else ""
         text, advice = (recovery_text(broken[0]), recovery_advice(len(broken))) if broken else ("", "")
         self.recovery.show_message(text, advice)
+        self.recover.setEnabled(bool(broken) and not broken[0].objection)
 
     def _select(self, path: str) -> None:
         for index in range(self.model.rowCount()):

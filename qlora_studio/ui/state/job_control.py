@@ -6,6 +6,7 @@ from PySide6.QtCore import QObject, Signal
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Command
+from qlora_studio.core.run.events import Failed
 from qlora_studio.core.run.job import Job
 from qlora_studio.storage.runs.run_folder import create_job_folder
 from qlora_studio.ui.state.job_thread import JobThread
@@ -34,6 +35,8 @@ class JobControl(QObject):
             folder = create_job_folder(parent, job)
         except StudioError as error:
             self.failed.emit(error)
+            self.store.open(None)
+            self.store.take((Failed(kind=error.kind, message=error.message, advice=error.advice),))
             return False
         self.job = job
         self.store.open(folder)

@@ -60,7 +60,7 @@ def ask_closing(parent: QWidget, names: tuple[str, ...]) -> Closing:
 
 def ask_trust(parent: QWidget, name: str, lines: tuple[str, ...]) -> bool:
     """Ask whether a run that came from elsewhere, or was changed, may do here what it would."""
-    more = "\n".join((*lines, "It is trusted for as long as its run.toml stays as it is."))
+    more = "\n".join((*(f"– {line}" for line in lines), "It is trusted for as long as its run.toml stays as it is."))
     return _ask(parent, "Trust a run", f"Trust {name}, and let it do this?", more, "Trust this run")
 
 

@@ -3,8 +3,8 @@
 from qlora_studio.ui.kit.widgets import Button, Notice
 
 _ADVICE = (
-    "It can be looked at. Resume, queue, export and chat wait until you have seen what it would do, and trust it. If you "
-    "made or changed it yourself, that is all there is to do."
+    "It can be looked at. Resume, queue, export and chat wait until you have seen what it would do, and trust it. "
+    "If you made or changed it yourself, that is all there is to do."
 )
 
 

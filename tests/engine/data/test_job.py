@@ -25,11 +25,13 @@ from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
 _STARTER = """
 import sys, time
 from pathlib import Path
+from qlora_studio.core.run.job import DataJob
 from qlora_studio.jobs.worker_process import start_worker
-from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.run_folder import create_job_folder
 
-folder = RunFolder(Path(sys.argv[1]))
+folder = create_job_folder(Path(sys.argv[1]), DataJob.model_validate_json(sys.argv[2]))
 start_worker(folder)
+print(folder.path)
 while not any(event.type == "phase_changed" for event in folder.events()):
     time.sleep(0.02)
 """
@@ -179,8 +181,9 @@ def test_it_ends_with_whoever_started_it(tiny_llama: Path, tmp_path: Path) -> No
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(chat(f"Question {number}?", "Answer.") for number in range(20)), "utf-8")
     config = RunConfig.model_validate({"model": {"source": str(tiny_llama)}, "data": {"path": str(path)}})
-    folder = create_job_folder(tmp_path, DataJob(config=config, stay=True))
-    subprocess.run([sys.executable, "-c", _STARTER, str(folder.path)], check=True, timeout=120)
+    starter = (sys.executable, "-c", _STARTER, str(tmp_path), DataJob(config=config, stay=True).model_dump_json())
+    started = subprocess.run(starter, check=True, timeout=120, stdout=subprocess.PIPE, text=True)
+    folder = RunFolder(started.stdout.strip())
     deadline = time.monotonic() + 120
     while not isinstance(last := list(folder.events())[-1], Finished):
         assert time.monotonic() < deadline and not isinstance(last, Failed), last

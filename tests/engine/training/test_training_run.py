@@ -18,6 +18,7 @@ from qlora_studio.storage.durable import sha256_of
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.training_run import final_weights, follow, make_run, of_type, run_to_end, tensors
+from tests.trusted import trusted
 
 _INPUTS_BEFORE: dict[str, str] = {}
 
@@ -237,7 +238,7 @@ def test_a_nan_takes_no_step_names_its_rows_and_leaves_the_last_good_state(
     good = "checkpoint-4/adapter_model.safetensors"
     assert tensors(folder.checkpoints_path / good) == tensors(undisturbed.checkpoints_path / good)
     monkeypatch.delenv("QLORA_STUDIO_FAULTS")
-    gentler = RunFolder(shutil.copytree(folder.path, tmp_path / "gentler"))
+    gentler = trusted(shutil.copytree(folder.path, tmp_path / "gentler"))
     assert run_to_end(folder).phase is Phase.FINISHED
     assert final_weights(folder) == final_weights(undisturbed)
     _check_half_the_rate(gentler, folder)

@@ -112,11 +112,17 @@ def test_records_that_are_copied_without_their_key_say_nothing(
     assert why_not(run)
 
 
-def test_a_run_that_was_moved_copied_or_renamed_stays_trusted(run: RunFolder, tmp_path: Path) -> None:
-    copy = RunFolder(shutil.copytree(run.path, tmp_path / "copy"))
-    moved = RunFolder(run.path.rename(tmp_path / "moved"))
+def test_a_run_that_was_moved_or_copied_stays_trusted(run: RunFolder, tmp_path: Path) -> None:
+    copy = RunFolder(shutil.copytree(run.path, tmp_path / "copy" / run.path.name))
+    moved = RunFolder(run.path.rename(tmp_path / run.path.name))
     assert not why_not(copy)
     assert not why_not(moved)
+
+
+def test_a_run_under_another_name_is_not_trusted_and_is_told_of_its_own(run: RunFolder, tmp_path: Path) -> None:
+    create_run_folder(tmp_path, RunConfig(name="another"))
+    renamed = RunFolder(run.path.rename(tmp_path / "renamed"))
+    assert why_not(renamed).startswith(f"renamed was recorded on this computer as {run.path.name}: its folder was")
 
 
 def test_a_run_whose_settings_were_changed_is_no_longer_trusted_and_says_so(run: RunFolder) -> None:
@@ -168,7 +174,7 @@ def test_the_config_of_a_trusted_run_is_the_one_that_was_recorded(run: RunFolder
 def test_a_run_with_a_job_is_not_trusted_and_cannot_be(run: RunFolder) -> None:
     run.job_path.write_text(UploadJob(path="/home", repository="some/body").model_dump_json())
     assert "holds a job.json" in why_not(run)
-    with pytest.raises(NotTrusted, match="holds a job.json"):
+    with pytest.raises(NotTrusted, match=r"holds a job\.json"):
         Question(run)
     run.job_path.unlink()
     assert not why_not(run)

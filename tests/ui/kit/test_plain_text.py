@@ -45,9 +45,10 @@ def test_a_tooltip_of_a_table_shows_tags_as_they_are(qapp: QApplication) -> None
 
 
 def test_a_message_box_shows_tags_as_they_are(qapp: QApplication) -> None:
-    box = message_box(None, "t", EVIL, EVIL)
-    assert box.textFormat() == Qt.TextFormat.PlainText
-    assert "<img" not in box.informativeText()
+    box = message_box(None, "t", EVIL, f"{EVIL} & more\nbelow")
+    shown = [label for label in box.findChildren(QLabel) if label.text()]
+    assert [label.text() for label in shown] == [EVIL, f"{EVIL} & more\nbelow"]
+    assert {label.textFormat() for label in shown} == {Qt.TextFormat.PlainText}
 
 
 def test_a_notice_shows_the_words_of_an_error_as_they_are(qapp: QApplication) -> None:

@@ -27,6 +27,7 @@ from qlora_studio.engine.model.base import base_folder, tokenizer_of
 from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.model.original import merge_base, with_stored_quantization
 from qlora_studio.storage.runs.export_folder import exports_of
+from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.trusted_run import TrustedRun
 
 
@@ -123,7 +124,7 @@ def _way(used: RunConfig, wished: RunConfig) -> str:
     return "4bit" if used.quantization.method != wished.quantization.method == "none" else ""
 
 
-def find_export(run: TrustedRun, checkpoint: str, variant: str) -> Path:
+def find_export(run: RunFolder, checkpoint: str, variant: str) -> Path:
     """Return the newest export of a run's checkpoint that answers as `merged` or `gguf`. Raises StudioError."""
     wanted, kinds = checkpoint_name(adapter_folder(run, checkpoint)), answering_kinds(variant)
     for path, manifest in exports_of(run.exports_path):

@@ -32,6 +32,12 @@ class _Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whose records are not shared with other tests."""
+    monkeypatch.setenv("QLORA_STUDIO_HOME", str(tmp_path / "user"))
+
+
 @pytest.fixture
 def theirs(tmp_path: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """A run that somebody else made, after this user's first start."""

@@ -9,7 +9,6 @@ that its user moved or copied gives the same orders as before, so its record hol
 import hmac
 import json
 import os
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,13 +18,14 @@ from pathlib import Path
 from filelock import FileLock
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.foreign_text import LARGEST_TOML
 from qlora_studio.storage.durable import not_writable, write_atomically
+from qlora_studio.storage.foreign import read_bytes
 from qlora_studio.storage.settings import data_path
 
 _KEY, _LOCK, _TAKEN_OVER = "key", "key.lock", "taken-over"
 _RECORD = ".json"
 _KEY_BYTES = 32
-_LARGEST = 64 << 20  # bytes of a run.toml: rows that are left out by hand stand in it
 _KEPT_SECONDS = 365 * 24 * 3600  # of a record whose run is gone: its drive may only be away
 
 
@@ -47,7 +47,7 @@ def record(folder: Path, text: bytes) -> None:
 
 
 def trusted_text(folder: Path) -> bytes | None:
-    """Return the run.toml of a folder that may give orders as a run; None where there is none. Raises NotTrusted."""
+    """Return the run.toml of a folder that may give orders as a run; None where there is none. Raises StudioError."""
     text, key = shown_text(folder), _key()
     place = folder.resolve()
     if text is not None and (key is None or not (_records() / _name(place.name, text, key)).is_file()):
@@ -56,13 +56,11 @@ def trusted_text(folder: Path) -> bytes | None:
 
 
 def shown_text(folder: Path) -> bytes | None:
-    """Return the run.toml of a folder that could be trusted; None where there is none. Raises NotTrusted."""
+    """Return the run.toml of a folder that could be trusted; None where there is none. Raises StudioError."""
     try:
-        text = regular_file(folder / "run.toml")
+        text = _run_text(folder)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise NotTrusted(folder, f"The run.toml of {folder} cannot be read: {error.strerror or error}.") from error
     if os.path.lexists(folder / "job.json"):
         raise NotTrusted(
             folder,
@@ -72,24 +70,13 @@ def shown_text(folder: Path) -> bytes | None:
     return text
 
 
-def objection(folder: Path) -> NotTrusted | None:
+def objection(folder: Path) -> StudioError | None:
     """Return why a folder may give no orders as a run; None where it may, and where there is no run.toml."""
     try:
         trusted_text(folder)
-    except NotTrusted as error:
+    except StudioError as error:
         return error
     return None
-
-
-def regular_file(path: Path) -> bytes:
-    """Return what a file holds. Raises OSError; a pipe or a device is not waited for."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("it is no file")
-        if len(text := file.read(_LARGEST + 1)) > _LARGEST:
-            raise OSError("it is too large")
-    return text
 
 
 def take_over_once(runs: Path) -> None:
@@ -102,9 +89,13 @@ def take_over_once(runs: Path) -> None:
             return
         _made_key()
         for place in runs.iterdir() if runs.is_dir() else ():
-            with suppress(OSError):
-                _write_record(place, regular_file(place / "run.toml"))
+            with suppress(FileNotFoundError, StudioError):
+                _write_record(place, _run_text(place))
         write_atomically(_records() / _TAKEN_OVER, b"")
+
+
+def _run_text(folder: Path) -> bytes:
+    return read_bytes(folder / "run.toml", limit=LARGEST_TOML, inside=folder)
 
 
 def _write_record(folder: Path, text: bytes) -> None:

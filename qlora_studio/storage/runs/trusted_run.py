@@ -7,10 +7,12 @@ import hashlib
 from pathlib import Path
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.foreign_text import LARGEST_JSON
 from qlora_studio.core.run.job import Job, parse_job
 from qlora_studio.core.run.orders import orders_in_words
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_toml
+from qlora_studio.storage.foreign import read_bytes
 from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.run_folder import RunFolder
 
@@ -25,7 +27,7 @@ class TrustedRun(RunFolder):
         super().__init__(path)
         if (text := trust.trusted_text(self.path)) is None:
             raise _no_run(self.path)
-        self._config = from_toml(text.decode())
+        self._config = from_toml(text.decode("utf-8", "surrogateescape"))
 
     def config(self) -> RunConfig:
         """Return the config that is trusted."""
@@ -45,7 +47,7 @@ class Question:
         if (text := trust.shown_text(folder.path)) is None:
             raise _no_run(folder.path)
         self._folder, self._text = folder.path, text
-        self.lines = orders_in_words(folder.path, from_toml(text.decode("utf-8", "replace")))
+        self.lines = orders_in_words(folder.path, from_toml(text.decode("utf-8", "surrogateescape")))
 
     def accept(self) -> None:
         """Trust what was shown. Raises StudioError."""
@@ -62,12 +64,12 @@ def require_startable(folder: RunFolder) -> None:
 
 
 def given_job(folder: RunFolder, sha256: str) -> Job:
-    """Return the job of a folder, whose job.json must have that hash. Raises StudioError, OSError.
+    """Return the job of a folder, whose job.json must have that hash. Raises StudioError, FileNotFoundError.
 
     Whoever starts a job's worker has made the job, too, in the same session of a command or window, and knows the hash.
     So no folder that is found ever starts an upload, or anything else.
     """
-    text = trust.regular_file(folder.job_path)
+    text = read_bytes(folder.job_path, limit=LARGEST_JSON)
     if hashlib.sha256(text).hexdigest() != sha256:
         raise _not_given(folder)
     return parse_job(text)

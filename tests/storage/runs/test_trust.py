@@ -183,10 +183,10 @@ def test_a_run_with_a_job_is_not_trusted_and_cannot_be(run: RunFolder) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
 def test_a_run_toml_that_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "run.toml")
-    assert "it is no file" in why_not(RunFolder(tmp_path))
+    assert "it is no regular file" in why_not(RunFolder(tmp_path))
     (tmp_path / "endless").mkdir()
     (tmp_path / "endless" / "run.toml").symlink_to("/dev/zero")
-    assert "it is no file" in why_not(RunFolder(tmp_path / "endless"))
+    assert "leads out of its folder" in why_not(RunFolder(tmp_path / "endless"))
 
 
 @pytest.mark.parametrize("kind", [ExportJob, ChatJob, lambda run_dir: VerifyJob(path="x", run_dir=run_dir)])

@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -79,6 +79,11 @@ def objection(folder: Path) -> StudioError | None:
     return None
 
 
+def trust_stamp(folder: Path) -> tuple[int, ...]:
+    """Return what changes when `objection` may say something else; for lists that are looked at again and again."""
+    return (*_times(folder / "run.toml"), *_times(folder / "job.json"), *_times(_records()))
+
+
 def take_over_once(runs: Path) -> None:
     """At the first start of a version that keeps records, record the runs of the user's own folder; never again.
 
@@ -94,6 +99,14 @@ def take_over_once(runs: Path) -> None:
         write_atomically(_records() / _TAKEN_OVER, b"")
 
 
+def _times(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_ctime_ns, found.st_size
+
+
 def _run_text(folder: Path) -> bytes:
     return read_bytes(folder / "run.toml", limit=LARGEST_TOML, inside=folder)
 
@@ -105,7 +118,7 @@ def _write_record(folder: Path, text: bytes) -> None:
 
 
 def _why_not(place: Path, text: bytes, key: bytes) -> str:
-    for path, facts in _facts():
+    for path, facts in _facts(_records().glob(f"*{_RECORD}")):
         if path.name == _name(facts["run"], text, key):
             return f"{place.name} was recorded on this computer as {facts['run']}: its folder was renamed since."
         if place.name == facts["run"]:
@@ -149,9 +162,9 @@ def _key() -> bytes | None:
     return key if len(key) == _KEY_BYTES else None
 
 
-def _facts() -> Iterator[tuple[Path, dict[str, str]]]:
-    """Yield the records with what they say; broken ones are passed over."""
-    for path in _records().glob(f"*{_RECORD}"):
+def _facts(paths: Iterable[Path]) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Yield records with what they say; broken ones are passed over."""
+    for path in paths:
         with suppress(OSError, ValueError, TypeError, KeyError):
             facts = json.loads(path.read_bytes())
             yield path, {"run": str(facts["run"]), "path": str(facts["path"])}
@@ -159,11 +172,13 @@ def _facts() -> Iterator[tuple[Path, dict[str, str]]]:
 
 def _remove_old_records() -> None:
     """Remove records of runs that have been gone for long."""
-    before = time.time() - _KEPT_SECONDS
-    for path, facts in _facts():
-        with suppress(OSError):
-            if path.stat().st_mtime < before and not Path(facts["path"]).exists():
-                path.unlink()
+    with suppress(OSError):
+        before = time.time() - _KEPT_SECONDS
+        with os.scandir(_records()) as found:
+            old = [Path(item) for item in found if item.name.endswith(_RECORD) and item.stat().st_mtime < before]
+        for path, facts in _facts(old):
+            if not Path(facts["path"]).exists():
+                path.unlink(missing_ok=True)
 
 
 def _records() -> Path:

@@ -14,7 +14,7 @@ from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.export_folder import ExportManifest, exports_of, verification_of
 from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
-from qlora_studio.storage.runs.trust import objection
+from qlora_studio.storage.runs.trust import objection, trust_stamp
 
 _TONES = {"finished": "ok", "failed": "bad", "broken off": "warn", "paused": "warn", "not readable": "bad"}
 
@@ -91,6 +91,8 @@ class KnownRun:
     def __init__(self, folder: RunFolder) -> None:
         self.line = RunLine(str(folder.path), folder.path.name)
         self.stamp = (-1, 0)
+        self._trust_stamp: tuple[int, ...] = ()
+        self._objection = ""
         self._folder = folder
         self._log = MessageLogReader(folder.events_path)
         self._state = RunState()
@@ -102,8 +104,10 @@ class KnownRun:
             stamp = _stamp(self._folder)
             if stamp != self.stamp:
                 self.stamp, self.line = stamp, self._read()
-        why = objection(self._folder.path)
-        return _judged(self.line, busy=self._folder.is_busy(), objection=why.message if why else "")
+            if (now := trust_stamp(self._folder.path)) != self._trust_stamp:
+                why = objection(self._folder.path)
+                self._trust_stamp, self._objection = now, why.message if why else ""
+        return _judged(self.line, busy=self._folder.is_busy(), objection=self._objection)
 
     def _read(self) -> RunLine:
         try:

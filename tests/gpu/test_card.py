@@ -169,7 +169,7 @@ def test_a_kernel_that_fails_is_known_as_a_card_that_was_lost(fact: Fact, result
     assert told["kind"] == FailureKind.CARD_LOST
 
 
-@pytest.mark.parametrize("checkpointing", ["on", "off"])
+@pytest.mark.parametrize("checkpointing", ["on", "off", "auto"])
 def test_tokens_a_second(fact: Fact, runs: Path, model: Path, checkpointing: str) -> None:
     settings = (f"training.gradient_checkpointing={checkpointing}", "evaluation.every_steps=1000")
     folder = make_run(runs / f"speed-{checkpointing}", model, *settings, "training.batch_size=8", rows=160)

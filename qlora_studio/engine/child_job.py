@@ -7,11 +7,10 @@ from pathlib import Path
 from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, advice_for, ending_in_words
 from qlora_studio.core.run.commands import Stop
-from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Progressed, TerminalEvent, Warned, parse_event
+from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Progressed, TerminalEvent, Warned
 from qlora_studio.core.run.job import Job
 from qlora_studio.core.run.reports import AnyReported, Reported
 from qlora_studio.engine.context import Channel, Commands, JobStopped
-from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.own_files import opened_log
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder
 from qlora_studio.storage.runs.trusted_run import JOB_VARIABLE
@@ -45,15 +44,14 @@ def run_child(job: Job, jobs: Path, channel: Channel) -> tuple[TerminalEvent, li
 
 
 def _follow(process: "subprocess.Popen[bytes]", folder: RunFolder, channel: Channel) -> list[Event]:
-    reader = MessageLogReader(folder.events_path)
+    log = folder.event_log()
     events: list[Event] = []
     while True:
         is_over = process.poll() is not None
-        for line in reader.new_lines():
-            if (event := parse_event(line)) is not None:
-                events.append(event)
-                if isinstance(event, Reported | Warned | Progressed):
-                    channel.emit(event)
+        for event in log.all():
+            events.append(event)
+            if isinstance(event, Reported | Warned | Progressed):
+                channel.emit(event)
         if is_over:
             return events
         _stop_with(process, folder, channel)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import psutil
@@ -94,7 +95,8 @@ class JobContext:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self._events = MessageLogWriter(folder.events_path)
-        self._commands = MessageLogReader(folder.commands_path, offset=_commands_from(folder))
+        self._commands = _commands(folder, _commands_from(folder))
+        self._told = ""  # of the commands that could not be read
         self._waiting: list[Command] = []
         self._stop: Stop | None = None
         self._parent = os.getppid()
@@ -136,10 +138,21 @@ class JobContext:
         return found
 
     def _read_commands(self) -> None:
-        for line in self._commands.new_lines():
-            if (command := parse_command(line)) is not None:
-                self._waiting.append(command)
-                self._stop = command if isinstance(command, Stop) else self._stop
+        for command in self._new_commands():
+            self._waiting.append(command)
+            self._stop = command if isinstance(command, Stop) else self._stop
+
+    def _new_commands(self) -> list[Command]:
+        """Return what was asked. What cannot be read is told, once, and never ends the work."""
+        try:
+            found, damage = self._commands.new(), self._commands.damage
+        except StudioError as error:
+            self._commands = _commands(self.folder, _size_of(self.folder.commands_path))
+            found, damage = [], f"{error.message} What is asked from now on is read."
+        if damage and damage != self._told:
+            self.warn("unreadable_commands", damage)
+        self._told = damage
+        return found
 
     def stop_requested(self) -> bool:
         """Whether a Stop has come, by the last look at the commands."""
@@ -173,6 +186,10 @@ class JobContext:
         self._events.close()
 
 
+def _commands(folder: RunFolder, offset: int) -> MessageLogReader[Command]:
+    return MessageLogReader(folder.commands_path, parse_command, offset=offset)
+
+
 def _commands_from(folder: RunFolder) -> int:
     """Return where the commands for this worker begin: after those of an earlier session, which it must not obey."""
     if folder.job_path.exists():  # a job has one session, and what is asked before its worker starts counts
@@ -180,4 +197,8 @@ def _commands_from(folder: RunFolder) -> int:
     told = os.environ.get("QLORA_STUDIO_COMMANDS_FROM", "")
     if told.isdigit():
         return int(told)
-    return folder.commands_path.stat().st_size if folder.commands_path.exists() else 0
+    return _size_of(folder.commands_path)
+
+
+def _size_of(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

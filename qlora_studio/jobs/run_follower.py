@@ -5,10 +5,9 @@ import time
 from collections.abc import Iterator
 
 from qlora_studio.core.errors import FailureKind, advice_for
-from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Recovering, WorkerStarted, parse_event
+from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Recovering, WorkerStarted
 from qlora_studio.core.run.job import TrainJob
 from qlora_studio.jobs.worker_process import WorkerProcess
-from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 Batch = tuple[Event, ...]
@@ -32,7 +31,7 @@ class RunFollower:
         size = folder.events_path.stat().st_size if folder.events_path.exists() else 0
         self._past = process.events_offset if process else 0  # bytes that belong to earlier sessions
         offset = 0 if from_start else (self._past if process else size)
-        self._reader = MessageLogReader(folder.events_path, offset=offset)
+        self._log = folder.event_log(offset=offset)
         self._ended = False
         self._seen = size > 0
         self._replaced = False  # by a fresh process, which may still be on its way
@@ -49,11 +48,13 @@ class RunFollower:
         yield from self._earlier_sessions(stop)
         while not stop.is_set():
             dead = self._worker_is_dead()  # asked before reading: what it wrote last is then surely read
-            position = self._reader.position
+            position = self._log.position
             batch = self._next_batch(_CHUNK)
+            if self._log.position - position < _CHUNK and (damage := self._log.new_damage()):
+                batch = (*batch[:-1], damage, *batch[-1:])  # before what may be the end
             if batch:
                 yield batch
-            elif self._reader.position > position:
+            elif self._log.position > position:
                 continue
             elif self._ended and (self._process is not None or dead):
                 return
@@ -65,13 +66,15 @@ class RunFollower:
 
     def _earlier_sessions(self, stop: threading.Event) -> Iterator[Batch]:
         """Yield what was told before our worker was started; no end in there is the end of it."""
-        while self._reader.position < self._past and not stop.is_set():
-            if batch := self._next_batch(min(self._past - self._reader.position, _CHUNK)):
+        position = -1
+        while position < self._log.position < self._past and not stop.is_set():
+            position = self._log.position
+            if batch := self._next_batch(min(self._past - position, _CHUNK)):
                 yield batch
         self._ended = self._ended and self._process is None
 
     def _next_batch(self, limit: int) -> Batch:
-        batch = tuple(event for line in self._reader.new_lines(limit) if (event := parse_event(line)) is not None)
+        batch = tuple(self._log.new(limit))
         for event in batch:
             if isinstance(event, WorkerStarted):
                 self._ended = self._replaced = False

@@ -6,6 +6,7 @@ import pytest
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.commands import AcceptChanges, Ask, LowerRate, Pause, Stop
+from qlora_studio.core.run.events import Warned
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext, JobStopped
@@ -62,4 +63,35 @@ def test_a_context_notices_that_its_folder_is_gone(tmp_path: Path) -> None:
     folder.path.rename(tmp_path / "elsewhere")
     with pytest.raises(StudioError, match="removed or moved"):
         context.raise_if_gone()
+    context.close()
+
+
+def test_a_damaged_command_is_told_and_never_obeyed_and_the_others_are(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_config(RunConfig())
+    context = JobContext(folder)
+    damaged = b'{"type":"stop","save":"\n{"type":"stop","time":1e20}\n{"type":"lower_rate","factor":1e9}\n'
+    folder.commands_path.write_bytes(damaged + Pause().to_line().encode())
+    assert [command.type for command in context.commands()] == ["pause"] and not context.stop_requested()
+    assert context.commands() == []
+    told = [event.message for event in folder.events() if isinstance(event, Warned)]
+    assert told == ["3 lines of commands.jsonl could not be read, the first at line 1."]
+    context.close()
+
+
+def test_commands_that_cannot_be_read_at_all_are_told_once_and_end_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_config(RunConfig())
+    folder.send(Pause())
+    context = JobContext(folder)
+    folder.commands_path.unlink()
+    folder.commands_path.mkdir()
+    for _ in range(3):
+        context.raise_if_stopped()
+    (told,) = [event.message for event in folder.events() if isinstance(event, Warned)]
+    assert "commands.jsonl cannot be read" in told
+    folder.commands_path.rmdir()
+    folder.send(Stop())
+    with pytest.raises(JobStopped):
+        context.raise_if_stopped()
     context.close()

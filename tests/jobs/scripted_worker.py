@@ -98,11 +98,10 @@ def write(folder: RunFolder, data: bytes) -> None:
 
 
 def wait_for_stop(folder: RunFolder) -> Stop:
-    reader = MessageLogReader(folder.commands_path, offset=int(os.environ["QLORA_STUDIO_COMMANDS_FROM"]))
+    reader = MessageLogReader(folder.commands_path, parse_command, offset=int(os.environ["QLORA_STUDIO_COMMANDS_FROM"]))
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        for line in reader.new_lines():
-            command = parse_command(line)
+        for command in reader.new():
             if isinstance(command, Stop):
                 return command
         time.sleep(0.01)

@@ -41,7 +41,8 @@ def test_a_failure_is_passed_on_as_the_worker_told_it(play: Play, folder: RunFol
 def test_garbage_and_later_kinds_are_passed_over(play: Play, folder: RunFolder) -> None:
     events = follow(folder, play("start,garbage,steps:2,garbage,finish"))
 
-    assert [event.type for event in events] == ["worker_started", "step_done", "step_done", "finished"]
+    assert [event.type for event in events] == ["worker_started", "step_done", "step_done", "warned", "finished"]
+    assert events[-2].message == "400 lines of events.jsonl could not be read, the first at line 3."  # type: ignore[union-attr]
 
 
 def test_garbage_larger_than_one_read_is_passed_over_when_the_worker_is_dead(

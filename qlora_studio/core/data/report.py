@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
+from qlora_studio.core.bounds import Amount, Count, Number, Seconds
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
 
 Level = Literal["ok", "warning", "error"]
@@ -51,16 +52,16 @@ Pieces = Annotated[tuple[TokenPiece, ...], PlainValidator(_pieces), PlainSeriali
 class Neighbour(_Report):
     """Another row of the same pack: its number from 0, and its tokens as they are trained, cut ones left out."""
 
-    number: int
+    number: Count
     tokens: Pieces
 
 
 class RowPack(_Report):
     """The pack that a row is trained in: its number from 0 of `packs`, its tokens, and the row's neighbours in it."""
 
-    number: int
-    packs: int
-    tokens: int
+    number: Count
+    packs: Count
+    tokens: Amount
     before: tuple[Neighbour, ...] = ()
     after: tuple[Neighbour, ...] = ()
 
@@ -78,8 +79,8 @@ class RowPreview(_Report):
     learned and why, what the template leaves out, and what was changed for it.
     """
 
-    number: int
-    line: int
+    number: Count
+    line: Count
     verdict: Verdict
     reason: str = ""
     raw: str = ""
@@ -109,7 +110,7 @@ class RowPreview(_Report):
 class RowsReport(_Report):
     """The answer to a `ShowRows`, or to the rows asked for with the job itself (request 0)."""
 
-    request: int = 0
+    request: Count = 0
     rows: tuple[RowPreview, ...] = ()
 
 
@@ -126,9 +127,9 @@ class Check(_Report):
 class Rejection(_Report):
     """A row that could not be read, or could not be trained: where it is and why. `offset` is in bytes."""
 
-    number: int
-    line: int
-    offset: int
+    number: Count
+    line: Count
+    offset: Amount
     reason: str
     dataset: str = ""
     file: str = ""
@@ -141,19 +142,19 @@ class RowCounts(_Report):
     out by a weight below 1. `training` and `evaluation` count each row once, `seen` is how many rows an epoch has.
     """
 
-    total: int = 0
-    ok: int = 0
-    repaired: int = 0
-    rejected: int = 0
-    duplicates: int = 0
-    near_duplicates: int = 0
-    untrainable: int = 0
-    excluded: int = 0
-    dropped: int = 0
-    not_drawn: int = 0
-    training: int = 0
-    evaluation: int = 0
-    seen: int = 0
+    total: Count = 0
+    ok: Count = 0
+    repaired: Count = 0
+    rejected: Count = 0
+    duplicates: Count = 0
+    near_duplicates: Count = 0
+    untrainable: Count = 0
+    excluded: Count = 0
+    dropped: Count = 0
+    not_drawn: Count = 0
+    training: Count = 0
+    evaluation: Count = 0
+    seen: Count = 0
 
     @property
     def per_epoch(self) -> int:
@@ -167,18 +168,18 @@ class RowSummary(_Report):
     `key` is for `data.exclude`, empty for a row that could not be read.
     """
 
-    number: int
-    line: int
+    number: Count
+    line: Count
     verdict: Verdict
     reason: str = ""
     words: str = ""
-    tokens: int | None = None
-    trained: int | None = None
+    tokens: Amount | None = None
+    trained: Amount | None = None
     part: Part = ""
     dataset: str = ""
     key: str = ""
     duplicate: Duplicate = ""
-    original: int | None = None
+    original: Count | None = None
 
 
 class SourceReport(SourceFacts):
@@ -192,17 +193,17 @@ class SourceReport(SourceFacts):
     format: str = ""
     forced: bool = False
     mixed: bool = False
-    evidence: dict[str, int] = Field(default_factory=dict)
+    evidence: dict[str, Amount] = Field(default_factory=dict)
     columns: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
-    unread: dict[str, int] = Field(default_factory=dict)
+    unread: dict[str, Amount] = Field(default_factory=dict)
     proposed: dict[str, str] = Field(default_factory=dict)
     container: str = ""
     encoding: str = ""
-    files: int = 0
-    size_bytes: int = 0
-    reasons: dict[str, int] = Field(default_factory=dict)
-    repairs: dict[str, int] = Field(default_factory=dict)
+    files: Count = 0
+    size_bytes: Amount = 0
+    reasons: dict[str, Amount] = Field(default_factory=dict)
+    repairs: dict[str, Amount] = Field(default_factory=dict)
     subsets: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     readings: dict[str, str] = Field(default_factory=dict)
 
@@ -229,29 +230,29 @@ class LengthStatistics(_Report):
     `packing`, else a row; so it is with `steps_per_epoch`.
     """
 
-    rows: int
-    max_length: int
-    longest: int
-    shortest: int
-    total_tokens: int
-    trained_tokens: int
-    edges: tuple[int, ...]
-    counts: tuple[int, ...]
-    rows_beyond: tuple[int, ...]
-    trained_beyond: tuple[int, ...]
-    quantiles: dict[str, int]
-    keeps: dict[str, int]
-    cut_rows: int
-    lost_tokens: int
-    lost_share: float
-    tokens_per_epoch: int
-    steps_per_epoch: int
-    padding_share: float
-    packed_padding_share: float
-    row_tokens: int
+    rows: Count
+    max_length: Amount
+    longest: Amount
+    shortest: Amount
+    total_tokens: Amount
+    trained_tokens: Amount
+    edges: tuple[Amount, ...]
+    counts: tuple[Amount, ...]
+    rows_beyond: tuple[Amount, ...]
+    trained_beyond: tuple[Amount, ...]
+    quantiles: dict[str, Amount]
+    keeps: dict[str, Amount]
+    cut_rows: Count
+    lost_tokens: Amount
+    lost_share: Number
+    tokens_per_epoch: Amount
+    steps_per_epoch: Count
+    padding_share: Number
+    packed_padding_share: Number
+    row_tokens: Amount
     packing: bool = False
-    packs: int = 0
-    attention_growth: float = 1.0
+    packs: Count = 0
+    attention_growth: Number = 1.0
 
     def sequence_tokens(self, *, packing: bool, max_length: int) -> int | None:
         """Return the longest sequence under other settings, None where these lengths do not tell it."""
@@ -276,10 +277,10 @@ class DataReport(_Report):
     path: str
     model: str = ""
     format: str = ""
-    evidence: dict[str, int] = {}
+    evidence: dict[str, Amount] = {}
     columns: tuple[str, ...] = ()
     encoding: str = ""
-    size_bytes: int = 0
+    size_bytes: Amount = 0
     rows: RowCounts = RowCounts()
     rejections: tuple[Rejection, ...] = ()
     listing: tuple[RowSummary, ...] = ()
@@ -291,7 +292,7 @@ class DataReport(_Report):
     lengths: LengthStatistics | None = None
     refused: str = ""
     complete: bool = True
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
     verdicts_path: str = ""
     sources: tuple[SourceReport, ...] = ()
     evaluation: EvaluationFacts | None = None

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from qlora_studio.core.bounds import Amount, Count, Number
+
 
 class SourceFacts(BaseModel):
     """A dataset of a run. Counts are rows; `training` and `evaluation` count each row once, `seen` is per epoch.
@@ -17,18 +19,18 @@ class SourceFacts(BaseModel):
     subset: str = ""
     split: str = ""
     commit: str = ""
-    weight: float = 1.0
-    ok: int = 0
-    repaired: int = 0
-    rejected: int = 0
-    untrainable: int = 0
-    dropped: int = 0
-    not_drawn: int = 0
-    training: int = 0
-    evaluation: int = 0
-    seen: int = 0
-    tokens: int = 0
-    trained_tokens: int = 0
+    weight: Number = 1.0
+    ok: Count = 0
+    repaired: Count = 0
+    rejected: Count = 0
+    untrainable: Count = 0
+    dropped: Count = 0
+    not_drawn: Count = 0
+    training: Count = 0
+    evaluation: Count = 0
+    seen: Count = 0
+    tokens: Amount = 0
+    trained_tokens: Amount = 0
 
     @property
     def total(self) -> int:
@@ -46,9 +48,9 @@ class EvaluationFacts(BaseModel):
     subset: str = ""
     split: str = ""
     commit: str = ""
-    ok: int = 0
-    repaired: int = 0
-    rejected: int = 0
-    untrainable: int = 0
-    in_training: int = 0
-    used: int = 0
+    ok: Count = 0
+    repaired: Count = 0
+    rejected: Count = 0
+    untrainable: Count = 0
+    in_training: Count = 0
+    used: Count = 0

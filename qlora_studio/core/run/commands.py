@@ -1,9 +1,10 @@
 """What the user asks of a running worker, in the imperative; appended to `commands.jsonl`, read by the worker."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from qlora_studio.core.bounds import Count, Names, Number
 from qlora_studio.core.errors import NewerVersion
 from qlora_studio.core.run.message import Message, UnionReader, parse_line
 
@@ -31,7 +32,7 @@ class LowerRate(Message):
     """Train with the learning rate times `factor` from here on: what a run needs whose loss became infinite."""
 
     type: Literal["lower_rate"] = "lower_rate"
-    factor: float = 0.5
+    factor: Annotated[Number, Field(gt=0, le=1)] = 0.5
 
 
 class AcceptChanges(Message):
@@ -56,9 +57,9 @@ class Ask(Message):
     """Answer a conversation, in a chat job. `variants` names which models answer: tuned, base, merged, gguf."""
 
     type: Literal["ask"] = "ask"
-    request: int
+    request: Count
     messages: list[dict[str, str]]
-    variants: list[str] = Field(default_factory=lambda: ["tuned"])
+    variants: Names = Field(default_factory=lambda: ["tuned"])
     max_new_tokens: int = 256
     temperature: float = 0.0
     seed: int = 42
@@ -68,8 +69,8 @@ class ShowRows(Message):
     """Render and tokenize rows, in a data job: by row number, or `longest`, `shortest`, `random`, `first`."""
 
     type: Literal["show_rows"] = "show_rows"
-    request: int
-    rows: list[int | str]
+    request: Count
+    rows: Annotated[list[int | str], Field(max_length=100_000)]
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -79,7 +80,10 @@ _READER = UnionReader(Command, "type")
 
 
 def parse_command(line: bytes) -> Command | None:
-    """Return the command of one line of `commands.jsonl`, or None where it is unknown, or of a later version."""
+    """Return the command of one line of `commands.jsonl`, or None where it is unknown, or of a later version.
+
+    Raises DamagedLine where it is no command at all, or asks for what cannot be: that is never obeyed.
+    """
     try:
         command: Command | None = parse_line(_READER, line)
     except NewerVersion:

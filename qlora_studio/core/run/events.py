@@ -5,24 +5,27 @@ run appends another session to the same file. Sizes are bytes, durations seconds
 None here, and a `Warned` says so.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from qlora_studio.core.bounds import Amount, Count, Measured, Names, Number, Seconds, Words
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.fingerprint import Fingerprint
 from qlora_studio.core.run.message import Message, UnionReader, parse_line
 from qlora_studio.core.run.reports import AnyReported, ExportedFacts, Facts, NoFacts
 
+UNREADABLE_LINES = "unreadable_lines"  # the kind of a `Warned` that stands in no file: readers tell it
+
 
 class WorkerStarted(Message):
     """A worker took the folder's lock and began."""
 
     type: Literal["worker_started"] = "worker_started"
-    job: str
-    studio: str
-    pid: int
+    job: Words
+    studio: Words
+    pid: Count
 
 
 class EnvironmentTold(Message):
@@ -32,30 +35,30 @@ class EnvironmentTold(Message):
     """
 
     type: Literal["environment_told"] = "environment_told"
-    studio: str = ""
-    commit: str = ""
-    python: str = ""
-    system: str = ""
+    studio: Words = ""
+    commit: Words = ""
+    python: Words = ""
+    system: Words = ""
     packages: dict[str, str] = Field(default_factory=dict)
-    driver: str = ""
-    cards: list[str] = Field(default_factory=list)
+    driver: Words = ""
+    cards: Names = Field(default_factory=list)
 
 
 class PhaseChanged(Message):
     """The worker turned to something else. `phase` is an activity of `core/run/activity.py`, or of a later version."""
 
     type: Literal["phase_changed"] = "phase_changed"
-    phase: str
+    phase: Words
 
 
 class Progressed(Message):
     """`done` of `total` units within the phase; a total of 0 is unknown."""
 
     type: Literal["progressed"] = "progressed"
-    what: str
-    done: int
-    total: int
-    unit: str = ""
+    what: Words
+    done: Amount
+    total: Amount
+    unit: Words = ""
 
 
 class ModelLoaded(Message):
@@ -67,19 +70,19 @@ class ModelLoaded(Message):
     """
 
     type: Literal["model_loaded"] = "model_loaded"
-    architecture: str
-    parameters: int
-    trainable: int
-    footprint_bytes: int
-    quantization: str
-    compute_dtype: str
-    optimizer: str
-    device: str
-    card: str = ""
-    target_modules: list[str]
-    text_model: str = ""
-    layers: int = 0
-    checkpointed_layers: int = 0
+    architecture: Words
+    parameters: Amount
+    trainable: Amount
+    footprint_bytes: Amount
+    quantization: Words
+    compute_dtype: Words
+    optimizer: Words
+    device: Words
+    card: Words = ""
+    target_modules: Names
+    text_model: Words = ""
+    layers: Count = 0
+    checkpointed_layers: Count = 0
 
 
 class DatasetPrepared(Message):
@@ -91,97 +94,97 @@ class DatasetPrepared(Message):
     """
 
     type: Literal["dataset_prepared"] = "dataset_prepared"
-    training_rows: int
-    evaluation_rows: int
-    rejected_rows: int
-    tokens: int
-    trained_tokens: int
-    longest: int
-    mask: str = ""
-    rows_per_epoch: int = 0
-    repaired_rows: int = 0
-    dropped_rows: int = 0
-    bad_rows: str = ""
-    duplicates: str = ""
+    training_rows: Count
+    evaluation_rows: Count
+    rejected_rows: Count
+    tokens: Amount
+    trained_tokens: Amount
+    longest: Amount
+    mask: Words = ""
+    rows_per_epoch: Count = 0
+    repaired_rows: Count = 0
+    dropped_rows: Count = 0
+    bad_rows: Words = ""
+    duplicates: Words = ""
     sources: list[SourceFacts] = Field(default_factory=list)
     evaluation: EvaluationFacts | None = None
-    packs: int = 0
-    excluded_rows: int = 0
+    packs: Count = 0
+    excluded_rows: Count = 0
 
 
 class TrainingStarted(Message):
     """The first optimizer step is next; `step` is above 0 after a resume."""
 
     type: Literal["training_started"] = "training_started"
-    step: int
-    total_steps: int
+    step: Count
+    total_steps: Count
 
 
 class StepDone(Message):
     """An optimizer step was taken. Memory is the card's by torch's count; `process_bytes` is the worker's in RAM."""
 
     type: Literal["step_done"] = "step_done"
-    step: int
-    total_steps: int
-    epoch: float
-    loss: float | None
-    learning_rate: float
-    gradient_norm: float | None = None
-    tokens: int = 0
-    tokens_per_second: float = 0.0
-    seconds: float = 0.0
-    eta_seconds: float | None = None
-    allocated_bytes: int = 0
-    reserved_bytes: int = 0
-    peak_bytes: int = 0
-    process_bytes: int = 0
+    step: Count
+    total_steps: Count
+    epoch: Number
+    loss: Measured
+    learning_rate: Number
+    gradient_norm: Measured = None
+    tokens: Amount = 0
+    tokens_per_second: Number = 0.0
+    seconds: Seconds = 0.0
+    eta_seconds: Seconds | None = None
+    allocated_bytes: Amount = 0
+    reserved_bytes: Amount = 0
+    peak_bytes: Amount = 0
+    process_bytes: Amount = 0
 
 
 class Evaluated(Message):
     """The held-out rows were measured; loss is the mean over trained tokens."""
 
     type: Literal["evaluated"] = "evaluated"
-    step: int
-    loss: float | None
-    perplexity: float | None
-    seconds: float = 0.0
+    step: Count
+    loss: Measured
+    perplexity: Measured
+    seconds: Seconds = 0.0
 
 
 class SampleGenerated(Message):
     """An answer to a sample prompt, to be read."""
 
     type: Literal["sample_generated"] = "sample_generated"
-    step: int
-    prompt: str
-    answer: str
+    step: Count
+    prompt: Words
+    answer: Words
 
 
 class CheckpointSaved(Message):
     """A checkpoint is safe: every byte is on disk and every hash was read back right."""
 
     type: Literal["checkpoint_saved"] = "checkpoint_saved"
-    step: int
-    name: str
-    size_bytes: int
-    seconds: float
-    evaluation_loss: float | None = None
+    step: Count
+    name: Words
+    size_bytes: Amount
+    seconds: Seconds
+    evaluation_loss: Measured = None
 
 
 class AdapterSaved(Message):
     """The final adapter and its tokenizer are in the run folder."""
 
     type: Literal["adapter_saved"] = "adapter_saved"
-    path: str
-    step: int
+    path: Words
+    step: Count
 
 
 class Exported(Message):
     """An export is complete under `path`."""
 
     type: Literal["exported"] = "exported"
-    format: str
-    path: str
-    size_bytes: int
+    format: Words
+    path: Words
+    size_bytes: Amount
     facts: ExportedFacts = ExportedFacts()
 
 
@@ -189,8 +192,8 @@ class Resumed(Message):
     """A checkpoint was verified and loaded; training goes on from its step."""
 
     type: Literal["resumed"] = "resumed"
-    step: int
-    checkpoint: str
+    step: Count
+    checkpoint: Words
 
 
 class Probed(Message):
@@ -204,19 +207,19 @@ class Probed(Message):
     """
 
     type: Literal["probed"] = "probed"
-    rows: int
-    tokens: int
-    allocated_bytes: int
-    reserved_bytes: int
-    seconds: float
-    training_bytes: int = 0
-    evaluation_bytes: int = 0
-    managed_bytes: int = 0
-    process_bytes: int = 0
-    context_bytes: int = 0
-    card: str = ""
-    card_uuid: str = ""
-    driver: str = ""
+    rows: Count
+    tokens: Amount
+    allocated_bytes: Amount
+    reserved_bytes: Amount
+    seconds: Seconds
+    training_bytes: Amount = 0
+    evaluation_bytes: Amount = 0
+    managed_bytes: Amount = 0
+    process_bytes: Amount = 0
+    context_bytes: Amount = 0
+    card: Words = ""
+    card_uuid: Words = ""
+    driver: Words = ""
     versions: dict[str, str] = Field(default_factory=dict)
 
 
@@ -227,9 +230,9 @@ class MemoryMeasured(Message):
     """
 
     type: Literal["memory_measured"] = "memory_measured"
-    phase: str
-    allocated_bytes: int
-    reserved_bytes: int
+    phase: Words
+    allocated_bytes: Amount
+    reserved_bytes: Amount
 
 
 class Recovering(Message):
@@ -240,10 +243,10 @@ class Recovering(Message):
 
     type: Literal["recovering"] = "recovering"
     kind: FailureKind
-    message: str
-    step: int
-    batch_size: int
-    gradient_accumulation: int
+    message: Words
+    step: Count
+    batch_size: Annotated[Count, Field(ge=1)]
+    gradient_accumulation: Annotated[Count, Field(ge=1)]
     checkpoints_all: bool = False
 
 
@@ -251,8 +254,8 @@ class RateLowered(Message):
     """From this step on the learning rate is `scale` times what the run config says, as the user asked."""
 
     type: Literal["rate_lowered"] = "rate_lowered"
-    step: int
-    scale: float
+    step: Count
+    scale: Annotated[Number, Field(gt=0, le=1)]
 
 
 class AdapterContinued(Message):
@@ -263,12 +266,12 @@ class AdapterContinued(Message):
     """
 
     type: Literal["adapter_continued"] = "adapter_continued"
-    parent: str
-    run: str = ""
-    checkpoint: str = ""
-    sha256: str = ""
-    taken_over: list[str] = Field(default_factory=list)
-    stages: list[str] = Field(default_factory=list)
+    parent: Words
+    run: Words = ""
+    checkpoint: Words = ""
+    sha256: Words = ""
+    taken_over: Names = Field(default_factory=list)
+    stages: Names = Field(default_factory=list)
 
     @property
     def words(self) -> str:
@@ -281,8 +284,8 @@ class ChangeAccepted(Message):
 
     type: Literal["change_accepted"] = "change_accepted"
     what: Literal["base", "data"]
-    step: int
-    changes: list[str]
+    step: Count
+    changes: Names
     fingerprint: Fingerprint = Fingerprint()
 
 
@@ -290,8 +293,8 @@ class StoppedEarly(Message):
     """The held-out loss did not get better for so many evaluations: training ends here."""
 
     type: Literal["stopped_early"] = "stopped_early"
-    step: int
-    evaluations: int
+    step: Count
+    evaluations: Count
 
     @property
     def words(self) -> str:
@@ -307,30 +310,30 @@ class TextGenerated(Message):
     """
 
     type: Literal["text_generated"] = "text_generated"
-    request: int
-    variant: str
+    request: Count
+    variant: Words
     text: str
     done: bool = False
-    tokens: int = 0
-    seconds: float = 0.0
-    way: str = ""
+    tokens: Amount = 0
+    seconds: Seconds = 0.0
+    way: Words = ""
 
 
 class Warned(Message):
     """Something that the user should know and that stops nothing."""
 
     type: Literal["warned"] = "warned"
-    kind: str
-    message: str
+    kind: Words
+    message: Words
 
 
 class Paused(Message):
     """Ends a session: the work is safe in `checkpoint`, the card is free, the run can be resumed."""
 
     type: Literal["paused"] = "paused"
-    step: int
-    checkpoint: str
-    message: str = ""
+    step: Count
+    checkpoint: Words
+    message: Words = ""
 
 
 class Finished(Message):
@@ -346,9 +349,9 @@ class Failed(Message):
 
     type: Literal["failed"] = "failed"
     kind: FailureKind
-    message: str
-    advice: str = ""
-    detail: str = ""
+    message: Words
+    advice: Words = ""
+    detail: Words = ""
 
 
 Event = (
@@ -386,9 +389,9 @@ _READER = UnionReader(Event, "type")
 
 
 def parse_event(line: bytes) -> Event | None:
-    """Return the event of a line of `events.jsonl`, or None where a kind that is not known, or garbage, stands there.
+    """Return the event of a line of `events.jsonl`, or None where it is of a kind that is not known.
 
-    Raises NewerVersion.
+    Raises DamagedLine, NewerVersion.
     """
     event: Event | None = parse_line(_READER, line)
     return event

@@ -2,16 +2,17 @@
 
 The version rule: a field that is not known is ignored, and a kind that is not known is passed over, so both may be
 added at any time. Whoever changes what a known field means raises `PROTOCOL_VERSION`; who reads an event of a higher
-version refuses the run, and a worker passes over such a command.
+version refuses the run, and a worker passes over such a command. A session is of one version: within it, another is
+damage. A damaged line is passed over, counted and told.
 """
 
-import json
 import threading
 import time
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from qlora_studio.core.bounds import Moment
 from qlora_studio.core.errors import NewerVersion
 
 PROTOCOL_VERSION = 1
@@ -22,12 +23,16 @@ class Message(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    version: int = PROTOCOL_VERSION
-    time: float = Field(default_factory=time.time)
+    version: int = Field(default=PROTOCOL_VERSION, ge=1)
+    time: Moment = Field(default_factory=time.time)
 
     def to_line(self) -> str:
         """Return the message as one line of JSON with its newline. A NaN becomes null."""
         return self.model_dump_json() + "\n"
+
+
+class DamagedLine(ValueError):
+    """A line that is no message, or says what no worker and no user says."""
 
 
 class UnionReader:
@@ -42,30 +47,41 @@ class UnionReader:
         self._lock = threading.Lock()
 
     def read(self, text: str | bytes) -> Any:
-        """Return the member that a JSON text holds. Raises ValueError where it holds none."""
+        """Return the member that a JSON text holds, each value as it was written. Raises ValidationError."""
         with self._lock:
             self._adapter = self._adapter or TypeAdapter(self._union)
-        return self._adapter.validate_json(text)
+        return self._adapter.validate_json(text, strict=True)
 
 
 def parse_line(reader: UnionReader, line: bytes) -> Any | None:
-    """Return the message of a line, or None where it is no message of a kind that this version knows.
+    """Return the message of a line, or None where it is of a kind that this version does not know.
 
-    Raises NewerVersion where the line says that it is of a higher version: it is not interpreted.
+    Raises DamagedLine, and NewerVersion where the line says that it is of a higher version: it is not interpreted.
     """
+    message, damage = None, None
     try:
         message = reader.read(line)
-    except ValueError:
-        message = None
+    except ValidationError as error:
+        damage = None if _is_of_a_later_kind(error) else error
     if (_version_of(line) if message is None else message.version) > PROTOCOL_VERSION:
         raise NewerVersion
+    if damage is not None:
+        raise DamagedLine from damage
     return message
 
 
+def _is_of_a_later_kind(error: ValidationError) -> bool:
+    return error.error_count() == 1 and error.errors(include_input=False)[0]["type"] == "union_tag_invalid"
+
+
+class _Versioned(BaseModel):
+    """What a line says of its version, which is read even where nothing else can be."""
+
+    version: int = 0
+
+
 def _version_of(line: bytes) -> int:
-    """Return what a line says of its version, which is read even where nothing else can be."""
     try:
-        version = json.loads(line)["version"]
-    except (ValueError, TypeError, KeyError):
+        return _Versioned.model_validate_json(line, strict=True).version
+    except ValidationError:
         return 0
-    return version if isinstance(version, int) else 0

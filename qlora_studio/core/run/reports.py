@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from qlora_studio.core.bounds import Amount, Count, Measured, Number, Seconds, Words
 from qlora_studio.core.data.report import DataReport, RowsReport, SourcesReport
 from qlora_studio.core.quantity import duration_text
 from qlora_studio.core.run.message import Message
@@ -23,60 +24,60 @@ class EstimateReport(_Facts):
     """An estimate of graphics memory; `components` and `phases` go by the keys of `core/memory/estimate.py`."""
 
     level: Level
-    total_bytes: int
-    error_share: float
-    allocated_bytes: int
-    reserved_bytes: int
-    managed_bytes: int
-    context_bytes: int
-    peak_phase: str
-    components: dict[str, int]
-    phases: dict[str, int]
+    total_bytes: Amount
+    error_share: Number
+    allocated_bytes: Amount
+    reserved_bytes: Amount
+    managed_bytes: Amount
+    context_bytes: Amount
+    peak_phase: Words
+    components: dict[str, Amount]
+    phases: dict[str, Amount]
     notes: tuple[str, ...] = ()
 
 
 class CheckOutcome(_Facts):
     """One check of a verification."""
 
-    name: str
+    name: Words
     passed: bool
-    message: str = ""
+    message: Words = ""
 
 
 class FormatCheck(CheckOutcome):
     """One check of one of several exports."""
 
-    format: str = ""
+    format: Words = ""
 
 
 class ComparedAnswer(_Facts):
     """A greedy answer of the adapter and of the export; where they part, and by how much one token leads there."""
 
-    prompt: str
-    adapter: str
-    export: str
+    prompt: Words
+    adapter: Words
+    export: Words
     same: bool
-    first_difference: int | None = None
-    lead: float | None = None
+    first_difference: Count | None = None
+    lead: Measured = None
 
 
 class MeasuredBase(_Facts):
     """What a merge into one base gives: the held-out loss, and the divergence from the adapter as trained."""
 
-    base: str
-    loss: float | None = None
-    divergence: float | None = None
+    base: Words
+    loss: Measured = None
+    divergence: Measured = None
 
 
 class BasesReport(_Facts):
     """Which base is better to merge into. `gain_of_nf4` is by how much the loss is lower on the 4-bit one."""
 
     bases: tuple[MeasuredBase, ...] = ()
-    recommended: str = ""
-    trained_loss: float | None = None
-    tokens: int = 0
-    gain_of_nf4: float | None = None
-    standard_error: float | None = None
+    recommended: Words = ""
+    trained_loss: Measured = None
+    tokens: Amount = 0
+    gain_of_nf4: Measured = None
+    standard_error: Measured = None
 
 
 class EndsReport(_Facts):
@@ -86,13 +87,13 @@ class EndsReport(_Facts):
     `asked` answers that it gave anew, as far as a model was loaded whole, `stopped` ended by themselves.
     """
 
-    answers: int
-    before: float
-    after: float
-    export: float
-    lowest: float
-    asked: int = 0
-    stopped: int = 0
+    answers: Count
+    before: Number
+    after: Number
+    export: Number
+    lowest: Number
+    asked: Count = 0
+    stopped: Count = 0
 
     @property
     def words(self) -> str:
@@ -115,9 +116,9 @@ class VerificationPlan(_Facts):
     many held-out tokens, and the seconds that this should take.
     """
 
-    way: str
-    tokens: int
-    seconds: float
+    way: Words
+    tokens: Amount
+    seconds: Seconds
 
     @property
     def words(self) -> str:
@@ -136,21 +137,21 @@ class VerificationReport(_Facts):
     """
 
     verified: bool = False
-    format: str = ""
+    format: Words = ""
     checks: tuple[CheckOutcome, ...] = ()
-    losses: dict[str, float | None] = Field(default_factory=dict)
+    losses: dict[str, Measured] = Field(default_factory=dict)
     answers: tuple[ComparedAnswer, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
-    base_weights: str = ""
-    checkpoint: str = ""
-    divergence: float | None = None
-    divergence_as_trained: float | None = None
-    tokens: int = 0
-    seconds: float = 0.0
-    way: str = ""
+    base_weights: Words = ""
+    checkpoint: Words = ""
+    divergence: Measured = None
+    divergence_as_trained: Measured = None
+    tokens: Amount = 0
+    seconds: Seconds = 0.0
+    way: Words = ""
     bases: BasesReport | None = None
     ends: EndsReport | None = None
-    path: str = ""
+    path: Words = ""
 
     def named_checks(self) -> list[FormatCheck]:
         """Return the checks, each with the format that it was of."""
@@ -160,13 +161,13 @@ class VerificationReport(_Facts):
 class UploadReport(_Facts):
     """What was uploaded from `path`, and where it is."""
 
-    url: str
-    repository: str = ""
-    commit: str = ""
+    url: Words
+    repository: Words = ""
+    commit: Words = ""
     private: bool = True
     files: tuple[str, ...] = ()
-    bytes: int = 0
-    path: str = ""
+    bytes: Amount = 0
+    path: Words = ""
 
 
 class AwakeReport(_Facts):
@@ -273,20 +274,20 @@ class ExportedFacts(_Facts):
     tensors of the GGUF; empty where it was not. Of an adapter, `vllm_applied` of `vllm_modules` are applied by vLLM.
     """
 
-    tensors_merged: int = 0
-    tensors: int = 0
-    file: str = ""
+    tensors_merged: Count = 0
+    tensors: Count = 0
+    file: Words = ""
     template: bool | None = None
-    seconds: float = 0.0
-    peak_rss_bytes: int = 0
-    base: str = ""
-    checkpoint: str = ""
-    importance_rows: str = ""
-    importance_tokens: int = 0
-    importance_tensors: int = 0
-    vllm_applied: int = 0
-    vllm_modules: int = 0
-    vllm_problem: str = ""
+    seconds: Seconds = 0.0
+    peak_rss_bytes: Amount = 0
+    base: Words = ""
+    checkpoint: Words = ""
+    importance_rows: Words = ""
+    importance_tokens: Amount = 0
+    importance_tensors: Count = 0
+    vllm_applied: Count = 0
+    vllm_modules: Count = 0
+    vllm_problem: Words = ""
 
     @property
     def vllm_words(self) -> str:
@@ -304,9 +305,9 @@ class ExportedFacts(_Facts):
 class TrainingFacts(_Facts):
     """What a run finishes with; `exports` are paths by format, `verified` is None where nothing was exported."""
 
-    steps: int
-    adapter_dir: str
-    status: str = "completed"
+    steps: Count
+    adapter_dir: Words
+    status: Words = "completed"
     exports: dict[str, str] = Field(default_factory=dict)
     verified: bool | None = None
 
@@ -316,24 +317,24 @@ class ExportFacts(_Facts):
 
     verified: bool
     checks: tuple[FormatCheck, ...]
-    out_dir: str = ""
+    out_dir: Words = ""
     exports: dict[str, str] = Field(default_factory=dict)
-    tensors_merged: int = 0
-    seconds: float = 0.0
-    peak_rss_bytes: int = 0
+    tensors_merged: Count = 0
+    seconds: Seconds = 0.0
+    peak_rss_bytes: Amount = 0
 
 
 class DownloadFacts(_Facts):
     """What a download finishes with: where the model is."""
 
-    path: str
-    source: str
+    path: Words
+    source: Words
 
 
 class DataFacts(_Facts):
     """What a data job finishes with: why a run would be refused, or nothing."""
 
-    refused: str
+    refused: Words
 
 
 class NoFacts(_Facts):

@@ -12,6 +12,8 @@ from qlora_studio.core.errors import InvalidRunConfig, NewerVersion, Problem
 from qlora_studio.core.foreign_text import Unreadable, toml_table
 from qlora_studio.core.run.run_config import RUN_CONFIG_VERSION, SECTIONS, RunConfig, all_settings
 
+_MOST_PROBLEMS = 50
+_MOST_LETTERS = 200  # of a value that is wrong
 _WORDS = {
     "greater_than_equal": "must be at least {ge}",
     "greater_than": "must be more than {gt}",
@@ -56,7 +58,7 @@ def from_mapping(data: dict[str, Any], overrides: Iterable[str] = ()) -> RunConf
     try:
         config = RunConfig.model_validate(merged)
     except ValidationError as error:
-        problems += [_in_words(item) for item in error.errors()]
+        problems += [_in_words(item) for item in error.errors()[:_MOST_PROBLEMS]]
     if problems:
         raise InvalidRunConfig(tuple(problems))
     return config
@@ -110,7 +112,7 @@ def _in_words(item: Any) -> Problem:
         return Problem(path, _unknown(path))
     template = _WORDS.get(item["type"])
     words = template.format(**item.get("ctx", {})) if template else str(item["msg"])
-    return Problem(path, f"{words}, not {item['input']!r}")
+    return Problem(path, f"{words}, not {repr(item['input'])[:_MOST_LETTERS]}")
 
 
 def _unknown(path: str) -> str:

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.activity import Activity, Phase, activity_words, phase_of
 from qlora_studio.core.run.reports import AnyReported, Facts, NoFacts, Reported
+
+T = TypeVar("T")
+_MOST = 4000  # samples, warnings and the like that are kept
 
 
 @dataclass(frozen=True)
@@ -91,21 +94,21 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
         case ev.Evaluated():
             return _evaluated(state, event)
         case ev.SampleGenerated():
-            return replace(state, samples=(*state.samples, event))
+            return replace(state, samples=_with(state.samples, event))
         case ev.CheckpointSaved():
             return replace(state, checkpoint=event, safe_since=event.time)
         case ev.AdapterSaved():
             return replace(state, adapter_path=event.path, training_over=True)
         case ev.Exported():
-            return replace(state, exports=(*state.exports, event))
+            return replace(state, exports=_with(state.exports, event))
         case ev.Resumed():
-            return replace(state, step=event.step, resumptions=(*state.resumptions, event.step))
+            return replace(state, step=event.step, resumptions=_with(state.resumptions, event.step))
         case ev.Recovering():
-            return replace(state, phase=Phase.RECOVERING, activity="", recoveries=(*state.recoveries, event))
+            return replace(state, phase=Phase.RECOVERING, activity="", recoveries=_with(state.recoveries, event))
         case ev.RateLowered():
-            return replace(state, rate_scale=event.scale, rates=(*state.rates, event))
+            return replace(state, rate_scale=event.scale, rates=_with(state.rates, event))
         case ev.ChangeAccepted():
-            return replace(state, accepted=(*state.accepted, event))
+            return replace(state, accepted=_with(state.accepted, event))
         case ev.AdapterContinued():
             return replace(state, parent=event)
         case ev.Probed():
@@ -115,9 +118,9 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
         case ev.StoppedEarly():
             return replace(state, stopped_early=event)
         case Reported():
-            return replace(state, reports=(*state.reports, event))
+            return replace(state, reports=_with(state.reports, event))
         case ev.Warned():
-            return replace(state, warnings=(*state.warnings, event))
+            return _warned(state, event)
         case ev.TextGenerated():
             return state
         case ev.Paused() | ev.Finished() | ev.Failed():
@@ -162,10 +165,24 @@ def phase_text(state: RunState) -> str:
     return activity_words(state.activity) or state.phase.words
 
 
+def _with(items: tuple[T, ...], item: T) -> tuple[T, ...]:
+    """Return the items with one more; of very many the newest, for each is looked at again and again."""
+    return (*items[1 - _MOST :], item)
+
+
+def _warned(state: RunState, event: ev.Warned) -> RunState:
+    """Keep the warnings; of lines that could not be read the newest count."""
+    known = state.warnings
+    if event.kind == ev.UNREADABLE_LINES:
+        known = tuple(warning for warning in known if warning.kind != event.kind)
+    return replace(state, warnings=_with(known, event))
+
+
 def _memory_measured(state: RunState, event: ev.MemoryMeasured) -> RunState:
     """Keep the most of each phase; a resumed session measures anew and may take less."""
     known = state.memory.get(event.phase)
-    if known is not None and known.allocated_bytes >= event.allocated_bytes:
+    least = known.allocated_bytes if known else -1
+    if event.allocated_bytes <= least or len(state.memory) >= _MOST:
         return state
     return replace(state, memory={**state.memory, event.phase: event})
 

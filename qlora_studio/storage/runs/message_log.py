@@ -1,14 +1,25 @@
 """An append-only file of one JSON object a line: how events leave a worker and how commands reach it."""
 
+import codecs
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO, Generic, TypeVar
 
-from qlora_studio.core.run.message import Message
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.message import DamagedLine, Message
+from qlora_studio.storage.foreign import open_regular
 from qlora_studio.storage.permissions import mode_of_file, private_folder
 from qlora_studio.storage.runs.own_files import require_own_file
+
+M = TypeVar("M")
+_CHUNK = 1 << 24  # bytes of one read
+_LONGEST = 1 << 24  # bytes of a line
+_MOST_VALUES = 150_000  # of a line: a few bytes of it can be many objects
+_TAIL = 32  # bytes that are read again, to know the file by
+_NOTHING = b"\0 \t\r\n"  # around a line; a power cut can leave zeros before the next one
 
 
 class MessageLogWriter:
@@ -65,30 +76,101 @@ class MessageLogWriter:
         self.close()
 
 
-class MessageLogReader:
-    """Reads complete lines as they come. A half line is kept until its newline arrives."""
+class MessageLogReader(Generic[M]):
+    """Reads messages of complete lines as they come. A half line is kept until its newline arrives.
 
-    def __init__(self, path: Path, *, offset: int = 0) -> None:
-        self._path = path
-        self._offset = offset
-        self._rest = b""
+    A line that is damaged, or longer than any that is written, is passed over and counted; the others are read.
+    Where not `bounded`, lines are as long as they come: those of a job that this program has just made itself.
+    """
+
+    def __init__(
+        self, path: Path, parse: Callable[[bytes], M | None], *, offset: int = 0, bounded: bool = True
+    ) -> None:
+        self._path, self._parse, self._bounded = path, parse, bounded
+        self._offset, self._from_start = offset, offset == 0
+        self._rest, self._tail = b"", b""
+        self._too_long = False  # the half line
+        self._line, self._damaged, self._first_damaged = 0, 0, 0
 
     @property
     def position(self) -> int:
         """How far the file was read, in bytes; a half line counts."""
         return self._offset
 
-    def new_lines(self, limit: int = 1 << 24) -> Iterator[bytes]:
-        """Yield the lines that were completed since the last call, reading at most `limit` bytes."""
+    @property
+    def damage(self) -> str:
+        """What could not be read so far, in a sentence; empty where everything was."""
+        if not self._damaged:
+            return ""
+        lines = "1 line" if self._damaged == 1 else f"{self._damaged:,} lines"
+        where = f"line {self._first_damaged:,}" if self._damaged == 1 else f"the first at line {self._first_damaged:,}"
+        return f"{lines} of {self._path.name} could not be read{f', {where}' if self._from_start else ''}."
+
+    def new(self, limit: int = _CHUNK) -> list[M]:
+        """Return the messages of the lines that were completed since the last call, reading at most `limit` bytes.
+
+        Those of kinds that are not known are passed over. Raises StudioError where the file cannot be read, or is not
+        the one any more that was read before, and what `parse` raises besides DamagedLine.
+        """
+        return [message for line in self._new_lines(limit) if (message := self._message(line)) is not None]
+
+    def all(self) -> Iterator[M]:
+        """Yield the messages of all that is in the file now and was not read yet."""
+        position = -1
+        while position != self._offset:
+            position = self._offset
+            yield from self.new()
+
+    def _message(self, line: bytes | None) -> M | None:
+        self._line += 1
         try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                data = file.read(limit)
+            if line is None or (self._bounded and len(line) > _MOST_VALUES and _values(line) > _MOST_VALUES):
+                raise DamagedLine
+            told = line.removeprefix(codecs.BOM_UTF8).strip(_NOTHING)
+            return self._parse(told) if told else None
+        except DamagedLine:
+            self._damaged += 1
+            self._first_damaged = self._first_damaged or self._line
+            return None
+
+    def _new_lines(self, limit: int) -> list[bytes | None]:
+        """Return the lines that are complete now, None for one that is too long."""
+        try:
+            with os.fdopen(open_regular(self._path, inside=self._path.parent), "rb") as file:
+                data = self._read_on(file, limit)
         except FileNotFoundError:
-            return
+            return []
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
-        yield from (line for line in lines if line.strip())
+        found = [None if self._is_too_long(line) else line for line in lines]
+        if lines and self._too_long:
+            found[0], self._too_long = None, False
+        if self._is_too_long(self._rest):
+            self._rest, self._too_long = b"", True
+        return found
+
+    def _is_too_long(self, line: bytes) -> bool:
+        return self._bounded and len(line) > _LONGEST
+
+    def _read_on(self, file: BinaryIO, limit: int) -> bytes:
+        """Return the bytes behind those that were read before, which must be there as they were."""
+        file.seek(self._offset - len(self._tail))
+        found = file.read(len(self._tail) + limit)
+        if not found.startswith(self._tail) or os.fstat(file.fileno()).st_size < self._offset:
+            raise StudioError(
+                f"{self._path.name} was replaced or cut short while it was read.",
+                kind=FailureKind.DAMAGED,
+                advice="Open it again to see what it says now.",
+                detail=str(self._path),
+            )
+        data = found[len(self._tail) :]
+        self._tail = found[-_TAIL:]
+        return data
+
+
+def _values(line: bytes) -> int:
+    """Return about how many values a line holds; few bytes can be many objects."""
+    return line.count(b",") + line.count(b"[") + line.count(b"{")
 
 
 def end_torn_line(path: Path) -> None:

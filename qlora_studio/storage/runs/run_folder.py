@@ -4,6 +4,7 @@ run.toml  job.json  events.jsonl  commands.jsonl  worker.log  run.lock  checkpoi
 """
 
 import hashlib
+import os
 import re
 import time
 import unicodedata
@@ -15,18 +16,22 @@ from filelock import FileLock, Timeout
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Command
-from qlora_studio.core.run.events import Event, parse_event
+from qlora_studio.core.run.events import Event
 from qlora_studio.core.run.job import Job, TrainJob, parse_job
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_toml, to_toml
+from qlora_studio.core.run.run_config_text import from_mapping, to_toml
 from qlora_studio.core.run.run_state import RunState, fold
 from qlora_studio.storage.durable import not_writable, write_atomically
+from qlora_studio.storage.foreign import read_bytes, read_toml, unreadable
 from qlora_studio.storage.permissions import mode_of_file, private_folder
 from qlora_studio.storage.runs import trust
-from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
+from qlora_studio.storage.runs.event_log import EventLog
+from qlora_studio.storage.runs.message_log import MessageLogWriter
 
 if TYPE_CHECKING:
     from qlora_studio.core.run.metric_history import MetricHistory
+
+_LARGEST_JOB = 4 << 20  # bytes
 
 
 class RunFolder:
@@ -50,7 +55,7 @@ class RunFolder:
     def config(self) -> RunConfig:
         """Return the run's config. Raises StudioError where there is none, or a broken one."""
         try:
-            return from_toml(self.config_path.read_text("utf-8"))
+            return from_mapping(read_toml(self.config_path, inside=self.path))
         except FileNotFoundError as error:
             raise StudioError(
                 f"{self.path} is not a run: it has no run.toml.",
@@ -65,10 +70,13 @@ class RunFolder:
         write_atomically(self.config_path, text)
 
     def job(self) -> Job:
-        """Return what a worker is to do here: `job.json`, or training where only a `run.toml` stands."""
-        if self.job_path.exists():
-            return parse_job(self.job_path.read_bytes())
-        return TrainJob()
+        """Return what a worker is to do here: `job.json`, or training where there is none. Raises StudioError."""
+        try:
+            return parse_job(read_bytes(self.job_path, limit=_LARGEST_JOB, inside=self.path))
+        except FileNotFoundError:
+            return TrainJob()
+        except ValueError as error:
+            raise unreadable(self.job_path, "it is no job that this version knows") from error
 
     def write_job(self, job: Job) -> None:
         """Write `job.json`, whole or not at all."""
@@ -93,10 +101,19 @@ class RunFolder:
             return False
 
     def events(self) -> Iterator[Event]:
-        """Yield every event so far; lines of unknown kinds are passed over."""
-        reader = MessageLogReader(self.events_path)
-        while lines := list(reader.new_lines()):
-            yield from (event for line in lines if (event := parse_event(line)) is not None)
+        """Yield every event so far, and what could not be read of them; unknown kinds are passed over."""
+        log = self.event_log()
+        yield from log.all()
+        if damage := log.new_damage():
+            yield damage
+
+    def event_log(self, *, offset: int = 0) -> EventLog:
+        """Return a reader of the events. Of a run, which may come from anywhere, it takes no line of any length."""
+        return EventLog(self.events_path, offset=offset, bounded=self.is_run())
+
+    def is_run(self) -> bool:
+        """Whether this is a run, or a folder that may be one, and not the folder of a job."""
+        return self.config_path.exists() or not self.job_path.exists()
 
     def state(self) -> RunState:
         """Return what the events so far amount to."""
@@ -158,8 +175,18 @@ def folder_name(name: str) -> str:
 
 
 def run_folders(runs: Path) -> list[RunFolder]:
-    """Return the runs under a folder, newest first."""
-    if not runs.is_dir():
+    """Return the runs under a folder, newest first, those too that cannot be read. Raises StudioError."""
+    try:
+        found = [RunFolder(path) for path in runs.iterdir() if _may_be_run(path)]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    found = [RunFolder(path) for path in runs.iterdir() if (path / "run.toml").is_file()]
+    except OSError as error:
+        raise unreadable(runs, error.strerror or str(error)) from error
     return sorted(found, key=lambda folder: folder.path.name, reverse=True)
+
+
+def _may_be_run(path: Path) -> bool:
+    """Whether a folder has a run's settings or events, of whatever kind they are, or lets nobody look."""
+    if path.name.startswith(".") or not path.is_dir():
+        return False
+    return not os.access(path, os.X_OK) or any(os.path.lexists(path / name) for name in ("run.toml", "events.jsonl"))

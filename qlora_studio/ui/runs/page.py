@@ -23,7 +23,12 @@ _COLUMNS = (
         tip=lambda line: "\n".join(filter(None, (line.model, line.parent, line.path))),
     ),
     Column("Model", lambda line: line.model),
-    Column("State", lambda line: line.words, tone=lambda line: line.tone, tip=lambda line: line.problem or line.state),
+    Column(
+        "State",
+        lambda line: line.words,
+        tone=lambda line: line.tone,
+        tip=lambda line: line.problem or line.damage or line.state,
+    ),
     Column("Steps", lambda line: line.steps, right=True),
     Column("Eval loss", lambda line: line.loss, right=True),
     Column("When", lambda line: when_text(line.when)),

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
-from qlora_studio.core.run.events import Exported, parse_event
+from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.reports import ExportedFacts, VerificationReport
 from qlora_studio.core.run.run_state import RunState, fold
 from qlora_studio.core.run.titles import model_title
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.export_folder import ExportManifest, exports_of, verification_of
-from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
 from qlora_studio.storage.runs.trust import objection, trust_stamp
 
+_NEVER = (-1, 0)
 _TONES = {"finished": "ok", "failed": "bad", "broken off": "warn", "paused": "warn", "not readable": "bad"}
 
 
@@ -49,6 +49,7 @@ class RunLine:
     safe_step: int | None = None
     problem: str = ""
     objection: str = ""
+    damage: str = ""
     parameters: int = 0
     adapter_bytes: int = 0
     checkpoints: tuple[int, ...] = ()
@@ -90,11 +91,11 @@ class KnownRun:
 
     def __init__(self, folder: RunFolder) -> None:
         self.line = RunLine(str(folder.path), folder.path.name)
-        self.stamp = (-1, 0)
+        self.stamp = _NEVER
         self._trust_stamp: tuple[int, ...] = ()
         self._objection = ""
         self._folder = folder
-        self._log = MessageLogReader(folder.events_path)
+        self._log = folder.event_log()
         self._state = RunState()
         self._lock = threading.Lock()
 
@@ -103,7 +104,8 @@ class KnownRun:
         with self._lock:
             stamp = _stamp(self._folder)
             if stamp != self.stamp:
-                self.stamp, self.line = stamp, self._read()
+                self.stamp = stamp
+                self.line = self._read()
             if (now := trust_stamp(self._folder.path)) != self._trust_stamp:
                 why = objection(self._folder.path)
                 self._trust_stamp, self._objection = now, why.message if why else ""
@@ -111,14 +113,12 @@ class KnownRun:
 
     def _read(self) -> RunLine:
         try:
-            while lines := list(self._log.new_lines()):
-                events = map(parse_event, lines)
-                self._state = fold(self._state, (event for event in events if event is not None))
-            return _line(self._folder, self._state)
+            self._state = fold(self._state, self._log.all())
+            return replace(_line(self._folder, self._state), damage=self._log.damage)
         except StudioError as error:
-            self._log, self._state = MessageLogReader(self._folder.events_path), RunState()  # the next look begins anew
-            problem = f"{error.message} {error.advice}".strip()
-            return replace(self.line, state="not readable", problem=problem)
+            self._log, self._state = self._folder.event_log(), RunState()
+            self.stamp = _NEVER  # the next look begins anew
+            return replace(self.line, state="not readable", problem=f"{error.message} {error.advice}".strip())
         except OSError as error:
             return replace(self.line, state="not readable", problem=str(error))
 
@@ -143,7 +143,7 @@ def _judged(line: RunLine, *, busy: bool, objection: str) -> RunLine:
 def _stamp(folder: RunFolder) -> tuple[int, int]:
     """What changes when a run goes on, or is exported or verified."""
     size, newest = 0, 0
-    for path in (folder.events_path, folder.exports_path, *folder.exports_path.glob("*")):
+    for path in (folder.config_path, folder.events_path, folder.exports_path, *folder.exports_path.glob("*")):
         try:
             stat = path.stat()
         except OSError:

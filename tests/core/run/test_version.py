@@ -5,7 +5,7 @@ import pytest
 from qlora_studio.core.errors import FailureKind, NewerVersion
 from qlora_studio.core.run.commands import parse_command
 from qlora_studio.core.run.events import Finished, parse_event
-from qlora_studio.core.run.message import PROTOCOL_VERSION
+from qlora_studio.core.run.message import PROTOCOL_VERSION, DamagedLine
 
 
 def line(**fields: object) -> bytes:
@@ -36,8 +36,9 @@ def test_a_field_and_a_kind_that_are_not_known_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"{", b"[1]", b"7", b'{"version": "x"}', b'{"version": null}', b"\xff"])
-def test_garbage_has_no_version(garbage: bytes) -> None:
-    assert parse_event(garbage) is None
+def test_garbage_is_damage_and_of_no_version(garbage: bytes) -> None:
+    with pytest.raises(DamagedLine):
+        parse_event(garbage)
 
 
 def test_a_worker_passes_over_a_command_of_a_higher_version() -> None:

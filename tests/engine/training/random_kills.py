@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qlora_studio.core.run.activity import Phase
-from qlora_studio.core.run.events import CheckpointSaved, Event, PhaseChanged, StepDone, TrainingStarted, parse_event
+from qlora_studio.core.run.events import CheckpointSaved, Event, PhaseChanged, StepDone, TrainingStarted
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, verify
 from qlora_studio.storage.runs.export_folder import damages
-from qlora_studio.storage.runs.message_log import MessageLogReader
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.engine.training_run import final_weights, make_run, run_to_end
 
@@ -150,12 +149,11 @@ class RandomKills:
 
 def _reach(process: WorkerProcess, phase: str, nth: int) -> bool:
     """Wait for the `nth` time that a phase begins in this session; return False where it ended before that."""
-    reader = MessageLogReader(process.folder.events_path, offset=process.events_offset)
+    log = process.folder.event_log(offset=process.events_offset)
     while True:
         over = process.poll() is not None
-        for line in reader.new_lines():
-            event = parse_event(line)
-            nth -= event is not None and _begins(event, phase)
+        for event in log.new():
+            nth -= _begins(event, phase)
             if nth == 0:
                 return True
         if over:
@@ -170,8 +168,7 @@ def _begins(event: Event, phase: str) -> bool:
 
 
 def _session(process: WorkerProcess) -> Iterable[Event]:
-    lines = MessageLogReader(process.folder.events_path, offset=process.events_offset).new_lines()
-    return (event for line in lines if (event := parse_event(line)) is not None)
+    return process.folder.event_log(offset=process.events_offset).all()
 
 
 def _stage(events: Iterable[Event]) -> str:

@@ -124,7 +124,7 @@ def test_a_run_of_a_newer_version_is_listed_with_the_reason_for_as_long_as_it_is
     known: dict[str, KnownRun] = {}
     for _ in range(2):  # what was refused once is not read on from there
         with folder.events_path.open("a", encoding="utf-8") as events:
-            events.write('{"version": 99, "time": 1.0, "type": "finished"}\n')
+            events.write('{"version": 99, "time": 1.0, "type": "worker_started"}\n')
         (line,) = read_runs(tmp_path, known)
         assert line.state == "not readable" and not line.resumable
         assert line.problem.startswith("This run was made by a newer QLoRA Studio. Update")

@@ -10,11 +10,13 @@ from qlora_studio.cli.progress import Progress
 from qlora_studio.cli.train_command import existing_run, runs_path, summary_of
 from qlora_studio.core.errors import ExitCode, StudioError
 from qlora_studio.core.run.activity import Phase
-from qlora_studio.core.run.events import Event, StepDone
+from qlora_studio.core.run.events import UNREADABLE_LINES, Event, StepDone
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
 from qlora_studio.storage.runs.trust import objection
+
+_REMARK = 300  # letters
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -65,7 +67,10 @@ def list_runs(arguments: argparse.Namespace, console: Console) -> int:
         loss = "" if run["eval_loss"] is None else f"held-out loss {run['eval_loss']:.4f}"
         parent = f"  goes on from {run['parent']}" if run["parent"] else ""
         parent += "" if run["trusted"] is not False else "  (not trusted)"
-        console.result(f"{run['name']:{width}}  {run['words']:34}  {loss:22}  {run['run_dir']}{parent}")
+        words = "unreadable" if run["status"] == "unreadable" else run["words"]
+        console.result(f"{run['name']:{width}}  {words:34}  {loss:22}  {run['run_dir']}{parent}")
+        if remark := run["damage"] or (run["words"] if words == "unreadable" else ""):
+            console.result(f"{'':{width}}  {' '.join(remark.split())[:_REMARK]}")
     if not found:
         console.result(f"There are no runs in {runs_path(arguments.runs)}.")
     return ExitCode.OK
@@ -73,6 +78,7 @@ def list_runs(arguments: argparse.Namespace, console: Console) -> int:
 
 def _facts(folder: RunFolder) -> dict[str, Any]:
     try:
+        folder.config()
         state, busy = folder.state(), folder.is_busy()
     except StudioError as error:
         return _unreadable(folder, error)
@@ -88,12 +94,15 @@ def _facts(folder: RunFolder) -> dict[str, Any]:
         "adapter_dir": state.adapter_path or None,
         "last_event": state.last_event,
         "parent": state.parent.words if state.parent else None,
+        "damage": next((warning.message for warning in state.warnings if warning.kind == UNREADABLE_LINES), None),
     }
 
 
 def _unreadable(folder: RunFolder, error: StudioError) -> dict[str, Any]:
     """Return the same keys of a run that this version cannot read."""
-    nothing = dict.fromkeys(("trusted", "steps", "total_steps", "eval_loss", "adapter_dir", "last_event", "parent"))
+    nothing = dict.fromkeys(
+        ("trusted", "steps", "total_steps", "eval_loss", "adapter_dir", "last_event", "parent", "damage")
+    )
     place = {"name": folder.path.name, "run_dir": str(folder.path.resolve())}
     return {**place, "status": "unreadable", "words": f"{error.message} {error.advice}", **nothing}
 

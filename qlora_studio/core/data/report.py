@@ -37,9 +37,19 @@ class TokenPiece(NamedTuple):
     packed: bool = False
 
 
+_PIECE = (int, str, str, bool, bool, bool, bool)
+_SHAPES = {_PIECE[:length] for length in range(2, len(_PIECE) + 1)}  # earlier versions told less of a token
+
+
 def _pieces(tokens: Any) -> tuple[TokenPiece, ...]:
     """Return tokens that came as lists: a long row has tens of thousands, and the window waits for them."""
-    return tuple(tokens if all(type(token) is TokenPiece for token in tokens) else map(TokenPiece._make, tokens))
+    if not isinstance(tokens, list | tuple) or not {tuple(map(type, _listed(token))) for token in tokens} <= _SHAPES:
+        raise ValueError("these are no tokens")
+    return tuple(tokens if all(type(token) is TokenPiece for token in tokens) else (TokenPiece(*t) for t in tokens))
+
+
+def _listed(token: Any) -> Any:
+    return token if isinstance(token, list | tuple) else ()
 
 
 def _as_they_are(tokens: tuple[TokenPiece, ...]) -> Any:

@@ -26,7 +26,7 @@ from qlora_studio.storage.durable import (
     staged_folder,
 )
 
-_NAME = re.compile(r"checkpoint-(\d+)")
+_NAME = re.compile(r"checkpoint-([0-9]{1,10})")
 _NOTHING = Fingerprints()
 
 

@@ -19,10 +19,13 @@ def with_queue(lines: Sequence[RunLine], waiting: Sequence[str], waits_for: str 
 
 
 def when_text(when: float, now: float | None = None) -> str:
-    """Return today 14:05, or a date."""
+    """Return today 14:05, or a date; nothing for one that no calendar has, as a copied file's can be."""
+    try:
+        moment, today = time.localtime(when), time.localtime(now if now is not None else time.time())
+    except (OverflowError, ValueError, OSError):
+        return "–"
     if not when:
         return "–"
-    moment, today = time.localtime(when), time.localtime(now if now is not None else time.time())
     same_day = moment[:3] == today[:3]
     return time.strftime("today %H:%M" if same_day else "%Y-%m-%d %H:%M", moment)
 

@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.fingerprint import FileEntry
+from qlora_studio.storage.foreign import read_bytes
 from qlora_studio.storage.permissions import as_its_folder, mode_of_file, private_folder
 
 MANIFEST = "manifest.json"
@@ -156,19 +157,16 @@ def write_manifest(folder: Path, manifest: Manifest, hashes: Mapping[str, str] |
 def read_manifest(folder: Path, kind: type[M]) -> M:
     """Return the manifest of a folder. Raises DamagedManifest, and NewerManifest where a later version wrote it."""
     try:
-        with (folder / MANIFEST).open("rb") as file:
-            facts = _facts(file.read(_LARGEST + 1))
+        facts = _facts(read_bytes(folder / MANIFEST, limit=_LARGEST, inside=folder))
         if facts["version"] <= MANIFEST_VERSION:
             return kind.model_validate(facts)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, StudioError, ValueError, RecursionError) as error:
         raise DamagedManifest(f"{folder.name} has no readable manifest") from error
     raise NewerManifest(folder)
 
 
 def _facts(data: bytes) -> dict[str, Any]:
     """Return what a manifest says, once its checksum agrees. Raises ValueError."""
-    if len(data) > _LARGEST:
-        raise ValueError("it is too large")
     facts = json.loads(data.decode("utf-8"), parse_constant=lambda word: None)  # NaN: not measured
     if not isinstance(facts, dict) or "files" not in facts:
         raise ValueError("it lists no files")

@@ -112,7 +112,7 @@ def test_manifests_without_version_and_checksum_are_as_good_as_they_were(folder:
 
 
 def test_a_loss_that_was_no_number_in_an_old_manifest_was_not_measured(checkpoint: Path) -> None:
-    (checkpoint / MANIFEST).write_bytes(unsealed(evaluation_loss=float("nan")))
+    (checkpoint / MANIFEST).write_bytes(unsealed(step=4, evaluation_loss=float("nan")))
     assert verify(checkpoint).evaluation_loss is None
 
 

@@ -167,6 +167,8 @@ def _checked(folder: Path, *, hashed: bool) -> Checkpoint:
         manifest = read_manifest(folder, CheckpointManifest)
     except DamagedManifest as error:
         raise DamagedCheckpoint(str(error)) from error
+    if (named := _NAME.fullmatch(folder.name)) and int(named[1]) != manifest.step:
+        raise DamagedCheckpoint(f"{folder.name} says that it is of step {manifest.step}")
     if why := next(disagreements(folder, manifest, hashed=hashed), ""):
         raise DamagedCheckpoint(f"{folder.name}/{why}")
     return Checkpoint(folder, manifest)

@@ -8,7 +8,7 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.train_command import existing_run, runs_path
 from qlora_studio.core.errors import ExitCode
 from qlora_studio.jobs.gpu_monitor import gpu_cards
-from qlora_studio.jobs.queue_runner import QueueRunner, queue_summary
+from qlora_studio.jobs.queue_runner import QueueRunner, ended_phase, queue_summary
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.run_queue import RunQueue
 
@@ -40,6 +40,8 @@ def run_queue(arguments: argparse.Namespace, console: Console) -> int:
             queue.add(folder)
     ended = _work(queue, console) if arguments.work else []
     waiting = [run.path for run in queue.runs()]
+    if queue.problem:
+        console.say(queue.problem)
     console.report({"waiting": waiting, "ended": ended})
     for place, path in enumerate(waiting, start=1):
         console.result(f"{place}. {path}")
@@ -63,4 +65,4 @@ def _work(queue: RunQueue, console: Console) -> list[dict[str, str]]:
         console.say(error.message)
     if started:
         console.say(queue_summary(started))
-    return [{"run_dir": str(folder.path), "status": str(folder.state().phase)} for folder in started]
+    return [{"run_dir": str(folder.path), "status": str(ended_phase(folder))} for folder in started]

@@ -1,6 +1,7 @@
 """`train` and `resume`: a run from its config, or from where it stopped, followed to its end."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def existing_run(named: str) -> RunFolder:
     Raises StudioError where there is none, or more than one.
     """
     folder = RunFolder(Path(named).expanduser())
-    if folder.config_path.is_file():
+    if os.path.lexists(folder.config_path):
         return folder
     found = _runs_named(named) if named and Path(named).name == named else []
     if len(found) == 1:
@@ -171,7 +172,12 @@ def _runs_named(text: str) -> list[RunFolder]:
 
 def runs_path(named: str | None) -> Path:
     """Return the folder of runs: the one named, or that of the settings."""
-    return Path(named).expanduser() if named else load_settings().runs_path
+    if named:
+        return Path(named).expanduser()
+    settings = load_settings()
+    if settings.problem:
+        Console().say(settings.problem)
+    return settings.runs_path
 
 
 def verdict(state: RunState, summary: dict[str, Any], folder: RunFolder) -> str:

@@ -19,7 +19,7 @@ Seconds = Annotated[float, Field(ge=0, le=_LONGEST, allow_inf_nan=False)]
 """How long something takes."""
 Count = Annotated[int, Field(ge=0, le=(1 << 31) - 1)]
 """Steps, rows, files: what is counted in 32 bits."""
-Amount = Annotated[int, Field(ge=0, le=10**18)]
+Amount = Annotated[int, Field(ge=0, lt=1 << 63)]
 """Bytes, tokens, parameters."""
 Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False)]
 """A rate, a share, a weight."""
@@ -41,3 +41,5 @@ Words = Annotated[str, AfterValidator(_cut)]
 """A name, a sentence or a traceback; one that nobody could read to its end is cut."""
 Names = Annotated[list[Words], Field(max_length=100_000)]
 """Several of them, such as the modules that are trained."""
+PathText = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+"""A path as the system can take it."""

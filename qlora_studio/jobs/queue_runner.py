@@ -80,8 +80,17 @@ class QueueRunner:
 
 def queue_summary(folders: Sequence[RunFolder]) -> str:
     """Return what became of runs: "The queue is done: 2 finished, 1 failed."."""
-    counts = Counter(phase if (phase := folder.state().phase) in _WELL else Phase.FAILED for folder in folders)
+    counts = Counter(ended_phase(folder) for folder in folders)
     return "The queue is done: " + ", ".join(f"{count} {phase.words.lower()}" for phase, count in counts.items()) + "."
+
+
+def ended_phase(folder: RunFolder) -> Phase:
+    """Return how a run ended: well, or failed, which it is too where its events cannot be read."""
+    try:
+        phase = folder.state().phase
+    except StudioError:
+        return Phase.FAILED
+    return phase if phase in _WELL else Phase.FAILED
 
 
 def _card_for(run: QueuedRun, free: Sequence[GpuCard], busy: set[str]) -> tuple[GpuCard | None, str]:

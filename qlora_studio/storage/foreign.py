@@ -8,12 +8,16 @@ is a StudioError that names the file and says why.
 import errno
 import os
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from qlora_studio.core.errors import FailureKind, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.foreign_text import LARGEST_JSON, LARGEST_TOML, Unreadable, json_table, toml_table
 
+T = TypeVar("T")
+SMALL = 1 << 20  # bytes: enough for settings, a queue, a report
 _ADVICE = "Replace or remove the file, or take a copy that is whole."
 
 
@@ -69,6 +73,30 @@ def read_toml(path: Path, *, limit: int = LARGEST_TOML, inside: Path | None = No
         return toml_table(data, limit=limit)
     except Unreadable as error:
         raise InvalidRunConfig((Problem("", f"{path} cannot be read: {error}."),)) from error
+
+
+def read_parsed(path: Path, parse: Callable[[bytes], T], *, limit: int = SMALL, inside: Path | None = None) -> T:
+    """Return what `parse` makes of a file. It raises ValueError where the file does not say what it should.
+
+    Such is a pydantic model's `model_validate_json`, which nests no deeper than its types. Raises as `read_bytes` does.
+    """
+    data = read_bytes(path, limit=limit, inside=inside)
+    try:
+        return parse(data)
+    except Unreadable as error:
+        raise unreadable(path, str(error)) from error
+    except ValueError as error:
+        raise unreadable(path, "it does not say what it should") from error
+
+
+def set_aside(path: Path, error: StudioError) -> str:
+    """Rename a file of the program's own that cannot be read, so that it is not written over; return what happened."""
+    aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+    try:
+        path.rename(aside)
+    except OSError:
+        return error.message
+    return f"{error.message} It is set aside as {aside}."
 
 
 def unreadable(path: Path, why: str) -> StudioError:

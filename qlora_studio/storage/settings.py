@@ -1,41 +1,50 @@
 """The user's settings and the folders that the program keeps things in. Nothing else is remembered."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from qlora_studio.core.bounds import PathText
+from qlora_studio.core.errors import StudioError
 from qlora_studio.storage.durable import write_atomically
+from qlora_studio.storage.foreign import read_parsed, set_aside
 
 _APP = "qlora-studio"
 
 
 class Settings(BaseModel):
-    """What the user chose once, for all runs."""
+    """What the user chose once, for all runs. `problem` says what became of settings that could not be read."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     theme: Literal["system", "light", "dark"] = "system"
-    runs_dir: str = ""
+    runs_dir: PathText = ""
     gpus: str = ""
     assumed_gpu: str = ""
     last_model: str = ""
     last_data: str = ""
+    problem: str = Field(default="", exclude=True)
 
     @property
     def runs_path(self) -> Path:
         """Where runs are kept."""
-        return Path(self.runs_dir).expanduser().absolute() if self.runs_dir else data_path() / "runs"
+        with suppress(RuntimeError):  # the home of nobody
+            return Path(self.runs_dir).expanduser().absolute() if self.runs_dir else data_path() / "runs"
+        return Path(self.runs_dir).absolute()
 
 
 def load_settings() -> Settings:
-    """Return the saved settings, or the defaults where there are none or they are broken."""
+    """Return the saved settings, or the defaults where there are none, or what is there cannot be read."""
     try:
-        return Settings.model_validate_json(_settings_path().read_bytes())
-    except (FileNotFoundError, ValidationError, OSError):
+        return read_parsed(_settings_path(), Settings.model_validate_json)
+    except FileNotFoundError:
         return Settings()
+    except StudioError as error:
+        return Settings(problem=f"{set_aside(_settings_path(), error)} The settings are as at first.")
 
 
 def save_settings(settings: Settings) -> None:

@@ -1,9 +1,11 @@
 """What a real step on a card taught about it, for later estimates on the same card. Sizes are bytes."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from qlora_studio.core.bounds import Amount, Moment
 from qlora_studio.core.run.events import Probed
 
 _LARGEST_RESIDUAL = 0.05
@@ -22,9 +24,9 @@ class ProbeRecord(BaseModel):
     card: str
     driver: str
     versions: dict[str, str]
-    context_bytes: int
-    residual_share: float = 0.0
-    time: float = 0.0
+    context_bytes: Amount
+    residual_share: Annotated[float, Field(ge=-_LARGEST_RESIDUAL, le=_LARGEST_RESIDUAL)] = 0.0
+    time: Moment = 0.0
 
     @property
     def key(self) -> tuple[str, str, tuple[tuple[str, str], ...]]:

@@ -12,7 +12,7 @@ class FileEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True)
 
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, le=10**13)  # ten terabytes; of all files in a manifest it is a number of 64 bits still
     sha256: Sha256
 
 

@@ -1,12 +1,12 @@
 """A run that goes on from an adapter that is there: which one, whether it fits, and how it is loaded."""
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from peft.utils.other import TrainableTokensWrapper
+from pydantic import BaseModel
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import AdapterContinued
@@ -18,6 +18,7 @@ from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter
 from qlora_studio.engine.model.adapter import adapter_folder, checkpoint_name
 from qlora_studio.engine.model.saved_adapter import with_saved_adapter
 from qlora_studio.storage.durable import NewerManifest
+from qlora_studio.storage.foreign import read_parsed
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, DamagedCheckpoint, verify
 from qlora_studio.storage.runs.fingerprint import fingerprint_file, read_base_fingerprint
 from qlora_studio.storage.runs.parent_adapter import parent_folder, run_around, with_parent
@@ -25,6 +26,12 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 
 _TAKEN = {"rank": "LoRA rank", "alpha": "LoRA alpha", "rslora": "rsLoRA", "dora": "DoRA", "target_modules": "targets"}
 _TAKEN |= {"experts": "adapters on experts"}
+
+
+class _Base(BaseModel):
+    """What stands beside an exported adapter of its base."""
+
+    fingerprint: Fingerprint
 
 
 def taken_over(context: JobContext) -> RunConfig:
@@ -150,10 +157,8 @@ def _base_of(folder: Path) -> Fingerprint:
     if (beside := read_base_fingerprint(folder)) is not None:
         return beside
     for place in (folder / "training", folder.parent):  # an adapter that was exported, or the copy in a merged model
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return Fingerprint.model_validate_json(
-                json.dumps(json.loads((place / "base.json").read_bytes())["fingerprint"])
-            )
+        with suppress(OSError, StudioError):
+            return read_parsed(place / "base.json", _Base.model_validate_json, inside=place).fingerprint
     with suppress(DamagedCheckpoint, NewerManifest):
         return verify(folder).manifest.base
     return Fingerprint()

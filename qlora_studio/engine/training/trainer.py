@@ -111,7 +111,7 @@ class StudioTrainer(SFTTrainer):
 
     def _tell_step(self, logs: dict[str, float]) -> None:
         seconds, tokens = self._pace.take()
-        left = self.state.max_steps - self.state.global_step
+        left = max(0, self.state.max_steps - self.state.global_step)
         self.reporter.emit(
             StepDone(
                 step=self.state.global_step,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from qlora_studio.core.bounds import Amount, Count
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.fingerprint import Fingerprint
 from qlora_studio.core.run.reports import VerificationReport
@@ -22,6 +23,7 @@ from qlora_studio.storage.durable import (
     read_manifest,
     staged_folder,
 )
+from qlora_studio.storage.foreign import read_parsed
 from qlora_studio.storage.permissions import as_the_user, umask
 
 # Written beside a finished export later, by the verification; the manifest knows nothing of them.
@@ -43,15 +45,15 @@ class ExportManifest(Manifest):
     checkpoint: str = "final"
     run: str = ""
     base_fingerprint: Fingerprint = Fingerprint()
-    tensors_merged: int = 0
-    tensors: int = 0
+    tensors_merged: Count = 0
+    tensors: Count = 0
     file: str = ""
     template: bool = False
     importance_rows: str = ""
-    importance_tokens: int = 0
-    importance_tensors: int = 0
-    vllm_applied: int = 0
-    vllm_modules: int = 0
+    importance_tokens: Amount = 0
+    importance_tensors: Count = 0
+    vllm_applied: Count = 0
+    vllm_modules: Count = 0
     vllm_problem: str = ""
 
 
@@ -118,8 +120,8 @@ def damages(folder: Path) -> list[str]:
 def verification_of(folder: Path) -> VerificationReport:
     """Return the report of an export's verification; one without checks where there is none that can be read."""
     try:
-        return VerificationReport.model_validate_json((folder / VERIFICATION_FILES[0]).read_bytes())
-    except (OSError, ValueError):
+        return read_parsed(folder / VERIFICATION_FILES[0], VerificationReport.model_validate_json, inside=folder)
+    except (OSError, StudioError):
         return VerificationReport()
 
 

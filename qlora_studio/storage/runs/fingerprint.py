@@ -3,17 +3,19 @@
 A base of the same shape with other weights loads without a word and gives a ruined merge; this is what notices.
 """
 
+import json
+import re
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
-from qlora_studio.core.run.fingerprint import FileEntry, Fingerprint, Sha256
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.fingerprint import FileEntry, Fingerprint
 from qlora_studio.storage.durable import sha256_of, write_atomically
+from qlora_studio.storage.foreign import read_json, read_parsed
 from qlora_studio.storage.settings import cache_path
 
 _WEIGHTS = ("*.safetensors", "*.gguf")
 _FILE_NAME = "base_fingerprint.json"
-_HASHES = TypeAdapter(dict[str, Sha256])
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def fingerprint_folder(folder: Path, *, anew: bool = False) -> Fingerprint:
@@ -33,7 +35,7 @@ def fingerprint_file(path: Path, *, anew: bool = False) -> FileEntry:
     known = _read(store)
     if anew or key not in known:
         known[key] = sha256_of(path)
-        write_atomically(store, _HASHES.dump_json(known))
+        write_atomically(store, json.dumps(known).encode())
     return FileEntry(size=stat.st_size, sha256=known[key])
 
 
@@ -45,13 +47,14 @@ def write_base_fingerprint(folder: Path, fingerprint: Fingerprint) -> None:
 def read_base_fingerprint(folder: Path) -> Fingerprint | None:
     """Return what lies beside an adapter of its base; None where nothing can be read there."""
     try:
-        return Fingerprint.model_validate_json((folder / _FILE_NAME).read_bytes())
-    except (OSError, ValueError):
+        return read_parsed(folder / _FILE_NAME, Fingerprint.model_validate_json, inside=folder)
+    except (OSError, StudioError):
         return None
 
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        return _HASHES.validate_json(path.read_bytes())
-    except (OSError, ValueError):
+        known = read_json(path)
+    except (OSError, StudioError):
         return {}
+    return {name: found for name, found in known.items() if isinstance(found, str) and _SHA256.fullmatch(found)}

@@ -1,22 +1,25 @@
 """The probes of this machine's cards, kept in the cache: what is lost there is measured again by the next run."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.memory.probe_record import ProbeRecord
 from qlora_studio.storage.durable import write_atomically
+from qlora_studio.storage.foreign import read_parsed
 from qlora_studio.storage.settings import cache_path
 
-_RECORDS: TypeAdapter[tuple[ProbeRecord, ...]] = TypeAdapter(tuple[ProbeRecord, ...])
+_RECORDS: TypeAdapter[tuple[ProbeRecord, ...]] = TypeAdapter(Annotated[tuple[ProbeRecord, ...], Field(fail_fast=True)])
 _MOST = 32
 
 
 def probe_records() -> tuple[ProbeRecord, ...]:
     """Return all records, the oldest first; none where the file is missing or broken."""
     try:
-        return _RECORDS.validate_json(_path().read_bytes())
-    except (OSError, ValidationError):
+        return read_parsed(_path(), _RECORDS.validate_json)
+    except (OSError, StudioError):
         return ()
 
 

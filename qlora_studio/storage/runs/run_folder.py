@@ -22,7 +22,7 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_mapping, to_toml
 from qlora_studio.core.run.run_state import RunState, fold
 from qlora_studio.storage.durable import not_writable, write_atomically
-from qlora_studio.storage.foreign import read_bytes, read_toml, unreadable
+from qlora_studio.storage.foreign import read_parsed, read_toml, unreadable
 from qlora_studio.storage.permissions import mode_of_file, private_folder
 from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.event_log import EventLog
@@ -30,8 +30,6 @@ from qlora_studio.storage.runs.message_log import MessageLogWriter
 
 if TYPE_CHECKING:
     from qlora_studio.core.run.metric_history import MetricHistory
-
-_LARGEST_JOB = 4 << 20  # bytes
 
 
 class RunFolder:
@@ -72,11 +70,9 @@ class RunFolder:
     def job(self) -> Job:
         """Return what a worker is to do here: `job.json`, or training where there is none. Raises StudioError."""
         try:
-            return parse_job(read_bytes(self.job_path, limit=_LARGEST_JOB, inside=self.path))
+            return read_parsed(self.job_path, parse_job, inside=self.path)
         except FileNotFoundError:
             return TrainJob()
-        except ValueError as error:
-            raise unreadable(self.job_path, "it is no job that this version knows") from error
 
     def write_job(self, job: Job) -> None:
         """Write `job.json`, whole or not at all."""

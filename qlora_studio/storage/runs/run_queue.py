@@ -1,11 +1,16 @@
 """The queue: runs that wait for their turn, in order, in one small file that survives everything."""
 
+import os
 from pathlib import Path
+from typing import Annotated
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from qlora_studio.core.bounds import Amount, PathText
+from qlora_studio.core.errors import StudioError
 from qlora_studio.storage.durable import write_atomically
+from qlora_studio.storage.foreign import read_parsed, set_aside
 from qlora_studio.storage.permissions import private_folder
 from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -16,8 +21,8 @@ class QueuedRun(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    path: str
-    needed_bytes: int = 0
+    path: PathText
+    needed_bytes: Amount = 0
 
     @property
     def folder(self) -> RunFolder:
@@ -25,23 +30,30 @@ class QueuedRun(BaseModel):
         return RunFolder(self.path)
 
 
-_RUNS = TypeAdapter(list[QueuedRun])
+_RUNS = TypeAdapter(Annotated[list[QueuedRun], Field(fail_fast=True)])
 
 
 class RunQueue:
-    """The queue in `queue.json` of a folder of runs. Two windows may use it at once."""
+    """The queue in `queue.json` of a folder of runs. Two windows may use it at once.
+
+    `problem` says what became of a queue that could not be read.
+    """
 
     def __init__(self, runs: Path) -> None:
         self._path = runs / "queue.json"
         self._lock = FileLock(runs / "queue.lock")
+        self.problem = ""
 
     def runs(self) -> list[QueuedRun]:
         """Return the runs that wait, first first; those whose folder is gone are passed over."""
         try:
-            waiting = _RUNS.validate_json(self._path.read_bytes())
-        except (OSError, ValidationError):
+            waiting = read_parsed(self._path, _RUNS.validate_json)
+        except FileNotFoundError:
             return []
-        return [run for run in waiting if run.folder.config_path.is_file()]
+        except StudioError as error:
+            self.problem = f"{set_aside(self._path, error)} No run waits any more."
+            return []
+        return [run for run in waiting if os.path.lexists(run.folder.config_path)]
 
     def add(self, folder: RunFolder, needed_bytes: int = 0) -> None:
         """Put a run at the end; one that waits already stays where it is. Raises NotTrusted."""

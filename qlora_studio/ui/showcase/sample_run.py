@@ -95,7 +95,7 @@ def _step(step: int, dice: random.Random) -> ev.StepDone:
         tokens=13_000,
         tokens_per_second=2310 + dice.gauss(0, 25),
         seconds=_STEP_SECONDS,
-        eta_seconds=(STEPS - step) * _STEP_SECONDS,
+        eta_seconds=max(0, STEPS - step) * _STEP_SECONDS,
         process_bytes=1_450_000_000 + 40_000 * step,
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.jobs.queue_runner import QueueRunner, queue_summary
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -88,6 +88,9 @@ class QueueControl(QObject):
             self._started.append(process.folder)
             self.started.emit(process.folder)
             self.changed.emit()
+        if self._queue.problem:
+            self.failed.emit(StudioError(self._queue.problem, kind=FailureKind.DAMAGED))
+            self._queue.problem = ""
         for _, error in self._runner.failures:
             self.failed.emit(error)
         self._runner.failures.clear()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder, run_folders
@@ -73,6 +73,8 @@ class Studio(QObject):
         self.gpu.start(self.draft.config.hardware.gpus)
         self._search.ask(_busy_runs, self.settings.runs_path)
         self.queue.begin()
+        if self.settings.problem:
+            self.failed.emit(StudioError(self.settings.problem, kind=FailureKind.DAMAGED))
 
     def start_draft(self) -> bool:
         """Start the draft as a run; return whether that went well."""

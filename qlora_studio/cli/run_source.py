@@ -3,6 +3,7 @@
 import argparse
 import json
 import tomllib
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,8 @@ def _with_absolute_paths(config: RunConfig, base: Path) -> RunConfig:
 
 
 def _absolute(name: str, base: Path) -> str:
-    for path in (Path(name).expanduser(), base / name):
-        if name and name != "starter" and path.exists():
-            return str(path.resolve())
+    with suppress(OSError, RuntimeError, ValueError):  # a name that no system has
+        for path in (Path(name).expanduser(), base / name):
+            if name and name != "starter" and path.exists():
+                return str(path.resolve())
     return name

@@ -3,7 +3,6 @@
 Prepared once: the result is kept in the cache under the key of its plan, and mapped into memory.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,14 +18,16 @@ from transformers import PreTrainedTokenizerBase
 from qlora_studio.core.data.base_templates import AUTO
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import DatasetPrepared
+from qlora_studio.core.run.fingerprint import Fingerprint
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Channel, Reporter
 from qlora_studio.engine.data.opened import open_data
 from qlora_studio.engine.data.plan import DataPlan, rendering_day
 from qlora_studio.engine.data.preparation import FINGERPRINT, prepare
 from qlora_studio.engine.data.row_files import EVALUATION, TRAINING, PackIndex, packed_dataset
-from qlora_studio.engine.data.tally import RowTally, facts_of
+from qlora_studio.engine.data.tally import DAMAGED, RowTally, facts_of
 from qlora_studio.engine.templates.base_template import template_name
+from qlora_studio.storage.foreign import read_parsed
 from qlora_studio.storage.permissions import as_its_folder, private_folder
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import cache_path
@@ -122,12 +123,12 @@ def _kept(folder: Path, plan: DataPlan, config: RunConfig) -> PreparedData | Non
     """Return what a folder of the cache holds, or None where it is not there or not whole."""
     try:
         tally = RowTally.load(folder)
-        fingerprint = json.loads((folder / FINGERPRINT).read_text("utf-8"))
+        fingerprint = read_parsed(folder / FINGERPRINT, Fingerprint.model_validate_json, inside=folder).model_dump()
         training, evaluation = (Dataset.from_file(str(folder / name)) for name in (TRAINING, EVALUATION))
-    except (OSError, ValueError, KeyError, TypeError):
+        facts = facts_of(tally, config, plan.opened)
+    except (OSError, StudioError, *DAMAGED):
         return None
     folder.touch()
-    facts = facts_of(tally, config, plan.opened)
     return PreparedData(plan, training, evaluation if len(evaluation) else None, facts, fingerprint, tally, folder)
 
 

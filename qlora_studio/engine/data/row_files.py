@@ -19,7 +19,9 @@ from datasets import Dataset
 
 from qlora_studio.core.data.packing import Packs, pack
 from qlora_studio.core.data.row_verdict import ReadRow
+from qlora_studio.core.errors import StudioError
 from qlora_studio.engine.data.tokenized_rows import IGNORED, TokenizedRow
+from qlora_studio.storage.foreign import read_json
 
 # The schemas are told, never guessed from the data.
 _TOKENS = pa.list_(pa.int32())
@@ -122,8 +124,8 @@ def packed_dataset(source: Path, limit: int, seed: int) -> tuple[Dataset, str]:
     target = source.with_name(f"packed-{seed}.arrow")
     facts = target.with_suffix(".json")
     try:
-        return Dataset.from_file(str(target)), str(json.loads(facts.read_text("utf-8"))["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return Dataset.from_file(str(target)), str(read_json(facts, inside=facts.parent)["fingerprint"])
+    except (OSError, StudioError, ValueError, KeyError, TypeError):
         fingerprint = write_packs(source, target, limit, seed)
         facts.write_text(json.dumps({"fingerprint": fingerprint}), encoding="utf-8")
     return Dataset.from_file(str(target)), fingerprint

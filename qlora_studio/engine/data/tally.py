@@ -1,13 +1,15 @@
 """What is counted of rows while they are tokenized, for checks and lengths; and what a run records of that."""
 
 import json
+import zlib
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy
 
@@ -22,12 +24,16 @@ from qlora_studio.engine.data.tokenized_rows import TokenizedRow
 from qlora_studio.engine.templates.message_keys import unused
 from qlora_studio.engine.templates.rendering import HOW_WORDS
 from qlora_studio.storage.datasets.reader import DatasetReader
+from qlora_studio.storage.foreign import read_json
 
 PARTS: tuple[Part, ...] = ("training", "evaluation", "left_out", "duplicate", "not_drawn")
 DUPLICATES: tuple[Duplicate, ...] = ("", "exact", "near")
 _COLUMNS = ("number", "line", "source", "tokens", "trained", "kept")
 _PLANNED = {"part": numpy.int8, "copies": numpy.int16, "repeats": numpy.int8}
 _COUNTERS = ("verdicts", "how", "errors", "lost", "changed", "excluded", "added_ends", "variables")
+_LARGEST = 64 << 20  # bytes of what is counted
+DAMAGED = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, EOFError, MemoryError, BadZipFile)
+DAMAGED += (NotImplementedError, zlib.error)  # what flipped bits in an archive of arrays end in
 _KEPT_PROBLEMS = 200
 _KEPT_LISTING = 500
 _KEPT_UNUSUAL = 200
@@ -198,8 +204,8 @@ class RowTally:
 
     @classmethod
     def load(cls, folder: Path) -> "RowTally":
-        """Read what `save` wrote. Raises OSError, ValueError or KeyError where it is not whole."""
-        counts: Mapping[str, Any] = json.loads((folder / "tally.json").read_text("utf-8"))
+        """Read what `save` wrote. Raises OSError, StudioError or one of DAMAGED where it is not whole."""
+        counts = read_json(folder / "tally.json", limit=_LARGEST, inside=folder)
         trained_at = Counter({int(position): change for position, change in counts["trained_at"].items()})
         counters = {name: Counter(counts[name]) for name in _COUNTERS}
         with numpy.load(folder / "rows.npz") as arrays:

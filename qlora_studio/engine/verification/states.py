@@ -17,7 +17,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from qlora_studio.engine.verification.lane import Lane
-from qlora_studio.storage.durable import DamagedManifest, Manifest, disagreements, read_manifest, staged_folder
+from qlora_studio.storage.durable import (
+    DamagedManifest,
+    Manifest,
+    NewerManifest,
+    disagreements,
+    read_manifest,
+    staged_folder,
+)
 from qlora_studio.storage.settings import cache_path
 
 _FILE = "states.safetensors"
@@ -86,7 +93,7 @@ class StatesStore:
     def _read(self, folder: Path, *, passed: bool) -> tuple[int, list[torch.Tensor] | None]:
         try:
             manifest = read_manifest(folder, StatesManifest)
-        except DamagedManifest:
+        except (DamagedManifest, NewerManifest):
             return 0, None
         if any(disagreements(folder, manifest)) or bool(manifest.passed) != passed:
             return 0, None

@@ -15,7 +15,7 @@ from qlora_studio.storage.permissions import mode_of_file, private_folder
 from qlora_studio.storage.runs.own_files import require_own_file
 
 M = TypeVar("M")
-_CHUNK = 1 << 24  # bytes of one read
+_CHUNK = 1 << 20  # bytes of one read
 _LONGEST = 1 << 24  # bytes of a line
 _MOST_VALUES = 150_000  # of a line: a few bytes of it can be many objects
 _TAIL = 32  # bytes that are read again, to know the file by
@@ -145,7 +145,7 @@ class MessageLogReader(Generic[M]):
         found = [None if self._is_too_long(line) else line for line in lines]
         if lines and self._too_long:
             found[0], self._too_long = None, False
-        if self._is_too_long(self._rest):
+        if self._too_long or self._is_too_long(self._rest):
             self._rest, self._too_long = b"", True
         return found
 

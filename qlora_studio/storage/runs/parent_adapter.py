@@ -1,15 +1,17 @@
 """The adapter that a run goes on from: where it lies, and the settings that it brings."""
 
-import json
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.foreign_text import LARGEST_JSON, json_table
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.foreign import open_regular, read_json
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 _EXPERTS = frozenset({"experts", "base_layer"})  # as peft nests the adapters of stacked experts
 _LOW_RANK = (".lora_A.", ".lora_embedding_A")
 
@@ -19,9 +21,11 @@ def parent_folder(start_from: str) -> Path:
 
     Of a run it is the final one or the newest; all of its adapters have the same settings. Raises StudioError.
     """
-    path = Path(start_from).expanduser()
-    places = [path, path / "training" / "adapter", path / "adapter", *CheckpointFolder(path / "checkpoints").all()]
-    found = next((place for place in places if (place / _CONFIG).is_file()), None)
+    found = None
+    with suppress(OSError, RuntimeError, ValueError):  # a name that no system has
+        path = Path(start_from).expanduser()
+        places = [path, path / "training" / "adapter", path / "adapter", *CheckpointFolder(path / "checkpoints").all()]
+        found = next((place for place in places if (place / _CONFIG).is_file()), None)
     if found is None:
         raise StudioError(
             f"There is no adapter to go on from in {start_from}.",
@@ -43,7 +47,7 @@ def with_parent(config: RunConfig) -> RunConfig:
         return config
     folder = parent_folder(config.lora.start_from)
     try:
-        settings = json.loads((folder / _CONFIG).read_text("utf-8"))
+        settings = read_json(folder / _CONFIG, inside=folder)
         modules = _modules(folder)
         lora = {
             "rank": int(settings.get("r", 8)),
@@ -54,7 +58,7 @@ def with_parent(config: RunConfig) -> RunConfig:
             "experts": bool(modules & _EXPERTS),
         }
         return config.model_validate({**config.model_dump(), "lora": {**config.lora.model_dump(), **lora}})
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, StudioError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise StudioError(
             f"The adapter in {folder} cannot be read.",
             kind=FailureKind.DAMAGED,
@@ -68,10 +72,11 @@ def _modules(folder: Path) -> set[str]:
 
     Never by the expression in its config, which may be anything. Empty where its weights are no safetensors.
     """
-    if not (folder / _WEIGHTS).is_file():
+    try:
+        with os.fdopen(open_regular(folder / _WEIGHTS, inside=folder), "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            names = json_table(file.read(min(length, LARGEST_JSON)))
+    except FileNotFoundError:
         return set()
-    with (folder / _WEIGHTS).open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        names = json.loads(file.read(min(length, _LONGEST_HEADER)))
     modules = {name.partition(mark)[0] for name in names for mark in _LOW_RANK if mark in name}
     return {module.rpartition(".")[2] for module in modules}

@@ -30,7 +30,7 @@ class QueuedRun(BaseModel):
         return RunFolder(self.path)
 
 
-_RUNS = TypeAdapter(Annotated[list[QueuedRun], Field(fail_fast=True)])
+_RUNS: TypeAdapter[list[QueuedRun]] = TypeAdapter(Annotated[list[QueuedRun], Field(fail_fast=True)])
 
 
 class RunQueue:

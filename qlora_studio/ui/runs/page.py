@@ -27,7 +27,7 @@ _COLUMNS = (
         "State",
         lambda line: line.words,
         tone=lambda line: line.tone,
-        tip=lambda line: line.problem or line.damage or line.state,
+        tip=lambda line: line.remark or line.state,
     ),
     Column("Steps", lambda line: line.steps, right=True),
     Column("Eval loss", lambda line: line.loss, right=True),
@@ -90,6 +90,7 @@ class RunsPage(Page):
         self.discard = Button("Discard …", "small", tip="Put it away, or leave it as it is")
         self.distrust = DistrustNotice()
         self.summary = Notice("info")
+        self.remark = Label("", "muted", wrap=True)
         self._summary_seen = Button("Close", "small")
         self._broken = ""
         self._build()
@@ -154,6 +155,8 @@ class RunsPage(Page):
             button.setEnabled(readable)
         self.folder_button.setEnabled(line is not None)
         self.distrust.render_objection(line.objection if line else "")
+        self.remark.setText(line.remark if line else "")
+        self.remark.setVisible(bool(self.remark.text()))
         self.resume_button.setEnabled(bool(line and line.resumable))
         self.queue_button.setEnabled(bool(line and (line.resumable or line.queued)))
         self.queue_button.setText("Take out of the queue" if line and line.queued else "Add to queue")
@@ -179,6 +182,7 @@ class RunsPage(Page):
         self._card.body.addLayout(tools)
         self.table.setMinimumHeight(240)
         self._card.body.addWidget(self.table, 1)
+        self._card.add(self.remark)
         self.body.addWidget(self.recovery)
         self.body.addWidget(self.distrust)
         self.body.addWidget(self.summary)

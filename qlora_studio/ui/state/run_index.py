@@ -68,6 +68,11 @@ class RunLine:
         return f"in the queue, no. {self.queued}" + (f": waits for {self.waits_for}" if self.waits_for else "")
 
     @property
+    def remark(self) -> str:
+        """Why the run cannot be read, or what of it cannot."""
+        return self.problem or self.damage
+
+    @property
     def tone(self) -> str:
         """The colour of the state."""
         return "accent" if self.busy else _TONES.get(self.state, "muted")
@@ -118,9 +123,12 @@ class KnownRun:
         except StudioError as error:
             self._log, self._state = self._folder.event_log(), RunState()
             self.stamp = _NEVER  # the next look begins anew
-            return replace(self.line, state="not readable", problem=f"{error.message} {error.advice}".strip())
+            return self._unreadable(f"{error.message} {error.advice}".strip())
         except OSError as error:
-            return replace(self.line, state="not readable", problem=str(error))
+            return self._unreadable(str(error))
+
+    def _unreadable(self, problem: str) -> RunLine:
+        return replace(self.line, state="not readable", has_adapter=False, problem=problem)
 
 
 def read_runs(runs: Path, known: dict[str, KnownRun]) -> list[RunLine]:

@@ -1,5 +1,7 @@
 """The Runs page and the Settings page: what lies on disk is listed, in words, and acted upon by signals."""
 
+import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +119,64 @@ def test_states_of_runs_on_disk_are_read_from_their_events(tmp_path: Path) -> No
     assert lines[0].broken
     assert lines[1].step == 790 and lines[1].evaluation_loss is not None
     assert lines[3].problem
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and links are another matter there")
+def test_a_run_that_cannot_be_read_is_a_row_that_says_why_and_hides_no_other(tmp_path: Path) -> None:
+    names = [
+        "9-no-toml",
+        "8-pipe",
+        "7-folder",
+        "6-link",
+        "5-nested",
+        "4-events-folder",
+        "3-loop",
+        "2-no-text",
+        "1-whole",
+    ]
+    *broken, _ = (write_sample_run(tmp_path / name, steps=5, ending=Finished()) for name in names)
+    for folder in broken:
+        (folder.events_path if "events" in folder.path.name else folder.config_path).unlink()
+    os.mkfifo(broken[1].config_path)
+    broken[2].config_path.mkdir()
+    broken[3].config_path.symlink_to("/dev/zero")
+    broken[4].config_path.write_text("a = " + "[" * 9999)
+    broken[5].events_path.mkdir()
+    broken[6].config_path.symlink_to("run.toml")
+    broken[7].config_path.write_bytes(b"\xff")
+    *rows, whole = read_runs(tmp_path, {})
+    assert [Path(line.path).name for line in rows] == names[:-1] and whole.state == "finished"
+    for line in rows:
+        assert line.state == "not readable" and not line.resumable
+        assert "cannot be read" in line.problem or "it has no run.toml" in line.problem
+
+
+def test_the_page_says_below_the_list_why_the_selected_run_cannot_be_read(page: RunsPage) -> None:
+    page.render_runs((RunLine("/r/b", "b", state="not readable", problem="It is a pipe."), RunLine("/r/a", "a")))
+    assert page.remark.text() == "It is a pipe."
+    page.table.selectRow(1)
+    assert page.remark.isHidden()
+
+
+def test_a_run_with_damaged_lines_is_listed_as_the_rest_says_with_a_word_on_them(tmp_path: Path) -> None:
+    folder = write_sample_run(tmp_path / "1-run", steps=5)
+    with folder.events_path.open("ab") as events:
+        events.write(b'{"type": "step_done", "time": 1e20}\n')
+    with MessageLogWriter(folder.events_path) as log:
+        log.append(Finished())
+    (line,) = read_runs(tmp_path, {})
+    assert line.state == "finished" and line.step == 5
+    assert line.remark.startswith("1 line of events.jsonl could not be read, line ")
+
+
+def test_a_run_whose_settings_were_mended_is_read_again(tmp_path: Path) -> None:
+    folder = write_sample_run(tmp_path / "1-run", steps=5)
+    whole = folder.config_path.read_bytes()
+    folder.config_path.write_bytes(b"\xff")
+    known: dict[str, KnownRun] = {}
+    assert read_runs(tmp_path, known)[0].problem
+    folder.config_path.write_bytes(whole)
+    assert not read_runs(tmp_path, known)[0].problem
 
 
 def test_a_run_of_a_newer_version_is_listed_with_the_reason_for_as_long_as_it_is_one(tmp_path: Path) -> None:

@@ -32,8 +32,9 @@ _COLUMNS = ("number", "line", "source", "tokens", "trained", "kept")
 _PLANNED = {"part": numpy.int8, "copies": numpy.int16, "repeats": numpy.int8}
 _COUNTERS = ("verdicts", "how", "errors", "lost", "changed", "excluded", "added_ends", "variables")
 _LARGEST = 64 << 20  # bytes of what is counted
-DAMAGED = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, EOFError, MemoryError, BadZipFile)
-DAMAGED += (NotImplementedError, zlib.error)  # what flipped bits in an archive of arrays end in
+# What flipped bits in a file of counts, or in an archive of arrays, end in.
+DAMAGED: tuple[type[Exception], ...] = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+DAMAGED += (EOFError, MemoryError, BadZipFile, NotImplementedError, zlib.error)
 _KEPT_PROBLEMS = 200
 _KEPT_LISTING = 500
 _KEPT_UNUSUAL = 200

@@ -158,6 +158,30 @@ def test_a_damaged_checkpoint_is_set_aside_by_name_and_the_one_before_is_offered
     assert told[0][1] == "checkpoint-2/adapter.safetensors has changed on disk"
 
 
+def test_no_flipped_bit_of_the_newest_manifest_keeps_a_run_from_going_on(tmp_path: Path) -> None:
+    folder = _old_checkpoint(tmp_path)
+    manifest = folder.save(2, _write_old).path / "manifest.json"
+    whole = manifest.read_bytes()
+    for bit in range(0, len(whole) * 8, 7):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        manifest.write_bytes(flipped)
+        aside: list[Path] = []
+        found = folder.newest_safe(lambda path, _why: aside.append(path))  # noqa: B023
+        assert found is not None and (found.step, len(aside)) in ((1, 1), (2, 0))
+        for path in aside:
+            path.rename(manifest.parent)
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_set_aside(tmp_path: Path) -> None:
+    folder = _old_checkpoint(tmp_path)
+    shutil.copytree(tmp_path / "checkpoint-1", tmp_path / "checkpoint-900")
+    told: list[str] = []
+    newest = folder.newest_safe(lambda _path, why: told.append(why))
+    assert newest is not None and newest.step == 1
+    assert told == ["checkpoint-900 says that it is of step 1"]
+
+
 def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, None), (5, 4.0)):

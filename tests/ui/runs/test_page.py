@@ -129,7 +129,7 @@ def test_a_run_that_cannot_be_read_is_a_row_that_says_why_and_hides_no_other(tmp
         "7-folder",
         "6-link",
         "5-nested",
-        "4-events-folder",
+        "4-events",
         "3-loop",
         "2-no-text",
         "1-whole",

@@ -126,7 +126,7 @@ def _kept(folder: Path, plan: DataPlan, config: RunConfig) -> PreparedData | Non
         fingerprint = read_parsed(folder / FINGERPRINT, Fingerprint.model_validate_json, inside=folder).model_dump()
         training, evaluation = (Dataset.from_file(str(folder / name)) for name in (TRAINING, EVALUATION))
         facts = facts_of(tally, config, plan.opened)
-    except (OSError, StudioError, *DAMAGED):
+    except DAMAGED:
         return None
     folder.touch()
     return PreparedData(plan, training, evaluation if len(evaluation) else None, facts, fingerprint, tally, folder)

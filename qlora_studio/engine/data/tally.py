@@ -17,6 +17,7 @@ from qlora_studio.core.data.report import Duplicate, Part
 from qlora_studio.core.data.row_verdict import ReadRow
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
 from qlora_studio.core.data.split import Flags, RowPlan
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.events import DatasetPrepared
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.opened import OpenedData
@@ -33,8 +34,8 @@ _PLANNED = {"part": numpy.int8, "copies": numpy.int16, "repeats": numpy.int8}
 _COUNTERS = ("verdicts", "how", "errors", "lost", "changed", "excluded", "added_ends", "variables")
 _LARGEST = 64 << 20  # bytes of what is counted
 # What flipped bits in a file of counts, or in an archive of arrays, end in.
-DAMAGED: tuple[type[Exception], ...] = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
-DAMAGED += (EOFError, MemoryError, BadZipFile, NotImplementedError, zlib.error)
+DAMAGED: tuple[type[Exception], ...] = (OSError, StudioError, ValueError, TypeError, LookupError, ArithmeticError)
+DAMAGED += (AttributeError, EOFError, MemoryError, BadZipFile, NotImplementedError, zlib.error)
 _KEPT_PROBLEMS = 200
 _KEPT_LISTING = 500
 _KEPT_UNUSUAL = 200
@@ -205,7 +206,7 @@ class RowTally:
 
     @classmethod
     def load(cls, folder: Path) -> "RowTally":
-        """Read what `save` wrote. Raises OSError, StudioError or one of DAMAGED where it is not whole."""
+        """Read what `save` wrote. Raises one of DAMAGED where it is not whole."""
         counts = read_json(folder / "tally.json", limit=_LARGEST, inside=folder)
         trained_at = Counter({int(position): change for position, change in counts["trained_at"].items()})
         counters = {name: Counter(counts[name]) for name in _COUNTERS}

@@ -210,7 +210,7 @@ class RowTally:
         counts = read_json(folder / "tally.json", limit=_LARGEST, inside=folder)
         trained_at = Counter({int(position): change for position, change in counts["trained_at"].items()})
         counters = {name: Counter(counts[name]) for name in _COUNTERS}
-        with numpy.load(folder / "rows.npz") as arrays:
+        with (folder / "rows.npz").open("rb") as file, numpy.load(file) as arrays:
             columns = {name: array("q", arrays[name].tobytes()) for name in _COLUMNS}
             planned = {name: arrays[name] for name in _PLANNED}
             return cls(**{**counts, **counters, **planned, "trained_at": trained_at, "columns": columns})

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.plan import rendering_day
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
 from qlora_studio.engine.data.preview import RowPreviewer
+from qlora_studio.engine.data.tally import DAMAGED, RowTally
 from qlora_studio.engine.data.tokenized_rows import IGNORED, RowPipeline
 from qlora_studio.engine.model.adapted import attach_adapters, load_base
 from qlora_studio.engine.model.base import tokenizer_of
@@ -167,13 +169,43 @@ def test_the_same_rows_are_prepared_once_and_found_again_in_any_file(
     assert prepared(packed, tokenizer, context).fingerprint == first.fingerprint
 
 
-def test_a_damaged_cache_is_made_again(tokenizer: Any, context: JobContext, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tally.json", "{"),
+        ("tally.json", '{"trained_at": [1]}'),
+        ("tally.json", "[" * 99_999),
+        ("rows.npz", "PK"),
+        ("fingerprint.json", '{"files": {"x": 1}}'),
+        ("training.arrow", "x"),
+    ],
+)
+def test_a_damaged_cache_is_made_again(
+    tokenizer: Any, context: JobContext, tmp_path: Path, name: str, text: str
+) -> None:
     path = write(tmp_path / "d.jsonl", [chat(f"Question {number}?", "Answer.") for number in range(20)])
     first = prepared(path, tokenizer, context)
-    (first.folder / "tally.json").write_text("{", "utf-8")
+    assert (first.folder / name).is_file()
+    (first.folder / name).write_text(text, "utf-8")
     assert prepared(path, tokenizer, context).fingerprint == first.fingerprint
     kept = [item.name for item in (cache_path() / "datasets").iterdir() if item.is_dir()]
     assert kept == [first.folder.name]
+
+
+def test_flipped_bits_in_what_is_counted_end_in_nothing_unforeseen(
+    tokenizer: Any, context: JobContext, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "d.jsonl", [chat(f"Question {number}?", "Answer.") for number in range(20)])
+    folder = prepared(path, tokenizer, context).folder
+    for file in (folder / "tally.json", folder / "rows.npz"):
+        whole = file.read_bytes()
+        for bit in range(0, len(whole) * 8, 41):
+            flipped = bytearray(whole)
+            flipped[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(flipped)
+            with suppress(*DAMAGED):
+                RowTally.load(folder)
+        file.write_bytes(whole)
 
 
 def test_other_content_has_another_fingerprint(tokenizer: Any, context: JobContext, tmp_path: Path) -> None:

@@ -127,9 +127,9 @@ class StepDone(Message):
     step: Count
     total_steps: Count
     epoch: Number
-    loss: Measured
+    loss: Number | None
     learning_rate: Number
-    gradient_norm: Measured = None
+    gradient_norm: Number | None = None
     tokens: Amount = 0
     tokens_per_second: Number = 0.0
     seconds: Seconds = 0.0

@@ -16,6 +16,7 @@ from qlora_studio.core.run.events import (
 from qlora_studio.core.run.message import DamagedLine
 from qlora_studio.storage.runs.message_log import MessageLogReader
 
+_BOUNDS = (WorkerStarted, Finished, Failed, Paused)  # of a session
 _HEAD = 200  # bytes of a line in which its kind stands
 
 
@@ -28,7 +29,7 @@ class EventLog(MessageLogReader[Event]):
     def __init__(self, path: Path, *, offset: int = 0, bounded: bool = True) -> None:
         super().__init__(path, self._event, offset=offset, bounded=bounded)
         self._in_session = False
-        self._time = 0.0
+        self._last: Event | None = None
         self._told = ""
 
     def new_damage(self) -> Warned | None:
@@ -36,7 +37,7 @@ class EventLog(MessageLogReader[Event]):
         if self.damage == self._told:
             return None
         self._told = self.damage
-        return Warned(kind=UNREADABLE_LINES, message=self.damage, time=self._time)
+        return Warned(kind=UNREADABLE_LINES, message=self.damage, time=self._last.time if self._last else 0.0)
 
     def _event(self, line: bytes) -> Event | None:
         try:
@@ -46,8 +47,7 @@ class EventLog(MessageLogReader[Event]):
                 raise DamagedLine from None
             raise
         if event is not None:
-            self._time = event.time
-            self._in_session = isinstance(event, WorkerStarted) or (
-                self._in_session and not isinstance(event, Finished | Failed | Paused)
-            )
+            self._last = event
+            if type(event) in _BOUNDS:
+                self._in_session = isinstance(event, WorkerStarted)
         return event

@@ -4,6 +4,7 @@ import codecs
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Generic, TypeVar
@@ -19,6 +20,7 @@ _CHUNK = 1 << 20  # bytes of one read
 _LONGEST = 1 << 24  # bytes of a line
 _MOST_VALUES = 150_000  # of a line: a few bytes of it can be many objects
 _TAIL = 32  # bytes that are read again, to know the file by
+_TOO_LONG = b"{"  # what is kept of such a line
 _NOTHING = b"\0 \t\r\n"  # around a line; a power cut can leave zeros before the next one
 
 
@@ -112,29 +114,45 @@ class MessageLogReader(Generic[M]):
         Those of kinds that are not known are passed over. Raises StudioError where the file cannot be read, or is not
         the one any more that was read before, and what `parse` raises besides DamagedLine.
         """
-        return [message for line in self._new_lines(limit) if (message := self._message(line)) is not None]
+        return list(self._read(limit))
 
     def all(self) -> Iterator[M]:
-        """Yield the messages of all that is in the file now and was not read yet."""
+        """Yield the messages of all that is in the file now and was not read yet, as `new` does."""
         position = -1
         while position != self._offset:
             position = self._offset
-            yield from self.new()
+            yield from self._read(_CHUNK)
 
-    def _message(self, line: bytes | None) -> M | None:
-        self._line += 1
-        try:
-            if line is None or (self._bounded and len(line) > _MOST_VALUES and _values(line) > _MOST_VALUES):
-                raise DamagedLine
-            told = line.removeprefix(codecs.BOM_UTF8).strip(_NOTHING)
-            return self._parse(told) if told else None
-        except DamagedLine:
-            self._damaged += 1
-            self._first_damaged = self._first_damaged or self._line
+    def _read(self, limit: int) -> Iterator[M]:
+        parse = self._parse
+        for line in self._new_lines(limit):
+            self._line += 1
+            try:
+                message = parse(line) if len(line) <= _MOST_VALUES else self._long(line)
+            except DamagedLine:
+                message = self._without_marks(line)
+            if message is not None:
+                yield message
+
+    def _long(self, line: bytes) -> M | None:
+        if self._bounded and line.count(b",") + line.count(b"[") + line.count(b"{") > _MOST_VALUES:
+            raise DamagedLine
+        return self._parse(line)
+
+    def _without_marks(self, line: bytes) -> M | None:
+        """Return the message of a line between zeros, or behind a mark of byte order; an empty line is no damage."""
+        told = line.removeprefix(codecs.BOM_UTF8).strip(_NOTHING)
+        if not told:
             return None
+        if told != line:
+            with suppress(DamagedLine):
+                return self._long(told)
+        self._damaged += 1
+        self._first_damaged = self._first_damaged or self._line
+        return None
 
-    def _new_lines(self, limit: int) -> list[bytes | None]:
-        """Return the lines that are complete now, None for one that is too long."""
+    def _new_lines(self, limit: int) -> list[bytes]:
+        """Return the lines that are complete now. Of one that is too long no more is kept than that it is damaged."""
         try:
             with os.fdopen(open_regular(self._path, inside=self._path.parent), "rb") as file:
                 data = self._read_on(file, limit)
@@ -142,15 +160,11 @@ class MessageLogReader(Generic[M]):
             return []
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
-        found = [None if self._is_too_long(line) else line for line in lines]
         if lines and self._too_long:
-            found[0], self._too_long = None, False
-        if self._too_long or self._is_too_long(self._rest):
+            lines[0], self._too_long = _TOO_LONG, False
+        if self._too_long or (self._bounded and len(self._rest) > _LONGEST):
             self._rest, self._too_long = b"", True
-        return found
-
-    def _is_too_long(self, line: bytes) -> bool:
-        return self._bounded and len(line) > _LONGEST
+        return lines
 
     def _read_on(self, file: BinaryIO, limit: int) -> bytes:
         """Return the bytes behind those that were read before, which must be there as they were."""
@@ -166,11 +180,6 @@ class MessageLogReader(Generic[M]):
         data = found[len(self._tail) :]
         self._tail = found[-_TAIL:]
         return data
-
-
-def _values(line: bytes) -> int:
-    """Return about how many values a line holds; few bytes can be many objects."""
-    return line.count(b",") + line.count(b"[") + line.count(b"{")
 
 
 def end_torn_line(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qlora_studio.core.errors import NewerVersion, StudioError
-from qlora_studio.core.run.events import Event, Finished, StepDone, Warned, WorkerStarted
+from qlora_studio.core.run.events import Evaluated, Event, Finished, StepDone, Warned, WorkerStarted
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.storage.runs.event_log import EventLog
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -36,7 +36,7 @@ def read(tmp_path: Path, data: bytes) -> tuple[list[Event], str]:
         *(step(step=count) for count in (2**63, 2**31, -1, 1.5, "1", True, 10**400)),
         *(step(learning_rate=rate) for rate in (float("nan"), 1e308, "0.1")),
         *(step(eta_seconds=seconds) for seconds in (1e18, -1)),
-        step(loss="nan"),
+        *(step(loss=loss) for loss in ("nan", float("nan"), 1e308)),
         step(version=0),
         b'{"type": "step_done", "step": 1\n',
         b"\xff\xfe no text\n",
@@ -57,11 +57,10 @@ def test_a_line_that_says_what_cannot_be_is_passed_over_and_told_by_its_number(t
 
 
 def test_a_loss_that_was_no_number_is_a_gap_and_no_damage(tmp_path: Path) -> None:
-    events, damage = read(tmp_path, step(loss=float("nan")) + step(loss=None) + step(gradient_norm=1e300))
-    assert [(event.loss, event.gradient_norm) for event in events if isinstance(event, StepDone)][:2] == [
-        (None, None)
-    ] * 2
-    assert len(events) == 3 and not damage
+    evaluated = b'{"type": "evaluated", "time": 1.0, "step": 1, "loss": 700.0, "perplexity": 1e304}\n'
+    (first, second), damage = read(tmp_path, step(loss=None) + evaluated)
+    assert isinstance(first, StepDone) and first.loss is None
+    assert isinstance(second, Evaluated) and second.perplexity is None and not damage
 
 
 def test_several_damaged_lines_are_counted_and_the_first_is_named(tmp_path: Path) -> None:

@@ -52,7 +52,10 @@ def run(argv: Sequence[str], *, open_window: OpenWindow, self_test: SelfTest) ->
     arguments = _parser().parse_args(argv)
     console = Console(json=arguments.json, details=arguments.details, quiet=arguments.quiet)
     arguments.open_window = open_window
-    take_over_once(load_settings().runs_path)
+    settings = load_settings()
+    if settings.problem:
+        console.say(settings.problem)
+    take_over_once(settings.runs_path)
     try:
         if arguments.self_test:
             return self_test(arguments.json)

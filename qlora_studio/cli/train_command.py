@@ -172,12 +172,7 @@ def _runs_named(text: str) -> list[RunFolder]:
 
 def runs_path(named: str | None) -> Path:
     """Return the folder of runs: the one named, or that of the settings."""
-    if named:
-        return Path(named).expanduser()
-    settings = load_settings()
-    if settings.problem:
-        Console().say(settings.problem)
-    return settings.runs_path
+    return Path(named).expanduser() if named else load_settings().runs_path
 
 
 def verdict(state: RunState, summary: dict[str, Any], folder: RunFolder) -> str:

@@ -89,14 +89,9 @@ def read_parsed(path: Path, parse: Callable[[bytes], T], *, limit: int = SMALL, 
         raise unreadable(path, "it does not say what it should") from error
 
 
-def set_aside(path: Path, error: StudioError) -> str:
-    """Rename a file of the program's own that cannot be read, so that it is not written over; return what happened."""
-    aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
-    try:
-        path.rename(aside)
-    except OSError:
-        return error.message
-    return f"{error.message} It is set aside as {aside}."
+def set_aside(path: Path) -> None:
+    """Rename a file of the program's own that cannot be read, so that it is not written over."""
+    path.rename(path.with_name(f"{path.name}.damaged-{int(time.time())}"))
 
 
 def unreadable(path: Path, why: str) -> StudioError:

@@ -44,11 +44,14 @@ def load_settings() -> Settings:
     except FileNotFoundError:
         return Settings()
     except StudioError as error:
-        return Settings(problem=f"{set_aside(_settings_path(), error)} The settings are as at first.")
+        return Settings(problem=f"{error.message} The settings are as at first; {_settings_path()} is kept.")
 
 
 def save_settings(settings: Settings) -> None:
-    """Save the settings. Raises StudioError where that cannot be."""
+    """Save the settings; what cannot be read in their place is set aside. Raises StudioError where that cannot be."""
+    if load_settings().problem:
+        with suppress(OSError):  # then nothing can be written there, which is told
+            set_aside(_settings_path())
     write_atomically(_settings_path(), settings.model_dump_json(indent=1).encode())
 
 

@@ -18,16 +18,16 @@ pytestmark = pytest.mark.usefixtures("studio_home")
 
 
 @pytest.mark.parametrize("data", DAMAGED, ids=lambda data: repr(data[:20]))
-def test_settings_that_cannot_be_read_are_set_aside_and_told(studio_home: Path, data: bytes) -> None:
+def test_settings_that_cannot_be_read_are_told_and_kept_when_others_are_saved(studio_home: Path, data: bytes) -> None:
     path = studio_home / "settings.json"
     path.write_bytes(data)
     settings = load_settings()
     assert settings.model_copy(update={"problem": ""}) == Settings()
     assert "settings.json cannot be read" in settings.problem
-    (aside,) = studio_home.glob("settings.json.damaged-*")
-    assert aside.read_bytes() == data and str(aside) in settings.problem
+    assert path.read_bytes() == data
     save_settings(settings)
     assert load_settings() == Settings()
+    assert [aside.read_bytes() for aside in studio_home.glob("settings.json.damaged-*")] == [data]
 
 
 def test_settings_that_can_be_read_and_none_at_all_have_no_problem() -> None:
@@ -40,9 +40,9 @@ def test_a_queue_that_cannot_be_read_is_set_aside_and_goes_on_empty(tmp_path: Pa
     folder = create_run_folder(tmp_path, RunConfig())
     (tmp_path / "queue.json").write_bytes(b'[{"path": 1}]')
     queue = RunQueue(tmp_path)
+    assert queue.runs() == [] and "No run waits any more" in queue.problem
     queue.add(folder)
-    assert [run.folder.path for run in queue.runs()] == [folder.path]
-    assert "No run waits any more" in queue.problem
+    assert [run.folder.path for run in queue.runs()] == [folder.path] and not queue.problem
     assert [path.read_bytes() for path in tmp_path.glob("queue.json.damaged-*")] == [b'[{"path": 1}]']
 
 

@@ -46,12 +46,13 @@ class RunQueue:
 
     def runs(self) -> list[QueuedRun]:
         """Return the runs that wait, first first; those whose folder is gone are passed over."""
+        self.problem = ""
         try:
             waiting = read_parsed(self._path, _RUNS.validate_json)
         except FileNotFoundError:
             return []
         except StudioError as error:
-            self.problem = f"{set_aside(self._path, error)} No run waits any more."
+            self.problem = f"{error.message} No run waits any more; {self._path} is kept."
             return []
         return [run for run in waiting if os.path.lexists(run.folder.config_path)]
 
@@ -74,4 +75,7 @@ class RunQueue:
         return any(run.path == path for run in waiting)
 
     def _write(self, runs: list[QueuedRun]) -> None:
+        """Write the queue; what cannot be read in its place is set aside."""
+        if self.problem:
+            set_aside(self._path)
         write_atomically(self._path, _RUNS.dump_json(runs, indent=1))

@@ -37,6 +37,7 @@ class QueueControl(QObject):
         self._runner = QueueRunner(self._queue, cards, at_work)
         self._at_work = at_work
         self._started: list[RunFolder] = []
+        self._problem = ""
         self._clock = QTimer(self)
         self._clock.setInterval(_TICK_MILLISECONDS)
         self._clock.timeout.connect(self.tick)
@@ -88,9 +89,9 @@ class QueueControl(QObject):
             self._started.append(process.folder)
             self.started.emit(process.folder)
             self.changed.emit()
-        if self._queue.problem:
-            self.failed.emit(StudioError(self._queue.problem, kind=FailureKind.DAMAGED))
-            self._queue.problem = ""
+        told, self._problem = self._problem, self._queue.problem
+        if self._problem not in ("", told):
+            self.failed.emit(StudioError(self._problem, kind=FailureKind.DAMAGED))
         for _, error in self._runner.failures:
             self.failed.emit(error)
         self._runner.failures.clear()

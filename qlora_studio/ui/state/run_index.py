@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.reports import ExportedFacts, VerificationReport
@@ -122,7 +122,8 @@ class KnownRun:
             return replace(_line(self._folder, self._state), damage=self._log.damage)
         except StudioError as error:
             self._log, self._state = self._folder.event_log(), RunState()
-            self.stamp = _NEVER  # the next look begins anew
+            if error.kind is FailureKind.DAMAGED:  # the events are others than before
+                self.stamp = _NEVER
             return self._unreadable(f"{error.message} {error.advice}".strip())
         except OSError as error:
             return self._unreadable(str(error))

@@ -169,6 +169,16 @@ def test_a_run_with_damaged_lines_is_listed_as_the_rest_says_with_a_word_on_them
     assert line.remark.startswith("1 line of events.jsonl could not be read, line ")
 
 
+def test_a_run_whose_events_were_put_back_from_a_copy_is_read_anew(tmp_path: Path) -> None:
+    folder = write_sample_run(tmp_path / "1-run", steps=9)
+    older = folder.events_path.read_bytes().splitlines(keepends=True)[:-4]
+    known: dict[str, KnownRun] = {}
+    assert read_runs(tmp_path, known)[0].step == 9
+    folder.events_path.write_bytes(b"".join(older))
+    assert "replaced or cut short" in read_runs(tmp_path, known)[0].problem
+    assert read_runs(tmp_path, known)[0].step == 5
+
+
 def test_a_run_whose_settings_were_mended_is_read_again(tmp_path: Path) -> None:
     folder = write_sample_run(tmp_path / "1-run", steps=5)
     whole = folder.config_path.read_bytes()

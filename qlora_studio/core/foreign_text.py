@@ -11,33 +11,50 @@ from typing import Any, NoReturn
 
 DEEPEST = 64  # tables and lists inside each other; the deepest that the libraries write has a dozen
 LARGEST_JSON = 16 << 20  # bytes
+MOST_VALUES = 1_000_000  # the vocabulary of a tokenizer has half as many
 LARGEST_TOML = 1 << 20  # bytes; a run.toml with its template has some thousands
 
 # A string that never ends is matched to its end too: nothing is looked at twice.
 _STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.S)
+_HALF_SIGN = re.compile(rb"\\u[dD][89a-fA-F]")  # of a pair that stands for one sign, as many emoji are written
 
 
 class Unreadable(ValueError):
     """A text that is not what it should be; its message says why, as the end of a sentence ("it is nested …")."""
 
 
-def json_value(data: bytes, *, limit: int = LARGEST_JSON) -> Any:
-    """Return what a JSON text says. Raises Unreadable."""
+def json_value(
+    data: bytes, *, limit: int = LARGEST_JSON, most: int = MOST_VALUES, unique: bool = False, infinite: bool = False
+) -> Any:
+    """Return what a JSON text says, of at most so many values. Raises Unreadable.
+
+    `unique` refuses tables that say a key twice; `infinite` takes Infinity, which some libraries write, as a number.
+    """
     text = _decoded(data, limit)
+    if sum(map(data.count, b"[{,")) > most:  # each value stands behind one of them: what it takes in memory is bounded
+        raise Unreadable(f"it holds more than {most:,} values")
     _refuse_depth(data)
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        found = json.loads(
+            text,
+            parse_constant=_infinite if infinite else _refuse_constant,
+            parse_float=_finite,
+            object_pairs_hook=_unique if unique else None,
+        )
     except Unreadable:
         raise
     except json.JSONDecodeError as error:
         raise Unreadable(f"it is no valid JSON (line {error.lineno}: {error.msg})") from error
     except (ValueError, RecursionError) as error:  # a number of more digits than Python reads
         raise Unreadable("it holds a number that is too long") from error
+    if _HALF_SIGN.search(data):
+        _refuse_half_signs(found)
+    return found
 
 
-def json_table(data: bytes, *, limit: int = LARGEST_JSON) -> dict[str, Any]:
-    """Return the table that a JSON text is. Raises Unreadable."""
-    value = json_value(data, limit=limit)
+def json_table(data: bytes, **limits: Any) -> dict[str, Any]:
+    """Return the table that a JSON text is. Raises Unreadable, as `json_value` does."""
+    value = json_value(data, **limits)
     if not isinstance(value, dict):
         raise Unreadable("it is no table")
     return value
@@ -70,6 +87,8 @@ def _decoded(data: bytes, limit: int) -> str:
 
 def _refuse_depth(data: bytes) -> None:
     """Count brackets outside of strings before anything recurses into them."""
+    if data.count(b"[") + data.count(b"{") <= DEEPEST:
+        return
     depth = 0
     for found in _STRUCTURE.finditer(data):
         sign = found[0]
@@ -97,6 +116,24 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise Unreadable(f"{text[:20]} is no finite number")
     return number
+
+
+def _infinite(word: str) -> float:
+    return _refuse_constant(word) if word == "NaN" else float(word)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise Unreadable("it says something twice")
+    return found
+
+
+def _refuse_half_signs(value: object) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Unreadable("it holds half of a sign, which is no text") from error
 
 
 def _refuse_constant(word: str) -> NoReturn:

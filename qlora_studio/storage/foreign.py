@@ -57,11 +57,13 @@ def open_regular(path: Path, *, inside: Path | None = None) -> int:
     return descriptor
 
 
-def read_json(path: Path, *, limit: int = LARGEST_JSON, inside: Path | None = None) -> dict[str, Any]:
-    """Return the table in a JSON file. Raises as `read_bytes` does."""
+def read_json(
+    path: Path, *, limit: int = LARGEST_JSON, inside: Path | None = None, infinite: bool = False
+) -> dict[str, Any]:
+    """Return the table in a JSON file, by the rules of `json_value`. Raises as `read_bytes` does."""
     data = read_bytes(path, limit=limit, inside=inside)
     try:
-        return json_table(data, limit=limit)
+        return json_table(data, limit=limit, infinite=infinite)
     except Unreadable as error:
         raise unreadable(path, str(error)) from error
 

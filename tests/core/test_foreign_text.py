@@ -1,6 +1,7 @@
 """JSON and TOML of others: what is said is returned, and what could hurt is refused before it does."""
 
 import json
+import math
 
 import pytest
 
@@ -27,12 +28,30 @@ def test_a_text_nested_as_deep_as_is_allowed_is_read() -> None:
         ('{"a": ' + "9" * 5000 + "}", "too long"),
         ('{"a": 1', "line 1"),
         ("[1]", "no table"),
+        ('{"a": "\\ud83d"}', "half of a sign"),
+        ("[" + "0," * 1_000_000 + "0]", "more than 1,000,000 values"),
         ("", "JSON"),
     ],
 )
 def test_json_that_could_hurt_is_refused_with_the_reason(text: str, why: str) -> None:
     with pytest.raises(Unreadable, match=why):
         json_table(text.encode())
+
+
+def test_both_halves_of_a_sign_are_one() -> None:
+    assert json_table(b'{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
+
+
+def test_infinity_is_a_number_where_it_is_asked_for_and_nan_never() -> None:
+    assert json_value(b"[-Infinity]", infinite=True) == [-math.inf]
+    with pytest.raises(Unreadable, match="NaN"):
+        json_value(b"[NaN]", infinite=True)
+
+
+def test_a_key_that_is_said_twice_is_refused_where_it_is_asked_for() -> None:
+    assert json_table(b'{"a": 1, "a": 2}') == {"a": 2}
+    with pytest.raises(Unreadable, match="twice"):
+        json_table(b'{"a": 1, "a": 2}', unique=True)
 
 
 @pytest.mark.parametrize(

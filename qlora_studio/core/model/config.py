@@ -68,11 +68,15 @@ class ConfigReader:
         return self.family.defaults.get(key) if found is None else found
 
     def number(self, key: str) -> int:
-        """Return a whole number, 0 where the config has none."""
+        """Return a whole number, 0 where the config has none. Raises StudioError where it is something else."""
         value = self.value(key)
         if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
             value = max(value)  # of each layer
-        return value if isinstance(value, int) and not isinstance(value, bool) else 0
+        if value is None or isinstance(value, bool):
+            return 0
+        if not isinstance(value, int) or value < -1:  # some say -1 where they mean no limit
+            raise nonsense(key)
+        return max(0, value)
 
     def size(self, key: str) -> int:
         """Return a number that every model has. Raises StudioError where it is missing.
@@ -81,16 +85,13 @@ class ConfigReader:
         """
         value = self.number(key) or (0 if self.config.get("model_type") in FAMILIES else self._guess(key))
         if value <= 0:
-            raise StudioError(
-                f"The model's config.json does not say {key}, or says nonsense.",
-                kind=FailureKind.MODEL_REFUSED,
-                advice="Choose a text-generating language model in the Hugging Face format.",
-            )
+            raise nonsense(key)
         return value
 
     def _guess(self, key: str) -> int:
         hidden = self.number("hidden_size")
-        layers = next((len(self.config[name]) for name in _LAYER_LISTS if self.config.get(name)), 0)
+        lists = (self.config.get(name) for name in _LAYER_LISTS)
+        layers = next((len(found) for found in lists if found and isinstance(found, list | str)), 0)
         heads = max(1, hidden // _USUAL_HEAD)
         guesses = {"num_hidden_layers": layers, "num_attention_heads": heads, "intermediate_size": 4 * hidden}
         return guesses.get(key, 0)
@@ -103,6 +104,15 @@ class ConfigReader:
     def flag(self, flag: Flag) -> bool:
         """Return what a flag of the family comes to in this config."""
         return flag if isinstance(flag, bool) else bool(self.value(flag))
+
+
+def nonsense(key: str) -> StudioError:
+    """Return the error of a config that does not say something, or not so that it can be true."""
+    return StudioError(
+        f"The model's config.json does not say {key}, or says nonsense.",
+        kind=FailureKind.MODEL_REFUSED,
+        advice="Choose a text-generating language model in the Hugging Face format.",
+    )
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:

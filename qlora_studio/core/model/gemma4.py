@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from qlora_studio.core.model.config import ConfigReader
+from qlora_studio.core.model.config import ConfigReader, nonsense
 from qlora_studio.core.model.layers import LayerShape, Linear, Sizes
 
 _PATTERN = 6  # every sixth layer attends in full, where the config leaves it open
 _GLOBAL_HEAD = 512
+_OWN = ("head_dim", "num_key_value_heads")
 
 
 def gemma4_layers(read: ConfigReader, sizes: Sizes) -> tuple[LayerShape, ...]:
@@ -58,6 +59,8 @@ def _layer(read: ConfigReader, sizes: Sizes, layer: int) -> LayerShape:
 def _is_full(read: ConfigReader, layer: int) -> bool:
     last = read.size("num_hidden_layers") - 1
     kinds = read.value("layer_types")
+    if kinds and len(kinds) <= layer:
+        raise nonsense("of each layer what it is")
     return layer == last or (kinds[layer] == "full_attention" if kinds else (layer + 1) % _PATTERN == 0)
 
 
@@ -65,7 +68,10 @@ def _overrides(read: ConfigReader, layer: int) -> dict[str, Any]:
     """Return what holds of one layer alone: newer configs say so by its number, older ones of full attention."""
     said = read.value("per_layer_config")
     if isinstance(said, dict):
-        return next((dict(values) for number, values in said.items() if int(number) == layer), {})
+        own = said.get(str(layer), said.get(layer)) or {}
+        if not isinstance(own, dict) or any(type(own.get(key, 1)) is not int for key in _OWN):
+            raise nonsense("per_layer_config")
+        return own
     if not _is_full(read, layer):
         return {}
     kv_heads = read.number("num_global_key_value_heads") if read.flag("attention_k_eq_v") else 0

@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from qlora_studio.core.model.config import ConfigReader
+from qlora_studio.core.model.config import ConfigReader, nonsense
 from qlora_studio.core.model.family import Family, Mixer
 
 # As config.json names layers, in words or in the letters of a pattern
@@ -22,8 +22,10 @@ def layer_kinds(read: ConfigReader, family: Family) -> list[LayerKind]:
         names = read.value("layers_block_type") or read.value("hybrid_override_pattern") or ()
         return [_block(name, family) for name in names]
     layers = read.size("num_hidden_layers")
-    feeds = _feeds(read, layers)
-    return [LayerKind(mixers, feed) for mixers, feed in zip(_mixers(read, family, layers), feeds, strict=True)]
+    mixers, feeds = _mixers(read, family, layers), _feeds(read, layers)
+    if len(mixers) != layers or len(feeds) != layers:
+        raise nonsense("of each layer what it is")
+    return [LayerKind(*kind) for kind in zip(mixers, feeds, strict=True)]
 
 
 def _block(name: str, family: Family) -> LayerKind:

@@ -12,12 +12,13 @@ import regex  # type: ignore[import-untyped]  # transformers brings it; unlike `
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.model.adapter_config import ADAPTER_CONFIG, sound_adapter_config
 from qlora_studio.engine.merge.adapter_change import AdapterTensor, Change, LowRank
 from qlora_studio.engine.merge.parameter_updates import stacked_update, wrapped_parameters
 from qlora_studio.engine.merge.safetensors_file import WeightsFolder
+from qlora_studio.storage.foreign import read_json
 from qlora_studio.storage.models.foreign_code import refuse_foreign_code, without_code
 
-ADAPTER_CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
 _PART = re.compile(r"(.+)\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)(?:\.(weight|bias))?")
 _LAYER = re.compile(r"\.(\d+)\.")
@@ -111,13 +112,16 @@ def load_adapter(
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """Return `adapter_config.json`. Raises StudioError where there is none, or where it asks for foreign code."""
+    """Return `adapter_config.json`, settings of their kinds. Raises StudioError where there is none, or a wrong one.
+
+    One that asks for foreign code is a wrong one, too.
+    """
     refuse_foreign_code(folder)
     try:
-        return dict(json.loads((folder / ADAPTER_CONFIG).read_text("utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return sound_adapter_config(read_json(folder / ADAPTER_CONFIG), folder.name)
+    except FileNotFoundError as error:
         raise StudioError(
-            f"{folder} is not an adapter: it has no readable {ADAPTER_CONFIG}.",
+            f"{folder} is not an adapter: it has no {ADAPTER_CONFIG}.",
             kind=FailureKind.MODEL_NOT_FOUND,
             advice="Name the folder that holds adapter_config.json and adapter_model.safetensors.",
         ) from error

@@ -14,9 +14,9 @@ from typing import BinaryIO
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.storage.runs.export_folder import safe_name
+from qlora_studio.storage.models.folder import INDEX, weights_files
+from qlora_studio.storage.models.safetensors_header import read_safetensors_header
 
-INDEX = "model.safetensors.index.json"
 _ALONE = "model.safetensors"  # the name that is found without an index
 DTYPES = {
     "F64": torch.float64,
@@ -31,7 +31,6 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 CODES = {dtype: code for code, dtype in DTYPES.items()}
-_LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class WeightsFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.files = tuple(read_header(item) for item in _weights_files(path))
+        self.files = tuple(read_header(item) for item in weights_files(path))
 
     @cached_property
     def places(self) -> Mapping[str, tuple[SafetensorsFile, StoredTensor]]:
@@ -113,34 +112,18 @@ class WeightsFolder:
 
 def read_header(path: Path) -> SafetensorsFile:
     """Return a file's header, checked against the file's size. Raises StudioError."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0]
-            if length > _LONGEST_HEADER:
-                raise _damaged(path, "its header is too long")
-            raw = file.read(length)
-        content = json.loads(raw)
-        metadata = content.pop("__metadata__", {})
-        tensors = [
-            StoredTensor(name, entry["dtype"], tuple(entry["shape"]), *_span(*entry["data_offsets"]))
-            for name, entry in content.items()
-        ]
-    except OSError as error:
-        raise _damaged(path, error.strerror or str(error)) from error
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise _damaged(path, "its header cannot be read") from error
-    tensors.sort(key=lambda tensor: (tensor.offset, tensor.size))
-    end = max((tensor.offset + tensor.size for tensor in tensors), default=0)
-    if path.stat().st_size != 8 + length + end:
-        raise _damaged(path, "its size does not fit its header; a download may have been cut off")
+    header = read_safetensors_header(path)
+    tensors = tuple(
+        StoredTensor(name, entry.dtype, entry.shape, entry.start, entry.end - entry.start)
+        for name, entry in header.tensors.items()
+    )
     if unknown := {tensor.dtype for tensor in tensors} - set(DTYPES):
         raise StudioError(
             f"{path.name} holds weights of type {', '.join(sorted(unknown))}.",
             kind=FailureKind.MODEL_REFUSED,
             advice="Take the model in 16 bit: compressed weights can be neither trained nor merged here.",
         )
-    return SafetensorsFile(path, start + raw, tuple(tensors), {str(k): str(v) for k, v in metadata.items()})
+    return SafetensorsFile(path, header.raw, tensors, header.metadata)
 
 
 def encode_header(tensors: list[tuple[str, str, tuple[int, ...], int]], metadata: dict[str, str]) -> bytes:
@@ -160,31 +143,6 @@ def write_index(folder: Path, places: Mapping[str, str], size: int) -> None:
     if set(places.values()) != {_ALONE}:
         index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-
-def _span(begin: int, end: int) -> tuple[int, int]:
-    if not 0 <= begin <= end:
-        raise ValueError("offsets")
-    return begin, end - begin
-
-
-def _weights_files(folder: Path) -> list[Path]:
-    index = folder / INDEX
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise _damaged(index, "it cannot be read") from error
-        return [folder / safe_name(name) for name in names]
-    single = folder / _ALONE
-    files = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise StudioError(
-            f"{folder} holds no safetensors weights.",
-            kind=FailureKind.MODEL_NOT_FOUND,
-            advice="Name a folder with config.json and .safetensors files.",
-        )
-    return files
 
 
 def _damaged(path: Path, why: str) -> StudioError:

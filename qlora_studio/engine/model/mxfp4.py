@@ -13,14 +13,13 @@ from pathlib import Path
 import torch
 
 from qlora_studio.engine.merge.safetensors_file import (
-    INDEX,
     SafetensorsFile,
     StoredTensor,
     WeightsFolder,
     encode_header,
     write_index,
 )
-from qlora_studio.storage.models.folder import read_config
+from qlora_studio.storage.models.folder import INDEX, read_config
 
 _VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # and the same below nothing
 _BLOCKS, _SCALES = "_blocks", "_scales"

@@ -10,11 +10,11 @@ from peft import get_peft_model_state_dict
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.formats import parse_format
+from qlora_studio.core.model.adapter_config import ADAPTER_CONFIG
 from qlora_studio.core.model.stored_quantization import stored_in_4_bits
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.memory.architecture import config_of, meta_model
-from qlora_studio.engine.merge.adapter_delta import ADAPTER_CONFIG
 from qlora_studio.engine.merge.safetensors_file import CODES, encode_header
 from qlora_studio.engine.merge.text_model import text_class
 from qlora_studio.engine.merge.weights import MergedWeights

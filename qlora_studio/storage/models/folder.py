@@ -1,59 +1,78 @@
 """A model's folder: its config, once it is found to bring no code of its own, its tensors, its template and licence."""
 
-import json
+import os
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.storage.foreign import read_json
+from qlora_studio.core.model.config_bounds import require_sound_config
+from qlora_studio.storage.foreign import open_regular, read_bytes, read_json
 from qlora_studio.storage.models.foreign_code import refuse_foreign_code
 from qlora_studio.storage.models.safetensors_header import TensorEntry, read_safetensors_header
 
+INDEX = "model.safetensors.index.json"
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+_LARGEST_CONFIG = 4 << 20  # bytes; those of models that also see have some ten thousand
+_LARGEST_INDEX = 32 << 20  # bytes; a line for each tensor
+_LARGEST_TEMPLATE = 1 << 20
+_LONGEST_CARD = 20_000
+_AGAIN = "Download the model again."
+_MOST_TENSORS = 400_000  # of all files; the widest mixtures, stored expert by expert, have 200,000
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the `config.json` of a model folder, once it is found to bring no code of its own. Raises StudioError."""
-    path = folder / "config.json"
+    """Return the `config.json` of a model folder, once it is found to bring no code of its own. Raises StudioError.
+
+    What it says has kinds and sizes that a model can have.
+    """
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = read_json(folder / "config.json", limit=_LARGEST_CONFIG, infinite=True)
     except FileNotFoundError as error:
         raise _without_config(folder) from error
-    except (ValueError, OSError) as error:
-        raise _refused(folder, "its config.json cannot be read", "Download the model again.") from error
-    if not isinstance(config, dict):
-        raise _refused(folder, "its config.json is not a table", "Download the model again.")
+    except StudioError as error:
+        raise _refused(folder, f"its {error.message.rstrip('.')}", _AGAIN) from error
+    require_sound_config(config, folder.name)
     refuse_foreign_code(folder)
     return config
 
 
 def folder_tensors(folder: Path) -> dict[str, TensorEntry]:
     """Return all tensors of a model folder, from the headers. Raises StudioError where files are missing or damaged."""
-    files = sorted(folder.glob("*.safetensors"))
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        files = _indexed_files(folder, index)
-    elif (folder / "model.safetensors").is_file():
-        files = [folder / "model.safetensors"]
+    tensors: dict[str, TensorEntry] = {}
+    for file in weights_files(folder):
+        tensors |= read_safetensors_header(file).tensors
+        if len(tensors) > _MOST_TENSORS:
+            raise _refused(folder, f"its files hold more than {_MOST_TENSORS:,} tensors", _AGAIN)
+    return tensors
+
+
+def weights_files(folder: Path) -> list[Path]:
+    """Return the files of a model's weights, in the order of their names. Raises StudioError where they are not there.
+
+    They are those of its index, or the one that is found by its name, or all.
+    """
+    index, alone = folder / INDEX, folder / "model.safetensors"
+    if os.path.lexists(index):
+        return _indexed_files(folder, index)
+    files = [alone] if os.path.lexists(alone) else sorted(folder.glob("*.safetensors"))
     if not files:
         raise _without_safetensors(folder)
-    tensors: dict[str, TensorEntry] = {}
-    for file in files:
-        tensors |= read_safetensors_header(file)
-    return tensors
+    return files
 
 
 def chat_template(folder: Path) -> str | None:
     """Return the chat template in a folder, or None where it has none."""
-    plain = folder / "chat_template.jinja"
-    if plain.is_file():
-        return plain.read_text("utf-8")
+    with suppress(FileNotFoundError):
+        return _text(folder / "chat_template.jinja", _LARGEST_TEMPLATE)
     for name in ("tokenizer_config.json", "chat_template.json"):
         template = _json(folder / name).get("chat_template")
         if isinstance(template, list):
-            named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-            template = named.get("default")
+            named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
+            template = named[-1].get("template") if named else None
         if isinstance(template, str):
             return template
     return None
@@ -73,21 +92,25 @@ def licence(folder: Path) -> str:
 
 def card_metadata(folder: Path) -> str:
     """Return what stands between the dashes at the head of the model card, as text; nothing where there is none."""
-    card = folder / "README.md"
-    if not card.is_file():
+    try:
+        with os.fdopen(open_regular(folder / "README.md"), "rb") as file:
+            head = file.read(_LONGEST_CARD).decode("utf-8", "replace").replace("\r\n", "\n")
+    except (OSError, StudioError):
         return ""
-    head = card.read_text("utf-8", errors="replace")[:20_000]
     return head.split("\n---", 1)[0] if head.startswith("---") else ""
 
 
 def _indexed_files(folder: Path, index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _refused(folder, f"{index.name} cannot be read", "Download the model again.") from error
-    files = [folder / str(name) for name in names]
-    if outside := [file for file in files if file.parent != folder]:
-        raise _refused(folder, f"{index.name} points outside of it ({outside[0].name})", "Download the model again.")
+        places = read_json(index, limit=_LARGEST_INDEX).get("weight_map")
+    except StudioError as error:
+        raise _refused(folder, f"its {error.message.rstrip('.')}", _AGAIN) from error
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise _refused(folder, f"its {index.name} cannot be read: it does not say where tensors lie", _AGAIN)
+    names = sorted(set(places.values()))
+    if wrong := [name for name in names if not _FILE.fullmatch(name)]:
+        raise _refused(folder, f"{index.name} points outside of it, or at no weights ({wrong[0][:80]})", _AGAIN)
+    files = [folder / name for name in names]
     if missing := [file.name for file in files if not file.is_file()]:
         raise StudioError(
             f"{folder.name} is incomplete: {missing[0]} and {len(missing) - 1} more are missing."
@@ -128,9 +151,16 @@ def _without_safetensors(folder: Path) -> StudioError:
     )
 
 
+def _text(path: Path, limit: int) -> str:
+    try:
+        return read_bytes(path, limit=limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _refused(path.parent, f"{path.name} is no text", _AGAIN) from error
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return read_json(path)
+        return read_json(path, infinite=True)
     except (FileNotFoundError, StudioError):
         return {}
 

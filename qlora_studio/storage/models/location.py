@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.model.config_bounds import require_sound_config
 from qlora_studio.core.model.gguf_family import gguf_words
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.model.tensors import shape_from_tensors
@@ -18,7 +19,7 @@ from qlora_studio.storage.installation import install_command
 from qlora_studio.storage.models.folder import chat_template, folder_tensors, licence, read_config
 from qlora_studio.storage.models.gguf_header import gguf_config, read_gguf_header
 from qlora_studio.storage.models.hub_cache import cached_snapshot
-from qlora_studio.storage.models.quantized_base import quantized_words
+from qlora_studio.storage.models.quantized_base import quantized_words, require_weights_of
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$|^[\w.-]+$")
 
@@ -99,6 +100,8 @@ def _folder_facts(folder: Path, source: str) -> ModelFacts:
     shape = shape_from_config(config)
     tensors = folder_tensors(folder)
     quantized = quantized_words(folder, source)
+    if not quantized:
+        require_weights_of(shape, tensors, folder.name)
     if not shape.exact and not quantized:  # packed weights have other sizes
         shape = shape_from_tensors(shape, {name: tensor.shape for name, tensor in tensors.items()})
     largest = max(tensors.values(), key=lambda tensor: tensor.count, default=None)
@@ -122,17 +125,18 @@ def _folder_facts(folder: Path, source: str) -> ModelFacts:
 def _gguf_facts(path: Path) -> ModelFacts:
     header = read_gguf_header(path)
     config = gguf_config(header)
+    require_sound_config(config, path.name)
     known = bool(config.get("hidden_size") and config.get("num_hidden_layers"))
     shape = shape_from_config(config) if known else None
     return ModelFacts(
-        architecture=str(header.value("general.architecture", "")),
+        architecture=header.text("general.architecture"),
         parameters=header.parameters,
-        layers=int(config.get("num_hidden_layers") or 0),
-        hidden_size=int(config.get("hidden_size") or 0),
-        context_length=int(config.get("max_position_embeddings") or 0),
-        vocabulary=int(config.get("vocab_size") or 0),
-        licence=str(header.value("general.license", "")),
-        chat_template=header.value("tokenizer.chat_template"),
+        layers=shape.layers if shape else 0,
+        hidden_size=shape.hidden_size if shape else 0,
+        context_length=shape.context_length if shape else 0,
+        vocabulary=shape.vocabulary if shape else 0,
+        licence=header.text("general.license"),
+        chat_template=header.text("tokenizer.chat_template") or None,
         shape=shape,
         weights_bytes=path.stat().st_size,
         stored_dtype="GGUF",

@@ -1,11 +1,12 @@
 """Bases whose files hold quantized weights: known before anything is loaded, with the original where it is named."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.model.shape import shape_from_config
+from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.model.stored_quantization import (
     TITLES,
     is_hub_id,
@@ -18,7 +19,9 @@ from qlora_studio.core.quantity import bytes_text
 from qlora_studio.storage.models.catalogue import CatalogueModel, find_in_catalogue, model_catalogue
 from qlora_studio.storage.models.folder import card_metadata, folder_tensors, read_config
 from qlora_studio.storage.models.hub_cache import cached_snapshot
+from qlora_studio.storage.models.safetensors_header import TensorEntry
 
+_TOO_MANY_TIMES, _HARMLESS = 4, 100_000_000  # parameters
 _WHOLE = ("F64", "F32", "F16", "BF16")
 _NAME_IT = "Name the 16-bit original, a folder or a hub id (quantization.original)"
 
@@ -48,19 +51,36 @@ def refuse_quantized(folder: Path, source: str, named: str = "", *, merges: bool
 
 
 def refuse_packed(folder: Path, source: str) -> None:
-    """Raise StudioError where weights are missing or damaged, or are no numbers that the config says how to read.
+    """Raise StudioError where weights are missing or damaged, or are not what the config says or how to read them.
 
     Some tools write quantized weights and leave it to a file of their own to say so.
     """
-    tensors = folder_tensors(folder)
+    tensors, config = folder_tensors(folder), read_config(folder)
     largest = max(tensors.values(), key=lambda tensor: tensor.end - tensor.start, default=None)
-    if largest is None or largest.dtype in _WHOLE or stored_quantization(read_config(folder)):
+    if largest is None or stored_quantization(config):
+        return
+    if largest.dtype in _WHOLE:
+        require_weights_of(shape_from_config(config), tensors, folder.name)
         return
     raise StudioError(
         f"{folder.name} has weights of type {largest.dtype}, and its config.json does not say how to read them.",
         kind=FailureKind.MODEL_REFUSED,
         advice=original_advice(original_name(folder, source, "")),
     )
+
+
+def require_weights_of(shape: ModelShape, tensors: Mapping[str, TensorEntry], name: str) -> None:
+    """Raise StudioError where a config describes a model that is far larger than what its files hold.
+
+    Room for it would be made before the first weight is missed. Which size each weight has is asked when it is loaded.
+    """
+    held = sum(tensor.count for tensor in tensors.values())
+    if shape.exact and shape.parameters > max(_TOO_MANY_TIMES * held, _HARMLESS):
+        raise StudioError(
+            f"{name} is refused: its config.json has {shape.parameters:,} parameters, and its files hold {held:,}.",
+            kind=FailureKind.MODEL_REFUSED,
+            advice="One of them belongs to another model: take config.json and weights from one place.",
+        )
 
 
 def original_folder(folder: Path, source: str, named: str = "") -> Path:

@@ -1,16 +1,27 @@
-"""The header of a safetensors file: which tensors lie in it. Reads a few kilobytes, never the weights."""
+"""The header of a safetensors file: which tensors lie in it. Reads a few kilobytes, never the weights.
 
-import json
+What the header says is held against the file: each tensor has the bytes that its type and shape take, and all of them
+together lie one after another, from the header's end to the file's.
+"""
+
 import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.foreign_text import Unreadable, json_table
+from qlora_studio.storage.foreign import open_regular
 
 _POINTER = b"version https://git-lfs"
-_LARGEST_HEADER = 100_000_000  # bytes; the format's own limit
-_BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16}
-_BITS |= {"I32": 32, "U32": 32, "F32": 32, "F64": 64, "I64": 64, "U64": 64, "F4": 4}
+_LARGEST_HEADER = 32 << 20  # bytes; those of the largest models have some hundred thousand
+_MOST_VALUES = 1_000_000  # eight for each tensor
+_MOST_DIMENSIONS = 8
+_BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8}
+_BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "F4": 4}
+_BITS |= {"F64": 64, "I64": 64, "U64": 64, "C64": 64, "F6_E2M3": 6, "F6_E3M2": 6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +39,27 @@ class TensorEntry:
         return math.prod(self.shape)
 
 
-def read_safetensors_header(path: Path) -> dict[str, TensorEntry]:
-    """Return the tensors of a file. Raises StudioError where the file is no safetensors file, or cut short."""
+@dataclass(frozen=True)
+class SafetensorsHeader:
+    """A file's header: `raw` are the bytes before the data, tensors come in the order of theirs."""
+
+    raw: bytes
+    tensors: dict[str, TensorEntry]
+    metadata: dict[str, str]
+
+
+def read_safetensors_header(path: Path) -> SafetensorsHeader:
+    """Return the header of a file. Raises StudioError where the file is no safetensors file, or cut short."""
     try:
-        return _header(path)
+        with os.fdopen(open_regular(path), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if (begins := file.read(len(_POINTER))) == _POINTER:
+                raise _pointer(path)
+            length = int.from_bytes(begins[:8], "little")
+            if size < 8 or length > min(size - 8, _LARGEST_HEADER):
+                raise _damaged(path, "its header is longer than the file, or than any is")
+            file.seek(0)
+            raw = file.read(8 + length)
     except OSError as error:
         raise StudioError(
             f"{path.name} cannot be read: {error.strerror or error}.",
@@ -39,40 +67,43 @@ def read_safetensors_header(path: Path) -> dict[str, TensorEntry]:
             advice="See to it that it is a file which you may read.",
             detail=str(path),
         ) from error
+    return _header(path, raw, size)
 
 
-def _header(path: Path) -> dict[str, TensorEntry]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if (begins := file.read(len(_POINTER))) == _POINTER:
-            raise _pointer(path)
-        length = int.from_bytes(begins[:8], "little")
-        file.seek(8)
-        if size < 8 or length > min(size - 8, _LARGEST_HEADER):
-            raise _damaged(path, "its header is longer than the file")
-        try:
-            header = json.loads(file.read(length))
-        except ValueError as error:
-            raise _damaged(path, "its header is not readable") from error
-    if not isinstance(header, dict):
-        raise _damaged(path, "its header is not a table")
-    tensors = {name: _entry(path, name, value) for name, value in header.items() if name != "__metadata__"}
-    expected = 8 + length + max((tensor.end for tensor in tensors.values()), default=0)
-    if expected != size:
-        raise _damaged(path, f"it should have {expected:,} bytes and has {size:,}")
-    return tensors
-
-
-def _entry(path: Path, name: str, value: object) -> TensorEntry:
+def _header(path: Path, raw: bytes, size: int) -> SafetensorsHeader:
     try:
-        start, end = value["data_offsets"]  # type: ignore[index]
-        entry = TensorEntry(value["dtype"], tuple(value["shape"]), start, end)  # type: ignore[index]
-        right = entry.dtype not in _BITS or 8 * (end - start) == entry.count * _BITS[entry.dtype]
-        if not 0 <= start <= end or not right:
-            raise ValueError(name)
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"the entry of {name} is nonsense") from error
-    return entry
+        table = json_table(raw[8:], limit=_LARGEST_HEADER, most=_MOST_VALUES, unique=True)
+    except Unreadable as error:
+        raise _damaged(path, f"its header is not readable, {error}") from error
+    metadata = table.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _damaged(path, "what its header says of the file is no text")
+    tensors = dict(sorted(_entries(path, table), key=lambda item: (item[1].start, item[1].end)))
+    end = 0
+    for name, tensor in tensors.items():
+        if tensor.start != end:
+            raise _damaged(path, f"the entry of {name[:80]} is nonsense: it does not lie behind the one before it")
+        end = tensor.end
+    if len(raw) + end != size:
+        raise _damaged(path, f"it should have {len(raw) + end:,} bytes and has {size:,}")
+    return SafetensorsHeader(raw, tensors, metadata)
+
+
+def _entries(path: Path, table: dict[str, Any]) -> Iterator[tuple[str, TensorEntry]]:
+    for name, value in table.items():
+        match value:
+            case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]}:
+                entry = TensorEntry(dtype, tuple(shape), start, end)
+            case _:
+                raise _damaged(path, f"the entry of {name[:80]} is nonsense")
+        counts = [*shape, start, end]
+        if any(type(count) is not int or count < 0 for count in counts) or len(shape) > _MOST_DIMENSIONS:
+            raise _damaged(path, f"the entry of {name[:80]} is nonsense")
+        if dtype not in _BITS:
+            raise _damaged(path, f"{name[:80]} is of a type that is not known ({dtype[:20]})")
+        if 8 * (end - start) != entry.count * _BITS[dtype]:
+            raise _damaged(path, f"the entry of {name[:80]} is nonsense: its shape takes other bytes than it has")
+        yield name, entry
 
 
 def _pointer(path: Path) -> StudioError:

@@ -5,13 +5,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.foreign_text import LARGEST_JSON, json_table
+from qlora_studio.core.foreign_text import json_table
+from qlora_studio.core.model.adapter_config import ADAPTER_CONFIG, sound_adapter_config
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.foreign import open_regular, read_json
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.run_folder import RunFolder
 
-_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_WEIGHTS = "adapter_model.safetensors"
+_LONGEST_HEADER = 32 << 20  # bytes
 _EXPERTS = frozenset({"experts", "base_layer"})  # as peft nests the adapters of stacked experts
 _LOW_RANK = (".lora_A.", ".lora_embedding_A")
 
@@ -25,12 +27,12 @@ def parent_folder(start_from: str) -> Path:
     with suppress(OSError, RuntimeError, ValueError):  # a name that no system has
         path = Path(start_from).expanduser()
         places = [path, path / "training" / "adapter", path / "adapter", *CheckpointFolder(path / "checkpoints").all()]
-        found = next((place for place in places if (place / _CONFIG).is_file()), None)
+        found = next((place for place in places if (place / ADAPTER_CONFIG).is_file()), None)
     if found is None:
         raise StudioError(
             f"There is no adapter to go on from in {start_from}.",
             kind=FailureKind.MODEL_NOT_FOUND,
-            advice=f"Name a run, or a folder that holds {_CONFIG} and {_WEIGHTS}.",
+            advice=f"Name a run, or a folder that holds {ADAPTER_CONFIG} and {_WEIGHTS}.",
         )
     return found
 
@@ -47,10 +49,10 @@ def with_parent(config: RunConfig) -> RunConfig:
         return config
     folder = parent_folder(config.lora.start_from)
     try:
-        settings = read_json(folder / _CONFIG, inside=folder)
+        settings = sound_adapter_config(read_json(folder / ADAPTER_CONFIG, inside=folder), folder.name)
         modules = _modules(folder)
         lora = {
-            "rank": int(settings.get("r", 8)),
+            "rank": settings.get("r", 8),
             "alpha": max(1, round(settings.get("lora_alpha", 8))),
             "rslora": bool(settings.get("use_rslora")),
             "dora": bool(settings.get("use_dora")),
@@ -58,7 +60,7 @@ def with_parent(config: RunConfig) -> RunConfig:
             "experts": bool(modules & _EXPERTS),
         }
         return config.model_validate({**config.model_dump(), "lora": {**config.lora.model_dump(), **lora}})
-    except (OSError, StudioError, ValueError, TypeError, AttributeError, OverflowError) as error:
+    except (OSError, ValueError) as error:
         raise StudioError(
             f"The adapter in {folder} cannot be read.",
             kind=FailureKind.DAMAGED,
@@ -75,7 +77,7 @@ def _modules(folder: Path) -> set[str]:
     try:
         with os.fdopen(open_regular(folder / _WEIGHTS, inside=folder), "rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            names = json_table(file.read(min(length, LARGEST_JSON)))
+            names = json_table(file.read(min(length, _LONGEST_HEADER)), limit=_LONGEST_HEADER)
     except FileNotFoundError:
         return set()
     modules = {name.partition(mark)[0] for name in names for mark in _LOW_RANK if mark in name}

@@ -228,5 +228,5 @@ def test_a_gguf_header_lists_tensors_without_reading_the_vocabulary() -> None:
 
 
 def test_safetensors_entries_say_where_the_bytes_are(folder: Path) -> None:
-    (entry,) = read_safetensors_header(folder / "model.safetensors").values()
+    (entry,) = read_safetensors_header(folder / "model.safetensors").tensors.values()
     assert (entry.dtype, entry.shape, entry.end - entry.start) == ("F16", (100, 64), 12_800)

@@ -10,7 +10,8 @@ ADAPTER_CONFIG = "adapter_config.json"
 Number = Annotated[int | float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 Rank = Annotated[int, Field(ge=1, le=1 << 20)]
 Index = Annotated[int, Field(ge=0, lt=1 << 31)]
-
+Names = Annotated[list[str], Field(fail_fast=True)]
+Indices = Annotated[list[Index], Field(fail_fast=True)]
 
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(("peft_type", "base_model_name_or_path", "bias"), (str | None, None)),
@@ -19,10 +20,10 @@ _KINDS: dict[str, Any] = {
     "lora_dropout": (Number, 0),
     "rank_pattern": (dict[str, Rank] | None, None),
     "alpha_pattern": (dict[str, Number] | None, None),
-    **dict.fromkeys(("target_modules", "exclude_modules"), (list[str] | str | None, None)),
-    **dict.fromkeys(("target_parameters", "modules_to_save"), (list[str] | None, None)),
-    "layers_to_transform": (list[Index] | Index | None, None),
-    "trainable_token_indices": (list[Index] | dict[str, list[Index]] | None, None),
+    **dict.fromkeys(("target_modules", "exclude_modules"), (Names | str | None, None)),
+    **dict.fromkeys(("target_parameters", "modules_to_save"), (Names | None, None)),
+    "layers_to_transform": (Indices | Index | None, None),
+    "trainable_token_indices": (Indices | dict[str, Indices] | None, None),
     "init_lora_weights": (bool | str | None, None),
     **dict.fromkeys(
         ("use_rslora", "use_dora", "lora_bias", "fan_in_fan_out", "ensure_weight_tying"), (bool | None, None)
@@ -39,7 +40,7 @@ def sound_adapter_config(table: dict[str, Any], name: str) -> dict[str, Any]:
         found = error.errors(include_url=False, include_context=False)[0]
         raise StudioError(
             f"The adapter in {name} cannot be read: its {ADAPTER_CONFIG} cannot be right, "
-            f"{found['loc'][0]} is {str(found['input'])[:40]}.",
+            f"{found['loc'][0]} is {found['input']!r:.40}.",
             kind=FailureKind.DAMAGED,
             advice="Copy it again, or take another one.",
         ) from error

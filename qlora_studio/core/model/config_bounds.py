@@ -13,7 +13,7 @@ _ANY = 1 << 53  # what is no size, as a count of all its parameters
 # The deepest models that are published have 130 layers, the widest mixtures 16,384 experts.
 _LIMITS = (
     (re.compile(r"(^|_)(layers?|blocks|depth|hidden_groups)$"), 1024),
-    (re.compile(r"(^|_)experts$"), 65_536),
+    (re.compile(r"(^|_)(experts|labels)$"), 65_536),
     (
         re.compile(
             r"(^|_)(size|dim|heads?|groups|positions|position_embeddings|rank|width|state|embd|inner|ctx|length|channels"

@@ -1,6 +1,7 @@
 """GGUF files read back: a second opinion on every one that is written here, by transformers for what it reads."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from qlora_studio.core.model.gguf_family import family_of_gguf, gguf_traits
 from qlora_studio.engine.gguf.text_part import settings_of
 from qlora_studio.engine.gguf.unpacking import unpacked
 from qlora_studio.engine.memory.architecture import config_of
+from qlora_studio.engine.memory.load_failure import gguf_failure, told
 from qlora_studio.engine.model.loading import cause_told
 from qlora_studio.storage.models.gguf_header import GgufHeader, gguf_config, read_gguf_header
 from qlora_studio.storage.models.lone_file import lone_file
@@ -27,7 +29,7 @@ def load_gguf(path: Path, base: Path, *, dtype: torch.dtype, device: str = "cpu"
     said = settings_of(config)
     if "wrapper" in said or not gguf_traits(said).transformers_reads:
         return unpacked(path, base, _as_written(config, header), dtype).to(device).eval()
-    with warnings.catch_warnings(), cause_told(), lone_file(path) as alone:
+    with warnings.catch_warnings(), told(partial(gguf_failure, path)), cause_told(), lone_file(path) as alone:
         warnings.simplefilter("ignore")
         model: Any = AutoModelForCausalLM.from_pretrained(
             alone.parent,

@@ -4,6 +4,7 @@ Most language models have an entry among the causal ones. Of models that also se
 there as their text part alone (Qwen3.5), and some have no entry at all (Mistral 3): their own class is then taken.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from qlora_studio.storage.models.foreign_code import refuse_foreign_code
+from qlora_studio.engine.memory.load_failure import config_failure, told
+from qlora_studio.storage.models.folder import read_config
 
 _AUTO_CLASSES: tuple[Any, ...] = (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM)
 
 
 def config_of(folder: Path) -> Any:
-    """Return transformers' config of a model's folder. Raises StudioError where the folder asks for foreign code."""
-    refuse_foreign_code(folder)
-    return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    """Return transformers' config of a model's folder. Raises StudioError where it takes what stands there for none."""
+    read_config(folder)
+    with told(partial(config_failure, folder)):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
 def auto_class(config: Any) -> Any:
@@ -45,8 +48,11 @@ def attention_of_text(config: Any, attention: str) -> str | dict[str, str]:
 
 
 def meta_model(config: Any, **settings: Any) -> Any:
-    """Return the model of a transformers config on meta tensors: its modules and names, and not one weight."""
-    with torch.device("meta"):
+    """Return the model of a transformers config on meta tensors: its modules and names, and not one weight.
+
+    Raises StudioError where there is none of such a config.
+    """
+    with told(partial(config_failure, Path(config.name_or_path))), torch.device("meta"):
         return auto_class(config).from_config(config, trust_remote_code=False, **settings)
 
 

@@ -182,7 +182,7 @@ class MergedWeights:
         """Return the models that an adapter may be of, without weights; none of a kind that cannot be built."""
         try:
             return meta_models(config_of(self.base.path))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError):
+        except (StudioError, ValueError, KeyError, TypeError, AttributeError):
             return []
 
     @cached_property
@@ -190,7 +190,7 @@ class MergedWeights:
         """What the files call what transformers renames, and computes of what they hold."""
         try:
             return stored_names(config_of(self.base.path), self.base.places)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError):
+        except (StudioError, ValueError, KeyError, TypeError, AttributeError):
             return StoredNames()  # of a kind that transformers cannot build: it renames nothing
 
     @cached_property

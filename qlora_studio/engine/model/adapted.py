@@ -37,7 +37,6 @@ from qlora_studio.engine.model.experts import (
     say_as_plain_peft,
     tell_number_of_experts,
 )
-from qlora_studio.engine.model.load_failure import LOAD_ERRORS, load_failure
 from qlora_studio.engine.model.loading import from_files, keep_scale
 from qlora_studio.engine.model.targets import adapted_beside, keeps_transposed, targeted, targets_of
 from qlora_studio.storage.models.folder import read_config
@@ -58,17 +57,14 @@ def load_base(folder: Path, config: RunConfig, device: Device, adapter: Path | N
     """
     quantize_experts_when_loading()
     is_stored = stored_in_4_bits(read_config(folder)) is not None
-    try:
-        model = from_files(
-            _trained_class(folder, config, adapter),
-            folder,
-            **({} if is_stored else {"quantization_config": quantization(config, device)}),  # None would hide its own
-            dtype=device.compute_dtype,
-            device_map={"": device.name},
-            attn_implementation=attention_of_text(config_of(folder), attention_of(folder)),
-        )
-    except LOAD_ERRORS as error:
-        raise load_failure(folder, error) from error
+    model = from_files(
+        _trained_class(folder, config, adapter),
+        folder,
+        **({} if is_stored else {"quantization_config": quantization(config, device)}),  # None would hide its own
+        dtype=device.compute_dtype,
+        device_map={"": device.name},
+        attn_implementation=attention_of_text(config_of(folder), attention_of(folder)),
+    )
     make_trainable(model, device)
     release_memory()
     return model

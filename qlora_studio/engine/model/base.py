@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from qlora_studio.core.model.stored_quantization import is_unpacked
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.fingerprint import Sha256
 from qlora_studio.engine.context import QUIET, Channel, Reporter
-from qlora_studio.engine.model.load_failure import tokenizer_failure
+from qlora_studio.engine.memory.load_failure import gguf_failure, tokenizer_failure, told
 from qlora_studio.engine.model.mxfp4 import unpacked_bytes, write_in_16_bits
 from qlora_studio.storage.durable import (
     DamagedManifest,
@@ -28,7 +29,7 @@ from qlora_studio.storage.durable import (
     sha256_of,
     staged_folder,
 )
-from qlora_studio.storage.models.folder import read_config
+from qlora_studio.storage.models.folder import read_config, require_plain_files
 from qlora_studio.storage.models.foreign_code import (
     CONFIG,
     TOKENIZER_CONFIG,
@@ -36,6 +37,7 @@ from qlora_studio.storage.models.foreign_code import (
     table_of,
     without_code,
 )
+from qlora_studio.storage.models.gguf_header import read_gguf_header
 from qlora_studio.storage.models.location import ModelLocation, locate_model
 from qlora_studio.storage.models.lone_file import lone_file
 from qlora_studio.storage.permissions import as_the_user
@@ -90,12 +92,11 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
 
 def plain_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Return the tokenizer in a folder as it is. Raises StudioError where there is none that can be loaded."""
+    require_plain_files(folder)
     refuse_foreign_code(folder)
     _require_tokenizer_class(folder)
-    try:
+    with told(partial(tokenizer_failure, folder)):
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise tokenizer_failure(folder, error) from error
     tokenizer.init_kwargs = without_code(tokenizer.init_kwargs)  # what is saved with an adapter
     return tokenizer  # type: ignore[no-any-return]
 
@@ -228,8 +229,9 @@ def _convert(gguf: Path, out: Path) -> None:
     import torch
     from transformers import GgufConfig
 
+    read_gguf_header(gguf)
     plain: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    with warnings.catch_warnings(), lone_file(gguf) as alone:
+    with warnings.catch_warnings(), told(partial(gguf_failure, gguf)), lone_file(gguf) as alone:
         warnings.simplefilter("ignore")
         model = AutoModelForCausalLM.from_pretrained(
             alone.parent,

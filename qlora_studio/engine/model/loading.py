@@ -7,6 +7,7 @@ import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from bitsandbytes.nn import Linear4bit
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.memory.architecture import auto_class, config_of, meta_model
+from qlora_studio.engine.memory.load_failure import load_failure, told
 from qlora_studio.engine.merge.weights import MergedWeights
 
 _CAUSE = re.compile(r"^[\w.]*(?:Error|Exception): .+", re.MULTILINE)
@@ -25,7 +27,7 @@ def from_files(kind: Any, folder: Path, **settings: Any) -> Any:
 
     The library gives these random numbers, and takes what it quantizes in whatever size a file has it.
     """
-    with cause_told():
+    with told(partial(load_failure, folder)), cause_told():
         model, found = kind.from_pretrained(
             folder,
             output_loading_info=True,
@@ -92,7 +94,7 @@ def load_merged(weights: MergedWeights, *, dtype: torch.dtype, device: str) -> A
     if weights.vocabulary is not None:
         config.get_text_config().vocab_size = weights.vocabulary
     outline = meta_model(config)
-    with cause_told():
+    with told(partial(load_failure, weights.base.path)), cause_told():
         model: Any = type(outline).from_pretrained(
             None,
             config=outline.config,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from peft import get_peft_model_state_dict
 
-from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.export.formats import parse_format
 from qlora_studio.core.model.adapter_config import ADAPTER_CONFIG
 from qlora_studio.core.model.stored_quantization import stored_in_4_bits
@@ -58,15 +58,7 @@ def merge_rehearsal(base: Path, config: RunConfig, parent: Path | None = None) -
 
 
 def _adapted_on_meta(base: Path, config: RunConfig) -> Any:
-    try:
-        model = meta_model(config_of(base))
-    except (ValueError, KeyError, AttributeError, TypeError, ImportError) as error:
-        raise StudioError(
-            f"The model in {base.name} cannot be built from its config.json: {str(error).splitlines()[0][:200]}",
-            kind=FailureKind.MODEL_REFUSED,
-            advice="Choose another base model.",
-            detail=str(error),
-        ) from error
+    model = meta_model(config_of(base))
     with torch.device("meta"):
         return attach_adapters(model, config)
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from qlora_studio.storage.models.safetensors_header import TensorEntry, read_saf
 INDEX = "model.safetensors.index.json"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+_SMALL = ("*.json", "*.txt", "*.model", "*.jinja")
+_LARGEST_OF_ANY = 128 << 20  # bytes; tokenizers of 260,000 words have 33 million
 _LARGEST_CONFIG = 4 << 20  # bytes; those of models that also see have some ten thousand
 _LARGEST_INDEX = 32 << 20  # bytes; a line for each tensor
 _LARGEST_TEMPLATE = 1 << 20
@@ -35,9 +36,20 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise _without_config(folder) from error
     except StudioError as error:
         raise _refused(folder, f"its {error.message.rstrip('.')}", _AGAIN) from error
+    require_plain_files(folder)
     require_sound_config(config, folder.name)
     refuse_foreign_code(folder)
     return config
+
+
+def require_plain_files(folder: Path) -> None:
+    """Raise StudioError where a file that a library reads beside the weights is a pipe, a device or far too large."""
+    for path in sorted(path for pattern in _SMALL for path in folder.glob(pattern)):
+        if not path.is_dir():
+            with os.fdopen(open_regular(path), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+            if size > _LARGEST_OF_ANY:
+                raise _refused(folder, f"its {path.name} has {size:,} bytes", _AGAIN)
 
 
 def folder_tensors(folder: Path) -> dict[str, TensorEntry]:

@@ -15,9 +15,9 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.faults import failure_of
+from qlora_studio.engine.memory.load_failure import load_failure
 from qlora_studio.engine.model.adapted import load_base
 from qlora_studio.engine.model.device import choose_device
-from qlora_studio.engine.model.load_failure import load_failure
 from qlora_studio.engine.model.loading import load_plain
 
 Edit = Callable[[Path], None]

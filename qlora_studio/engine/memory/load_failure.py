@@ -1,7 +1,8 @@
 """Why a model cannot be loaded: one cause in one sentence. Only files that are damaged are said to be."""
 
 import importlib.util
-import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import transformers
@@ -11,44 +12,79 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.stored_quantization import stored_quantization
+from qlora_studio.engine.faults import is_card_lost, is_disk_full, is_out_of_memory
+from qlora_studio.storage.foreign import read_json
 from qlora_studio.storage.installation import install_command
 from qlora_studio.storage.models.folder import folder_tensors, read_config
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tokenizer_config.json")
-LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
+_LARGEST_TOKENIZER = 128 << 20  # bytes; those of 260,000 words have 33 million
+# What libraries raise where a file is not what they take for granted
+_LIBRARY_ERRORS = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, ImportError),
+    *(RuntimeError, StopIteration, SafetensorError, StrictDataclassError),
+)
+
+
+@contextmanager
+def told(failure: Callable[[Exception], StudioError]) -> Iterator[None]:
+    """Raise whatever a library makes of a stranger's file as the StudioError that `failure` makes of that.
+
+    A card or computer without memory, or a full disk, is no fault of the file's: that is raised as it is.
+    """
+    try:
+        yield
+    except Exception as error:  # tokenizers raises it by no other name
+        if not isinstance(error, _LIBRARY_ERRORS) and type(error) is not Exception:
+            raise
+        if is_out_of_memory(error) or is_card_lost(error) or is_disk_full(error):
+            raise
+        raise failure(error) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of libraries that are written in Rust
+            raise
+        raise failure(ValueError(str(error))) from error
 
 
 def load_failure(folder: Path, error: Exception) -> StudioError:
     """Return the cause of a failed load: the files first, then what the library does not know or have.
 
-    What is no fault of the model's, a card without memory for one, is raised as it is.
+    What is no fault of the model's, a card that the libraries cannot use for one, is raised as it is.
     """
-    if isinstance(error, RuntimeError) and not _is_of_sizes(error):
+    if isinstance(error, RuntimeError) and not isinstance(error, RecursionError) and not _is_of_sizes(error):
         raise error
     try:
         folder_tensors(folder)
+    except StudioError as damage:
+        return damage
+    return config_failure(folder, error)
+
+
+def config_failure(folder: Path, error: Exception) -> StudioError:
+    """Return why transformers makes no model of a folder's `config.json`."""
+    try:
         config = read_config(folder)
     except StudioError as damage:
         return damage
     model_type = str(config.get("model_type") or "")
-    told = " ".join(str(error).split())
+    words = " ".join(str(error).split())
     if stored := stored_quantization(config):
         why, advice = f"its weights are stored as {stored}", "Choose the original in 16 bits."
     elif model_type not in CONFIG_MAPPING:
         why = f"transformers {transformers.__version__} does not know models of type {model_type or 'that none names'}"
         advice = "A later version of QLoRA Studio may: update it, or choose another model."
-    elif "Unrecognized configuration class" in told:
+    elif "Unrecognized configuration class" in words:
         why, advice = f"models of type {model_type} are no language models that write text", "Choose one that does."
     elif isinstance(error, ImportError):
-        why, advice = f"a package is missing. {_sentence(told)}", "Install it into the environment of QLoRA Studio."
+        why, advice = f"a package is missing. {_sentence(words)}", "Install it into the environment of QLoRA Studio."
     elif _is_of_sizes(error):
         why = "its weights have other sizes than its config.json says"
         advice = "One of them belongs to another model: take config.json and weights from one place."
-    elif "Validation error" in told or "validation error" in told:
-        why = f"its config.json cannot be right. {_sentence(told.rsplit('Error: ', 1)[-1])}"
+    elif "Validation error" in words or "validation error" in words:
+        why = f"its config.json cannot be right. {_sentence(words.rsplit('Error: ', 1)[-1])}"
         advice = "Take the config.json that the model was published with."
     else:
-        why, advice = f"{type(error).__name__} says: {_sentence(told)}", "The details say more."
+        why, advice = f"{type(error).__name__} says: {_sentence(words)}", "The details say more."
     ending = "" if why.endswith((".", "!", "?")) else "."
     return StudioError(
         f"The model in {folder.name} cannot be loaded: {why}{ending}",
@@ -58,12 +94,23 @@ def load_failure(folder: Path, error: Exception) -> StudioError:
     )
 
 
+def gguf_failure(path: Path, error: Exception) -> StudioError:
+    """Return why a library does not read a GGUF file whose header is in order."""
+    words = " ".join(str(error).split())
+    return StudioError(
+        f"{path.name} cannot be read: {type(error).__name__} says: {_sentence(words)}",
+        kind=FailureKind.MODEL_REFUSED,
+        advice="Download or copy it again, or take the model's folder of safetensors files.",
+        detail=str(error),
+    )
+
+
 def tokenizer_failure(folder: Path, error: Exception) -> StudioError:
     """Return the cause of a failed load of a tokenizer."""
-    told = " ".join(str(error).split())
+    words = " ".join(str(error).split())
     files = [name for name in _TOKENIZERS if (folder / name).is_file()]
-    why, advice = f"{type(error).__name__} says: {_sentence(told)}", "The details say more."
-    if "custom code" in told or "trust_remote_code" in told:
+    why, advice = f"{type(error).__name__} says: {_sentence(words)}", "The details say more."
+    if "custom code" in words or "trust_remote_code" in words:
         why, advice = "it brings Python code of its own", "Choose a model whose tokenizer transformers knows."
     elif not files:
         why = "the folder has none"
@@ -84,9 +131,9 @@ def tokenizer_failure(folder: Path, error: Exception) -> StudioError:
 
 def _broken_json(path: Path) -> str:
     try:
-        read = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        return f"{path.name} is no JSON ({error})"
+        read = read_json(path, limit=_LARGEST_TOKENIZER, infinite=True)
+    except (FileNotFoundError, StudioError) as error:
+        return str(error)
     is_whole = path.name != "tokenizer.json" or "model" in read
     return "" if is_whole else f"{path.name} describes no tokenizer"
 

@@ -4,6 +4,8 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import PickleError
+from zipfile import BadZipFile
 
 import transformers
 from huggingface_hub.errors import StrictDataclassError
@@ -22,7 +24,7 @@ _LARGEST_TOKENIZER = 128 << 20  # bytes; those of 260,000 words have 33 million
 # What libraries raise where a file is not what they take for granted
 _LIBRARY_ERRORS = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, ImportError),
-    *(RuntimeError, StopIteration, SafetensorError, StrictDataclassError),
+    *(RuntimeError, StopIteration, EOFError, PickleError, BadZipFile, SafetensorError, StrictDataclassError),
 )
 
 

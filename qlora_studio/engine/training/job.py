@@ -46,6 +46,7 @@ from qlora_studio.engine.training.pack_isolation import require_isolation
 from qlora_studio.engine.training.parent import continued, continued_folder, parent_adapter, taken_over
 from qlora_studio.engine.training.probe import measure_card
 from qlora_studio.engine.training.resumption import newest_safe_checkpoint, with_lowered_rate
+from qlora_studio.engine.training.saved_state import require_sound_state
 from qlora_studio.engine.training.setup import build_trainer, expected_checkpoint_bytes
 from qlora_studio.engine.training.trainer import StudioTrainer
 from qlora_studio.storage.models.folder import read_config
@@ -79,6 +80,8 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     data_fingerprint = Fingerprint.model_validate(data.fingerprint)
     made_from = Fingerprints(base=fingerprint_folder(base, anew=resumes), data=data_fingerprint)
     checkpoint = newest_safe_checkpoint(context, made_from, initial_commands)
+    if checkpoint:
+        require_sound_state(checkpoint.path, checkpoint.step)
     config = with_lowered_rate(config, checkpoint.step if checkpoint else 0, initial_commands, context)
     start = checkpoint.path if checkpoint else parent_adapter(config, made_from.base)
     trainer = _load(base, tokenizer, data, config, device, context, made_from, start)

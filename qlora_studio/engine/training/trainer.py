@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.data.collator import take_facts
 from qlora_studio.engine.expert_adapters import own_names
 from qlora_studio.engine.faults import is_out_of_memory
+from qlora_studio.engine.memory.load_failure import told
 from qlora_studio.engine.model.adapted import cast_adapters
 from qlora_studio.engine.model.adapter import write_adapter
 from qlora_studio.engine.model.device import Device, memory_of
 from qlora_studio.engine.training.optimizer_state import PagedBuffers, restore_paging, restore_rate
 from qlora_studio.engine.training.phase_memory import PhaseMemory, phase_memory
+from qlora_studio.engine.training.saved_state import require_state_of, state_failure
 
 
 class NonFiniteLoss(StudioError):
@@ -223,14 +226,18 @@ class StudioTrainer(SFTTrainer):
         WORKAROUND peft 0.21: `load_adapter` casts bf16 adapters to fp32, so that a resumed run would train in another
         precision than an undisturbed one.
         """
-        with own_names():
+        adapter = Path(resume_from_checkpoint) / "adapter_model.safetensors"
+        with told(partial(state_failure, adapter)), own_names():
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         cast_adapters(self.model, self.studio_device.adapter_dtype)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Load them, and mend what that does not restore: paging, and a rate that was lowered since."""
-        super()._load_optimizer_and_scheduler(checkpoint)
+        with told(partial(state_failure, Path(checkpoint or "") / "optimizer.pt")):
+            super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
+            trained = [(name, found) for name, found in self.model.named_parameters() if found.requires_grad]
+            require_state_of(trained, self.optimizer, Path(checkpoint))
             restore_rate(self.optimizer, self.lr_scheduler, self.args.learning_rate)
             restore_paging(self.optimizer)
 

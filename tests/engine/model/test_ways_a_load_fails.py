@@ -183,7 +183,11 @@ def with_code(folder: Path) -> None:
     ("edit", "words", "advice"),
     [
         (without_files, "the folder has none", "fine-tuned copies often lack them"),
-        (with_half_a_tokenizer, "tokenizer.json cannot be read: it is no valid JSON", "from where the model was published"),
+        (
+            with_half_a_tokenizer,
+            "tokenizer.json cannot be read: it is no valid JSON",
+            "from where the model was published",
+        ),
         (with_sentencepiece_alone, "tokenizer.model needs the package sentencepiece", "add the model's tokenizer.json"),
         (with_code, "it brings Python code of its own", "Choose a model whose tokenizer transformers knows"),
     ],

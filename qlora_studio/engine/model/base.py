@@ -97,6 +97,7 @@ def plain_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     _require_tokenizer_class(folder)
     with told(partial(tokenizer_failure, folder)):
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer.decode(tokenizer("a").input_ids)  # some settings are believed until they are used
     tokenizer.init_kwargs = without_code(tokenizer.init_kwargs)  # what is saved with an adapter
     return tokenizer  # type: ignore[no-any-return]
 

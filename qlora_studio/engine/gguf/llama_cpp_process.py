@@ -16,6 +16,7 @@ import torch
 from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.gguf.llama_cpp import CHILD
+from qlora_studio.storage.models.location import sound_gguf
 
 _ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}
 _WITHOUT_CARD = {"CUDA_VISIBLE_DEVICES": ""}
@@ -28,6 +29,7 @@ class LlamaCppProcess:
     """
 
     def __init__(self, path: Path, *, threads: int = 2, on_card: bool = True) -> None:
+        sound_gguf(path)  # llama.cpp is written in C++, and believes more of a file
         self._path = path
         self._folder = TemporaryDirectory()
         self._words = Path(self._folder.name) / "stderr"

@@ -13,7 +13,8 @@ from qlora_studio.engine.gguf.unpacking import unpacked
 from qlora_studio.engine.memory.architecture import config_of
 from qlora_studio.engine.memory.load_failure import gguf_failure, told
 from qlora_studio.engine.model.loading import cause_told
-from qlora_studio.storage.models.gguf_header import GgufHeader, gguf_config, read_gguf_header
+from qlora_studio.storage.models.gguf_header import GgufHeader, gguf_config
+from qlora_studio.storage.models.location import sound_gguf
 from qlora_studio.storage.models.lone_file import lone_file
 
 
@@ -25,13 +26,16 @@ def load_gguf(path: Path, base: Path, *, dtype: torch.dtype, device: str = "cpu"
     from transformers import AutoModelForCausalLM, GgufConfig
 
     config: Any = config_of(base)
-    header = read_gguf_header(path)
+    header = sound_gguf(path)
     said = settings_of(config)
+    model: Any
     if "wrapper" in said or not gguf_traits(said).transformers_reads:
-        return unpacked(path, base, _as_written(config, header), dtype).to(device).eval()
+        with told(partial(gguf_failure, path)):
+            model = unpacked(path, base, _as_written(config, header), dtype)
+        return model.to(device).eval()
     with warnings.catch_warnings(), told(partial(gguf_failure, path)), cause_told(), lone_file(path) as alone:
         warnings.simplefilter("ignore")
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             alone.parent,
             gguf_file=alone.name,
             config=_as_written(_as_read(config, header), header),

@@ -5,11 +5,14 @@ what its scores amount to.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.engine.memory.load_failure import gguf_failure, told
 from qlora_studio.storage.installation import install_command
+from qlora_studio.storage.models.gguf_header import read_gguf_header
 
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
@@ -51,7 +54,16 @@ _WHOLE_WORDS = ("llama-bpe", "tekken")  # taken as they are where they are token
 
 
 def load_gguf_tokenizer(path: Path) -> Any:
-    """Return the tokenizer that a GGUF's metadata describes. Raises StudioError where it splits in an unknown way."""
+    """Return the tokenizer that a GGUF's metadata describes.
+
+    Raises StudioError where it splits in an unknown way, or where what the file says makes no tokenizer.
+    """
+    read_gguf_header(path)
+    with told(partial(gguf_failure, path)):
+        return _tokenizer(path)
+
+
+def _tokenizer(path: Path) -> Any:
     import gguf
     from tokenizers import AddedToken
     from transformers import PreTrainedTokenizerFast

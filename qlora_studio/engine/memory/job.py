@@ -22,8 +22,8 @@ from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.memory.traced_step import TracedStep, TraceOptions, trace_step
 from qlora_studio.storage.models.catalogue import find_in_catalogue
 from qlora_studio.storage.models.folder import read_config
-from qlora_studio.storage.models.gguf_header import gguf_config, read_gguf_header
-from qlora_studio.storage.models.location import locate_model
+from qlora_studio.storage.models.gguf_header import gguf_config
+from qlora_studio.storage.models.location import locate_model, sound_gguf
 from qlora_studio.storage.runs.parent_adapter import with_parent
 
 TRACED_ERROR_SHARE = 0.05
@@ -77,7 +77,7 @@ def model_config(source: str, revision: str = "") -> dict[str, Any]:
             advice="Download the model first.",
         )
     path = Path(location.path)
-    return gguf_config(read_gguf_header(path)) if location.kind == "gguf" else read_config(path)
+    return gguf_config(sound_gguf(path)) if location.kind == "gguf" else read_config(path)
 
 
 def _estimate(shape: ModelShape, setup: MemorySetup, traced: TracedStep) -> Estimate:

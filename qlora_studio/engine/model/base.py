@@ -37,8 +37,7 @@ from qlora_studio.storage.models.foreign_code import (
     table_of,
     without_code,
 )
-from qlora_studio.storage.models.gguf_header import read_gguf_header
-from qlora_studio.storage.models.location import ModelLocation, locate_model
+from qlora_studio.storage.models.location import ModelLocation, locate_model, sound_gguf
 from qlora_studio.storage.models.lone_file import lone_file
 from qlora_studio.storage.permissions import as_the_user
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
@@ -230,7 +229,7 @@ def _convert(gguf: Path, out: Path) -> None:
     import torch
     from transformers import GgufConfig
 
-    read_gguf_header(gguf)
+    sound_gguf(gguf)
     plain: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     with warnings.catch_warnings(), told(partial(gguf_failure, gguf)), lone_file(gguf) as alone:
         warnings.simplefilter("ignore")

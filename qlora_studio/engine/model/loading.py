@@ -15,9 +15,13 @@ import torch
 from bitsandbytes.nn import Linear4bit
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.model.shape import shape_from_config
+from qlora_studio.core.model.stored_quantization import stored_quantization
 from qlora_studio.engine.memory.architecture import auto_class, config_of, meta_model
 from qlora_studio.engine.memory.load_failure import load_failure, told
 from qlora_studio.engine.merge.weights import MergedWeights
+from qlora_studio.storage.models.folder import folder_tensors, held, read_config
+from qlora_studio.storage.models.quantized_base import require_weights_of
 
 _CAUSE = re.compile(r"^[\w.]*(?:Error|Exception): .+", re.MULTILINE)
 
@@ -27,6 +31,7 @@ def from_files(kind: Any, folder: Path, **settings: Any) -> Any:
 
     The library gives these random numbers, and takes what it quantizes in whatever size a file has it.
     """
+    _require_held(folder)
     with told(partial(load_failure, folder)), cause_told():
         model, found = kind.from_pretrained(
             folder,
@@ -43,6 +48,16 @@ def from_files(kind: Any, folder: Path, **settings: Any) -> Any:
         if stored != wanted:
             raise _incomplete(folder, f"{name} is {stored} in its files, and {wanted} by its config.json")
     return model
+
+
+def _require_held(folder: Path) -> None:
+    """Raise StudioError where room would be made for far more than a folder's files hold."""
+    config = read_config(folder)
+    if stored_quantization(config):
+        return
+    shape = shape_from_config(config)
+    parameters = shape.parameters if shape.exact else meta_model(config_of(folder)).num_parameters()
+    require_weights_of(parameters, held(folder_tensors(folder)), folder.name)
 
 
 @contextmanager

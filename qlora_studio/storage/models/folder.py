@@ -62,6 +62,11 @@ def folder_tensors(folder: Path) -> dict[str, TensorEntry]:
     return tensors
 
 
+def held(tensors: Mapping[str, TensorEntry]) -> int:
+    """Return how many numbers tensors hold together."""
+    return sum(tensor.count for tensor in tensors.values())
+
+
 def weights_files(folder: Path) -> list[Path]:
     """Return the files of a model's weights, in the order of their names. Raises StudioError where they are not there.
 

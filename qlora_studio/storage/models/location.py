@@ -7,7 +7,7 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.config_bounds import require_sound_config
@@ -16,8 +16,8 @@ from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.model.tensors import shape_from_tensors
 from qlora_studio.core.run.titles import STARTER
 from qlora_studio.storage.installation import install_command
-from qlora_studio.storage.models.folder import chat_template, folder_tensors, licence, read_config
-from qlora_studio.storage.models.gguf_header import gguf_config, read_gguf_header
+from qlora_studio.storage.models.folder import chat_template, folder_tensors, held, licence, read_config
+from qlora_studio.storage.models.gguf_header import GgufHeader, gguf_config, read_gguf_header
 from qlora_studio.storage.models.hub_cache import cached_snapshot
 from qlora_studio.storage.models.quantized_base import quantized_words, require_weights_of
 
@@ -100,8 +100,8 @@ def _folder_facts(folder: Path, source: str) -> ModelFacts:
     shape = shape_from_config(config)
     tensors = folder_tensors(folder)
     quantized = quantized_words(folder, source)
-    if not quantized:
-        require_weights_of(shape, tensors, folder.name)
+    if shape.exact and not quantized:
+        require_weights_of(shape.parameters, held(tensors), folder.name)
     if not shape.exact and not quantized:  # packed weights have other sizes
         shape = shape_from_tensors(shape, {name: tensor.shape for name, tensor in tensors.items()})
     largest = max(tensors.values(), key=lambda tensor: tensor.count, default=None)
@@ -123,11 +123,9 @@ def _folder_facts(folder: Path, source: str) -> ModelFacts:
 
 
 def _gguf_facts(path: Path) -> ModelFacts:
-    header = read_gguf_header(path)
+    header = sound_gguf(path)
     config = gguf_config(header)
-    require_sound_config(config, path.name)
-    known = bool(config.get("hidden_size") and config.get("num_hidden_layers"))
-    shape = shape_from_config(config) if known else None
+    shape = _gguf_shape(config)
     return ModelFacts(
         architecture=header.text("general.architecture"),
         parameters=header.parameters,
@@ -142,6 +140,21 @@ def _gguf_facts(path: Path) -> ModelFacts:
         stored_dtype="GGUF",
         gguf=gguf_words(config),
     )
+
+
+def sound_gguf(path: Path) -> GgufHeader:
+    """Return the header of a GGUF file. Raises StudioError where it describes another model than the file holds."""
+    header = read_gguf_header(path)
+    config = gguf_config(header)
+    require_sound_config(config, path.name)
+    shape = _gguf_shape(config)
+    require_weights_of(shape.parameters if shape and shape.exact else 0, header.parameters, path.name)
+    return header
+
+
+def _gguf_shape(config: dict[str, Any]) -> ModelShape | None:
+    known = config.get("hidden_size") and config.get("num_hidden_layers")
+    return shape_from_config(config) if known else None
 
 
 def _not_found(source: str) -> StudioError:

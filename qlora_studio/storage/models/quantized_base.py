@@ -1,12 +1,11 @@
 """Bases whose files hold quantized weights: known before anything is loaded, with the original where it is named."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.model.shape import ModelShape, shape_from_config
+from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.model.stored_quantization import (
     TITLES,
     is_hub_id,
@@ -17,9 +16,8 @@ from qlora_studio.core.model.stored_quantization import (
 )
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.storage.models.catalogue import CatalogueModel, find_in_catalogue, model_catalogue
-from qlora_studio.storage.models.folder import card_metadata, folder_tensors, read_config
+from qlora_studio.storage.models.folder import card_metadata, folder_tensors, held, read_config
 from qlora_studio.storage.models.hub_cache import cached_snapshot
-from qlora_studio.storage.models.safetensors_header import TensorEntry
 
 _TOO_MANY_TIMES, _HARMLESS = 4, 100_000_000  # parameters
 _WHOLE = ("F64", "F32", "F16", "BF16")
@@ -60,7 +58,8 @@ def refuse_packed(folder: Path, source: str) -> None:
     if largest is None or stored_quantization(config):
         return
     if largest.dtype in _WHOLE:
-        require_weights_of(shape_from_config(config), tensors, folder.name)
+        shape = shape_from_config(config)
+        require_weights_of(shape.parameters if shape.exact else 0, held(tensors), folder.name)
         return
     raise StudioError(
         f"{folder.name} has weights of type {largest.dtype}, and its config.json does not say how to read them.",
@@ -69,17 +68,16 @@ def refuse_packed(folder: Path, source: str) -> None:
     )
 
 
-def require_weights_of(shape: ModelShape, tensors: Mapping[str, TensorEntry], name: str) -> None:
-    """Raise StudioError where a config describes a model that is far larger than what its files hold.
+def require_weights_of(parameters: int, stored: int, name: str) -> None:
+    """Raise StudioError where a model is said to have far more parameters than its files hold.
 
     Room for it would be made before the first weight is missed. Which size each weight has is asked when it is loaded.
     """
-    held = sum(tensor.count for tensor in tensors.values())
-    if shape.exact and shape.parameters > max(_TOO_MANY_TIMES * held, _HARMLESS):
+    if parameters > max(_TOO_MANY_TIMES * stored, _HARMLESS):
         raise StudioError(
-            f"{name} is refused: its config.json has {shape.parameters:,} parameters, and its files hold {held:,}.",
+            f"{name} is refused: it says that it has {parameters:,} parameters, and holds {stored:,}.",
             kind=FailureKind.MODEL_REFUSED,
-            advice="One of them belongs to another model: take config.json and weights from one place.",
+            advice="Its weights belong to another model, or are not all there: download or copy it again.",
         )
 
 

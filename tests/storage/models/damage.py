@@ -58,7 +58,7 @@ def make_adapter(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def make_gguf(path: Path) -> Path:
+def make_gguf(path: Path, *, vocabulary: int = 100) -> Path:
     """Write a GGUF file with its vocabulary, by the gguf package."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
@@ -67,6 +67,7 @@ def make_gguf(path: Path) -> Path:
     writer.add_embedding_length(64)
     writer.add_feed_forward_length(128)
     writer.add_head_count(4)
+    writer.add_vocab_size(vocabulary)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_tokenizer_model("gpt2")

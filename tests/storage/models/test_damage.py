@@ -83,7 +83,7 @@ def test_a_config_that_says_what_no_model_can_is_refused_by_the_key(folder: Path
 
 def test_a_config_of_a_far_larger_model_than_its_files_hold_is_refused(folder: Path) -> None:
     make_model(folder, hidden_size=65_536, num_hidden_layers=200)
-    assert "its files hold 19,200" in refusal(lambda: facts(folder))
+    assert "and holds 19,200" in refusal(lambda: facts(folder))
 
 
 def test_infinity_in_a_config_is_a_number_as_mamba_writes_it(folder: Path) -> None:
@@ -282,6 +282,11 @@ def test_a_gguf_file_whose_download_broke_off_is_told(tmp_path: Path) -> None:
     assert outcome(lambda: facts(path)) == ""
     path.write_bytes(path.read_bytes()[:-4096])
     assert "as after a download that broke off" in refusal(lambda: facts(path))
+
+
+def test_a_gguf_file_that_says_it_has_far_more_words_than_it_holds_is_refused(tmp_path: Path) -> None:
+    path = make_gguf(tmp_path / "model.gguf", vocabulary=1 << 30)
+    assert "and holds 14,592" in refusal(lambda: facts(path))
 
 
 def test_a_gguf_file_of_zeros_without_end_is_refused(tmp_path: Path) -> None:

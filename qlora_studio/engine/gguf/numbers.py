@@ -49,7 +49,19 @@ _WITHOUT_ARCHITECTURE = ("xielu.",)
 
 
 def gguf_numbers(config: Config) -> dict[str, Number]:
-    """Return a model's metadata by key, its tokenizer's and general ones apart; keys without the architecture."""
+    """Return a model's metadata by key, its tokenizer's and general ones apart; keys without the architecture.
+
+    Raises StudioError where the config does not say what llama.cpp asks, or not as a number that can be.
+    """
+    try:
+        return _numbers(config)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise not_written(
+            f"Its config.json does not say what llama.cpp asks: {type(error).__name__} {error}."
+        ) from error
+
+
+def _numbers(config: Config) -> dict[str, Number]:
     traits = gguf_traits(config)
     found = {key: _first(config, names) for key, names in _COMMON.items()} | rope_numbers(config)
     for key in traits.without:

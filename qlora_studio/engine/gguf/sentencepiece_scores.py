@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.storage.foreign import read_bytes
+
+_LARGEST = 64 << 20  # bytes; those of 260,000 words have 5 million
 _NOT_A_MERGE = -1e6
 
 
@@ -16,7 +20,15 @@ def piece_scores(folder: Path, tokens: list[str], model: dict[str, Any]) -> list
     scores = _scores_of_merges(tokens, model)
     original = folder / "tokenizer.model"
     if original.is_file():
-        known = dict(_pieces(original.read_bytes()))
+        try:
+            known = dict(_pieces(read_bytes(original, limit=_LARGEST)))
+        except (LookupError, ValueError, struct.error) as error:
+            raise StudioError(
+                f"{original.name} of {folder.name} is damaged: it is no model of sentencepiece.",
+                kind=FailureKind.MODEL_REFUSED,
+                advice="Take that file from where the model was published.",
+                detail=str(error),
+            ) from error
         if known and all(token in known for token in model["vocab"]):
             return [known.get(token, score) for token, score in zip(tokens, scores, strict=True)]
     return scores
@@ -64,5 +76,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         position += 1
         value |= (byte & 0x7F) << shift
         shift += 7
+        if shift > 70:
+            raise ValueError("a number without end")
         if not byte & 0x80:
             return value, position

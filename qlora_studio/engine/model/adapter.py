@@ -1,6 +1,7 @@
 """The final adapter of a run: its weights, its tokenizer, and what it belongs to; written whole, loaded checked."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.engine.context import Channel, Reporter
 from qlora_studio.engine.expert_adapters import own_names
+from qlora_studio.engine.memory.load_failure import told
 from qlora_studio.engine.merge.adapter_delta import (
     adapter_weights,
     copy_adapter_config,
@@ -75,10 +77,21 @@ def load_tuned(
     folder = adapter_folder(run, checkpoint)
     base = base_folder(config.model.source, config.model.revision, channel)
     check_base(run, folder, base)
-    model = _with_adapter(load_base(base, config, device, folder), folder).eval()
+    model = load_base(base, config, device, folder)
+    with told(partial(_unfit, folder)):
+        model = _with_adapter(model, folder).eval()
     tokenizer = tokenizer_of(folder if (folder / "tokenizer_config.json").is_file() else base)
     choose_template(tokenizer, config.data.chat_template)
     return model, tokenizer
+
+
+def _unfit(folder: Path, error: Exception) -> StudioError:
+    return StudioError(
+        f"The adapter in {folder.name} does not go onto its base: {type(error).__name__}.",
+        kind=FailureKind.DAMAGED,
+        advice="Use another checkpoint, or the adapter as it was copied from.",
+        detail=str(error),
+    )
 
 
 def _with_adapter(model: Any, folder: Path) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.merge.safetensors_file import (
     SafetensorsFile,
     StoredTensor,
@@ -96,9 +97,14 @@ def _tensors(weights: WeightsFolder) -> Iterator[_Tensor]:
         if name.endswith(_SCALES) and name.removesuffix(_SCALES) + _BLOCKS in weights.places:
             continue
         plain = name.removesuffix(_BLOCKS)
-        yield _Tensor(
-            plain if plain + _SCALES in weights.places else name, file, stored, weights.places.get(plain + _SCALES)
-        )
+        scales = weights.places.get(plain + _SCALES)
+        if scales and (len(stored.shape) != 4 or scales[1].shape != stored.shape[:3]):
+            raise StudioError(
+                f"{file.path.name} is damaged: {name} is {stored.shape}, and its scales are {scales[1].shape}.",
+                kind=FailureKind.MODEL_REFUSED,
+                advice="Download the model again.",
+            )
+        yield _Tensor(plain if scales else name, file, stored, scales)
 
 
 def _unpacked(packed: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:

@@ -5,16 +5,18 @@ bits cannot hold the sum. A model of the same shape would take it without a word
 quantized as the stored ones were, and the codes compared.
 """
 
-import json
+from functools import partial
 from pathlib import Path
 
 import torch
 from bitsandbytes.functional import quantize_4bit
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.foreign_text import json_table
 from qlora_studio.core.model.stored_quantization import stored_in_4_bits
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import QUIET, Channel
+from qlora_studio.engine.memory.load_failure import told
 from qlora_studio.engine.merge.safetensors_file import WeightsFolder
 from qlora_studio.engine.model.base import base_folder
 from qlora_studio.storage.models.folder import read_config
@@ -55,11 +57,12 @@ def require_fitting(stored: Path, original: Path) -> None:
     if not common:
         raise _unlike(stored, original, "they have no layer of one name")
     for name in common[:: max(1, len(common) // _COMPARED)]:
-        state = json.loads(bytes(packed.tensor(states[name]).tolist()))
         weights = whole.tensor(name)
-        if list(weights.shape) != state["shape"]:
-            raise _unlike(stored, original, f"{name} has another shape")
-        same = _same_codes(packed.tensor(name), weights, state)
+        with told(partial(_unreadable, stored, states[name])):
+            state = json_table(bytes(packed.tensor(states[name]).tolist()))
+            if list(weights.shape) != state["shape"]:
+                raise _unlike(stored, original, f"{name} has another shape")
+            same = _same_codes(packed.tensor(name), weights, state)
         if same < _SAME_CODES:
             raise _unlike(stored, original, f"in {name} {same:.0%} of the weights are the same in 4 bits")
 
@@ -75,6 +78,15 @@ def _same_codes(packed: torch.Tensor, weights: torch.Tensor, state: dict[str, ob
         return 0.0
     high, low = (one >> 4) == (other >> 4), (one & 15) == (other & 15)
     return float((high.float().mean() + low.float().mean()) / 2)
+
+
+def _unreadable(stored: Path, name: str, error: Exception) -> StudioError:
+    return StudioError(
+        f"{stored.name} is damaged: how its weights are stored cannot be read ({name}).",
+        kind=FailureKind.MODEL_REFUSED,
+        advice="Download the model again.",
+        detail=str(error),
+    )
 
 
 def _unlike(stored: Path, original: Path, why: str) -> StudioError:

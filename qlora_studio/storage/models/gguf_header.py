@@ -18,6 +18,7 @@ from qlora_studio.storage.foreign import open_regular
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _LONGEST_KEPT_ARRAY = 4096
+_DEEPEST = 4  # lists in lists; no key that is known has such
 # The largest that are published have some hundred entries, two thousand tensors, and lists of 500,000 merges.
 _MOST_ENTRIES, _MOST_TENSORS, _MOST_STRINGS = 4096, 65_536, 1 << 21
 _LONGEST_STRING = 4 << 20  # bytes; chat templates have some ten thousand
@@ -153,7 +154,7 @@ class _Reader:
             raise _Damaged(f"{key[:80]!r} is of a type that is not known ({kind})")
         return self._numbers("<" + _SCALARS[kind])[0]
 
-    def _array(self, key: str) -> Any:
+    def _array(self, key: str, depth: int = 1) -> Any:
         kind, count = self._numbers("<IQ")
         if kind in _SCALARS:
             size = count * struct.calcsize(_SCALARS[kind])
@@ -163,8 +164,11 @@ class _Reader:
             self._require(size)
             return list(self._numbers(f"<{count}{_SCALARS[kind]}"))
         self._strings += count
-        if kind != _STRING or self._strings > _MOST_STRINGS:
+        is_known = kind == _STRING or (kind == _ARRAY and depth < _DEEPEST)
+        if not is_known or self._strings > _MOST_STRINGS:
             raise _Damaged(f"{key[:80]!r} is a list of {count:,} of type {kind}")
+        if kind == _ARRAY:
+            return [self._array(key, depth + 1) for _ in range(count)]
         if count <= _LONGEST_KEPT_ARRAY:
             return [self._string() for _ in range(count)]
         for _ in range(count):

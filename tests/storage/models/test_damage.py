@@ -254,7 +254,7 @@ def _tensor(*shape: int, kind: int = 0, start: int = 0, name: str = "t") -> byte
         _gguf(struct.pack("<Q", 1 << 27), entries=1),
         _gguf(_of(99, b""), entries=1),
         _gguf(_of(4, struct.pack("<I", 1)) * 2, entries=2),
-        _gguf(_of(9, struct.pack("<IQ", 9, 1)), entries=1),
+        _gguf(_of(9, struct.pack("<IQ", 9, 1) * 1000), entries=1),
         _gguf(_of(9, struct.pack("<IQ", 8, 1 << 40)), entries=1),
         _gguf(_of(9, struct.pack("<IQ", 12, 1 << 61)), entries=1),
         _gguf(_of(9, struct.pack("<IQ", 5, 4000)), entries=1),

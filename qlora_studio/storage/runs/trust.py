@@ -9,7 +9,6 @@ that its user moved or copied gives the same orders as before, so its record hol
 import hmac
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -21,6 +20,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.foreign_text import LARGEST_TOML
 from qlora_studio.storage.durable import not_writable, write_atomically
 from qlora_studio.storage.foreign import read_bytes
+from qlora_studio.storage.permissions import private_folder
 from qlora_studio.storage.settings import data_path
 
 _KEY, _LOCK, _TAKEN_OVER = "key", "key.lock", "taken-over"
@@ -135,22 +135,16 @@ def _made_key() -> bytes:
     if (key := _key()) is not None:
         return key
     try:
-        _records().mkdir(mode=0o700, parents=True, exist_ok=True)
-        with FileLock(_records() / _LOCK):
+        with FileLock(private_folder(_records()) / _LOCK, mode=0o600):
             return _key() or _new_key()
     except OSError as error:
         raise not_writable(_records(), error) from error
 
 
 def _new_key() -> bytes:
-    """Write a key that only this user can read."""
+    """Write a key; in a folder that is this user's alone, so is it."""
     key = os.urandom(_KEY_BYTES)
-    descriptor, name = tempfile.mkstemp(dir=_records(), prefix=f".{_KEY}.")
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key)
-        file.flush()
-        os.fsync(descriptor)
-    Path(name).replace(_records() / _KEY)
+    write_atomically(_records() / _KEY, key)
     return key
 
 

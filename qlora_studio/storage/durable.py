@@ -23,7 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.fingerprint import FileEntry
 from qlora_studio.storage.foreign import read_bytes
-from qlora_studio.storage.permissions import as_its_folder, mode_of_file, private_folder
+from qlora_studio.storage.permissions import as_its_folder, give, mode_of_file, private_folder
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
@@ -45,7 +45,7 @@ def write_atomically(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(mode)
+            give(Path(name), mode)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)

@@ -7,6 +7,7 @@ is a StudioError that names the file and says why.
 
 import errno
 import os
+import re
 import stat
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from qlora_studio.core.foreign_text import LARGEST_JSON, LARGEST_TOML, Unreadabl
 
 T = TypeVar("T")
 SMALL = 1 << 20  # bytes: enough for settings, a queue, a report
+_SHARED = re.compile(r"[0-9a-f]{64}")  # the name of a blob that repositories share
 _ADVICE = "Replace or remove the file, or take a copy that is whole."
 
 
@@ -96,8 +98,24 @@ def set_aside(path: Path) -> None:
     path.rename(path.with_name(f"{path.name}.damaged-{int(time.time())}"))
 
 
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether what a name in a folder leads to lies elsewhere: not in the folder, and no download in the hub's cache.
+
+    In that cache every file of a snapshot is a link to a blob beside it; the hub's library once put such links
+    elsewhere, too.
+    """
+    real = Path(os.path.realpath(path))
+    return not real.is_relative_to(os.path.realpath(folder)) and not _is_blob(real)
+
+
 def unreadable(path: Path, why: str) -> StudioError:
     """Return the error of a file that cannot be read; `why` is the end of a sentence."""
     return StudioError(
         f"{path.name} cannot be read: {why}.", kind=FailureKind.NOT_READABLE, advice=_ADVICE, detail=str(path)
     )
+
+
+def _is_blob(real: Path) -> bool:
+    """Whether it is a file of the hub's cache: of a repository, or of what its repositories share."""
+    of_repository = real.parent.name == "blobs" and real.parent.parent.name.startswith(("models--", "datasets--"))
+    return of_repository or (real.parent.parent.name == "blobs" and _SHARED.fullmatch(real.name) is not None)

@@ -15,7 +15,7 @@ def install_command(*words: str, prefix: Path | None = None, has_pip: bool | Non
     `prefix` is the folder of another environment, and `has_pip` whether it has one.
     """
     place = prefix or Path(sys.prefix)
-    python = sys.executable if prefix is None else str(prefix / "bin" / "python")
+    python = str(_python(place))
     has_pip = find_spec("pip") is not None if has_pip is None else has_pip
     if (place / _PIPX).is_file():
         return _line("pipx", "runpip", place.name, "install", *words)
@@ -25,6 +25,14 @@ def install_command(*words: str, prefix: Path | None = None, has_pip: bool | Non
     if not has_pip and not (place / _CONDA).is_dir():
         return f"{_line(python, '-m', 'ensurepip')} and then {install}"
     return install
+
+
+def _python(place: Path) -> Path:
+    """Return the interpreter of an environment."""
+    if sys.platform != "win32":
+        return place / "bin" / "python3"
+    within = place / "Scripts" / "python.exe"
+    return within if within.exists() else place / "python.exe"
 
 
 def _is_of_uv(place: Path) -> bool:

@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PRIVATE = 0o700
@@ -69,7 +69,13 @@ def as_its_folder(folder: Path) -> None:
     mode = _mode(folder)
     for path in folder.rglob("*"):
         if not path.is_symlink():
-            path.chmod(mode if path.is_dir() else mode & _FILE)
+            give(path, mode if path.is_dir() else mode & _FILE)
+
+
+def give(path: Path, mode: int) -> None:
+    """Set permissions, where the file system has any of its own: exFAT and many network drives have none."""
+    with suppress(OSError):
+        path.chmod(mode)
 
 
 def _mode(folder: Path) -> int:

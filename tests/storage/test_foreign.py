@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.storage.foreign import read_bytes, read_json, read_toml
+from qlora_studio.storage.foreign import leads_out, read_bytes, read_json, read_toml
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices and links are another matter there")
 
@@ -79,3 +79,16 @@ def test_a_file_that_says_nonsense_is_named_with_the_reason(tmp_path: Path) -> N
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(StudioError, match=r"a\.json cannot be read: it is no valid JSON \(line 1"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("blob", ["models--a--b/blobs/7", f"blobs/ab/{'0' * 64}", "datasets--a--b/blobs/7"])
+def test_links_to_downloads_of_the_hub_do_not_lead_out_and_others_do(tmp_path: Path, blob: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name, target in (("config.json", tmp_path / "cache" / blob), ("LICENSE", tmp_path / "secret")):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+        (folder / name).symlink_to(target)
+
+    assert not leads_out(folder / "config.json", folder)
+    assert leads_out(folder / "LICENSE", folder)

@@ -40,7 +40,7 @@ def test_the_advice_goes_with_the_environment(
 
     found = install_command("--no-deps", "some>=1", prefix=prefix, has_pip=has_pip)
 
-    assert found == command.format(python=prefix / "bin" / "python")
+    assert found == command.format(python=prefix / "bin" / "python3")
 
 
 def test_what_is_advised_in_a_real_environment_without_pip_works_there(tmp_path: Path) -> None:
@@ -53,4 +53,6 @@ def test_what_is_advised_in_a_real_environment_without_pip_works_there(tmp_path:
 
 
 def test_this_environment_is_that_of_the_interpreter_that_runs() -> None:
-    assert sys.executable in install_command("something")
+    found = shlex.split(install_command("something"))
+
+    assert Path(next(word for word in found if word.endswith("python3"))).samefile(sys.executable)

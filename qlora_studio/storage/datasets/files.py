@@ -11,6 +11,7 @@ from pathlib import Path
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import DatasetSource
 from qlora_studio.storage.datasets.layout import DEFAULT, Layout, chosen, declared_configs, layout_of
+from qlora_studio.storage.foreign import leads_out
 
 CONTAINERS = {
     ".jsonl": "jsonl",
@@ -199,6 +200,11 @@ def _names_below(folder: Path) -> list[str]:
     for place, folders, files in os.walk(folder):
         inside = Path(place).relative_to(folder)
         folders[:] = [name for name in folders if not name.startswith(".")] if len(inside.parts) < _DEEPEST else []
+        if out := next((name for name in files if leads_out(Path(place) / name, folder)), ""):
+            raise _refused(
+                f"In the folder {folder}, {(inside / out).as_posix()} is a link to a file outside of it.",
+                "Choose that file itself, or put a copy of it in the place of the link.",
+            )
         names += [(inside / name).as_posix() for name in files]
         if len(names) > _MOST_FILES:
             raise _refused(f"The folder {folder} holds more than {_MOST_FILES:,} files.", "Choose a folder within it.")

@@ -15,8 +15,7 @@ from typing import Any
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.foreign_text import LARGEST_JSON
 from qlora_studio.core.model.family import FAMILIES
-from qlora_studio.storage.foreign import read_bytes, unreadable
-from qlora_studio.storage.models.hub_cache import hub_cache
+from qlora_studio.storage.foreign import leads_out, read_bytes, unreadable
 
 CONFIG, ADAPTER_CONFIG, TOKENIZER_CONFIG = "config.json", "adapter_config.json", "tokenizer_config.json"
 _OWN = "Choose a model that transformers supports by itself."
@@ -30,12 +29,13 @@ _OF_CODE = ("auto_map", "custom_generate", "custom_pipelines", "trust_remote_cod
 
 def refuse_foreign_code(folder: Path) -> None:
     """Raise StudioError where a file in the folder of a model, a tokenizer or an adapter asks for what it must not."""
-    for path in _leading_out(folder):
-        raise _refused(
-            folder,
-            f"{path.name} is a link to a file outside of the folder",
-            "Put the file itself in the place of the link.",
-        )
+    for path in sorted(folder.glob("*")):
+        if path.is_symlink() and path.suffix not in _WEIGHTS and leads_out(path, folder):
+            raise _refused(
+                folder,
+                f"{path.name} is a link to a file outside of the folder",
+                "Put the file itself in the place of the link.",
+            )
     found = {path.name: table_of(path) for path in sorted(folder.glob("*config.json"))}
     if CONFIG in found and ADAPTER_CONFIG in found:
         raise _refused(
@@ -105,18 +105,6 @@ def _is_elsewhere(folder: Path, key: str, value: Any) -> bool:
         return False
     place = Path(os.path.realpath(folder / value))
     return place.exists() and not place.is_relative_to(os.path.realpath(folder))
-
-
-def _leading_out(folder: Path) -> Iterator[Path]:
-    """Yield links among the small files that lead out of the folder, and of the hub's cache, where such links are."""
-    places = [Path(os.path.realpath(place)) for place in (folder, hub_cache())]
-    if places[0].parent.name == "snapshots":  # of another cache of the hub
-        places.append(places[0].parent.parent)
-    for path in sorted(folder.glob("*")):
-        if path.is_symlink() and path.suffix not in _WEIGHTS:
-            real = Path(os.path.realpath(path))
-            if not any(real.is_relative_to(place) for place in places):
-                yield path
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 def cached_snapshot(source: str, revision: str) -> Path | None:
     """Return the hub cache's folder of a revision, where config and weights are all there."""
-    repository = hub_cache() / ("models--" + source.replace("/", "--"))
+    repository = _hub_cache() / ("models--" + source.replace("/", "--"))
     reference = repository / "refs" / revision
     commit = reference.read_text("utf-8").strip() if reference.is_file() else revision
     snapshot = repository / "snapshots" / commit
@@ -14,8 +14,7 @@ def cached_snapshot(source: str, revision: str) -> Path | None:
     return snapshot if (snapshot / "config.json").exists() and has_weights else None
 
 
-def hub_cache() -> Path:
-    """Return the folder of the cache."""
+def _hub_cache() -> Path:
     if path := os.environ.get("HF_HUB_CACHE"):
         return Path(path)
     home = os.environ.get("HF_HOME")

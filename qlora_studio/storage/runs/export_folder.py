@@ -24,7 +24,7 @@ from qlora_studio.storage.durable import (
     staged_folder,
 )
 from qlora_studio.storage.foreign import read_parsed
-from qlora_studio.storage.permissions import as_the_user, umask
+from qlora_studio.storage.permissions import as_the_user, give, umask
 
 # Written beside a finished export later, by the verification; the manifest knows nothing of them.
 VERIFICATION_FILES = ("verification.json", "verification.md")
@@ -65,7 +65,7 @@ def staged_export(final: Path) -> Iterator[StagedFolder]:
         with as_the_user():
             final.parent.mkdir(parents=True, exist_ok=True)
         with staged_folder(final) as staged:
-            staged.path.chmod(0o777 & ~umask())
+            give(staged.path, 0o777 & ~umask())
             yield staged
     except FileExistsError as error:
         raise _taken(final) from error

@@ -108,6 +108,18 @@ def test_folders_that_datasets_saved_are_read_split_by_split(tmp_path: Path) -> 
     assert files(tmp_path / "two", split="test") == ["test/data-00000-of-00001.arrow"]
 
 
+def test_a_link_within_a_folder_that_leads_out_is_not_followed_and_one_that_is_named_is(tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("mine\n")
+    folder = make(tmp_path / "rows", "train.jsonl")
+    (folder / "more").mkdir()
+    (folder / "more" / "notes.txt").symlink_to(tmp_path / "secret.txt")
+
+    with pytest.raises(StudioError, match=r"more/notes\.txt is a link to a file outside"):
+        files(folder)
+    named = locate_dataset(DatasetSource(path=str(folder / "more" / "notes.txt")))
+    assert named.files[0].size_bytes == 5
+
+
 def test_a_folder_without_data_says_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "validation").mkdir()
     with pytest.raises(StudioError) as caught:

@@ -27,6 +27,7 @@ from qlora_studio.storage.permissions import mode_of_file, private_folder
 from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.event_log import EventLog
 from qlora_studio.storage.runs.message_log import MessageLogWriter
+from qlora_studio.storage.runs.own_files import require_own_files
 
 if TYPE_CHECKING:
     from qlora_studio.core.run.metric_history import MetricHistory
@@ -139,9 +140,13 @@ def create_run_folder(runs: Path, config: RunConfig) -> RunFolder:
 
 
 def create_job_folder(parent: Path, job: Job) -> RunFolder:
-    """Create a folder for a job under `parent`, with its `job.json`. Raises StudioError: of a run only if trusted."""
+    """Create a folder for a job under `parent`, with its `job.json`.
+
+    Raises StudioError: of a run only if it is trusted, and has no links in the place of its files.
+    """
     if run_dir := getattr(job, "run_dir", ""):
         trust.trusted_text(Path(run_dir))
+        require_own_files(Path(run_dir))
     folder = RunFolder(make_folder(parent, f"{time.strftime('%Y%m%d-%H%M%S')}-{job.kind}"))
     folder.write_job(job)
     return folder

@@ -3,7 +3,15 @@
 So that the worker loads neither Qt nor the command line, the command line no Qt, and the supervisor next to nothing.
 """
 
+import signal
 import sys
+
+TYPE_CHECKING = False  # typing's own costs milliseconds, in which Ctrl-C still is Python's, and a traceback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qlora_studio.cli.interruption import Interruption
 
 
 def main() -> int:
@@ -20,25 +28,54 @@ def main() -> int:
         from qlora_studio.jobs.recovery import recover
 
         return recover(sys.argv[2], *map(int, sys.argv[3:]))
+    return _guarded()
+
+
+def _guarded() -> int:
+    """Run the command line with an answer to signals from the first moment: within an import they are a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from qlora_studio.cli.interruption import Interruption
+
+    interruption = Interruption(sys.argv[1:])
+    interruption.guard()
+    code = _command_line(interruption)
+    interruption.be_over(code)
+    return code
+
+
+def _command_line(interruption: "Interruption") -> int:
+    from qlora_studio.cli.console import open_streams
+
+    open_streams()
+
+    def open_window(demo: bool) -> int:
+        interruption.unguard()
+        return _open_window(demo)
+
+    def test_window(as_json: bool) -> int:
+        interruption.unguard()
+        return _test_window(as_json)
+
     if not sys.argv[1:]:
-        return _open_at_once()
+        return _open_at_once(open_window)
     from qlora_studio.cli.main import run
 
-    return run(sys.argv[1:], open_window=_open_window, self_test=_test_window)
+    return run(sys.argv[1:], open_window=open_window, self_test=test_window, interruption=interruption)
 
 
-def _open_at_once() -> int:
+def _open_at_once(open_window: "Callable[[bool], int]") -> int:
     """Open the window without loading the commands: it shows a quarter of a second sooner."""
     from qlora_studio.cli.display import require_display
     from qlora_studio.core.errors import StudioError
 
     try:
         require_display()
-        return _open_window(False)
+        return open_window(False)
     except StudioError as error:
         from qlora_studio.cli.console import Console
 
-        return Console(json=False, details=False, quiet=False).fail(error)
+        return Console().fail(error)
 
 
 def _open_window(demo: bool) -> int:

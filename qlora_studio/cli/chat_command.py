@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from qlora_studio.cli.console import Console
-from qlora_studio.cli.job_session import JobSession, checked
+from qlora_studio.cli.job_session import checked, job_session
 from qlora_studio.cli.train_command import existing_run
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.run.commands import Ask, Stop
 from qlora_studio.core.run.events import Event, TextGenerated
 from qlora_studio.core.run.job import ANSWER_WAYS, CHAT_VARIANTS, ChatJob
-from qlora_studio.jobs.job_folders import new_job_folder
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 
@@ -44,14 +43,14 @@ def chat_run(arguments: argparse.Namespace, console: Console) -> int:
     """Answer one prompt, or each line of the input."""
     folder = existing_run(arguments.run_dir)
     variants = _variants(arguments.variant)
-    prompts = [arguments.prompt] if arguments.prompt is not None else list(_lines())
+    prompts = [arguments.prompt] if arguments.prompt is not None else list(_lines(console))
     if not prompts:
         raise StudioError(
             "There is nothing to ask.", kind=FailureKind.USAGE, advice='Give --prompt "…", or lines on stdin.'
         )
     conversation = _Conversation(prompts, variants, arguments, console)
     job = ChatJob(run_dir=str(folder.path.resolve()), checkpoint=arguments.checkpoint)
-    conversation.hold(new_job_folder(job, folder))
+    conversation.hold(job, folder)
     answers = conversation.answers
     told = {"prompt": prompts[0], "answers": answers[0], "conversations": _told(prompts, answers)}
     console.report(told | {"ways": conversation.ways})
@@ -75,7 +74,7 @@ def answers_of(
     """Return what each variant of a run's model answers to a prompt. Raises StudioError where the worker fails."""
     settings = argparse.Namespace(system="", max_new_tokens=max_new_tokens, temperature=0.0, seed=42)
     conversation = _Conversation([prompt], variants, settings, console, aloud=False)
-    conversation.hold(new_job_folder(ChatJob(run_dir=str(folder.path.resolve())), folder))
+    conversation.hold(ChatJob(run_dir=str(folder.path.resolve())), folder)
     return conversation.answers[0]
 
 
@@ -100,12 +99,12 @@ class _Conversation:
         self._aloud = aloud
         self._open = len(prompts) * len(variants)
 
-    def hold(self, folder: RunFolder) -> None:
+    def hold(self, job: ChatJob, run: RunFolder) -> None:
         """Start the worker, ask, and end it after the last answer."""
-        session = JobSession(folder, self._console)
+        session = job_session(job, self._console, run)
         for number, prompt in enumerate(self._prompts):
-            folder.send(self._ask(number, prompt))
-        checked(session.follow(lambda event: self._take(event, folder)))
+            session.folder.send(self._ask(number, prompt))
+        checked(session.follow(lambda event: self._take(event, session.folder)))
         if self._open:
             raise StudioError("The chat ended before the answer did.", kind=FailureKind.INTERRUPTED)
 
@@ -141,13 +140,13 @@ class _Conversation:
 
     def _speak(self, event: TextGenerated, *, is_first: bool) -> None:
         if is_first and not event.done and len(self._variants) > 1:
-            self._console.result(f"[{event.variant}] ", end="")
-        self._console.result(event.text, end="\n" if event.done else "")
+            self._console.stream(f"[{event.variant}] ")
+        self._console.stream(f"{event.text}\n" if event.done else event.text)
 
 
-def _lines() -> Iterator[str]:
+def _lines(console: Console) -> Iterator[str]:
     if sys.stdin.isatty():
-        print("Type your prompts, a line each; Ctrl-D ends.", file=sys.stderr)
+        console.say("Type your prompts, a line each; Ctrl-D ends.")
     yield from (line.strip() for line in sys.stdin if line.strip())
 
 

@@ -1,53 +1,173 @@
-"""What is told to whom: results to stdout, everything else to stderr; with --json, one object is all of stdout."""
+"""The door that all output goes through: results to stdout, all else to stderr; with --json, stdout is one object.
 
+Text of others, such as the name of a run, a model's answer or a cell of a dataset, may hold what a terminal obeys. So
+whatever is no plain character is shown as Python writes it (`\\x1b`, `\\u202e`), and where one line is meant a newline
+too. What the stream's encoding has no character for looks the same.
+"""
+
+import codecs
+import errno
 import json
+import os
+import re
+import shutil
 import sys
-from typing import Any
+from typing import Any, TextIO
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.cli.interruption import Interruption
+from qlora_studio.core.errors import FailureKind, StudioError
+
+# C0 without tab and newline, DEL, C1, marks of direction, separators of lines, halves of surrogate pairs.
+_SIGNS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LEAST_WIDTH = 2
+
+
+class ReaderGone(Exception):
+    """Whoever read our stdout has seen enough."""
 
 
 class Console:
-    """The two streams of a command."""
+    """The two streams of a command, and what interrupts it."""
 
-    def __init__(self, *, json: bool = False, details: bool = False, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        json: bool = False,
+        details: bool = False,
+        quiet: bool = False,
+        interruption: Interruption | None = None,
+    ) -> None:
         self.json = json
         self.details = details
         self.quiet = quiet
+        self.interruption = interruption or Interruption()
 
     @property
     def shows_progress(self) -> bool:
-        """Whether a bar that moves can be drawn."""
-        return not self.quiet and sys.stderr.isatty()
+        """Whether a line that moves can be drawn."""
+        return not self.quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
-    def say(self, text: str = "") -> None:
-        """Print a line for people who wait: to stderr, and not with --quiet."""
+    def if_interrupted(self, sentence: str) -> None:
+        """Keep what is true from now on, to be said where a signal ends the command."""
+        self.interruption.sentence = one_line(sentence)
+
+    def say(self, *lines: str) -> None:
+        """Print lines for people who wait: to stderr, and not with --quiet."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            write_err("".join(f"{one_line(line)}\n" for line in lines))
 
-    def result(self, text: str = "", *, end: str = "\n") -> None:
-        """Print a line of the result for people; nothing with --json."""
+    def draw(self, line: str) -> None:
+        """Draw the line that moves, over what it was."""
+        write_err(f"\r\x1b[K{one_line(line)[: _width() - 1]}")
+
+    def result(self, *lines: str) -> None:
+        """Print lines of the result for people; nothing with --json."""
         if not self.json:
-            print(text, end=end, flush=True)
+            write_out("".join(f"{one_line(line)}\n" for line in lines))
+
+    def stream(self, text: str) -> None:
+        """Print a piece of text as it comes, lines and all; nothing with --json."""
+        if not self.json:
+            write_out(with_signs(text))
 
     def report(self, data: dict[str, Any]) -> None:
-        """Print the result for programs; nothing without --json."""
+        """Print the result for programs, in ASCII where the stream is not UTF-8; nothing without --json."""
         if self.json:
-            print(json.dumps(data, ensure_ascii=False), flush=True)
+            text = json.dumps(data, ensure_ascii=not _is_utf8(sys.stdout))
+            write_out(_SIGNS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text) + "\n")
 
     def fail(self, error: StudioError, **facts: Any) -> int:
         """Print what went wrong and what to do, and return the exit code for it."""
-        print(error.message, file=sys.stderr)
+        head, *more = error.message.split("\n")
+        lines = [head, *(f"  {line}" for line in more)]
         if error.advice:
-            print(error.advice, file=sys.stderr)
+            lines += error.advice.split("\n")
         if error.detail:
-            self._tell_details(error.detail)
+            lines += ["", *error.detail.rstrip().split("\n")] if self.details else ["(--details shows more.)"]
+        write_err("".join(f"{one_line(line)}\n" for line in lines))
         told = {"kind": error.kind, "message": error.message, "advice": error.advice}
         self.report({**facts, "error": told})
         return error.kind.exit_code
 
-    def _tell_details(self, detail: str) -> None:
-        if self.details:
-            print(f"\n{detail.rstrip()}", file=sys.stderr)
-        else:
-            print("(--details shows more.)", file=sys.stderr)
+
+def with_signs(text: str) -> str:
+    """Return text that a terminal shows and does not obey; tabs and newlines stay."""
+    return _SIGNS.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """Return text as a line that begins no other one."""
+    return with_signs(text).replace("\n", "\\n")
+
+
+def write_out(text: str) -> None:
+    """Write to stdout. Raises ReaderGone where nobody reads any more, StudioError where it cannot be written."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        _drop(sys.stdout)
+        raise ReaderGone from error
+    except OSError as error:
+        _drop(sys.stdout)
+        raise StudioError(
+            f"The result cannot be written to where it was sent: {error.strerror or error}.",
+            kind=FailureKind.DISK_FULL if error.errno in _FULL else FailureKind.NOT_WRITABLE,
+            advice="Send it elsewhere, or leave the redirection out.",
+        ) from error
+
+
+def write_err(text: str) -> None:
+    """Write to stderr; that nobody reads it stops nothing."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        _drop(sys.stderr)
+
+
+def open_streams() -> None:
+    """Let no stream refuse a character, and open those that were closed: a file of ours would take their place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _nowhere(number))
+        elif name != "stdin":
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def has_character(character: str) -> bool:
+    """Whether stderr can show a character."""
+    try:
+        character.encode(sys.stderr.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _nowhere(number: int) -> TextIO:
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    if descriptor != number:
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    return open(number, "r" if number == 0 else "w", encoding="utf-8")
+
+
+def _drop(stream: TextIO) -> None:
+    """Let a stream that broke lead nowhere, so that Python's own ending does not stumble over what it still holds."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, stream.fileno())
+    os.close(descriptor)
+
+
+def _is_utf8(stream: TextIO) -> bool:
+    return codecs.lookup(stream.encoding or "ascii").name == "utf-8"
+
+
+def _width() -> int:
+    """Return how many cells the terminal has now, by stderr; some say none."""
+    try:
+        columns = os.get_terminal_size(2).columns
+    except OSError:
+        columns = shutil.get_terminal_size().columns
+    return max(columns or shutil.get_terminal_size().columns, _LEAST_WIDTH)

@@ -9,7 +9,7 @@ from typing import Any
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import error_of, resume_command
-from qlora_studio.cli.train_command import existing_run
+from qlora_studio.cli.train_command import existing_run, status_of
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.run import commands as ask
 from qlora_studio.core.run.activity import Phase
@@ -113,8 +113,11 @@ def ask_worker(arguments: argparse.Namespace, console: Console) -> int:
     _require_worker(folder, before)
     if isinstance(request.command, ask.EvaluateNow):
         _require_held_out_rows(before)
+    console.if_interrupted(f"Nothing was asked of {folder.path.name}.")
     unsaved = isinstance(request.command, ask.Stop) and arguments.no_save
-    folder.send(ask.Stop(save=False) if unsaved else request.command)
+    with console.interruption.held():
+        folder.send(ask.Stop(save=False) if unsaved else request.command)
+        console.if_interrupted(f"{folder.path.name} was asked to {_verb(request)}, and does it, whoever waits for it.")
     console.say(f"Asked {folder.path.name}: {request.name}. It answers after the step that it is at.")
     state, event = _answer(follower, before, request.answer, arguments.timeout)
     return _tell_answer(request, folder, state, event, console)
@@ -126,12 +129,14 @@ def end_run(arguments: argparse.Namespace, console: Console) -> int:
     folder.config()
     state = folder.state()
     _require_worker(folder, state)
+    console.if_interrupted("Its worker was asked to end and may not have ended: the same command makes sure.")
     if not end_worker(folder, state.pid):
         raise StudioError(
             f"The worker of {folder.path.name} (process {state.pid}) cannot be ended.",
             kind=FailureKind.RUN_BUSY,
             advice="It may belong to another user or another computer, or hang in a driver: restarting helps then.",
         )
+    console.if_interrupted("Its worker is ended.")
     safe = state.checkpoint
     console.report({**_facts(folder, folder.state()), "checkpoint": safe.name if safe else None})
     console.result(f"The worker is ended. {f'Safe: {safe.name}.' if safe else 'There is no checkpoint yet.'}")
@@ -149,10 +154,15 @@ def discard_run(arguments: argparse.Namespace, console: Console) -> int:
             kind=FailureKind.USAGE,
             advice="Only a run whose worker died without a word is discarded: `qlora-studio runs` calls it lost.",
         )
-    if arguments.keep:
-        acknowledge_breakdown(folder)
-    else:
-        _delete(folder)
+    with console.interruption.held():
+        console.if_interrupted(
+            f"{folder.path.name} may be half deleted: the rest has a name with a dot before it."
+        )
+        if arguments.keep:
+            acknowledge_breakdown(folder)
+        else:
+            _delete(folder)
+        console.if_interrupted(f"{folder.path.name} is {'kept' if arguments.keep else 'deleted'}.")
     console.report({"run_dir": str(folder.path.absolute()), "deleted": not arguments.keep})
     console.result(f"{folder.path.name} is {'kept' if arguments.keep else 'deleted'}.")
     return ExitCode.OK
@@ -217,13 +227,17 @@ def _tell_answer(request: Request, folder: RunFolder, state: RunState, event: Ev
             return console.fail(error_of(event), **facts)
         case _ if not isinstance(event, request.answer):
             early = StudioError(
-                f"{folder.path.name} ended before it could {request.name.replace('-', ' ')}: {facts['status']}.",
+                f"{folder.path.name} ended before it could {_verb(request)}: {facts['status']}.",
                 kind=FailureKind.NOT_AT_WORK,
             )
             return console.fail(early, **facts)
     console.report(facts)
     console.result(_words(folder, state, event))
     return ExitCode.OK
+
+
+def _verb(request: Request) -> str:
+    return request.name.replace("-", " ")
 
 
 def _words(folder: RunFolder, state: RunState, event: Event) -> str:
@@ -243,7 +257,7 @@ def _facts(folder: RunFolder, state: RunState) -> dict[str, Any]:
     """Return what `--json` prints of a run that was asked something."""
     return {
         "run_dir": str(folder.path.resolve()),
-        "status": "completed" if state.phase is Phase.FINISHED else str(state.phase),
+        "status": status_of(state),
         "steps": state.step,
         "checkpoint": state.checkpoint.name if state.checkpoint else None,
         "eval_loss": state.evaluation.loss if state.evaluation else None,

@@ -21,6 +21,7 @@ from qlora_studio.core.data.report import (
 )
 from qlora_studio.core.data.template_variables import variables_text
 from qlora_studio.core.errors import ExitCode, InvalidRunConfig, Problem, StudioError
+from qlora_studio.core.quantity import counted
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.reports import DatasetReported, RowsReported
 from qlora_studio.core.run.run_config import RunConfig
@@ -67,7 +68,7 @@ def preview_rows(arguments: argparse.Namespace, console: Console) -> int:
     if not report.supported:
         console.result(f"The answers cannot be told exactly: {report.reason}")
     for row in rows.rows:
-        console.result(_row_text(row))
+        console.result(*_row_lines(row))
     return ExitCode.OK
 
 
@@ -75,9 +76,11 @@ def check_data(arguments: argparse.Namespace, console: Console) -> int:
     """Print counts, rejections and checks."""
     report, _ = _inspect(run_config(arguments), [], console)
     if arguments.problems:
-        _write_problems(report, Path(arguments.problems))
+        with console.interruption.held():
+            _write_problems(report, Path(arguments.problems))
+            console.if_interrupted(f"{arguments.problems} is written.")
     console.report(check_json(report))
-    console.result(_check_text(report))
+    console.result(*_check_lines(report))
     if report.refused:
         console.say(f"A run would be refused: {report.refused}")
         return ExitCode.DATA_REFUSED
@@ -105,13 +108,13 @@ def _inspect(config: RunConfig, rows: list[int | str], console: Console) -> tupl
     return reports[-1], shown[-1] if shown else RowsReport()
 
 
-def _row_text(row: RowPreview) -> str:
+def _row_lines(row: RowPreview) -> list[str]:
     place = ", ".join(dict.fromkeys(part for part in (row.dataset, row.file) if part))
     head = f"── row {row.number + 1}, {f'{place}, ' if place else ''}line {row.line}"
     head += f", key {row.key}: {row.verdict}" if row.key else f": {row.verdict}"
     head += f": {row.problem or row.reason}" if row.problem or row.reason else ""
     if not row.tokens:
-        return f"{head}\n{row.raw}"
+        return [head, *row.raw.split("\n")]
     text, inside = "", False
     for piece in row.tokens:
         if piece.trained != inside:
@@ -119,17 +122,18 @@ def _row_text(row: RowPreview) -> str:
             inside = piece.trained
         text += piece.string
     text += "⟧" if inside else ""
-    variables = f"\n   with {variables_text(row.variables)}" if row.variables else ""
-    remarks = "".join(f"\n   {remark}" for remark in row.remarks)
-    return f"{head}, {len(row.tokens)} tokens, {row.trained} trained ⟦so⟧{_pack_words(row)}{variables}{remarks}\n{text}"
+    variables = [f"   with {variables_text(row.variables)}"] if row.variables else []
+    remarks = [f"   {remark}" for remark in row.remarks]
+    head += f", {counted(len(row.tokens), 'token')}, {row.trained:,} trained ⟦so⟧"
+    return [head, *_pack_lines(row), *variables, *remarks, *text.split("\n")]
 
 
-def _pack_words(row: RowPreview) -> str:
+def _pack_lines(row: RowPreview) -> list[str]:
     if row.pack is None:
-        return ""
+        return []
     named = ((word, part) for word, part in (("behind", row.pack.before), ("before", row.pack.after)) if part)
     where = ", ".join(f"{word} {_row_numbers(part)}" for word, part in named) or "alone"
-    return f"\n   in pack {row.pack.number + 1} of {row.pack.packs}, {row.pack.tokens} tokens, {where}"
+    return [f"   in pack {row.pack.number + 1} of {row.pack.packs}, {counted(row.pack.tokens, 'token')}, {where}"]
 
 
 def _row_numbers(rows: tuple[Neighbour, ...]) -> str:
@@ -138,10 +142,10 @@ def _row_numbers(rows: tuple[Neighbour, ...]) -> str:
     return f"row{'' if len(rows) == 1 else 's'} {shown}{f' and {more} more' if more > 0 else ''}"
 
 
-def _check_text(report: DataReport) -> str:
+def _check_lines(report: DataReport) -> list[str]:
     rows = report.rows
     lines = [
-        f"{report.path}: {report.format or 'no format'}, {rows.total:,} rows, {rows.ok:,} ok, "
+        f"{report.path}: {report.format or 'no format'}, {counted(rows.total, 'row')}, {rows.ok:,} ok, "
         f"{rows.repaired:,} repaired, {rows.rejected:,} rejected"
         + (f", {rows.excluded:,} left out by hand" if rows.excluded else "")
     ]
@@ -150,7 +154,7 @@ def _check_text(report: DataReport) -> str:
             looks = ", ".join(f"{count:,} {form or 'unknown'}" for form, count in source.evidence.items())
             lines.append(f"  {source.name} is mixed: {looks}; it is read as {source.format}")
         if source.unread:
-            paths = ", ".join(f"{path} ({count:,} rows)" for path, count in source.unread.items())
+            paths = ", ".join(f"{path} ({counted(count, 'row')})" for path, count in source.unread.items())
             lines.append(f"  nothing is learned from this of {source.name}: {paths}")
         if source.proposed:
             mapping = json.dumps(source.proposed, ensure_ascii=False)
@@ -162,7 +166,7 @@ def _check_text(report: DataReport) -> str:
     if report.lengths:
         half, most = report.lengths.quantiles.get("50"), report.lengths.longest
         lines.append(f"  lengths: half of the rows have at most {half} tokens, the longest {most:,}")
-    return "\n".join(lines)
+    return lines
 
 
 def _place(item: Rejection) -> str:

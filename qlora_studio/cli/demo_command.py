@@ -8,9 +8,10 @@ from qlora_studio.cli.chat_command import answers_of
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.display import has_display
 from qlora_studio.cli.job_session import error_of
-from qlora_studio.cli.train_command import new_run, runs_path, train_to_end
+from qlora_studio.cli.train_command import new_run, runs_path, train_to_end, verdict
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.quantity import duration_text
+from qlora_studio.core.run.activity import Phase
 from qlora_studio.storage.presets import load_preset
 
 PROMPT = "What should I pack for a walk in the hills?"
@@ -36,14 +37,14 @@ def demo_run(arguments: argparse.Namespace, console: Console) -> int:
     if has_display() and not arguments.no_window:
         return int(arguments.open_window(True))
     started = time.monotonic()
-    folder = new_run(load_preset("starter"), runs_path(arguments.runs))
-    console.say(f"Run: {folder.path}")
-    state, summary, interrupted = train_to_end(folder, console)
+    session = new_run(load_preset("starter"), runs_path(arguments.runs), console)
+    state, summary = train_to_end(session)
     if state.failure is not None:
         return console.fail(error_of(state.failure), **summary)
-    if interrupted or not state.adapter_path:
-        raise StudioError("The demo was stopped before its end.", kind=FailureKind.INTERRUPTED)
-    answers = answers_of(folder, arguments.prompt, console, variants=["base", "tuned"], max_new_tokens=120)
+    if session.interrupted or state.phase is not Phase.FINISHED:
+        words = " ".join(verdict(state, summary, session.folder))
+        raise StudioError(f"The demo was stopped before its end. {words}", kind=FailureKind.INTERRUPTED)
+    answers = answers_of(session.folder, arguments.prompt, console, variants=["base", "tuned"], max_new_tokens=120)
     report = {
         "run_dir": summary["run_dir"],
         "adapter_dir": summary["adapter_dir"],
@@ -56,7 +57,7 @@ def demo_run(arguments: argparse.Namespace, console: Console) -> int:
         "seconds": round(time.monotonic() - started, 3),
     }
     console.report(report)
-    console.result(_words(report))
+    console.result(*_words(report).split("\n"))
     return ExitCode.OK
 
 

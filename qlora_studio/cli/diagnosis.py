@@ -179,8 +179,10 @@ def disk_finding(runs: Path) -> Finding:
     text = f"{bytes_text(free)} free for runs in {runs}"
     try:
         probe = place / ".qlora-studio-probe"
-        probe.touch()
-        probe.unlink()
+        try:
+            probe.touch()
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         return Finding(
             "Disk",

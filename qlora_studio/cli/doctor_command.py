@@ -25,6 +25,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 def run_doctor(arguments: argparse.Namespace, console: Console) -> int:
     """Print every finding with its advice."""
     findings: list[Finding] = []
+    console.if_interrupted("Not everything was checked; nothing was changed.")
     for finding in diagnose():
         findings.append(finding)
         console.result(f"{_MARKS[finding.level]}  {finding.name}: {finding.message}")

@@ -4,10 +4,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
 
 from qlora_studio import __version__
-from qlora_studio.cli.console import Console
+from qlora_studio.cli.console import Console, ReaderGone, with_signs, write_err, write_out
 from qlora_studio.cli.display import require_display
+from qlora_studio.cli.interruption import Interruption
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.storage.runs.trust import take_over_once
 from qlora_studio.storage.settings import load_settings
@@ -23,11 +25,10 @@ _MODULES = (
     "trust",
     "queue",
     "export",
-    "upload",
+    "hub",
     "chat",
     "data",
     "memory",
-    "download",
     "doctor",
 )
 _DESCRIPTION = """\
@@ -47,35 +48,60 @@ examples:
 Exit codes and the JSON of --json are described in docs/COMMANDS.md."""
 
 
-def run(argv: Sequence[str], *, open_window: OpenWindow, self_test: SelfTest) -> int:
+def run(
+    argv: Sequence[str], *, open_window: OpenWindow, self_test: SelfTest, interruption: Interruption | None = None
+) -> int:
     """Run a command line and return its exit code. The window comes from outside: this package knows no Qt."""
-    arguments = _parser().parse_args(argv)
-    console = Console(json=arguments.json, details=arguments.details, quiet=arguments.quiet)
-    arguments.open_window = open_window
-    settings = load_settings()
-    if settings.problem:
-        console.say(settings.problem)
-    take_over_once(settings.runs_path)
+    interruption = interruption or Interruption()
     try:
+        code = _told(argv, open_window, self_test, interruption)
+    except ReaderGone:
+        code = ExitCode.OK
+    was_interrupted = interruption.count and code in (ExitCode.OK, ExitCode.INTERRUPTED)
+    return interruption.exit_code if was_interrupted else code
+
+
+def _told(argv: Sequence[str], open_window: OpenWindow, self_test: SelfTest, interruption: Interruption) -> int:
+    """Run a command line; what went wrong is told, and an exit code."""
+    console = Console(json="--json" in argv)
+    try:
+        arguments = _parser().parse_args(argv)
+        console = Console(
+            json=arguments.json, details=arguments.details, quiet=arguments.quiet, interruption=interruption
+        )
+        arguments.open_window = open_window
+        with interruption.held():
+            settings = load_settings()
+            take_over_once(settings.runs_path)
+        if settings.problem:
+            console.say(settings.problem)
         if arguments.self_test:
             return self_test(arguments.json)
         if arguments.command is None:
             require_display()
             return open_window(False)
+        interruption.begin()
         return int(arguments.run(arguments, console))
     except StudioError as error:
         return console.fail(error)
     except KeyboardInterrupt:
-        return console.fail(StudioError("Interrupted.", kind=FailureKind.INTERRUPTED))
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        sys.stderr.close()
-        return ExitCode.OK
+        words = f"Interrupted. {interruption.sentence}"
+        return console.fail(StudioError(words, kind=FailureKind.INTERRUPTED))
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help and complaints go through the same door as everything else."""
+
+    color = False  # newer Pythons would colour the help, which that door shows as signs
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (write_out if file is sys.stdout else write_err)(with_signs(message))
 
 
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     add_shared_options(shared, default=argparse.SUPPRESS)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="qlora-studio",
         description=_DESCRIPTION,
         epilog=_EPILOG,

@@ -91,7 +91,7 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
     later = readings(config, shape, gpu=find_gpu(card[0]) if card else None)
     facts = {"gpu": _card_json(card, fit), "quantized": quantized, "afterwards": _later_json(later)}
     console.report({**result.to_report().model_dump(), **facts})
-    console.result(_estimate_text(result))
+    console.result(*_estimate_lines(result))
     for reading in later:
         console.result(f"  {reading.text}")
     if quantized:
@@ -124,7 +124,9 @@ def fit_run(arguments: argparse.Namespace, console: Console) -> int:
     console.result(_fit_text(card[0], proposal.fit))
     console.result(f"Largest that fits, one at a time: {', '.join(f'{knob} {most[knob]:,}' for knob in knobs)}")
     if arguments.write:
-        write_atomically(Path(arguments.write), to_toml(proposal.config).encode())
+        with console.interruption.held():
+            write_atomically(Path(arguments.write), to_toml(proposal.config).encode())
+            console.if_interrupted(f"{arguments.write} is written.")
     return ExitCode.OK if proposal.fit.verdict is FitVerdict.FITS else ExitCode.DOES_NOT_FIT
 
 
@@ -235,11 +237,11 @@ def _later_json(later: tuple[Reading, ...]) -> dict[str, Any]:
     return {item.key: {"whole_bytes": item.whole_bytes, "streamed_bytes": item.streamed_bytes} for item in later}
 
 
-def _estimate_text(result: Estimate) -> str:
+def _estimate_lines(result: Estimate) -> list[str]:
     sign = "≈ " if result.level == "instant" else ""
     lines = [f"{sign}{bytes_text(result.total_bytes)} (± {result.error_share:.0%}), the most while {result.peak_phase}"]
     lines += [f"  {part.label:14} {bytes_text(part.bytes):>10}" for part in result.components]
-    return "\n".join([*lines, *(f"  {note}" for note in result.notes)])
+    return [*lines, *(f"  {note}" for note in result.notes)]
 
 
 def _fit_text(name: str, fit: Fit) -> str:

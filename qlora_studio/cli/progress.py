@@ -1,12 +1,10 @@
 """A job's progress on stderr: one line that moves on a terminal, else a line now and then."""
 
-import shutil
-import sys
 import time
 from types import TracebackType
 
-from qlora_studio.cli.console import Console
-from qlora_studio.core.quantity import bytes_text, count_text, duration_text
+from qlora_studio.cli.console import Console, has_character
+from qlora_studio.core.quantity import bytes_text, count_text, counted, duration_text
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.reports import VerificationPlanned
@@ -55,14 +53,13 @@ class Progress:
         self._phase, self._drawn = state.activity, now
         text = progress_line(state)
         if self._live:
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r\x1b[K{text[:width]}", end="", file=sys.stderr, flush=True)
+            self._console.draw(text)
         elif not changed or state.phase not in (Phase.TRAINING, Phase.EVALUATING, Phase.SAVING):
             self._console.say(text)
 
     def _wipe(self) -> None:
         if self._live and self._phase:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._console.draw("")
 
 
 def progress_line(state: RunState) -> str:
@@ -80,7 +77,8 @@ def progress_line(state: RunState) -> str:
 def bar(done: int, total: int) -> str:
     """Return a bar of fixed width."""
     filled = round(_BAR_CELLS * min(done, total) / total) if total else 0
-    return "█" * filled + "░" * (_BAR_CELLS - filled)
+    full, empty = "█░" if has_character("█") else "#."
+    return full * filled + empty * (_BAR_CELLS - filled)
 
 
 def event_text(event: ev.Event) -> str:
@@ -94,8 +92,9 @@ def event_text(event: ev.Event) -> str:
         case ev.DatasetPrepared():
             rejected = f", {event.rejected_rows:,} rejected" if event.rejected_rows else ""
             rejected += f", {event.excluded_rows:,} left out by hand" if event.excluded_rows else ""
+            rows = counted(event.training_rows, "row")
             return (
-                f"Data: {event.training_rows:,} rows to train on, {event.evaluation_rows:,} held out{rejected}, "
+                f"Data: {rows} to train on, {event.evaluation_rows:,} held out{rejected}, "
                 f"{count_text(event.trained_tokens)} of {count_text(event.tokens)} tokens trained"
             )
         case ev.Evaluated():

@@ -2,11 +2,13 @@
 
 import argparse
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.train_command import existing_run, runs_path
 from qlora_studio.core.errors import ExitCode
+from qlora_studio.core.quantity import counted
 from qlora_studio.jobs.gpu_monitor import gpu_cards
 from qlora_studio.jobs.queue_runner import QueueRunner, ended_phase, queue_summary
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -33,11 +35,15 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 def run_queue(arguments: argparse.Namespace, console: Console) -> int:
     """Change the queue, work it off where asked, and say what waits."""
     queue = RunQueue(runs_path(arguments.runs))
-    for folder in [existing_run(path) for path in arguments.run_dirs]:
-        if arguments.remove:
-            queue.remove(folder)
-        else:
-            queue.add(folder)
+    console.if_interrupted("The queue is as it was.")
+    folders = [existing_run(path) for path in arguments.run_dirs]
+    with console.interruption.held():
+        for folder in folders:
+            if arguments.remove:
+                queue.remove(folder)
+            else:
+                queue.add(folder)
+        console.if_interrupted(_told(queue))
     ended = _work(queue, console) if arguments.work else []
     waiting = [run.path for run in queue.runs()]
     if queue.problem:
@@ -56,13 +62,22 @@ def _work(queue: RunQueue, console: Console) -> list[dict[str, str]]:
     runner = QueueRunner(queue, gpu_cards)
     started: list[RunFolder] = []
     while queue.runs() or runner.current:
-        process = runner.start_next()
-        if process is not None:
-            started.append(process.folder)
-            console.say(f"Started {process.folder.path.name}.")
+        with console.interruption.held():
+            process = runner.start_next()
+            if process is not None:
+                started.append(process.folder)
+                console.say(f"Started {process.folder.path.name}.")
+            console.if_interrupted(_told(queue, [folder.path.name for folder in runner.current]))
         time.sleep(_POLL_SECONDS)
     for _, error in runner.failures:
         console.say(error.message)
     if started:
         console.say(queue_summary(started))
     return [{"run_dir": str(folder.path), "status": str(ended_phase(folder))} for folder in started]
+
+
+def _told(queue: RunQueue, at_work: Sequence[str] = ()) -> str:
+    """Return how the queue is left: a run that was started goes on by itself, and those that wait go on waiting."""
+    words = [f"{' and '.join(at_work)} {'goes' if len(at_work) == 1 else 'go'} on."] if at_work else []
+    waiting = len(queue.runs())
+    return " ".join([*words, f"{counted(waiting, 'run')} {'waits' if waiting == 1 else 'wait'} in the queue."])

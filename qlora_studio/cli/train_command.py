@@ -2,7 +2,6 @@
 
 import argparse
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import JobSession, error_of, resume_command
 from qlora_studio.cli.run_source import add_run_source, run_config
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, StudioError
-from qlora_studio.core.quantity import duration_text
+from qlora_studio.core.quantity import counted, duration_text
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.events import Event, StepDone
@@ -65,9 +64,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 def train_run(arguments: argparse.Namespace, console: Console) -> int:
     """Create a run's folder and train in it."""
-    folder = new_run(run_config(arguments), runs_path(arguments.runs))
-    console.say(f"Run: {folder.path}")
-    return train_in(folder, console)
+    return _train(new_run(run_config(arguments), runs_path(arguments.runs), console), console)
 
 
 def resume_run(arguments: argparse.Namespace, console: Console) -> int:
@@ -83,32 +80,38 @@ def resume_run(arguments: argparse.Namespace, console: Console) -> int:
         )
     initial_commands: list[Command] = [LowerRate()] if arguments.lower_rate else []
     initial_commands += [AcceptChanges()] if arguments.accept_changes else []
-    return train_in(folder, console, initial_commands, gpus=gpus)
+    return _train(JobSession(folder, console, initial_commands, gpus=gpus), console)
 
 
-def train_in(folder: RunFolder, console: Console, initial_commands: Sequence[Command] = (), *, gpus: str = "") -> int:
-    """Train in a run's folder, report, and return the exit code."""
-    state, summary, interrupted = train_to_end(folder, console, initial_commands, gpus=gpus)
+def new_run(config: RunConfig, runs: Path, console: Console) -> JobSession:
+    """Create the folder of a run and start its worker. Raises StudioError with everything that keeps it from that."""
+    check_run(config)
+    with console.interruption.held():
+        folder = create_run_folder(runs, config)
+        console.say(f"Run: {folder.path}")
+        return JobSession(folder, console, is_new=True)
+
+
+def _train(session: JobSession, console: Console) -> int:
+    """Follow a run to its end, report, and return the exit code."""
+    state, summary = train_to_end(session)
     if state.failure is not None:
         return console.fail(error_of(state.failure), **summary)
     console.report(summary)
-    console.result(verdict(state, summary, folder))
-    return ExitCode.INTERRUPTED if interrupted else ExitCode.OK
+    console.result(*verdict(state, summary, session.folder))
+    return ExitCode.OK
 
 
-def train_to_end(
-    folder: RunFolder, console: Console, initial_commands: Sequence[Command] = (), *, gpus: str = ""
-) -> tuple[RunState, dict[str, Any], bool]:
-    """Train in a run's folder; return its last state, the summary, and whether Ctrl-C was pressed."""
+def train_to_end(session: JobSession) -> tuple[RunState, dict[str, Any]]:
+    """Follow a run to its end; return its last state and the summary."""
     losses: dict[int, float] = {}
 
     def note_loss(event: Event) -> None:
         if isinstance(event, StepDone) and event.loss is not None:
             losses[event.step] = event.loss
 
-    session = JobSession(folder, console, initial_commands, gpus=gpus)
     state = session.follow(note_loss)
-    return state, summary_of(folder, state, losses, session.seconds), bool(session.interrupted)
+    return state, summary_of(session.folder, state, losses, session.seconds)
 
 
 def summary_of(folder: RunFolder, state: RunState, losses: dict[int, float], seconds: float) -> dict[str, Any]:
@@ -117,7 +120,7 @@ def summary_of(folder: RunFolder, state: RunState, losses: dict[int, float], sec
     merged = [export.path for export in state.exports if export.format == "safetensors"]
     return {
         "run_dir": str(folder.path.resolve()),
-        "status": "completed" if state.phase is Phase.FINISHED else str(state.phase),
+        "status": status_of(state),
         "steps": state.step,
         "train_loss": sum(losses.values()) / len(losses) if losses else None,
         "eval_loss": state.evaluation.loss if state.evaluation else None,
@@ -130,15 +133,23 @@ def summary_of(folder: RunFolder, state: RunState, losses: dict[int, float], sec
     }
 
 
-def new_run(config: RunConfig, runs: Path) -> RunFolder:
-    """Create the folder of a run that can be started. Raises StudioError with everything that keeps it from that."""
+def status_of(state: RunState, *, busy: bool = True) -> str:
+    """Return how a run stands, as a word; one that should be at work and has no worker was lost."""
+    if not state.phase.is_over and not busy:
+        return "lost"
+    if state.failure is not None and state.failure.kind == FailureKind.INTERRUPTED:
+        return "interrupted"
+    return "completed" if state.phase is Phase.FINISHED else str(state.phase)
+
+
+def check_run(config: RunConfig) -> None:
+    """Raise StudioError with everything that keeps a run from being started."""
     if problems := problems_before_start(config):
         raise InvalidRunConfig(problems)
     locate_model(config.model.source, config.model.revision)
     for source in (*config.data.sources, *filter(None, [config.data.evaluation])):
         if not hub_name(source.path):
             locate_dataset(source)
-    return create_run_folder(runs, config)
 
 
 def existing_run(named: str) -> RunFolder:
@@ -175,12 +186,12 @@ def runs_path(named: str | None) -> Path:
     return Path(named).expanduser() if named else load_settings().runs_path
 
 
-def verdict(state: RunState, summary: dict[str, Any], folder: RunFolder) -> str:
+def verdict(state: RunState, summary: dict[str, Any], folder: RunFolder) -> list[str]:
     """Return what came of a run, in lines."""
     before, after = summary["eval_loss_before"], summary["eval_loss"]
     ways = {"completed": "Trained", "paused": "Paused after", "stopped": "Stopped after"}
     way = ways.get(summary["status"], summary["status"])
-    lines = [f"{way} {summary['steps']} steps in {duration_text(summary['seconds'])}."]
+    lines = [f"{way} {counted(summary['steps'], 'step')} in {duration_text(summary['seconds'])}."]
     if state.stopped_early is not None:
         lines.append(state.stopped_early.words)
     if before is not None and after is not None:
@@ -189,6 +200,8 @@ def verdict(state: RunState, summary: dict[str, Any], folder: RunFolder) -> str:
         lines.append(f"Adapter: {summary['adapter_dir']}")
     if summary["merged_dir"]:
         lines.append(f"Merged model: {summary['merged_dir']}")
-    if summary["status"] == "paused":
+    if summary["status"] in ("paused", "stopped"):
+        if not summary["adapter_dir"]:
+            lines.append(f"{state.checkpoint.name} is safe." if state.checkpoint else "Nothing was trained yet.")
         lines.append(f"Go on with: {resume_command(folder)}")
-    return "\n".join(lines)
+    return lines

@@ -5,11 +5,10 @@ import time
 from typing import Any
 
 from qlora_studio.cli.console import Console
-from qlora_studio.cli.job_session import follow
+from qlora_studio.cli.job_session import states
 from qlora_studio.cli.progress import Progress
-from qlora_studio.cli.train_command import existing_run, runs_path, summary_of
+from qlora_studio.cli.train_command import existing_run, runs_path, status_of, summary_of
 from qlora_studio.core.errors import ExitCode, StudioError
-from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import UNREADABLE_LINES, Event, StepDone
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.jobs.run_follower import RunFollower
@@ -40,17 +39,24 @@ def watch_run(arguments: argparse.Namespace, console: Console) -> int:
     """Follow a run to its end without being part of it."""
     folder = existing_run(arguments.run_dir)
     losses: dict[int, float] = {}
+    state = RunState()
+    console.if_interrupted(
+        f"{folder.path.name} goes on." if folder.is_busy() else f"{folder.path.name} is as it was: nothing was changed."
+    )
 
     def note_loss(event: Event) -> None:
         if isinstance(event, StepDone) and event.loss is not None:
             losses[event.step] = event.loss
 
     with Progress(console) as progress:
-        state = follow(RunFollower(folder), progress, note_loss)
+        for state in states(RunFollower(folder), progress, note_loss):  # noqa: B007  the last one counts
+            pass
     seconds = state.last_event - state.started if state.started else 0.0
     summary = summary_of(folder, state, losses, seconds)
     if state.failure is not None:
         summary["error"] = {"kind": state.failure.kind, "message": state.failure.message}
+        told, busy = folder.state(), folder.is_busy()  # a death that nobody put on record is no failure of the run's
+        state, summary["status"] = told, status_of(told, busy=busy)
     console.report(summary)
     console.result(f"{folder.path.name}: {_words(state, busy=False)}")
     if state.stopped_early is not None:
@@ -60,6 +66,7 @@ def watch_run(arguments: argparse.Namespace, console: Console) -> int:
 
 def list_runs(arguments: argparse.Namespace, console: Console) -> int:
     """Print a line a run."""
+    console.if_interrupted("Nothing was changed.")
     found = [_facts(folder) for folder in run_folders(runs_path(arguments.runs))]
     console.report({"runs": found})
     width = max((len(run["name"]) for run in found), default=0)
@@ -85,7 +92,7 @@ def _facts(folder: RunFolder) -> dict[str, Any]:
     return {
         "name": folder.path.name,
         "run_dir": str(folder.path.resolve()),
-        "status": _status(state, busy),
+        "status": status_of(state, busy=busy),
         "words": _words(state, busy),
         "trusted": objection(folder.path) is None,
         "steps": state.step,
@@ -107,15 +114,8 @@ def _unreadable(folder: RunFolder, error: StudioError) -> dict[str, Any]:
     return {**place, "status": "unreadable", "words": f"{error.message} {error.advice}", **nothing}
 
 
-def _status(state: RunState, busy: bool) -> str:
-    """Return the phase; a run that should be at work and has no worker was lost."""
-    if not state.phase.is_over and not busy:
-        return "lost"
-    return "completed" if state.phase is Phase.FINISHED else str(state.phase)
-
-
 def _words(state: RunState, busy: bool) -> str:
-    status = _status(state, busy)
+    status = status_of(state, busy=busy)
     steps = f", step {state.step} of {state.total_steps}" if state.total_steps else ""
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.last_event)) if state.last_event else ""
     return f"{status}{steps}  {when}".rstrip()

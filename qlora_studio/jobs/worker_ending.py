@@ -32,18 +32,21 @@ def end_worker(folder: RunFolder, pid: int, grace_seconds: float = 5.0) -> bool:
 
 def acknowledge_breakdown(folder: RunFolder) -> None:
     """Put on record that a run's worker died without a word: it is not told again. Raises StudioError, OSError."""
+    step = folder.state().step
+    at = f" at step {step:,}" if step else ""
+    message = f"The run broke off{at}: its worker is gone and did not say how it ended."
+    advice, detail = breakdown_advice(folder), log_tail(folder)
+    failed = Failed(kind=FailureKind.WORKER_DIED, message=message, advice=advice, detail=detail)
+    put_ending_on_record(folder, failed)
+
+
+def put_ending_on_record(folder: RunFolder, failed: Failed) -> None:
+    """Append how a session ended whose worker is gone, unless that stands there. Raises StudioError, OSError."""
     try:
         with folder.lock().acquire(blocking=False):
-            state = folder.state()
-            if state.phase.is_over:
-                return
-            at = f" at step {state.step:,}" if state.step else ""
-            message = f"The run broke off{at}: its worker is gone and did not say how it ended."
-            failed = Failed(
-                kind=FailureKind.WORKER_DIED, message=message, advice=breakdown_advice(folder), detail=log_tail(folder)
-            )
-            with MessageLogWriter(folder.events_path) as log:
-                log.append(failed)
+            if not folder.state().phase.is_over:
+                with MessageLogWriter(folder.events_path) as log:
+                    log.append(failed)
     except Timeout as error:
         raise StudioError(
             "A worker is at work in this run.", kind=FailureKind.RUN_BUSY, advice="Look at it first."

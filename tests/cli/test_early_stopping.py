@@ -43,4 +43,4 @@ def test_training_ends_with_it(tmp_path: Path) -> None:
     state = folder.state()
     summary = summary_of(folder, state, {}, 1.0)
     assert summary["stopped_early"] == {"step": 120, "evaluations": 3}
-    assert WORDS in verdict(state, summary, folder).splitlines()
+    assert WORDS in verdict(state, summary, folder)

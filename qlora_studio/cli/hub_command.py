@@ -1,4 +1,4 @@
-"""`upload`: an export as a repository on the hub, because the user asked for it."""
+"""`download` and `upload`: a model from the hub, an export to the hub, because the user asked for it."""
 
 import argparse
 from pathlib import Path
@@ -7,14 +7,24 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
-from qlora_studio.core.quantity import bytes_text
-from qlora_studio.core.run.job import UploadJob
-from qlora_studio.core.run.reports import UploadReported
+from qlora_studio.core.quantity import bytes_text, counted
+from qlora_studio.core.run.job import DownloadJob, UploadJob
+from qlora_studio.core.run.reports import DownloadFacts, UploadReported
 from qlora_studio.storage.runs.upload_files import check_repository, upload_files
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
-    """Add `upload`."""
+    """Add `download` and `upload`."""
+    download = commands.add_parser(
+        "download",
+        parents=[shared],
+        help="fetch a model from the hub",
+        description="Fetch a model from the Hugging Face hub into the hub's own cache, where every program finds it. "
+        "A download that was cut off goes on where it stopped.",
+    )
+    download.add_argument("model", metavar="OWNER/NAME", help="the model's hub id")
+    download.add_argument("--revision", default="", help="a branch, tag or commit (default: the newest)")
+    download.set_defaults(run=download_model)
     upload = commands.add_parser(
         "upload",
         parents=[shared],
@@ -31,6 +41,14 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     upload.set_defaults(run=upload_export)
 
 
+def download_model(arguments: argparse.Namespace, console: Console) -> int:
+    """Download, with progress."""
+    state = run_job(DownloadJob(source=arguments.model, revision=arguments.revision), console)
+    console.report(state.facts.model_dump())
+    console.result(state.facts.path if isinstance(state.facts, DownloadFacts) else "")
+    return ExitCode.OK
+
+
 def upload_export(arguments: argparse.Namespace, console: Console) -> int:
     """Say what goes where, then upload it."""
     path = Path(arguments.path).expanduser()
@@ -41,7 +59,7 @@ def upload_export(arguments: argparse.Namespace, console: Console) -> int:
     check_repository(arguments.repo)
     files = upload_files(path)
     size, seen = bytes_text(sum(file.size for file in files)), "everybody" if arguments.public else "you alone"
-    console.say(f"{len(files)} files, {size}, to {arguments.repo}, seen by {seen}.")
+    console.say(f"{counted(len(files), 'file')}, {size}, to {arguments.repo}, seen by {seen}.")
     job = UploadJob(
         path=str(path.resolve()), repository=arguments.repo, private=not arguments.public, force=arguments.force
     )

@@ -42,6 +42,8 @@ class Console:
         self.details = details
         self.quiet = quiet
         self.interruption = interruption or Interruption()
+        self._drawn = False  # whether the terminal has a line that moves,
+        self._amid = False  # or text that goes on
 
     @property
     def shows_progress(self) -> bool:
@@ -54,21 +56,34 @@ class Console:
 
     def say(self, *lines: str) -> None:
         """Print lines for people who wait: to stderr, and not with --quiet."""
+        self.wipe()
         if not self.quiet:
             write_err("".join(f"{one_line(line)}\n" for line in lines))
 
     def draw(self, line: str) -> None:
-        """Draw the line that moves, over what it was."""
+        """Draw the line that moves, over what it was; not where it would hide half a line of the result."""
+        if self._amid and sys.stdout.isatty():
+            return
+        self._drawn = True
         write_err(f"\r\x1b[K{one_line(line)[: _width() - 1]}")
+
+    def wipe(self) -> None:
+        """Take the line that moves away."""
+        if self._drawn:
+            self._drawn = False
+            write_err("\r\x1b[K")
 
     def result(self, *lines: str) -> None:
         """Print lines of the result for people; nothing with --json."""
+        self.wipe()
         if not self.json:
             write_out("".join(f"{one_line(line)}\n" for line in lines))
 
     def stream(self, text: str) -> None:
         """Print a piece of text as it comes, lines and all; nothing with --json."""
-        if not self.json:
+        if text and not self.json:
+            self.wipe()
+            self._amid = not text.endswith("\n")
             write_out(with_signs(text))
 
     def report(self, data: dict[str, Any]) -> None:
@@ -79,6 +94,7 @@ class Console:
 
     def fail(self, error: StudioError, **facts: Any) -> int:
         """Print what went wrong and what to do, and return the exit code for it."""
+        self.wipe()
         head, *more = error.message.split("\n")
         lines = [head, *(f"  {line}" for line in more)]
         if error.advice:

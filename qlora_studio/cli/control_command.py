@@ -155,9 +155,7 @@ def discard_run(arguments: argparse.Namespace, console: Console) -> int:
             advice="Only a run whose worker died without a word is discarded: `qlora-studio runs` calls it lost.",
         )
     with console.interruption.held():
-        console.if_interrupted(
-            f"{folder.path.name} may be half deleted: the rest has a name with a dot before it."
-        )
+        console.if_interrupted(f"{folder.path.name} may be half deleted: the rest has a name with a dot before it.")
         if arguments.keep:
             acknowledge_breakdown(folder)
         else:

@@ -13,6 +13,8 @@ from qlora_studio.core.quantity import bytes_text, duration_text
 from qlora_studio.core.run.job import ExportJob, MergeJob, VerifyJob
 from qlora_studio.core.run.reports import ExportFacts, FormatCheck, VerificationReported
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.storage.runs.export_folder import exports_of
+from qlora_studio.storage.runs.run_folder import RunFolder
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -88,11 +90,7 @@ def export_run(arguments: argparse.Namespace, console: Console) -> int:
 
 def verify_export(arguments: argparse.Namespace, console: Console) -> int:
     """Check an export, and say which of the checks it passed."""
-    path = Path(arguments.path).expanduser()
-    if not path.is_dir():
-        raise StudioError(
-            f"There is no folder {path}.", kind=FailureKind.RUN_NOT_FOUND, advice="Name the folder of an export."
-        )
+    path = export_folder(arguments.path)
     run_dir = str(existing_run(arguments.run_dir).path.resolve()) if arguments.run_dir else ""
     state = run_job(
         VerifyJob(path=str(path.resolve()), run_dir=run_dir, bases=arguments.bases, way=arguments.way), console
@@ -106,6 +104,25 @@ def verify_export(arguments: argparse.Namespace, console: Console) -> int:
     for ends in (report.ends for report in reports if report.ends is not None):
         console.result(f"{ends.words} {ends.warning}".strip())
     return ExitCode.OK if facts.verified else ExitCode.NOT_VERIFIED
+
+
+def export_folder(named: str) -> Path:
+    """Return the folder of an export. Raises StudioError where there is none; where it is a run's, with its exports."""
+    path = Path(named).expanduser()
+    if not path.is_dir():
+        raise StudioError(
+            f"There is no folder {path}.", kind=FailureKind.RUN_NOT_FOUND, advice="Name the folder of an export."
+        )
+    run = RunFolder(path)
+    if run.config_path.is_file():
+        exports = ", ".join(str(place) for place, _ in exports_of(run.exports_path))
+        none = "It has none yet: `qlora-studio export` makes one."
+        raise StudioError(
+            f"{path} is a run, not an export.",
+            kind=FailureKind.USAGE,
+            advice=f"Name one of its exports: {exports}" if exports else none,
+        )
+    return path
 
 
 def _add_options(parser: argparse.ArgumentParser, *, needs_run: bool = True) -> None:
@@ -146,7 +163,7 @@ def _told(state: RunState, console: Console) -> int:
         console.result(_check_text(check))
     for item in state.exports:
         console.result(f"{item.format}: {item.path} ({bytes_text(item.size_bytes)})")
-    console.result(f"Done in {duration_text(seconds)}.")
+    console.result(f"{'Done' if facts.verified else 'Written, and not verified,'} in {duration_text(seconds)}.")
     return ExitCode.OK if facts.verified else ExitCode.NOT_VERIFIED
 
 

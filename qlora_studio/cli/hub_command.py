@@ -1,12 +1,12 @@
 """`download` and `upload`: a model from the hub, an export to the hub, because the user asked for it."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from qlora_studio.cli.console import Console
+from qlora_studio.cli.export_command import export_folder
 from qlora_studio.cli.job_session import run_job
-from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
+from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.quantity import bytes_text, counted
 from qlora_studio.core.run.job import DownloadJob, UploadJob
 from qlora_studio.core.run.reports import DownloadFacts, UploadReported
@@ -51,11 +51,7 @@ def download_model(arguments: argparse.Namespace, console: Console) -> int:
 
 def upload_export(arguments: argparse.Namespace, console: Console) -> int:
     """Say what goes where, then upload it."""
-    path = Path(arguments.path).expanduser()
-    if not path.is_dir():
-        raise StudioError(
-            f"There is no folder {path}.", kind=FailureKind.RUN_NOT_FOUND, advice="Name the folder of an export."
-        )
+    path = export_folder(arguments.path)
     check_repository(arguments.repo)
     files = upload_files(path)
     size, seen = bytes_text(sum(file.size for file in files)), "everybody" if arguments.public else "you alone"

@@ -118,9 +118,9 @@ class Interruption:
 
 def write_at_once(text: str) -> None:
     """Write a line of our own to stderr past Python's streams, which a handler of signals may have interrupted."""
-    line = "\r\x1b[K" if os.isatty(2) and os.environ.get("TERM") != "dumb" else ""
+    line = "\n" if os.isatty(2) else ""  # where a terminal has a line that moves, or half an answer
     with suppress(OSError):  # the terminal is gone
-        os.write(2, f"{line}{text}\n".encode(getattr(sys.stderr, "encoding", "ascii"), "backslashreplace"))
+        os.write(2, f"{line}{text}\n".encode(getattr(sys.__stderr__, "encoding", "ascii"), "backslashreplace"))
 
 
 def _write_error(sentence: str) -> None:

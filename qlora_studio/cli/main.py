@@ -1,10 +1,10 @@
 """`qlora-studio …`: reads the command, runs it, and turns whatever went wrong into one sentence and an exit code."""
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
-from typing import Any
+from io import StringIO
 
 from qlora_studio import __version__
 from qlora_studio.cli.console import Console, ReaderGone, with_signs, write_err, write_out
@@ -65,7 +65,7 @@ def _told(argv: Sequence[str], open_window: OpenWindow, self_test: SelfTest, int
     """Run a command line; what went wrong is told, and an exit code."""
     console = Console(json="--json" in argv)
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parsed(argv)
         console = Console(
             json=arguments.json, details=arguments.details, quiet=arguments.quiet, interruption=interruption
         )
@@ -89,19 +89,21 @@ def _told(argv: Sequence[str], open_window: OpenWindow, self_test: SelfTest, int
         return console.fail(StudioError(words, kind=FailureKind.INTERRUPTED))
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose help and complaints go through the same door as everything else."""
-
-    color = False  # newer Pythons would colour the help, which that door shows as signs
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        (write_out if file is sys.stdout else write_err)(with_signs(message))
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """Return what a command line says; help and complaints go through the same door as everything else."""
+    out, err = StringIO(), StringIO()
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            return _parser().parse_args(argv)
+    finally:
+        write_out(with_signs(out.getvalue()))
+        write_err(with_signs(err.getvalue()))
 
 
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     add_shared_options(shared, default=argparse.SUPPRESS)
-    parser = _Parser(
+    parser = argparse.ArgumentParser(
         prog="qlora-studio",
         description=_DESCRIPTION,
         epilog=_EPILOG,

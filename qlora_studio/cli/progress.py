@@ -30,17 +30,12 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._wipe()
-
-    def note(self, text: str) -> None:
-        """Print a line above the moving one."""
-        self._wipe()
-        self._console.say(text)
+        self._console.wipe()
 
     def tell(self, event: ev.Event) -> None:
         """Print what should stay to be read."""
         if text := event_text(event):
-            self.note(text)
+            self._console.say(text)
 
     def show(self, state: RunState) -> None:
         """Draw where the job stands, not too often."""
@@ -56,10 +51,6 @@ class Progress:
             self._console.draw(text)
         elif not changed or state.phase not in (Phase.TRAINING, Phase.EVALUATING, Phase.SAVING):
             self._console.say(text)
-
-    def _wipe(self) -> None:
-        if self._live and self._phase:
-            self._console.draw("")
 
 
 def progress_line(state: RunState) -> str:

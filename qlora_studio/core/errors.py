@@ -51,7 +51,7 @@ class ExitCode(IntEnum):
     NO_ANSWER = 37, "The worker has not answered yet"
     NO_CARD = 38, "The card that is to compute is not there, or PyTorch cannot use it"
     NOT_TRUSTED = 39, "The run came from elsewhere, or was changed, and is not trusted"
-    INTERRUPTED = 130, "Interrupted; what was learned so far is saved unless it was ended at once"
+    INTERRUPTED = 130, "Interrupted; the sentence says what is safe, and what goes on"
 
 
 class FailureKind(StrEnum):

@@ -144,8 +144,16 @@ def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int
         return failed, error.kind.exit_code
     except Exception as error:  # noqa: BLE001  the worker's entry: whatever it was, it becomes a Failed
         traceback.print_exc()
-        failed = failure_of(error, kind)
+        failed = failure_of(error, _kind_by_now(kind, folder))
         return failed, failed.kind.exit_code
+
+
+def _kind_by_now(kind: str, folder: RunFolder) -> str:
+    """Return the kind of job whose failure this is: a run that has its adapter is only exporting any more."""
+    try:
+        return "export" if kind == "train" and folder.state().training_over else kind
+    except (StudioError, OSError):
+        return kind
 
 
 def _choose_allocator(run: RunFolder) -> None:

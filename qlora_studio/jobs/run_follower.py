@@ -125,8 +125,12 @@ class RunFollower:
 
 
 def breakdown_advice(folder: RunFolder) -> str:
-    """Return what to do where a worker is gone: of a run, or of a job, which has no checkpoint."""
-    return advice_for(FailureKind.WORKER_DIED, "" if folder.job_path.exists() else TrainJob().kind)
+    """Return what to do where a worker is gone: of a run, or of a job, which has no checkpoint.
+
+    A run that has its adapter was making something of it, as a job would.
+    """
+    trains = not folder.job_path.exists() and not folder.state().training_over
+    return advice_for(FailureKind.WORKER_DIED, TrainJob().kind if trains else "")
 
 
 def log_tail(folder: RunFolder, size: int = _LOG_TAIL) -> str:

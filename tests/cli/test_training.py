@@ -211,7 +211,7 @@ def test_a_second_ctrl_c_ends_at_once_and_the_run_can_be_resumed(
     process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
-    while "Press Ctrl-C again" not in process.stderr.readline():
+    while "Once more ends it" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     os.kill(folder.state().pid, signal.SIGCONT)
@@ -221,7 +221,8 @@ def test_a_second_ctrl_c_ends_at_once_and_the_run_can_be_resumed(
     assert "qlora-studio resume" in err
     assert not folder.adapter_path.exists()
     listed = cli("runs", "--runs", str(folder.path.parent), "--json", home=home).report["runs"]
-    assert listed[0]["status"] == "lost"
+    watched = cli("watch", str(folder.path), "--json", home=home).report
+    assert listed[0]["status"] == watched["status"] == "interrupted"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")

@@ -58,7 +58,7 @@ def require_drives(writings: Iterable[Writing], what: str) -> None:
                 f" free ({parts}).",
                 kind=FailureKind.DISK_FULL,
                 advice=f"Free {bytes_text(drive.needed - drive.free)} there, or choose another drive. "
-                "Nothing was written.",
+                "None of that was written.",
             )
 
 

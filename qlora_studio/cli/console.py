@@ -101,49 +101,6 @@ class Console:
             detail = error.detail.rstrip().replace("\n", "\n  ")
             lines += ["", f"  {detail}"] if self.details else ["(--details shows more.)"]
         write_err("".join(f"{with_signs(line)}\n" for line in lines))
-
-    def draw(self, line: str) -> None:
-        """Draw the line that moves, over what it was; not where it would hide half a line of the result."""
-        if self._amid and sys.stdout.isatty():
-            return
-        self._drawn = True
-        write_err(f"\r\x1b[K{one_line(line)[: _width() - 1]}")
-
-    def wipe(self) -> None:
-        """Take the line that moves away."""
-        if self._drawn:
-            self._drawn = False
-            write_err("\r\x1b[K")
-
-    def result(self, *lines: str) -> None:
-        """Print lines of the result for people; nothing with --json."""
-        self.wipe()
-        if not self.json:
-            write_out("".join(f"{one_line(line)}\n" for line in lines))
-
-    def stream(self, text: str) -> None:
-        """Print a piece of text as it comes, lines and all; nothing with --json."""
-        if text and not self.json:
-            self.wipe()
-            self._amid = not text.endswith("\n")
-            write_out(with_signs(text))
-
-    def report(self, data: dict[str, Any]) -> None:
-        """Print the result for programs, in ASCII where the stream is not UTF-8; nothing without --json."""
-        if self.json:
-            text = json.dumps(data, ensure_ascii=not _is_utf8(sys.stdout))
-            write_out(_SIGNS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text) + "\n")
-
-    def fail(self, error: StudioError, **facts: Any) -> int:
-        """Print what went wrong and what to do, and return the exit code for it."""
-        self.wipe()
-        head, *more = error.message.split("\n")
-        lines = [head, *(f"  {line}" for line in more)]
-        if error.advice:
-            lines += error.advice.split("\n")
-        if error.detail:
-            lines += ["", *error.detail.rstrip().split("\n")] if self.details else ["(--details shows more.)"]
-        write_err("".join(f"{one_line(line)}\n" for line in lines))
         told = {"kind": error.kind, "message": error.message, "advice": error.advice}
         self.report({**facts, "error": told})
         return error.kind.exit_code

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,9 +26,11 @@ from qlora_studio.core.run.events import (
     WorkerStarted,
 )
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from tests.cli.conftest import Outcome
+from tests.cli.terminal import Terminal
 
 WORDS = "naïve → ☃"
 # Colours, the clipboard (OSC 52), a link (OSC 8), C1's CSI, a reversed direction, a separator of lines, a new line.
@@ -165,3 +167,38 @@ def test_json_holds_no_character_that_a_terminal_obeys(capsys: pytest.CaptureFix
     text = capsys.readouterr().out
     assert not OBEYED.search(text)
     assert json.loads(text) == {"text": EVIL + "\udc80"}
+
+
+@pytest.fixture
+def counting(studio_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunFolder]:
+    """A run whose worker takes a step every now and then."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("COUNTING_SECONDS", "0.1")
+    folder = create_run_folder(studio_home / "runs", RunConfig(name="counting"))
+    process = start_worker(folder, [sys.executable, "-m", "tests.jobs.counting_worker"])
+    yield folder
+    process.kill()
+    process.wait(10)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo terminals of this kind")
+def test_a_line_that_moves_keeps_within_a_terminal_that_changes(counting: RunFolder, studio_home: Path) -> None:
+    with Terminal("watch", str(counting.path), home=studio_home) as terminal:
+        terminal.wait_for("Training .*/150")
+        for columns, most in ((20, 19), (0, 79), (1, 1)):
+            terminal.resize(columns)
+            before = len(terminal.wait_for("Training"))
+            terminal.wait_for(rf"(?s).{{{before}}}.*\r.*\r.*\r")
+            drawn = terminal.shown[before:].split("\r\x1b[K")[2:]
+            assert drawn and all(0 < len(line) <= most for line in drawn), (columns, drawn)
+        terminal.press_ctrl_c()
+        assert terminal.ending()[0] == ExitCode.INTERRUPTED
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo terminals of this kind")
+def test_a_dumb_terminal_gets_lines_alone(counting: RunFolder, studio_home: Path) -> None:
+    with Terminal("watch", str(counting.path), home=studio_home, TERM="dumb") as terminal:
+        terminal.wait_for("checkpoint-20 is safe")
+        terminal.press_ctrl_c()
+        code, shown = terminal.ending()
+    assert (code, "\x1b" in shown) == (ExitCode.INTERRUPTED, False)

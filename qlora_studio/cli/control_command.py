@@ -11,6 +11,7 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import error_of, resume_command
 from qlora_studio.cli.train_command import existing_run, status_of
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
+from qlora_studio.core.quantity import counted
 from qlora_studio.core.run import commands as ask
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import CheckpointSaved, Evaluated, Event, Failed, Finished, Paused
@@ -241,14 +242,14 @@ def _verb(request: Request) -> str:
 def _words(folder: RunFolder, state: RunState, event: Event) -> str:
     match event:
         case Paused():
-            return f"Paused after {event.step:,} steps. Go on with: {resume_command(folder)}"
+            return f"Paused after {counted(event.step, 'step')}. Go on with: {resume_command(folder)}"
         case CheckpointSaved():
             return f"{event.name} is safe."
         case Evaluated():
             loss = "not a number" if event.loss is None else f"{event.loss:.4f}"
             return f"Step {event.step:,}: held-out loss {loss}."
     kept = f" Adapter: {state.adapter_path}" if state.training_over else " Nothing more was saved."
-    return f"{state.phase.words} after {state.step:,} steps.{kept}"
+    return f"{state.phase.words} after {counted(state.step, 'step')}.{kept}"
 
 
 def _facts(folder: RunFolder, state: RunState) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         parents=[shared],
         help="fetch a model from the hub",
         description="Fetch a model from the Hugging Face hub into the hub's own cache, where every program finds it. "
-        "A download that was cut off goes on where it stopped.",
+        "Files that came whole before a download was cut off are not fetched again.",
     )
     download.add_argument("model", metavar="OWNER/NAME", help="the model's hub id")
     download.add_argument("--revision", default="", help="a branch, tag or commit (default: the newest)")

@@ -19,13 +19,15 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Command
 from qlora_studio.core.run.events import Event, Failed
-from qlora_studio.core.run.job import ExportJob, Job, MergeJob, VerifyJob
+from qlora_studio.core.run.job import DataJob, DownloadJob, ExportJob, Job, MergeJob, TrainJob, VerifyJob
 from qlora_studio.core.run.run_state import RunState, fold
 from qlora_studio.jobs.job_folders import new_job_folder
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_ending import put_ending_on_record
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker, wait_until_free
+from qlora_studio.storage.datasets.files import hub_name
 from qlora_studio.storage.durable import remove_abandoned
+from qlora_studio.storage.models.hub_cache import remove_partial_files
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import cache_path
 
@@ -37,7 +39,7 @@ _STOPPED = {
     "estimate": "An estimate writes nothing.",
     "verify": "The export is as it was; it is not verified by this.",
     "chat": "The answer ends here.",
-    "download": "What has come is kept: the same command goes on from there.",
+    "download": "The files that came whole are kept: the same command fetches the others.",
     "upload": "None of its files is to be seen in the repository, which may have been made: the same command goes on.",
 }
 _KILLED = {
@@ -159,6 +161,8 @@ class JobSession:
         for place in self._places():
             with suppress(OSError):
                 remove_abandoned(place)
+        for name, kind in self._repositories():
+            remove_partial_files(name, kind)
 
     def _places(self) -> list[Path]:
         run = self.folder
@@ -173,6 +177,17 @@ class JobSession:
             elif isinstance(job, VerifyJob):
                 places += (cache_path() / "verification").glob("*")
         return [place for place in places if place.is_dir()]
+
+    def _repositories(self) -> list[tuple[str, str]]:
+        """Return what this may have been fetching from the hub."""
+        job = self.folder.job()
+        if isinstance(job, DownloadJob):
+            return [(job.source, "models")]
+        if not isinstance(job, DataJob | TrainJob):
+            return []
+        config = job.config if isinstance(job, DataJob) else self.folder.config()
+        paths = [*(source.path for source in config.data.sources), config.data.evaluation_path]
+        return [(config.model.source, "models"), *((name, "datasets") for name in map(hub_name, paths) if name)]
 
     def _ended_at_once(self) -> StudioError:
         """Put on record that the user ended it, and return that in words."""

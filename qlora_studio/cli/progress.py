@@ -13,6 +13,7 @@ from qlora_studio.core.run.run_state import RunState, phase_text
 _BAR_CELLS = 24
 _REDRAW_SECONDS = 0.1
 _LINE_SECONDS = 10.0
+_BYTES = ("bytes", "B")
 
 
 class Progress:
@@ -61,7 +62,9 @@ def progress_line(state: RunState) -> str:
     if state.progress is None:
         return title
     done, total, unit = state.progress.done, state.progress.total, state.progress.unit
-    amount = _amount(done, unit) + (f" of {_amount(total, unit)}" if total else "")
+    amount = _amount(done, unit)
+    if total:
+        amount = f"{amount if unit in _BYTES else f'{done:,}'} of {_amount(total, unit)}"
     return f"{title}  {bar(done, total)}  {amount}" if total else f"{title}  {amount}"
 
 
@@ -118,7 +121,7 @@ def _training_facts(state: RunState) -> str:
 
 
 def _amount(count: int, unit: str) -> str:
-    return bytes_text(count) if unit in ("bytes", "B") else f"{count:,} {unit}".rstrip()
+    return bytes_text(count) if unit in _BYTES else f"{count:,} {unit}".rstrip()
 
 
 def _number(value: float | None) -> str:

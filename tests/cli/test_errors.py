@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from qlora_studio.core.errors import ExitCode
+from qlora_studio.storage.durable import write_manifest
+from qlora_studio.storage.runs.export_folder import ExportManifest
 from tests.cli.conftest import Outcome
 
 Studio = Callable[..., Outcome]
@@ -96,6 +98,18 @@ def test_a_place_that_cannot_be_written_is_told(studio: Studio, chats: Path, tmp
 @pytest.mark.parametrize("command", [["resume"], ["watch"], ["merge"], ["export"], ["chat", "--prompt", "x"]])
 def test_a_folder_that_is_no_run_is_told(studio: Studio, tmp_path: Path, command: list[str]) -> None:
     assert_told(studio(*command, str(tmp_path)), ExitCode.RUN_NOT_FOUND, "is not a run")
+
+
+@pytest.mark.parametrize("command", [["verify"], ["upload", "--repo", "alice/log-bot"]])
+def test_a_run_where_an_export_is_meant_is_told_with_its_exports(
+    studio: Studio, tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "run.toml").write_text('name = "x"\n')
+    assert_told(studio(*command, str(tmp_path)), ExitCode.USAGE, "It has none yet: `qlora-studio export` makes one.")
+    export = tmp_path / "exports" / "gguf"
+    export.mkdir(parents=True)
+    write_manifest(export, ExportManifest(format="gguf"))
+    assert_told(studio(*command, str(tmp_path)), ExitCode.USAGE, f"Name one of its exports: {export}")
 
 
 def test_wrong_usage_is_told(studio: Studio) -> None:

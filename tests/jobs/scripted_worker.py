@@ -1,8 +1,8 @@
 """A worker that speaks the protocol and does as it is told: `scripted_worker.py SCRIPT FOLDER`.
 
 A script is words separated by commas, and one that is started again plays what stands after the next bar: start,
-steps:N, phase:NAME, garbage, half, finish, fail, pause, recover, save:STEP, say:TEXT, wait_for_stop, wait, signal:NAME,
-exit:CODE, long:BYTES, child.
+steps:N, phase:NAME, garbage, half, finish, fail, pause, recover, save:STEP, adapter, say:TEXT, wait_for_stop, wait,
+signal:NAME, exit:CODE, long:BYTES, child.
 """
 
 import os
@@ -14,6 +14,7 @@ import time
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import Stop, parse_command
 from qlora_studio.core.run.events import (
+    AdapterSaved,
     CheckpointSaved,
     Failed,
     Finished,
@@ -73,6 +74,8 @@ def play(script: str, folder: RunFolder) -> int:
                 case "save":
                     saved = {"name": f"checkpoint-{value}", "size_bytes": 1, "seconds": 0.1}
                     log.append(CheckpointSaved(step=int(value), **saved))
+                case "adapter":
+                    log.append(AdapterSaved(path=str(folder.adapter_path), step=1))
                 case "say":
                     print(value, flush=True)
                 case "wait_for_stop":

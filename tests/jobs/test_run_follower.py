@@ -125,6 +125,16 @@ def test_an_exit_without_a_word_is_a_failure(play: Play, folder: RunFolder, code
     assert failed.kind == kind
 
 
+@pytest.mark.parametrize(("script", "advised"), [("steps:2", True), ("steps:2,adapter", False)])
+def test_a_run_that_has_its_adapter_is_not_advised_to_be_resumed(
+    play: Play, folder: RunFolder, script: str, advised: bool
+) -> None:
+    failed = follow(folder, play(f"start,{script},exit:7"))[-1]
+
+    assert isinstance(failed, Failed)
+    assert ("resumed" in failed.advice) is advised
+
+
 def test_a_worker_that_never_speaks_is_a_failure(play: Play, folder: RunFolder) -> None:
     assert [event.type for event in follow(folder, play("exit:3"))] == ["failed"]
 

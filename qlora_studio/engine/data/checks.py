@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 from qlora_studio.core.data.base_templates import AUTO, base_template_of
 from qlora_studio.core.data.report import Check, LengthStatistics, Level, kept_by
 from qlora_studio.core.data.template_variables import variables_text
+from qlora_studio.core.quantity import counted
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.prepared import PreparedData
 from qlora_studio.engine.data.row_files import row_lengths
@@ -77,7 +78,7 @@ def _rows_read(tally: RowTally, config: RunConfig) -> Check:
         "rows_read",
         "Every row was read",
         total > 0 and rejected == 0,
-        f"All {total:,} rows were read.",
+        f"Read: {counted(total, 'row')}.",
         f"{rejected:,} of {total:,} rows were rejected{'' if stops else ' and are left out'}.",
         "error" if stops else "warning",
     )
@@ -124,8 +125,8 @@ def _prompt(tally: RowTally) -> Check:
         "The template renders the same while chatting as while training",
         tally.unprompted == 0,
         "Up to the last answer, each row is what the model is given when it is asked.",
-        f"In {tally.unprompted:,} rows the text before the last answer differs from what the model is given when it is "
-        "asked for it.",
+        f"In {counted(tally.unprompted, 'row')} the text before the last answer differs from what the model is given "
+        "when it is asked for it.",
     )
 
 
@@ -145,14 +146,14 @@ def _variables(tally: RowTally, config: RunConfig) -> Check:
 
 
 def _changed(tally: RowTally) -> Check:
-    parts = "; ".join(f"in {count:,} rows {what}" for what, count in tally.changed.most_common())
+    parts = "; ".join(f"in {counted(count, 'row')} {what}" for what, count in tally.changed.most_common())
     return _check(
         "template_takes_rows", "The template takes the rows as they are", False, "", f"Not all of them: {parts}."
     )
 
 
 def _lost(tally: RowTally, config: RunConfig) -> Check:
-    parts = ", ".join(f"{what} ({count:,} rows)" for what, count in tally.lost.most_common())
+    parts = ", ".join(f"{what} ({counted(count, 'row')})" for what, count in tally.lost.most_common())
     tokens = f" The reasoning that it leaves out has {tally.dropped_tokens:,} tokens." if tally.dropped_tokens else ""
     keep = (
         ' data.reasoning = "keep" learns what of it the template can show, in longer rows.'
@@ -189,12 +190,12 @@ def _trained_share(tally: RowTally) -> Check:
 def _end_of_turn(tally: RowTally) -> Check:
     rows, named = len(tally.columns["number"]), " or ".join(tally.added_ends)
     added = f" The template leaves the last turn open: {named} is put there." if named else ""
-    doubled = f" In {tally.doubled_ends:,} rows an end token is trained twice." if tally.doubled_ends else ""
+    doubled = f" In {counted(tally.doubled_ends, 'row')} an end token is trained twice." if tally.doubled_ends else ""
     return _check(
         "end_of_turn_trained",
         "Every answer ends with a trained end-of-turn token",
         not tally.open_ends and not tally.doubled_ends,
-        f"In {rows:,} of {rows:,} rows.{added}",
+        f"In all of {counted(rows, 'row')}.{added}",
         f"In {tally.open_ends:,} of {rows:,} rows an answer ends without one: the model may not learn to stop."
         f"{doubled}",
     )
@@ -206,7 +207,7 @@ def _bos(tally: RowTally) -> Check:
         "One begin-of-text token at most",
         tally.double_bos == 0,
         "No row begins with two of them.",
-        f"{tally.double_bos:,} rows begin with two of them.",
+        f"In {counted(tally.double_bos, 'row')} there are two of them.",
     )
 
 
@@ -259,8 +260,8 @@ def _untrainable(tally: RowTally, config: RunConfig) -> Check:
         "rows_trainable",
         "Every row has something to train",
         tally.untrainable == 0 and left > 0,
-        f"All {left:,} rows do.",
-        f"{tally.untrainable:,} rows have nothing and are left out ({reasons})."
+        f"In all of {counted(left, 'row')}.",
+        f"Left out, for there is nothing: {counted(tally.untrainable, 'row')} ({reasons})."
         if left
         else f"No row does ({reasons}).",
         "error" if not left or config.data.bad_rows == "stop" else "warning",
@@ -286,7 +287,7 @@ def _control(tally: RowTally) -> Check:
         "Nobody typed control tokens",
         tally.control_rows == 0,
         "No prompt holds one.",
-        f"{tally.control_rows:,} rows hold control tokens inside of a prompt: the model takes them for real ones.",
+        f"In {counted(tally.control_rows, 'row')} a prompt holds control tokens: the model takes them for real ones.",
     )
 
 
@@ -328,6 +329,6 @@ def _evaluation(tally: RowTally) -> Check:
         "evaluation_apart",
         "The evaluation file is read, and apart from the training rows",
         not bad and not both,
-        f"All {own['used']:,} rows of it are used, and none is in the training data.",
+        f"Used: {counted(own['used'], 'row')} of it, and none is in the training data.",
         f"Rows of it that are used: {own['used']:,}. {' '.join(parts)}",
     )

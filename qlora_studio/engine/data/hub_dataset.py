@@ -124,7 +124,7 @@ class _Fetching:
         except (_HTTP_ERROR, LocalEntryNotFoundError, OSError) as error:
             raise self._refused(
                 "could not be fetched, and is not whole in the cache",
-                "Check the connection and the disk, then try again: it goes on where it stopped.",
+                "Check the connection and the disk, then try again: files that came whole are not fetched again.",
                 str(error),
             ) from error
         return Path(folder)

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.data.base_templates import AUTO
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.quantity import counted
 from qlora_studio.core.run.events import DatasetPrepared
 from qlora_studio.core.run.fingerprint import Fingerprint
 from qlora_studio.core.run.run_config import RunConfig
@@ -167,9 +168,11 @@ def _warn(data: PreparedData, reporter: Reporter) -> None:
     """Tell what is left out of rows that a run takes."""
     if data.tally.untrainable:
         reasons = "; ".join(f"{count} because {reason}" for reason, count in data.tally.errors.most_common(3))
-        reporter.warn("rows_left_out", f"{data.tally.untrainable} rows are left out: {reasons}.")
+        reporter.warn("rows_left_out", f"Left out: {counted(data.tally.untrainable, 'row')}: {reasons}.")
     if data.tally.verdicts["rejected"]:
-        reporter.warn("rows_rejected", f"{data.tally.verdicts['rejected']} rows could not be read and are left out.")
+        reporter.warn(
+            "rows_rejected", f"Left out, for they could not be read: {counted(data.tally.verdicts['rejected'], 'row')}."
+        )
     if lost := [path for counts in data.tally.unread for path in counts if "[]." in path]:
         reporter.warn("keys_not_used", f"Nothing is learned from these keys of the rows: {', '.join(lost[:12])}.")
     own = data.facts.evaluation

@@ -155,7 +155,7 @@ def download(source: str, revision: str, channel: Channel, *, weights: bool = Tr
         raise _download_error(
             source,
             "could not be downloaded",
-            "Check the connection and the disk, then try again: it goes on where it stopped.",
+            "Check the connection and the disk, then try again: files that came whole are not fetched again.",
             str(error),
         ) from error
     read_config(Path(folder))  # refuses a model with code of its own; code and pickles themselves are never fetched

@@ -66,15 +66,13 @@ def _command_line(interruption: "Interruption") -> int:
 
 def _open_at_once(open_window: "Callable[[bool], int]") -> int:
     """Open the window without loading the commands: it shows a quarter of a second sooner."""
-    from qlora_studio.cli.display import require_display
+    from qlora_studio.cli.console import Console, require_display
     from qlora_studio.core.errors import StudioError
 
     try:
         require_display()
         return open_window(False)
     except StudioError as error:
-        from qlora_studio.cli.console import Console
-
         return Console().fail(error)
 
 

@@ -21,6 +21,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 _SIGNS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LEAST_WIDTH = 2
+_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 
 class ReaderGone(Exception):
@@ -158,6 +159,21 @@ def has_character(character: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def has_display() -> bool:
+    """Whether there is a screen to draw on; Windows and macOS always have one."""
+    return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in _DISPLAYS)
+
+
+def require_display() -> None:
+    """Raise StudioError where no window can be opened."""
+    if not has_display():
+        raise StudioError(
+            "There is no display to open a window on.",
+            kind=FailureKind.NO_DISPLAY,
+            advice="Every command works without one: see `qlora-studio --help`, or try `qlora-studio demo`.",
+        )
 
 
 def _nowhere(number: int) -> TextIO:

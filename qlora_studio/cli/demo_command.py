@@ -5,8 +5,7 @@ import time
 from typing import Any
 
 from qlora_studio.cli.chat_command import answers_of
-from qlora_studio.cli.console import Console
-from qlora_studio.cli.display import has_display
+from qlora_studio.cli.console import Console, has_display
 from qlora_studio.cli.job_session import error_of
 from qlora_studio.cli.train_command import new_run, runs_path, train_to_end, verdict
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError

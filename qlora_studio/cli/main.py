@@ -7,8 +7,7 @@ from importlib import import_module
 from io import StringIO
 
 from qlora_studio import __version__
-from qlora_studio.cli.console import Console, ReaderGone, with_signs, write_err, write_out
-from qlora_studio.cli.display import require_display
+from qlora_studio.cli.console import Console, ReaderGone, require_display, with_signs, write_err, write_out
 from qlora_studio.cli.interruption import Interruption
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.storage.runs.trust import take_over_once

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from qlora_studio.cli.console import Console
+from qlora_studio.cli.console import Console, write_err
 from qlora_studio.cli.train_command import existing_run
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.storage.runs.trusted_run import Question
@@ -26,16 +26,19 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 def trust_runs(arguments: argparse.Namespace, console: Console) -> int:
     """Show what each run would do, ask, and put it on record."""
+    console.if_interrupted("Nothing is trusted by this.")
     folders = [existing_run(path) for path in arguments.run_dirs]
     questions = [Question(folder) for folder in folders]
     for folder, question in zip(folders, questions, strict=True):
-        console.say("\n  ".join((f"{folder.path.name}:", *question.lines)))
+        console.say(f"{folder.path.name}:", *(f"  {line}" for line in question.lines))
     if not arguments.yes and not _agreed():
         raise StudioError(
             "Nothing is trusted yet.", kind=FailureKind.NOT_TRUSTED, advice="Say that it is to be with --yes."
         )
-    for question in questions:
-        question.accept()
+    with console.interruption.held():
+        for question in questions:
+            question.accept()
+        console.if_interrupted("Trusted, for as long as run.toml stays as it is.")
     console.report({"trusted": [str(folder.path.resolve()) for folder in folders]})
     console.result("Trusted, for as long as run.toml stays as it is.")
     return ExitCode.OK
@@ -44,5 +47,5 @@ def trust_runs(arguments: argparse.Namespace, console: Console) -> int:
 def _agreed() -> bool:
     if not sys.stdin.isatty():
         return False
-    print("Trust this? [y/N] ", end="", file=sys.stderr, flush=True)
+    write_err("Trust this? [y/N] ")
     return sys.stdin.readline().strip().lower() in ("y", "yes")

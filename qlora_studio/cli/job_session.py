@@ -49,7 +49,10 @@ _NOTHING_EXPORTED = "Nothing was exported, and what was begun is removed."
 
 
 class JobSession:
-    """One worker, from its start to its end. `is_new`: the folder was made for this, and goes where nothing begins."""
+    """One worker of a run, or of a `job`, from its start to its end.
+
+    `is_new`: the folder was made for this, and is removed where nothing begins. What was found is never removed.
+    """
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class JobSession:
         initial_commands: Sequence[Command] = (),
         *,
         gpus: str = "",
+        job: Job | None = None,
         is_new: bool = False,
     ) -> None:
         self.folder = folder
@@ -65,14 +69,15 @@ class JobSession:
         self.state = RunState()
         self._console = console
         self._interruption = console.interruption
-        self._is_run = not folder.job_path.exists()
+        self._job: Job = job or TrainJob()
+        self._is_run = job is None
         with self._interruption.held():
             try:
                 self._interruption.raise_if_any()
                 console.if_interrupted(f"A worker may have been started in {folder.path}.")
                 self.process: WorkerProcess = start_worker(folder, initial_commands=initial_commands, gpus=gpus)
             except BaseException as error:
-                if not self._is_run or (is_new and isinstance(error, KeyboardInterrupt)):
+                if is_new and (not self._is_run or isinstance(error, KeyboardInterrupt)):
                     shutil.rmtree(folder.path, ignore_errors=True)
                 raise
             self._interruption.take(self._interrupt)
@@ -168,7 +173,7 @@ class JobSession:
         run = self.folder
         places = [run.path, run.checkpoints_path, run.exports_path, cache_path() / "models"]
         if not self._is_run:
-            job = run.job()
+            job = self._job
             if isinstance(job, ExportJob):
                 of = RunFolder(job.run_dir)
                 places += [Path(job.out_dir), Path(job.out_dir).parent] if job.out_dir else [of.exports_path]
@@ -176,11 +181,11 @@ class JobSession:
                 places.append(Path(job.out_dir).parent)
             elif isinstance(job, VerifyJob):
                 places += (cache_path() / "verification").glob("*")
-        return [place for place in places if place.is_dir()]
+        return [place for place in places if place.is_dir() and not place.is_symlink()]
 
     def _repositories(self) -> list[tuple[str, str]]:
         """Return what this may have been fetching from the hub."""
-        job = self.folder.job()
+        job = self._job
         if isinstance(job, DownloadJob):
             return [(job.source, "models")]
         if not isinstance(job, DataJob | TrainJob):
@@ -214,7 +219,7 @@ class JobSession:
     def _left_of_job(self) -> str:
         if whole := [item.path for item in self.state.exports]:
             return f"Whole, and not verified by this: {', '.join(whole)}"
-        kind = self.folder.job().kind
+        kind = self._job.kind
         words = {**_STOPPED, **_KILLED} if self.interrupted > 1 else _STOPPED
         return words.get(kind, _NOTHING_EXPORTED)
 
@@ -229,7 +234,7 @@ class JobSession:
 def job_session(job: Job, console: Console, parent: RunFolder | None = None) -> JobSession:
     """Start a job in a folder of its own, both or neither. Raises StudioError."""
     with console.interruption.held():
-        return JobSession(new_job_folder(job, parent), console)
+        return JobSession(new_job_folder(job, parent), console, job=job, is_new=True)
 
 
 def run_job(job: Job, console: Console, on_event: OnEvent | None = None, parent: RunFolder | None = None) -> RunState:

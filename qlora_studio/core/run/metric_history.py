@@ -1,16 +1,16 @@
 """Metric series of a run for plots: numpy buffers beside the frozen state, decimated by min and max when long."""
 
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qlora_studio.core.run.events import Evaluated, Event, Resumed, StepDone
-from qlora_studio.core.run.loss_spike import LossSpike, SpikeFinder
+from qlora_studio.core.run.loss_spike import WINDOW, LossSpike, SpikeFinder
 from qlora_studio.core.run.metric import step_fields
 
 Floats = NDArray[np.float64]
+_LOOKED_BACK = 10 * WINDOW  # steps among which the last losses that are numbers are looked for
 
 
 class Series:
@@ -83,14 +83,12 @@ class MetricHistory:
     def _go_back(self, step: int) -> None:
         for series in (*self.steps.values(), self.evaluation):
             series.truncate_from(step + 1)
-        self._look_again()
-
-    def _look_again(self) -> None:
-        """Find the spikes of what is left: the steps after it are taken again."""
-        self._finder = SpikeFinder()
-        losses = zip(self.steps["loss"].x.tolist(), self.steps["loss"].y.tolist(), strict=True)
-        found = (self._finder.add(int(step), None if math.isnan(loss) else loss) for step, loss in losses)
-        self.spikes = [spike for spike in found if spike is not None]
+        while self.spikes and self.spikes[-1].step > step:
+            self.spikes.pop()
+        self._finder = SpikeFinder()  # which knows the last losses alone: a thousand resumptions take no time
+        losses = self.steps["loss"].y[-_LOOKED_BACK:]
+        for loss in losses[np.isfinite(losses)].tolist()[-WINDOW:]:
+            self._finder.add(step, loss)
 
 
 def decimated(x: Floats, y: Floats, points: int = 2000) -> tuple[Floats, Floats]:

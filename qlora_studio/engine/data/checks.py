@@ -112,7 +112,7 @@ def _mask(tally: RowTally, config: RunConfig) -> Check:
         "answers_found",
         title,
         tally.hidden == 0,
-        f"In all {chats:,} conversations: {', or '.join(ways)}.{apart}",
+        f"In {counted(chats, 'conversation')}, which is every one: {', or '.join(ways)}.{apart}",
         f"The template does not show where the answers begin and end in {tally.hidden:,} conversations. They can be "
         "trained only with their full text.",
         "error" if not chats or config.data.bad_rows == "stop" else "warning",
@@ -195,7 +195,7 @@ def _end_of_turn(tally: RowTally) -> Check:
         "end_of_turn_trained",
         "Every answer ends with a trained end-of-turn token",
         not tally.open_ends and not tally.doubled_ends,
-        f"In all of {counted(rows, 'row')}.{added}",
+        f"In {counted(rows, 'row')}, which is every one.{added}",
         f"In {tally.open_ends:,} of {rows:,} rows an answer ends without one: the model may not learn to stop."
         f"{doubled}",
     )
@@ -260,7 +260,7 @@ def _untrainable(tally: RowTally, config: RunConfig) -> Check:
         "rows_trainable",
         "Every row has something to train",
         tally.untrainable == 0 and left > 0,
-        f"In all of {counted(left, 'row')}.",
+        f"In {counted(left, 'row')}, which is every one.",
         f"Left out, for there is nothing: {counted(tally.untrainable, 'row')} ({reasons})."
         if left
         else f"No row does ({reasons}).",

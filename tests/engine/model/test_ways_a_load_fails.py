@@ -188,7 +188,7 @@ def with_code(folder: Path) -> None:
             "tokenizer.json cannot be read: it is no valid JSON",
             "from where the model was published",
         ),
-        (with_sentencepiece_alone, "tokenizer.model needs the package sentencepiece", "add the model's tokenizer.json"),
+        (with_sentencepiece_alone, "tokenizer.model needs the package sentencepiece", "the model's tokenizer.json"),
         (with_code, "it brings Python code of its own", "Choose a model whose tokenizer transformers knows"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",

@@ -3,7 +3,6 @@
 import argparse
 import shutil
 import threading
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_ending import acknowledge_breakdown, end_worker
 from qlora_studio.storage.durable import not_writable
 from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.staging import staging_path
 
 _TIMEOUT_SECONDS = 600.0
 _OURS = {"run.toml", "run.lock", "job.json", "events.jsonl", "commands.jsonl", "worker.log"}
@@ -280,6 +280,6 @@ def _delete(folder: RunFolder) -> None:
             advice="Look at it, and delete by hand what should go.",
         )
     try:
-        shutil.rmtree(folder.path.rename(folder.path.with_name(f".{folder.path.name}.{time.time_ns()}")))
+        shutil.rmtree(folder.path.rename(staging_path(folder.path)))
     except OSError as error:
         raise not_writable(folder.path, error) from error

@@ -10,6 +10,7 @@ from qlora_studio import __version__
 from qlora_studio.cli.console import Console, ReaderGone, require_display, with_signs, write_err, write_out
 from qlora_studio.cli.interruption import Interruption
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
+from qlora_studio.storage.runs.leftovers import remove_leftovers, removed_text
 from qlora_studio.storage.runs.trust import take_over_once
 from qlora_studio.storage.settings import load_settings
 
@@ -80,6 +81,7 @@ def _told(argv: Sequence[str], open_window: OpenWindow, self_test: SelfTest, int
             require_display()
             return open_window(False)
         interruption.begin()
+        _tidy_up(console)
         return int(arguments.run(arguments, console))
     except StudioError as error:
         return console.fail(error)
@@ -97,6 +99,11 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     finally:
         write_out(with_signs(out.getvalue()))
         write_err(with_signs(err.getvalue()))
+
+
+def _tidy_up(console: Console) -> None:
+    if removed := remove_leftovers(load_settings().runs_path):
+        console.say(removed_text(removed))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,11 +11,26 @@ import psutil
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate, Stop, parse_command
-from qlora_studio.core.run.events import Event, PhaseChanged, Progressed, Warned
+from qlora_studio.core.run.events import (
+    AdapterSaved,
+    ChangeAccepted,
+    CheckpointSaved,
+    Event,
+    Exported,
+    Failed,
+    Finished,
+    Paused,
+    PhaseChanged,
+    Progressed,
+    RateLowered,
+    StoppedEarly,
+    Warned,
+)
 from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 _PROGRESS_INTERVAL = 0.1  # seconds between two Progressed of the same thing
+_SYNCED = CheckpointSaved, AdapterSaved, Exported, StoppedEarly, RateLowered, ChangeAccepted, Paused, Finished, Failed
 
 
 class JobStopped(Exception):
@@ -104,8 +119,8 @@ class JobContext:
         self._last_progress = ("", 0.0)
 
     def emit(self, event: Event) -> None:
-        """Append an event."""
-        self._events.append(event)
+        """Append an event; what tells of work that is done, or of a wish that later sessions keep to, is synced."""
+        self._events.append(event, sync=isinstance(event, _SYNCED))
 
     def phase(self, activity: Activity) -> None:
         """Tell what the worker turns to now."""

@@ -1,14 +1,14 @@
 """Files that are there whole or not at all: atomic writes, syncs, hashes, staged folders, and manifests that list them.
 
 A folder is written under a hidden name beside its place, on the same filesystem; each file is synced, the manifest with
-sizes and sha256 written last and synced, the folder renamed and its parent synced. A manifest has a checksum of its
-own, so a bit that flips in it is noticed too. The rule of the checksum holds for every version, also for later ones.
+sizes and sha256 written last and synced, the folder renamed and its parent synced, as is every folder that was made on
+the way there. A manifest has a checksum of its own, so a bit that flips in it is noticed too. The rule of the checksum
+holds for every version, also for later ones.
 """
 
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,18 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, TypeVar
 
-import psutil
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.fingerprint import FileEntry
 from qlora_studio.storage.foreign import read_bytes
 from qlora_studio.storage.permissions import as_its_folder, give, mode_of_file, private_folder
+from qlora_studio.storage.staging import REPLACED, remove_abandoned, restore_replaced, staging_path
+from qlora_studio.storage.syncing import sync_file, sync_folder
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
-REPLACED = ".replaced-"
-_STAGING = re.compile(r"\.staging-(\d+)-.*")
 _LARGEST = 16 << 20  # bytes of a manifest
 
 
@@ -39,7 +38,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     try:
         mode = mode_of_file(private_folder(path.parent) / path.name)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=staging_path(path.with_name("_")).name)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
@@ -47,6 +46,7 @@ def write_atomically(path: Path, data: bytes) -> None:
                 os.fsync(file.fileno())
             give(Path(name), mode)
             Path(name).replace(path)
+            sync_folder(path.parent)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
@@ -67,23 +67,6 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync_file(path: Path) -> None:
-    """Return when the file's bytes are on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Return when the folder's entries are on the disk. Windows has no such call and needs none."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _inside(name: str) -> str:
@@ -221,9 +204,11 @@ def staged_folder(final: Path, *, replace: bool = False) -> Iterator[StagedFolde
     Where `replace`, what stands there stays until the new one has its name: a kill leaves it under `.replaced-`. Else
     FileExistsError is raised where anything, even a dangling link, stands there in the end.
     """
-    staging = final.with_name(f".staging-{os.getpid()}-{final.name}")
+    staging = staging_path(final)
     private_folder(final.parent)
     remove_abandoned(final.parent)
+    if replace:
+        restore_replaced(final.parent)
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     try:
@@ -234,15 +219,6 @@ def staged_folder(final: Path, *, replace: bool = False) -> Iterator[StagedFolde
         _put_in_place(staging, final, replace=replace)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def remove_abandoned(parent: Path) -> list[Path]:
-    """Remove the staging folders of processes that are gone; return them."""
-    found = [(path, match) for path in parent.glob(".staging-*") if (match := _STAGING.fullmatch(path.name))]
-    gone = [path for path, match in found if not path.is_symlink() and not psutil.pid_exists(int(match[1]))]
-    for path in gone:
-        shutil.rmtree(path, ignore_errors=True)
-    return gone
 
 
 def _put_in_place(staging: Path, final: Path, *, replace: bool) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from qlora_studio.storage.syncing import make_folders
+
 _PRIVATE = 0o700
 _FILE = 0o666
 _of_user: int | None = None  # what the user's files do not get, where this process keeps more to itself
@@ -49,9 +51,7 @@ def umask_of_children() -> int:
 
 def private_folder(path: Path) -> Path:
     """Create a folder, and what is missing above it, for its user alone; what is there stays as it is. Return it."""
-    for place in reversed([path, *path.parents]):
-        if not place.is_dir():
-            place.mkdir(mode=_PRIVATE, exist_ok=True)
+    make_folders(path, _PRIVATE)
     return path
 
 

@@ -40,19 +40,19 @@ class Settings(BaseModel):
 def load_settings() -> Settings:
     """Return the saved settings, or the defaults where there are none, or what is there cannot be read."""
     try:
-        return read_parsed(_settings_path(), Settings.model_validate_json)
+        return read_parsed(settings_path(), Settings.model_validate_json)
     except FileNotFoundError:
         return Settings()
     except StudioError as error:
-        return Settings(problem=f"{error.message} The settings are as at first; {_settings_path()} is kept.")
+        return Settings(problem=f"{error.message} The settings are as at first; {settings_path()} is kept.")
 
 
 def save_settings(settings: Settings) -> None:
     """Save the settings; what cannot be read in their place is set aside. Raises StudioError where that cannot be."""
     if load_settings().problem:
         with suppress(OSError):  # then nothing can be written there, which is told
-            set_aside(_settings_path())
-    write_atomically(_settings_path(), settings.model_dump_json(indent=1).encode())
+            set_aside(settings_path())
+    write_atomically(settings_path(), settings.model_dump_json(indent=1).encode())
 
 
 def data_path() -> Path:
@@ -67,7 +67,7 @@ def cache_path() -> Path:
     return Path(home).absolute() / "cache" if home else Path(platformdirs.user_cache_dir(_APP, appauthor=False))
 
 
-def _settings_path() -> Path:
+def settings_path() -> Path:
     home = os.environ.get("QLORA_STUDIO_HOME")
     folder = Path(home) if home else Path(platformdirs.user_config_dir(_APP, appauthor=False))
     return folder / "settings.json"

@@ -3,7 +3,6 @@
 Prepared once: the result is kept in the cache under the key of its plan, and mapped into memory.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +31,8 @@ from qlora_studio.storage.foreign import read_parsed
 from qlora_studio.storage.permissions import as_its_folder, private_folder
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import cache_path
+from qlora_studio.storage.staging import remove_abandoned, staging_path
+from qlora_studio.storage.syncing import sync_folder, sync_tree
 
 _KEPT = 10  # prepared datasets in the cache
 
@@ -135,14 +136,17 @@ def _kept(folder: Path, plan: DataPlan, config: RunConfig) -> PreparedData | Non
 
 def _make(folder: Path, plan: DataPlan, channel: Channel) -> None:
     """Prepare a plan's rows into a folder of the cache, all or nothing, and let go of the oldest there."""
-    staging = folder.with_name(f".{os.getpid()}-{folder.name[:16]}")
+    staging = staging_path(folder)
+    remove_abandoned(folder.parent)
     shutil.rmtree(staging, ignore_errors=True)
     private_folder(staging)
     try:
         prepare(plan, staging, channel)
         as_its_folder(staging)
+        sync_tree(staging)  # else a power cut leaves the name, and zeros for tokens
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one, or none
         staging.rename(folder)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     folders = [path for path in folder.parent.iterdir() if path.is_dir() and not path.name.startswith(".")]

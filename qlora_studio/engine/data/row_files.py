@@ -4,7 +4,6 @@ In a file of packs each line is a pack: `row` lists the rows in it, and `seq_len
 """
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,7 +20,10 @@ from qlora_studio.core.data.packing import Packs, pack
 from qlora_studio.core.data.row_verdict import ReadRow
 from qlora_studio.core.errors import StudioError
 from qlora_studio.engine.data.tokenized_rows import IGNORED, TokenizedRow
+from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_json
+from qlora_studio.storage.staging import staging_path
+from qlora_studio.storage.syncing import sync_file, sync_folder
 
 # The schemas are told, never guessed from the data.
 _TOKENS = pa.list_(pa.int32())
@@ -127,20 +129,22 @@ def packed_dataset(source: Path, limit: int, seed: int) -> tuple[Dataset, str]:
         return Dataset.from_file(str(target)), str(read_json(facts, inside=facts.parent)["fingerprint"])
     except (OSError, StudioError, ValueError, KeyError, TypeError):
         fingerprint = write_packs(source, target, limit, seed)
-        facts.write_text(json.dumps({"fingerprint": fingerprint}), encoding="utf-8")
+        write_atomically(facts, json.dumps({"fingerprint": fingerprint}).encode())
     return Dataset.from_file(str(target)), fingerprint
 
 
 def write_packs(source: Path, target: Path, limit: int, seed: int) -> str:
     """Write the rows of `source` in packs, all or nothing, and return the fingerprint of what was written."""
-    scratch, staging = (target.with_name(f".{os.getpid()}-{target.stem}.{end}") for end in ("rows", "arrow"))
+    scratch, staging = (staging_path(target.with_suffix(end)) for end in (".rows", ".arrow"))
     try:
         numbers, tokens = _write_flat(source, scratch)
         packs = pack(tokens, limit, seed)
         with scratch.open("rb", buffering=0) as flat, RowFile(staging, PACKED_SCHEMA) as file:
             for batch in _batches(packs, numbers, tokens, flat):
                 file.append_batch(batch)
+        sync_file(staging)
         staging.replace(target)
+        sync_folder(target.parent)
     finally:
         for path in (scratch, staging):
             path.unlink(missing_ok=True)

@@ -42,6 +42,7 @@ from qlora_studio.storage.runs.fingerprint import (
     write_base_fingerprint,
 )
 from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.staging import restore_replaced
 
 
 def save_final_adapter(
@@ -110,6 +111,8 @@ def adapter_folder(run: RunFolder, checkpoint: str) -> Path:
     Best is the one with the lowest held-out loss; the final adapter where none was measured, or none is better. Raises
     StudioError where there is none, or a broken one.
     """
+    if not run.is_busy():
+        restore_replaced(run.path)
     checkpoints = CheckpointFolder(run.checkpoints_path)
     if checkpoint == "final":
         path: Path | None = run.adapter_path if run.adapter_path.is_dir() else None

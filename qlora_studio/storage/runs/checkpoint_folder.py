@@ -17,7 +17,6 @@ from pydantic import Field, FiniteFloat
 
 from qlora_studio.core.run.fingerprint import Fingerprint, Fingerprints
 from qlora_studio.storage.durable import (
-    REPLACED,
     DamagedManifest,
     Manifest,
     NewerManifest,
@@ -25,6 +24,7 @@ from qlora_studio.storage.durable import (
     read_manifest,
     staged_folder,
 )
+from qlora_studio.storage.staging import remove_abandoned, restore_replaced
 
 _NAME = re.compile(r"checkpoint-([0-9]{1,10})")
 _NOTHING = Fingerprints()
@@ -109,7 +109,8 @@ class CheckpointFolder:
 
         Raises NewerManifest where a later version wrote the newest: to go on from an older one would replace it.
         """
-        self._tidy()
+        remove_abandoned(self.path)
+        restore_replaced(self.path)
         for path in self.all():
             try:
                 return verify(path)
@@ -142,19 +143,6 @@ class CheckpointFolder:
         for path in self.all():
             with suppress(DamagedCheckpoint, NewerManifest):
                 yield _checked(path, hashed=False)
-
-    def _tidy(self) -> None:
-        """Take away what a killed save left; give a checkpoint that was being replaced its name back."""
-        if not self.path.is_dir():
-            return
-        for path in self.path.glob(".staging-*"):
-            shutil.rmtree(path, ignore_errors=True)
-        for path in self.path.glob(f"{REPLACED}*"):
-            final = path.with_name(path.name.removeprefix(REPLACED))
-            if final.exists():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.rename(final)
 
 
 def verify(folder: Path) -> Checkpoint:

@@ -1,7 +1,7 @@
 """Exports on disk: a folder is there whole, with every byte synced and hashed, or it is not there.
 
 Each is a staged folder (see `storage.durable`) whose files other users may read. Nothing that exists is replaced, and
-no link followed. What a killed export left behind is removed by the next one.
+no link followed. What a killed export left behind goes at the program's next start (see `leftovers`).
 """
 
 import errno
@@ -25,6 +25,8 @@ from qlora_studio.storage.durable import (
 )
 from qlora_studio.storage.foreign import read_parsed
 from qlora_studio.storage.permissions import as_the_user, give, umask
+from qlora_studio.storage.runs.leftovers import remember_export_place
+from qlora_studio.storage.syncing import make_folders
 
 # Written beside a finished export later, by the verification; the manifest knows nothing of them.
 VERIFICATION_FILES = ("verification.json", "verification.md")
@@ -61,9 +63,10 @@ class ExportManifest(Manifest):
 def staged_export(final: Path) -> Iterator[StagedFolder]:
     """Yield a staging folder that becomes `final` when the block ends well, and vanishes else. Raises StudioError."""
     require_free_place(final)
+    remember_export_place(final.parent)
     try:
         with as_the_user():
-            final.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(final.parent)
         with staged_folder(final) as staged:
             give(staged.path, 0o777 & ~umask())
             yield staged

@@ -14,6 +14,7 @@ from qlora_studio.core.run.message import DamagedLine, Message
 from qlora_studio.storage.foreign import open_regular
 from qlora_studio.storage.permissions import mode_of_file, private_folder
 from qlora_studio.storage.runs.own_files import require_own_file
+from qlora_studio.storage.syncing import sync_folder
 
 M = TypeVar("M")
 _CHUNK = 1 << 20  # bytes of one read
@@ -36,9 +37,12 @@ class MessageLogWriter:
         end_torn_line(path)
         self._path = path
         self._pending = b""
+        is_new = not path.exists()
         self._descriptor = os.open(
             path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), mode_of_file(path)
         )
+        if is_new:
+            sync_folder(path.parent)
 
     def is_in_place(self) -> bool:
         """Whether the file that is written to still has its name: its folder was not removed or moved.
@@ -59,11 +63,11 @@ class MessageLogWriter:
         try:
             while self._pending:
                 self._pending = self._pending[os.write(self._descriptor, self._pending) :]
+            if sync:
+                os.fsync(self._descriptor)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-        if sync:
-            os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Close the file."""

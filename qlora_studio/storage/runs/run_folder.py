@@ -28,6 +28,7 @@ from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.event_log import EventLog
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.own_files import require_own_files
+from qlora_studio.storage.syncing import sync_folder
 
 if TYPE_CHECKING:
     from qlora_studio.core.run.metric_history import MetricHistory
@@ -159,6 +160,7 @@ def make_folder(parent: Path, stem: str) -> Path:
         try:
             private_folder(parent)
             path.mkdir(mode=0o700)
+            sync_folder(parent)
         except FileExistsError:
             if parent.exists() and not parent.is_dir():
                 break

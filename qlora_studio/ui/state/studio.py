@@ -9,6 +9,7 @@ from PySide6.QtCore import QObject, Signal
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.jobs.gpu_sample import GpuCard
+from qlora_studio.storage.runs.leftovers import remove_leftovers, removed_text
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder, run_folders
 from qlora_studio.storage.runs.trust import take_over_once
 from qlora_studio.storage.runs.trusted_run import Question
@@ -49,6 +50,9 @@ class Studio(QObject):
         self.queue = QueueControl(settings.runs_path, self._cards, self._cards_at_work)
         self.queue.started.connect(lambda folder: self.runs.open(folder))
         self.queue.failed.connect(self.failed)
+        self._removed = ""  # what of interrupted work was removed at the start, in words
+        self._tidying = Background(self)
+        self._tidying.answered.connect(self._on_tidied)
         self._search = Background(self)
         self._search.answered.connect(self._on_search_answered)
         for part in (self.runs, self.data, self.export, self.chat, self.download, self.upload):
@@ -72,6 +76,7 @@ class Studio(QObject):
         self.draft.set_values({path: value for path, value in last.items() if value})
         self.gpu.start(self.draft.config.hardware.gpus)
         self._search.ask(_busy_runs, self.settings.runs_path)
+        self._tidying.ask(remove_leftovers, self.settings.runs_path)
         self.queue.begin()
         if self.settings.problem:
             self.failed.emit(StudioError(self.settings.problem, kind=FailureKind.DAMAGED))
@@ -124,7 +129,7 @@ class Studio(QObject):
                 if job.is_at_work():
                     return job_status(what, "", job.store.state)
         if session is None:
-            return Status()
+            return Status(facts=self._removed)
         return run_status(session.store.state, session.store.config, time.time(), others=max(0, len(working) - 1))
 
     def names_at_work(self) -> tuple[str, ...]:
@@ -165,6 +170,9 @@ class Studio(QObject):
             self.gpu.watch_worker(None)
         else:
             self.gpu.watch_worker(session.store.state.pid or None, _card_of(session))
+
+    def _on_tidied(self, removed: int) -> None:
+        self._removed = removed_text(removed) if removed else ""
 
     def _on_search_answered(self, folders: list[RunFolder]) -> None:
         for folder in reversed(folders):

@@ -19,8 +19,9 @@ def end_worker(folder: RunFolder, pid: int, grace_seconds: float = 5.0) -> bool:
     """End the worker of a folder and its children; return whether it is gone. Never touches another program's process.
 
     A terminated worker has `grace_seconds`; one that hangs in a driver's call, or is frozen, is killed after them.
+    `pid` is what the worker told last. It may be gone, and its supervisor be starting the next one.
     """
-    workers = _family(folder, pid)
+    workers = _family(folder, pid) or [process for process in psutil.process_iter() if _works_in(process, folder)]
     for process in workers:
         with contextlib.suppress(psutil.Error):
             process.terminate()
@@ -70,7 +71,10 @@ def _family(folder: RunFolder, pid: int) -> list[psutil.Process]:
 
 
 def _works_in(process: psutil.Process, folder: RunFolder) -> bool:
-    words = process.cmdline()
+    try:
+        words = process.cmdline()
+    except psutil.Error:
+        return False
     return any("worker" in word for word in words) and words[-1] == str(folder.path.resolve())
 
 

@@ -263,6 +263,17 @@ def test_ending_a_worker_at_once_ends_its_supervisor_too(supervised: Play, folde
     assert last_event(folder).type == "phase_changed"
 
 
+def test_ending_a_worker_ends_the_one_after_the_one_that_is_known(supervised: Play, folder: RunFolder) -> None:
+    """Between two workers the pid that was told last is nobody's, and may be another program's."""
+    process = supervised("start,phase:training,wait|start,finish")
+    until_phase(folder, "training")
+
+    assert end_worker(folder, os.getpid(), grace_seconds=1)
+
+    assert process.wait(30) not in (0, None)
+    assert not folder.is_busy()
+
+
 def test_killing_what_was_started_leaves_nothing_that_works_in_the_folder(supervised: Play, folder: RunFolder) -> None:
     process = supervised("start,phase:training,wait|start,finish")
     until_phase(folder, "training")

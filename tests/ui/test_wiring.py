@@ -84,6 +84,23 @@ def texts(page: Page) -> str:
     return "\n".join(label.text() for label in page.findChildren(QLabel) if label.isVisibleTo(page))
 
 
+@pytest.fixture
+def half_made(runs: Path) -> Path:
+    """What an export left that was killed."""
+    folder = runs / "1-trained" / "exports" / ".staging-999999999-model"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(bytes(3 << 20))
+    return folder
+
+
+def test_what_a_killed_export_left_goes_when_the_window_opens_and_the_bottom_line_says_so(
+    half_made: Path, app_window: AppWindow, wait_until: WaitUntil
+) -> None:
+    line = app_window.window.status_line
+    wait_until(lambda: "3.0 MiB that interrupted work had left half made were removed." in line.accessibleName())
+    assert not half_made.exists()
+
+
 def test_start_without_model_and_data_says_both_and_starts_nothing(app_window: AppWindow) -> None:
     page = show(app_window, "training")
     QTest.mouseClick(page.start_button, LEFT)  # type: ignore[attr-defined]

@@ -11,9 +11,10 @@ from qlora_studio.core.run.optimizer import optimizer_named, resolved
 from qlora_studio.core.run.run_config import RunConfig
 
 Place = Literal["run", "cache"]
-MARGIN = 32 * MIB  # tokenizer, model card, manifest
-_STATE = 1 * MIB  # schedule, random states, trainer state, manifest
-_PREPARED = 17  # bytes of a prepared token: id and label in 64 bit, and its share of the row
+_STATE = 1 * MIB  # schedule, random states, trainer state, manifest; of an export its card and manifest
+_WORD = 90  # bytes of a tokenizer's files for each word: 70 to 130
+_IN_GGUF = 0.55  # of what a tokenizer takes in files of its own
+_PREPARED, _PACKED = 16, 23  # bytes of a prepared token at the peak: the rows on their way, the rows, and their packs
 
 
 @dataclass(frozen=True)
@@ -25,31 +26,38 @@ class DiskNeed:
     size: int
 
 
-def run_needs(config: RunConfig, shape: ModelShape, *, convert: bool = False, tokens: int = 0) -> tuple[DiskNeed, ...]:
+def run_needs(
+    config: RunConfig, shape: ModelShape, *, convert: bool = False, tokens: int = 0, on_card: bool = True
+) -> tuple[DiskNeed, ...]:
     """Return what a run writes: checkpoints, adapter, exports at its end, and what is kept in the cache for it.
 
     `convert` is whether the base is a GGUF that must be written out in 16 bit first, `tokens` how many the prepared
-    data has. Checkpoints are the ones to keep, the best, and one that is being written.
+    trained data has. Checkpoints are the ones to keep, the best, and one in the making, whose room is free for what
+    comes at the end.
     """
-    adapter = adapter_bytes(config, shape)
-    needs = [
-        DiskNeed("run", "checkpoints", (config.checkpoint.keep + 2) * checkpoint_bytes(config, shape)),
-        DiskNeed("run", "adapter and tokenizer", adapter + MARGIN),
-    ]
+    adapter, tokenizer = adapter_bytes(config, shape), tokenizer_bytes(shape.vocabulary)
+    checkpoint = checkpoint_bytes(config, shape, on_card=on_card)
+    ending = [DiskNeed("run", "adapter and tokenizer", adapter + tokenizer)]
     if config.export.merge:
-        shapes = [parse_format(text) for text in config.export.formats]
-        needs += [DiskNeed("run", export_name(item), export_bytes(item, shape.parameters, adapter)) for item in shapes]
+        for item in (parse_format(text) for text in config.export.formats):
+            size = export_bytes(item, shape.parameters, adapter, tokenizer, width=shape.hidden_size)
+            ending.append(DiskNeed("run", export_name(item), size))
+    spare = checkpoint - sum(need.size for need in ending)
+    making = [DiskNeed("run", "a checkpoint in the making", spare)] if spare > 0 else []
+    needs = [DiskNeed("run", "checkpoints", (config.checkpoint.keep + 1) * checkpoint), *making, *ending]
     if convert:
-        needs.append(DiskNeed("cache", "the base in 16 bit", 2 * shape.parameters + MARGIN))
+        needs.append(DiskNeed("cache", "the base in 16 bit", 2 * shape.parameters + tokenizer))
     if tokens:
-        needs.append(DiskNeed("cache", "prepared data", _PREPARED * tokens))
+        token = _PACKED if config.training.packing else _PREPARED
+        needs.append(DiskNeed("cache", "prepared data", int(token * tokens / (1 - config.data.evaluation_share))))
     return tuple(needs)
 
 
-def checkpoint_bytes(config: RunConfig, shape: ModelShape) -> int:
-    """Return about what one checkpoint weighs: the adapter, the optimizer in fp32, and the rest of the state."""
-    state = optimizer_named(resolved(config.training.optimizer)).most_state_bytes
-    return adapter_bytes(config, shape) + state * _trained(config, shape) + _STATE
+def checkpoint_bytes(config: RunConfig, shape: ModelShape, *, on_card: bool = True) -> int:
+    """Return about what one checkpoint weighs: the adapter, the optimizer's state, and the rest of the state."""
+    adapter = adapter_bytes(config, shape)
+    optimizer = optimizer_named(resolved(config.training.optimizer, on_card=on_card))
+    return adapter + optimizer.stored_bytes(_trained(config, shape), adapter) + _STATE
 
 
 def adapter_bytes(config: RunConfig, shape: ModelShape) -> int:
@@ -57,9 +65,22 @@ def adapter_bytes(config: RunConfig, shape: ModelShape) -> int:
     return setup_for(config, shape).adapter_bytes * _trained(config, shape)
 
 
-def export_bytes(shape: ExportFormat, parameters: int, adapter: int) -> int:
-    """Return what an export takes while it is written."""
-    return shape.size(parameters, adapter) + adapter + MARGIN
+def tokenizer_bytes(vocabulary: int) -> int:
+    """Return about what the files of a tokenizer with so many words weigh."""
+    return _WORD * vocabulary
+
+
+def export_bytes(
+    shape: ExportFormat, parameters: int, adapter: int, tokenizer: int = 8 * MIB, *, width: int = 0, weights: int = 0
+) -> int:
+    """Return what an export takes while it is written: weights, tokenizer, and the adapter that it was made with.
+
+    `tokenizer` is what its files weigh, `width` that of the model, `weights` what the weights take where it is known.
+    """
+    traits = shape.traits
+    size = weights or shape.size(parameters, adapter, width=width)
+    words = _IN_GGUF * tokenizer if traits.is_gguf else tokenizer
+    return size + (adapter if traits.keeps_adapter else 0) + int(words if traits.has_tokenizer else 0) + _STATE
 
 
 def export_name(shape: ExportFormat) -> str:

@@ -7,11 +7,15 @@ from qlora_studio.core.errors import FailureKind, StudioError
 
 @dataclass(frozen=True)
 class Precision:
-    """How numbers are stored. `bits` per weight, scales included."""
+    """How numbers are stored. `bits` per weight, scales included.
+
+    `uneven_bits` are those of a model whose width is no multiple of 256: its rows are stored in larger types.
+    """
 
     name: str
     bits: float
     help: str
+    uneven_bits: float = 0.0
 
 
 PRECISIONS = {
@@ -22,12 +26,12 @@ PRECISIONS = {
         Precision("fp32", 32, "Only for further processing."),
         Precision("f16", 16, "Full size; the source for other quantizations."),
         Precision("q8_0", 8.5, "Half the size of 16 bit, hardly a difference to measure."),
-        Precision("q6_K", 6.57, "Very close to q8_0, a quarter smaller."),
-        Precision("q5_K_M", 5.7, "A good middle."),
-        Precision("q5_K_S", 5.5, "A little smaller than q5_K_M."),
-        Precision("q4_K_M", 4.9, "Fits where nothing else does; a small loss that should be measured."),
-        Precision("q4_K_S", 4.6, "A little smaller than q4_K_M."),
-        Precision("q3_K_M", 3.9, "Noticeably worse; only where q4_K_M does not fit."),
+        Precision("q6_K", 6.57, "Very close to q8_0, a quarter smaller.", 8.2),
+        Precision("q5_K_M", 5.7, "A good middle.", 6.7),
+        Precision("q5_K_S", 5.5, "A little smaller than q5_K_M.", 6.5),
+        Precision("q4_K_M", 4.9, "Fits where nothing else does; a small loss that should be measured.", 6.3),
+        Precision("q4_K_S", 4.6, "A little smaller than q4_K_M.", 6.1),
+        Precision("q3_K_M", 3.9, "Noticeably worse; only where q4_K_M does not fit.", 5.6),
     )
 }
 EXPORT_VARIANTS = {"merged": "merged model", "gguf": "GGUF"}  # as what an export can answer in a chat
@@ -40,8 +44,9 @@ class ExportKind:
     """A kind of export. `purpose` says what it is for, `name` what it is called among what is written.
 
     One with a `default_precision` is offered in each of its precisions, another as it is. Its weights are GGUF's or
-    safetensors'. `is_text_alone` is of models that also see or hear. `answers_as` is one of EXPORT_VARIANTS. `loads` is
-    whether it can be read here and compared with the adapter that it was made from.
+    safetensors', and a copy of the adapter lies beside them where it `keeps_adapter`. `is_text_alone` is of models that
+    also see or hear. `answers_as` is one of EXPORT_VARIANTS. `loads` is whether it can be read here and compared with
+    the adapter that it was made from.
     """
 
     title: str
@@ -50,6 +55,7 @@ class ExportKind:
     precisions: tuple[str, ...] = ()
     default_precision: str = ""
     is_merged: bool = False
+    keeps_adapter: bool = True
     is_gguf: bool = False
     is_text_alone: bool = False
     answers_as: str = ""
@@ -80,6 +86,7 @@ EXPORT_KINDS = {
         title="Adapter alone (PEFT)",
         purpose="A few megabytes; needs the base model beside it.",
         name="adapter alone",
+        keeps_adapter=False,
     ),
     "gguf_adapter": ExportKind(
         title="Adapter alone (GGUF)",
@@ -149,11 +156,15 @@ class ExportFormat:
         bits = PRECISIONS[self.precision].bits if self.precision else 16
         return self.traits.is_merged and self.traits.is_gguf and bits < _WEIGHED_BELOW.get(wish, 0)
 
-    def size(self, parameters: int, adapter_bytes: int = 0) -> int:
-        """Return about how many bytes it takes for a base of so many parameters."""
+    def size(self, parameters: int, adapter_bytes: int = 0, *, width: int = 0) -> int:
+        """Return about how many bytes its weights take for a base of so many parameters, and of that width."""
         if not self.traits.is_merged:
-            return adapter_bytes
-        return int(parameters * (PRECISIONS[self.precision].bits if self.precision else 16) / 8)
+            return adapter_bytes * (2 if self.traits.is_gguf else 1)  # an adapter in a GGUF is one in fp32
+        precision = PRECISIONS.get(self.precision)
+        bits = precision.bits if precision else 16
+        if precision and precision.uneven_bits and width % 256:
+            bits = precision.uneven_bits
+        return int(parameters * bits / 8)
 
 
 def parse_format(text: str) -> ExportFormat:

@@ -40,10 +40,13 @@ class Optimizer:
         """Whether it pages its state, which is CUDA's."""
         return self.paged_from is not None
 
-    @property
-    def most_state_bytes(self) -> int:
-        """Bytes of state for each trained number at most, quantized or not."""
-        return _FULL_STATE * self.states
+    def stored_bytes(self, numbers: int, number_bytes: int) -> int:
+        """Return what its state weighs in a checkpoint, for so many trained numbers that take so many bytes.
+
+        Tensors that are too small to be quantized are few.
+        """
+        size = self.states * (self.state_bytes * numbers or number_bytes)
+        return size + (self.states * 4 * numbers // self.block if self.block else 0)
 
     def buffers(self, elements: int, element_bytes: int) -> tuple[list[int], list[int]]:
         """Return the sizes of what it keeps for one tensor: in ordinary memory of the card, and in managed memory."""

@@ -32,6 +32,8 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 
 _DTYPES = {"": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
+_TOKENIZERS = ("*token*", "vocab*", "merges*")
+
 
 def export_run(
     run: RunFolder,
@@ -59,7 +61,7 @@ def export_run(
         require_free_place(place)
     pairs = zip(shapes, places, strict=True)
     require_drives(
-        [Writing(place.parent, export_name(shape), _size(source, shape)) for shape, place in pairs], "This export"
+        [Writing(place.parent, export_name(shape), export_size(source, shape)) for shape, place in pairs], "This export"
     )
     weighed = {shape for shape in shapes if shape.takes_importance(importance_matrix)}
     informed = _informed(source, channel) if weighed else source
@@ -67,6 +69,19 @@ def export_run(
         _export(informed if shape in weighed else source, shape, place, channel)
         for shape, place in zip(shapes, places, strict=True)
     ]
+
+
+def export_size(source: ExportSource, shape: ExportFormat) -> int:
+    """Return what an export will take: of a GGUF by the types of its tensors."""
+    parameters = sum(torch.Size(tensor.shape).numel() for tensor in source.merged().tensors.values())
+    adapter = sum(path.stat().st_size for path in source.adapter.glob("*.safetensors"))
+    folder, weights = tokenizer_folder(source), 0
+    tokenizer = sum(path.stat().st_size for name in _TOKENIZERS for path in folder.glob(name))
+    if shape.traits.is_merged and shape.traits.is_gguf:
+        from qlora_studio.engine.gguf.writer import gguf_bytes
+
+        weights = gguf_bytes(source.merged(torch.float32), folder, shape.precision)
+    return export_bytes(shape, parameters, adapter, tokenizer, weights=weights)
 
 
 def _informed(source: ExportSource, channel: Channel) -> ExportSource:
@@ -86,12 +101,6 @@ def _place(source: ExportSource, shape: ExportFormat, out_dir: str, *, alone: bo
     stem = shape.folder_name if source.weights == "original" else f"{shape.folder_name}-{source.weights}"
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 10_000))
     return next(exports / name for name in names if not (exports / name).exists())
-
-
-def _size(source: ExportSource, shape: ExportFormat) -> int:
-    parameters = sum(torch.Size(tensor.shape).numel() for tensor in source.merged().tensors.values())
-    adapter = sum(path.stat().st_size for path in source.adapter.glob("*.safetensors"))
-    return export_bytes(shape, parameters, adapter)
 
 
 def _export(source: ExportSource, shape: ExportFormat, place: Path, channel: Channel) -> Exported:

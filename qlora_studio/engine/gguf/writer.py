@@ -62,6 +62,11 @@ def require_gguf(weights: MergedWeights, tokenizer: Path, precision: str) -> Non
     _Writer(weights, tokenizer, Path("never-written.gguf"), "never-written", precision.upper(), QUIET)
 
 
+def gguf_bytes(weights: MergedWeights, tokenizer: Path, precision: str) -> int:
+    """Return what the tensors take that `write_gguf` would write. Raises StudioError where it would refuse."""
+    return _Writer(weights, tokenizer, Path("never-written.gguf"), "never-written", precision.upper(), QUIET).size()
+
+
 def _require_quantizer(precision: str) -> None:
     if find_spec("libgguf") is None:
         raise StudioError(
@@ -112,6 +117,12 @@ class _Writer:
             self._writer.add_uint32("quantize.imatrix.entries_count", len(self._importance))
         return len(self._importance)
 
+    def size(self) -> int:
+        """Return how many bytes the tensors take."""
+        types = self._types()
+        sizes = [_bytes(self._gguf, tensor.shape, types[name]) for name, tensor in self._tensors.items()]
+        return sum(sizes) + sum(extra.nbytes for extra in self._extra.values())
+
     def write(self) -> None:
         """Write header, metadata and tensors. Raises OSError, StudioError or JobStopped."""
         types = self._types()
@@ -157,9 +168,13 @@ class _Writer:
         return {name: self._gguf.GGMLQuantizationType[kind] for name, kind in named.items()}
 
     def _add_info(self, name: str, shape: tuple[int, ...], kind: Any) -> None:
-        block, size = self._gguf.GGML_QUANT_SIZES[kind]
-        count = torch.Size(shape).numel()
-        self._writer.add_tensor_info(name, shape, np.dtype(np.float32), count // block * size, raw_dtype=kind)
+        size = _bytes(self._gguf, shape, kind)
+        self._writer.add_tensor_info(name, shape, np.dtype(np.float32), size, raw_dtype=kind)
+
+
+def _bytes(gguf: Any, shape: tuple[int, ...], kind: Any) -> int:
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    return int(torch.Size(shape).numel() // block * size)
 
 
 def _full_config(weights: MergedWeights) -> dict[str, Any]:

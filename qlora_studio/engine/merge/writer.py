@@ -18,7 +18,8 @@ from typing import Any
 import psutil
 import torch
 
-from qlora_studio.core.export.disk_need import MARGIN
+from qlora_studio.core.export.disk_need import export_bytes
+from qlora_studio.core.export.formats import parse_format
 from qlora_studio.engine.context import JobStopped
 from qlora_studio.engine.merge.merged_tensor import MergedTensor
 from qlora_studio.engine.merge.safetensors_file import encode_header, write_index
@@ -63,7 +64,9 @@ def merge_adapter(
     """
     require_free_place(out)
     weights = MergedWeights(base, adapter, dtype=dtype, rounding=rounding, force=force)
-    require_drives([Writing(out.parent, "merged model", weights.size + MARGIN)], "This merge")
+    kept = sum(path.stat().st_size for path in adapter.glob("*.safetensors"))
+    size = export_bytes(parse_format("safetensors"), 0, kept, weights=weights.size)
+    require_drives([Writing(out.parent, "merged model", size)], "This merge")
     with staged_export(out) as staged:
         report = write_merged(weights, staged, progress=progress, cancelled=cancelled)
         copy_sidecar_files(staged.path, adapter, base)

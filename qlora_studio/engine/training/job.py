@@ -101,7 +101,7 @@ def _require_space(config: RunConfig, base: Path, run: RunFolder) -> None:
     """Raise StudioError where this run's drive has no room for what it will write; what is there already counts."""
     folder = run.path
     written = sum(path.stat().st_size for path in run.checkpoints_path.rglob("*") if path.is_file())
-    needs = run_needs(config, shape_from_config(read_config(base)))
+    needs = run_needs(config, shape_from_config(read_config(base)), on_card=torch.cuda.is_available())
     writings = [Writing(folder, need.what, need.size) for need in needs if need.place == "run"]
     require_drives([*writings, Writing(folder, "already there", -written)], "This run")
 

@@ -172,10 +172,11 @@ class TrainingControl(TrainerCallback):
 
 
 def expected_checkpoint_bytes(trainer: StudioTrainer) -> int:
-    """Return about what a checkpoint weighs: the adapter, and optimizer states of up to fp32 for it."""
-    state = optimizer_named(trainer.studio_device.optimizer).most_state_bytes
+    """Return about what a checkpoint weighs: the adapter, and the optimizer's state."""
+    optimizer = optimizer_named(trainer.studio_device.optimizer)
     trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
-    return int(sum(parameter.nbytes + state * parameter.numel() for parameter in trained)) + (1 << 20)
+    numbers, size = sum(item.numel() for item in trained), sum(int(item.nbytes) for item in trained)
+    return size + optimizer.stored_bytes(numbers, size) + (1 << 20)
 
 
 def _is_due(every: int, step: int) -> bool:

@@ -72,6 +72,7 @@ class PowerCuts:
         self._numbers: dict[int, int] = {}  # of the system's inodes; those are used again
         self._next = 0
         self._stamps: dict[int, tuple[int, int]] = {}
+        self._links: dict[int, Path] = {}
         self._now = _Disk()
         self._thread = threading.get_ident()
         self._looking = False
@@ -150,7 +151,9 @@ class PowerCuts:
                     number = self._number(stat.st_ino)
                     entries[item.name] = number
                     found[stat.st_ino] = Path(item.path)
-                    if item.is_dir(follow_symlinks=False):
+                    if item.is_symlink():
+                        self._links[number] = Path(item.path).readlink()
+                    elif item.is_dir(follow_symlinks=False):
                         folders.append(Path(item.path))
                     elif self._stamps.get(number) != (stamp := (stat.st_size, stat.st_mtime_ns)):
                         self._stamps[number] = stamp
@@ -185,7 +188,9 @@ class PowerCuts:
     def _leave(self, disk: _Disk, folder: int, place: Path, share: float, chance: random.Random) -> None:
         place.mkdir(exist_ok=True)
         for name, number in _entries(disk, folder, share, chance).items():
-            if number in disk.shown:
+            if number in self._links:
+                (place / name).symlink_to(self._links[number])
+            elif number in disk.shown:
                 self._leave(disk, number, place / name, share, chance)
             else:
                 is_whole = chance.random() < self._whole

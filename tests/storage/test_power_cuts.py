@@ -15,7 +15,13 @@ from qlora_studio.core.run.commands import Stop, parse_command
 from qlora_studio.core.run.fingerprint import Fingerprint
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.storage.durable import Manifest, disagreements, read_manifest, staged_folder, write_atomically
+from qlora_studio.storage.durable import (
+    Manifest,
+    disagreements,
+    read_manifest,
+    staged_folder,
+    write_atomically,
+)
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.fingerprint import fingerprint_file
 from qlora_studio.storage.runs.leftovers import remove_leftovers
@@ -24,6 +30,7 @@ from qlora_studio.storage.runs.probe_records import probe_records, remember_prob
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder, create_run_folder
 from qlora_studio.storage.runs.run_queue import RunQueue
 from qlora_studio.storage.settings import Settings, load_settings, save_settings
+from qlora_studio.storage.syncing import sync_fetched
 from tests.storage.power_cut import PowerCuts, Tell
 
 _CONFIG = RunConfig.model_validate({"name": "cut", "model": {"source": "m"}, "data": {"path": "d.jsonl"}})
@@ -163,6 +170,25 @@ def _check_hashes(home: Path, told: tuple[str, ...]) -> None:
     assert found == Fingerprint(files={"base": fingerprint_file(home / "base.safetensors", anew=True)})
 
 
+def _fetch_a_model(home: Path, tell: Tell) -> None:
+    """As the hub's client does: it syncs nothing."""
+    repository = home / "hub" / "models--maker--model"
+    snapshot = repository / "snapshots" / "0f"
+    for folder in (snapshot, repository / "blobs"):
+        folder.mkdir(parents=True)
+    (repository / "blobs" / "ab.incomplete").write_bytes(b"weights" * 9000)
+    (repository / "blobs" / "ab.incomplete").rename(repository / "blobs" / "ab")
+    (snapshot / "model.safetensors").symlink_to(Path("../../blobs/ab"))
+    sync_fetched(snapshot)
+    tell("fetched")
+
+
+def _check_fetched(home: Path, told: tuple[str, ...]) -> None:
+    if told:
+        snapshot = home / "hub" / "models--maker--model" / "snapshots" / "0f"
+        assert (snapshot / "model.safetensors").read_bytes() == b"weights" * 9000
+
+
 def _write_a_config_for_the_user(home: Path, tell: Tell) -> None:
     write_atomically(home / "new" / "folder" / "my.toml", b"x" * 9000)
     tell("written")
@@ -183,6 +209,7 @@ WRITERS: dict[str, tuple[Write, Check]] = {
     "settings": (_change_settings, _check_settings),
     "probes": (_remember_probes, _check_probes),
     "hashes": (_hash_files, _check_hashes),
+    "a model from the hub": (_fetch_a_model, _check_fetched),
     "a config that the user asked for": (_write_a_config_for_the_user, _check_config),
 }
 
@@ -191,6 +218,7 @@ def _cut(home: Path, write: Write, check: Check, cuts: int | None, seed: int = _
     home.mkdir(exist_ok=True)
     (home / "base.safetensors").write_bytes(b"weights" * 999)
     (home / "run").mkdir(exist_ok=True)
+    (home / "hub").mkdir(exist_ok=True)
     disks = PowerCuts(home, lambda tell: write(home, tell))
     done = 0
     for told in disks.after(cuts, seed, ways):

@@ -35,6 +35,7 @@ from qlora_studio.storage.datasets.layout import (
     layout_of,
 )
 from qlora_studio.storage.permissions import as_the_user
+from qlora_studio.storage.syncing import sync_fetched
 
 _CONVERTED = "refs/convert/parquet"
 _README = "README.md"
@@ -127,6 +128,7 @@ class _Fetching:
                 "Check the connection and the disk, then try again: files that came whole are not fetched again.",
                 str(error),
             ) from error
+        sync_fetched(Path(folder))
         return Path(folder)
 
     def _refused(self, what: str, advice: str, detail: str = "") -> StudioError:

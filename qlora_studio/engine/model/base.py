@@ -42,6 +42,7 @@ from qlora_studio.storage.models.lone_file import lone_file
 from qlora_studio.storage.permissions import as_the_user
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.settings import cache_path
+from qlora_studio.storage.syncing import sync_fetched
 
 # What a run may need of a hub repository: never pickled weights, never code.
 HUB_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "tokenizer*", "LICENSE*", "README.md"]
@@ -158,6 +159,7 @@ def download(source: str, revision: str, channel: Channel, *, weights: bool = Tr
             "Check the connection and the disk, then try again: files that came whole are not fetched again.",
             str(error),
         ) from error
+    sync_fetched(Path(folder))
     read_config(Path(folder))  # refuses a model with code of its own; code and pickles themselves are never fetched
     return Path(folder)
 

@@ -68,14 +68,15 @@ class QueueRunner:
         return None
 
     def _start(self, run: QueuedRun, card: GpuCard | None) -> WorkerProcess | None:
-        self._queue.remove(run.folder)
+        """Start a run and take it out of the queue, in this order: a power cut between the two loses no run."""
         uuid = card.uuid if card is not None else ""
+        process = None
         try:
-            self._processes[uuid] = start_worker(run.folder, gpus=uuid)
+            process = self._processes[uuid] = start_worker(run.folder, gpus=uuid)
         except StudioError as error:
             self.failures.append((run.folder, error))
-            return None
-        return self._processes[uuid]
+        self._queue.remove(run.folder)
+        return process
 
 
 def queue_summary(folders: Sequence[RunFolder]) -> str:

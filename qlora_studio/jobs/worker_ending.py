@@ -47,7 +47,7 @@ def put_ending_on_record(folder: RunFolder, failed: Failed) -> None:
         with folder.lock().acquire(blocking=False):
             if not folder.state().phase.is_over:
                 with MessageLogWriter(folder.events_path) as log:
-                    log.append(failed)
+                    log.append(failed, sync=True)
     except Timeout as error:
         raise StudioError(
             "A worker is at work in this run.", kind=FailureKind.RUN_BUSY, advice="Look at it first."

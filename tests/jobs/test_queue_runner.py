@@ -53,6 +53,26 @@ def test_a_run_waits_until_the_card_has_the_memory_it_needs(tmp_path: Path) -> N
     assert [run.path for run in queue.runs()] == [str(folder.path.resolve())]
 
 
+def test_a_run_waits_in_the_queue_until_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut in between would lose it: nobody would start it."""
+    queue = RunQueue(tmp_path)
+    (folder,) = _runs(tmp_path, 1)
+    queue.add(folder)
+    waiting = []
+
+    def cards_as_the_worker_starts() -> tuple[GpuCard, ...]:
+        waiting.append(queue.runs())
+        return ()
+
+    monkeypatch.setattr(worker_process, "gpu_cards", cards_as_the_worker_starts)
+    process = QueueRunner(queue, tuple).start_next()
+    assert process is not None
+    assert [len(runs) for runs in waiting] == [1]
+    assert queue.runs() == []
+    process.kill()
+    process.wait(30)
+
+
 @pytest.fixture
 def two_cards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Say that there are two cards where a worker is started; CUDA's part is the environment that it starts with."""

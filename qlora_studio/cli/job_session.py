@@ -26,10 +26,10 @@ from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_ending import put_ending_on_record
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker, wait_until_free
 from qlora_studio.storage.datasets.files import hub_name
-from qlora_studio.storage.durable import remove_abandoned
 from qlora_studio.storage.models.hub_cache import remove_partial_files
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import cache_path
+from qlora_studio.storage.staging import remove_abandoned
 
 OnEvent = Callable[[Event], None]
 _ENDING_SECONDS = 30.0

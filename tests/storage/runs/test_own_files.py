@@ -15,13 +15,14 @@ from qlora_studio.core.run.job import ChatJob, TrainJob
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.job_folders import new_job_folder
 from qlora_studio.jobs.worker_process import start_worker
-from qlora_studio.storage.durable import remove_abandoned, staged_folder
+from qlora_studio.storage.durable import staged_folder
 from qlora_studio.storage.runs import inherited_lock
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.export_folder import staged_export
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.own_files import require_own_files
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
+from qlora_studio.storage.staging import remove_abandoned
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links are a matter of rights on Windows")
 _FILES = ("events.jsonl", "commands.jsonl", "worker.log", "run.lock", "run.toml", "job.json", ".reserve")

@@ -27,7 +27,9 @@ from qlora_studio.engine.model.adapter import write_adapter
 from qlora_studio.engine.model.device import Device, memory_of
 from qlora_studio.engine.training.optimizer_state import PagedBuffers, restore_paging, restore_rate
 from qlora_studio.engine.training.phase_memory import PhaseMemory, phase_memory
+from qlora_studio.engine.training.row_order import ByLength, SortedSteps
 from qlora_studio.engine.training.saved_state import require_state_of, state_failure
+from qlora_studio.engine.training.trained_positions import trained_positions
 
 
 class NonFiniteLoss(StudioError):
@@ -87,9 +89,10 @@ class StudioTrainer(SFTTrainer):
         self._loss_is_finite = torch.isfinite(loss) & self._loss_is_finite
         return loss
 
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """Compute the loss; what follows in a training step is the backward pass."""
-        loss = super().compute_loss(*args, **kwargs)
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Compute the loss of what is trained; what follows in a training step is the backward pass."""
+        with trained_positions(self.model, inputs) as scored:
+            loss = super().compute_loss(model, scored, *args, **kwargs)
         if self.memory.phase == "forward":
             self.memory.enter("backward")
         return loss
@@ -248,6 +251,15 @@ class StudioTrainer(SFTTrainer):
         self._save_scaler(str(folder))
         self._save_rng_state(str(folder))
         self.state.save_to_json(str(folder / "trainer_state.json"))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Sort the rows of a step; where experts are kept evenly used not, as that is a mean of each batch."""
+        if self.aux_loss_enabled:
+            return super()._get_train_sampler(train_dataset)
+        return SortedSteps(train_dataset, self.args)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        return ByLength(eval_dataset)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

@@ -49,7 +49,7 @@ def test_a_mixture_learns_what_plain_trl_learns(family: str, tmp_path: Path) -> 
     assert ours.evaluate()["eval_loss"] == pytest.approx(_loss_of_tokens(plain), rel=1e-5)
     run.train(ours)
     run.train(plain)
-    assert run.told() == _logged(plain)
+    assert run.told() == pytest.approx(_logged(plain), rel=1e-5)
     assert ours.evaluate()["eval_loss"] == pytest.approx(_loss_of_tokens(plain), rel=1e-5)
 
 
@@ -78,7 +78,7 @@ def test_adapters_on_experts_in_4_bit_learn_what_plain_trl_learns_on_the_unpacke
     plain = run.plain(adapted)
     run.train(ours)
     run.train(plain)
-    assert run.told() == _logged(plain)
+    assert run.told() == pytest.approx(_logged(plain), rel=1e-5)
     assert run.norms() == pytest.approx([entry["grad_norm"] for entry in plain.state.log_history if "loss" in entry])
     base_run = _Twins(tmp_path / "plain16", base, "lora.experts=true", _FP32, "quantization.method=none")
     original = load_base(base, base_run.config, run.device)

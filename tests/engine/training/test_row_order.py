@@ -1,0 +1,168 @@
+"""Rows of like length share a batch: the same rows a step, the same gradient, less padding and no work in vain."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from trl import SFTTrainer
+
+from qlora_studio.core.run.fingerprint import Fingerprints
+from qlora_studio.core.run.run_config_text import from_mapping
+from qlora_studio.engine.context import JobContext
+from qlora_studio.engine.data.collator import collator, take_facts
+from qlora_studio.engine.data.prepared import prepare_datasets
+from qlora_studio.engine.data.tokenized_rows import IGNORED
+from qlora_studio.engine.model.adapted import attach_adapters, cast_adapters, load_base
+from qlora_studio.engine.model.base import tokenizer_of
+from qlora_studio.engine.model.device import choose_device
+from qlora_studio.engine.training.setup import arguments, build_trainer
+from qlora_studio.storage.runs.run_folder import RunFolder
+
+_ROWS_IN_STEP = 8  # of four batches
+_SETTINGS = (
+    "training.batch_size=2",
+    "training.gradient_accumulation=4",
+    "training.max_length=256",
+    "quantization.compute_dtype=float32",
+    "lora.dropout=0",
+)
+
+
+@pytest.fixture(scope="module")
+def twins(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
+    """Our trainer and plain trl's, with one model, the same rows and the same arguments."""
+    place = tmp_path_factory.mktemp("order")
+    context = JobContext(RunFolder(place / "run"))
+    config = from_mapping({"data": {"path": str(write_rows(place / "rows.jsonl"))}}, _SETTINGS)
+    tokenizer, device = tokenizer_of(tiny_llama), choose_device(config, context)
+    data: Any = prepare_datasets(config, tokenizer, context.folder, context)
+    ours = build_trainer(
+        model=attach_adapters(load_base(tiny_llama, config, device), config),
+        tokenizer=tokenizer,
+        training=data.training,
+        evaluation=data.evaluation,
+        config=config,
+        device=device,
+        context=context,
+        made_from=Fingerprints(),
+    )
+    generator = torch.Generator().manual_seed(5)
+    for parameter in ours.model.parameters():
+        if parameter.requires_grad:  # B is zero in a fresh adapter, and with it half of the gradients
+            parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
+    plain: Any = SFTTrainer(
+        model=attach_adapters(load_base(tiny_llama, config, device), config),
+        args=arguments(config, device, str(place / "plain")),
+        train_dataset=data.training,
+        eval_dataset=data.evaluation,
+        processing_class=tokenizer,
+        data_collator=collator(tokenizer),
+    )
+    cast_adapters(plain.model, device.adapter_dtype)
+    plain._set_signature_columns_if_needed()
+    plain._signature_columns.append("row")
+    yield ours, plain
+    context.close()
+
+
+def write_rows(path: Path, count: int = 75) -> Path:
+    """Write chats with answers of one to twenty sentences, in no order of length."""
+    chats = [
+        [
+            {"role": "user", "content": f"How much is {number}?"},
+            {"role": "assistant", "content": f"It is {number}. " + "Steady on. " * (number * 17 % 20)},
+        ]
+        for number in range(count)
+    ]
+    path.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in chats), encoding="utf-8")
+    return path
+
+
+def steps_of(trainer: Any, epoch: int) -> list[list[Any]]:
+    """Return the batches of an epoch, step by step."""
+    loader = trainer.get_train_dataloader()
+    loader.set_epoch(epoch)
+    batches = list(loader)
+    return [batches[start : start + 4] for start in range(0, len(batches), 4)]
+
+
+def rows_of(step: list[Any]) -> list[int]:
+    return sorted(row for batch in step for row in batch["rows"].tolist())
+
+
+def padding_of(steps: list[list[Any]]) -> float:
+    slots = sum(batch["input_ids"].numel() for step in steps for batch in step)
+    tokens = sum(int(batch["tokens"]) for step in steps for batch in step)
+    return float(slots / tokens - 1)
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_step_has_the_rows_that_it_has_with_plain_trl_in_whatever_batches(twins: Any, epoch: int) -> None:
+    ours, plain = (steps_of(trainer, epoch) for trainer in twins)
+    assert [rows_of(step) for step in ours] == [rows_of(step) for step in plain]
+    assert [[len(batch["rows"]) for batch in step] for step in ours] == [
+        [len(batch["rows"]) for batch in step] for step in plain
+    ]
+    assert padding_of(ours) < 0.5 * padding_of(plain)
+    for step in ours:
+        widths = [batch["input_ids"].shape[1] for batch in step]
+        assert widths == sorted(widths, reverse=True), "the batch that takes the most memory is not the first"
+
+
+def test_another_epoch_has_another_order(twins: Any) -> None:
+    first, second = (steps_of(twins[0], epoch) for epoch in (0, 1))
+    assert [rows_of(step) for step in first] != [rows_of(step) for step in second]
+
+
+def gradient_of(trainer: Any, step: list[Any]) -> tuple[float, torch.Tensor, int]:
+    """Return loss, gradient and floating point operations of a step, as the trainer takes it."""
+    trainer.model.train()
+    trainer.model.zero_grad()
+    items, total = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in step), 0.0
+    with FlopCounterMode(display=False) as counter:
+        for batch in step:
+            inputs = dict(batch)
+            take_facts(inputs)
+            loss = trainer.compute_loss(trainer.model, inputs, num_items_in_batch=torch.tensor(items))
+            loss.backward()
+            total += float(loss.detach())
+    trained = [parameter.grad.flatten() for parameter in trainer.model.parameters() if parameter.requires_grad]
+    return total, torch.cat(trained), counter.get_total_flops()
+
+
+def test_a_step_has_the_loss_and_the_gradient_of_plain_trl_for_less_work(twins: Any) -> None:
+    ours, plain = twins
+    plain.model.load_state_dict(ours.model.state_dict(), strict=False)
+    loss, gradient, work = gradient_of(ours, steps_of(ours, 0)[0])
+    plain_loss, plain_gradient, plain_work = gradient_of(plain, steps_of(plain, 0)[0])
+    assert loss == pytest.approx(plain_loss, rel=1e-6)
+    assert (gradient - plain_gradient).norm() <= 1e-5 * plain_gradient.norm()
+    assert work < 0.7 * plain_work
+
+
+def test_held_out_rows_are_measured_the_longest_first_and_come_to_the_same_loss(twins: Any) -> None:
+    ours, _ = twins
+    batches = list(ours.get_eval_dataloader())
+    widths = [batch["input_ids"].shape[1] for batch in batches]
+    assert widths == sorted(widths, reverse=True) and len(set(widths)) > 1
+    assert sorted(row for batch in batches for row in batch["rows"].tolist()) == sorted(ours.eval_dataset["row"])
+    assert ours.evaluate()["eval_loss"] == pytest.approx(loss_of_tokens(ours), rel=1e-6)
+
+
+def loss_of_tokens(trainer: Any) -> float:
+    """Return the held-out loss by the model's own logits, row by row."""
+    total, items = 0.0, 0
+    trainer.model.eval()
+    for row in trainer.eval_dataset:
+        labels = torch.tensor(row["labels"][1:])
+        with torch.no_grad():
+            logits = trainer.model(torch.tensor([row["input_ids"]]), use_cache=False).logits[0, :-1]
+        total += float(
+            torch.nn.functional.cross_entropy(logits.double(), labels, ignore_index=IGNORED, reduction="sum")
+        )
+        items += int((labels != IGNORED).sum())
+    return total / items

@@ -139,12 +139,12 @@ def length_statistics(tally: RowTally, config: RunConfig) -> LengthStatistics | 
         lost_share=(trained - kept) / trained,
         tokens_per_epoch=int(training.sum()),
         steps_per_epoch=math.ceil(math.ceil(sequences.size / batch) / accumulation),
-        padding_share=_padding_share(training, batch, seed),
-        packed_padding_share=_padding_share(packs, batch, seed),
+        padding_share=_padding_share(training, batch, accumulation, seed),
+        packed_padding_share=_padding_share(packs, batch, accumulation, seed),
         row_tokens=int(sequences.max(initial=0)),
         packing=packing,
         packs=len(packs),
-        attention_growth=_attention_growth(training, packs, batch, seed),
+        attention_growth=_attention_growth(training, packs, batch, accumulation, seed),
     )
 
 
@@ -162,28 +162,29 @@ def _length_that_keeps(by_position: Any, trained: int, percent: int) -> int:
     return int(numpy.searchsorted(numpy.cumsum(by_position), wanted)) + 1
 
 
-def _on_card(tokens: Any, batch: int, seed: int) -> tuple[Any, Any]:
-    """Return sequences and longest sequence of each batch, drawn at random as the trainer draws them."""
+def _on_card(tokens: Any, batch: int, accumulation: int, seed: int) -> tuple[Any, Any]:
+    """Return sequences and longest sequence of each batch, drawn and sorted within a step as the trainer does."""
     drawn = numpy.random.default_rng(seed).permutation(numpy.sort(tokens))
-    filled = numpy.concatenate((drawn, numpy.zeros(-len(drawn) % batch, dtype=drawn.dtype))).reshape(-1, batch)
-    sequences = numpy.full(len(filled), batch)
-    sequences[-1:] = len(drawn) - batch * (len(filled) - 1)  # the last batch may be smaller
-    return sequences, filled.max(axis=1, initial=0).astype(numpy.float64)
+    filled = numpy.concatenate((drawn, numpy.zeros(-len(drawn) % (batch * accumulation), dtype=drawn.dtype)))
+    steps = -numpy.sort(-filled.reshape(-1, batch * accumulation), axis=1)
+    longest = steps.reshape(-1, batch).max(axis=1, initial=0).astype(numpy.float64)
+    sequences = (steps.reshape(-1, batch) > 0).sum(axis=1)  # the last step may be smaller
+    return sequences, longest
 
 
-def _padding_share(tokens: Any, batch: int, seed: int) -> float:
+def _padding_share(tokens: Any, batch: int, accumulation: int, seed: int) -> float:
     """Return the share of padding, where each batch is padded to its longest sequence."""
-    sequences, longest = _on_card(tokens, batch, seed)
+    sequences, longest = _on_card(tokens, batch, accumulation, seed)
     size = float((sequences * longest).sum())
     return 1.0 - float(tokens.sum()) / size if size else 0.0
 
 
-def _attention_growth(rows: Any, packs: Any, batch: int, seed: int) -> float:
+def _attention_growth(rows: Any, packs: Any, batch: int, accumulation: int, seed: int) -> float:
     """Return how many times as many pairs of tokens attention computes in packs as in the padded rows."""
-    padded, packed = (_pairs(part, batch, seed) for part in (rows, packs))
+    padded, packed = (_pairs(part, batch, accumulation, seed) for part in (rows, packs))
     return packed / padded if padded else 1.0
 
 
-def _pairs(tokens: Any, batch: int, seed: int) -> float:
-    sequences, longest = _on_card(tokens, batch, seed)
+def _pairs(tokens: Any, batch: int, accumulation: int, seed: int) -> float:
+    sequences, longest = _on_card(tokens, batch, accumulation, seed)
     return float((sequences * longest**2).sum())

@@ -15,6 +15,7 @@ from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.collator import collator, take_facts
 from qlora_studio.engine.data.prepared import prepare_datasets
+from qlora_studio.engine.data.report import length_statistics
 from qlora_studio.engine.data.tokenized_rows import IGNORED
 from qlora_studio.engine.model.adapted import attach_adapters, cast_adapters, load_base
 from qlora_studio.engine.model.base import tokenizer_of
@@ -33,13 +34,20 @@ _SETTINGS = (
 
 
 @pytest.fixture(scope="module")
-def twins(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
-    """Our trainer and plain trl's, with one model, the same rows and the same arguments."""
+def prepared(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any, JobContext]]:
+    """A run config, its rows, and the run's context."""
     place = tmp_path_factory.mktemp("order")
     context = JobContext(RunFolder(place / "run"))
     config = from_mapping({"data": {"path": str(write_rows(place / "rows.jsonl"))}}, _SETTINGS)
+    yield config, prepare_datasets(config, tokenizer_of(tiny_llama), context.folder, context), context
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def twins(tiny_llama: Path, prepared: tuple[Any, Any, JobContext]) -> tuple[Any, Any]:
+    """Our trainer and plain trl's, with one model, the same rows and the same arguments."""
+    config, data, context = prepared
     tokenizer, device = tokenizer_of(tiny_llama), choose_device(config, context)
-    data: Any = prepare_datasets(config, tokenizer, context.folder, context)
     ours = build_trainer(
         model=attach_adapters(load_base(tiny_llama, config, device), config),
         tokenizer=tokenizer,
@@ -56,7 +64,7 @@ def twins(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
     plain: Any = SFTTrainer(
         model=attach_adapters(load_base(tiny_llama, config, device), config),
-        args=arguments(config, device, str(place / "plain")),
+        args=arguments(config, device, str(context.folder.path / "plain")),
         train_dataset=data.training,
         eval_dataset=data.evaluation,
         processing_class=tokenizer,
@@ -65,8 +73,7 @@ def twins(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     cast_adapters(plain.model, device.adapter_dtype)
     plain._set_signature_columns_if_needed()
     plain._signature_columns.append("row")
-    yield ours, plain
-    context.close()
+    return ours, plain
 
 
 def write_rows(path: Path, count: int = 75) -> Path:
@@ -116,6 +123,16 @@ def test_a_step_has_the_rows_that_it_has_with_plain_trl_in_whatever_batches(twin
 def test_another_epoch_has_another_order(twins: Any) -> None:
     first, second = (steps_of(twins[0], epoch) for epoch in (0, 1))
     assert [rows_of(step) for step in first] != [rows_of(step) for step in second]
+
+
+def test_the_padding_that_the_data_page_tells_is_about_what_the_steps_have(twins: Any, prepared: Any) -> None:
+    config, data, _ = prepared
+    lengths = length_statistics(data.tally, config)
+    assert lengths is not None
+    excess = padding_of(steps_of(twins[0], 0))
+    assert lengths.padding_share == pytest.approx(excess / (1 + excess), abs=0.03)
+    drawn = padding_of(steps_of(twins[1], 0))
+    assert drawn / (1 + drawn) > lengths.padding_share + 0.05
 
 
 def gradient_of(trainer: Any, step: list[Any]) -> tuple[float, torch.Tensor, int]:

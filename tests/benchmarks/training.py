@@ -1,6 +1,6 @@
 """Speed and memory of training: the seed article's recipe, a plain trl script of today, and our run, side by side.
 
-    python -m tests.benchmarks.training                          all of it on a quiet machine, about half an hour
+    python -m tests.benchmarks.training                          all of it on a quiet machine, an hour and more
     python -m tests.benchmarks.training --quick                  two threads, at most six minutes
     python -m tests.benchmarks.training --quick --data starter --steps 2 --arms seed ours     as small as it gets
     python -m tests.benchmarks.training --size 8b --threads 8    on a card: a model of random weights under --cap-gb
@@ -93,7 +93,7 @@ def measured(folder: Path, data: str, threads: int, arguments: argparse.Namespac
     """Return what each arm took, over all rounds, and the ratios to the seed's recipe."""
     place = folder / f"{data}-{threads}"
     place.mkdir()
-    steps = arguments.steps or {"starter": 6, "mixed": 3}[data]
+    steps = arguments.steps or {"starter": 4 if arguments.quick else 8, "mixed": 2 if arguments.quick else 4}[data]
     rows = starter_rows() if data == "starter" else mixed_rows(steps * arguments.batch * arguments.accumulation)
     (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     settings = {name: getattr(arguments, name) for name in ("batch", "accumulation", "rank", "model")}

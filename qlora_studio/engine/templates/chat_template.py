@@ -21,7 +21,15 @@ SPAN_START, SPAN_END = "\U000f0002", "\U000f0003"
 _MARKERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 REASONING = ("reasoning_content", "thinking", "reasoning")
 # What templates raise where they do not take a conversation: by their own words, or by what they stumble over.
-REFUSALS = (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
+REFUSALS = (
+    jinja2.TemplateError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 
 Message = Mapping[str, Any]
 

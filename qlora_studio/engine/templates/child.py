@@ -5,10 +5,19 @@ for ever or filling the memory. So it is rendered here: the memory is limited by
 
 A JSON object a line, in and out. First `{"template", "variables", "control_tokens", "end_token", "stops", "now",
 "learned", "joins", "keeps"}`, answered by `{"stops": […], "reads": […]}` or `{"error": …}`; then batches `{"rows":
-[[messages, tools, variables], …]}`, answered by `{"rows": [{the fields of Answers} | {"error": …}, …]}`.
-
-Where the first says `"texts": [messages, …]` and `"opening"`, it is answered by `{"texts": […]}` or `{"error": …}`, and
-that is all: conversations as a model is asked, with no answers to be found.
+        try:
+            request = json.loads(line)
+            reply: dict[str, Any]
+            if "texts" in request:
+                reply = _texts(request)
+            elif finders is None:
+                finders, reply = _started(request)
+            else:
+                reply = {"rows": [_row(finders, *row) for row in request["rows"]]}
+            answer = json.dumps(reply).encode()
+        except MemoryError as error:
+            answer = json.dumps({"error": _words(error)}).encode()
+        sys.stdout.buffer.write(answer + b"\n")
 """
 
 import json
@@ -36,14 +45,19 @@ def main() -> None:
     finders: _Finders | None = None
     for line in sys.stdin.buffer:
         _limit_time(_ORPHAN_SECONDS)
-        request = json.loads(line)
-        if "texts" in request:
-            reply: dict[str, Any] = _texts(request)
-        elif finders is None:
-            finders, reply = _started(request)
-        else:
-            reply = {"rows": [_row(finders, *row) for row in request["rows"]]}
-        sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
+        try:
+            request = json.loads(line)
+            reply: dict[str, Any]
+            if "texts" in request:
+                reply = _texts(request)
+            elif finders is None:
+                finders, reply = _started(request)
+            else:
+                reply = {"rows": [_row(finders, *row) for row in request["rows"]]}
+            answer = json.dumps(reply).encode()
+        except MemoryError as error:
+            answer = json.dumps({"error": _words(error)}).encode()
+        sys.stdout.buffer.write(answer + b"\n")
         sys.stdout.buffer.flush()
         _limit_time(0)
 
@@ -82,7 +96,7 @@ def _started(request: dict[str, Any]) -> tuple[_Finders | None, dict[str, Any]]:
         finders = _Finders(request)
         stops, reads = finders.of(None).ends.stops, variables_read(request["template"])
         return finders, {"stops": list(stops), "reads": reads}
-    except (TemplateError, MemoryError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001  as of a row
         return None, {"error": _words(error)}
 
 

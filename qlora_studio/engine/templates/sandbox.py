@@ -14,6 +14,8 @@ from qlora_studio.core.errors import FailureKind, StudioError
 
 BATCH_SECONDS = 30.0
 ROW_SECONDS = 5.0
+_MOST_FAILED = 8  # rows of a batch for which there is not enough memory
+_DIED = "the template's process died with it, most likely for want of memory"
 _PATIENCE_SECONDS = 2.0  # with a child that has nothing to do and is to end
 
 # Messages, tools, and what the row sets of the template's variables.
@@ -118,12 +120,10 @@ class TemplateSandbox:
             raise RuntimeError("no batch was submitted")
         rows, self._pending = self._pending, None
         reply = self._child.receive(self._batch_seconds)
-        if reply is not None:
+        if reply is not None and "rows" in reply:
             return list(reply["rows"])
         self._end_child()
-        if len(rows) == 1:
-            return [{"error": f"the template did not come to an end with it in {self._batch_seconds:.0f} seconds"}]
-        return self._row_by_row(rows)
+        return [{"error": _why(reply)}] if len(rows) == 1 else self._row_by_row(rows)
 
     def render(self, rows: Sequence[Conversation]) -> list[dict[str, Any]]:
         """Submit and collect."""
@@ -147,21 +147,23 @@ class TemplateSandbox:
         self._end_child(patience=0.0 if self._pending else _PATIENCE_SECONDS)
 
     def _row_by_row(self, rows: list[Conversation]) -> list[dict[str, Any]]:
-        """Find the row that does not come to an end. Two of them, and it is the template: raises StudioError."""
+        """Find the rows that end no child in time. Some of them, and it is the template: raises StudioError."""
         found: list[dict[str, Any]] = []
-        endless = 0
+        endless = failed = 0
         for row in rows:
             child = self._child = self._child or self._started()
             child.send({"rows": [list(row)]})
             reply = child.receive(self._row_seconds)
-            if reply is None:
-                self._end_child()
-                endless += 1
+            if reply is not None and "rows" in reply:
+                found += reply["rows"]
+                continue
+            self._end_child()
+            endless, failed = endless + (reply is None), failed + 1
             if endless > 1:
                 raise _endless()
-            found.append(
-                reply["rows"][0] if reply else {"error": "the template does not come to an end with it in time"}
-            )
+            if failed > _MOST_FAILED:
+                raise _unusable(_why(reply))
+            found.append({"error": _why(reply)})
         return found
 
     def _started(self) -> "_Child":
@@ -170,12 +172,7 @@ class TemplateSandbox:
         reply = child.receive(self._batch_seconds)
         if reply is None or "error" in reply:
             child.close()
-            raise StudioError(
-                "The chat template of this model cannot be used.",
-                kind=FailureKind.MODEL_REFUSED,
-                advice="Correct the model's chat_template, or choose another model.",
-                detail=reply["error"] if reply else "It could not be compiled within the limits of time and memory.",
-            )
+            raise _unusable(_why(reply))
         self._stops, self._reads = list(reply["stops"]), list(reply["reads"])
         return child
 
@@ -205,12 +202,12 @@ class _Child:
             stdin.flush()
 
     def receive(self, seconds: float) -> dict[str, Any] | None:
-        """Return the next answer, or None where the child died or took too long."""
+        """Return the next answer, one with an `error` where the child died, or None where it took too long."""
         try:
             line = self._lines.get(timeout=seconds)
         except queue.Empty:
             return None
-        return dict(json.loads(line)) if line else None
+        return dict(json.loads(line)) if line else {"error": _DIED}
 
     def close(self, patience: float = 0.0) -> None:
         """End the process: it ends by itself when its input does, and is killed where it does not in time."""
@@ -234,6 +231,20 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     if pipe is None:
         raise RuntimeError("the child has no pipe")
     return pipe
+
+
+def _why(reply: dict[str, Any] | None) -> str:
+    """Return why there is no answer for a row."""
+    return "the template does not come to an end with it in time" if reply is None else str(reply["error"])
+
+
+def _unusable(why: str) -> StudioError:
+    return StudioError(
+        "The chat template of this model cannot be used.",
+        kind=FailureKind.MODEL_REFUSED,
+        advice="Correct the model's chat_template, or choose another model.",
+        detail=why,
+    )
 
 
 def _endless() -> StudioError:

@@ -71,9 +71,20 @@ def toml_table(data: bytes, *, limit: int = LARGEST_TOML) -> dict[str, Any]:
         raise Unreadable(f"it is no valid TOML: {error}") from error
     except (ValueError, RecursionError) as error:
         raise Unreadable("it holds a number that is too long, or is nested too deeply") from error
-    if _depth_of(table) > DEEPEST:
+    if depth_of(table) > DEEPEST:
         raise Unreadable(f"it is nested more than {DEEPEST} deep")
     return table
+
+
+def depth_of(value: object) -> int:
+    """Return how deep tables and lists lie in each other, without recursion."""
+    deepest, waiting = 0, [(value, 1)]
+    while waiting and deepest <= DEEPEST:
+        found, depth = waiting.pop()
+        if isinstance(found, dict | list):
+            deepest = max(deepest, depth)
+            waiting += [(item, depth + 1) for item in (found.values() if isinstance(found, dict) else found)]
+    return deepest
 
 
 def _decoded(data: bytes, limit: int) -> str:
@@ -98,17 +109,6 @@ def _refuse_depth(data: bytes) -> None:
                 raise Unreadable(f"it is nested more than {DEEPEST} deep")
         elif sign in b"]}":
             depth -= 1
-
-
-def _depth_of(value: object) -> int:
-    """Return how deep tables and lists lie in each other, without recursion."""
-    deepest, waiting = 0, [(value, 1)]
-    while waiting and deepest <= DEEPEST:
-        found, depth = waiting.pop()
-        if isinstance(found, dict | list):
-            deepest = max(deepest, depth)
-            waiting += [(item, depth + 1) for item in (found.values() if isinstance(found, dict) else found)]
-    return deepest
 
 
 def _finite(text: str) -> float:

@@ -47,7 +47,7 @@ def joined_parts(parts: list[Any], what: str, path: str, notes: RowNotes) -> Con
         if not isinstance(part, dict):
             raise RowRefused(f"{what} is a list of parts, and one of them {kind_of(part)}")
         fields = Fields(part)
-        kind = fields.get("type") or "text"
+        kind = str(fields.get("type") or "text")
         if kind in _TEXTS:
             texts.append(_text(fields, _TEXTS[kind], what))
         elif kind in _REASONING:
@@ -88,7 +88,7 @@ def result_text(value: Any, notes: RowNotes) -> Any:
 def is_parts(value: list[Any]) -> bool:
     """Whether a list that a tool returned is one of parts, and not its data."""
     known = {*_TEXTS, *_REASONING, _REDACTED, *_CALLS, *_RESULTS, *(name for names in MEDIA.values() for name in names)}
-    return bool(value) and all(isinstance(part, dict) and part.get("type") in known for part in value)
+    return bool(value) and all(isinstance(part, dict) and str(part.get("type")) in known for part in value)
 
 
 def media_words(name: Any) -> str:
@@ -122,7 +122,7 @@ def _result(fields: Fields, what: str, notes: RowNotes) -> dict[str, Any]:
     return {"role": "tool", "content": result_text("" if content is None else content, notes), **known}
 
 
-def _foreign(kind: Any, what: str) -> str:
+def _foreign(kind: str, what: str) -> str:
     if words := media_words(kind):
         return f"{what} holds {words} (a part of type '{kind}'); only text can be learned"
     return f"{what} holds a part of type '{shown(kind)}'; only text can be learned"

@@ -9,12 +9,13 @@ from qlora_studio.core.data.row_notes import RowNotes
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.tool_call import function_schema, tool_call
 from qlora_studio.core.data.values import text_of
+from qlora_studio.core.foreign_text import DEEPEST, depth_of
 
-_SPEAKER = re.compile(r"(?:^|\n)\s*(USER|ASSISTANT|FUNCTION RESPONSE):")
+_SPEAKER = re.compile(r"(?:^|\n)[^\S\n]*(USER|ASSISTANT|FUNCTION RESPONSE):")
 _ROLES = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
 _END = "<|endoftext|>"
 _CALL = "<functioncall>"
-_QUOTED = re.compile(r"""("arguments":\s*)'(.*)'(\s*\}\s*)$""", re.DOTALL)  # JSON text between quotes that JSON has not
+_ARGUMENTS = re.compile(r"""("arguments":\s*)'""")
 
 
 def is_glaive(record: Mapping[str, Any]) -> bool:
@@ -36,15 +37,18 @@ def glaive_messages(chat: Any, notes: RowNotes) -> list[dict[str, Any]]:
 def glaive_tools(system: str) -> tuple[str, tuple[dict[str, Any], ...]]:
     """Return the system text and the functions that stand behind it, one JSON object after another."""
     text, brace, rest = system.removeprefix("SYSTEM:").strip().partition("{")
-    rest = brace + rest
-    tools = []
-    while rest:
+    rest, at, tools = (brace + rest).rstrip(), 0, []
+    while at < len(rest):
         try:
-            function, end = json.JSONDecoder().raw_decode(rest)
-        except ValueError:
+            function, end = json.JSONDecoder().raw_decode(rest, at)
+        except (ValueError, RecursionError):
+            return system.removeprefix("SYSTEM:").strip(), ()
+        if depth_of(function) > DEEPEST:
             return system.removeprefix("SYSTEM:").strip(), ()
         tools.append(function_schema(function))
-        rest = rest[end:].strip()
+        at = end
+        while at < len(rest) and rest[at].isspace():
+            at += 1
     return text.strip(), tuple(tools)
 
 
@@ -52,7 +56,15 @@ def _message(speaker: str, text: str, notes: RowNotes) -> dict[str, Any]:
     message: dict[str, Any] = {"role": _ROLES[speaker], "content": text}
     if _CALL in text and message["role"] == "assistant":
         said, _, call = text.partition(_CALL)
-        call = _QUOTED.sub(lambda found: f"{found[1]}{json.dumps(found[2])}{found[3]}", call.strip())
         quiet = RowNotes(notes.reading)
+        call = _as_json(call.strip())
         message |= {"content": said.strip(), "tool_calls": [tool_call(call, "'chat'", "chat.", quiet)]}
     return message
+
+
+def _as_json(call: str) -> str:
+    """Return a call whose arguments are JSON text between quotes that JSON does not have, as JSON has it."""
+    begun, ended = _ARGUMENTS.search(call), call.removesuffix("}").rstrip()
+    if begun is None or not call.endswith("}") or not ended.endswith("'") or len(ended) <= begun.end():
+        return call
+    return call[: begun.end() - 1] + json.dumps(ended[begun.end() : -1]) + "}"

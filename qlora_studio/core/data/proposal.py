@@ -30,7 +30,8 @@ def unknown_reason(record: Mapping[str, Any]) -> str:
 
 def proposed_mapping(record: Mapping[str, Any]) -> dict[str, str]:
     """Return the mapping by which a record can be read, where that is plain; else nothing."""
-    return next((mapping for mapping in _candidates(record) if _reads(record, mapping)), {})
+    candidates = (mapping for mapping in _candidates(record) if all(mapping.values()))  # a part may not be named ""
+    return next((mapping for mapping in candidates if _reads(record, mapping)), {})
 
 
 def _candidates(record: Mapping[str, Any]) -> Iterator[dict[str, str]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from qlora_studio.core.data.row_notes import RowNotes
 from qlora_studio.core.data.row_verdict import RowRefused
+from qlora_studio.core.foreign_text import Unreadable, json_value
 
 
 class BinaryData:
@@ -80,8 +81,8 @@ def from_json_text(value: Any, what: str, words: str, notes: RowNotes) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        parsed = json.loads(value)
-    except (ValueError, RecursionError) as error:
+        parsed = json_value(value.encode("utf-8", "surrogatepass"), limit=len(value) * 4)
+    except Unreadable as error:
         raise RowRefused(f"{what} is text, but not JSON") from error
     notes.repaired(f"read {words} from JSON text")
     return parsed

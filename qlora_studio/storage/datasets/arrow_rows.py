@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Iterator
-from json import JSONDecodeError
 from typing import Any
 
 from qlora_studio.core.data.values import BINARY
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.datasets.arrow_values import Reader, is_binary, is_list, reader_of
 from qlora_studio.storage.datasets.files import DatasetFile
-from qlora_studio.storage.datasets.record import RAW_LIMIT, Record
+from qlora_studio.storage.datasets.record import RAW_LIMIT, ROW_LIMIT, Record, first_twice, too_long
 from qlora_studio.storage.datasets.stream import Meter
+from qlora_studio.storage.datasets.strict_json import NotJson
 
 _BATCH_ROWS = 256
+_MUCH = 4 * ROW_LIMIT
 
 
 def arrow_records(file: DatasetFile, meter: Meter, *, with_raw: bool = True) -> Iterator[Record]:
@@ -24,7 +25,6 @@ def arrow_records(file: DatasetFile, meter: Meter, *, with_raw: bool = True) -> 
     try:
         for batch, unread in _batches(file, meter):
             if number == 0:
-                _check_names(file, batch.schema.names)
                 readers = {field.name: reader_of(field) for field in batch.schema}
             for value, fault in _rows(batch, readers):
                 number += 1
@@ -42,8 +42,7 @@ def arrow_records(file: DatasetFile, meter: Meter, *, with_raw: bool = True) -> 
 
 def _check_names(file: DatasetFile, names: list[str]) -> None:
     """Refuse columns of the same name: of a row only one of them would be left."""
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
+    if (twice := first_twice(names)) is not None:
         raise StudioError(
             f"{file.path.name} has two columns '{twice[:40]}'.",
             kind=FailureKind.DATA_REFUSED,
@@ -63,6 +62,7 @@ def _parquet_batches(file: DatasetFile, meter: Meter) -> Iterator[tuple[Any, lis
 
     with parquet.ParquetFile(file.path, pre_buffer=False, buffer_size=1 << 20) as source:
         total = max(1, source.metadata.num_rows)
+        _check_names(file, source.schema_arrow.names)
         unread = [field.name for field in source.schema_arrow if _is_binary_alone(field.type)]
         columns = [field.name for field in source.schema_arrow if field.name not in unread]
         done = told = 0
@@ -80,6 +80,7 @@ def _ipc_batches(file: DatasetFile, meter: Meter) -> Iterator[tuple[Any, list[st
         is_file = source.read(6) == b"ARROW1"
         source.seek(0)
         reader = pyarrow.ipc.open_file(source) if is_file else pyarrow.ipc.open_stream(source)
+        _check_names(file, reader.schema.names)
         unread = [field.name for field in reader.schema if _is_binary_alone(field.type)]
         columns = [field.name for field in reader.schema if field.name not in unread]
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
@@ -93,10 +94,12 @@ def _ipc_batches(file: DatasetFile, meter: Meter) -> Iterator[tuple[Any, list[st
 
 
 def _rows(batch: Any, readers: dict[str, Reader | None]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield (row, fault); where a batch holds what cannot be read, its rows are read one by one."""
+    """Yield (row, fault); where a batch holds what cannot be read, or a lot, its rows are read one by one."""
     try:
-        rows = [_read(row, readers) for row in batch.to_pylist()]
-    except (UnicodeDecodeError, JSONDecodeError):
+        rows = None if _weight(batch) > _MUCH else [_read(row, readers) for row in batch.to_pylist()]
+    except (UnicodeDecodeError, NotJson):
+        rows = None
+    if rows is None:
         for number in range(batch.num_rows):
             yield _row_alone(batch.slice(number, 1), readers)
     else:
@@ -104,12 +107,22 @@ def _rows(batch: Any, readers: dict[str, Reader | None]) -> Iterator[tuple[dict[
 
 
 def _row_alone(batch: Any, readers: dict[str, Reader | None]) -> tuple[dict[str, Any], str]:
+    if _weight(batch) > ROW_LIMIT:
+        return {}, too_long(ROW_LIMIT)
     try:
         return _read(batch.to_pylist()[0], readers), ""
     except UnicodeDecodeError:
         return {}, "a text of this row is not UTF-8"
-    except JSONDecodeError:
+    except NotJson:
         return {}, "a value of this row is said to be JSON, and is not"
+
+
+def _weight(batch: Any) -> int:
+    """Return how many bytes the values of a batch may take: each of a dictionary's as if it were its longest."""
+    from pyarrow import types
+
+    kept = [column.dictionary.nbytes for column in batch.columns if types.is_dictionary(column.type)]
+    return int(batch.nbytes + batch.num_rows * sum(kept))
 
 
 def _read(row: dict[str, Any], readers: dict[str, Reader | None]) -> dict[str, Any]:

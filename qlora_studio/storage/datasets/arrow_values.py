@@ -4,10 +4,13 @@ Arrow gives every struct every field that any row has: a null within one is take
 does not comes as `datasets` would write it into JSON Lines: dates as ISO text, maps as objects.
 """
 
-import json
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
+
+from qlora_studio.core.foreign_text import Unreadable, json_value
+from qlora_studio.storage.datasets.record import ROW_LIMIT
+from qlora_studio.storage.datasets.strict_json import NotJson
 
 Reader = Callable[[Any], Any]
 _JSON = "arrow.json"
@@ -98,7 +101,12 @@ def _map_reader(reader: Reader | None) -> Reader:
 
 
 def _parsed(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return json_value(value.encode(), limit=ROW_LIMIT)
+    except Unreadable as error:
+        raise NotJson(str(error)) from error
 
 
 def _number(value: Any) -> Any:

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.datasets.line_rows import lines
-from qlora_studio.storage.datasets.record import RAW_LIMIT, ROW_LIMIT, Record, too_long
+from qlora_studio.storage.datasets.record import RAW_LIMIT, ROW_LIMIT, Record, first_twice, too_long
 from qlora_studio.storage.datasets.stream import DatasetStream
 
 _CELL_LIMIT = 16 << 20  # a quote that is never closed would fill the memory
+_MOST_COLUMNS, _MOST_CELLS = 10_000, 4 << 20
 
 
 def csv_records(stream: DatasetStream, *, delimiter: str = "", limit: int = ROW_LIMIT) -> Iterator[Record]:
@@ -16,6 +17,7 @@ def csv_records(stream: DatasetStream, *, delimiter: str = "", limit: int = ROW_
     csv.field_size_limit(_CELL_LIMIT)  # of the whole process; the module's own limit of 128 KiB refuses honest texts
     source = _Lines(stream, limit)
     delimiter = delimiter or delimiter_of(source.header_line())
+    source.delimiter = delimiter.encode()
     reader = csv.reader(source, delimiter=delimiter, strict=True)
     columns: list[str] | None = None
     while True:
@@ -53,9 +55,10 @@ class _Lines:
         self._lines = lines(stream, limit)
         self._next: tuple[int, int, bytes, int] | None = next(self._lines, None)
         self._number = 0
-        self._size = 0
+        self._size = self._cells = 0
         self.line = self.offset = 0
         self.raw = self.fault = ""
+        self.delimiter = b","
 
     def header_line(self) -> str:
         """Return the first line that is not empty."""
@@ -63,7 +66,7 @@ class _Lines:
 
     def begin_row(self) -> None:
         """Say that the next line begins a row."""
-        self.line = self.offset = self._size = 0
+        self.line = self.offset = self._size = self._cells = 0
         self.raw = self.fault = ""
 
     def __iter__(self) -> "_Lines":
@@ -84,8 +87,9 @@ class _Lines:
 
     def _text(self, number: int, offset: int, data: bytes, size: int) -> str:
         self._size += size
-        if self._size > self._limit:
-            self.fault = too_long(self._limit)
+        self._cells += data.count(self.delimiter)
+        if self._size > self._limit or self._cells > _MOST_CELLS:
+            self.fault = too_long(self._limit) if self._size > self._limit else "the row has too many cells"
             self._remember(data[:RAW_LIMIT].decode("utf-8", "replace"), number, offset)
             raise csv.Error(self.fault)
         try:
@@ -104,9 +108,10 @@ class _Lines:
 def _columns(stream: DatasetStream, cells: list[str], fault: str) -> list[str]:
     if fault:
         raise _bad_header(stream, fault)
+    if len(cells) > _MOST_COLUMNS:
+        raise _bad_header(stream, f"it has more than {_MOST_COLUMNS:,} columns")
     names = [cell or f"column {number}" for number, cell in enumerate(cells, 1)]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
+    if (twice := first_twice(names)) is not None:
         raise _bad_header(stream, f"the column '{twice[:40]}' stands there twice")
     return names
 

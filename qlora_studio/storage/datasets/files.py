@@ -1,6 +1,5 @@
 """The files of a dataset: found by path, never by pattern; their container and compression told by name."""
 
-import json
 import os
 import re
 import stat
@@ -11,7 +10,7 @@ from pathlib import Path
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import DatasetSource
 from qlora_studio.storage.datasets.layout import DEFAULT, Layout, chosen, declared_configs, layout_of
-from qlora_studio.storage.foreign import leads_out
+from qlora_studio.storage.foreign import leads_out, open_regular, read_json
 
 CONTAINERS = {
     ".jsonl": "jsonl",
@@ -159,7 +158,7 @@ def _described(path: Path) -> DatasetFile | None:
 def _check_signature(file: DatasetFile) -> None:
     expected = file.compression or file.container
     try:
-        with file.path.open("rb") as stream:
+        with os.fdopen(open_regular(file.path), "rb") as stream:
             head = stream.read(16)
     except OSError as error:
         raise cannot_read(file.path, error) from error
@@ -215,8 +214,8 @@ def _saved_names(folder: Path) -> tuple[str, ...]:
     """Return the names of the files of a folder that `save_to_disk` wrote, in its order."""
     state = folder / "state.json"
     try:
-        names = tuple(Path(entry["filename"]).name for entry in json.loads(state.read_bytes())["_data_files"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        names = tuple(Path(entry["filename"]).name for entry in read_json(state)["_data_files"])
+    except (StudioError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _refused(f"{state} is damaged: it does not name the data files.", "Save the dataset again.") from error
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:

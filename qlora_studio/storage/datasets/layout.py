@@ -12,6 +12,7 @@ from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import DatasetSource
+from qlora_studio.storage.foreign import read_bytes
 
 Layout = dict[str, dict[str, tuple[str, ...]]]  # subset: split: names, relative and with slashes
 DEFAULT = "default"
@@ -30,6 +31,8 @@ _WORDS = {
 _SPLIT = re.compile(rf"(?<![a-z])({'|'.join(sorted(_WORDS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
 _OTHER = "other"
 _SHOWN = 12
+_LARGEST_README, _LARGEST_CONFIGS = 16 << 20, 1 << 18
+_LONGEST_PATTERN = 1024
 
 
 class DatasetChoice(StudioError):
@@ -71,13 +74,15 @@ def declared_configs(readme: Path) -> list[Mapping[str, Any]]:
     import yaml
 
     try:
-        text = readme.read_text("utf-8", "replace")
-    except OSError:
+        text = read_bytes(readme, limit=_LARGEST_README).decode("utf-8", "replace")
+    except (OSError, StudioError):
         return []
     top = re.match(r"\A\ufeff?---\s*\n(.*?)\n---\s*(?:\n|\Z)", text, re.DOTALL)
+    # This part alone: the columns of each subset stand there too, and reading them takes seconds.
+    declared = re.search(r"^configs:.*(?:\n(?:[ \t#-].*)?)*", top[1], re.MULTILINE) if top else None
     try:
-        data = yaml.safe_load(top[1]) if top else None
-    except (yaml.YAMLError, RecursionError):
+        data = yaml.safe_load(declared[0]) if declared and len(declared[0]) < _LARGEST_CONFIGS else None
+    except (yaml.YAMLError, RecursionError, ValueError):
         return []
     configs = data.get("configs") if isinstance(data, dict) else None
     return [config for config in configs if isinstance(config, dict)] if isinstance(configs, list) else []
@@ -111,23 +116,43 @@ def _declared(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, tupl
     if files is None:
         return _inferred(inside) if folder else {}
     entries = files if isinstance(files, list) else [files]
-    splits: dict[str, tuple[str, ...]] = {}
+    splits: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for entry in entries:
         split = _text(entry.get("split")) if isinstance(entry, dict) else ""
         patterns = entry.get("path") if isinstance(entry, dict) else entry
         for pattern in patterns if isinstance(patterns, list) else [patterns]:
             matches = _matching(f"{folder}/{_text(pattern)}" if folder else _text(pattern), inside)
-            before = splits.get(split or "train", ())
-            splits[split or "train"] = before + tuple(name for name in matches if name not in before)
-    return {split: found for split, found in splits.items() if found}
+            splits[split or "train"].update(dict.fromkeys(matches))
+    return {split: tuple(found) for split, found in splits.items() if found}
 
 
 def _matching(pattern: str, names: Sequence[str]) -> list[str]:
     """Return the names that a pattern of the README means; `*` goes not over a slash, `**` does."""
-    parts = re.split(r"(\*\*/?|\*|\?)", pattern.removeprefix("./"))
-    signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    expression = re.compile("".join(signs.get(part) or re.escape(part) for part in parts))
-    return [name for name in names if expression.fullmatch(name)]
+    if len(pattern) > _LONGEST_PATTERN:
+        return []
+    parts = [part for part in re.split(r"(\*\*/?|\*|\?)", pattern.removeprefix("./")) if part]
+    return [name for name in names if _fits(name, parts)]
+
+
+def _fits(name: str, parts: Sequence[str]) -> bool:
+    """Whether a name is of a pattern: all places that its parts can reach, so that a regex's ways are not tried."""
+    places = {0}
+    for part in parts:
+        if part == "**":
+            places = set(range(min(places), len(name) + 1))
+        elif part == "**/":
+            places |= {place + 1 for place in range(min(places), len(name)) if name[place] == "/"}
+        elif part == "*":
+            for place in range(min(places), len(name)):
+                if place in places and name[place] != "/":
+                    places.add(place + 1)
+        elif part == "?":
+            places = {place + 1 for place in places if name[place : place + 1] not in ("", "/")}
+        else:
+            places = {place + len(part) for place in places if name.startswith(part, place)}
+        if not places:
+            return False
+    return len(name) in places
 
 
 def _inferred(names: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """The bytes of a dataset file in blocks: decompressed, transcoded to UTF-8, with progress and cancel."""
 
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -8,12 +9,16 @@ from typing import BinaryIO
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.datasets.encoding import TextEncoding
 from qlora_studio.storage.datasets.files import DatasetFile, cannot_read
+from qlora_studio.storage.foreign import open_regular
 
 BLOCK_SIZE = 1 << 20
 # A Zstandard block of 4 bytes can say 128 KiB: so much input can become at most 32 MiB.
 _ZSTD_INPUT = 1 << 10
+_GZIP_INPUT = 1 << 14  # what is not decompressed yet is copied for each piece that comes out
 _HEAD_SIZE = 4096
 _PROGRESS_STEP = 1 << 18
+# Rows that say something become a tenth when they are compressed; gzip's most is 1,032 times.
+_MOST_TIMES, _HARMLESS = 500, 64 << 20
 
 
 class Meter:
@@ -50,6 +55,7 @@ class DatasetStream:
         self.encoding = encoding
         self._meter = meter
         self._block_size = block_size
+        self._taken = 0
 
     def blocks(self) -> Iterator[bytes]:
         """Yield the blocks. Raises StudioError where the file cannot be read or its compression is damaged."""
@@ -67,8 +73,19 @@ class DatasetStream:
         return next(self._decompressed(), b"")[:size]
 
     def _decompressed(self) -> Iterator[bytes]:
+        """Yield the bytes. Raises StudioError where a little file would never end: a program's time is not for that."""
+        size = self._taken = 0
+        for block in self._read():
+            size += len(block)
+            if size > max(_HARMLESS, _MOST_TIMES * self._taken):
+                raise self._refused(
+                    f"becomes more than {_MOST_TIMES} times its size", "Decompress it, and look into it."
+                )
+            yield block
+
+    def _read(self) -> Iterator[bytes]:
         try:
-            with self.file.path.open("rb") as stream:
+            with os.fdopen(open_regular(self.file.path), "rb") as stream:
                 if self.file.compression == "gzip":
                     yield from self._gunzipped(stream)
                 elif self.file.compression == "zstd":
@@ -81,16 +98,17 @@ class DatasetStream:
     def _stored(self, stream: BinaryIO, size: int) -> Iterator[bytes]:
         while block := stream.read(size):
             self._meter.advance(len(block))
+            self._taken += len(block)
             yield block
 
     def _gunzipped(self, stream: BinaryIO) -> Iterator[bytes]:
         decompressor = zlib.decompressobj(wbits=31)
         began = False
         try:
-            for block in self._stored(stream, self._block_size):
+            for block in self._stored(stream, _GZIP_INPUT):
                 while block:
                     if decompressor.eof:
-                        if not block.strip(b"\x00"):  # padding after the last member, which gzip allows
+                        if block.count(0) == len(block):  # padding after the last member, which gzip allows
                             break
                         decompressor = zlib.decompressobj(wbits=31)
                     began = True
@@ -127,11 +145,11 @@ class DatasetStream:
             raise self._damaged("the end is missing")
 
     def _damaged(self, detail: str) -> StudioError:
-        return StudioError(
-            f"The compressed file {self.file.path.name} is damaged: {detail}.",
-            kind=FailureKind.DATA_REFUSED,
-            advice="Copy or download it again.",
-        )
+        return self._refused(f"is damaged: {detail}", "Copy or download it again.")
+
+    def _refused(self, why: str, advice: str) -> StudioError:
+        words = f"The compressed file {self.file.path.name} {why}."
+        return StudioError(words, kind=FailureKind.DATA_REFUSED, advice=advice)
 
 
 def _without_head(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:

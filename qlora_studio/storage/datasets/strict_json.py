@@ -5,9 +5,11 @@ import re
 from typing import Any, NoReturn
 
 from qlora_studio.core.data.values import kind_of
+from qlora_studio.core.foreign_text import DEEPEST, depth_of
 from qlora_studio.storage.datasets.record import RAW_LIMIT, Record
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_MOST_VALUES = 2 << 20  # of a row
 _MESSAGES = {
     "Expecting value": "a value is missing or not JSON",
     "Expecting ',' delimiter": "a comma is missing",
@@ -41,7 +43,17 @@ def object_record(line: int, offset: int, value: Any, text: str) -> Record:
     """Return the record of a row's value, which was read from `text`."""
     if type(value) is not dict:
         return Record(line, offset, {}, f"the row {kind_of(value)}, not an object", text[:RAW_LIMIT])
+    if text.count("[") + text.count("{") > DEEPEST and depth_of(value) > DEEPEST:
+        return Record(line, offset, {}, json_fault(RecursionError()), text[:RAW_LIMIT])
     return Record(line, offset, value, surrogate_fault(text, value), text[:RAW_LIMIT])
+
+
+def raw_decode(text: str, start: int = 0) -> tuple[Any, int]:
+    """Return the value that stands there, and where it ends. Raises ValueError and RecursionError."""
+    # A list of empty lists takes twenty times as much memory as its text.
+    if len(text) - start > _MOST_VALUES and sum(text.count(sign, start) for sign in ",[{") > _MOST_VALUES:
+        raise NotJson(f"there are more than {_MOST_VALUES:,} values in it")
+    return _DECODER.raw_decode(text, start)
 
 
 def json_fault(error: BaseException, start: int = 0) -> str:
@@ -84,4 +96,3 @@ def _constant(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
-raw_decode = _DECODER.raw_decode

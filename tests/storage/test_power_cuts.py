@@ -22,6 +22,7 @@ from qlora_studio.storage.durable import (
     staged_folder,
     write_atomically,
 )
+from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.fingerprint import fingerprint_file
 from qlora_studio.storage.runs.leftovers import remove_leftovers
@@ -87,6 +88,7 @@ def _make_a_run(home: Path, tell: Tell) -> None:
 def _check_run(home: Path, told: tuple[str, ...]) -> None:
     for name in told:
         assert RunFolder(home / name).config() == _CONFIG
+        assert trust.trusted_text(home / name), "a run that was told as made may give no orders"
     for path in home.rglob("run.toml"):
         assert RunFolder(path.parent).config() == _CONFIG
 

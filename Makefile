@@ -16,7 +16,7 @@ help:
 	@echo "make demo          train the starter model, then compare before and after"
 	@echo "make test          the tests (some minutes)"
 	@echo "make test-slow     the tests on the real small model, end to end"
-	@echo "make test-faults   kills, full disks and flipped bits, long form"
+	@echo "make test-faults   kills, full disks, power cuts, flipped bits and the fuzz, long form"
 	@echo "make test-gpu      the program on an NVIDIA card, eight minutes; writes tests/benchmarks/results/gpu-….jsonl"
 	@echo "make test-rehearsal whole runs on a card that is made of memory (needs g++)"
 	@echo "make test-families every causal language model class of transformers, small and random; writes docs/MODELS.md"
@@ -91,6 +91,7 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.event_loop
 	$(BIN)/python -m tests.benchmarks.merging
 	$(BIN)/python -m tests.benchmarks.durability
+	$(BIN)/python -m tests.benchmarks.training --quick
 
 constraints: setup
 	@{ head -1 $(CONSTRAINTS); $(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+[a-z0-9.]+$$//'; } > $(CONSTRAINTS).new

@@ -75,7 +75,7 @@ def test_a_run_with_its_template_and_verification_imports_nothing_that_lies_abou
     for folder in (run.path, run.checkpoints_path, run.adapter_path, run.exports_path, run.jobs_path):
         plant(folder)
     plant(tmp_path / "runs")  # the rows lie there
-    for folder in (studio_home, cache_path(), cache_path() / "datasets", cache_path() / "models"):
+    for folder in (studio_home, cache_path(), cache_path() / "datasets"):
         plant(folder)
 
     events = follow(start_worker(run))

@@ -3,7 +3,7 @@
 import shlex
 import subprocess
 import sys
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _PIPX, _CONDA, _UV_TOOL = "pipx_metadata.json", "conda-meta", "uv-receipt.toml"  # what they leave in an environment
@@ -16,7 +16,7 @@ def install_command(*words: str, prefix: Path | None = None, has_pip: bool | Non
     """
     place = prefix or Path(sys.prefix)
     python = str(_python(place))
-    has_pip = find_spec("pip") is not None if has_pip is None else has_pip
+    has_pip = _is_installed("pip") if has_pip is None else has_pip
     if (place / _PIPX).is_file():
         return _line("pipx", "runpip", place.name, "install", *words)
     if (place / _UV_TOOL).is_file() or (not has_pip and _is_of_uv(place)):
@@ -25,6 +25,13 @@ def install_command(*words: str, prefix: Path | None = None, has_pip: bool | Non
     if not has_pip and not (place / _CONDA).is_dir():
         return f"{_line(python, '-m', 'ensurepip')} and then {install}"
     return install
+
+
+def _is_installed(name: str) -> bool:
+    try:  # not by `find_spec`: setuptools answers that one for pip, with a warning
+        return bool(version(name))
+    except PackageNotFoundError:
+        return False
 
 
 def _python(place: Path) -> Path:

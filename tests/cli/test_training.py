@@ -95,6 +95,7 @@ def test_training_reports_what_it_made(trained: Trained) -> None:
     assert (Path(report["merged_dir"]) / "config.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_run_can_be_repeated_from_its_own_file(trained: Trained, cli: Cli) -> None:
     again = cli("train", f"{trained.run_dir}/run.toml", "--json", "--runs", f"{trained.home}/again", home=trained.home)
 
@@ -258,6 +259,7 @@ def test_a_killed_worker_is_told_and_the_run_can_be_resumed(
     assert "SIGKILL" in outcome.report["error"]["message"]
 
 
+@pytest.mark.slow
 def test_after_an_infinite_loss_a_run_goes_on_with_half_the_rate_and_on_other_rows_only_when_told_to(
     cli: Cli, home: Path, tiny_llama: Path, chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

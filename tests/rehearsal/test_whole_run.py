@@ -126,7 +126,7 @@ def test_a_verification_that_finds_no_memory_says_so(
 ) -> None:
     machine(REHEARSAL_FAULTS="full@torch.nn.functional:embedding#1")
 
-    outcome = run_cli("verify", str(undisturbed.run.exports_path / "safetensors"), "--json", home=tmp_path)
+    outcome = run_cli("verify", str(undisturbed.run.exports_path / "safetensors"), "--json", home=tmp_path / "home")
 
     assert outcome.code == ExitCode.OUT_OF_MEMORY, outcome.err
     assert outcome.report["error"]["kind"] == "out_of_memory"
@@ -136,7 +136,7 @@ def test_a_verification_that_finds_no_memory_says_so(
 def test_a_chat_that_finds_no_memory_says_so(machine: Machine, undisturbed: Undisturbed, tmp_path: Path) -> None:
     machine(REHEARSAL_FAULTS="full@transformers.generation.utils:GenerationMixin.generate#1")
 
-    outcome = run_cli("chat", str(undisturbed.run.path), "--prompt", "What is 2 + 2?", "--json", home=tmp_path)
+    outcome = run_cli("chat", str(undisturbed.run.path), "--prompt", "What is 2 + 2?", "--json", home=tmp_path / "home")
 
     assert outcome.code == ExitCode.OUT_OF_MEMORY, outcome.err
     assert outcome.report["error"]["kind"] == "out_of_memory"

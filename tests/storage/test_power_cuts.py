@@ -289,6 +289,7 @@ _OF_ENTRIES = "mkdir,mkdirat,rename,renameat,renameat2,rmdir,unlink,unlinkat,lin
 _SYNCS = "fsync,fdatasync,sync_file_range,msync"
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_the_cuts_see_every_change_and_every_sync_that_the_system_sees(home: Path, tmp_path: Path) -> None:
     home.mkdir()

@@ -68,7 +68,8 @@ def _overrides(read: ConfigReader, layer: int) -> dict[str, Any]:
     """Return what holds of one layer alone: newer configs say so by its number, older ones of full attention."""
     said = read.value("per_layer_config")
     if isinstance(said, dict):
-        own = said.get(str(layer), said.get(layer)) or {}
+        names = (layer, str(layer), f"{layer:02d}", f"{layer:03d}")  # transformers writes 05
+        own: Any = next((said[name] for name in names if name in said), {})
         if not isinstance(own, dict) or any(type(own.get(key, 1)) is not int for key in _OWN):
             raise nonsense("per_layer_config")
         return own

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from qlora_studio.storage.settings import cache_path
 from tests.engine.training_run import write_rows
 
@@ -31,6 +33,7 @@ for number in range(rounds):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_prepare_the_same_packs_at_once(tiny_llama: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.jsonl", 200)
     processes = [

@@ -231,7 +231,7 @@ def test_bad_rows_are_left_out_and_told_or_refused_as_the_user_chose(
     data = prepared(path, tokenizer, context)
     assert data.facts.rejected_rows == 2
     assert data.facts.training_rows + data.facts.evaluation_rows == 2
-    assert any("2 rows could not be read" in text for text in warnings_of(context))
+    assert any("could not be read: 2 rows." in text for text in warnings_of(context))
     with pytest.raises(StudioError, match=r"2 rows of d\.jsonl cannot be used") as caught:
         prepared(path, tokenizer, context, "data.bad_rows=stop")
     assert caught.value.kind == "data_refused"

@@ -69,6 +69,7 @@ def test_embeddings_norms_and_head_keep_their_16_bits(tiny_llama: Path) -> None:
     assert kept.get_memory_footprint() < cast.get_memory_footprint()
 
 
+@pytest.mark.slow
 def test_training_without_the_cast_follows_the_same_losses(trajectories: dict[bool, list[float]]) -> None:
     without, with_cast = trajectories[False], trajectories[True]
     assert without[-1] < without[0] - 1

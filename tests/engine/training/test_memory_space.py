@@ -35,10 +35,12 @@ def _large(folder: Path, layers: int) -> Path:
     )
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(folder)
-    header = json.dumps({"lm_head.weight": {"dtype": "BF16", "shape": [320, 32768], "data_offsets": [0, 20971520]}})
+    rows = 250_000 + 525_000 * layers  # as many numbers as the config says, in a hole of the file
+    size = 2 * rows * 32768
+    header = json.dumps({"lm_head.weight": {"dtype": "BF16", "shape": [rows, 32768], "data_offsets": [0, size]}})
     with (folder / "model.safetensors").open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header.encode())
-        file.truncate(8 + len(header) + 20971520)
+        file.truncate(8 + len(header) + size)
     return make_tokenizer(folder)
 
 

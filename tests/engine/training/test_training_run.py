@@ -160,8 +160,8 @@ def test_out_of_memory_halves_the_batch_in_a_new_process_and_keeps_the_trajector
     tiny_llama: Path, tmp_path: Path, undisturbed: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QLORA_STUDIO_FAULTS", "oom@6>1")
-    folder = make_run(tmp_path, tiny_llama, "lora.dropout=0")
-    plain = make_run(tmp_path / "plain", tiny_llama, "lora.dropout=0")
+    settings = ("lora.dropout=0", "training.gradient_checkpointing=off")
+    folder, plain = make_run(tmp_path, tiny_llama, *settings), make_run(tmp_path / "plain", tiny_llama, *settings)
     state = run_to_end(folder)
     assert state.phase is Phase.FINISHED, state.failure
     (recovery,) = state.recoveries
@@ -173,13 +173,17 @@ def test_out_of_memory_halves_the_batch_in_a_new_process_and_keeps_the_trajector
     assert all(abs(halved[step] - whole[step]) < 0.02 for step in whole)
 
 
-def test_memory_that_never_suffices_is_tried_twice_and_then_told(
+def test_memory_that_never_suffices_is_tried_three_times_and_then_told(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QLORA_STUDIO_FAULTS", "oom@1")
     folder = make_run(tmp_path, tiny_llama, "training.batch_size=4", "training.gradient_accumulation=1")
     state = run_to_end(folder)
-    assert [event.batch_size for event in state.recoveries] == [2, 1]
+    assert [(event.batch_size, event.checkpoints_all) for event in state.recoveries] == [
+        (4, True),
+        (2, True),
+        (1, True),
+    ]
     assert state.failure is not None
     assert state.failure.kind == "out_of_memory"
     assert "max length" in state.failure.advice

@@ -62,6 +62,7 @@ def merge_and_verify(folder: Path, layers: int) -> Callable[[], None]:
     return work
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells what of its memory no file holds")
 def test_a_model_of_sixteen_layers_is_never_whole_in_memory(tmp_path: Path) -> None:
     few, many = (merge_and_verify(tmp_path, layers) for layers in (4, 16))

@@ -162,6 +162,7 @@ def test_a_download_tells_its_progress_and_can_be_stopped(hub: Hub, tiny_llama: 
     assert isinstance(ended[-1], Finished) and ended[-1].status == "stopped"
 
 
+@pytest.mark.slow
 def test_a_run_records_the_commit_and_goes_on_with_it_when_the_hub_has_moved_on(
     hub: Hub, tiny_llama: Path, tmp_path: Path
 ) -> None:

@@ -65,7 +65,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, limit: int) -> None:
     assert list((tmp_path / "exports").iterdir()) == []
 
 
-@pytest.mark.parametrize("shape", ["safetensors", "ollama:f16"])
+@pytest.mark.parametrize("shape", ["safetensors", pytest.param("ollama:f16", marks=pytest.mark.slow)])
 def test_an_export_killed_before_anything_it_does_to_a_file_leaves_no_half_made_one(tmp_path: Path, shape: str) -> None:
     """A few moments of the many; all of them in the long form."""
     assert killed_exports(tmp_path, shape, step=9) >= 4

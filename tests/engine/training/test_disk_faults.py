@@ -71,6 +71,7 @@ def test_a_disk_that_fills_up_pauses_the_run_and_space_lets_it_go_on(
     assert steps == list(range(1, 10)), "an event was lost on the full disk"
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_sizes_pauses_the_run_until_the_user_resumes(tiny_llama: Path, tmp_path: Path) -> None:
     folder = make_run(tmp_path, tiny_llama)
     process = start_worker(folder)
@@ -108,7 +109,7 @@ def test_a_disk_mounted_read_only_is_told_and_touches_nothing(tiny_llama: Path, 
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
 
 
-@pytest.mark.parametrize("moved", [False, True], ids=["removed", "moved"])
+@pytest.mark.parametrize("moved", [pytest.param(False, marks=pytest.mark.slow), True], ids=["removed", "moved"])
 def test_a_folder_that_goes_away_in_mid_run_ends_the_run_in_words_and_nothing_is_written_in_its_place(
     tiny_llama: Path, tmp_path: Path, moved: bool
 ) -> None:
@@ -130,9 +131,9 @@ def test_a_folder_that_goes_away_in_mid_run_ends_the_run_in_words_and_nothing_is
         assert [item.step for item in CheckpointFolder(elsewhere / "checkpoints").safe()] == [2]
 
 
-@pytest.mark.parametrize("name", ["with spaces", "[brackets] & more", "日本語", "Ünïcödé—dash", "100 % 'quoted'"])
-def test_a_run_works_in_a_folder_of_any_name(name: str, tiny_llama: Path, tmp_path: Path) -> None:
-    folder = make_run(tmp_path / name, tiny_llama, "training.max_steps=1", "evaluation.every_steps=0", rows=6)
+def test_a_run_works_in_a_folder_of_any_name(tiny_llama: Path, tmp_path: Path) -> None:
+    place = tmp_path / "with spaces" / "[brackets] & more" / "日本語" / "Ünïcödé—dash" / "100 % 'quoted'"
+    folder = make_run(place, tiny_llama, "training.max_steps=1", "evaluation.every_steps=0", rows=6)
     assert run_to_end(folder).phase is Phase.FINISHED, folder.state().failure
 
 

@@ -173,6 +173,7 @@ def test_out_of_memory_halves_the_batch_in_a_new_process_and_keeps_the_trajector
     assert all(abs(halved[step] - whole[step]) < 0.02 for step in whole)
 
 
+@pytest.mark.slow
 def test_memory_that_never_suffices_is_tried_three_times_and_then_told(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +190,7 @@ def test_memory_that_never_suffices_is_tried_three_times_and_then_told(
     assert "max length" in state.failure.advice
 
 
+@pytest.mark.slow
 def test_a_lost_card_is_tried_once_more_and_then_explained(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +221,7 @@ def test_faults_that_strike_once_cost_a_run_no_bit(
     assert final_weights(folder) == final_weights(undisturbed)
 
 
+@pytest.mark.slow
 def test_an_evaluation_without_memory_is_skipped_and_training_goes_on(
     tiny_llama: Path, tmp_path: Path, undisturbed: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +232,7 @@ def test_an_evaluation_without_memory_is_skipped_and_training_goes_on(
     assert final_weights(folder) == final_weights(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_nan_takes_no_step_names_its_rows_and_leaves_the_last_good_state(
     tiny_llama: Path, tmp_path: Path, undisturbed: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +282,7 @@ def test_a_flipped_bit_in_the_newest_checkpoint_is_noticed_and_the_one_before_us
     assert final_weights(folder) == final_weights(undisturbed)
 
 
+@pytest.mark.slow
 def test_another_base_or_another_dataset_is_refused_on_resume_until_the_user_accepts_it(
     tiny_llama: Path, tmp_path: Path
 ) -> None:
@@ -312,6 +317,7 @@ def test_training_ends_early_when_the_held_out_loss_stops_falling(tiny_llama: Pa
     assert state.stopped_early.step == state.step < 9
 
 
+@pytest.mark.slow
 def test_a_run_that_took_all_its_steps_did_not_stop_early(tiny_llama: Path, tmp_path: Path) -> None:
     settings = ("evaluation.every_steps=1", "evaluation.patience=2", "training.learning_rate=1e-12")
     state = run_to_end(make_run(tmp_path, tiny_llama, *settings, "training.max_steps=2"))

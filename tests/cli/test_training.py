@@ -149,6 +149,7 @@ def test_base_and_tuned_model_answer(trained: Trained, cli: Cli) -> None:
     assert set(outcome.report["answers"]) == {"base", "tuned"}
 
 
+@pytest.mark.slow
 def test_the_adapter_is_exported(trained: Trained, cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "adapter-only"
 

@@ -107,6 +107,7 @@ def test_checkpoints_adapter_and_exports_of_an_old_run_are_found_whole(old: OldR
     assert [(damages(path), is_verified(path)) for path in exports] == [([], True), ([], True)]
 
 
+@pytest.mark.slow
 def test_an_old_export_is_proved_again_and_an_old_adapter_exported_anew(
     old: OldRuns, tmp_path: Path, studio_home: Path
 ) -> None:

@@ -288,6 +288,7 @@ def test_the_strings_of_tokens_spell_the_text(tokenizer: Any) -> None:
         assert "".join(strings) == text
 
 
+@pytest.mark.slow
 def test_a_broken_batch_of_packs_names_the_rows_in_it(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

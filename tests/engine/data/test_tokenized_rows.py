@@ -37,6 +37,7 @@ def tokenizer(tiny_llama: Path) -> Any:
     return AutoTokenizer.from_pretrained(tiny_llama)
 
 
+@pytest.mark.slow
 @given(st.lists(st.one_of(_PIECES, st.text(max_size=8)), max_size=12).map("".join), st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 def test_the_tokens_of_a_span_are_the_same_at_a_glance_and_one_by_one(tokenizer: Any, text: str, data: Any) -> None:

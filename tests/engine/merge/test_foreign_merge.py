@@ -44,6 +44,7 @@ def test_a_merge_without_a_run_is_proved_in_a_fresh_process(
     assert str(tmp_path) not in "".join(path.read_text() for path in out.rglob("*.json"))
 
 
+@pytest.mark.slow
 def test_a_merge_without_what_was_learned_is_not_called_right(tmp_path: Path, context: JobContext) -> None:
     base = make_tokenizer(make_base(tmp_path / "base", "llama"))
     adapter, out = make_adapter(tmp_path / "adapter", base), tmp_path / "out"

@@ -152,7 +152,7 @@ def _loss_of_tokens(plain: Any) -> float:
 @pytest.mark.parametrize(
     ("family", "settings"),
     [
-        ("qwen3_moe", ()),
+        pytest.param("qwen3_moe", (), marks=pytest.mark.slow),
         pytest.param("mixtral", (), marks=pytest.mark.slow),
         pytest.param("deepseek_v3", (), marks=pytest.mark.slow),
         pytest.param("qwen3_moe", ("lora.experts=true",), marks=pytest.mark.slow),

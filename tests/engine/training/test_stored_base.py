@@ -137,6 +137,7 @@ def test_another_model_is_not_taken_for_the_original(
     assert raised.value.kind is FailureKind.FINGERPRINT_MISMATCH
 
 
+@pytest.mark.slow
 def test_an_adapter_from_elsewhere_that_names_such_a_base_is_merged_into_the_original(
     original: Path, stored: Path, tmp_path: Path, in_hub_cache: str
 ) -> None:

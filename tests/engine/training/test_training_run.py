@@ -117,6 +117,7 @@ def test_a_stopped_worker_process_goes_on_as_if_nothing_had_been(
     assert final_weights(folder) == final_weights(undisturbed)
 
 
+@pytest.mark.slow
 def test_stop_and_save_keeps_what_was_learned_and_stop_now_keeps_the_checkpoints(
     tiny_llama: Path, tmp_path: Path
 ) -> None:

@@ -57,6 +57,7 @@ def failed(report: dict[str, Any]) -> set[str]:
     return {check["name"] for check in report["checks"] if not check["passed"]}
 
 
+@pytest.mark.slow
 def test_every_format_of_a_run_passes_every_check(
     exported: dict[str, Path], run: RunFolder, context: JobContext
 ) -> None:

@@ -5,19 +5,10 @@ for ever or filling the memory. So it is rendered here: the memory is limited by
 
 A JSON object a line, in and out. First `{"template", "variables", "control_tokens", "end_token", "stops", "now",
 "learned", "joins", "keeps"}`, answered by `{"stops": […], "reads": […]}` or `{"error": …}`; then batches `{"rows":
-        try:
-            request = json.loads(line)
-            reply: dict[str, Any]
-            if "texts" in request:
-                reply = _texts(request)
-            elif finders is None:
-                finders, reply = _started(request)
-            else:
-                reply = {"rows": [_row(finders, *row) for row in request["rows"]]}
-            answer = json.dumps(reply).encode()
-        except MemoryError as error:
-            answer = json.dumps({"error": _words(error)}).encode()
-        sys.stdout.buffer.write(answer + b"\n")
+[[messages, tools, variables], …]}`, answered by `{"rows": [{the fields of Answers} | {"error": …}, …]}`.
+
+Where the first says `"texts": [messages, …]` and `"opening"`, it is answered by `{"texts": […]}` or `{"error": …}`, and
+that is all: conversations as a model is asked, with no answers to be found.
 """
 
 import json

@@ -5,6 +5,8 @@ import os
 import platform
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, assert_never
 
@@ -33,6 +35,7 @@ from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.faults import failure_of
 from qlora_studio.engine.model.environment import environment
+from qlora_studio.engine.swift_imports import swift_imports
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.models.quantized_base import refuse_known_quantized, refuse_packed, refuse_quantized
 from qlora_studio.storage.permissions import work_as
@@ -181,44 +184,50 @@ def _run(job: Job, context: JobContext) -> TerminalEvent:
 
 
 def _run_kind(job: Job, context: JobContext) -> TerminalEvent:
-    """Do a job by the module of its kind, imported only now: most of them load torch."""
+    with swift_imports(torch_is_needed=not isinstance(job, DataJob | DownloadJob | UploadJob)):
+        run = _imported(job, context)
+    return run()
+
+
+def _imported(job: Job, context: JobContext) -> Callable[[], TerminalEvent]:
+    """Return what does a job, of the module of its kind, imported only now: most of them load torch."""
     match job:
         case TrainJob():
             from qlora_studio.engine.training.job import run as train
 
-            return train(job, context)
+            return partial(train, job, context)
         case DataJob():
             from qlora_studio.engine.data.job import run as read_data
 
-            return read_data(job, context)
+            return partial(read_data, job, context)
         case EstimateJob():
             from qlora_studio.engine.memory.job import run as estimate
 
-            return estimate(job, context)
+            return partial(estimate, job, context)
         case ExportJob():
             from qlora_studio.engine.export.job import run as export
 
-            return export(job, context)
+            return partial(export, job, context)
         case MergeJob():
             from qlora_studio.engine.export.merge_job import run as merge
 
-            return merge(job, context)
+            return partial(merge, job, context)
         case VerifyJob():
             from qlora_studio.engine.verification.job import run as verify
 
-            return verify(job, context)
+            return partial(verify, job, context)
         case ChatJob():
             from qlora_studio.engine.chat.job import run as chat
 
-            return chat(job, context)
+            return partial(chat, job, context)
         case DownloadJob():
             from qlora_studio.engine.model.download_job import run as download
 
-            return download(job, context)
+            return partial(download, job, context)
         case UploadJob():
             from qlora_studio.engine.export.upload_job import run as upload
 
-            return upload(job, context)
+            return partial(upload, job, context)
         case _:
             assert_never(job)
 

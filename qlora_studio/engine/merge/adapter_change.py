@@ -4,7 +4,7 @@ Where files hold a tensor in other pieces than memory does, each piece has its p
 
 A plan, not the numbers: an adapter's tensors stay in its file, in their own dtype, until the tensor that they change is
 made. The arithmetic is peft's own, in fp32 and in its order of operations, by rows: a merge gives what
-`merge_and_unload` gives.
+`merge_and_unload` gives, where rounding leaves that of the change (see `rounding`).
 """
 
 from dataclasses import dataclass, field

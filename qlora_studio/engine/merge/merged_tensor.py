@@ -7,6 +7,7 @@ import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.engine.merge.adapter_change import Change, OpenedChange
+from qlora_studio.engine.merge.rounding import rounded
 from qlora_studio.engine.merge.safetensors_file import DTYPES, SafetensorsFile, StoredTensor
 
 
@@ -66,7 +67,9 @@ def finished(tensor: MergedTensor, change: OpenedChange | None, block: torch.Ten
     if change is None:
         merged = block.to(dtype)
     else:
-        merged = change.apply(block.to(torch.float32, copy=block.dtype == torch.float32), start).to(dtype)
+        changed = change.apply(block.to(torch.float32, copy=block.dtype == torch.float32), start)
+        keeps_little = dtype is torch.bfloat16 and change.replacement is None and changed.dim() > 1
+        merged = rounded(changed, block, start) if keeps_little else changed.to(dtype)
     must_be_finite = change is not None or (dtype != block.dtype and _is_finite(block))  # limits may be infinite
     if must_be_finite and not _is_finite(merged):
         raise StudioError(

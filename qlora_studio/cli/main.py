@@ -81,7 +81,8 @@ def _told(argv: Sequence[str], open_window: OpenWindow, self_test: SelfTest, int
             require_display()
             return open_window(False)
         interruption.begin()
-        _tidy_up(console)
+        if not getattr(arguments, "only_looks", False):
+            _tidy_up(console)
         return int(arguments.run(arguments, console))
     except StudioError as error:
         return console.fail(error)

@@ -16,6 +16,7 @@ from qlora_studio.core.run.events import Event, StepDone
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.run.run_summary import RunSummary
 from qlora_studio.storage.datasets.files import hub_name, locate_dataset
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder, run_folders
@@ -133,11 +134,11 @@ def summary_of(folder: RunFolder, state: RunState, losses: dict[int, float], sec
     }
 
 
-def status_of(state: RunState, *, busy: bool = True) -> str:
+def status_of(state: RunState | RunSummary, *, busy: bool = True) -> str:
     """Return how a run stands, as a word; one that should be at work and has no worker was lost."""
     if not state.phase.is_over and not busy:
         return "lost"
-    if state.failure is not None and state.failure.kind == FailureKind.INTERRUPTED:
+    if state.failure_kind == FailureKind.INTERRUPTED:
         return "interrupted"
     return "completed" if state.phase is Phase.FINISHED else str(state.phase)
 

@@ -9,10 +9,12 @@ from qlora_studio.cli.job_session import states
 from qlora_studio.cli.progress import Progress
 from qlora_studio.cli.train_command import existing_run, runs_path, status_of, summary_of
 from qlora_studio.core.errors import ExitCode, StudioError
-from qlora_studio.core.run.events import UNREADABLE_LINES, Event, StepDone
+from qlora_studio.core.run.events import Event, StepDone
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.run.run_summary import RunSummary
 from qlora_studio.jobs.run_follower import RunFollower
-from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
+from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.run_index import RunIndex
 from qlora_studio.storage.runs.trust import objection
 
 _REMARK = 300  # letters
@@ -32,7 +34,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         "runs", parents=[shared], help="list the runs", description="List the runs, the newest first."
     )
     runs.add_argument("--runs", metavar="DIR", help="the folder of runs (default: that of the settings)")
-    runs.set_defaults(run=list_runs)
+    runs.set_defaults(run=list_runs, only_looks=True)
 
 
 def watch_run(arguments: argparse.Namespace, console: Console) -> int:
@@ -67,7 +69,7 @@ def watch_run(arguments: argparse.Namespace, console: Console) -> int:
 def list_runs(arguments: argparse.Namespace, console: Console) -> int:
     """Print a line a run."""
     console.if_interrupted("Nothing was changed.")
-    found = [_facts(folder) for folder in run_folders(runs_path(arguments.runs))]
+    found = [_facts(folder, known) for folder, known in RunIndex().listed(runs_path(arguments.runs))]
     console.report({"runs": found})
     width = max((len(run["name"]) for run in found), default=0)
     for run in found:
@@ -83,25 +85,23 @@ def list_runs(arguments: argparse.Namespace, console: Console) -> int:
     return ExitCode.OK
 
 
-def _facts(folder: RunFolder) -> dict[str, Any]:
-    try:
-        folder.config()
-        state, busy = folder.state(), folder.is_busy()
-    except StudioError as error:
-        return _unreadable(folder, error)
+def _facts(folder: RunFolder, known: RunSummary | StudioError) -> dict[str, Any]:
+    if isinstance(known, StudioError):
+        return _unreadable(folder, known)
+    busy = known.phase.is_over or folder.is_busy()  # of a run that has ended nobody asks who is at work
     return {
         "name": folder.path.name,
         "run_dir": str(folder.path.resolve()),
-        "status": status_of(state, busy=busy),
-        "words": _words(state, busy),
+        "status": status_of(known, busy=busy),
+        "words": _words(known, busy),
         "trusted": objection(folder.path) is None,
-        "steps": state.step,
-        "total_steps": state.total_steps,
-        "eval_loss": state.evaluation.loss if state.evaluation else None,
-        "adapter_dir": state.adapter_path or None,
-        "last_event": state.last_event,
-        "parent": state.parent.words if state.parent else None,
-        "damage": next((warning.message for warning in state.warnings if warning.kind == UNREADABLE_LINES), None),
+        "steps": known.step,
+        "total_steps": known.total_steps,
+        "eval_loss": known.evaluation_loss,
+        "adapter_dir": known.adapter_path or None,
+        "last_event": known.last_event,
+        "parent": known.parent or None,
+        "damage": known.damage or None,
     }
 
 
@@ -114,7 +114,7 @@ def _unreadable(folder: RunFolder, error: StudioError) -> dict[str, Any]:
     return {**place, "status": "unreadable", "words": f"{error.message} {error.advice}", **nothing}
 
 
-def _words(state: RunState, busy: bool) -> str:
+def _words(state: RunState | RunSummary, busy: bool) -> str:
     status = status_of(state, busy=busy)
     steps = f", step {state.step} of {state.total_steps}" if state.total_steps else ""
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.last_event)) if state.last_event else ""

@@ -11,6 +11,7 @@ import re
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from qlora_studio.core.foreign_text import LARGEST_JSON, LARGEST_TOML, Unreadabl
 T = TypeVar("T")
 SMALL = 1 << 20  # bytes: enough for settings, a queue, a report
 _SHARED = re.compile(r"[0-9a-f]{64}")  # the name of a blob that repositories share
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # of Windows there is none
 _ADVICE = "Replace or remove the file, or take a copy that is whole."
 
 
@@ -41,12 +43,13 @@ def read_bytes(path: Path, *, limit: int, inside: Path | None = None) -> bytes:
 
 def open_regular(path: Path, *, inside: Path | None = None) -> int:
     """Return a descriptor for reading a regular file, which the caller closes. Raises as `read_bytes` does."""
+    flags = os.O_RDONLY | _NO_LINK | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        real = Path(os.path.realpath(path, strict=True))
-        if inside is not None and not real.is_relative_to(os.path.realpath(inside)):
-            raise unreadable(path, "it is a link that leads out of its folder")
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(real, flags)
+        if (descriptor := _opened_in(path, inside, flags)) is None:
+            real = Path(os.path.realpath(path, strict=True))
+            if inside is not None and not real.is_relative_to(os.path.realpath(inside)):
+                raise unreadable(path, "it is a link that leads out of its folder")
+            descriptor = os.open(real, flags)
     except (FileNotFoundError, NotADirectoryError):
         if path.is_symlink():  # it leads nowhere
             raise unreadable(path, "it is a link that leads nowhere") from None
@@ -57,6 +60,15 @@ def open_regular(path: Path, *, inside: Path | None = None) -> int:
         os.close(descriptor)
         raise unreadable(path, "it is no regular file")
     return descriptor
+
+
+def _opened_in(path: Path, inside: Path | None, flags: int) -> int | None:
+    """Return a file that lies in the folder itself and is no link: there is no way out, and no need to walk it."""
+    if not _NO_LINK or path.parent != inside or path.name in ("", ".."):
+        return None
+    with suppress(OSError):
+        return os.open(path, flags)
+    return None
 
 
 def read_json(

@@ -31,7 +31,7 @@ def remove_abandoned(folder: Path) -> int:
     """Remove what processes that are gone staged in a folder; return how many bytes that were."""
     removed = 0
     with suppress(OSError):
-        for path in folder.glob(".staging-*"):
+        for path in named(folder, ".staging-"):
             if (match := _STAGING.fullmatch(path.name)) and not path.is_symlink() and _is_abandoned(path, match):
                 removed += _bytes(path)
                 _remove(path)
@@ -41,7 +41,7 @@ def remove_abandoned(folder: Path) -> int:
 def restore_replaced(folder: Path) -> None:
     """Give what was being replaced its name back where the new one did not get it; remove it where it did."""
     with suppress(OSError):
-        for path in folder.glob(f"{REPLACED}*"):
+        for path in named(folder, REPLACED):
             if path.is_symlink():
                 continue
             final = path.with_name(path.name.removeprefix(REPLACED))
@@ -49,6 +49,12 @@ def restore_replaced(folder: Path) -> None:
                 _remove(path)
             else:
                 path.rename(final)
+
+
+def named(folder: Path, prefix: str) -> list[Path]:
+    """Return what in a folder has a name that begins like that. Raises OSError."""
+    with os.scandir(folder) as entries:  # at each start for every folder of every run: `glob` takes five times as long
+        return [folder / entry.name for entry in entries if entry.name.startswith(prefix)]
 
 
 def _is_abandoned(path: Path, match: re.Match[str]) -> bool:

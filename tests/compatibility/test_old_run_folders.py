@@ -19,7 +19,7 @@ from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, verify
 from qlora_studio.storage.runs.export_folder import damages, exports_of
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.upload_files import is_verified
-from qlora_studio.ui.state.run_index import read_runs
+from qlora_studio.ui.state.run_line import KnownRuns
 from tests.cli.conftest import Outcome, run_cli, start_cli
 from tests.compatibility.unpacking import OldRuns, unpack, versions
 from tests.trusted import trusted
@@ -63,7 +63,7 @@ def test_the_command_line_tells_of_an_old_run_what_its_own_version_told(old: Old
 
 
 def test_the_window_lists_an_old_run_with_what_can_be_done_about_it(old: OldRuns) -> None:
-    paused, finished = sorted(read_runs(old.path, {}), key=lambda line: line.name, reverse=True)
+    paused, finished = sorted(KnownRuns().look(old.path), key=lambda line: line.name, reverse=True)
     assert [line.problem for line in (paused, finished)] == ["", ""]
     assert (paused.state, paused.resumable, paused.has_adapter) == ("paused", True, False)
     assert (finished.state, finished.resumable, finished.has_adapter) == ("finished", False, True)

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +167,7 @@ def _of_datasets() -> Iterator[Reader]:
 def _of_the_program() -> Iterator[Reader]:
     yield Reader("settings", "settings.json", _settings, samples.settings, _json)
     yield Reader("probe records", "cache/probes.json", _probes, samples.probes, _json)
+    yield Reader("index of runs", "cache/runs.jsonl", _index, samples.run_index, _lines)
     yield Reader("known hashes", "cache/hashes.json", _hashes, samples.hashes, _json)
     yield Reader(
         "a chat template",
@@ -259,6 +261,23 @@ def _listed(folder: Path) -> object:
 
     shutil.copy(_SOUND / _ADAPTER / "run.toml", folder / "run" / "run.toml")
     return list_runs(Namespace(runs=str(folder)), Console(json=True))
+
+
+def _index(folder: Path) -> object:
+    """List a run that the index knows; its lines are given their checksums, and the run's place."""
+    from argparse import Namespace
+
+    from qlora_studio.cli.console import Console
+    from qlora_studio.cli.watch_command import list_runs
+    from qlora_studio.storage.runs.run_index import _MADE_BY
+
+    index, run = folder / "cache" / "runs.jsonl", folder / "runs" / "run"
+    run.mkdir(parents=True, exist_ok=True)
+    shutil.copy(_SOUND / _ADAPTER / "run.toml", run)
+    if index.is_file() and not index.is_symlink() and index.stat().st_size < 1 << 20:
+        lines = index.read_bytes().replace(b"@MADE", _MADE_BY.encode()).replace(b"@RUN", bytes(run)).splitlines()
+        index.write_bytes(b"".join(b"%08x %s\n" % (zlib.crc32(line), line) for line in lines))
+    return list_runs(Namespace(runs=str(run.parent)), Console(json=True))
 
 
 def _commands(folder: Path) -> object:

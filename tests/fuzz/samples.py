@@ -216,6 +216,30 @@ def hashes() -> list[bytes]:
 
 
 @functools.cache
+def run_index() -> list[bytes]:
+    """Return what an index of runs may hold, of a run without events; @ stands for what its reader knows."""
+    summary = {
+        "name": "a",
+        "source": "m",
+        "rank": 16,
+        "phase": "failed",
+        "failure_kind": "interrupted",
+        "step": 3,
+        "total_steps": 9,
+        "evaluation_loss": 1.5,
+        "last_event": 1_700_000_000.5,
+        "adapter_path": "/x",
+        "parent": "b",
+        "parameters": 5,
+        "text_model": "",
+        "damage": "",
+    }
+    mark = {"offset": 0, "checksum": 0, "rest": "", "line": 0, "damaged": 0, "first_damaged": 0, "in_session": False}
+    entry = {"made_by": "@MADE", "path": "@RUN", "looked": 1, "config": [1, 2, 3, 4], "events": [0, -1, 0, 0]}
+    return [json.dumps(entry | {"bookmark": mark, "summary": summary}).encode() + b"\n"]
+
+
+@functools.cache
 def templates() -> list[bytes]:
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
     return [text.encode() for text in (CHATML, _MARKERS, _MACRO, strict)]

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, assert_never
 
+from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.activity import Activity, Phase, activity_words, phase_of
 from qlora_studio.core.run.reports import AnyReported, Facts, NoFacts, Reported
@@ -50,6 +51,11 @@ class RunState:
     stopped_early: ev.StoppedEarly | None = None
     failure: ev.Failed | None = None
     facts: Facts = field(default_factory=NoFacts)
+
+    @property
+    def failure_kind(self) -> FailureKind | None:
+        """How the session failed, in a word."""
+        return self.failure.kind if self.failure else None
 
 
 def reduce(state: RunState, event: ev.Event) -> RunState:

@@ -14,7 +14,7 @@ from qlora_studio.core.run.events import (
     parse_event,
 )
 from qlora_studio.core.run.message import DamagedLine
-from qlora_studio.storage.runs.message_log import MessageLogReader
+from qlora_studio.storage.runs.message_log import Bookmark, MessageLogReader
 
 _BOUNDS = (WorkerStarted, Finished, Failed, Paused)  # of a session
 _HEAD = 200  # bytes of a line in which its kind stands
@@ -38,6 +38,17 @@ class EventLog(MessageLogReader[Event]):
             return None
         self._told = self.damage
         return Warned(kind=UNREADABLE_LINES, message=self.damage, time=self._last.time if self._last else 0.0)
+
+    def bookmark(self) -> Bookmark | None:
+        """Return how far it was read; None where that cannot be said shortly."""
+        mark = super().bookmark()
+        return mark and mark.model_copy(update={"in_session": self._in_session})
+
+    def go_to(self, mark: Bookmark) -> bool:
+        """Go on from a bookmark, as the reader of a log does."""
+        is_there = super().go_to(mark)
+        self._in_session = is_there and mark.in_session
+        return is_there
 
     def _event(self, line: bytes) -> Event | None:
         try:

@@ -3,6 +3,7 @@
 Exports may go anywhere, so their places are kept in the cache; a place is forgotten when it is gone.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
@@ -15,7 +16,7 @@ from qlora_studio.core.quantity import bytes_text
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
 from qlora_studio.storage.settings import cache_path, data_path, settings_path
-from qlora_studio.storage.staging import REPLACED, remove_abandoned, restore_replaced
+from qlora_studio.storage.staging import REPLACED, named, remove_abandoned, restore_replaced
 
 _PLACES = TypeAdapter(tuple[str, ...])
 _MOST = 50
@@ -27,8 +28,9 @@ def remove_leftovers(runs: Path) -> int:
     with suppress(OSError):
         folders = run_folders(runs)
     for folder in folders:
-        if any(folder.path.glob(f"{REPLACED}*")) and not folder.path.is_symlink() and not folder.is_busy():
-            restore_replaced(folder.path)
+        with suppress(OSError):
+            if named(folder.path, REPLACED) and not folder.path.is_symlink() and not folder.is_busy():
+                restore_replaced(folder.path)
     places = chain(_own_places(runs), map(Path, _export_places()), *map(_places_of, folders))
     return sum(remove_abandoned(place) for place in dict.fromkeys(places))
 
@@ -64,10 +66,8 @@ def _places_of(folder: RunFolder) -> Iterator[Path]:
 
 def _folders(parent: Path) -> Iterator[Path]:
     """Yield the folders in a folder; never one elsewhere that a link leads to."""
-    try:
-        yield from [path for path in parent.iterdir() if path.is_dir() and not path.is_symlink()]
-    except OSError:
-        return
+    with suppress(OSError), os.scandir(parent) as entries:
+        yield from [parent / entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def _export_places() -> tuple[str, ...]:

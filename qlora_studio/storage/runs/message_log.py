@@ -3,12 +3,16 @@
 import codecs
 import errno
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Generic, TypeVar
 
+from pydantic import BaseModel, ConfigDict
+
+from qlora_studio.core.bounds import Amount
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.message import DamagedLine, Message
 from qlora_studio.storage.foreign import open_regular
@@ -22,6 +26,7 @@ _LONGEST = 1 << 24  # bytes of a line
 _MOST_VALUES = 150_000  # of a line: a few bytes of it can be many objects
 _TAIL = 32  # bytes that are read again, to know the file by
 _TOO_LONG = b"{"  # what is kept of such a line
+_LONGEST_REST = 1 << 14  # bytes of a half line that a bookmark keeps
 _NOTHING = b"\0 \t\r\n"  # around a line; a power cut can leave zeros before the next one
 
 
@@ -82,6 +87,23 @@ class MessageLogWriter:
         self.close()
 
 
+class Bookmark(BaseModel):
+    """How far a log was read, so that another process goes on from there. `checksum` (CRC 32) is of all that was read.
+
+    `rest` is the half line at the end, a letter for each byte; `in_session` is of events alone.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    offset: Amount
+    checksum: Amount
+    rest: str
+    line: Amount
+    damaged: Amount
+    first_damaged: Amount
+    in_session: bool = False
+
+
 class MessageLogReader(Generic[M]):
     """Reads messages of complete lines as they come. A half line is kept until its newline arrives.
 
@@ -94,7 +116,7 @@ class MessageLogReader(Generic[M]):
     ) -> None:
         self._path, self._parse, self._bounded = path, parse, bounded
         self._offset, self._from_start = offset, offset == 0
-        self._rest, self._tail = b"", b""
+        self._rest, self._tail, self._checksum = b"", b"", 0
         self._too_long = False  # the half line
         self._line, self._damaged, self._first_damaged = 0, 0, 0
 
@@ -111,6 +133,35 @@ class MessageLogReader(Generic[M]):
         lines = "1 line" if self._damaged == 1 else f"{self._damaged:,} lines"
         where = f"line {self._first_damaged:,}" if self._damaged == 1 else f"the first at line {self._first_damaged:,}"
         return f"{lines} of {self._path.name} could not be read{f', {where}' if self._from_start else ''}."
+
+    def bookmark(self) -> Bookmark | None:
+        """Return how far it was read; None where that cannot be said shortly."""
+        if not self._from_start or self._too_long or len(self._rest) > _LONGEST_REST:
+            return None
+        return Bookmark(
+            offset=self._offset,
+            checksum=self._checksum,
+            rest=self._rest.decode("latin-1"),
+            line=self._line,
+            damaged=self._damaged,
+            first_damaged=self._first_damaged,
+        )
+
+    def go_to(self, mark: Bookmark) -> bool:
+        """Go on from a bookmark where the file still begins with what was read then; else stay, and return False.
+
+        Raises StudioError where the file cannot be read.
+        """
+        checksum, left, tail = 0, mark.offset, b""
+        with suppress(FileNotFoundError), os.fdopen(open_regular(self._path, inside=self._path.parent), "rb") as file:
+            while data := file.read(min(left, _CHUNK)):
+                checksum, left, tail = zlib.crc32(data, checksum), left - len(data), (tail + data)[-_TAIL:]
+        if left or checksum != mark.checksum:
+            return False
+        self._offset, self._checksum, self._tail = mark.offset, checksum, tail
+        self._rest = mark.rest.encode("latin-1", "replace")
+        self._line, self._damaged, self._first_damaged = mark.line, mark.damaged, mark.first_damaged
+        return True
 
     def new(self, limit: int = _CHUNK) -> list[M]:
         """Return the messages of the lines that were completed since the last call, reading at most `limit` bytes.
@@ -162,7 +213,7 @@ class MessageLogReader(Generic[M]):
                 data = self._read_on(file, limit)
         except FileNotFoundError:
             return []
-        self._offset += len(data)
+        self._offset, self._checksum = self._offset + len(data), zlib.crc32(data, self._checksum)
         *lines, self._rest = (self._rest + data).split(b"\n")
         if lines and self._too_long:
             lines[0], self._too_long = _TOO_LONG, False

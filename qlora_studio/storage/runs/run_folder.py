@@ -180,7 +180,8 @@ def folder_name(name: str) -> str:
 def run_folders(runs: Path) -> list[RunFolder]:
     """Return the runs under a folder, newest first, those too that cannot be read. Raises StudioError."""
     try:
-        found = [RunFolder(path) for path in runs.iterdir() if _may_be_run(path)]
+        with os.scandir(runs) as entries:
+            found = [RunFolder(runs / entry.name) for entry in entries if _may_be_run(entry)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -188,8 +189,9 @@ def run_folders(runs: Path) -> list[RunFolder]:
     return sorted(found, key=lambda folder: folder.path.name, reverse=True)
 
 
-def _may_be_run(path: Path) -> bool:
+def _may_be_run(entry: os.DirEntry[str]) -> bool:
     """Whether a folder has a run's settings or events, of whatever kind they are, or lets nobody look."""
-    if path.name.startswith(".") or not path.is_dir():
+    if entry.name.startswith(".") or not entry.is_dir():
         return False
-    return not os.access(path, os.X_OK) or any(os.path.lexists(path / name) for name in ("run.toml", "events.jsonl"))
+    names = (os.path.join(entry.path, name) for name in ("run.toml", "events.jsonl"))  # noqa: PTH118  of very many
+    return any(map(os.path.lexists, names)) or not os.access(entry.path, os.X_OK)

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -118,12 +119,18 @@ def _write_record(folder: Path, text: bytes) -> None:
 
 
 def _why_not(place: Path, text: bytes, key: bytes) -> str:
-    for path, facts in _facts(_records().glob(f"*{_RECORD}")):
-        if path.name == _name(facts["run"], text, key):
-            return f"{place.name} was recorded on this computer as {facts['run']}: its folder was renamed since."
-        if place.name == facts["run"]:
+    for name, run in _recorded(_records(), _times(_records())):
+        if name == _name(run, text, key):
+            return f"{place.name} was recorded on this computer as {run}: its folder was renamed since."
+        if place.name == run:
             return f"The run.toml of {place.name} has changed since it was recorded on this computer."
     return f"Nothing on this computer says that {place.name} is a run of yours."
+
+
+@lru_cache(maxsize=1)  # a list of runs from elsewhere asks for each of them
+def _recorded(records: Path, _as_of: tuple[int, int]) -> tuple[tuple[str, str], ...]:
+    """Return the names of the records, each with that of its run, as they are when the folder has those times."""
+    return tuple((path.name, facts["run"]) for path, facts in _facts(records.glob(f"*{_RECORD}")))
 
 
 def _name(run: str, text: bytes, key: bytes) -> str:

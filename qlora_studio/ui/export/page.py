@@ -27,7 +27,7 @@ from qlora_studio.ui.kit.layouts import SideBySide
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, Rule, column, row
 from qlora_studio.ui.state.run_choice import RunChoice
-from qlora_studio.ui.state.run_index import PastExport
+from qlora_studio.ui.state.run_line import PastExport
 from qlora_studio.ui.window.page import GUTTER, Page
 
 _CHECKPOINTS = {"best": "Best by evaluation loss", "final": "Final adapter", "last": "Last checkpoint"}

@@ -10,7 +10,7 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.export.page import ExportPage
 from qlora_studio.ui.kit.desktop import show_folder
 from qlora_studio.ui.state.run_choice import choice_of
-from qlora_studio.ui.state.run_index import PastExport
+from qlora_studio.ui.state.run_line import PastExport
 from qlora_studio.ui.state.run_list import RunsList
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.dialogs import ask_other_base

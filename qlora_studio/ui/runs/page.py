@@ -11,7 +11,7 @@ from qlora_studio.ui.kit.tables import Column, Table, TableModel
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, Notice, PrimaryButton, row
 from qlora_studio.ui.runs.view import recovery_advice, recovery_text, when_text
-from qlora_studio.ui.state.run_index import RunLine
+from qlora_studio.ui.state.run_line import RunLine
 from qlora_studio.ui.window.distrust import DistrustNotice
 from qlora_studio.ui.window.page import Page
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qlora_studio.ui.state.run_index import RunLine
+from qlora_studio.ui.state.run_line import RunLine
 
 
 def with_queue(lines: Sequence[RunLine], waiting: Sequence[str], waits_for: str = "") -> tuple[RunLine, ...]:

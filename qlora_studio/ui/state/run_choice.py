@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from qlora_studio.core.export.formats import EXPORT_KINDS, kind_of_text
 from qlora_studio.storage.runs.run_folder import RunFolder
-from qlora_studio.ui.state.run_index import RunLine
+from qlora_studio.ui.state.run_line import RunLine
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from qlora_studio.ui.state.background import Background
-from qlora_studio.ui.state.run_index import KnownRun, RunLine, read_runs
+from qlora_studio.ui.state.run_line import KnownRuns, RunLine
 from qlora_studio.ui.state.studio import Studio
 
 _SETTLE_MILLISECONDS = 700
@@ -22,7 +22,7 @@ class RunsList(QObject):
         super().__init__(studio)
         self.lines: tuple[RunLine, ...] = ()
         self._studio = studio
-        self._known: dict[str, KnownRun] = {}
+        self._known = KnownRuns()
         self._reader = Background(self)
         self._reader.answered.connect(self._on_reader_answered)
         self._reader.failed.connect(studio.failed)
@@ -35,7 +35,7 @@ class RunsList(QObject):
 
     def refresh(self) -> None:
         """Read the list again."""
-        self._reader.ask(read_runs, self._studio.settings.runs_path, self._known)
+        self._reader.ask(self._known.look, self._studio.settings.runs_path)
 
     def refresh_soon(self) -> None:
         """Read it once, for however many changes within a moment."""

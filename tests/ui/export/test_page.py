@@ -29,7 +29,7 @@ from qlora_studio.ui.export.page import ExportPage
 from qlora_studio.ui.export.result import CopyBlock
 from qlora_studio.ui.export.view import ValueRow, better_base, compared_bases, drives_for, verification_checks
 from qlora_studio.ui.state.run_choice import RunChoice
-from qlora_studio.ui.state.run_index import PastExport, past_exports
+from qlora_studio.ui.state.run_line import PastExport, past_exports
 
 LEFT = Qt.MouseButton.LeftButton
 

@@ -21,7 +21,7 @@ from qlora_studio.ui.runs.view import recovery_text, when_text
 from qlora_studio.ui.settings.page import SettingsPage
 from qlora_studio.ui.settings.wiring import folders, versions
 from qlora_studio.ui.showcase.sample_run import write_sample_run
-from qlora_studio.ui.state.run_index import KnownRun, RunLine, read_runs
+from qlora_studio.ui.state.run_line import KnownRuns, RunLine
 
 LEFT = Qt.MouseButton.LeftButton
 LINES = (
@@ -113,7 +113,7 @@ def test_states_of_runs_on_disk_are_read_from_their_events(tmp_path: Path) -> No
     write_sample_run(tmp_path / "1-failed", steps=5, ending=Failed(kind=FailureKind.ERROR, message="x"))
     (tmp_path / "0-garbage").mkdir()
     (tmp_path / "0-garbage" / "run.toml").write_text("this is = not toml = at all")
-    lines = read_runs(tmp_path, {})
+    lines = KnownRuns().look(tmp_path)
     assert [line.state for line in lines] == ["broken off", "finished", "failed", "not readable"]
     assert [line.resumable for line in lines] == [True, False, True, False]
     assert lines[0].broken
@@ -144,7 +144,7 @@ def test_a_run_that_cannot_be_read_is_a_row_that_says_why_and_hides_no_other(tmp
     broken[5].events_path.mkdir()
     broken[6].config_path.symlink_to("run.toml")
     broken[7].config_path.write_bytes(b"\xff")
-    *rows, whole = read_runs(tmp_path, {})
+    *rows, whole = KnownRuns().look(tmp_path)
     assert [Path(line.path).name for line in rows] == names[:-1] and whole.state == "finished"
     for line in rows:
         assert line.state == "not readable" and not line.resumable
@@ -164,7 +164,7 @@ def test_a_run_with_damaged_lines_is_listed_as_the_rest_says_with_a_word_on_them
         events.write(b'{"type": "step_done", "time": 1e20}\n')
     with MessageLogWriter(folder.events_path) as log:
         log.append(Finished())
-    (line,) = read_runs(tmp_path, {})
+    (line,) = KnownRuns().look(tmp_path)
     assert line.state == "finished" and line.step == 5
     assert line.remark.startswith("1 line of events.jsonl could not be read, line ")
 
@@ -172,30 +172,29 @@ def test_a_run_with_damaged_lines_is_listed_as_the_rest_says_with_a_word_on_them
 def test_a_run_whose_events_were_put_back_from_a_copy_is_read_anew(tmp_path: Path) -> None:
     folder = write_sample_run(tmp_path / "1-run", steps=9)
     older = folder.events_path.read_bytes().splitlines(keepends=True)[:-4]
-    known: dict[str, KnownRun] = {}
-    assert read_runs(tmp_path, known)[0].step == 9
+    known = KnownRuns()
+    assert known.look(tmp_path)[0].step == 9
     folder.events_path.write_bytes(b"".join(older))
-    assert "replaced or cut short" in read_runs(tmp_path, known)[0].problem
-    assert read_runs(tmp_path, known)[0].step == 5
+    assert known.look(tmp_path)[0].step == 5
 
 
 def test_a_run_whose_settings_were_mended_is_read_again(tmp_path: Path) -> None:
     folder = write_sample_run(tmp_path / "1-run", steps=5)
     whole = folder.config_path.read_bytes()
     folder.config_path.write_bytes(b"\xff")
-    known: dict[str, KnownRun] = {}
-    assert read_runs(tmp_path, known)[0].problem
+    known = KnownRuns()
+    assert known.look(tmp_path)[0].problem
     folder.config_path.write_bytes(whole)
-    assert not read_runs(tmp_path, known)[0].problem
+    assert not known.look(tmp_path)[0].problem
 
 
 def test_a_run_of_a_newer_version_is_listed_with_the_reason_for_as_long_as_it_is_one(tmp_path: Path) -> None:
     folder = write_sample_run(tmp_path / "1-newer", steps=5)
-    known: dict[str, KnownRun] = {}
+    known = KnownRuns()
     for _ in range(2):  # what was refused once is not read on from there
         with folder.events_path.open("a", encoding="utf-8") as events:
             events.write('{"version": 99, "time": 1.0, "type": "worker_started"}\n')
-        (line,) = read_runs(tmp_path, known)
+        (line,) = known.look(tmp_path)
         assert line.state == "not readable" and not line.resumable
         assert line.problem.startswith("This run was made by a newer QLoRA Studio. Update")
         with folder.events_path.open("a", encoding="utf-8") as events:
@@ -205,29 +204,27 @@ def test_a_run_of_a_newer_version_is_listed_with_the_reason_for_as_long_as_it_is
 def test_a_run_whose_worker_lives_is_at_work(tmp_path: Path) -> None:
     folder = write_sample_run(tmp_path / "1-live", steps=5)
     with folder.lock().acquire(blocking=False):
-        (line,) = read_runs(tmp_path, {})
+        (line,) = KnownRuns().look(tmp_path)
     assert line.busy and line.state == "at work" and not line.broken and not line.resumable
 
 
-def test_a_run_is_read_again_only_when_its_events_changed(tmp_path: Path) -> None:
+def test_a_run_is_read_on_when_its_events_changed(tmp_path: Path) -> None:
     folder = RunFolder(write_sample_run(tmp_path / "1-run", steps=5).path)
-    known: dict[str, KnownRun] = {}
-    first = read_runs(tmp_path, known)[0]
-    line = known[first.path].line
-    assert read_runs(tmp_path, known) == [first]
-    assert known[first.path].line is line
+    known = KnownRuns()
+    first = known.look(tmp_path)[0]
+    assert known.look(tmp_path) == [first]
     with MessageLogWriter(folder.events_path) as log:
         log.append(WorkerStarted(job="train", studio="0", pid=1))
         log.append(Finished())
-    assert read_runs(tmp_path, known)[0].state == "finished"
+    assert known.look(tmp_path)[0].state == "finished"
 
 
 def test_a_run_that_two_threads_look_at_is_not_read_by_halves(tmp_path: Path) -> None:
     write_sample_run(tmp_path / "1-done", steps=790, ending=Finished())
     for _ in range(5):
-        known: dict[str, KnownRun] = {}
+        known = KnownRuns()
         with ThreadPoolExecutor(4) as threads:
-            looks = [threads.submit(read_runs, tmp_path, known) for _ in range(4)]
+            looks = [threads.submit(known.look, tmp_path) for _ in range(4)]
         assert {line.state for look in looks for line in look.result()} == {"finished"}
 
 

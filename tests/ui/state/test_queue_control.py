@@ -10,7 +10,7 @@ from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from qlora_studio.ui.runs.view import with_queue
 from qlora_studio.ui.state.queue_control import QueueControl
-from qlora_studio.ui.state.run_index import read_runs
+from qlora_studio.ui.state.run_line import KnownRuns
 
 
 def test_the_queue_starts_its_runs_and_sums_up(
@@ -23,7 +23,7 @@ def test_the_queue_starts_its_runs_and_sums_up(
     queue.ended.connect(summaries.append)
     for name in ("first", "second"):
         queue.add(create_run_folder(tmp_path, RunConfig(name=name)))
-    lines = with_queue(read_runs(tmp_path, {}), queue.waiting())
+    lines = with_queue(KnownRuns().look(tmp_path), queue.waiting())
     assert {line.name: line.words for line in lines} == {
         "first": "in the queue, no. 1",
         "second": "in the queue, no. 2",
@@ -50,7 +50,7 @@ def test_the_first_run_says_what_it_waits_for(qapp: QApplication, tmp_path: Path
     queue.add(create_run_folder(tmp_path, RunConfig(name="large")), needed_bytes=1000)
     queue.add(create_run_folder(tmp_path, RunConfig(name="next")))
     queue.tick()
-    lines = with_queue(read_runs(tmp_path, {}), queue.waiting(), queue.waits_for())
+    lines = with_queue(KnownRuns().look(tmp_path), queue.waiting(), queue.waits_for())
     assert {line.name: line.words for line in lines} == {
         "large": "in the queue, no. 1: waits for the card to be free enough",
         "next": "in the queue, no. 2",

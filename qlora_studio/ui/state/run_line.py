@@ -1,21 +1,22 @@
-"""The runs on disk with their exports, read on from where the last look ended."""
+"""The runs on disk as the window lists them: what the index says, and what lies beside it, with their exports."""
 
-import threading
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.reports import ExportedFacts, VerificationReport
-from qlora_studio.core.run.run_state import RunState, fold
+from qlora_studio.core.run.run_summary import RunSummary
 from qlora_studio.core.run.titles import model_title
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.export_folder import ExportManifest, exports_of, verification_of
-from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
+from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.run_index import RunIndex
 from qlora_studio.storage.runs.trust import objection, trust_stamp
 
-_NEVER = (-1, 0)
+_Stamp = tuple[tuple[str, int], ...]
 _TONES = {"finished": "ok", "failed": "bad", "broken off": "warn", "paused": "warn", "not readable": "bad"}
 
 
@@ -88,60 +89,49 @@ class RunLine:
         return "–" if self.evaluation_loss is None else f"{self.evaluation_loss:.3f}"
 
 
-class KnownRun:
-    """What was read of a run so far: its events are read on from where the last look ended.
+class KnownRuns:
+    """What was read of the runs so far, so that a second look reads only what is new. Threads may look at once."""
 
-    Threads may look at once: the second waits for the first, and does not take what that has read half for the whole.
-    """
+    def __init__(self) -> None:
+        self._index = RunIndex()
+        self._lines: dict[str, tuple[RunSummary, _Stamp, RunLine]] = {}
+        self._objections: dict[str, tuple[tuple[int, ...], str]] = {}
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.line = RunLine(str(folder.path), folder.path.name)
-        self.stamp = _NEVER
-        self._trust_stamp: tuple[int, ...] = ()
-        self._objection = ""
-        self._folder = folder
-        self._log = folder.event_log()
-        self._state = RunState()
-        self._lock = threading.Lock()
+    def look(self, runs: Path) -> list[RunLine]:
+        """Return all runs as they are now, newest first."""
+        return [self._now(folder, known) for folder, known in self._index.listed(runs)]
 
-    def look(self) -> RunLine:
-        """Return the run as it is now."""
-        with self._lock:
-            stamp = _stamp(self._folder)
-            if stamp != self.stamp:
-                self.stamp = stamp
-                self.line = self._read()
-            if (now := trust_stamp(self._folder.path)) != self._trust_stamp:
-                why = objection(self._folder.path)
-                self._trust_stamp, self._objection = now, why.message if why else ""
-        return _judged(self.line, busy=self._folder.is_busy(), objection=self._objection)
-
-    def _read(self) -> RunLine:
+    def _now(self, folder: RunFolder, known: RunSummary | StudioError) -> RunLine:
+        if isinstance(known, StudioError):
+            return _unreadable(folder, f"{known.message} {known.advice}".strip())
         try:
-            self._state = fold(self._state, self._log.all())
-            return replace(_line(self._folder, self._state), damage=self._log.damage)
-        except StudioError as error:
-            self._log, self._state = self._folder.event_log(), RunState()
-            if error.kind is FailureKind.DAMAGED:  # the events are others than before
-                self.stamp = _NEVER
-            return self._unreadable(f"{error.message} {error.advice}".strip())
-        except OSError as error:
-            return self._unreadable(str(error))
+            line = self._line(folder, known)
+        except OSError as error:  # it was removed just now
+            return _unreadable(folder, str(error))
+        return _judged(line, busy=folder.is_busy(), objection=self._objection(folder))
 
-    def _unreadable(self, problem: str) -> RunLine:
-        return replace(self.line, state="not readable", has_adapter=False, problem=problem)
+    def _line(self, folder: RunFolder, summary: RunSummary) -> RunLine:
+        key, stamp = str(folder.path), _stamp(folder.exports_path)
+        before = self._lines.get(key)
+        if before is None or before[:2] != (summary, stamp):
+            before = self._lines[key] = (summary, stamp, _line(folder, summary))
+        return before[2]
+
+    def _objection(self, folder: RunFolder) -> str:
+        key, stamp = str(folder.path), trust_stamp(folder.path)
+        before = self._objections.get(key)
+        if before is None or before[0] != stamp:
+            why = objection(folder.path)
+            before = self._objections[key] = (stamp, why.message if why else "")
+        return before[1]
 
 
-def read_runs(runs: Path, known: dict[str, KnownRun]) -> list[RunLine]:
-    """Return all runs, newest first. `known` keeps what was read, so that a second look reads only what is new."""
-    folders = run_folders(runs)
-    return [known.setdefault(str(folder.path), KnownRun(folder)).look() for folder in folders]
+def _unreadable(folder: RunFolder, problem: str) -> RunLine:
+    return RunLine(str(folder.path), folder.path.name, state="not readable", problem=problem)
 
 
 def _judged(line: RunLine, *, busy: bool, objection: str) -> RunLine:
     """A run that has not ended and has no worker broke off; one that is not trusted does not go on."""
-    if line.problem:
-        return line
     broken = not busy and line.state == "at work"
     state = "broken off" if broken else line.state
     open_end = state in ("broken off", "paused", "failed", "stopped", "not started")
@@ -149,44 +139,38 @@ def _judged(line: RunLine, *, busy: bool, objection: str) -> RunLine:
     return replace(line, busy=busy, broken=broken, state=state, resumable=resumable, objection=objection)
 
 
-def _stamp(folder: RunFolder) -> tuple[int, int]:
-    """What changes when a run goes on, or is exported or verified."""
-    size, newest = 0, 0
-    for path in (folder.config_path, folder.events_path, folder.exports_path, *folder.exports_path.glob("*")):
-        try:
-            stat = path.stat()
-        except OSError:
-            continue
-        size, newest = size + stat.st_size, max(newest, stat.st_mtime_ns)
-    return (size, newest)
+def _stamp(exports: Path) -> _Stamp:
+    """What changes when a run is exported or verified."""
+    try:
+        with os.scandir(exports) as entries:
+            return tuple(sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries))
+    except OSError:
+        return ()
 
 
-def _line(folder: RunFolder, state: RunState) -> RunLine:
-    config = folder.config()
+def _line(folder: RunFolder, summary: RunSummary) -> RunLine:
     checkpoints = tuple(int(item.name.rsplit("-", 1)[-1]) for item in CheckpointFolder(folder.checkpoints_path).all())
+    phase = summary.phase
     return RunLine(
         path=str(folder.path),
-        name=config.name,
-        model=model_title(config.model.source),
-        state=state.phase.words.lower() if state.phase.is_over or state.phase is Phase.WAITING else "at work",
-        step=state.step,
-        total_steps=state.total_steps,
-        evaluation_loss=state.evaluation.loss if state.evaluation else None,
-        when=state.last_event or folder.config_path.stat().st_mtime,
-        has_adapter=_has_adapter(folder, state),
+        name=summary.name,
+        model=model_title(summary.source),
+        state=phase.words.lower() if phase.is_over or phase is Phase.WAITING else "at work",
+        step=summary.step,
+        total_steps=summary.total_steps,
+        evaluation_loss=summary.evaluation_loss,
+        when=summary.last_event or folder.config_path.stat().st_mtime,
+        has_adapter=bool(summary.adapter_path) or (folder.adapter_path / "adapter_config.json").exists(),
         safe_step=checkpoints[0] if checkpoints else None,
-        parameters=state.model.parameters if state.model else 0,
+        damage=summary.damage,
+        parameters=summary.parameters,
         adapter_bytes=sum(item.stat().st_size for item in folder.adapter_path.glob("*.safetensors")),
         checkpoints=checkpoints,
-        rank=config.lora.rank,
-        text_model=state.model.text_model if state.model else "",
-        parent=f"goes on from {state.parent.words}" if state.parent else "",
+        rank=summary.rank,
+        text_model=summary.text_model,
+        parent=f"goes on from {summary.parent}" if summary.parent else "",
         exports=past_exports(folder.exports_path),
     )
-
-
-def _has_adapter(folder: RunFolder, state: RunState) -> bool:
-    return bool(state.adapter_path) or (folder.adapter_path / "adapter_config.json").exists()
 
 
 def past_exports(folder: Path) -> tuple[PastExport, ...]:

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
-from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -37,25 +36,9 @@ _LONGEST = 1 << 16  # bytes of an entry that is kept
 _SETTLED = 2_000_000_000  # nanoseconds after which another change of a file has surely another time
 _MUCH = 1 << 18  # bytes of events that are worth an entry while the run goes on
 _SPARE_LINES = 64
+_NO_FILE, _NO_REGULAR_FILE = (0, -1, 0, 0), (0, -2, 0, 0)
 
-
-class _Stamp(NamedTuple):
-    """What of a file is another when it changed or was replaced; nothing where it is not there, or no regular file."""
-
-    inode: int = 0
-    size: int = -1
-    modified: int = 0
-    changed: int = 0
-
-    @classmethod
-    def of(cls, path: Path) -> "_Stamp":
-        try:
-            found = path.lstat()
-        except OSError:
-            return cls()
-        if not S_ISREG(found.st_mode):
-            return cls(size=-2)
-        return cls(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+_Stamp = tuple[int, int, int, int]  # of a file: its number, size, and the times of its last writing and last change
 
 
 class _Entry(BaseModel):
@@ -78,8 +61,8 @@ class _Entry(BaseModel):
     @property
     def is_settled(self) -> bool:
         """Whether a change after the look would show: times of files go in steps."""
-        whole = -2 not in (self.config.size, self.events.size)
-        return whole and max(self.config.modified, self.events.modified) + _SETTLED < self.looked
+        stamps = (self.config, self.events)
+        return _NO_REGULAR_FILE not in stamps and max(stamp[2] for stamp in stamps) + _SETTLED < self.looked
 
     def to_line(self) -> bytes:
         """Return the line of the index that says it."""
@@ -113,7 +96,7 @@ class RunIndex:
 
     def _known(self, folder: RunFolder) -> RunSummary | StudioError:
         place = str(folder.path.absolute())
-        now, config, events = time.time_ns(), _Stamp.of(folder.config_path), _Stamp.of(folder.events_path)
+        now, config, events = time.time_ns(), _stamp(folder.config_path), _stamp(folder.events_path)
         entry = self._entries.get(place)
         if entry is not None and entry.is_of(config, events):
             return entry.summary
@@ -182,6 +165,16 @@ class RunIndex:
             return {}, 0
         entries = (entry for line in lines if (entry := _entry(line)))
         return {entry.path: entry for entry in entries}, len(lines)
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.lstat()
+    except OSError:
+        return _NO_FILE
+    if not S_ISREG(found.st_mode):
+        return _NO_REGULAR_FILE
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _entry(line: bytes) -> _Entry | None:

@@ -14,7 +14,7 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 
 _AT_ONCE = 256  # events, which take about a millisecond
 _TURN_SECONDS = 0.01  # of applying events, between which the window answers
-_TELL_SECONDS = 0.1  # between two tellings of a replay
+_TELL_SECONDS = 0.25  # until a replay tells again, and from then on twice as long each time: all curves are drawn
 
 
 class RunStore(QObject):
@@ -36,10 +36,13 @@ class RunStore(QObject):
         self.history = MetricHistory()
         self.checkpoints: tuple[int, ...] = ()
         self._waiting: deque[Event] = deque()
-        self._told = 0.0
+        self._told, self._patience = 0.0, _TELL_SECONDS
         self._more = QTimer(self)
         self._more.setInterval(0)
         self._more.timeout.connect(self._apply_some)
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._tell)
 
     def open(self, folder: RunFolder | None, config: RunConfig | None = None) -> None:
         """Begin anew with another folder, before its events come."""
@@ -59,6 +62,7 @@ class RunStore(QObject):
         """Let go of what was taken and not applied yet."""
         self._waiting.clear()
         self._more.stop()
+        self._later.stop()
 
     def _apply_some(self) -> None:
         until = time.monotonic() + _TURN_SECONDS
@@ -72,9 +76,20 @@ class RunStore(QObject):
         else:
             self._more.stop()
         self.events_applied.emit(tuple(some))
-        if not self._waiting or time.monotonic() - self._told > _TELL_SECONDS:
-            self._told = time.monotonic()
-            self.changed.emit()
+        waited = time.monotonic() - self._told
+        if not self._waiting and (len(some) < _AT_ONCE or self.state.phase.is_over):
+            self._patience = _TELL_SECONDS
+            self._tell()
+        elif waited > self._patience:
+            self._patience *= 2
+            self._tell()
+        elif not self._waiting:
+            self._later.start(int(1000 * (self._patience - waited)))
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        self._later.stop()
+        self.changed.emit()
 
     def _apply(self, events: Sequence[Event]) -> None:
         self.state = fold(self.state, events)

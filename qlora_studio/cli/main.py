@@ -17,20 +17,20 @@ from qlora_studio.storage.settings import load_settings
 OpenWindow = Callable[[bool], int]
 SelfTest = Callable[[bool], int]
 
-_MODULES = (
-    "demo",
-    "train",
-    "watch",
-    "control",
-    "trust",
-    "queue",
-    "export",
-    "hub",
-    "chat",
-    "data",
-    "memory",
-    "doctor",
-)
+_COMMANDS = {
+    "demo": ("demo",),
+    "train": ("train", "resume"),
+    "watch": ("watch", "runs"),
+    "control": ("pause", "stop", "save", "evaluate-now", "end", "discard"),
+    "trust": ("trust",),
+    "queue": ("queue",),
+    "export": ("merge", "export", "verify"),
+    "hub": ("download", "upload"),
+    "chat": ("chat",),
+    "data": ("preview", "check-data"),
+    "memory": ("estimate", "fit"),
+    "doctor": ("doctor",),
+}  # by the module that has them, of which the one that is named is imported
 _DESCRIPTION = """\
 Fine-tune a language model on one graphics card with QLoRA.
 
@@ -96,7 +96,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     out, err = StringIO(), StringIO()
     try:
         with redirect_stdout(out), redirect_stderr(err):
-            return _parser().parse_args(argv)
+            return _parser(argv).parse_args(argv)
     finally:
         write_out(with_signs(out.getvalue()))
         write_err(with_signs(err.getvalue()))
@@ -107,7 +107,8 @@ def _tidy_up(console: Console) -> None:
         console.say(removed_text(removed))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Return the parser of a command line: of the command that it names, or of all where it names none."""
     shared = argparse.ArgumentParser(add_help=False)
     add_shared_options(shared, default=argparse.SUPPRESS)
     parser = argparse.ArgumentParser(
@@ -120,7 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"qlora-studio {__version__}")
     parser.add_argument("--self-test", action="store_true", help="open every page of the window once, report, and end")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for name in _MODULES:
+    word = next((word for word in argv if not word.startswith("-")), "")
+    named = [module for module, names in _COMMANDS.items() if word in names]
+    for name in named or _COMMANDS:
         import_module(f"qlora_studio.cli.{name}_command").add_commands(commands, shared)
     return parser
 

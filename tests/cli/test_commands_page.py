@@ -12,8 +12,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "COMMANDS.md").read_text(encoding="
 _OF_OTHERS = {"--torch-backend"}
 
 
-def _commands() -> dict[str, argparse.ArgumentParser]:
-    [found] = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
+def _commands(*argv: str) -> dict[str, argparse.ArgumentParser]:
+    [found] = [action for action in _parser(argv)._actions if isinstance(action, argparse._SubParsersAction)]
     return dict(found.choices)
 
 
@@ -29,6 +29,14 @@ def _section(title: str) -> dict[str, str]:
 
 def test_every_command_is_on_the_page_and_the_other_way_round() -> None:
     assert set(_section("# Commands")) - {"--self-test"} == set(_commands())
+
+
+def test_a_command_that_is_named_is_the_one_of_the_whole_parser_and_others_are_not_made_for_it() -> None:
+    for name, parser in _commands().items():
+        alone = _commands("--json", name, "--help", "train")
+        assert alone[name].format_help() == parser.format_help()
+        assert len(alone) <= 6
+    assert _commands("--json", "unknown").keys() == _commands().keys()
 
 
 def test_every_command_is_listed_with_its_options() -> None:

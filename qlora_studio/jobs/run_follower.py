@@ -15,7 +15,7 @@ Batch = tuple[Event, ...]
 _POLL_SECONDS = 0.03
 _LOCK_SECONDS = 0.5  # between two looks at the lock, where no process tells whether the worker lives
 _STARTUP_SECONDS = 10.0  # a worker that somebody else started takes its lock within this
-_CHUNK = 1 << 21  # bytes of one read, some five thousand events: each batch is looked at once
+_CHUNK = 1 << 18  # bytes of one read: about a thousand events
 _LOG_TAIL = 8000  # bytes of worker.log that go into the details of a failure
 _KINDS: dict[int, FailureKind] = {
     kind.exit_code: kind for kind in (FailureKind.RUN_BUSY, FailureKind.NOT_WRITABLE, FailureKind.RUN_NOT_FOUND)

@@ -60,6 +60,28 @@ def test_a_store_tells_once_a_batch_that_it_changed(qapp: QApplication) -> None:
     assert told == [20]
 
 
+def test_a_replay_is_told_a_few_times_and_its_end_at_once(qapp: QApplication) -> None:
+    events = (*sample_events(20_000), Finished())
+    store = RunStore()
+    told: list[int] = []
+    store.changed.connect(lambda: told.append(store.state.step))
+    for start in range(0, len(events), 500):  # as a file is read: each piece is applied before the next one comes
+        take(store, events[start : start + 500])
+    assert told[0] > 0
+    assert told[-1] == 20_000 and store.state.phase == Phase.FINISHED
+    assert len(told) < 12
+
+
+def test_a_pause_in_the_midst_of_a_replay_is_no_gap_in_what_is_told(qapp: QApplication, wait_until: WaitUntil) -> None:
+    events = tuple(sample_events(1000))
+    store = RunStore()
+    told: list[int] = []
+    store.changed.connect(lambda: told.append(store.state.step))
+    take(store, events[:500])
+    take(store, events[500:])
+    wait_until(lambda: told[-1] == 1000)
+
+
 def test_a_resumed_run_overwrites_the_steps_that_are_taken_again(qapp: QApplication) -> None:
     store = RunStore()
     events = tuple(sample_events(120))

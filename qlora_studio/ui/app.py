@@ -5,6 +5,7 @@ answers meanwhile; then the card and the runs at work follow. The pages, and who
 """
 
 import contextlib
+import gc
 import importlib
 import locale
 import signal
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 def main(*, demo: bool = False) -> int:
     """Open the window and return when it is closed; with `demo`, start the starter project in it."""
     app = new_application()
+    gc.set_threshold(50_000, 20, 100)  # a long run is read in new objects by the hundred thousand, none in a circle
     app_window = AppWindow(demo=demo)
     app_window.show()
     code = int(app.exec())

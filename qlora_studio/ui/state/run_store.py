@@ -14,7 +14,7 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 
 _AT_ONCE = 256  # events, which take about a millisecond
 _TURN_SECONDS = 0.01  # of applying events, between which the window answers
-_TELL_SECONDS = 0.25  # until a replay tells again, and from then on twice as long each time: all curves are drawn
+_TELL_SECONDS = 0.5  # until a replay tells again, and from then on twice as long each time: all curves are drawn
 
 
 class RunStore(QObject):

@@ -16,10 +16,10 @@ from qlora_studio.core.run.events import Event, StepDone
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.core.run.run_state import RunState
-from qlora_studio.core.run.run_summary import RunSummary
 from qlora_studio.storage.datasets.files import hub_name, locate_dataset
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder, run_folders
+from qlora_studio.storage.runs.run_summary import RunSummary
 from qlora_studio.storage.settings import load_settings
 
 _NAMED = 4  # of several runs that a word may mean

@@ -11,10 +11,10 @@ from qlora_studio.cli.train_command import existing_run, runs_path, status_of, s
 from qlora_studio.core.errors import ExitCode, StudioError
 from qlora_studio.core.run.events import Event, StepDone
 from qlora_studio.core.run.run_state import RunState
-from qlora_studio.core.run.run_summary import RunSummary
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.run_index import RunIndex
+from qlora_studio.storage.runs.run_summary import RunSummary
 from qlora_studio.storage.runs.trust import objection
 
 _REMARK = 300  # letters

@@ -21,12 +21,12 @@ from qlora_studio.core.bounds import Amount
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.message import PROTOCOL_VERSION
 from qlora_studio.core.run.run_state import RunState, fold
-from qlora_studio.core.run.run_summary import RunSummary, summary_of
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_bytes, unreadable
 from qlora_studio.storage.permissions import private_folder
 from qlora_studio.storage.runs.message_log import Bookmark
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
+from qlora_studio.storage.runs.run_summary import RunSummary, summary_of
 from qlora_studio.storage.settings import cache_path
 
 _FORMAT = 1  # to be raised where the same events come to another summary than before

@@ -106,7 +106,7 @@ class RunIndex:
             return error
         except OSError as error:
             return unreadable(folder.path, error.strerror or str(error))
-        if mark is not None:
+        if mark is not None and _is_text(place):
             self._entries[place] = _Entry.model_construct(
                 made_by=_MADE_BY, path=place, looked=now, config=config, events=events, bookmark=mark, summary=summary
             )
@@ -175,6 +175,11 @@ def _stamp(path: Path) -> _Stamp:
     if not S_ISREG(found.st_mode):
         return _NO_REGULAR_FILE
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _is_text(place: str) -> bool:
+    """Whether a path can be written as text: on Linux a name is any bytes."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in place)
 
 
 def _entry(line: bytes) -> _Entry | None:

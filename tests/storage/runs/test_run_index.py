@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 import zlib
 from argparse import Namespace
 from functools import reduce
@@ -289,6 +290,15 @@ def test_a_run_that_cannot_be_read_says_why_each_time_and_is_read_once_it_can(ru
     folder.events_path.unlink()
     folder.events_path.symlink_to("/dev/zero")
     assert "cannot be read" in told(runs)["run"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is text")
+def test_a_run_in_a_folder_whose_name_is_no_text_is_read_each_time(runs: Path, index_file: Path) -> None:
+    strange = runs.parent / os.fsdecode(b"caf\xe9")
+    make_run(strange / "run")
+    make_run(runs / "run")
+    assert told(strange) == told(runs) == told(strange)
+    assert index_file.read_bytes().count(b'"summary"') == 1
 
 
 def test_who_is_at_work_and_who_trusts_is_asked_each_time(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,8 +14,10 @@ from qlora_studio.core.run.events import CheckpointSaved, Evaluated, StoppedEarl
 from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.optimizer import optimizer_named
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.time_left import Schedule
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.collator import collator
+from qlora_studio.engine.data.row_files import row_lengths
 from qlora_studio.engine.memory.checkpointing import checkpoint_layers
 from qlora_studio.engine.model.adapted import cast_adapters
 from qlora_studio.engine.model.device import Device
@@ -41,6 +43,7 @@ def build_trainer(
         reporter=context,
         device=device,
         save_checkpoint=lambda trainer: _save(trainer, config, context, made_from),
+        schedule=_schedule(config, training, evaluates=evaluation is not None),
         model=model,
         args=arguments(config, device, str(context.folder.checkpoints_path)),
         train_dataset=training,
@@ -177,6 +180,18 @@ def expected_checkpoint_bytes(trainer: StudioTrainer) -> int:
     trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
     numbers, size = sum(item.numel() for item in trained), sum(int(item.nbytes) for item in trained)
     return size + optimizer.stored_bytes(numbers, size) + (1 << 20)
+
+
+def _schedule(config: RunConfig, rows: Any, *, evaluates: bool) -> Schedule:
+    lengths, training = row_lengths(rows), config.training
+    steps = math.ceil(math.ceil(len(lengths) / training.batch_size) / training.gradient_accumulation)
+    return Schedule(
+        step_tokens=float(lengths.sum()) / max(1, steps),
+        evaluates=evaluates,
+        evaluation_steps=config.evaluation.every_steps,
+        saving_steps=config.checkpoint.every_steps,
+        saving_seconds=config.checkpoint.every_minutes * 60,
+    )
 
 
 def _is_due(every: int, step: int) -> bool:

@@ -16,6 +16,7 @@ from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Evaluated, StepDone
 from qlora_studio.core.run.memory_spill import SpillWatch, StepMemory
 from qlora_studio.core.run.optimizer import optimizer_named
+from qlora_studio.core.run.time_left import Schedule, TimeLeft
 from qlora_studio.engine import fault_injection
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.data.collator import take_facts
@@ -39,18 +40,22 @@ class NonFiniteLoss(StudioError):
 class StudioTrainer(SFTTrainer):
     """An SFTTrainer that tells facts.
 
-    `save_checkpoint(trainer)` makes a checkpoint safe; everything else is the plain trainer's own.
+    `save_checkpoint(trainer)` makes a checkpoint safe, `schedule` says what is done beside the steps; everything else
+    is the plain trainer's own.
     """
 
     model: Any  # the plain trainer types both as perhaps None; they are while nothing trains, and nobody asks then
     optimizer: Any
     training_control: Any  # the TrainingControl among its callbacks; its module imports this one
 
-    def __init__(self, *, reporter: Reporter, device: Device, save_checkpoint: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *, reporter: Reporter, device: Device, save_checkpoint: Any, schedule: Schedule, **kwargs: Any
+    ) -> None:
         self.reporter = reporter
         self.studio_device = device
         self._durable_save = save_checkpoint
         self._pace = _Pace()
+        self._time_left = TimeLeft(schedule)
         self._rows: list[int] = []
         self._loss_is_finite: torch.Tensor | bool = True
         self.last_evaluation: Evaluated | None = None
@@ -117,7 +122,7 @@ class StudioTrainer(SFTTrainer):
 
     def _tell_step(self, logs: dict[str, float]) -> None:
         seconds, tokens = self._pace.take()
-        left = max(0, self.state.max_steps - self.state.global_step)
+        self._time_left.step(tokens, seconds)
         self.reporter.emit(
             StepDone(
                 step=self.state.global_step,
@@ -129,7 +134,7 @@ class StudioTrainer(SFTTrainer):
                 tokens=tokens,
                 tokens_per_second=tokens / seconds if seconds else 0.0,
                 seconds=seconds,
-                eta_seconds=left * self._pace.seconds_per_step,
+                eta_seconds=self._time_left.seconds(self.state.global_step, self.state.max_steps),
                 **memory_of(self.studio_device, self.memory.peak_bytes),
             )
         )
@@ -159,7 +164,7 @@ class StudioTrainer(SFTTrainer):
             self.reporter.warn("evaluation_skipped", "An evaluation found no memory and was skipped; training goes on.")
             metrics = {"eval_loss": math.nan}
         self.reporter.phase(Activity.TRAINING)
-        self._pace.pause(time.monotonic() - started)
+        self._time_left.evaluation(self._pace.pause(started))
         return metrics
 
     def _evaluated(self, loss: float, started: float) -> dict[str, float]:
@@ -216,7 +221,7 @@ class StudioTrainer(SFTTrainer):
         self.memory.enter("save")
         self.store_flos()
         self._durable_save(self)
-        self._pace.pause(time.monotonic() - started)
+        self._time_left.saving(self._pace.pause(started))
 
     def take_over(self, checkpoint: Path) -> None:
         """Stand where a checkpoint of the last step left off. (`train` would take one step more before it looks.)"""
@@ -280,18 +285,20 @@ class _OptimizerPhase(TrainerCallback):
 
 
 class _Pace:
-    """Tokens and seconds of the current step, and a running mean of the seconds a step takes; pauses are left out."""
+    """Tokens and seconds of the current step; pauses are left out."""
 
     def __init__(self) -> None:
         self._since = time.monotonic()
         self._tokens = 0
-        self.seconds_per_step = 0.0
 
     def add(self, tokens: int) -> None:
         self._tokens += tokens
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, started: float) -> float:
+        """Leave out what lasted since then; return its seconds."""
+        seconds = time.monotonic() - started
         self._since += seconds
+        return seconds
 
     def restart(self) -> None:
         self._since = time.monotonic()
@@ -300,7 +307,6 @@ class _Pace:
         now = time.monotonic()
         seconds, self._since = max(now - self._since, 1e-9), now
         tokens, self._tokens = self._tokens, 0
-        self.seconds_per_step = seconds if not self.seconds_per_step else 0.9 * self.seconds_per_step + 0.1 * seconds
         return seconds, tokens
 
 

@@ -69,6 +69,15 @@ def test_a_run_learns_and_says_what_it_does(undisturbed: RunFolder) -> None:
     assert [event.type for event in events].count("finished") == 1
 
 
+def test_the_time_left_counts_what_is_still_to_be_measured_and_made_safe(undisturbed: RunFolder) -> None:
+    events = list(undisturbed.events())
+    left = [event.eta_seconds or 0.0 for event in events if isinstance(event, StepDone)]
+    measured = {event.step: event.seconds for event in events if isinstance(event, Evaluated)}
+    saved = {event.step: event.seconds for event in events if isinstance(event, CheckpointSaved)}
+    assert left[0] >= 3 * measured[0]  # at steps 4 and 8, and at the end
+    assert left[-1] >= measured[8] + saved[8]
+
+
 def test_a_worker_killed_in_mid_run_is_resumed_bit_for_bit(
     tiny_llama: Path, tmp_path: Path, undisturbed: RunFolder
 ) -> None:

@@ -11,12 +11,15 @@ from qlora_studio.cli.run_source import add_run_source, run_config
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.memory.estimate import Estimate, estimate_from_report
 from qlora_studio.core.memory.estimator import estimate, with_context
-from qlora_studio.core.memory.fit import Fit, FitVerdict, Knob, fit_to_gpu, judge, largest, memory_savings
+from qlora_studio.core.memory.fastest import Situation, fastest_fit
+from qlora_studio.core.memory.fit import Fit, FitVerdict, Knob, judge, largest, memory_savings
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.memory.largest_model import largest_model
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
+from qlora_studio.core.memory.rate import ERROR_SHARE
 from qlora_studio.core.memory.reading import Reading, readings
 from qlora_studio.core.memory.spare import estimate_with_spare
+from qlora_studio.core.memory.step_rate import StepRate, rate_note, step_rate
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.job import EstimateJob
@@ -64,8 +67,8 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     fitting = commands.add_parser(
         "fit",
         parents=[shared],
-        help="change a run so that it fits a card",
-        description="Propose settings that fit a card. The effective batch stays what it is.",
+        help="change a run so that it fits a card, and is as fast as it gets there",
+        description="Propose the fastest settings that fit a card. The effective batch stays what it is.",
     )
     _add_options(fitting)
     fitting.add_argument("--write", metavar="FILE", help="write the settings that fit as a run file")
@@ -79,19 +82,25 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
     config, shape = _config_and_shape(arguments)
     card = _card(arguments.gpu, config)
     probe = None if arguments.gpu else _probe_here(config)
+    rate = None
     if arguments.level == "traced":
         result = _traced(config, arguments, console)
         result = with_context(result, probe.context_bytes) if probe else result
     else:
         gpu = find_gpu(card[0]) if card else None
         free = card[1] if card else None
-        result = estimate_with_spare(config, shape, free, lambda tried: estimate(tried, shape, gpu=gpu, probe=probe))
+        resolved, result = estimate_with_spare(
+            config, shape, free, lambda tried: estimate(tried, shape, gpu=gpu, probe=probe)
+        )
+        rate = step_rate(resolved, shape, gpu)
     fit = judge(result, card[1]) if card else None
     quantized = _quantized(config)
     later = readings(config, shape, gpu=find_gpu(card[0]) if card else None)
     facts = {"gpu": _card_json(card, fit), "quantized": quantized, "afterwards": _later_json(later)}
-    console.report({**result.to_report().model_dump(), **facts})
+    console.report({**result.to_report().model_dump(), **facts, "rate": _rate_json(rate)})
     console.result(*_estimate_lines(result))
+    if rate:
+        console.result(f"  {rate_note(rate, config)}")
     for reading in later:
         console.result(f"  {reading.text}")
     if quantized:
@@ -108,7 +117,11 @@ def fit_run(arguments: argparse.Namespace, console: Console) -> int:
     """Print what to change; exit code 32 where nothing makes it fit."""
     config, shape = _config_and_shape(arguments)
     card = _card_or_refusal(arguments, config)
-    proposal = fit_to_gpu(config, shape, card[1])
+    gpu, probe = find_gpu(card[0]), None if arguments.gpu else _probe_here(config)
+    found = fastest_fit(
+        config, Situation(shape, gpu, card[1], lambda tried: estimate(tried, shape, gpu=gpu, probe=probe))
+    )
+    proposal = found.proposal
     knobs: tuple[Knob, ...] = ("batch", "length") if config.lora.start_from else ("batch", "length", "rank")
     most = {knob: largest(knob, proposal.config, shape, card[1]) for knob in knobs}
     console.report(
@@ -117,11 +130,15 @@ def fit_run(arguments: argparse.Namespace, console: Console) -> int:
             "estimate": proposal.estimate.to_report().model_dump(),
             "gpu": _card_json(card, proposal.fit),
             "largest": most,
+            "rate": _rate_json(found.rate),
+            "gain": found.gain,
         }
     )
     for name, value in proposal.changes.items():
         console.result(f"{name} = {value}")
     console.result(_fit_text(card[0], proposal.fit))
+    if found.rate:
+        console.result(found.words, f"  {rate_note(found.rate, proposal.config)}")
     console.result(f"Largest that fits, one at a time: {', '.join(f'{knob} {most[knob]:,}' for knob in knobs)}")
     if arguments.write:
         with console.interruption.held():
@@ -231,6 +248,12 @@ def _card_json(card: tuple[str, int] | None, fit: Fit | None) -> dict[str, Any] 
         "spare_bytes": fit.spare_bytes,
         "verdict": str(fit.verdict),
     }
+
+
+def _rate_json(rate: StepRate | None) -> dict[str, Any] | None:
+    if rate is None:
+        return None
+    return {"tokens_per_second": rate.tokens_per_second, "step_seconds": rate.seconds, "error_share": ERROR_SHARE}
 
 
 def _later_json(later: tuple[Reading, ...]) -> dict[str, Any]:

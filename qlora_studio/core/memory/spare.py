@@ -41,13 +41,13 @@ def with_spare_memory_used(
 
 def estimate_with_spare(
     config: RunConfig, shape: ModelShape, free_bytes: int | None, estimated: Callable[[RunConfig], Estimate]
-) -> Estimate:
-    """Return the estimate of a run as it would be on a card with so much free, and a note where memory is to spare."""
+) -> tuple[RunConfig, Estimate]:
+    """Return a run as it would be on a card with so much free, and its estimate, with a note on memory to spare."""
     if free_bytes is None:
-        return estimated(config)
+        return config, estimated(config)
     resolved, words = with_spare_memory_used(config, shape, free_bytes, estimated)
     found = estimated(resolved)
-    return replace(found, notes=(*found.notes, words)) if words else found
+    return resolved, replace(found, notes=(*found.notes, words)) if words else found
 
 
 def with_checkpointed(config: RunConfig, layers: int, shape: ModelShape) -> RunConfig:
@@ -55,6 +55,12 @@ def with_checkpointed(config: RunConfig, layers: int, shape: ModelShape) -> RunC
     some = layers if layers < shape.layers else 0
     update = {"gradient_checkpointing": "on" if layers else "off", "checkpointed_layers": some}
     return config.model_copy(update={"training": config.training.model_copy(update=update)})
+
+
+def checkpointed_of(config: RunConfig, layers: int) -> int:
+    """Return how many layers a run checkpoints whose checkpointing is resolved."""
+    training = config.training
+    return 0 if training.gradient_checkpointing == "off" else min(training.checkpointed_layers or layers, layers)
 
 
 def speed_beside_all(layers: int, of: int) -> float:

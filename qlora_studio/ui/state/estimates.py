@@ -140,7 +140,7 @@ class EstimateControl(QObject):
         def estimated(tried: RunConfig) -> Estimate:
             return estimate(tried, shape, row_tokens=rows, context_bytes=context, gpu=card.spec, probe=card.probe)
 
-        return estimate_with_spare(config, shape, card.free_bytes, estimated)
+        return estimate_with_spare(config, shape, card.free_bytes, estimated)[1]
 
     def _tell(self, result: Estimate | None, why_not: str) -> None:
         self.estimate = result

@@ -1,0 +1,102 @@
+"""How fast a run will be on a card, predicted: over the batches that the rows of a step are split into. Pure.
+
+The rows of a step are taken to be as mixed as those of the data: as many quantiles of their lengths as a step has
+rows. They are sorted, as a run sorts them, so that what a batch is padded to is known.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from qlora_studio.core.data.report import LengthStatistics
+from qlora_studio.core.memory.fit import split_batch
+from qlora_studio.core.memory.gpu_catalogue import GpuSpec
+from qlora_studio.core.memory.rate import ERROR_SHARE, batch_seconds
+from qlora_studio.core.memory.setup import MemorySetup, setup_for
+from qlora_studio.core.model.shape import ModelShape
+from qlora_studio.core.quantity import duration_text
+from qlora_studio.core.run.run_config import RunConfig
+
+
+@dataclass(frozen=True)
+class StepRate:
+    """A step as predicted: its seconds, its real tokens, and the seconds of a held-out row."""
+
+    seconds: float
+    tokens: int
+    row_seconds: float  # forward alone
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Real tokens, padding left out, as a run tells them."""
+        return self.tokens / self.seconds
+
+    @property
+    def words(self) -> str:
+        """The rate for people."""
+        return f"about {rounded(self.tokens_per_second):,} tokens/s"
+
+
+def step_rate(
+    config: RunConfig, shape: ModelShape, card: GpuSpec | None, lengths: LengthStatistics | None = None
+) -> StepRate | None:
+    """Return how fast a run is whose checkpointing is resolved; None where nothing is known of that.
+
+    Without lengths every row is as long as `max_length`.
+    """
+    rows = _rows_of_step(config, lengths)
+    setups = [*_batches(config, shape, card, rows, lengths.trained_share if lengths else 1.0)]
+    times = {setup: batch_seconds(shape, setup, card) for setup in set(setups)}
+    mean = replace(setups[0], row_tokens=max(1, sum(rows) // len(rows)))
+    forward = batch_seconds(shape, mean, card, trains=False)
+    if forward is None:
+        return None
+    return StepRate(sum(times[setup] or 0.0 for setup in setups), sum(rows), forward / mean.batch)
+
+
+def _batches(
+    config: RunConfig, shape: ModelShape, card: GpuSpec | None, rows: Sequence[int], trained: float
+) -> Iterator[MemorySetup]:
+    """Yield the setup of each batch of a step. Rows of one length need no mask, which others are padded under."""
+    batch = config.training.batch_size
+    masked = replace(setup_for(config, shape, gpu=card), trained_share=trained)
+    plain = replace(masked, attention=setup_for(split_batch(config, 1), shape, gpu=card).attention, masked=False)
+    for start in range(0, len(rows), batch):
+        longest, shortest = rows[start], rows[start + batch - 1]
+        is_even = longest == shortest and not config.training.packing
+        yield replace(plain if is_even else masked, row_tokens=longest)
+
+
+def rate_note(rate: StepRate, config: RunConfig) -> str:
+    """Return a predicted rate as a sentence, with its error and what it is for."""
+    mean = round(rate.tokens / config.effective_batch)
+    return (
+        f"Predicted: {rate.words} (± {ERROR_SHARE:.0%}), a step of {config.effective_batch:,} × {mean:,} tokens in "
+        f"{duration_text(rate.seconds) if rate.seconds >= 10 else f'{rate.seconds:.1f} s'}."
+    )
+
+
+def rounded(rate: float) -> int:
+    """Return a predicted number with two figures: it has no more."""
+    return int(float(f"{rate:.2g}"))
+
+
+def _rows_of_step(config: RunConfig, lengths: LengthStatistics | None) -> list[int]:
+    """Return the tokens of each sequence of a step, the longest first."""
+    training, count = config.training, config.effective_batch
+    if lengths is None or training.packing or not any(lengths.counts) or len(lengths.edges) <= len(lengths.counts):
+        return [training.max_length] * count
+    return [min(row, training.max_length) for row in _quantiles(lengths.edges, lengths.counts, count)][::-1]
+
+
+def _quantiles(edges: Sequence[int], counts: Sequence[int], count: int) -> list[int]:
+    """Return so many lengths of a histogram, equally far apart in rank, the shortest first."""
+    sums, found, bin_number = [*accumulate(counts)], [], 0
+    for number in range(count):
+        rank = (number + 0.5) / count * sums[-1]
+        while sums[bin_number] < rank:
+            bin_number += 1
+        low, high = edges[bin_number], edges[bin_number + 1]
+        within = 1 - (sums[bin_number] - rank) / counts[bin_number]
+        found.append(max(1, round(low + within * (high - low))))
+    return found

@@ -94,6 +94,7 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
         )
         rate = step_rate(resolved, shape, gpu)
     fit = judge(result, card[1]) if card else None
+    rate = rate if fit and fit.verdict is not FitVerdict.NO else None
     quantized = _quantized(config)
     later = readings(config, shape, gpu=find_gpu(card[0]) if card else None)
     facts = {"gpu": _card_json(card, fit), "quantized": quantized, "afterwards": _later_json(later)}

@@ -99,6 +99,19 @@ def test_fit_proposes_what_fits_and_keeps_the_effective_batch(studio: Studio, tm
     assert judged["gpu"]["verdict"] == "fits"
 
 
+def test_the_fastest_fit_tells_its_rate_and_why_and_another_card_none(studio: Studio) -> None:
+    arguments = ["--model", "Qwen/Qwen3-8B", "--checkpointing", "on"]
+
+    told = studio("fit", *arguments, "--gpu", "RTX 4090").out
+    report = studio("fit", *arguments, "--gpu", "RTX 4090", "--json").report
+    estimated = studio("estimate", *arguments, "--gpu", "RTX 4090", "--json").report
+    unknown = studio("estimate", *arguments, "--gpu", "GTX 1080 Ti", "--json").report
+
+    assert f"{report['gain']:.1f} × as fast as now" in told
+    assert report["rate"]["tokens_per_second"] > 1.1 * estimated["rate"]["tokens_per_second"]
+    assert unknown["rate"] is None
+
+
 def test_what_can_never_fit_has_an_exit_code_of_its_own(studio: Studio) -> None:
     outcome = studio("fit", "--model", "meta-llama/Llama-3.3-70B-Instruct", "--gpu", "RTX 4060 8 GB", "--json")
 

@@ -191,6 +191,16 @@ def test_a_run_that_is_forced_to_fp16_learns(fact: Fact, runs: Path, model: Path
     assert not of_type(events, "failed")
 
 
+def test_predicted_rates_are_held_against_steps_of_real_shapes(fact: Fact, results: Results) -> None:
+    """What is off is told and no failure: the numbers are what the next prediction is made from."""
+    if results.seconds_left < 30:
+        pytest.skip("no time left for it")
+    seconds = min(_CALIBRATION_SECONDS, int(results.seconds_left - 20)) if not results.is_rehearsed else 60
+    done = child("tests.gpu.check_rates", "--seconds", str(seconds), *["--dry-run"] * results.is_rehearsed)
+    fact(table=done.stdout.splitlines()[-16:], within=done.returncode == 0)
+    assert "tokens/s" in done.stdout, done.stderr[-2000:]
+
+
 def studio(*arguments: str) -> Any:
     """Return what a command prints with --json; what it ends with is part of it."""
     done = child("qlora_studio", *arguments, "--json")

@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from qlora_studio.core.memory.estimate import Estimate
+from qlora_studio.core.memory.fastest import FastestFit
 from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.quantity import GIB, MIB, bytes_text
-from qlora_studio.core.run.run_config import AUTO_CARD, CPU
+from qlora_studio.core.run.run_config import AUTO_CARD, CPU, all_settings
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.kit.charts import Part
@@ -34,6 +35,7 @@ _LOST_ADVICE = (
 )
 
 
+_TOLD_BY_WORDS = ("batch_size", "gradient_accumulation", "gradient_checkpointing", "checkpointed_layers")
 _NOT_TOLD = "not told by this driver"
 _WORTH_A_LINE = 64 * MIB
 
@@ -164,6 +166,24 @@ def measured_text(estimate: Estimate, measured: int) -> tuple[str, str]:
     side = "under" if share < 0 else "over"
     tone = "warn" if share > estimate.error_share else "ok"
     return f"Measured at most {bytes_text(measured)}, {abs(share):.1%} {side} the estimate", tone
+
+
+def is_worth_it(found: FastestFit) -> bool:
+    """Whether settings were found that fit where those that are there do not, or that are faster."""
+    return bool(found.proposal.changes) and found.proposal.fit.verdict is FitVerdict.FITS
+
+
+def fit_text(found: FastestFit) -> str:
+    """Return what is proposed, and why: first what changes beside batch and checkpointing."""
+    titles = {info.path: info.title for info in all_settings()}
+    more = [
+        f"{titles[path]} {value}"
+        for path, value in found.proposal.changes.items()
+        if path.split(".")[-1] not in _TOLD_BY_WORDS
+    ]
+    training = found.proposal.config.training
+    words = found.words or f"Batch {training.batch_size} × {training.gradient_accumulation}"
+    return ". ".join(part for part in (", ".join(more), words) if part) + "."
 
 
 def legend_text(size: int, total: int) -> str:

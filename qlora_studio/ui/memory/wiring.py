@@ -10,7 +10,7 @@ from qlora_studio.core.quantity import MIB, bytes_text
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.storage.runs.probe_records import probe_records
 from qlora_studio.ui.memory.panel import GpuPanel
-from qlora_studio.ui.memory.view import available_bytes
+from qlora_studio.ui.memory.view import available_bytes, fit_text, is_worth_it
 from qlora_studio.ui.state.estimates import EstimatedCard
 from qlora_studio.ui.state.studio import Studio
 
@@ -88,13 +88,16 @@ class PanelWiring(QObject):
     def _render_advice(self) -> None:
         fit, found = self._panel.fit(), self._studio.estimates.found
         shape = found.facts.shape if found is not None and found.facts is not None else None
+        fastest = self._studio.estimates.fastest() if fit is not None and shape is not None else None
+        proposed = [(fit_text(fastest), fastest.proposal.changes)] if fastest and is_worth_it(fastest) else []
         if fit is None or shape is None or fit.verdict == FitVerdict.FITS:
-            self._panel.advice.show_advice("", "")
+            self._panel.advice.show_advice("Faster on this card" if proposed else "", "", proposed)
             return
         offered = memory_savings(self._studio.draft.config, shape, row_tokens=self._studio.estimates.row_tokens)[
             :_MOST_SAVINGS
         ]
+        lines = [*proposed, *((saving.text, saving.change) for saving in offered)]
         missing = bytes_text(max(0, -fit.spare_bytes))
         title = "A tight fit" if fit.verdict == FitVerdict.TIGHT else f"{missing} too much"
-        text = "Each of these makes it smaller:" if offered else "Choose a smaller model."
-        self._panel.advice.show_advice(title, text, [(saving.text, saving.change) for saving in offered])
+        text = "Each of these makes it smaller:" if lines else "Choose a smaller model."
+        self._panel.advice.show_advice(title, text, lines)

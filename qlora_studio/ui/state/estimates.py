@@ -1,6 +1,6 @@
 """Keeps the estimate true to the draft: reads the model's files beside the event loop, then computes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from PySide6.QtCore import QObject, QTimer, Signal
@@ -9,9 +9,12 @@ from qlora_studio.core.data.report import LengthStatistics
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate
+from qlora_studio.core.memory.fastest import FastestFit, Situation, fastest_fit
+from qlora_studio.core.memory.fit import FitVerdict, judge
 from qlora_studio.core.memory.gpu_catalogue import GpuSpec
 from qlora_studio.core.memory.probe_record import ProbeRecord
 from qlora_studio.core.memory.spare import estimate_with_spare
+from qlora_studio.core.memory.step_rate import StepRate, rate_note, step_rate
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.models.location import ModelFacts, ModelLocation, locate_model, model_facts
@@ -58,6 +61,7 @@ class EstimateControl(QObject):
         super().__init__()
         self.found: FoundModel | None = None
         self.estimate: Estimate | None = None
+        self.rate: StepRate | None = None
         self._lengths: LengthStatistics | None = None
         self._config = RunConfig()
         self._card = EstimatedCard()
@@ -99,6 +103,19 @@ class EstimateControl(QObject):
             self._card = card
             self._timer.start()
 
+    def fastest(self) -> FastestFit | None:
+        """Return the fastest settings that fit the card; None where there is no card or no model."""
+        facts, free = self.found.facts if self.found else None, self._card.free_bytes
+        if facts is None or facts.shape is None or free is None:
+            return None
+        try:
+            config = with_parent(self._config)
+        except StudioError:  # no such adapter to go on from: the estimate says so
+            return None
+        shape = facts.shape
+        situation = Situation(shape, self._card.spec, free, lambda tried: self._tried(tried, shape), self._lengths)
+        return fastest_fit(config, situation)
+
     def look_again(self) -> None:
         """Read the model's files again: a download may have ended."""
         source, revision = self._asked = (self._config.model.source, self._config.model.revision)
@@ -134,16 +151,19 @@ class EstimateControl(QObject):
 
     def _estimate(self, shape: ModelShape) -> Estimate:
         card, config = self._card, with_parent(self._config)
+        resolved, found = estimate_with_spare(config, shape, card.free_bytes, lambda tried: self._tried(tried, shape))
+        fits = card.free_bytes is not None and judge(found, card.free_bytes).verdict is not FitVerdict.NO
+        self.rate = step_rate(resolved, shape, card.spec, self._lengths) if fits else None
+        return replace(found, notes=(*found.notes, rate_note(self.rate, config))) if self.rate else found
+
+    def _tried(self, config: RunConfig, shape: ModelShape) -> Estimate:
+        card, rows = self._card, self.row_tokens
         context = None if card.known else 0
-        rows = self.row_tokens
-
-        def estimated(tried: RunConfig) -> Estimate:
-            return estimate(tried, shape, row_tokens=rows, context_bytes=context, gpu=card.spec, probe=card.probe)
-
-        return estimate_with_spare(config, shape, card.free_bytes, estimated)[1]
+        return estimate(config, shape, row_tokens=rows, context_bytes=context, gpu=card.spec, probe=card.probe)
 
     def _tell(self, result: Estimate | None, why_not: str) -> None:
         self.estimate = result
+        self.rate = self.rate if result else None
         self.estimated.emit(result, why_not)
 
 

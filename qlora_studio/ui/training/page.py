@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QLineEdit, QWidget
 
 from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.errors import InvalidRunConfig, Problem
+from qlora_studio.core.memory.step_rate import StepRate
 from qlora_studio.core.run.run_config import DatasetSource, RunConfig, all_settings
 from qlora_studio.core.run.titles import datasets_title, model_title
 from qlora_studio.storage.runs.drive_space import DriveSpace
@@ -64,6 +65,7 @@ class TrainingPage(Page):
         super().__init__()
         self._config = RunConfig()
         self._report: DataReport | None = None
+        self._rate: StepRate | None = None
         self.queue_button = Button("Add to queue", tip="It starts by itself when the runs before it have ended")
         self.add_action(self.queue_button)
         self.start_button = PrimaryButton("Start training")
@@ -107,6 +109,11 @@ class TrainingPage(Page):
     def render_dataset(self, report: DataReport | None) -> None:
         """Take the number of rows for the steps; None where the data was not looked through."""
         self._report = report
+        self._render_tiles()
+
+    def render_rate(self, rate: StepRate | None) -> None:
+        """Take how fast the card is predicted to be, None where that is not known."""
+        self._rate = rate
         self._render_tiles()
 
     def render_drives(self, drives: Sequence[DriveSpace]) -> None:
@@ -157,7 +164,7 @@ class TrainingPage(Page):
             self.form.changed.emit("name", self.run_name.text().strip())
 
     def _render_tiles(self) -> None:
-        for tile, view in zip(self._tiles, tiles(self._config, self._report), strict=True):
+        for tile, view in zip(self._tiles, tiles(self._config, self._report, self._rate), strict=True):
             tile.show_value(view.value, view.note, view.tone)
 
     def _build(self) -> Iterator[None]:
@@ -174,7 +181,7 @@ class TrainingPage(Page):
         self._preset_note.hide()
         card.add(self._preset_note)
         self.body.addWidget(card)
-        self.body.addWidget(TileGrid(self._tiles, columns=(5, 3), least=128))
+        self.body.addWidget(TileGrid(self._tiles, columns=(6, 3), least=172))
         self.body.addWidget(self.disk)
         yield
         left, right = QWidget(), QWidget()

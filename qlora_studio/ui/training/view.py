@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 from qlora_studio.core.data.report import DataReport
-from qlora_studio.core.quantity import count_text
+from qlora_studio.core.memory.step_rate import StepRate
+from qlora_studio.core.quantity import count_text, duration_text
 from qlora_studio.core.run.run_config import RunConfig
 
 
@@ -35,8 +36,8 @@ def total_steps(config: RunConfig, report: DataReport | None) -> int | None:
     return None if per_epoch is None else math.ceil(config.training.epochs * per_epoch)
 
 
-def tiles(config: RunConfig, report: DataReport | None) -> tuple[TileView, ...]:
-    """Return the tiles above the form."""
+def tiles(config: RunConfig, report: DataReport | None, rate: StepRate | None = None) -> tuple[TileView, ...]:
+    """Return the tiles above the form; `rate` is what is predicted for the card, where anything is."""
     training = config.training
     batch = f"{training.batch_size} × {training.gradient_accumulation} rows a step"
     per_epoch, total = steps_per_epoch(config, report), total_steps(config, report)
@@ -47,6 +48,7 @@ def tiles(config: RunConfig, report: DataReport | None) -> tuple[TileView, ...]:
         TileView("Steps in all", _count(total), _ends(config)),
         TileView("Evaluations", _count(_evaluations(config, total)), _held_out(config, report)),
         TileView("Tokens to learn from", *_tokens(config, report, per_epoch, total)),
+        TileView("Training time", *_time(config, report, rate, total)),
     )
 
 
@@ -93,6 +95,16 @@ def _tokens(config: RunConfig, report: DataReport | None, per_epoch: int | None,
     known = sum(source.trained_tokens for source in report.sources) if report else 0
     trained = known or lengths.trained_tokens * min(1.0, share)
     return count_text(round(trained * total / per_epoch)), f"{lengths.trained_share:.0%} of what is read"
+
+
+def _time(config: RunConfig, report: DataReport | None, rate: StepRate | None, total: int | None) -> tuple[str, str]:
+    """Return how long the steps and evaluations will take, and by which rate."""
+    if rate is None:
+        return "–", "no rate is known here"
+    if total is None:
+        return "–", rate.words
+    measured = (_evaluations(config, total) or 0) * (report.rows.evaluation if report else 0)
+    return f"≈ {duration_text(total * rate.seconds + measured * rate.row_seconds)}", rate.words
 
 
 def _count(value: int | None) -> str:

@@ -31,7 +31,7 @@ class TrainingWiring(QObject):
         self._drives: tuple[DriveSpace, ...] = ()
         self._disks = Background(self)
         self._disks.answered.connect(self._on_disks_answered)
-        studio.estimates.estimated.connect(lambda _estimate, _why: self._look_at_disks())
+        studio.estimates.estimated.connect(lambda _estimate, _why: self._on_estimated())
         studio.draft.changed.connect(self._on_draft_changed)
         studio.draft.refused.connect(page.render_problems)
         studio.data.store.events_applied.connect(self._on_data_events)
@@ -48,6 +48,10 @@ class TrainingWiring(QObject):
             self._report = None
             self._page.render_dataset(None)
         self._page.render_config(config)
+
+    def _on_estimated(self) -> None:
+        self._page.render_rate(self._studio.estimates.rate)
+        self._look_at_disks()
 
     def _on_data_events(self, events: tuple[Event, ...]) -> None:
         for event in events:

@@ -7,8 +7,13 @@ import pytest
 from PySide6.QtWidgets import QApplication, QPushButton
 
 from qlora_studio.core.memory.estimate import Estimate, make_components
+from qlora_studio.core.memory.estimator import estimate
+from qlora_studio.core.memory.fastest import FastestFit, Situation, fastest_fit
 from qlora_studio.core.memory.fit import FitVerdict
+from qlora_studio.core.memory.gpu_catalogue import find_gpu
+from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.quantity import GIB, MIB
+from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.kit.text import ElidedLabel, Label
@@ -18,11 +23,14 @@ from qlora_studio.ui.memory.view import (
     card_bar,
     card_title,
     estimate_bar,
+    fit_text,
+    is_worth_it,
     legend_text,
     machine_bar,
     program_lines,
 )
 from qlora_studio.ui.showcase.cards import recorded_cards
+from tests.core.memory.test_estimator import LLAMA_8B
 
 ABSENT = GpuSample(available=False, reason="No NVIDIA driver is installed.")
 MEMORY = ProcessMemory(worker_bytes=2 * GIB, machine_total_bytes=24 * GIB, machine_available_bytes=12 * GIB)
@@ -122,6 +130,21 @@ def test_a_lever_is_asked_for_by_its_values(qapp: QApplication) -> None:
     assert button.accessibleName() == "Use: Max length 2048 → 1024 saves 1.2 GiB"
     button.click()
     assert asked == [{"training.max_length": 1024}]
+
+
+def test_what_is_proposed_for_speed_names_first_what_costs_quality() -> None:
+    shape = shape_from_config(LLAMA_8B)
+
+    def proposed(config: RunConfig, gib: int) -> FastestFit:
+        card = find_gpu("RTX 4090")
+        return fastest_fit(config, Situation(shape, card, gib * GIB, lambda tried: estimate(tried, shape, gpu=card)))
+
+    slow = RunConfig().with_value("training.gradient_checkpointing", "on")
+    faster, smaller, nothing = proposed(slow, 24), proposed(slow.with_value("lora.rank", 512), 8), proposed(slow, 4)
+    assert fit_text(faster).startswith("Batch 1 × 16, 4 of 32 layers checkpointed: about")
+    assert fit_text(smaller).startswith("LoRA rank")
+    assert [is_worth_it(found) for found in (faster, smaller, nothing)] == [True, True, False]
+    assert not is_worth_it(proposed(faster.proposal.config, 24))
 
 
 def test_the_bar_of_now_tells_this_run_from_others_and_adds_up_to_what_is_in_use() -> None:

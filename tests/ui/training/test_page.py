@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QApplication, QLabel
 
 from qlora_studio.core.data.report import DataReport, RowCounts
 from qlora_studio.core.errors import Problem
+from qlora_studio.core.memory.step_rate import StepRate
 from qlora_studio.core.run.run_config import DatasetSource, RunConfig, all_settings
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.storage.runs.drive_space import DriveSpace, Writing
@@ -30,6 +31,7 @@ def page(qapp: QApplication) -> TrainingPage:
     page.resize(900, 1000)
     page.render_config(CONFIG)
     page.show()
+    qapp.processEvents()  # the tiles find their columns
     return page
 
 
@@ -60,8 +62,18 @@ def test_evaluations_are_counted_before_on_the_way_and_after() -> None:
 
 
 def test_nothing_is_invented_where_the_rows_are_not_known(page: TrainingPage) -> None:
-    assert [tile.value for tile in tiles(CONFIG, None)] == ["16", "–", "–", "–", "–"]
+    assert [tile.value for tile in tiles(CONFIG, None)] == ["16", "–", "–", "–", "–", "–"]
     assert "check the data first" in texts(page)
+
+
+def test_the_time_that_training_takes_is_told_where_a_rate_is_known(page: TrainingPage) -> None:
+    rate = StepRate(seconds=300.0, tokens=600_000, row_seconds=10.0)  # 24 steps, 2 evaluations of 20 rows
+    assert (tiles(CONFIG, REPORT, rate)[-1].value, tiles(CONFIG, REPORT)[-1].value) == ("≈ 2 h 7 min", "–")
+    page.render_dataset(REPORT)
+    page.render_rate(rate)
+    assert page._tiles[-1].accessibleName() == "Training time: ≈ 2 h 7 min about 2,000 tokens/s"
+    page.render_rate(None)
+    assert page._tiles[-1].accessibleName() == "Training time: – no rate is known here"
 
 
 def test_the_tiles_follow_the_draft_and_the_dataset(page: TrainingPage) -> None:

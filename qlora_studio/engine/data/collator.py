@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from trl.trainer.utils import pad
@@ -18,10 +17,11 @@ class RowCollator(DataCollatorForLanguageModeling):
     """
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return `input_ids`, `labels`, `attention_mask`, each int64 of shape (rows, longest), and `rows` (rows,).
+        """Return `input_ids`, `labels`, `attention_mask`, each int64 of shape (rows, longest), and `rows`, a list.
 
         Packs have `position_ids` in place of `attention_mask`: they begin at 0 with each row, and from them the model
-        makes the mask that keeps the rows of a pack apart. `rows` are then those of all packs together.
+        makes the mask that keeps the rows of a pack apart. `rows` are then those of all packs together. What no model
+        knows is no tensor: it would travel to the card, and reading it back would wait for the batch before.
         """
         batch = super().torch_call(examples)
         batch["tokens"] = sum(len(example["input_ids"]) for example in examples)
@@ -29,9 +29,9 @@ class RowCollator(DataCollatorForLanguageModeling):
             del batch["attention_mask"]  # with a mask of its own a model does not look at the positions
             positions = self.get_position_ids_from_packed_seq_lengths([example["seq_lengths"] for example in examples])
             batch["position_ids"] = pad(positions, padding_value=0)
-            batch["rows"] = torch.tensor([number for example in examples for number in example["row"]])
+            batch["rows"] = [number for example in examples for number in example["row"]]
         elif "row" in examples[0]:
-            batch["rows"] = torch.tensor([example["row"] for example in examples])
+            batch["rows"] = [example["row"] for example in examples]
         return batch
 
 
@@ -42,5 +42,5 @@ def collator(tokenizer: PreTrainedTokenizerBase) -> RowCollator:
 
 def take_facts(batch: dict[str, Any]) -> tuple[list[int], int]:
     """Take what no model knows out of a batch; return its row numbers, and its tokens without padding."""
-    rows, tokens = batch.pop("rows", None), batch.pop("tokens", None)
-    return rows.tolist() if rows is not None else [], int(tokens) if tokens is not None else batch["input_ids"].numel()
+    rows, tokens = batch.pop("rows", []), batch.pop("tokens", None)
+    return rows, batch["input_ids"].numel() if tokens is None else tokens

@@ -24,17 +24,18 @@ def trained_positions(model: Any, inputs: dict[str, Any]) -> Iterator[dict[str, 
     if labels.device.type == "cuda" and is_triton_available():
         yield inputs
         return
-    is_trained = labels[:, 1:] != IGNORED
+    # By number and not by a mask: how many there are is then asked of a card once, and not at each use.
+    trained = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
 
     def select(module: Any, args: Any, output: Any) -> Any:
         hidden = output.last_hidden_state[:, :-1]  # of the last token nothing follows
-        output["last_hidden_state"] = hidden[is_trained.to(hidden.device)][None]
+        output["last_hidden_state"] = hidden[tuple(index.to(hidden.device) for index in trained)][None]
         return output
 
     backbone = getattr(model, "get_base_model", lambda: model)().base_model
     hook = backbone.register_forward_hook(select)
     try:
         scored = {name: value for name, value in inputs.items() if name != "labels"}
-        yield {**scored, "shift_labels": labels[:, 1:][is_trained][None]}
+        yield {**scored, "shift_labels": labels[:, 1:][trained][None]}
     finally:
         hook.remove()

@@ -129,7 +129,7 @@ def test_a_packed_run_feeds_id_for_id_what_the_preview_showed(
     seen: list[int] = []
     for batch in trainer.get_train_dataloader():
         assert "attention_mask" not in batch
-        numbers = batch["rows"].tolist()
+        numbers = batch["rows"]
         seen += numbers
         for ids, labels, places in zip(
             batch["input_ids"].tolist(), batch["labels"].tolist(), batch["position_ids"].tolist(), strict=True

@@ -88,7 +88,7 @@ def test_the_trainer_feeds_id_for_id_what_the_preview_showed(
     with RowPipeline(tokenizer, loss_on=config.training.loss_on, now=rendering_day(context.folder)) as pipeline:
         previewer = RowPreviewer(pipeline, tokenizer, config.training.max_length)
         for batch in trainer.get_train_dataloader():
-            numbers = batch["rows"].tolist()
+            numbers = batch["rows"]
             seen |= set(numbers)
             previews = previewer.previews([rows[number] for number in numbers], ["training"] * len(numbers))
             for preview, ids, labels in zip(

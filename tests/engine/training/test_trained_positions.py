@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
@@ -91,6 +92,23 @@ def test_loss_gradients_and_metrics_are_those_of_the_models_own_logits(family: s
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+def test_how_many_positions_are_trained_is_asked_once_a_batch() -> None:
+    """Each use of a mask would ask a card anew, and wait for it."""
+    asked: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            by_mask = "index" in str(func) and any(item.dtype == torch.bool for item in args[1] if item is not None)
+            if by_mask or "nonzero" in str(func) or "_local_scalar" in str(func):
+                asked.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    model, batch = model_of("llama"), padded()
+    with Watch(), trained_positions(model, batch) as scored:  # type: ignore[no-untyped-call]
+        model.model(**{name: scored[name] for name in ("input_ids", "attention_mask")}, use_cache=False)
+    assert asked == ["aten.nonzero.default"]
+
+
 @pytest.mark.parametrize("family", sorted(set(families()) - set(NO_TEXT) - _NOT_BY_TRL))
 def test_every_class_that_trl_can_score_is_scored_alike(family: str) -> None:
     torch.manual_seed(3)

@@ -53,6 +53,4 @@ def _compute_loss(trainer: Any) -> None:
                 loss.backward()
     finally:
         trainer.model.zero_grad()
-        trainer._metrics["train"].clear()
-        trainer._metrics["eval"].clear()
         trainer.model.train(was_training)

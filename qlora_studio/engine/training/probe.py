@@ -56,7 +56,6 @@ def probe(trainer: StudioTrainer) -> Probed:
             trainer.paged.keep(trainer.optimizer)
         trainer.optimizer = None
         trainer.model.train(was_training)
-        _forget_metrics(trainer)
         release_memory()
     return Probed(
         rows=rows,
@@ -126,12 +125,6 @@ def _peak(work: Callable[[], None]) -> tuple[int, int]:
 
 def _devices() -> list[int]:
     return [torch.cuda.current_device()] if torch.cuda.is_available() else []
-
-
-def _forget_metrics(trainer: StudioTrainer) -> None:
-    trainer._metrics["train"].clear()
-    trainer._metrics["eval"].clear()
-    trainer._total_train_tokens = 0
 
 
 def measure_card(trainer: StudioTrainer, base: Path, config: RunConfig, reporter: Reporter) -> None:

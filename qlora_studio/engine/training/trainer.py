@@ -94,10 +94,21 @@ class StudioTrainer(SFTTrainer):
         self._loss_is_finite = torch.isfinite(loss) & self._loss_is_finite
         return loss
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Compute the loss of what is trained; what follows in a training step is the backward pass."""
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], *args: Any, num_items_in_batch: Any = None, **kwargs: Any
+    ) -> Any:
+        """Compute the loss of what is trained; what follows in a training step is the backward pass.
+
+        It is trl's own, without the metrics that it reads back from the card after each batch and that nobody is told.
+        """
+        routing = {"output_router_logits": True} if self.aux_loss_enabled else {}
         with trained_positions(self.model, inputs) as scored:
-            loss = super().compute_loss(model, scored, *args, **kwargs)
+            outputs = model(**scored, **routing, use_cache=False, fused_lm_head=True)
+        tokens = outputs.label_mask.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = (-outputs.log_probs).sum() / torch.as_tensor(tokens).clamp(min=1)
+        if self.aux_loss_enabled:
+            batches = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
+            loss = loss + self.router_aux_loss_coef * outputs.aux_loss / batches
         if self.memory.phase == "forward":
             self.memory.enter("backward")
         return loss
@@ -205,7 +216,6 @@ class StudioTrainer(SFTTrainer):
                 tokens += int((inputs["labels"][:, 1:] != -100).sum())
                 self.reporter.progress("evaluate", index + 1, len(batches), "batches")
         finally:
-            self._metrics["eval"].clear()
             self.aux_loss_enabled = balances_experts
             self.model.train(was_training)
         return total / tokens if tokens else math.nan

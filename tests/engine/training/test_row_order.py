@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from trl import SFTTrainer
 
@@ -21,6 +22,7 @@ from qlora_studio.engine.model.adapted import attach_adapters, cast_adapters, lo
 from qlora_studio.engine.model.base import tokenizer_of
 from qlora_studio.engine.model.device import choose_device
 from qlora_studio.engine.training.setup import arguments, build_trainer
+from qlora_studio.engine.training.trained_positions import trained_positions
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 _ROWS_IN_STEP = 8  # of four batches
@@ -114,6 +116,41 @@ def test_nothing_travels_to_the_card_but_what_the_model_takes(twins: Any) -> Non
         assert tensors == {"input_ids", "labels", "attention_mask"}
         rows, tokens = take_facts(batch)
         assert (type(rows[0]), type(tokens)) == (int, int)
+
+
+def test_a_batch_is_read_back_no_more_than_the_model_itself_asks_and_has_the_loss_of_trl(twins: Any) -> None:
+    """Each reading waits for the card. (How many positions are trained is asked besides where trl scores them all.)"""
+    trainer, batch = twins[0], steps_of(twins[0], 0)[0][0]
+    take_facts(batch)
+    items = torch.tensor(int((batch["labels"][:, 1:] != IGNORED).sum()))
+    trainer.model.eval()
+    trls_loss: Any = SFTTrainer.compute_loss
+    with _Reads() as plain:
+        trainer.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
+    with _Reads() as ours:
+        loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=items)
+        loss.backward()
+    with _Reads() as trls, trained_positions(trainer.model, batch) as scored:
+        expected = trls_loss(trainer, trainer.model, scored, num_items_in_batch=items)
+    assert loss.detach() == expected.detach()
+    assert ours.count == plain.count
+    assert trls.count > plain.count  # else there is nothing left to spare
+
+
+class _Reads(TorchDispatchMode):
+    """Counts single values that are read back."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __enter__(self) -> "_Reads":
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += "_local_scalar_dense" in str(func) or "is_nonzero" in str(func)
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("epoch", [0, 1])

@@ -4,8 +4,9 @@
     python -m tests.gpu.check_rates --dry-run    the same with tiny models on the CPU: shows that the code runs
 
 Layers of an 8B, a 14B and a 32B with random weights, so that all fit 24 GB; the prediction is for as many layers. Each
-batch is taken as trl takes it: modules walked, figures read. Prediction and measurement are printed, and stored under
-tests/benchmarks/results/ after each; one that is further off than rates are said to be makes the exit code 1.
+batch is taken as a run takes it, modules walked; the optimizer's step is left out. Prediction and measurement are
+printed, and stored under tests/benchmarks/results/ after each. One that is further off than rates are said to be makes
+the exit code 1.
 """
 
 import argparse

@@ -15,6 +15,7 @@ from qlora_studio.core.memory.fit import (
     changes_between,
     fit_to_gpu,
     judge,
+    possible_batches,
     split_batch,
 )
 from qlora_studio.core.memory.gpu_catalogue import GpuSpec
@@ -109,9 +110,7 @@ def _trials(config: RunConfig, situation: Situation) -> Iterator[_Trial]:
     """Try every batch that divides the effective one, up to the first that does not fit."""
     update = {"gradient_checkpointing": "auto", "checkpointed_layers": 0}
     config = config.model_copy(update={"training": config.training.model_copy(update=update)})
-    for batch in range(1, config.effective_batch + 1):
-        if config.effective_batch % batch:
-            continue
+    for batch in possible_batches(config):
         trial = _Trial(split_batch(config, batch), situation)
         if not trial.fits:
             return

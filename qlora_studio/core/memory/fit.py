@@ -17,6 +17,7 @@ _TIGHT_SHARE = 1.02
 _LENGTH_STEP, _RANK_STEP = 64, 8
 _SHORTEST_LENGTH, _LONGEST_LENGTH = 128, 1_048_576
 _LARGEST_BATCH, _LARGEST_RANK = 512, 1024
+_LARGEST_SETTING = 4096  # of batch and accumulation
 Knob = Literal["batch", "length", "rank"]
 _SHORT_ROW = 16  # tokens
 _LEAST_SAVING = 32 * MIB
@@ -131,6 +132,13 @@ def split_batch(config: RunConfig, batch: int) -> RunConfig:
     return _with(config, "training", batch_size=batch, gradient_accumulation=accumulation)
 
 
+def possible_batches(config: RunConfig) -> list[int]:
+    """Return the batches that divide the effective one, and leave an accumulation that the settings take."""
+    effective = config.effective_batch
+    sizes = range(1, min(effective, _LARGEST_SETTING) + 1)
+    return [size for size in sizes if effective % size == 0 and effective // size <= _LARGEST_SETTING]
+
+
 def changes_between(old: RunConfig, new: RunConfig) -> dict[str, Any]:
     """Return the values of `new` that differ from `old`, by `section.field`."""
     before, after = old.model_dump(), new.model_dump()
@@ -150,12 +158,12 @@ def _checkpoint(config: RunConfig, shape: ModelShape, free_bytes: int, context_b
 
 
 def _split_batch(config: RunConfig, shape: ModelShape, free_bytes: int, context_bytes: int | None) -> RunConfig:
-    smaller = [size for size in range(config.training.batch_size, 0, -1) if config.effective_batch % size == 0]
-    for size in smaller:
+    smaller = [size for size in possible_batches(config) if size <= config.training.batch_size]
+    for size in reversed(smaller):
         proposed = split_batch(config, size)
         if fits_surely(proposed, shape, free_bytes, context_bytes):
             return proposed
-    return split_batch(config, 1)
+    return split_batch(config, smaller[0])
 
 
 def _quantize(config: RunConfig, shape: ModelShape, free_bytes: int, context_bytes: int | None) -> RunConfig:
@@ -214,8 +222,8 @@ def _candidates(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
     length = max(_SHORTEST_SAVING_LENGTH, training.max_length // 2)
     if length < training.max_length:
         yield f"Max length {training.max_length} → {length}", _with(config, "training", max_length=length)
-    if training.batch_size > 1:
-        batch = next(size for size in range(training.batch_size // 2, 0, -1) if config.effective_batch % size == 0)
+    if smaller := [size for size in possible_batches(config) if size <= training.batch_size // 2]:
+        batch = smaller[-1]
         accumulation = config.effective_batch // batch
         split = {"batch_size": batch, "gradient_accumulation": accumulation}
         text = f"Batch {training.batch_size} → {batch}, accumulation {training.gradient_accumulation} → {accumulation},"

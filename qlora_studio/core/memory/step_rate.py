@@ -17,6 +17,8 @@ from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import duration_text
 from qlora_studio.core.run.run_config import RunConfig
 
+_ROWS = 64  # of a step that are reckoned with: of a larger one as many batches as hold them
+
 
 @dataclass(frozen=True)
 class StepRate:
@@ -51,7 +53,9 @@ def step_rate(
     forward = batch_seconds(shape, mean, card, trains=False)
     if forward is None:
         return None
-    return StepRate(sum(times[setup] or 0.0 for setup in setups), sum(rows), forward / mean.batch)
+    whole = config.effective_batch / len(rows)
+    seconds, tokens = sum(times[setup] or 0.0 for setup in setups), sum(rows)
+    return StepRate(whole * seconds, round(whole * tokens), forward / mean.batch)
 
 
 def _batches(
@@ -82,8 +86,9 @@ def rounded(rate: float) -> int:
 
 
 def _rows_of_step(config: RunConfig, lengths: LengthStatistics | None) -> list[int]:
-    """Return the tokens of each sequence of a step, the longest first."""
-    training, count = config.training, config.effective_batch
+    """Return the tokens of each sequence of a step, the longest first; of a large step those of some batches."""
+    training = config.training
+    count = training.batch_size * min(training.gradient_accumulation, max(1, _ROWS // training.batch_size))
     if lengths is None or training.packing or not any(lengths.counts) or len(lengths.edges) <= len(lengths.counts):
         return [training.max_length] * count
     return [min(row, training.max_length) for row in _quantiles(lengths.edges, lengths.counts, count)][::-1]

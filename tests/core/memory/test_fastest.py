@@ -1,5 +1,6 @@
 """Fit to my GPU: the fastest settings that surely fit, with the same effective batch."""
 
+import time
 from typing import Any
 
 import pytest
@@ -101,6 +102,27 @@ def test_of_a_card_whose_speed_is_not_known_what_fits_is_told_and_no_rate(gib: i
     found = _fit(RunConfig(), "GTX 1080 Ti", gib * GIB)
     assert found.proposal.changes == fit_to_gpu(RunConfig(), SHAPE, gib * GIB).changes
     assert (found.rate, found.gain, found.words) == (None, None, "")
+
+
+def test_the_largest_steps_that_the_settings_take_are_judged_at_once_and_proposed_within_them() -> None:
+    greedy = _with(RunConfig(), {"training.batch_size": 4096, "training.gradient_accumulation": 4096})
+    began = time.process_time()
+    found = _fit(greedy, "B200", 170 * GIB)
+    assert time.process_time() - began < 2
+    assert found.proposal.config.effective_batch == 4096 * 4096
+    assert RunConfig.model_validate(found.proposal.config.model_dump()) == found.proposal.config
+
+
+def test_a_step_of_many_rows_is_as_fast_as_one_of_few() -> None:
+    card, lengths = find_gpu("RTX 4090"), _lengths(16, 1008)
+    few, many = (
+        step_rate(_with(RunConfig(), {"training.gradient_accumulation": count}), SHAPE, card, lengths)
+        for count in (32, 320)
+    )
+    assert few is not None
+    assert many is not None
+    assert many.tokens_per_second == pytest.approx(few.tokens_per_second, rel=1e-3)
+    assert many.seconds == pytest.approx(10 * few.seconds, rel=1e-3)
 
 
 def test_rows_of_mixed_lengths_are_predicted_with_their_padding() -> None:

@@ -70,7 +70,7 @@ def model_cache(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _shared_conversions(model_cache: Path) -> None:
-    """Conversions of the starter model are kept from test to test."""
+    """Conversions of the starter model, and what is kept of it in 4 bits, stay from test to test."""
     _share_conversions(_SESSION_HOME, model_cache)
 
 
@@ -171,6 +171,7 @@ def _python(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def _share_conversions(home: Path, model_cache: Path) -> None:
     (home / "cache").mkdir(parents=True, exist_ok=True)
     _link(home / "cache" / "models", model_cache / "converted")
+    _link(home / "cache" / "bases", model_cache / "bases")
 
 
 def _link(link: Path, target: Path) -> None:

@@ -27,6 +27,7 @@ from qlora_studio.jobs.worker_ending import put_ending_on_record
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker, wait_until_free
 from qlora_studio.storage.datasets.files import hub_name
 from qlora_studio.storage.models.hub_cache import remove_partial_files
+from qlora_studio.storage.models.kept_bases import kept_path
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import cache_path
 from qlora_studio.storage.staging import remove_abandoned
@@ -171,7 +172,7 @@ class JobSession:
 
     def _places(self) -> list[Path]:
         run = self.folder
-        places = [run.path, run.checkpoints_path, run.exports_path, cache_path() / "models"]
+        places = [run.path, run.checkpoints_path, run.exports_path, cache_path() / "models", kept_path()]
         if not self._is_run:
             job = self._job
             if isinstance(job, ExportJob):

@@ -27,6 +27,7 @@ class Settings(BaseModel):
     assumed_gpu: str = ""
     last_model: str = ""
     last_data: str = ""
+    keep_bases: bool = True
     problem: str = Field(default="", exclude=True)
 
     @property

@@ -22,7 +22,7 @@ from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.model.stored_quantization import stored_in_4_bits
 from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.engine.context import Reporter
+from qlora_studio.engine.context import QUIET, Reporter
 from qlora_studio.engine.expert_adapters import expert_targets, own_names, wrappable_experts
 from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.memory.architecture import attention_of_text, auto_class, config_of, knows_sdpa, meta_model
@@ -37,6 +37,7 @@ from qlora_studio.engine.model.experts import (
     say_as_plain_peft,
     tell_number_of_experts,
 )
+from qlora_studio.engine.model.kept_base import quantized_base
 from qlora_studio.engine.model.loading import from_files, keep_scale
 from qlora_studio.engine.model.targets import adapted_beside, keeps_transposed, targeted, targets_of
 from qlora_studio.storage.models.folder import read_config
@@ -48,7 +49,9 @@ _MAMBA = ("falcon_mamba", "mamba", "mamba2", *_HYBRIDS)
 _FUSED_IN_MAMBA = ("out_proj", "dt_proj")
 
 
-def load_base(folder: Path, config: RunConfig, device: Device, adapter: Path | None = None) -> Any:
+def load_base(
+    folder: Path, config: RunConfig, device: Device, adapter: Path | None = None, reporter: Reporter = QUIET
+) -> Any:
     """Return the base model on the device, quantized as the config says.
 
     What sees or hears beside a language model is left out, unless the config or an `adapter` adapts it. The load dtype
@@ -57,14 +60,14 @@ def load_base(folder: Path, config: RunConfig, device: Device, adapter: Path | N
     """
     quantize_experts_when_loading()
     is_stored = stored_in_4_bits(read_config(folder)) is not None
-    model = from_files(
-        _trained_class(folder, config, adapter),
-        folder,
-        **({} if is_stored else {"quantization_config": quantization(config, device)}),  # None would hide its own
-        dtype=device.compute_dtype,
-        device_map={"": device.name},
-        attn_implementation=attention_of_text(config_of(folder), attention_of(folder)),
-    )
+    packed = None if is_stored else quantization(config, device)
+    kind = _trained_class(folder, config, adapter)
+    how: dict[str, Any] = {
+        "dtype": device.compute_dtype,
+        "device_map": {"": device.name},
+        "attn_implementation": attention_of_text(config_of(folder), attention_of(folder)),
+    }
+    model = quantized_base(kind, folder, packed, reporter, **how) if packed else from_files(kind, folder, **how)
     make_trainable(model, device)
     release_memory()
     return model

@@ -121,7 +121,7 @@ def _load(
     if config.lora.dropout != config.lora.used_dropout:
         context.warn("no_dropout", "Adapters on routed experts cannot have dropout: this run is trained without.")
     set_seed(config.training.seed)
-    model = adapted_model.load_base(base, config, device, start)
+    model = adapted_model.load_base(base, config, device, start, context)
     device = adapted_model.with_possible_checkpointing(model, device, context)
     if config.lora.start_from and start is not None:
         model = continued(model, start, config)

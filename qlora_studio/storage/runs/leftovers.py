@@ -53,7 +53,7 @@ def remember_export_place(folder: Path) -> None:
 
 def _own_places(runs: Path) -> Iterator[Path]:
     yield from (settings_path().parent, data_path(), runs, cache_path())
-    for room in ("models", "datasets", "verification"):
+    for room in ("models", "bases", "datasets", "verification"):
         yield cache_path() / room
         yield from _folders(cache_path() / room)
 

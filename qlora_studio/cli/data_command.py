@@ -8,6 +8,7 @@ from typing import Any
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
+from qlora_studio.cli.known_report import keep_report, known_report, report_place
 from qlora_studio.cli.run_source import add_run_source, run_config
 from qlora_studio.core.data.report import (
     DataReport,
@@ -74,7 +75,7 @@ def preview_rows(arguments: argparse.Namespace, console: Console) -> int:
 
 def check_data(arguments: argparse.Namespace, console: Console) -> int:
     """Print counts, rejections and checks."""
-    report, _ = _inspect(run_config(arguments), [], console)
+    report = _checked(run_config(arguments), console)
     if arguments.problems:
         with console.interruption.held():
             _write_problems(report, Path(arguments.problems))
@@ -85,6 +86,16 @@ def check_data(arguments: argparse.Namespace, console: Console) -> int:
         console.say(f"A run would be refused: {report.refused}")
         return ExitCode.DATA_REFUSED
     return ExitCode.OK
+
+
+def _checked(config: RunConfig, console: Console) -> DataReport:
+    """Return the report on a config's datasets: as it was told before, or by a worker."""
+    place = report_place(config)
+    if (known := known_report(place)) is not None:
+        return known
+    report, _ = _inspect(config, [], console)
+    keep_report(place, report, config)
+    return report
 
 
 def _write_problems(report: DataReport, path: Path) -> None:

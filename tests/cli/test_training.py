@@ -173,20 +173,44 @@ def test_the_preview_shows_which_tokens_are_trained(cli: Cli, home: Path, tiny_l
     assert "What is" not in trained
 
 
-def test_a_dataset_that_cannot_be_trained_on_is_refused(cli: Cli, home: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.jsonl"
-    broken.write_text('{"messages": [{"role": "user"\nnothing\n{"a": 1}\n')
+@pytest.fixture(scope="module")
+def check_broken(cli: Cli, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], tuple[Outcome, str]]:
+    """Check a dataset of which no row can be read; return what was told, and the file of its problems."""
+    folder = tmp_path_factory.mktemp("broken")
+    (folder / "broken.jsonl").write_text('{"messages": [{"role": "user"\nnothing\n{"a": 1}\n')
 
-    problems = tmp_path / "problems.jsonl"
-    outcome = cli("check-data", str(broken), "--problems", str(problems), "--json", home=home)
+    def check() -> tuple[Outcome, str]:
+        problems = folder / "problems.jsonl"
+        problems.unlink(missing_ok=True)
+        outcome = cli("check-data", str(folder / "broken.jsonl"), "--problems", str(problems), "--json", home=home)
+        return outcome, problems.read_text("utf-8")
 
+    return check
+
+
+@pytest.fixture(scope="module")
+def refused(check_broken: Callable[[], tuple[Outcome, str]]) -> tuple[Outcome, str]:
+    return check_broken()
+
+
+def test_a_dataset_that_cannot_be_trained_on_is_refused(refused: tuple[Outcome, str]) -> None:
+    outcome, problems = refused
     assert outcome.code == ExitCode.DATA_REFUSED
-    told = [json.loads(line) for line in problems.read_text("utf-8").splitlines()]
+    told = [json.loads(line) for line in problems.splitlines()]
     assert [(row["file"], row["line"], row["verdict"]) for row in told] == [
         ("broken.jsonl", line, "rejected") for line in (1, 2, 3)
     ]
     assert outcome.report["rows"]["rejected"] == outcome.report["rows"]["total"] == 3
     assert outcome.report["rejections"][0]["line"] == 1
+
+
+def test_what_was_checked_is_told_again_without_a_worker(
+    refused: tuple[Outcome, str], check_broken: Callable[[], tuple[Outcome, str]], home: Path
+) -> None:
+    before = sorted((home / "cache" / "jobs").iterdir())
+    outcome, problems = check_broken()
+    assert (outcome.code, outcome.report, problems) == (refused[0].code, refused[0].report, refused[1])
+    assert sorted((home / "cache" / "jobs").iterdir()) == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")

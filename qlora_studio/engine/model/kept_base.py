@@ -11,6 +11,7 @@ joins or splits while it is loaded. They are quantized each time.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import version
@@ -47,6 +48,7 @@ _WEIGHTS, _CONFIG, _GENERATION = "model.safetensors", "config.json", "generation
 _LARGEST_SETTINGS = 4 << 20  # bytes
 _BLOCK = 64  # numbers that share a scale
 _COMPARED = 3  # weights, others each time
+_CONVERTED = re.compile(r"-[0-9a-f]{16}$")  # behind the name of what was converted
 
 
 def quantized_base(kind: Any, base: Path, packed: BitsAndBytesConfig, reporter: Reporter, **how: Any) -> Any:
@@ -230,10 +232,10 @@ def _pieces(header: bytes, tensors: dict[str, torch.Tensor]) -> Iterator[Any]:
 
 
 def _name_of(base: Path) -> str:
-    """Return what a base is called: its name on the hub, or its folder's."""
+    """Return what a base is called: its name on the hub, or its folder's; of one that was converted, the file's."""
     if base.parent.name == "snapshots":
         return base.parent.parent.name.removeprefix("models--").replace("--", "/")
-    return base.name
+    return _CONVERTED.sub("", base.name)
 
 
 def _place(device: str) -> str:

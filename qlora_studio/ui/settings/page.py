@@ -7,7 +7,7 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QWidget
 
 from qlora_studio.storage.settings import Settings
-from qlora_studio.ui.kit.fields import ComboBox, PathField
+from qlora_studio.ui.kit.fields import CheckBox, ComboBox, PathField
 from qlora_studio.ui.kit.layouts import SideBySide
 from qlora_studio.ui.kit.tables import FactGrid
 from qlora_studio.ui.kit.text import Label
@@ -27,6 +27,7 @@ class SettingsPage(Page):
     Signals:
         settings_requested: values by name, as in `storage.settings.Settings`.
         folder_requested: open a folder on the desktop.
+        removal_requested: remove the bases in 4 bits that are kept.
     """
 
     name = "settings"
@@ -34,6 +35,7 @@ class SettingsPage(Page):
 
     settings_requested = Signal(dict)
     folder_requested = Signal(str)
+    removal_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,6 +44,9 @@ class SettingsPage(Page):
         self.runs_dir = PathField("Where runs are kept", folder=True, caption="Folder of runs")
         self.open_runs = Button("Show the runs", "small")
         self.assumed = ComboBox({"": "The card of this machine"})
+        self.keep_bases = CheckBox("Keep bases in 4 bits")
+        self.kept = Label("", "caption", wrap=True)
+        self.remove_bases = Button("Remove them", "small")
         self.versions, self.folders = FactGrid(), FactGrid()
         self._for_report = ""
         self._build()
@@ -52,6 +57,12 @@ class SettingsPage(Page):
         self.theme.set_value(settings.theme)
         self.runs_dir.set_text(str(settings.runs_path))
         self.assumed.set_value(settings.assumed_gpu)
+        self.keep_bases.setChecked(settings.keep_bases)
+
+    def render_kept(self, words: str, *, removable: bool) -> None:
+        """Show what bases in 4 bits take in the cache."""
+        self.kept.setText(words)
+        self.remove_bases.setEnabled(removable)
 
     def render_cards(self, assumable: Sequence[str]) -> None:
         """Show the cards to assume, by name."""
@@ -77,6 +88,7 @@ class SettingsPage(Page):
             ("Judge estimates for", self.assumed, "A card that you plan to use, instead of the one in this machine."),
         ):
             self._add(card, title, field, help)
+        card.add(self.keep_bases, self.kept, self.remove_bases)
         card.body.addStretch(1)
         return card
 
@@ -102,4 +114,6 @@ class SettingsPage(Page):
         self.open_runs.clicked.connect(lambda: self.folder_requested.emit(self.runs_dir.text()))
         self.theme.chosen.connect(lambda value: self.settings_requested.emit({"theme": value}))
         self.runs_dir.edited.connect(lambda value: self.settings_requested.emit({"runs_dir": value}))
+        self.keep_bases.clicked.connect(lambda value: self.settings_requested.emit({"keep_bases": value}))
+        self.remove_bases.clicked.connect(self.removal_requested)
         self.assumed.chosen.connect(lambda value: self.settings_requested.emit({"assumed_gpu": value}))

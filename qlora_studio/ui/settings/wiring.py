@@ -1,19 +1,26 @@
 """Connects the Settings page to the settings, the cards, and what the program is made of on this machine."""
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from PySide6.QtCore import QObject
 
 from qlora_studio import __version__
 from qlora_studio.core.memory.gpu_catalogue import GPUS
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.storage.models.kept_bases import kept_name
+from qlora_studio.storage.runs.cache_rooms import Kept, require_nobody_at_work, room_named
 from qlora_studio.storage.settings import Settings, cache_path, data_path
 from qlora_studio.ui.kit.desktop import show_folder
 from qlora_studio.ui.settings.page import SettingsPage
+from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.main_window import MainWindow
 
 _PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "PySide6-Essentials", "pyqtgraph")
+_BASES = room_named("bases")
 
 
 class SettingsWiring(QObject):
@@ -24,6 +31,10 @@ class SettingsWiring(QObject):
         self._studio, self._page = studio, page
         page.settings_requested.connect(lambda values: studio.change_settings(**values))
         page.folder_requested.connect(show_folder)
+        self._bases = Background(self)
+        self._bases.answered.connect(lambda kept: page.render_kept(kept_words(kept), removable=bool(kept)))
+        self._bases.failed.connect(studio.failed)
+        page.removal_requested.connect(lambda: self._bases.ask(_removed, studio.settings.runs_path))
         studio.settings_changed.connect(lambda _settings: self._render())
         window.page_shown.connect(self._on_page_shown)
 
@@ -36,6 +47,16 @@ class SettingsWiring(QObject):
         self._page.render_cards([gpu.name for gpu in GPUS])
         self._page.render_settings(settings)
         self._page.render_about(versions(), folders(settings))
+        self._bases.ask(_BASES.kept, kept_name)
+
+
+def kept_words(kept: Sequence[Kept]) -> str:
+    """Return what bases in 4 bits are for, and what they take."""
+    why = "The next run on the same base reads a third of it and quantizes nothing."
+    if not kept:
+        return f"{why} None is in the cache."
+    names = ", ".join(f"{item.name} {bytes_text(item.size)}" for item in kept)
+    return f"{why} In the cache: {names}."
 
 
 def versions() -> tuple[tuple[str, str], ...]:
@@ -47,6 +68,13 @@ def versions() -> tuple[tuple[str, str], ...]:
 def folders(settings: Settings) -> tuple[tuple[str, str], ...]:
     """Return where things are kept."""
     return (("Runs", str(settings.runs_path)), ("Data", str(data_path())), ("Cache", str(cache_path())))
+
+
+def _removed(runs: Path) -> list[Kept]:
+    """Remove the bases in 4 bits, and return what is left of them. Raises StudioError."""
+    require_nobody_at_work(runs)
+    _BASES.remove()
+    return _BASES.kept(kept_name)
 
 
 def _version(name: str) -> str:

@@ -3,8 +3,16 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from qlora_studio.storage.durable import staged_folder
 from qlora_studio.storage.models.kept_bases import KeptManifest, kept_bases, kept_name, kept_path, remove_oldest
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that is shared with no other test."""
+    monkeypatch.setenv("QLORA_STUDIO_HOME", str(tmp_path / "user"))
 
 
 def keep(name: str, used: int) -> None:
@@ -13,14 +21,14 @@ def keep(name: str, used: int) -> None:
     os.utime(kept_path() / name, (used, used))
 
 
-def test_only_the_bases_that_were_used_last_are_kept(tmp_path: Path) -> None:
+def test_only_the_bases_that_were_used_last_are_kept() -> None:
     for used, name in enumerate("fbdace"):
         keep(name, used)
     remove_oldest()
     assert [path.name for path in kept_bases()] == ["e", "c", "a", "d"]
 
 
-def test_a_kept_base_is_called_by_what_it_was_made_from_and_a_damaged_one_by_its_folder(tmp_path: Path) -> None:
+def test_a_kept_base_is_called_by_what_it_was_made_from_and_a_damaged_one_by_its_folder() -> None:
     keep("whole", 1)
     keep("damaged", 2)
     (kept_path() / "damaged" / "manifest.json").write_text("{")

@@ -13,13 +13,14 @@ from PySide6.QtWidgets import QApplication
 
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.events import Failed, Finished, WorkerStarted
+from qlora_studio.storage.runs.cache_rooms import Kept
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import Settings
 from qlora_studio.ui.runs.page import RunsPage
 from qlora_studio.ui.runs.view import recovery_text, when_text
 from qlora_studio.ui.settings.page import SettingsPage
-from qlora_studio.ui.settings.wiring import folders, versions
+from qlora_studio.ui.settings.wiring import folders, kept_words, versions
 from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.state.run_line import KnownRuns, RunLine
 
@@ -246,7 +247,20 @@ def test_settings_are_asked_for_by_name(qapp: QApplication, tmp_path: Path) -> N
     for combo, value in ((page.theme, "light"), (page.assumed, "RTX 4090 24 GB")):
         combo.setCurrentIndex(combo.findData(value))
         combo.activated.emit(combo.currentIndex())
-    assert asked == [{"theme": "light"}, {"assumed_gpu": "RTX 4090 24 GB"}]
+    page.keep_bases.click()
+    assert asked == [{"theme": "light"}, {"assumed_gpu": "RTX 4090 24 GB"}, {"keep_bases": False}]
+
+
+def test_bases_that_are_kept_are_told_with_their_size_and_can_be_removed(qapp: QApplication, tmp_path: Path) -> None:
+    page = SettingsPage()
+    asked: list[bool] = []
+    page.removal_requested.connect(lambda: asked.append(True))
+    page.render_kept(kept_words([]), removable=False)
+    page.remove_bases.click()
+    assert page.kept.text().endswith("None is in the cache.") and not asked
+    page.render_kept(kept_words([Kept(tmp_path, "Qwen/Qwen3-8B", 5 << 30)]), removable=True)
+    page.remove_bases.click()
+    assert page.kept.text().endswith("In the cache: Qwen/Qwen3-8B 5.0 GiB.") and asked == [True]
 
 
 def test_settings_say_what_the_program_is_made_of_and_keeps_where(qapp: QApplication) -> None:

@@ -51,9 +51,11 @@ def known_report(place: Path | None) -> DataReport | None:
         return None
     try:
         report = read_parsed(place, DataReport.model_validate_json, limit=_LARGEST)
+        verdicts = Path(report.verdicts_path)
+        is_there = verdicts.parent.parent == cache_path() / "datasets" and verdicts.is_file()
     except (OSError, StudioError):
         return None
-    if not report.complete or not Path(report.verdicts_path).is_file():
+    if not report.complete or not is_there:
         return None
     place.touch()
     return report

@@ -31,8 +31,9 @@ def config(rows: Path, model: Path) -> RunConfig:
 
 
 @pytest.fixture
-def report(tmp_path: Path) -> DataReport:
-    verdicts = tmp_path / "verdicts.jsonl"
+def report(studio_home: Path) -> DataReport:
+    verdicts = studio_home / "cache" / "datasets" / "abcd" / "verdicts.jsonl"
+    verdicts.parent.mkdir(parents=True)
     verdicts.touch()
     return DataReport(path="rows.jsonl", seconds=1.5, verdicts_path=str(verdicts))
 
@@ -104,6 +105,14 @@ def test_a_report_whose_rows_are_gone_or_that_is_damaged_is_not_told(config: Run
     for text in ("{", "[]", json.dumps({"path": 3}), json.dumps({"path": "rows", "complete": False})):
         place.write_text(text)
         assert known_report(place) is None
+
+
+def test_a_report_that_speaks_of_a_file_elsewhere_is_not_told(
+    config: RunConfig, report: DataReport, rows: Path
+) -> None:
+    place = report_place(config)
+    keep_report(place, report.model_copy(update={"verdicts_path": str(rows)}), config)
+    assert known_report(place) is None
 
 
 def test_only_the_last_reports_are_kept(config: RunConfig, report: DataReport) -> None:

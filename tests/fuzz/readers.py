@@ -169,6 +169,9 @@ def _of_the_program() -> Iterator[Reader]:
     yield Reader("probe records", "cache/probes.json", _probes, samples.probes, _json)
     yield Reader("index of runs", "cache/runs.jsonl", _index, samples.run_index, _lines)
     yield Reader("known hashes", "cache/hashes.json", _hashes, samples.hashes, _json)
+    manifest = samples.kept_base
+    yield Reader("a kept base", "cache/bases/base/manifest.json", _kept_base, manifest, _json, repaired=samples.checked)
+    yield Reader("a known report", "cache/reports/report.json", _known_report, samples.reports, _json)
     yield Reader(
         "a chat template",
         "template.jinja",
@@ -392,6 +395,18 @@ def _hashes(folder: Path) -> object:
     from qlora_studio.storage.runs.fingerprint import fingerprint_file
 
     return fingerprint_file(_SOUND / "adapter" / "adapter_config.json")
+
+
+def _kept_base(folder: Path) -> object:
+    from qlora_studio.storage.models.kept_bases import kept_name
+
+    return kept_name(folder / "cache" / "bases" / "base")
+
+
+def _known_report(folder: Path) -> object:
+    from qlora_studio.cli.known_report import known_report
+
+    return known_report(folder / "cache" / "reports" / "report.json")
 
 
 def _template(folder: Path) -> object:

@@ -240,6 +240,20 @@ def run_index() -> list[bytes]:
 
 
 @functools.cache
+def kept_base() -> list[bytes]:
+    files = {"model.safetensors": {"size": 3, "sha256": "0" * 64}}
+    return [json.dumps({"version": 1, "base": "maker/model", "files": files}).encode()]
+
+
+@functools.cache
+def reports() -> list[bytes]:
+    check = {"name": "answers", "title": "Answers", "passed": True, "message": "All of them are trained."}
+    rows, verdicts = {"total": 3, "ok": 3}, "datasets/abcd/verdicts.jsonl"
+    report = {"path": "rows.jsonl", "rows": rows, "checks": [check], "seconds": 1.5, "verdicts_path": verdicts}
+    return [json.dumps(report).encode()]
+
+
+@functools.cache
 def templates() -> list[bytes]:
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
     return [text.encode() for text in (CHATML, _MARKERS, _MACRO, strict)]

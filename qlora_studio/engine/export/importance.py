@@ -64,7 +64,7 @@ def measured_importance(run: RunFolder, config: RunConfig, base: Path, adapter: 
     device = choose_device(config, channel)
     of, rows = ("held-out", data.evaluation) if data.evaluation else ("training", data.training)
     chosen = _first(rows, _TOKENS_ON_CARD if device.is_cuda else _TOKENS_ON_CPU)
-    model = with_saved_adapter(load_base(base, config, device, adapter), adapter).eval()
+    model = with_saved_adapter(load_base(base, config, device, adapter, channel), adapter).eval()
     values = mean_squares(model, chosen, channel)
     del model
     release_memory()

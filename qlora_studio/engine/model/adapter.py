@@ -78,7 +78,7 @@ def load_tuned(
     folder = adapter_folder(run, checkpoint)
     base = base_folder(config.model.source, config.model.revision, channel)
     check_base(run, folder, base)
-    model = load_base(base, config, device, folder)
+    model = load_base(base, config, device, folder, channel)
     with told(partial(_unfit, folder)):
         model = _with_adapter(model, folder).eval()
     tokenizer = tokenizer_of(folder if (folder / "tokenizer_config.json").is_file() else base)

@@ -33,7 +33,14 @@ from qlora_studio.engine.memory.load_failure import told
 from qlora_studio.engine.merge.safetensors_file import CODES, WeightsFolder, encode_header
 from qlora_studio.engine.merge.stored_names import loaded_names, names_in
 from qlora_studio.engine.model.loading import from_files
-from qlora_studio.storage.durable import DamagedManifest, StagedFolder, disagreements, read_manifest, staged_folder
+from qlora_studio.storage.durable import (
+    DamagedManifest,
+    NewerManifest,
+    StagedFolder,
+    disagreements,
+    read_manifest,
+    staged_folder,
+)
 from qlora_studio.storage.foreign import read_bytes
 from qlora_studio.storage.models.folder import folder_tensors, read_config, weights_files
 from qlora_studio.storage.models.kept_bases import KeptManifest, kept_path, missing_room, remove_kept, remove_oldest
@@ -85,6 +92,8 @@ class _KeptBase:
                 model = self._held()
                 self._folder.touch()
             return model
+        except NewerManifest:  # not this version's to remove
+            return None
         except StudioError as error:
             self._reporter.warn(
                 "kept_base", f"The 4-bit copy of {self._name} in the cache is removed and made again. {error.message}"
@@ -158,11 +167,13 @@ class _KeptBase:
         for name, data in self._settings.items():
             (staged.path / name).write_bytes(data)
         entries = [(name, CODES[item.dtype], tuple(item.shape), item.nbytes) for name, item in tensors.items()]
-        digest = hashlib.sha256()
+        header, digest, done = encode_header(entries, {"format": "pt"}), hashlib.sha256(), 0
+        total = len(header) + sum(item.nbytes for item in tensors.values())
         with (staged.path / _WEIGHTS).open("xb") as file:
-            for data in _pieces(encode_header(entries, {"format": "pt"}), tensors):
-                file.write(data)
+            for data in _pieces(header, tensors):
+                done += file.write(data)
                 digest.update(data)
+                self._reporter.progress("keeping", done, total, "bytes")
         staged.hashes[_WEIGHTS] = digest.hexdigest()
         staged.manifest = KeptManifest(base=self._name)
 

@@ -68,7 +68,7 @@ def as_trained(subject: Subject, channel: Channel) -> Pass:
     def base() -> Any:
         trained_on = base_folder(config.model.source, config.model.revision, channel)  # not always what is merged into
         check_base(run, subject.adapter, trained_on)
-        return load_base(trained_on, config, device, subject.adapter)
+        return load_base(trained_on, config, device, subject.adapter, channel)
 
     return Pass(
         "trained",

@@ -1,5 +1,6 @@
 """A base in 4 bits that is kept in the cache: bit for bit what its files give, and dropped where it is not."""
 
+import hashlib
 import json
 import os
 import resource
@@ -253,6 +254,17 @@ def test_damage_is_told_in_a_sentence_and_the_base_is_loaded_from_its_files(
     assert len(told) == 1 and told[0].startswith("The 4-bit copy of tiny-llama in the cache is removed and made again.")
     assert (kept / _WEIGHTS).read_bytes() == (kept_once / _WEIGHTS).read_bytes()
     assert read_manifest(kept, KeptManifest) == read_manifest(kept_once, KeptManifest)
+
+
+def test_what_a_newer_version_kept_is_left_alone(whole: Path, kept: Path, fresh: Any) -> None:
+    facts = {**json.loads((kept / "manifest.json").read_bytes()), "version": 99}
+    del facts["checksum"]
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    newer = json.dumps({**facts, "checksum": hashlib.sha256(text.encode()).hexdigest()})
+    (kept / "manifest.json").write_text(newer)
+    after, told = loaded(whole)
+    assert differences(fresh, after) == [] and not told
+    assert (kept / "manifest.json").read_text() == newer
 
 
 def test_a_drive_without_room_is_told_and_nothing_is_kept(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,12 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel, QPushButton, QWidget
 
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import AdapterSaved, Finished
 from qlora_studio.core.run.job import ChatJob
+from qlora_studio.storage.durable import staged_folder
+from qlora_studio.storage.models.kept_bases import KeptManifest
 from qlora_studio.storage.presets import load_preset
 from qlora_studio.storage.runs.drive_space import DriveSpace, Writing
 from qlora_studio.storage.runs.message_log import MessageLogWriter
@@ -99,6 +102,33 @@ def test_what_a_killed_export_left_goes_when_the_window_opens_and_the_bottom_lin
     line = app_window.window.status_line
     wait_until(lambda: "3.0 MiB that interrupted work had left half made were removed." in line.accessibleName())
     assert not half_made.exists()
+
+
+@pytest.fixture
+def kept(studio_home: Path) -> Path:
+    """A base in 4 bits that the cache keeps."""
+    rooms = studio_home / "cache" / "bases"
+    rooms.unlink()  # what tests share
+    with staged_folder(rooms / "Qwen--Qwen3-8B-0123") as staged:
+        (staged.path / "model.safetensors").write_bytes(bytes(3 << 20))
+        staged.manifest = KeptManifest(base="Qwen/Qwen3-8B")
+    return rooms / "Qwen--Qwen3-8B-0123"
+
+
+def test_a_kept_base_is_shown_in_the_settings_stays_while_a_run_is_at_work_and_goes_when_it_is_removed(
+    kept: Path, runs: Path, app_window: AppWindow, wait_until: WaitUntil
+) -> None:
+    page = show(app_window, "settings")
+    wait_until(lambda: "Qwen/Qwen3-8B 3.0 MiB." in texts(page))
+    errors: list[StudioError] = []
+    studio_of(app_window).failed.connect(errors.append)
+    with RunFolder(runs / "2-broken").lock():
+        QTest.mouseClick(page.remove_bases, LEFT)  # type: ignore[attr-defined]
+        wait_until(lambda: errors)
+    assert kept.exists() and "2-broken is at work" in errors[0].message
+    QTest.mouseClick(page.remove_bases, LEFT)  # type: ignore[attr-defined]
+    wait_until(lambda: "None is in the cache." in texts(page))
+    assert not kept.exists()
 
 
 def test_start_without_model_and_data_says_both_and_starts_nothing(app_window: AppWindow) -> None:

@@ -65,7 +65,10 @@ def quantized_base(kind: Any, base: Path, packed: BitsAndBytesConfig, reporter: 
     """
     if not load_settings().keep_bases or sum(path.stat().st_size for path in weights_files(base)) < _LEAST:
         return from_files(kind, base, quantization_config=packed, **how)
-    kept = _KeptBase(kind, base, packed, reporter, how)
+    try:
+        kept = _KeptBase(kind, base, packed, reporter, how)
+    except (OSError, StudioError):  # a cache that cannot be written; what is wrong with the base is told by its load
+        return from_files(kind, base, quantization_config=packed, **how)
     model = kept.read()
     if model is None:
         model = from_files(kind, base, quantization_config=packed, **how)

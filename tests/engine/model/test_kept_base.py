@@ -284,6 +284,15 @@ def test_a_disk_that_is_full_while_it_is_written_fails_nothing(base: Path) -> No
     assert told == ["tiny-llama in 4 bits is not kept in the cache: File too large. The next run quantizes it again."]
 
 
+def test_a_cache_that_cannot_be_written_fails_nothing(base: Path, studio_home: Path) -> None:
+    (studio_home / "user").mkdir()
+    (studio_home / "user" / "cache").write_text("a file where the cache should be")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QLORA_STUDIO_HOME", str(studio_home / "user"))
+        model, _ = loaded(base)
+        assert model.config.num_hidden_layers and not kept_bases()
+
+
 def test_what_is_kept_is_its_users_alone(base: Path) -> None:
     loaded(base)
     [folder] = kept_bases()

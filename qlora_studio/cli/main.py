@@ -29,8 +29,7 @@ _COMMANDS = {
     "chat": ("chat",),
     "data": ("preview", "check-data"),
     "memory": ("estimate", "fit"),
-    "cache": ("cache",),
-    "doctor": ("doctor",),
+    "doctor": ("cache", "doctor"),
 }  # by the module that has them, of which the one that is named is imported
 _DESCRIPTION = """\
 Fine-tune a language model on one graphics card with QLoRA.

@@ -404,7 +404,7 @@ def _kept_base(folder: Path) -> object:
 
 
 def _known_report(folder: Path) -> object:
-    from qlora_studio.cli.known_report import known_report
+    from qlora_studio.jobs.known_report import known_report
 
     return known_report(folder / "cache" / "reports" / "report.json")
 

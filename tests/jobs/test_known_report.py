@@ -7,9 +7,9 @@ from shutil import copytree
 
 import pytest
 
-from qlora_studio.cli.known_report import keep_report, known_report, report_place, reports_path
 from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.jobs.known_report import keep_report, known_report, report_place, reports_path
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_template_that_writes_the_day_has_a_report_for_each_day(
     config: RunConfig, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def on(day: str) -> Path | None:
-        monkeypatch.setattr("qlora_studio.cli.known_report.date", type("Day", (), {"today": lambda: _Day(day)}))
+        monkeypatch.setattr("qlora_studio.jobs.known_report.date", type("Day", (), {"today": lambda: _Day(day)}))
         return report_place(config)
 
     assert on("2026-01-01") == on("2026-01-02")

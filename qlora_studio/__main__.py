@@ -24,6 +24,14 @@ def main() -> int:
         from qlora_studio.jobs.supervisor import supervise
 
         return supervise(sys.argv[2:])
+    if sys.argv[1:2] == ["idle-worker"] and len(sys.argv) == 2:
+        from qlora_studio.engine.idle_worker import work_when_asked
+
+        return work_when_asked()
+    if sys.argv[1:2] == ["supervise-idle"] and len(sys.argv) > 2:
+        from qlora_studio.jobs.supervisor import supervise_idle
+
+        return supervise_idle(sys.argv[2:])
     if sys.argv[1:2] == ["recover"] and len(sys.argv) == 5:
         from qlora_studio.jobs.recovery import recover
 

@@ -61,10 +61,7 @@ _LOCK_SECONDS = 1.0  # whoever looks whether a worker lives holds the lock for a
 
 def work(path: str) -> int:
     """Do the job of the folder at `path`; return the exit code."""
-    os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
-    faulthandler.enable()
-    # With that package, transformers and bitsandbytes fetch compiled code from the hub unasked. Here nobody has it.
-    sys.modules["kernels"] = None  # type: ignore[assignment]
+    prepare_process()
     folder = RunFolder(path)
     if not folder.path.is_dir():
         print(f"There is no folder {path}.", file=sys.stderr)
@@ -83,6 +80,27 @@ def work(path: str) -> int:
     except (OSError, StudioError) as error:
         print(f"Cannot work in {path}: {error}.", file=sys.stderr)
         return ExitCode.NOT_WRITABLE
+
+
+def prepare_process() -> None:
+    """Settle what libraries find as they are imported."""
+    os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
+    faulthandler.enable()
+    # With that package, transformers and bitsandbytes fetch compiled code from the hub unasked. Here nobody has it.
+    sys.modules["kernels"] = None  # type: ignore[assignment]
+
+
+def choose_allocator(*, failed: bool) -> bool:
+    """Let torch map memory as it needs it, unless that failed before; return whether the user leaves that to us."""
+    if "PYTORCH_ALLOC_CONF" in os.environ or not can_expand_segments(sys.platform, platform.release()):
+        return False
+    os.environ["PYTORCH_ALLOC_CONF"] = f"expandable_segments:{not failed}"
+    return True
+
+
+def mapping_failed(run: RunFolder) -> bool:
+    """Whether it failed in this run that memory is mapped as it is needed. Raises StudioError, OSError."""
+    return any(isinstance(event, Recovering) and event.kind == FailureKind.MAPPING_FAILED for event in run.events())
 
 
 def can_expand_segments(system: str, release: str) -> bool:
@@ -133,7 +151,8 @@ def _outcome(folder: RunFolder, context: JobContext) -> tuple[TerminalEvent, int
         context.emit(WorkerStarted(job=job.kind, studio=__version__, pid=os.getpid()))
         if isinstance(job, TrainJob):
             folder = context.folder = TrustedRun(folder.path)
-        _choose_allocator(RunFolder(job.run_dir) if isinstance(job, ChatJob | ExportJob | VerifyJob) else folder)
+        run = RunFolder(job.run_dir) if isinstance(job, ChatJob | ExportJob | VerifyJob) else folder
+        choose_allocator(failed=mapping_failed(run))
         if isinstance(job, TrainJob):
             context.emit(environment())
         preflight(job, folder)
@@ -157,13 +176,6 @@ def _kind_by_now(kind: str, folder: RunFolder) -> str:
         return "export" if kind == "train" and folder.state().training_over else kind
     except (StudioError, OSError):
         return kind
-
-
-def _choose_allocator(run: RunFolder) -> None:
-    """Let torch map memory as it needs it, unless the user says otherwise, or that failed in this run before."""
-    if can_expand_segments(sys.platform, platform.release()):
-        failed = (isinstance(event, Recovering) and event.kind == FailureKind.MAPPING_FAILED for event in run.events())
-        os.environ.setdefault("PYTORCH_ALLOC_CONF", f"expandable_segments:{not any(failed)}")
 
 
 def _recovery(failed: Failed, folder: RunFolder) -> Recovering | None:

@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +20,7 @@ from qlora_studio import child_process
 from qlora_studio.storage.runs import inherited_lock
 
 _PASSED_ON = ("SIGTERM", "SIGINT", "SIGHUP")
+_Handing = Callable[[int | None], "subprocess.Popen[bytes] | None"]  # of a run, with its lock, to a worker that waits
 
 
 def supervise(command: Sequence[str]) -> int:
@@ -27,9 +28,43 @@ def supervise(command: Sequence[str]) -> int:
     return _Supervisor(command).run()
 
 
+def supervise_idle(program: Sequence[str]) -> int:
+    """Have a worker wait for a run; hand over to it the run that is handed over here, then look after that.
+
+    Both wait at their stdin, and end with whoever waits for neither any more, also where that was killed.
+    """
+    import socket  # here, for no other supervisor needs it
+
+    from qlora_studio.storage.runs.handed_run import HandedRun, wait_for_run
+
+    ours, its = socket.socketpair()
+    worker = child_process.start_here([*program, "idle-worker"], stdin=its)
+    its.close()
+    if (given := wait_for_run()) is None:
+        worker.kill()
+        worker.wait()
+        return 0
+    given.take_over()
+
+    def hand_over(lock: int | None) -> "subprocess.Popen[bytes] | None":
+        """Return the worker, which has the run now; None where it is gone."""
+        locks = () if lock is None else (lock,)
+        with ours:
+            try:
+                HandedRun(given.folder, given.environment, (2, *locks)).send(ours)
+            except OSError:
+                worker.kill()
+                worker.wait()
+                return None
+        return worker
+
+    return _Supervisor([*program, "worker", str(given.folder)], hand_over).run()
+
+
 class _Supervisor:
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], hand_over: _Handing | None = None) -> None:
         self._command = command
+        self._hand_over = hand_over  # for the first worker, where one waits
         self._folder = command[-1]
         self._lock = inherited_lock.take(Path(self._folder) / "run.lock")
         self._worker: subprocess.Popen[bytes] | None = None
@@ -48,7 +83,8 @@ class _Supervisor:
 
     def _run_worker(self) -> int:
         self._log_from = os.fstat(2).st_size
-        self._worker = child_process.start_here(
+        hand_over, self._hand_over = self._hand_over, None
+        self._worker = (hand_over and hand_over(self._lock)) or child_process.start_here(
             self._command,
             pass_fds=() if self._lock is None else (self._lock,),
             creationflags=_creation_flags(),

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from pathlib import Path
 
 import psutil
 from filelock import Timeout
@@ -73,6 +74,8 @@ def _family(folder: RunFolder, pid: int) -> list[psutil.Process]:
 def _works_in(process: psutil.Process, folder: RunFolder) -> bool:
     try:
         words = process.cmdline()
+        if words[-1:] == ["idle-worker"]:  # named before it had a run; what it prints goes to the run's log
+            return any(Path(file.path) == folder.log_path.resolve() for file in process.open_files())
     except psutil.Error:
         return False
     return any("worker" in word for word in words) and words[-1] == str(folder.path.resolve())

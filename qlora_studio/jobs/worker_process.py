@@ -18,6 +18,7 @@ from qlora_studio.core.errors import FailureKind, StudioError, ending_in_words
 from qlora_studio.core.run.commands import Command, Stop
 from qlora_studio.jobs.card_choice import worker_environment
 from qlora_studio.jobs.gpu_monitor import gpu_cards
+from qlora_studio.jobs.idle_worker import ENVIRONMENT, IdleWorker
 from qlora_studio.storage.runs.own_files import opened_log, require_own_files
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.trusted_run import JOB_VARIABLE, require_startable
@@ -25,7 +26,6 @@ from qlora_studio.storage.runs.trusted_run import JOB_VARIABLE, require_startabl
 WORKER = child_process.python("-m", "qlora_studio", "worker")
 SUPERVISOR = child_process.python("-m", "qlora_studio", "supervise")  # before the words that start a worker
 
-_ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 _POLL_SECONDS = 0.02
 _GONE_SECONDS = 5.0  # a killed worker gives its memory back within this
 _LOOK_SECONDS = 0.2  # whoever looks whether a worker lives holds the lock for a moment
@@ -91,11 +91,16 @@ class WorkerProcess:
 
 
 def start_worker(
-    folder: RunFolder, program: Sequence[str] = (), *, initial_commands: Sequence[Command] = (), gpus: str = ""
+    folder: RunFolder,
+    program: Sequence[str] = (),
+    *,
+    initial_commands: Sequence[Command] = (),
+    gpus: str = "",
+    idle: IdleWorker | None = None,
 ) -> WorkerProcess:
     """Start the worker of a run or job folder; `program` plays it in tests.
 
-    `initial_commands` are the first commands that it finds.
+    `initial_commands` are the first commands that it finds. A run is given to the worker of `idle` where one waits.
     It sees one card, that of its run's `hardware.gpus` or of `gpus`. Raises StudioError where a run is not trusted or a
     job was made by another, where a worker is at work already, where the card is not here, or none can start.
     """
@@ -112,15 +117,14 @@ def start_worker(
     try:
         for command in initial_commands:
             folder.send(command)
+        own = {"QLORA_STUDIO_COMMANDS_FROM": str(commands_from), JOB_VARIABLE: folder.given_job}
         with opened_log(folder.log_path) as log:
-            popen = child_process.start(
+            popen = None
+            if idle is not None and not folder.job_path.exists():
+                popen = idle.hand_over(folder.path.resolve(), cards, own, log)
+            popen = popen or child_process.start(
                 [*(program or _program(folder)), str(folder.path.resolve())],
-                environment={
-                    **_ENVIRONMENT,
-                    **cards,
-                    "QLORA_STUDIO_COMMANDS_FROM": str(commands_from),
-                    JOB_VARIABLE: folder.given_job,
-                },
+                environment={**ENVIRONMENT, **cards, **own},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

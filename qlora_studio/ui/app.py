@@ -42,6 +42,7 @@ def main(*, demo: bool = False) -> int:
     app = new_application()
     gc.set_threshold(50_000, 20, 100)  # a long run is read in new objects by the hundred thousand, none in a circle
     app_window = AppWindow(demo=demo)
+    app_window.completed.connect(app_window.keep_idle_worker)
     app_window.show()
     code = int(app.exec())
     app_window.destroy()
@@ -98,6 +99,11 @@ class AppWindow(QObject):
     def show_error(self, error: StudioError) -> None:
         """Show an error on the page that is open."""
         self.window.current_page().show_error(error)
+
+    def keep_idle_worker(self) -> None:
+        """Have a worker ready for the next run, as the program's own window does and no other."""
+        if self.studio is not None:
+            self.studio.keep_idle_worker()
 
     def end(self) -> None:
         """Leave what is at work to itself and stop every thread."""

@@ -1,9 +1,7 @@
 """Swift imports put off work, and change nothing of what is imported."""
 
 import gc
-import json
 from collections.abc import Callable
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -57,26 +55,3 @@ def test_an_import_that_fails_leaves_everything_as_it_was() -> None:
 
     assert gc.isenabled()
     assert torch.compile is compiled
-
-
-def test_a_run_loads_neither_the_compiler_nor_the_window_and_has_its_libraries_whole(
-    run_python: Callable[..., CompletedProcess[str]],
-) -> None:
-    program = (
-        "import gc, json, sys\n"
-        "from qlora_studio.engine.swift_imports import swift_imports\n"
-        "with swift_imports():\n"
-        "    import qlora_studio.engine.training.job\n"
-        "unwanted = {'torch._inductor.compile_fx', 'torch._inductor.codecache', 'PySide6'} & set(sys.modules)\n"
-        "import torch\n"
-        "from bitsandbytes.backends.default.ops import _dequantize_blockwise_compute as dequantized\n"
-        "torch.compiler.set_stance('force_eager')\n"
-        "bytes, scale, code = torch.tensor([1, 0], dtype=torch.uint8), torch.tensor([3.0]), torch.tensor([1.0, 2.0])\n"
-        "numbers = dequantized(bytes, scale, code, 2, torch.float32).tolist()\n"
-        "print(json.dumps([sorted(unwanted), numbers, gc.get_freeze_count() > 100_000]))\n"
-    )
-
-    unwanted, numbers, frozen = json.loads(run_python(program).stdout.splitlines()[-1])
-
-    assert (unwanted, frozen) == ([], True)
-    assert numbers == [6.0, 3.0]

@@ -7,6 +7,7 @@ from PySide6.QtCore import QObject, QThread, Signal
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.commands import Command
 from qlora_studio.core.run.events import Failed
+from qlora_studio.jobs.idle_worker import IdleWorker
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -32,20 +33,23 @@ class JobThread(QThread):
         start_it: bool,
         initial_commands: tuple[Command, ...] = (),
         gpus: str = "",
+        idle: IdleWorker | None = None,
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
         self.folder = folder
         self.process: WorkerProcess | None = None
         self._start_it = start_it
-        self._initial_commands, self._gpus = initial_commands, gpus
+        self._initial_commands, self._gpus, self._idle = initial_commands, gpus, idle
         self._leaving = threading.Event()
 
     def run(self) -> None:
         """Start the worker where that is asked, and emit its events until its session ends."""
         try:
             if self._start_it:
-                self.process = start_worker(self.folder, initial_commands=self._initial_commands, gpus=self._gpus)
+                self.process = start_worker(
+                    self.folder, initial_commands=self._initial_commands, gpus=self._gpus, idle=self._idle
+                )
             for batch in RunFollower(self.folder, self.process).batches(self._leaving):
                 self.events_received.emit(batch)
         except StudioError as error:
@@ -68,8 +72,11 @@ class TrainingThread(JobThread):
         start_it: bool | None = None,
         initial_commands: tuple[Command, ...] = (),
         gpus: str = "",
+        idle: IdleWorker | None = None,
         parent: QObject | None = None,
     ) -> None:
         """`start_it` of None means: re-attach where a worker lives. It finds `initial_commands` first."""
         start_it = not folder.is_busy() if start_it is None else start_it
-        super().__init__(folder, start_it=start_it, initial_commands=initial_commands, gpus=gpus, parent=parent)
+        super().__init__(
+            folder, start_it=start_it, initial_commands=initial_commands, gpus=gpus, idle=idle, parent=parent
+        )

@@ -8,6 +8,7 @@ from qlora_studio.core.errors import FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.run.commands import Command, Resume, Stop
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
+from qlora_studio.jobs.idle_worker import IdleWorker
 from qlora_studio.jobs.worker_ending import end_worker
 from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
@@ -19,8 +20,9 @@ from qlora_studio.ui.state.run_store import RunStore
 class RunSession(QObject):
     """A run with its store and, while it is followed, its thread. `objection` is why it may give no orders, or None."""
 
-    def __init__(self, folder: RunFolder, config: RunConfig, parent: QObject) -> None:
+    def __init__(self, folder: RunFolder, config: RunConfig, idle: IdleWorker | None, parent: QObject) -> None:
         super().__init__(parent)
+        self._idle = idle
         self.folder = folder
         self.store = RunStore()
         self.store.open(folder, config)
@@ -35,7 +37,12 @@ class RunSession(QObject):
         self.leave()
         self.store.open(self.folder, self.store.config)
         self.follower = TrainingThread(
-            self.folder, start_it=start_it, initial_commands=initial_commands, gpus=gpus, parent=self
+            self.folder,
+            start_it=start_it,
+            initial_commands=initial_commands,
+            gpus=gpus,
+            idle=self._idle,
+            parent=self,
         )
         self.follower.events_received.connect(self.store.take)
         self.follower.start()
@@ -58,7 +65,7 @@ class RunSession(QObject):
 
 
 class RunControl(QObject):
-    """All runs that are followed, and which of them is shown.
+    """All runs that are followed, and which of them is shown. One that is started takes the worker of `idle`.
 
     Signals:
         changed: the shown run changed, or another one is shown.
@@ -70,8 +77,9 @@ class RunControl(QObject):
     worked = Signal()
     failed = Signal(object)
 
-    def __init__(self) -> None:
+    def __init__(self, idle: IdleWorker | None = None) -> None:
         super().__init__()
+        self._idle = idle
         self._sessions: dict[Path, RunSession] = {}
         self._ending = Background(self)
         self.shown: RunSession | None = None
@@ -162,7 +170,7 @@ class RunControl(QObject):
     def _session(self, folder: RunFolder) -> RunSession:
         path = folder.path.resolve()
         if path not in self._sessions:
-            session = self._sessions[path] = RunSession(folder, folder.config(), self)
+            session = self._sessions[path] = RunSession(folder, folder.config(), self._idle, self)
             session.store.changed.connect(lambda: self._on_store_changed(session))
         return self._sessions[path]
 

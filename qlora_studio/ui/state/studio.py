@@ -1,14 +1,18 @@
 """The program behind the window: settings, draft, runs, jobs, card. `app.py` connects it to the pages."""
 
+import contextlib
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Stop
+from qlora_studio.jobs.card_choice import card_environment
 from qlora_studio.jobs.gpu_sample import GpuCard
+from qlora_studio.jobs.idle_worker import IdleWorker
 from qlora_studio.storage.runs.leftovers import remove_leftovers, removed_text
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder, run_folders
 from qlora_studio.storage.runs.trust import take_over_once
@@ -22,6 +26,8 @@ from qlora_studio.ui.state.job_control import JobControl
 from qlora_studio.ui.state.queue_control import QueueControl
 from qlora_studio.ui.state.run_control import RunControl, RunSession
 from qlora_studio.ui.state.status import Status, job_status, run_status
+
+_IDLE_MILLISECONDS = 10_000  # the window is first left to itself, and a worker that is to be another one is replaced
 
 
 class Studio(QObject):
@@ -42,7 +48,8 @@ class Studio(QObject):
         self.settings = settings
         take_over_once(settings.runs_path)
         self.draft = DraftStore()
-        self.runs = RunControl()
+        self.idle = IdleWorker()
+        self.runs = RunControl(self.idle)
         self.estimates = EstimateControl()
         self.gpu = GpuStore()
         self.data, self.export, self.chat, self.download = JobControl(), JobControl(), JobControl(), JobControl()
@@ -53,6 +60,9 @@ class Studio(QObject):
         self._removed = ""  # what of interrupted work was removed at the start, in words
         self._tidying = Background(self)
         self._tidying.answered.connect(self._on_tidied)
+        self._idle_clock = QTimer(self)
+        self._idle_clock.setInterval(_IDLE_MILLISECONDS)
+        self._idle_clock.timeout.connect(self._keep_idle_worker)
         self._search = Background(self)
         self._search.answered.connect(self._on_search_answered)
         for part in (self.runs, self.data, self.export, self.chat, self.download, self.upload):
@@ -80,6 +90,10 @@ class Studio(QObject):
         self.queue.begin()
         if self.settings.problem:
             self.failed.emit(StudioError(self.settings.problem, kind=FailureKind.DAMAGED))
+
+    def keep_idle_worker(self) -> None:
+        """Keep a worker waiting for the next run from now on, whenever nothing is at work."""
+        self._idle_clock.start()
 
     def start_draft(self) -> bool:
         """Start the draft as a run; return whether that went well."""
@@ -142,6 +156,8 @@ class Studio(QObject):
     def end(self) -> None:
         """Leave the runs to themselves, end the small jobs and the sampling."""
         self.queue.end()
+        self._idle_clock.stop()
+        self.idle.end()
         self.runs.leave_all()
         for job in (self.data, self.chat, self.download):
             job.end()
@@ -155,6 +171,15 @@ class Studio(QObject):
         for job in (self.export, self.upload):
             if job.is_at_work():
                 job.send(Stop(save=True))
+
+    def _keep_idle_worker(self) -> None:
+        """Have one wait for the card that the draft wishes for; none where something needs the memory."""
+        busy = self.runs.at_work() or any(job.is_at_work() for job in (self.export, self.chat))
+        with contextlib.suppress(StudioError, OSError):  # what is wrong is told where a run is started
+            if not busy and self.idle.may_wait():
+                self.idle.keep(card_environment(self.draft.config.hardware.gpus, self._cards(), os.environ))
+                return
+        self.idle.end()
 
     def _cards(self) -> tuple[GpuCard, ...]:
         return self.gpu.sample.cards if self.gpu.sample is not None else ()

@@ -2,13 +2,18 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
+from qlora_studio.core.run.events import WorkerStarted
+from qlora_studio.jobs.card_choice import card_environment
+from qlora_studio.jobs.gpu_monitor import gpu_cards
 from qlora_studio.storage.runs.run_folder import run_folders
 from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.data.token_view import TokenView
@@ -38,6 +43,7 @@ def test_the_whole_job_is_done_by_mouse_and_keyboard(
     choose_folder_model(person, tiny_llama)
     choose_data(person, data)
     look_at_tokens(person)
+    waits = keep_a_worker(person)
     set_up_training(person, "window-job", steps="400", batch="1", max_length="64")
     watch_and_stop(person)
     merge_and_export(person)
@@ -46,6 +52,9 @@ def test_the_whole_job_is_done_by_mouse_and_keyboard(
     find_in_runs(person, "window-job")
     (folder,) = run_folders(studio_home / "runs")
     assert folder.adapter_path.is_dir()
+    started = next(folder.events())
+    assert isinstance(started, WorkerStarted)
+    assert waits in (None, started.pid)
     print(person.pulse.text())
 
 
@@ -133,6 +142,20 @@ def set_up_training(person: Person, name: str, *, steps: str, batch: str, max_le
     picture(person, "training")
     person.click("Start training")
     person.wait(lambda: person.window.current_page().title == "Run", "the Run page", 10)
+
+
+def keep_a_worker(person: Person) -> int | None:
+    """Have a worker wait for the run, as `qlora-studio` does when it is left to itself; return its process id."""
+    if sys.platform == "win32" or person.app_window.studio is None:
+        return None
+    person.app_window.studio.idle.keep(card_environment("auto", gpu_cards(), os.environ))
+
+    def waiting() -> list[int]:
+        children = psutil.Process().children(recursive=True)
+        return [child.pid for child in children if child.ppid() != os.getpid() and "idle-worker" in child.cmdline()]
+
+    person.wait(waiting, "a worker that waits")
+    return waiting()[0]
 
 
 def watch_and_stop(person: Person) -> None:

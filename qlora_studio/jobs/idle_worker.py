@@ -25,6 +25,7 @@ from qlora_studio.storage.runs.handed_run import HandedRun
 ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 _PROGRAM = child_process.python("-m", "qlora_studio")
 _LEAST_MEMORY = 15 * 10**9  # of the machine: what one of 16 GB shows
+_PATIENCE = 10.0  # seconds, for its supervisor, which does nothing but wait
 _LEAST_FREE = 4 * 10**9  # the worker takes half a gigabyte
 
 
@@ -67,9 +68,10 @@ class IdleWorker:
             process, channel = self._process, self._channel
             if process is None or channel is None or self._conditions != _conditions(cards):
                 return None
+            channel.settimeout(_PATIENCE)
             try:
                 HandedRun(folder, environment, (log.fileno(),)).send(channel)
-            except OSError:  # it was killed
+            except OSError:  # it was killed, or stopped
                 self._end()
                 return None
             channel.close()

@@ -25,6 +25,7 @@ class Settings(BaseModel):
     runs_dir: PathText = ""
     gpus: str = ""
     assumed_gpu: str = ""
+    idle_worker: Literal["kept", "none"] = "kept"
     last_model: str = ""
     last_data: str = ""
     keep_bases: bool = True

@@ -8,12 +8,14 @@ import json
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from qlora_studio.storage.runs import inherited_lock
 
 _PIECE = 1 << 16
+_TAKEN = b"\n"
 _MOST_DESCRIPTORS = 2
 
 
@@ -26,10 +28,12 @@ class HandedRun:
     descriptors: tuple[int, ...]
 
     def send(self, channel: socket.socket) -> None:
-        """Tell whoever waits at the other end. Raises OSError where nobody does."""
+        """Tell whoever waits at the other end, and wait until it has taken that. Raises OSError where nobody does."""
         text = json.dumps([str(self.folder), dict(self.environment)]).encode() + b"\n"
         sent = socket.send_fds(channel, [text], self.descriptors)
         channel.sendall(text[sent:])
+        if not channel.recv(1):
+            raise ConnectionResetError("whoever waited has ended")
 
     def take_over(self) -> None:
         """Be as a process that was started for it: its log to print to, its lock, its environment, no input."""
@@ -53,5 +57,7 @@ def wait_for_run() -> HandedRun | None:
             text += piece
             if not piece:
                 return None
+        with suppress(OSError):  # the run is begun, also where whoever handed it over has ended since
+            channel.send(_TAKEN)
     folder, environment = json.loads(text)
     return HandedRun(Path(folder), environment, tuple(descriptors))

@@ -62,7 +62,7 @@ class Studio(QObject):
         self._tidying.answered.connect(self._on_tidied)
         self._idle_clock = QTimer(self)
         self._idle_clock.setInterval(_IDLE_MILLISECONDS)
-        self._idle_clock.timeout.connect(self._keep_idle_worker)
+        self._idle_clock.timeout.connect(self.look_after_idle_worker)
         self._search = Background(self)
         self._search.answered.connect(self._on_search_answered)
         for part in (self.runs, self.data, self.export, self.chat, self.download, self.upload):
@@ -172,11 +172,11 @@ class Studio(QObject):
             if job.is_at_work():
                 job.send(Stop(save=True))
 
-    def _keep_idle_worker(self) -> None:
+    def look_after_idle_worker(self) -> None:
         """Have one wait for the card that the draft wishes for; none where something needs the memory."""
         busy = self.runs.at_work() or any(job.is_at_work() for job in (self.export, self.chat))
         with contextlib.suppress(StudioError, OSError):  # what is wrong is told where a run is started
-            if not busy and self.idle.may_wait():
+            if not busy and self.settings.idle_worker == "kept" and self.idle.may_wait():
                 self.idle.keep(card_environment(self.draft.config.hardware.gpus, self._cards(), os.environ))
                 return
         self.idle.end()

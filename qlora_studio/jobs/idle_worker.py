@@ -25,7 +25,7 @@ from qlora_studio.storage.runs.handed_run import HandedRun
 ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 _PROGRAM = child_process.python("-m", "qlora_studio")
 _LEAST_MEMORY = 15 * 10**9  # of the machine: what one of 16 GB shows
-_PATIENCE = 10.0  # seconds, for its supervisor, which does nothing but wait
+_PATIENCE = 3.0  # seconds, for its supervisor, which does nothing but wait
 _LEAST_FREE = 4 * 10**9  # the worker takes half a gigabyte
 
 

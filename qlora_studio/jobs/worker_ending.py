@@ -14,6 +14,7 @@ from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 _POLL_SECONDS = 0.05
+_WAITED = {"idle-worker", "supervise-idle"}
 
 
 def end_worker(folder: RunFolder, pid: int, grace_seconds: float = 5.0) -> bool:
@@ -74,7 +75,7 @@ def _family(folder: RunFolder, pid: int) -> list[psutil.Process]:
 def _works_in(process: psutil.Process, folder: RunFolder) -> bool:
     try:
         words = process.cmdline()
-        if words[-1:] == ["idle-worker"]:  # named before it had a run; what it prints goes to the run's log
+        if _WAITED & {*words}:  # named before there was a run; what they print goes to the run's log
             return any(Path(file.path) == folder.log_path.resolve() for file in process.open_files())
     except psutil.Error:
         return False

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nothing that is
 
 _ROOT = Path(__file__).resolve().parents[2]
 _GIB = 2**30
+_NOBODY = 2**22 + 1  # Linux gives no process such a number
 _FRESH = [sys.executable, "-m", "tests.jobs.scripted_idle_worker", "start,say:a fresh one,finish", "worker"]
 
 Wait = Callable[[str], IdleWorker]
@@ -204,17 +205,20 @@ def test_a_run_that_it_took_outlives_a_window_that_is_killed(wait: Wait, folder:
     assert list(folder.events())[-1].type == "finished"
 
 
-def test_one_that_hangs_in_its_run_can_be_ended(wait: Wait, folder: RunFolder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_told", [True, False])
+def test_one_that_hangs_in_its_run_can_be_ended(wait: Wait, folder: RunFolder, is_told: bool) -> None:
     process = start_worker(folder, idle=wait("start,phase:training,wait"))
     until_phase(folder, "training")
-    (worker,) = psutil.Process(process.pid).children()
+    supervisor = psutil.Process(process.pid)
+    (worker,) = supervisor.children()
 
-    assert end_worker(folder, worker.pid, grace_seconds=5)
+    assert end_worker(folder, worker.pid if is_told else _NOBODY, grace_seconds=5)
 
     assert gone(worker)
     failed = followed(process)[-1]
     assert isinstance(failed, Failed)
     assert "SIGTERM" in failed.message
+    assert not supervisor.is_running()
 
 
 def test_one_that_works_elsewhere_is_not_ended(wait: Wait, folder: RunFolder, tmp_path: Path) -> None:

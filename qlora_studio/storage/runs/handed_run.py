@@ -31,7 +31,8 @@ class HandedRun:
         """Tell whoever waits at the other end, and wait until it has taken that. Raises OSError where nobody does."""
         text = json.dumps([str(self.folder), dict(self.environment)]).encode() + b"\n"
         sent = socket.send_fds(channel, [text], self.descriptors)
-        channel.sendall(text[sent:])
+        if sent < len(text):  # to send nothing would fail where all was taken, and the other end is closed already
+            channel.sendall(text[sent:])
         if not channel.recv(1):
             raise ConnectionResetError("whoever waited has ended")
 

@@ -8,7 +8,7 @@
 Each arm (training_arms.py) is a process of its own, with the same model in 4 bit, rows, rank, targets and rows a step;
 the arms take turns, round by round. A step counts from the second on, the first is told apart. Rates are of real tokens
 (padding left out), by the seconds of the processor, which a busy machine does not change much, and by the clock. Peak
-memory is that of the whole process, imports included. Two more arms each leave out one of our levers. Losses of the
+memory is that of the whole process, imports included. The other arms each leave out one of our levers. Losses of the
 plain script and of ours must agree, or this fails; the recipe's differ, as it learns the questions too.
 The figures go to `tests/benchmarks/results/training.json`.
 """
@@ -35,7 +35,7 @@ from tests.benchmarks import merging
 
 RESULT = Path(__file__).parent / "results" / "training.json"
 STARTER = Path(__file__).parents[2] / "resources" / "starter" / "starter.jsonl"
-ARMS = ("seed", "plain", "ours", "every position", "rows as drawn")
+ARMS = ("seed", "plain", "ours", "every position", "rows as drawn", "padded")
 DATA = ("starter", "mixed")
 _LENGTHS = 20, 600  # tokens of a row of mixed lengths, about
 _WORDS_PER_TOKEN = 0.75

@@ -13,6 +13,7 @@ from typing import Any
 
 _BEGAN = time.time()
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+_WITHOUT = {"ours": "", "every position": "head", "rows as drawn": "order", "padded": "end to end"}
 
 
 class Marks:
@@ -152,6 +153,8 @@ def ours(marks: Marks, settings: dict[str, Any], without: str = "") -> None:
         from transformers import Trainer
 
         setattr(trainer.StudioTrainer, "_get_train_sampler", Trainer._get_train_sampler)  # noqa: B010
+    if without == "end to end":
+        setattr(job, "lay_end_to_end", lambda model: False)  # noqa: B010
     folder = Path(settings["folder"])
     mapping: dict[str, Any] = {
         "model": {"source": settings["model"]},
@@ -279,7 +282,7 @@ def main() -> None:
     elif arm == "plain":
         plain(marks, settings, rows)
     else:
-        ours(marks, settings, {"ours": "", "every position": "head", "rows as drawn": "order"}[arm])
+        ours(marks, settings, _WITHOUT[arm])
 
 
 if __name__ == "__main__":

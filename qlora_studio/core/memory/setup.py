@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qlora_studio.core.memory.gpu_catalogue import WORKSPACE_BYTES, GpuSpec
+from qlora_studio.core.model.padding import padded_because
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.run.optimizer import ON_CARD, resolved
 from qlora_studio.core.run.run_config import RunConfig
@@ -62,14 +63,15 @@ def setup_for(
 ) -> MemorySetup:
     """Return the setup of a run: on a card of this kind, or on a recent one where none is named.
 
-    `row_tokens` is the longest row of the data, or the longest pack, where that is known. Rows of a batch are padded
-    to the longest, and packs are kept apart within; both need a mask, which the flash kernel does not take.
+    `row_tokens` is the longest row of the data, or the longest pack, where that is known. Rows lie end to end without a
+    mask, and take at most what as many of the longest would. Where a model cannot do that they are padded to the
+    longest, and packs are kept apart within; both need a mask, which the flash kernel does not take.
     """
     training, lora = config.training, config.lora
     longest = training.max_length if row_tokens is None else min(row_tokens, training.max_length)
     dtype = compute_dtype_of(config, gpu)
     size = 4 if dtype == "float32" else 2
-    masked = training.packing or training.batch_size > 1
+    masked = (training.packing or training.batch_size > 1) and bool(padded_because(shape))
     return MemorySetup(
         quantization=config.quantization.method,
         double=config.quantization.double,

@@ -66,7 +66,8 @@ class ModelLoaded(Message):
 
     `card` is the UUID of the card that computes, as the driver names it; empty on a processor.
     Of a model that also sees or hears it is what is trained; `text_model` is the class that this has of its own.
-    `checkpointed_layers` of its `layers` are computed twice; both are 0 where that is not told.
+    `checkpointed_layers` of its `layers` are computed twice; both are 0 where that is not told. With `rows_end_to_end`
+    the rows of a batch lie in one sequence without padding; runs of earlier versions padded theirs.
     """
 
     type: Literal["model_loaded"] = "model_loaded"
@@ -83,6 +84,7 @@ class ModelLoaded(Message):
     text_model: Words = ""
     layers: Count = 0
     checkpointed_layers: Count = 0
+    rows_end_to_end: bool = False
 
 
 class DatasetPrepared(Message):

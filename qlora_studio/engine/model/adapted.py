@@ -39,6 +39,7 @@ from qlora_studio.engine.model.experts import (
 )
 from qlora_studio.engine.model.kept_base import quantized_base
 from qlora_studio.engine.model.loading import from_files, keep_scale
+from qlora_studio.engine.model.row_attention import attends_by_rows
 from qlora_studio.engine.model.targets import adapted_beside, keeps_transposed, targeted, targets_of
 from qlora_studio.storage.models.folder import read_config
 
@@ -220,6 +221,7 @@ def facts_of(model: Any, config: RunConfig, device: Device, text_model: str = ""
         card=current_card().uuid if device.is_cuda else "",
         target_modules=targeted(model),
         text_model=text_model,
+        rows_end_to_end=attends_by_rows(model),
         **layer_counts(model),
     )
 

@@ -42,7 +42,7 @@ from qlora_studio.engine.templates.sandbox import TemplateRefusal
 from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_full
 from qlora_studio.engine.training.first_batch import refused_where_it_fails, require_trainable
 from qlora_studio.engine.training.memory_space import require_memory, with_spare_memory_used
-from qlora_studio.engine.training.pack_isolation import require_isolation
+from qlora_studio.engine.training.pack_isolation import lay_end_to_end, require_isolation
 from qlora_studio.engine.training.parent import continued, continued_folder, parent_adapter, taken_over
 from qlora_studio.engine.training.probe import measure_card
 from qlora_studio.engine.training.resumption import newest_safe_checkpoint, with_lowered_rate
@@ -84,7 +84,7 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
         require_sound_state(checkpoint.path, checkpoint.step)
     config = with_lowered_rate(config, checkpoint.step if checkpoint else 0, initial_commands, context)
     start = checkpoint.path if checkpoint else parent_adapter(config, made_from.base)
-    trainer = _load(base, tokenizer, data, config, device, context, made_from, start)
+    trainer = _load(base, tokenizer, data, config, device, context, made_from, start, resumes=checkpoint is not None)
     _train(trainer, checkpoint, config, tokenizer, base, context)
     return _end(trainer, base, tokenizer, made_from, config, context)
 
@@ -115,8 +115,13 @@ def _load(
     context: JobContext,
     made_from: Fingerprints,
     start: Path | None,
+    *,
+    resumes: bool,
 ) -> StudioTrainer:
-    """Load the base with fresh adapters; of a run that goes on from an adapter, with that of `start`."""
+    """Load the base with fresh adapters; of a run that goes on from an adapter, with that of `start`.
+
+    A run that `resumes` lays its rows as it did before.
+    """
     context.phase(Activity.LOADING_MODEL)
     if config.lora.dropout != config.lora.used_dropout:
         context.warn("no_dropout", "Adapters on routed experts cannot have dropout: this run is trained without.")
@@ -127,7 +132,9 @@ def _load(
         model = continued(model, start, config)
     else:
         model = adapted_model.attach_adapters(model, config)
-    if config.training.packing:
+    earlier = context.folder.state().model if resumes else None
+    end_to_end = (earlier is None or earlier.rows_end_to_end) and lay_end_to_end(model)
+    if config.training.packing and not end_to_end and earlier is None:
         with refused_where_it_fails(model):
             require_isolation(model)
     trainer = build_trainer(

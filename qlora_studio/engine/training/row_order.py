@@ -1,4 +1,4 @@
-"""In which order rows are trained and measured, so that rows of like length share a batch and little is padding.
+"""In which order rows are trained and measured, so that little is padding and batches are of a size.
 
 The loss of a step is the mean over all its trained tokens, so how its rows are split into batches changes nothing but
 the padding. Which rows make a step stays with the sampler, and with it where a resumed run goes on.
@@ -36,6 +36,34 @@ class SortedSteps(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """Draw the order of an epoch."""
         self._order.set_epoch(epoch)
+
+
+class EvenSteps(SortedSteps):
+    """The rows of each optimizer step dealt to its batches so that all have about as many tokens: nothing is padded.
+
+    The longest is given to the batch with the fewest tokens that has a row to come.
+    """
+
+    def __init__(self, dataset: Any, arguments: Any) -> None:
+        super().__init__(dataset, arguments)
+        self._batch = arguments.train_batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        rows = list(super().__iter__())
+        for start in range(0, len(rows), self._rows_in_step):
+            for batch in self._dealt(rows[start : start + self._rows_in_step]):
+                yield from batch
+
+    def _dealt(self, rows: list[int]) -> list[list[int]]:
+        """Return the rows of a step in batches, all of them full but the last."""
+        batches: list[list[int]] = [[] for _ in range(0, len(rows), self._batch)]
+        places = [min(self._batch, len(rows) - start) for start in range(0, len(rows), self._batch)]
+        tokens = [0] * len(batches)
+        for row in rows:
+            chosen = min((i for i, batch in enumerate(batches) if len(batch) < places[i]), key=lambda i: tokens[i])
+            batches[chosen].append(row)
+            tokens[chosen] += int(self._lengths[row])
+        return batches
 
 
 class ByLength(Sampler[int]):

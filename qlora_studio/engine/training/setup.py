@@ -21,6 +21,7 @@ from qlora_studio.engine.data.row_files import row_lengths
 from qlora_studio.engine.memory.checkpointing import checkpoint_layers
 from qlora_studio.engine.model.adapted import cast_adapters
 from qlora_studio.engine.model.device import Device
+from qlora_studio.engine.model.row_attention import attends_by_rows
 from qlora_studio.engine.training.disk_space import retried_when_full
 from qlora_studio.engine.training.trainer import StudioTrainer
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
@@ -49,7 +50,7 @@ def build_trainer(
         train_dataset=training,
         eval_dataset=evaluation,
         processing_class=tokenizer,
-        data_collator=collator(tokenizer),
+        data_collator=collator(tokenizer, end_to_end=attends_by_rows(model)),
         callbacks=[training_control],
     )
     trainer.training_control = training_control

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from transformers import TrainerCallback, TrainerState
 from trl import SFTTrainer
@@ -19,16 +20,18 @@ from qlora_studio.core.run.optimizer import optimizer_named
 from qlora_studio.core.run.time_left import Schedule, TimeLeft
 from qlora_studio.engine import fault_injection
 from qlora_studio.engine.context import Reporter
-from qlora_studio.engine.data.collator import take_facts
+from qlora_studio.engine.data.collator import joined, take_facts
+from qlora_studio.engine.data.row_files import row_lengths
 from qlora_studio.engine.expert_adapters import own_names
 from qlora_studio.engine.faults import is_out_of_memory
 from qlora_studio.engine.memory.load_failure import told
 from qlora_studio.engine.model.adapted import cast_adapters
 from qlora_studio.engine.model.adapter import write_adapter
 from qlora_studio.engine.model.device import Device, memory_of
+from qlora_studio.engine.model.row_attention import attends_by_rows
 from qlora_studio.engine.training.optimizer_state import PagedBuffers, restore_paging, restore_rate
 from qlora_studio.engine.training.phase_memory import PhaseMemory, phase_memory
-from qlora_studio.engine.training.row_order import ByLength, SortedSteps
+from qlora_studio.engine.training.row_order import ByLength, EvenSteps, SortedSteps
 from qlora_studio.engine.training.saved_state import require_state_of, state_failure
 from qlora_studio.engine.training.trained_positions import trained_positions
 
@@ -63,6 +66,9 @@ class StudioTrainer(SFTTrainer):
         self.paged = PagedBuffers()
         self._spill = SpillWatch()
         super().__init__(**kwargs)
+        self._end_to_end = attends_by_rows(self.model)
+        longest = numpy.sort(row_lengths(self.train_dataset))[-self.args.per_device_train_batch_size :]
+        self._most_tokens = int(longest.sum())  # of a batch, as the probe tries it and the estimate counts it
         self.add_callback(_OptimizerPhase(self.memory))
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
@@ -80,9 +86,21 @@ class StudioTrainer(SFTTrainer):
             self.paged.lend(self.optimizer)
         return self.optimizer
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """Return the batches of a step, as few as hold its rows in the memory of one, and their trained tokens.
+
+        Where experts are kept evenly used they stay as they are: that is a mean of each batch.
+        """
+        batches, items = super().get_batch_samples(*args, **kwargs)
+        if self._end_to_end and batches and not self.aux_loss_enabled:
+            batches = joined(batches, self._most_tokens)
+        return batches, items
+
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward of one batch; remembers its rows and whether its loss was finite."""
         rows, tokens = take_facts(inputs)
+        if not inputs["input_ids"].numel():  # its rows were trained with another batch
+            return torch.zeros((), device=self.args.device)
         self._rows += rows
         self._pace.add(tokens)
         step, batch_size = self.state.global_step + 1, self.args.per_device_train_batch_size
@@ -271,7 +289,7 @@ class StudioTrainer(SFTTrainer):
         """Sort the rows of a step; where experts are kept evenly used not, as that is a mean of each batch."""
         if self.aux_loss_enabled:
             return super()._get_train_sampler(train_dataset)
-        return SortedSteps(train_dataset, self.args)
+        return (EvenSteps if self._end_to_end else SortedSteps)(train_dataset, self.args)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         return ByLength(eval_dataset)

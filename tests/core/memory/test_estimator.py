@@ -1,6 +1,7 @@
 """The instant estimate, the judgement, the proposals and the memory savings."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -104,12 +105,20 @@ def test_the_datas_longest_row_counts_where_it_is_shorter(shape: ModelShape) -> 
     assert estimate(RunConfig(), shape, row_tokens=10**6).total_bytes == estimate(RunConfig(), shape).total_bytes
 
 
-def test_packs_are_as_long_as_the_longest_of_them_and_need_a_mask(shape: ModelShape) -> None:
+def test_packs_are_as_long_as_the_longest_of_them(shape: ModelShape) -> None:
     packed = _with(training__packing=True, training__batch_size=1)
     assert setup_for(packed, shape).row_tokens == 2048
     assert setup_for(packed, shape, row_tokens=1990).row_tokens == 1990
-    assert setup_for(packed, shape).attention == "efficient"
-    assert estimate(packed, shape).total_bytes > estimate(_with(training__batch_size=1), shape).total_bytes
+
+
+@pytest.mark.parametrize("setting", [{"training__batch_size": 2}, {"training__packing": True}])
+def test_a_mask_is_counted_only_where_rows_cannot_lie_end_to_end(shape: ModelShape, setting: dict[str, Any]) -> None:
+    config = _with(training__batch_size=1).model_copy(update={"training": _with(**setting).training})
+    found = setup_for(config, shape)
+    assert (found.masked, found.attention) == (False, "flash")
+    padded = setup_for(config, replace(shape, exact=False))
+    assert (padded.masked, padded.attention) == (True, "efficient")
+    assert estimate(config, replace(shape, exact=False)).total_bytes > estimate(config, shape).total_bytes
 
 
 def test_an_old_card_computes_in_fp16_without_flash_attention(shape: ModelShape) -> None:
@@ -263,9 +272,10 @@ def test_a_proposal_that_cannot_fit_says_so(shape: ModelShape) -> None:
 
 
 def test_a_family_that_is_not_known_is_said_to_be_counted_as_a_llama() -> None:
-    unknown = estimate(RunConfig(), shape_from_config({**LLAMA_8B, "model_type": "brand_new"}))
+    config = _with(training__batch_size=1)  # of more rows it is not known whether they need a mask
+    unknown = estimate(config, shape_from_config({**LLAMA_8B, "model_type": "brand_new"}))
     assert unknown.notes == ("The family brand_new is not known: it is counted as a Llama would be.",)
-    assert unknown.total_bytes == estimate(RunConfig(), shape_from_config(LLAMA_8B)).total_bytes
+    assert unknown.total_bytes == estimate(config, shape_from_config(LLAMA_8B)).total_bytes
 
 
 def test_memory_savings_are_ranked_and_each_saves_what_it_says(shape: ModelShape) -> None:

@@ -127,6 +127,7 @@ def test_an_old_paused_run_goes_on_with_its_optimizer_to_its_end(old: OldRuns, s
     assert outcome.report["status"] == "completed", outcome.err
     state = old.paused.state()
     assert (state.phase, state.step, state.resumptions) == (Phase.FINISHED, state.total_steps, (step,))
+    assert state.model is not None and not state.model.rows_end_to_end  # as it began
     assert _distance(_adapter(old.paused), at_pause) > 0
     # Adam's second moment forgets a thousandth a step and only adds to that: a new optimizer would begin at nothing.
     left = 0.999 ** (state.step - step)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator
 
-from qlora_studio.core.bounds import Amount, Count, Number, Seconds
+from qlora_studio.core.bounds import Amount, Count, Number, Seconds, Words
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
 
 Level = Literal["ok", "warning", "error"]
@@ -237,7 +237,8 @@ class LengthStatistics(_Report):
 
     `packs` is how many sequences the training rows fill when they are packed, `attention_growth` how many times as many
     pairs of tokens attention then computes. `row_tokens` is the longest sequence that is trained: a pack where
-    `packing`, else a row; so it is with `steps_per_epoch`.
+    `packing`, else a row; so it is with `steps_per_epoch`. The padding shares are those of rows that are padded;
+    `padded_because` says why they are with this model. It is empty where rows lie end to end, without any padding.
     """
 
     rows: Count
@@ -263,6 +264,7 @@ class LengthStatistics(_Report):
     packing: bool = False
     packs: Count = 0
     attention_growth: Number = 1.0
+    padded_because: Words = ""
 
     def sequence_tokens(self, *, packing: bool, max_length: int) -> int | None:
         """Return the longest sequence under other settings, None where these lengths do not tell it."""

@@ -308,7 +308,8 @@ class TrainingSection(Section):
     packing: bool = setting(
         False,
         title="Packing",
-        help="Lays short rows end to end up to the max length: less padding, more work for attention, same learning.",
+        help="Puts short rows together up to the max length: fewer, fuller sequences in a step. Most models train "
+        "without padding as it is; for the others packs save most of it, for more work of attention.",
         advanced=True,
     )
     loss_on: Literal["assistant", "last", "marked", "all"] = setting(

@@ -33,8 +33,10 @@ def checks_of(
     The last needs the trainer's collator, and trl takes seconds to import; it can be left for later.
     """
     checks = tuple(_checks(data.tally, config, data.plan.tokenizer, lengths))
-    if config.training.packing and lengths is not None:
-        checks = (*checks, _packing(data, lengths))
+    if lengths is not None:
+        checks = (*checks, _rows_in_a_batch(lengths))
+        if config.training.packing:
+            checks = (*checks, _packing(data, lengths))
     return (*checks, _padding(data, data.plan.tokenizer)) if with_trainer else checks
 
 
@@ -291,8 +293,23 @@ def _control(tally: RowTally) -> Check:
     )
 
 
+def _rows_in_a_batch(lengths: LengthStatistics) -> Check:
+    """How rows share a batch, and what of it is padding. Nothing to mend: either is right."""
+    share = lengths.packed_padding_share if lengths.packing else lengths.padding_share
+    why = lengths.padded_because
+    words = (
+        f"{'Packs' if lengths.packing else 'Rows'} are padded to the longest of a batch, {share:.0%} of it: {why}."
+        if why
+        else f"Rows lie end to end, without padding; padded to the longest of a batch, {share:.0%} of it would be."
+    )
+    return _check("rows_in_a_batch", "Rows share a batch", True, words, words)
+
+
 def _packing(data: PreparedData, lengths: LengthStatistics) -> Check:
-    """Packing saves padding, and costs attention: SDPA has no kernel for packs, it masks the neighbours out."""
+    """Packing saves padding where rows are padded, and costs attention there, which masks the neighbours out."""
+    if not lengths.padded_because:
+        words = "The rows of a batch lie end to end without it, too: nothing is padded, and packs save nothing more."
+        return _check("packing_pays", "Packing saves padding", False, words, words)
     saved = lengths.padding_share - lengths.packed_padding_share
     cost = (
         f"Attention takes packs with a mask, without its fastest kernel, and computes {lengths.attention_growth:.1f} "

@@ -72,13 +72,13 @@ def _tokenized(
     from qlora_studio.engine.data.plan import DataPlan, rendering_day
     from qlora_studio.engine.data.prepared import prepared
     from qlora_studio.engine.data.preview import ShownRows
-    from qlora_studio.engine.data.report import full_report, length_statistics
+    from qlora_studio.engine.data.report import full_report, length_statistics, padding_reason
     from qlora_studio.engine.model.base import load_tokenizer
 
     tokenizer = load_tokenizer(config.model.source, config.model.revision, context)
     context.phase(Activity.PREPARING_DATA)
     data = prepared(DataPlan.of(config, opened, tokenizer, rendering_day(context.folder)), config, context)
-    lengths = length_statistics(data.tally, config)
+    lengths = length_statistics(data.tally, config, padding_reason(tokenizer))
     with ShownRows(config, data, context) as rows:
         for complete in (False, True):
             checks = checks_of(data, config, lengths, with_trainer=complete)

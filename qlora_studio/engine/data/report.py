@@ -1,17 +1,23 @@
 """The report of a dataset as it would be trained, with its lengths in tokens as the window draws them."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy
+from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.data.packing import pack
 from qlora_studio.core.data.report import Check, DataReport, LengthStatistics, RowCounts, RowSummary, SourceReport
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.model.padding import padded_because
+from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.prepared import PreparedData, refusal
 from qlora_studio.engine.data.row_files import VERDICTS
 from qlora_studio.engine.data.tally import RowTally
 from qlora_studio.engine.templates.base_template import template_name
+from qlora_studio.storage.models.folder import read_config
 
 _BINS = 48
 _QUANTILES = (5, 25, 50, 75, 95, 99, 100)
@@ -102,8 +108,21 @@ def _unsupported(tally: RowTally) -> str:
     )
 
 
-def length_statistics(tally: RowTally, config: RunConfig) -> LengthStatistics | None:
+def padding_reason(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return why the model beside a tokenizer has its rows padded; empty where it has not, or where that is not known.
+
+    A config that says nothing is the model's own trouble, and told where that is loaded.
+    """
+    try:
+        return padded_because(shape_from_config(read_config(Path(tokenizer.name_or_path))))
+    except StudioError:
+        return ""
+
+
+def length_statistics(tally: RowTally, config: RunConfig, padded: str = "") -> LengthStatistics | None:
     """Return the lengths of the rows that have an answer, cut off or not; None where there is no such row.
+
+    `padded` is why rows of this model are padded, empty where they lie end to end.
 
     What packing comes to is told of the packs that are trained, or would be: they depend on the lengths alone.
     """
@@ -145,6 +164,7 @@ def length_statistics(tally: RowTally, config: RunConfig) -> LengthStatistics | 
         packing=packing,
         packs=len(packs),
         attention_growth=_attention_growth(training, packs, batch, accumulation, seed),
+        padded_because=padded,
     )
 
 

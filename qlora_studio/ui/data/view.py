@@ -50,7 +50,9 @@ def lengths_text(lengths: LengthStatistics) -> str:
     """Return what the histogram says, in a line."""
     parts = [f"median {lengths.quantiles['50']:,}"] if "50" in lengths.quantiles else []
     parts += [f"95% under {lengths.quantiles['95']:,}"] if "95" in lengths.quantiles else []
-    if lengths.packing:
+    if not lengths.padded_because:
+        parts.append(f"no padding, {lengths.padding_share:.0%} if rows were padded")
+    elif lengths.packing:
         parts.append(f"{lengths.packed_padding_share:.0%} padding in packs, {lengths.padding_share:.0%} without")
     else:
         parts.append(f"{lengths.padding_share:.0%} padding, {lengths.packed_padding_share:.0%} with packing")

@@ -177,7 +177,8 @@ def test_the_numbers_are_those_of_the_packs_that_are_trained(
 ) -> None:
     path = write(tmp_path / "rows.jsonl", 200)
     data = prepare_datasets(config_for(path, batch_size=1, gradient_accumulation=3), tokenizer, context.folder, context)
-    lengths = length_statistics(data.tally, config_for(path, batch_size=1, gradient_accumulation=3))
+    config = config_for(path, batch_size=1, gradient_accumulation=3)
+    lengths = length_statistics(data.tally, config, "this model says so")
     assert lengths is not None and data.facts.packs == len(data.training)
     sizes = [len(row["input_ids"]) for row in data.training]
     assert lengths.packs == len(sizes)
@@ -194,6 +195,29 @@ def test_the_numbers_are_those_of_the_packs_that_are_trained(
         if check.name == "packing_pays"
     ]
     assert "Attention takes packs with a mask" in check.message
+
+
+@pytest.mark.parametrize(
+    ("why", "packing", "in_a_batch", "of_packs"),
+    [
+        ("", False, "Rows lie end to end, without padding; padded", ""),
+        ("", True, "Rows lie end to end, without padding; padded", "packs save nothing more"),
+        ("it counts on its fingers", False, "Rows are padded to the longest of a batch", ""),
+        ("it counts on its fingers", True, "Packs are padded to the longest of a batch", "with a mask"),
+    ],
+)
+def test_how_rows_share_a_batch_is_told_with_its_reason_and_its_padding(
+    why: str, packing: bool, in_a_batch: str, of_packs: str, tokenizer: Any, context: JobContext, tmp_path: Path
+) -> None:
+    config = config_for(write(tmp_path / "rows.jsonl"), packing=packing)
+    data = prepare_datasets(config, tokenizer, context.folder, context)
+    lengths = length_statistics(data.tally, config, why)
+    assert lengths is not None
+    told = {check.name: check for check in checks_of(data, config, lengths, with_trainer=False)}
+    share = lengths.packed_padding_share if packing else lengths.padding_share
+    assert in_a_batch in told["rows_in_a_batch"].message and f"{share:.0%} of it" in told["rows_in_a_batch"].message
+    assert (why in told["rows_in_a_batch"].message) and told["rows_in_a_batch"].passed
+    assert ("packing_pays" in told) == packing and (not packing or of_packs in told["packing_pays"].message)
 
 
 def test_packs_are_made_once_and_again_where_they_are_damaged(

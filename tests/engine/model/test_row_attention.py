@@ -87,7 +87,7 @@ class Squares(TorchDispatchMode):
     """Counts the tensors that hold a number for each pair of tokens."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

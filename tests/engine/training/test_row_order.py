@@ -1,4 +1,4 @@
-"""Rows of like length share a batch: the same rows a step, the same gradient, less padding and no work in vain."""
+"""The same rows a step and the same gradient with less padding: rows of like length in a batch, or all end to end."""
 
 import json
 from collections.abc import Iterator
@@ -14,13 +14,14 @@ from trl import SFTTrainer
 from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
-from qlora_studio.engine.data.collator import collator, take_facts
+from qlora_studio.engine.data.collator import collator, joined, take_facts
 from qlora_studio.engine.data.prepared import prepare_datasets
 from qlora_studio.engine.data.report import length_statistics
 from qlora_studio.engine.data.tokenized_rows import IGNORED
 from qlora_studio.engine.model.adapted import attach_adapters, cast_adapters, load_base
 from qlora_studio.engine.model.base import tokenizer_of
 from qlora_studio.engine.model.device import choose_device
+from qlora_studio.engine.training.pack_isolation import lay_end_to_end
 from qlora_studio.engine.training.setup import arguments, build_trainer
 from qlora_studio.engine.training.trained_positions import trained_positions
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -76,6 +77,35 @@ def twins(tiny_llama: Path, prepared: tuple[Any, Any, JobContext]) -> tuple[Any,
     plain._set_signature_columns_if_needed()
     plain._signature_columns.append("row")
     return ours, plain
+
+
+@pytest.fixture(scope="module")
+def flat(tiny_llama: Path, prepared: tuple[Any, Any, JobContext], twins: tuple[Any, Any]) -> Any:
+    """Our trainer once more, with rows end to end and the same adapters."""
+    config, data, context = prepared
+    device = choose_device(config, context)
+    model = attach_adapters(load_base(tiny_llama, config, device), config)
+    assert lay_end_to_end(model)
+    made = build_trainer(
+        model=model,
+        tokenizer=tokenizer_of(tiny_llama),
+        training=data.training,
+        evaluation=data.evaluation,
+        config=config,
+        device=device,
+        context=context,
+        made_from=Fingerprints(),
+    )
+    made.model.load_state_dict(twins[0].model.state_dict(), strict=False)
+    return made
+
+
+def taken_steps(trainer: Any, epoch: int) -> list[list[Any]]:
+    """Return the batches of an epoch as the trainer takes them, step by step."""
+    loader = trainer.get_train_dataloader()
+    loader.set_epoch(epoch)
+    batches = iter(loader)
+    return [trainer.get_batch_samples(batches, 4, torch.device("cpu"))[0] for _ in range(-(-len(loader) // 4))]
 
 
 def write_rows(path: Path, count: int = 75) -> Path:
@@ -181,6 +211,43 @@ def test_the_padding_that_the_data_page_tells_is_about_what_the_steps_have(twins
     assert drawn / (1 + drawn) > lengths.padding_share + 0.05
 
 
+def test_end_to_end_a_step_has_its_rows_in_as_few_batches_as_hold_them_without_padding(twins: Any, flat: Any) -> None:
+    plain, taken = steps_of(twins[1], 0), taken_steps(flat, 0)
+    assert [rows_of(step) for step in taken] == [rows_of(step) for step in plain]
+    assert [len(step) for step in taken] == [len(step) for step in plain], "what counts batches would count wrong"
+    assert padding_of(taken) == 0
+    lengths = sorted(len(row["input_ids"]) for row in flat.train_dataset)
+    for step in taken:
+        sizes = [batch["input_ids"].shape[1] for batch in step]
+        assert sizes == sorted(sizes, reverse=True) and sizes[0] <= sum(lengths[-2:])
+    assert any(not batch["input_ids"].numel() for step in taken for batch in step), "nothing was joined"
+
+
+def test_end_to_end_the_batches_of_a_step_are_of_about_one_size(flat: Any) -> None:
+    for step in steps_of(flat, 0)[:-1]:
+        sizes = [batch["input_ids"].shape[1] for batch in step]
+        assert max(sizes) - min(sizes) <= 0.3 * max(sizes)
+        assert [len(batch["rows"]) for batch in step] == [2, 2, 2, 2]
+
+
+def test_end_to_end_a_step_has_the_loss_and_the_gradient_of_plain_trl_for_less_work(twins: Any, flat: Any) -> None:
+    ours, plain = twins
+    plain.model.load_state_dict(ours.model.state_dict(), strict=False)
+    loss, gradient, work = gradient_of(flat, [batch for batch in taken_steps(flat, 0)[0] if batch["rows"]])
+    plain_loss, plain_gradient, plain_work = gradient_of(plain, steps_of(plain, 0)[0])
+    assert loss == pytest.approx(plain_loss, rel=1e-6)
+    assert (gradient - plain_gradient).norm() <= 1e-5 * plain_gradient.norm()
+    assert work < 0.7 * plain_work
+
+
+def test_an_empty_batch_is_a_step_that_adds_nothing(flat: Any) -> None:
+    empty = joined(steps_of(flat, 0)[0], 10**6)[-1]
+    assert not empty["input_ids"].numel()
+    flat.model.zero_grad()
+    assert float(flat.training_step(flat.model, dict(empty))) == 0
+    assert all(parameter.grad is None for parameter in flat.model.parameters())
+
+
 def gradient_of(trainer: Any, step: list[Any]) -> tuple[float, torch.Tensor, int]:
     """Return loss, gradient and floating point operations of a step, as the trainer takes it."""
     trainer.model.train()
@@ -214,6 +281,10 @@ def test_held_out_rows_are_measured_the_longest_first_and_come_to_the_same_loss(
     assert widths == sorted(widths, reverse=True) and len(set(widths)) > 1
     assert sorted(row for batch in batches for row in batch["rows"]) == sorted(ours.eval_dataset["row"])
     assert ours.evaluate()["eval_loss"] == pytest.approx(loss_of_tokens(ours), rel=1e-6)
+
+
+def test_held_out_rows_end_to_end_come_to_the_same_loss(flat: Any) -> None:
+    assert flat.evaluate()["eval_loss"] == pytest.approx(loss_of_tokens(flat), rel=1e-6)
 
 
 def loss_of_tokens(trainer: Any) -> float:

@@ -19,6 +19,7 @@ from qlora_studio.ui.data.lengths import (
     nice_length,
     nice_step,
 )
+from qlora_studio.ui.data.view import lengths_text
 
 LENGTHS = [40, 90, 130, 250, 400, 410, 700, 990]
 
@@ -75,6 +76,15 @@ def test_what_lies_beyond_a_length_is_exact_at_the_edges_and_falls_between_them(
     values = [beyond(report.edges, report.rows_beyond, length) for length in range(0, 1100, 10)]
     assert values == sorted(values, reverse=True)
     assert values[-1] == 0
+
+
+def test_what_is_padding_is_said_in_words() -> None:
+    told = statistics()
+    assert lengths_text(told).endswith(" · no padding, 40% if rows were padded")
+    padded = told.model_copy(update={"padded_because": "it is so"})
+    assert lengths_text(padded).endswith(" · 40% padding, 10% with packing")
+    packed = padded.model_copy(update={"packing": True})
+    assert lengths_text(packed).endswith(" · 10% padding in packs, 40% without")
 
 
 def test_what_is_cut_off_is_said_in_words() -> None:

@@ -107,7 +107,9 @@ class LayerMemory:
         fused = size * (query + keys) if any(linear.name == "qkv_proj" for linear in self._layer.linears) else 0
         if self._setup.attention == "eager":
             return size * (2 * query + 2 * expanded) + shape.heads * self._setup.row_tokens * self._score_saved()
-        return size * (2 * query + 2 * expanded) + 4 * shape.heads + fused
+        # Without flash rows are attended to one by one, and what they come to is put together in a copy.
+        together = size * query if self._setup.attention == "efficient" and not self._setup.masked else 0
+        return size * (2 * query + 2 * expanded) + 4 * shape.heads + fused + together
 
     def _mlp(self) -> int:
         shape = self._shape

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward, use_gqa_in_sdpa
 from transformers.masking_utils import sdpa_mask
 
 from qlora_studio.engine.memory.architecture import attention_of_text
@@ -141,9 +141,14 @@ def _by_varlen(query: Any, key: Any, value: Any, bounds: RowBounds, dropout: flo
 
 def _one_by_one(query: Any, key: Any, value: Any, bounds: RowBounds, dropout: float, scaling: float | None) -> Any:
     groups = query.shape[1] // key.shape[1]
-    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    shares = not query.is_cuda and use_gqa_in_sdpa(None, key, value)  # no card's kernel but flash takes fewer heads
+    if groups > 1 and not shares:
+        key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     rows = zip(*(tensor.split(bounds.lengths, dim=2) for tensor in (query, key, value)), strict=True)
     found = [
-        scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling, is_causal=True) for q, k, v in rows
+        scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=groups > 1 and shares
+        )
+        for q, k, v in rows
     ]
     return torch.cat([row.transpose(1, 2) for row in found], dim=1)

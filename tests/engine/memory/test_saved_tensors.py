@@ -10,6 +10,7 @@ from transformers import LlamaConfig
 from qlora_studio.core.memory.layer import LayerMemory
 from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.shape import shape_from_config
+from qlora_studio.engine.model.row_attention import attend_by_rows
 
 SEVEN = frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"})
 WIDE = {
@@ -40,6 +41,19 @@ def test_a_layer_saves_exactly_what_the_formula_says(
     saved = [_saved_bytes(_model(sizes, layers, rank, targets), ids) for layers in (2, 3)]
     shape = shape_from_config(_config(sizes, 2).to_dict())
     setup = MemorySetup(targets=targets, rank=rank, batch=batch, row_tokens=tokens, double=False)
+    assert saved[1] - saved[0] == LayerMemory(shape, setup, shape.layer_shapes[0]).per_token * setup.tokens
+
+
+def test_rows_end_to_end_save_exactly_what_the_formula_says() -> None:
+    sizes, lengths = {**WIDE, "num_key_value_heads": 8}, (40, 3, 21)
+    positions = torch.cat([torch.arange(size) for size in lengths])[None]
+    saved = []
+    for layers in (2, 3):
+        model = _model(sizes, layers, 8, SEVEN)
+        attend_by_rows(model)
+        saved.append(_saved_bytes(model, torch.randint(0, 512, (1, 64)), position_ids=positions))
+    shape = shape_from_config(_config(sizes, 2).to_dict())
+    setup = MemorySetup(targets=SEVEN, rank=8, batch=2, row_tokens=32, double=False, attention="efficient")
     assert saved[1] - saved[0] == LayerMemory(shape, setup, shape.layer_shapes[0]).per_token * setup.tokens
 
 
@@ -82,7 +96,7 @@ def _model(sizes: dict[str, int], layers: int, rank: int, targets: frozenset[str
     return adapted
 
 
-def _saved_bytes(model: Any, ids: Tensor) -> int:
+def _saved_bytes(model: Any, ids: Tensor, **more: Any) -> int:
     """Return the bytes of all that autograd saves but the model's own. `ids` is int64 of shape (batch, tokens)."""
     own = {tensor.untyped_storage()._cdata for tensor in [*model.parameters(), *model.buffers()]}
     for parameter in model.parameters():
@@ -97,6 +111,6 @@ def _saved_bytes(model: Any, ids: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        hidden = model.get_base_model().model(input_ids=ids, use_cache=False).last_hidden_state
+        hidden = model.get_base_model().model(input_ids=ids, use_cache=False, **more).last_hidden_state
     assert hidden.requires_grad
     return sum(size for size, _ in seen.values())

@@ -57,6 +57,7 @@ def test_a_run_learns_and_says_what_it_does(undisturbed: RunFolder) -> None:
     assert state.model is not None
     assert state.model.quantization == "nf4"
     assert "lm_head" not in state.model.target_modules
+    assert state.model.rows_end_to_end
     assert state.dataset is not None
     assert (state.dataset.training_rows, state.dataset.evaluation_rows) == (36, 4)
     assert state.first_evaluation is not None

@@ -1,7 +1,8 @@
 """How fast a run will be on a card, predicted: over the batches that the rows of a step are split into. Pure.
 
 The rows of a step are taken to be as mixed as those of the data: as many quantiles of their lengths as a step has
-rows. They are sorted, as a run sorts them, so that what a batch is padded to is known.
+rows. Where a model has its rows padded they are sorted, as a run sorts them, so that what a batch is padded to is
+known; elsewhere they lie end to end, in batches of about as many tokens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -61,10 +62,13 @@ def step_rate(
 def _batches(
     config: RunConfig, shape: ModelShape, card: GpuSpec | None, rows: Sequence[int], trained: float
 ) -> Iterator[MemorySetup]:
-    """Yield the setup of each batch of a step. Rows of one length need no mask, which others are padded under."""
+    """Yield the setup of each batch of a step. Padded rows of one length need no mask, which others are under."""
     batch = config.training.batch_size
     masked = replace(setup_for(config, shape, gpu=card), trained_share=trained)
     plain = replace(masked, attention=setup_for(split_batch(config, 1), shape, gpu=card).attention, masked=False)
+    if batch > 1 and not masked.masked:
+        yield from [replace(masked, row_tokens=max(1, sum(rows) // len(rows)))] * (len(rows) // batch)
+        return
     for start in range(0, len(rows), batch):
         longest, shortest = rows[start], rows[start + batch - 1]
         is_even = longest == shortest and not config.training.packing

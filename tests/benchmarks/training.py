@@ -59,7 +59,7 @@ def main() -> None:
         }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    facts = {"command": " ".join(["python -m tests.benchmarks.training", *sys.argv[1:]]), **_machine()}
+    facts = {"command": " ".join(["python -m tests.benchmarks.training", *sys.argv[1:]]), **machine()}
     arguments.json.parent.mkdir(exist_ok=True)
     arguments.json.write_text(json.dumps({**facts, "results": results}, indent=1) + "\n", encoding="utf-8")
     for name, result in results.items():
@@ -276,7 +276,8 @@ def _random_model(folder: Path, size: str, tokenizer: Path) -> str:
     return str(folder)
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Return what a figure was measured on."""
     names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text("utf-8"))
     libraries = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
     return {

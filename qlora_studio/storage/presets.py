@@ -1,5 +1,6 @@
 """Run configs that ship with the program: TOML files under `resources/presets`, a title and a word on each on top."""
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
@@ -24,7 +25,7 @@ class Preset:
 
 @cache
 def presets() -> tuple[Preset, ...]:
-    """Return the presets, the starter project first."""
+    """Return the presets: the starter project, those for a size of model, then the others."""
     found = [_preset(path) for path in _folder().glob("*.toml")]
     return tuple(sorted(found, key=lambda preset: (preset.name != "starter", _size(preset.name), preset.name)))
 
@@ -60,10 +61,10 @@ def _preset(path: Path) -> Preset:
     return Preset(name=path.stem, title=comment[0], description=" ".join(comment[1:]), config=load_preset(path.stem))
 
 
-def _size(name: str) -> int:
-    """The presets are named by the size of the model, in billions."""
+def _size(name: str) -> float:
+    """Most presets are named by the size of the model, in billions."""
     digits = "".join(takewhile(str.isdigit, name))
-    return int(digits) if digits else 0
+    return int(digits) if digits else math.inf
 
 
 def _folder() -> Path:

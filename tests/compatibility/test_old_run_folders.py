@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import parse_command
+from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.durable import sha256_of
 from qlora_studio.storage.models.folder import folder_tensors
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, verify
@@ -129,12 +130,17 @@ def test_an_old_paused_run_goes_on_with_its_optimizer_to_its_end(old: OldRuns, s
     assert (state.phase, state.step, state.resumptions) == (Phase.FINISHED, state.total_steps, (step,))
     assert state.model is not None and not state.model.rows_end_to_end  # as it began
     assert _distance(_adapter(old.paused), at_pause) > 0
+    assert _dropout(old.paused) == 0.05 != RunConfig().lora.dropout  # its own, whatever is the default today
     # Adam's second moment forgets a thousandth a step and only adds to that: a new optimizer would begin at nothing.
     left = 0.999 ** (state.step - step)
     last = _second_moments(CheckpointFolder(old.paused.checkpoints_path).all()[0])
     assert len(last) == len(moments) > 0
     assert all((now >= 0.999 * left * then).all() for now, then in zip(last, moments, strict=True))
     assert any(then.any() for then in moments)
+
+
+def _dropout(run: RunFolder) -> float:
+    return float(json.loads((run.adapter_path / "adapter_config.json").read_bytes())["lora_dropout"])
 
 
 def _second_moments(checkpoint: Path) -> list[Any]:

@@ -8,15 +8,17 @@ from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import FitVerdict, judge
 from qlora_studio.core.memory.gpu_catalogue import GPUS
 from qlora_studio.core.model.recommendation import recommended_learning_rate
+from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.storage.models.catalogue import find_in_catalogue
 from qlora_studio.storage.presets import Preset, load_preset, preset_names, presets
 
-FOR_A_CARD = [preset for preset in presets() if preset.name != "starter"]
+FOR_A_CARD = [preset for preset in presets() if preset.name.endswith("gb")]
 
 
-def test_the_starter_project_comes_first_then_the_smallest_model() -> None:
-    assert [preset.name for preset in presets()][:3] == ["starter", "4b-8gb", "8b-12gb"]
+def test_the_starter_project_comes_first_then_the_smallest_model_and_last_what_is_for_any() -> None:
+    names = [preset.name for preset in presets()]
+    assert (names[:3], names[-1]) == (["starter", "4b-8gb", "8b-12gb"], "as-in-the-article")
     assert {preset.name for preset in presets()} == set(preset_names())
 
 
@@ -29,6 +31,15 @@ def test_the_starter_project_can_be_started_as_it_is() -> None:
 
     assert problems_before_start(config) == ()
     assert config.model.source == "starter"
+
+
+def test_the_articles_values_stay_as_they_were_whatever_the_defaults_are() -> None:
+    config = load_preset("as-in-the-article")
+
+    assert (config.lora.rank, config.lora.alpha, config.lora.dropout) == (64, 64, 0.05)
+    assert (config.training.gradient_checkpointing, config.training.loss_on) == ("on", "all")
+    assert RunConfig().lora.dropout == 0
+    assert all(preset.config.lora.dropout == 0 for preset in presets() if preset.name != "as-in-the-article")
 
 
 @pytest.mark.parametrize("preset", FOR_A_CARD, ids=lambda preset: preset.name)

@@ -70,7 +70,8 @@ def main() -> None:
     log = arguments.output / "runs.jsonl"
     with _weights_kept():
         _measure(arguments, log)
-    result = {"command": " ".join(["python -m tests.benchmarks.recipe_quality", *sys.argv[1:]]), **machine()}
+    words = ["FOLDER" if word == str(arguments.output) else word for word in sys.argv[1:]]
+    result = {"command": " ".join(["python -m tests.benchmarks.recipe_quality", *words]), **machine()}
     result |= {"recipe": _RECIPE, "pairs": summary(_done(log)), "runs": _done(log)}
     arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result["pairs"], indent=1))

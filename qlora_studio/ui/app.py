@@ -22,6 +22,7 @@ from PySide6.QtWidgets import QApplication, QWidget
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.settings import load_settings
+from qlora_studio.ui.kit.qt_types import made_qt_types
 from qlora_studio.ui.kit.theme import apply_theme, chosen_theme
 from qlora_studio.ui.memory.panel import GpuPanel
 from qlora_studio.ui.model.page import ModelPage
@@ -124,9 +125,14 @@ class AppWindow(QObject):
 
     def _on_first_paint(self) -> None:
         self.painted.emit()
-        self._switch = sys.getswitchinterval()
-        sys.setswitchinterval(_SWITCH_SECONDS)
-        self._import.ask(importlib.import_module, "qlora_studio.ui.wiring")
+
+        def steps() -> Iterator[None]:
+            yield from made_qt_types()
+            self._switch = sys.getswitchinterval()
+            sys.setswitchinterval(_SWITCH_SECONDS)
+            self._import.ask(importlib.import_module, "qlora_studio.ui.wiring")
+
+        _in_turn(steps())
 
     def _on_import_answered(self, _module: object) -> None:
         sys.setswitchinterval(self._switch)

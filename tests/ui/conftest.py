@@ -12,6 +12,7 @@ os.environ["QT_QPA_PLATFORM"] = "offscreen"
 from PySide6.QtCore import QEvent, QMessageLogContext, QtMsgType, qInstallMessageHandler
 from PySide6.QtWidgets import QApplication
 
+from qlora_studio.ui.kit.qt_types import made_qt_types
 from qlora_studio.ui.kit.theme import LIGHT, apply_theme
 
 WaitUntil = Callable[[Callable[[], object]], None]
@@ -24,6 +25,8 @@ def qapp() -> QApplication:
     app = QApplication.instance()
     if not isinstance(app, QApplication):
         app = QApplication(["tests"])
+        for _ in made_qt_types():
+            pass
     apply_theme(app, LIGHT)
     return app
 

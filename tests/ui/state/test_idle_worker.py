@@ -31,7 +31,14 @@ def studio(qapp: QApplication, studio_home: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def somebody_waits() -> bool:
-    return any("supervise-idle" in child.cmdline() for child in psutil.Process().children())
+    return any("supervise-idle" in _words(child) for child in psutil.Process().children())
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.ZombieProcess, psutil.NoSuchProcess):  # it has ended just now
+        return []
 
 
 def test_one_waits_until_the_user_wants_none(studio: Studio) -> None:

@@ -105,7 +105,7 @@ def test_how_many_positions_are_trained_is_asked_once_a_batch() -> None:
         model.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
 
     model, batch = model_of("llama"), padded()
-    with Watch():
+    with Watch():  # type: ignore[no-untyped-call]
         run(**batch)
     bare = sorted(asked)
     asked.clear()

@@ -35,7 +35,8 @@ from tests.benchmarks import merging
 
 RESULT = Path(__file__).parent / "results" / "training.json"
 STARTER = Path(__file__).parents[2] / "resources" / "starter" / "starter.jsonl"
-ARMS = ("seed", "plain", "ours", "every position", "rows as drawn", "padded")
+ARMS = ("seed", "plain", "ours", "every position", "rows as drawn", "padded", "no dropout", "half checkpointed")
+QUICK_ARMS = ("seed", "plain", "ours", "no dropout", "half checkpointed")
 DATA = ("starter", "mixed")
 _LENGTHS = 20, 600  # tokens of a row of mixed lengths, about
 _WORDS_PER_TOKEN = 0.75
@@ -83,7 +84,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="where the rows and a random model lie meanwhile")
     parser.add_argument("--json", type=Path, default=RESULT)
     found = parser.parse_args()
-    found.arms = found.arms or list(ARMS[:3] if found.quick else ARMS)
+    found.arms = found.arms or list(QUICK_ARMS if found.quick else ARMS)
     found.threads = found.threads or ([2] if found.quick else [1, 2])
     found.rounds = found.rounds or (1 if found.quick else 3)
     return found

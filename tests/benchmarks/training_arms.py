@@ -14,6 +14,10 @@ from typing import Any
 _BEGAN = time.time()
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 _WITHOUT = {"ours": "", "every position": "head", "rows as drawn": "order", "padded": "end to end"}
+_DEFAULTS: dict[str, dict[str, Any]] = {  # beside plain trl at its dropout: ours as it comes, and with less memory
+    "no dropout": {"lora": {"dropout": 0.0}},
+    "half checkpointed": {"lora": {"dropout": 0.0}, "training": {"checkpointed_layers": 15}},
+}
 
 
 class Marks:
@@ -122,7 +126,9 @@ def plain(marks: Marks, settings: dict[str, Any], rows: list[Any]) -> None:
     _train(trainer, marks)
 
 
-def ours(marks: Marks, settings: dict[str, Any], without: str = "") -> None:
+def ours(
+    marks: Marks, settings: dict[str, Any], without: str = "", changes: dict[str, dict[str, Any]] | None = None
+) -> None:
     """Our run: the job that a worker runs, in this process. `without` leaves out what one lever does."""
     from qlora_studio.core.run.events import Event, PhaseChanged, StepDone
     from qlora_studio.core.run.job import TrainJob
@@ -173,6 +179,8 @@ def ours(marks: Marks, settings: dict[str, Any], without: str = "") -> None:
         "checkpoint": {"every_steps": 0},
         "export": {"merge": False},
     }
+    for section, values in (changes or {}).items():
+        mapping[section] |= values
     context = Context(create_run_folder(folder / "runs", from_mapping(mapping)))
     try:
         job.run(TrainJob(), context)
@@ -282,7 +290,7 @@ def main() -> None:
     elif arm == "plain":
         plain(marks, settings, rows)
     else:
-        ours(marks, settings, _WITHOUT[arm])
+        ours(marks, settings, _WITHOUT.get(arm, ""), _DEFAULTS.get(arm))
 
 
 if __name__ == "__main__":

@@ -200,9 +200,9 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 def _require_equal_losses(runs: dict[str, list[list[dict[str, Any]]]]) -> None:
     """Fail where arms of equal settings do not learn the same."""
-    wanted = runs.get("plain") or runs.get("ours") or []
-    for arm in set(runs) - {"seed"}:
-        for marks, other in zip(runs[arm], wanted, strict=True):
+    wanted = runs.get("plain") or runs.get("ours")
+    for arm in set(runs) - {"seed"} if wanted else ():
+        for marks, other in zip(runs[arm], wanted or [], strict=True):
             for number, (step, same) in enumerate(zip(_steps(marks), _steps(other), strict=True)):
                 limit = _LOSS_RANGE["later" if number else "first"]
                 if abs(step["loss"] - same["loss"]) > limit * abs(same["loss"]):

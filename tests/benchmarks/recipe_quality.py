@@ -17,6 +17,7 @@ import shutil
 import statistics
 import sys
 import time
+import types
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,10 +53,11 @@ ARMS: dict[str, dict[str, Any]] = {
     "dropout 0": {"dropout": 0.0, "beside": "dropout 0.05"},
     "bf16": {"dropout": 0.0, "optimizer": "adamw_32bit"},
     "fp32": {"dropout": 0.0, "optimizer": "adamw_32bit", "dtype": "float32", "beside": "bf16"},
+    "by chance": {"dropout": 0.0, "optimizer": "adamw_32bit", "by_chance": True, "beside": "bf16"},
     "few, dropout 0.05": {"dropout": 0.05, "rows": 15},
     "few, dropout 0": {"dropout": 0.0, "rows": 15, "beside": "few, dropout 0.05"},
 }
-PARTS = {"dropout": [*ARMS][:2], "precision": [*ARMS][2:4], "few": [*ARMS][4:]}
+PARTS = {"dropout": [*ARMS][:2], "precision": [*ARMS][2:5], "few": [*ARMS][5:]}
 
 
 def main() -> None:
@@ -149,8 +151,35 @@ class _Bench:
                 context=context,
                 made_from=Fingerprints(base=Fingerprint(), data=Fingerprint()),
             )
+            if ARMS[arm].get("by_chance"):
+                _round_by_chance(trainer.create_optimizer())
             trainer.train()
             trainer.evaluate()
+
+
+def _round_by_chance(optimizer: Any) -> None:
+    """Have each step computed in fp32 and rounded to bf16 by chance, so that small updates are kept on average.
+
+    A value goes up as often as it is near the upper neighbour: 16 random bits are added to those that bf16 cuts off.
+    """
+    import torch
+
+    in_fp32 = optimizer.step
+    chance = torch.Generator().manual_seed(0)
+    weights = [item for group in optimizer.param_groups for item in group["params"]]
+
+    def step(_: Any, closure: Any = None) -> None:
+        gradients = [item.grad.float() for item in weights]
+        for item, gradient in zip(weights, gradients, strict=True):
+            item.grad, item.data = None, item.data.float()
+            item.grad = gradient
+        in_fp32(closure)
+        for item in weights:
+            bits = item.data.view(torch.int32)
+            bits += torch.randint(0, 1 << 16, bits.shape, generator=chance, dtype=torch.int32)
+            item.grad, item.data = None, (bits & ~0xFFFF).view(torch.float32).bfloat16()
+
+    optimizer.step = types.MethodType(step, optimizer)  # what plans the rate wants a method
 
 
 @contextmanager
@@ -201,9 +230,9 @@ def _told(events: Iterable[Any]) -> dict[str, Any]:
 
 
 def _wanted(arms: list[str]) -> Iterator[tuple[str, str, int]]:
-    """Both runs of a pair come after one another, and all sets of a seed, so that what breaks off is even."""
-    pairs = [arms[index : index + 2] for index in range(0, len(arms), 2)]
-    return ((arm, data, seed) for pair in pairs for seed in SEEDS for data in SETS for arm in pair)
+    """The runs of a part come after one another, and all sets of a seed, so that what breaks off is even."""
+    parts = [[arm for arm in part if arm in arms] for part in PARTS.values()]
+    return ((arm, data, seed) for part in parts for seed in SEEDS for data in SETS for arm in part)
 
 
 def _done(log: Path) -> list[dict[str, Any]]:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QValidator, QWheelEvent
+from PySide6.QtCore import QPointF, QRectF, Qt, Signal
+from PySide6.QtGui import QPainter, QPaintEvent, QPen, QPolygonF, QValidator, QWheelEvent
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
     QCheckBox,
@@ -12,12 +12,17 @@ from PySide6.QtWidgets import (
     QFileDialog,
     QLineEdit,
     QSpinBox,
+    QStyle,
+    QStyleOptionButton,
     QWidget,
 )
 
 from qlora_studio.ui.kit.text import set_tooltip
-from qlora_studio.ui.kit.theme import c_locale
+from qlora_studio.ui.kit.theme import active_theme, c_locale
 from qlora_studio.ui.kit.widgets import Button, row
+
+_CHECK = ((-4.5, 0.5), (-1.4, 3.5), (4.5, -3.2))  # from the middle of the box
+_ROUND = (Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap, Qt.PenJoinStyle.RoundJoin)
 
 
 class SpinBox(QSpinBox):
@@ -123,6 +128,20 @@ class CheckBox(QCheckBox):
         super().__init__(text)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         set_tooltip(self, tip)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Paint the check in the theme's colour: a picture in the style sheet would be of one theme."""
+        super().paintEvent(event)
+        if not self.isChecked():
+            return
+        option = QStyleOptionButton()
+        self.initStyleOption(option)
+        place = self.style().subElementRect(QStyle.SubElement.SE_CheckBoxIndicator, option, self)
+        middle, painter = QRectF(place).center(), QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(QPen(active_theme().color("accent_text"), 2, *_ROUND))
+        painter.drawPolyline(QPolygonF([middle + QPointF(x, y) for x, y in _CHECK]))
+        painter.end()
 
 
 class PathField(QWidget):

@@ -1,5 +1,6 @@
-"""The style sheet of both themes: one template over the theme's tokens, on a grid of 8 pixels."""
+"""The style sheet of both themes: one text over roles of the palette, on a grid of 8 pixels."""
 
+from collections.abc import Mapping
 from string import Template
 
 from qlora_studio.storage.resources import resource
@@ -66,7 +67,7 @@ QPushButton[kind="pill"]:hover { background: $hover; color: $text; }
 QPushButton[kind="pill"]:checked { color: $accent; border-color: $accent; background: $selection; }
 QPushButton[kind="pill"]:focus { border: 1px solid $accent; }
 QPushButton[kind="pill"]:disabled { color: $muted; background: transparent; }
-QPushButton::menu-indicator { image: url($icons/chevron-down-$name.svg); width: 12px; height: 12px;
+QPushButton::menu-indicator { image: url($icons/chevron-down.svg); width: 12px; height: 12px;
   subcontrol-origin: padding; subcontrol-position: center right; right: 8px; }
 
 QLineEdit, QPlainTextEdit, QTextEdit, QAbstractSpinBox, QComboBox { background: $field; color: $text;
@@ -87,25 +88,22 @@ QAbstractSpinBox:focus { padding: 0 19px 0 0; max-height: 28px; }
 QAbstractSpinBox::up-button, QAbstractSpinBox::down-button { border: none; background: transparent; width: 20px; }
 QAbstractSpinBox::up-button { subcontrol-position: top right; }
 QAbstractSpinBox::down-button { subcontrol-position: bottom right; }
-QAbstractSpinBox::up-arrow { image: url($icons/chevron-up-$name.svg); width: 10px; height: 10px; }
-QAbstractSpinBox::down-arrow { image: url($icons/chevron-down-$name.svg); width: 10px; height: 10px; }
+QAbstractSpinBox::up-arrow { image: url($icons/chevron-up.svg); width: 10px; height: 10px; }
+QAbstractSpinBox::down-arrow { image: url($icons/chevron-down.svg); width: 10px; height: 10px; }
 QComboBox::drop-down { border: none; width: 24px; }
-QComboBox::down-arrow { image: url($icons/chevron-down-$name.svg); width: 12px; height: 12px; }
+QComboBox::down-arrow { image: url($icons/chevron-down.svg); width: 12px; height: 12px; }
 QComboBox QAbstractItemView { background: $panel; border: 1px solid $control_line; padding: 4px;
   selection-background-color: $selection; selection-color: $text; }
 QComboBox QAbstractItemView::item { min-height: 28px; padding: 0 8px; }
 
-QCheckBox, QRadioButton { spacing: 8px; background: transparent; min-height: 24px; }
-QCheckBox::indicator, QRadioButton::indicator { width: 16px; height: 16px; border: 1px solid $control_line;
+QCheckBox { spacing: 8px; background: transparent; min-height: 24px; }
+QCheckBox::indicator { width: 16px; height: 16px; border: 1px solid $control_line; border-radius: 4px;
   background: $field; }
-QCheckBox::indicator { border-radius: 4px; }
-QRadioButton::indicator { border-radius: 9px; }
-QCheckBox::indicator:hover, QRadioButton::indicator:hover { border-color: $accent; }
-QCheckBox::indicator:checked { background: $accent; border-color: $accent; image: url($icons/check-$name.svg); }
-QRadioButton::indicator:checked { background: $accent; border-color: $accent; image: url($icons/dot-$name.svg); }
-QCheckBox:focus, QRadioButton:focus { color: $accent; }
-QCheckBox::indicator:focus, QRadioButton::indicator:focus { border: 2px solid $accent; width: 14px; height: 14px; }
-QCheckBox:disabled, QRadioButton:disabled { color: $muted; }
+QCheckBox::indicator:hover { border-color: $accent; }
+QCheckBox::indicator:checked { background: $accent; border-color: $accent; }
+QCheckBox:focus { color: $accent; }
+QCheckBox::indicator:focus { border: 2px solid $accent; width: 14px; height: 14px; }
+QCheckBox:disabled { color: $muted; }
 
 QTableView, QTreeView, QListView { background: transparent; border: none; gridline-color: $line;
   selection-background-color: $selection; selection-color: $text; alternate-background-color: transparent; }
@@ -143,6 +141,7 @@ QTabWidget::pane { border: none; }
 """)
 
 
-def style_sheet(tokens: dict[str, str]) -> str:
-    """Return the style sheet for a theme's tokens."""
-    return _TEMPLATE.substitute(tokens, icons=resource("icons").as_posix())
+def style_sheet(roles: Mapping[str, str]) -> str:
+    """Return the style sheet, with each colour as the palette's role for it: the same text in every theme."""
+    colors = {token: f"palette({role})" for token, role in roles.items()}
+    return _TEMPLATE.substitute(colors, icons=resource("icons").as_posix())

@@ -9,8 +9,9 @@ from typing import Literal
 
 from PySide6.QtCore import QLocale, Qt
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QPalette
-from PySide6.QtWidgets import QApplication, QStyleFactory
+from PySide6.QtWidgets import QApplication, QStyleFactory, QWidget
 
+from qlora_studio.ui.kit.repolish import Repolish
 from qlora_studio.ui.kit.style_sheet import style_sheet
 
 ThemeName = Literal["light", "dark"]
@@ -18,6 +19,30 @@ SANS = ("Inter", "Segoe UI", "Noto Sans", "Cantarell", "Ubuntu", "DejaVu Sans")
 MONO = ("JetBrains Mono", "Cascadia Mono", "Consolas", "Noto Sans Mono", "Noto Mono", "DejaVu Sans Mono")
 BASE_PIXELS = 13
 _PROPERTY = "studioTheme"
+_ROLE = QPalette.ColorRole
+_TEXTS = (_ROLE.WindowText, _ROLE.Text, _ROLE.ButtonText)
+# How the style sheet names a colour, and the palette's roles that carry it. With the last five nothing in this window
+# paints by itself. No role is left: what needs a colour beyond these paints itself.
+_ROLES: dict[str, tuple[str, tuple[QPalette.ColorRole, ...]]] = {
+    "background": ("window", (_ROLE.Window,)),
+    "panel": ("button", (_ROLE.Button,)),
+    "field": ("base", (_ROLE.Base,)),
+    "text": ("text", _TEXTS),
+    "muted": ("placeholder-text", (_ROLE.PlaceholderText,)),
+    "accent": ("highlight", (_ROLE.Highlight, _ROLE.Accent)),
+    "accent_text": ("highlighted-text", (_ROLE.HighlightedText,)),
+    "bad": ("bright-text", (_ROLE.BrightText,)),
+    "hover": ("light", (_ROLE.Light,)),
+    "line": ("midlight", (_ROLE.Midlight,)),
+    "track": ("mid", (_ROLE.Mid,)),
+    "control_line": ("dark", (_ROLE.Dark,)),
+    "selection": ("shadow", (_ROLE.Shadow,)),
+    "accent_hover": ("link", (_ROLE.Link,)),
+    "ok": ("link-visited", (_ROLE.LinkVisited,)),
+    "warn": ("tooltip-text", (_ROLE.ToolTipText,)),
+    "warn_surface": ("tooltip-base", (_ROLE.ToolTipBase,)),
+    "bad_surface": ("alternate-base", (_ROLE.AlternateBase,)),
+}
 
 
 @dataclass(frozen=True)
@@ -130,14 +155,25 @@ DARK = Theme(
 
 def apply_theme(app: QApplication, theme: Theme) -> None:
     """Dress the whole program: Fusion, the palette, the style sheet and the fonts."""
-    if app.style().objectName().lower() != "fusion" and app.property(_PROPERTY) is None:
-        app.setStyle(QStyleFactory.create("Fusion"))
     if app.property(_PROPERTY) == theme.name:
         return  # to dress again what is dressed costs a tenth of a second
+    first = app.property(_PROPERTY) is None
     app.setProperty(_PROPERTY, theme.name)
-    app.setFont(sans_font())
+    if first and app.style().objectName().lower() != "fusion":
+        app.setStyle(QStyleFactory.create("Fusion"))
     app.setPalette(_palette(theme))
-    app.setStyleSheet(style_sheet(theme.tokens()))
+    if first:
+        app.setFont(sans_font())
+        app.setStyleSheet(style_sheet({token: name for token, (name, _roles) in _ROLES.items()}))
+    else:
+        _repolish(app).begin()
+
+
+def finish_theme(part: QWidget) -> None:
+    """Have a part of the window that is about to be shown wear the theme whole, where it does not yet."""
+    app = QApplication.instance()
+    if isinstance(app, QApplication):
+        _repolish(app).finish(part)
 
 
 def active_theme() -> Theme:
@@ -199,31 +235,13 @@ def _font(families: tuple[str, ...], pixels: int, weight: QFont.Weight, hint: QF
 def _palette(theme: Theme) -> QPalette:
     # Explicit, because setColorScheme does nothing on some platforms.
     palette = QPalette()
-    role = QPalette.ColorRole
-    for target, token in {
-        role.Window: "background",
-        role.WindowText: "text",
-        role.Base: "field",
-        role.AlternateBase: "panel",
-        role.Text: "text",
-        role.PlaceholderText: "muted",
-        role.Button: "panel",
-        role.ButtonText: "text",
-        role.BrightText: "bad",
-        role.ToolTipBase: "panel",
-        role.ToolTipText: "text",
-        role.Highlight: "accent",
-        role.HighlightedText: "accent_text",
-        role.Link: "accent",
-        role.LinkVisited: "accent",
-        role.Accent: "accent",
-        role.Light: "hover",
-        role.Midlight: "line",
-        role.Mid: "line",
-        role.Dark: "control_line",
-        role.Shadow: "control_line",
-    }.items():
-        palette.setColor(target, theme.color(token))
-    for target in (role.WindowText, role.Text, role.ButtonText):
-        palette.setColor(QPalette.ColorGroup.Disabled, target, theme.color("muted"))
+    for token, (_name, roles) in _ROLES.items():
+        for role in roles:
+            palette.setColor(role, theme.color(token))
+    for role in _TEXTS:
+        palette.setColor(QPalette.ColorGroup.Disabled, role, theme.color("muted"))
     return palette
+
+
+def _repolish(app: QApplication) -> Repolish:
+    return app.findChild(Repolish) or Repolish(app)

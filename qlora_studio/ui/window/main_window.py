@@ -4,6 +4,7 @@ from PySide6.QtCore import QRect, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import QMainWindow, QStackedWidget, QWidget
 
+from qlora_studio.ui.kit.theme import finish_theme
 from qlora_studio.ui.kit.widgets import column, row
 from qlora_studio.ui.window.page import Page
 from qlora_studio.ui.window.rail import Rail, StepState
@@ -53,6 +54,7 @@ class MainWindow(QMainWindow):
     def show_page(self, name: str) -> None:
         """Bring a page to the front."""
         page = self.pages[name]
+        finish_theme(page)
         self._stack.setCurrentWidget(page)
         self.rail.select(name)
         page.on_shown()

@@ -1,10 +1,15 @@
 """Both themes can be read by everybody."""
 
 import pytest
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QPalette
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QLineEdit, QWidget
 
-from qlora_studio.ui.kit.theme import DARK, LIGHT, Theme, active_theme, apply_theme
+from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox
+from qlora_studio.ui.kit.text import Label
+from qlora_studio.ui.kit.theme import DARK, LIGHT, Theme, active_theme, apply_theme, finish_theme
+from qlora_studio.ui.kit.widgets import Button, Chip, Notice, StatTile, column
+from tests.ui.conftest import WaitUntil
 
 SURFACES = ("background", "panel", "field", "selection", "hover")
 TEXT_COLORS = ("text", "muted", "accent", "ok", "warn", "bad")
@@ -47,6 +52,62 @@ def test_a_theme_reaches_the_palette_and_the_widgets_that_paint_themselves(qapp:
     assert qapp.palette().color(QPalette.ColorRole.Window).name() == DARK.background
     apply_theme(qapp, LIGHT)
     assert active_theme() is LIGHT
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["seen", "hidden"])
+@pytest.mark.parametrize(("before", "after"), [(LIGHT, DARK), (DARK, LIGHT)], ids=["to dark", "to light"])
+def test_after_a_change_each_widget_looks_as_if_it_was_made_in_the_theme(
+    qapp: QApplication, before: Theme, after: Theme, hidden: bool
+) -> None:
+    apply_theme(qapp, before)
+    sheet, changed = qapp.styleSheet(), _one_of_each()
+    changed.setVisible(not hidden)
+    qapp.processEvents()
+    apply_theme(qapp, after)
+    finish_theme(changed)
+    made = _one_of_each()
+    made.setVisible(not hidden)
+    qapp.processEvents()
+    assert changed.grab().toImage() == made.grab().toImage()
+    assert qapp.styleSheet() == sheet, "a sheet that is set again dresses every widget anew"
+    apply_theme(qapp, LIGHT)
+
+
+def test_what_is_hidden_while_the_theme_changes_follows_by_itself(qapp: QApplication, wait_until: WaitUntil) -> None:
+    changed = _one_of_each()
+    changed.show()
+    changed.hide()
+    apply_theme(qapp, DARK)
+    made = _one_of_each()
+    wait_until(lambda: changed.grab().toImage() == made.grab().toImage())
+    apply_theme(qapp, LIGHT)
+
+
+def _one_of_each() -> QWidget:
+    """A panel with what takes colours from the sheet, in the tones that it has."""
+    whole = QWidget()
+    whole.setProperty("surface", "panel")
+    box = column(whole)
+    tones = ("ok", "warn", "bad", "accent", "muted")
+    for tone in tones:
+        label = Label(tone)
+        label.set_tone(tone)
+        for part in (label, Chip(tone, tone)):
+            box.addWidget(part)
+    for kind in ("plain", "primary", "danger", "small", "quiet", "pill"):
+        box.addWidget(Button(kind, kind))
+    for tone in ("info", "warn", "bad"):
+        notice = Notice(tone)
+        box.addWidget(notice)
+        notice.show_message(tone, "advice")
+    checked, tile = CheckBox("checked"), StatTile("tile")
+    checked.setChecked(True)
+    for widget in (checked, CheckBox("not"), SpinBox(), NumberBox(), ComboBox({"a": "b"}), QLineEdit("text"), tile):
+        box.addWidget(widget)
+    for widget in whole.findChildren(QWidget):
+        widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # which one has it is not the theme's
+    whole.resize(400, 900)
+    return whole
 
 
 def contrast(one: str, other: str) -> float:

@@ -1,0 +1,59 @@
+"""Has widgets take the colours of another theme: at once what is seen, the rest in short turns of the event loop.
+
+A style sheet reads the palette once, when it dresses a widget. To set the sheet again would dress all the window's
+widgets in one go, hidden ones too, and lay them all out anew: close to a second. Nothing but colours has changed.
+"""
+
+import time
+from collections.abc import Iterable
+
+import shiboken6
+from PySide6.QtCore import QObject, QTimer
+from PySide6.QtWidgets import QApplication, QWidget
+
+_TURN_SECONDS = 0.005
+
+
+class Repolish(QObject):
+    """What still wears the colours of the theme before."""
+
+    def __init__(self, app: QApplication) -> None:
+        super().__init__(app)
+        self._waiting: list[QWidget] = []
+        self._turns = QTimer(self)
+        self._turns.setInterval(0)
+        self._turns.timeout.connect(self._on_turn)
+
+    def begin(self) -> None:
+        """Dress what is seen, and have the rest follow."""
+        widgets = QApplication.allWidgets()
+        self._waiting = [widget for widget in widgets if not widget.isVisible()]
+        _dress(widget for widget in widgets if widget.isVisible())
+        for window in QApplication.topLevelWidgets():
+            window.update()
+        self._turns.start()
+
+    def finish(self, part: QWidget) -> None:
+        """Dress a part of the window that is about to be shown."""
+        within = [widget for widget in self._known() if part is widget or part.isAncestorOf(widget)]
+        _dress(within)
+        done = set(within)
+        self._waiting = [widget for widget in self._waiting if widget not in done]
+
+    def _on_turn(self) -> None:
+        until = time.monotonic() + _TURN_SECONDS
+        while self._waiting and time.monotonic() < until:
+            _dress([self._waiting.pop()])
+        if not self._waiting:
+            self._turns.stop()
+
+    def _known(self) -> list[QWidget]:
+        return [widget for widget in self._waiting if shiboken6.isValid(widget)]
+
+
+def _dress(widgets: Iterable[QWidget]) -> None:
+    for widget in widgets:
+        if shiboken6.isValid(widget):
+            style = widget.style()
+            style.unpolish(widget)
+            style.polish(widget)

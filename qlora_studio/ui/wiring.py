@@ -23,6 +23,7 @@ from qlora_studio.ui.state.run_list import RunsList
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.training.page import TrainingPage
 from qlora_studio.ui.training.wiring import TrainingWiring
+from qlora_studio.ui.window.arrivals import ArrivalControl, Places
 from qlora_studio.ui.window.main_window import MainWindow
 from qlora_studio.ui.window.notification import EndingNotifier
 from qlora_studio.ui.window.page import Page
@@ -52,6 +53,12 @@ def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel, model_page: 
     SettingsWiring(studio, window, _page(window, SettingsPage))
     EndingNotifier(studio, window)
     _wire_runs(studio, window)
+    places = Places(
+        model=model_page.source.source_requested.emit,
+        datasets=_page(window, DataPage).take,
+        run=_page(window, RunsPage).open_requested.emit,
+    )
+    ArrivalControl(studio, window, places)
 
 
 def _wire_runs(studio: Studio, window: MainWindow) -> None:

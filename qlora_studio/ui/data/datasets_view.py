@@ -14,14 +14,18 @@ _MOST_REASONS, _MOST_COLUMNS = 3, 8
 _FIELDS = tuple(DatasetSource.model_fields)
 
 
-def fresh(path: str) -> dict[str, Any]:
-    """Return the settings that make another dataset the first one: nothing is left of how the old one was read."""
-    return {f"data.{name}": value for name, value in DatasetSource(path=path).model_dump().items()}
+def fresh(path: str, *more: str) -> dict[str, Any]:
+    """Return the settings that make another dataset the first one: nothing is left of how the old one was read.
+
+    With `more`, those are all the others; else the others stay.
+    """
+    first = {f"data.{name}": value for name, value in DatasetSource(path=path).model_dump().items()}
+    return first | (_more([DatasetSource(path=other) for other in more]) if more else {})
 
 
-def added(data: DataSection, path: str) -> dict[str, Any]:
-    """Return the settings that add a dataset."""
-    return _more([*data.more, DatasetSource(path=path)])
+def added(data: DataSection, *paths: str) -> dict[str, Any]:
+    """Return the settings that add datasets."""
+    return _more([*data.more, *(DatasetSource(path=path) for path in paths)])
 
 
 def removed(data: DataSection, index: int) -> dict[str, Any]:

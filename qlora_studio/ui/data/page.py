@@ -1,5 +1,7 @@
 """The page where the dataset is chosen and looked through: what is seen here is exactly what is trained."""
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import Qt, Signal
 
 from qlora_studio.core.data.report import DataReport, RowsReport, SourceReport, SourcesReport
@@ -195,7 +197,7 @@ class DataPage(Page):
         return card
 
     def _connect(self) -> None:
-        self.source.data_requested.connect(self._on_data_requested)
+        self.source.data_requested.connect(lambda path: self.take((path,)))
         self.source.starter_requested.connect(self.starter_requested)
         self.add.toggled.connect(self._on_add_toggled)
         self.agree.clicked.connect(lambda: self.settings_requested.emit({"training.loss_on": "all"}))
@@ -212,10 +214,11 @@ class DataPage(Page):
         self.reading.toggled.connect(lambda _shown: self._arrange())
         self.continue_button.clicked.connect(self.continue_requested)
 
-    def _on_data_requested(self, path: str) -> None:
-        adding = self.add.isChecked()
+    def take(self, paths: Sequence[str]) -> None:
+        """Ask for datasets: the first replaces what was chosen, unless one is being added; the others are added."""
+        adding, data = self.add.isChecked(), self._config.data
         self.add.setChecked(False)
-        self.settings_requested.emit(added(self._config.data, path) if adding else fresh(path))
+        self.settings_requested.emit(added(data, *paths) if adding else fresh(*paths))
 
     def _on_leaving_requested(self, keys: tuple[str, ...], leave: bool) -> None:
         others = [key for key in self._config.data.exclude if key not in keys]

@@ -1,9 +1,10 @@
 """Where the rows come from: a file dropped or chosen, a name on the hub, or the starter dataset."""
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QFileDialog, QFrame, QLineEdit
 
+from qlora_studio.core.path_text import path_of_text
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import Button, Card, column, row
@@ -15,19 +16,17 @@ PATTERN = (
 
 
 class DropZone(QFrame):
-    """Takes one local file.
+    """Offers to take a file; what is dropped, here as elsewhere, the window takes.
 
     Signals:
-        dropped: its path.
+        chosen: the path of a file.
     """
 
-    dropped = Signal(str)
+    chosen = Signal(str)
 
     def __init__(self, title: str, help: str, *, pattern: str = "") -> None:
         super().__init__()
         self._pattern, self._title = pattern, title
-        self._over = False
-        self.setAcceptDrops(True)
         self.setAccessibleName(title)
         box = column(self, margins=(24, 26, 24, 26), spacing=6)
         words = (Label(title, "strong", wrap=True), Label(help, "muted", wrap=True))
@@ -47,39 +46,19 @@ class DropZone(QFrame):
         """Put another way beside the file dialog."""
         self.buttons.insertWidget(self.buttons.count() - 1, button)
 
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """Welcome a local file."""
-        urls = event.mimeData().urls()
-        if len(urls) == 1 and urls[0].isLocalFile():
-            self._over = True
-            self.update()
-            event.acceptProposedAction()
-
-    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
-        """Look as before."""
-        self._over = False
-        self.update()
-
-    def dropEvent(self, event: QDropEvent) -> None:
-        """Take the file."""
-        self._over = False
-        self.update()
-        event.acceptProposedAction()
-        self.dropped.emit(event.mimeData().urls()[0].toLocalFile())
-
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint a dashed frame."""
         theme, painter = active_theme(), QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setPen(QPen(theme.color("accent" if self._over else "control_line"), 1.4, Qt.PenStyle.DashLine))
-        painter.setBrush(theme.color("selection" if self._over else "background"))
+        painter.setPen(QPen(theme.color("control_line"), 1.4, Qt.PenStyle.DashLine))
+        painter.setBrush(theme.color("background"))
         painter.drawRoundedRect(self.rect().adjusted(1, 1, -1, -1), 8, 8)
         painter.end()
 
     def _on_choose_clicked(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, self._title, "", self._pattern)
         if path:
-            self.dropped.emit(path)
+            self.chosen.emit(path)
 
 
 class DataSource(Card):
@@ -96,7 +75,7 @@ class DataSource(Card):
     def __init__(self) -> None:
         super().__init__("Choose a dataset")
         self.zone = DropZone(
-            "Drop a file here",
+            "Drop a file here, or anywhere in the window",
             "JSON Lines, JSON, CSV, TSV, Parquet or plain text; also .gz and .zst",
             pattern=PATTERN,
         )
@@ -123,7 +102,7 @@ class DataSource(Card):
                 wrap=True,
             )
         )
-        self.zone.dropped.connect(self.data_requested)
+        self.zone.chosen.connect(self.data_requested)
         self.starter.clicked.connect(self.starter_requested)
         self.folder.clicked.connect(self._on_folder_clicked)
         self.path.returnPressed.connect(self._on_path_entered)
@@ -140,7 +119,7 @@ class DataSource(Card):
             self.data_requested.emit(path)
 
     def _on_path_entered(self) -> None:
-        if self.path.text().strip():
-            self.data_requested.emit(self.path.text().strip())
+        if path := path_of_text(self.path.text()):
+            self.data_requested.emit(path)
         else:
             self.path.setFocus()

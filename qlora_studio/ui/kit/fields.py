@@ -17,6 +17,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from qlora_studio.core.path_text import path_of_text
 from qlora_studio.ui.kit.text import set_tooltip
 from qlora_studio.ui.kit.theme import active_theme, c_locale
 from qlora_studio.ui.kit.widgets import Button, row
@@ -163,8 +164,8 @@ class PathField(QWidget):
         self.button.clicked.connect(self._on_button_clicked)
 
     def text(self) -> str:
-        """Return the text without the blanks around it."""
-        return self.line.text().strip()
+        """Return the path of the text, without quotes or blanks around it."""
+        return path_of_text(self.line.text())
 
     def set_text(self, text: str) -> None:
         """Show a text, without a signal."""

@@ -1,11 +1,12 @@
 """The one window: the rail, the open page, the GPU panel and the status line. It holds widgets and no truth."""
 
 from PySide6.QtCore import QRect, QTimer, Signal
-from PySide6.QtGui import QCloseEvent, QGuiApplication, QResizeEvent
+from PySide6.QtGui import QCloseEvent, QGuiApplication, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QMainWindow, QStackedWidget, QWidget
 
 from qlora_studio.ui.kit.theme import finish_theme
 from qlora_studio.ui.kit.widgets import column, row
+from qlora_studio.ui.window.drops import Drops
 from qlora_studio.ui.window.page import Page
 from qlora_studio.ui.window.rail import Rail, StepState
 from qlora_studio.ui.window.status_line import StatusLine
@@ -41,6 +42,7 @@ class MainWindow(QMainWindow):
         self._stack = QStackedWidget()
         self._may_close = False
         self._build()
+        self.drops = Drops(self)
         self.rail.chosen.connect(self.show_page)
         self.resize_for(QGuiApplication.primaryScreen().availableGeometry())
 
@@ -78,6 +80,11 @@ class MainWindow(QMainWindow):
     def resize_for(self, screen: QRect) -> None:
         """Take the usual size, or what the screen has."""
         self.resize(min(SIZE[0], max(SMALLEST[0], screen.width())), min(SIZE[1], max(SMALLEST[1], screen.height())))
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Take what is dropped from now on."""
+        super().showEvent(event)
+        self.drops.watch(self.windowHandle())
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Leave the page more room in a narrow window."""

@@ -1,10 +1,9 @@
 """The Data page: it asks for files and rows by signals, and shows what a data job reports."""
 
-from pathlib import Path
+from typing import Any
 
 import pytest
-from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from PySide6.QtGui import QDragEnterEvent, QDropEvent
+from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
@@ -74,26 +73,16 @@ def test_without_a_dataset_the_page_says_what_to_do_next(page: DataPage) -> None
     assert not page.continue_button.isEnabled()
 
 
-def test_a_file_that_is_dropped_is_asked_for(page: DataPage, tmp_path: Path) -> None:
-    asked: list[object] = []
-    page.settings_requested.connect(lambda settings: asked.append(settings["data.path"]))
-    data = QMimeData()
-    data.setUrls([QUrl.fromLocalFile(str(tmp_path / "a b.jsonl"))])
-    action, buttons, keys = Qt.DropAction.CopyAction, LEFT, Qt.KeyboardModifier.NoModifier
-    enter = QDragEnterEvent(QPoint(5, 5), action, data, buttons, keys)
-    QApplication.sendEvent(page.source.zone, enter)
-    assert enter.isAccepted()
-    QApplication.sendEvent(page.source.zone, QDropEvent(QPointF(5, 5), action, data, buttons, keys))
-    assert asked == [str(tmp_path / "a b.jsonl")]
-
-
-def test_a_link_from_the_web_cannot_be_dropped(page: DataPage) -> None:
-    data = QMimeData()
-    data.setUrls([QUrl("https://example.org/data.jsonl")])
-    enter = QDragEnterEvent(QPoint(5, 5), Qt.DropAction.CopyAction, data, LEFT, Qt.KeyboardModifier.NoModifier)
-    enter.ignore()
-    QApplication.sendEvent(page.source.zone, enter)
-    assert not enter.isAccepted()
+def test_several_files_become_the_datasets_and_more_are_added_where_one_is_being_added(page: DataPage) -> None:
+    asked: list[dict[str, Any]] = []
+    page.settings_requested.connect(asked.append)
+    page.take(["a.jsonl", "b.csv"])
+    page.render_config(CONFIG)
+    page.add.click()
+    page.take(["c.csv"])
+    assert asked[0]["data.path"] == "a.jsonl"
+    assert [[source["path"] for source in settings["data.more"]] for settings in asked] == [["b.csv"], ["c.csv"]]
+    assert "data.path" not in asked[1]
 
 
 def test_a_name_is_typed_and_the_starter_dataset_takes_one_click(page: DataPage) -> None:

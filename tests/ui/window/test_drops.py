@@ -1,0 +1,181 @@
+"""What is dropped on the window or pasted into it: it goes where it belongs, and its source keeps it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDragMoveEvent, QDropEvent, QGuiApplication
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QDialog, QLineEdit, QWidget
+
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_config_text import to_toml
+from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.showcase.sample_run import write_sample_run
+from qlora_studio.ui.window.main_window import MainWindow
+
+WaitUntil = Callable[[Callable[[], object]], None]
+LEFT, MOVE, COPY = Qt.MouseButton.LeftButton, Qt.DropAction.MoveAction, Qt.DropAction.CopyAction
+
+
+@pytest.fixture
+def opened(qapp: QApplication, wait_until: WaitUntil) -> Iterator[AppWindow]:
+    app_window = AppWindow()
+    done: list[bool] = []
+    app_window.completed.connect(lambda: done.append(True))
+    app_window.show()
+    wait_until(lambda: done)
+    yield app_window
+    app_window.destroy()
+
+
+def files(*paths: Path | str) -> QMimeData:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path)) if isinstance(path, Path) else QUrl(path) for path in paths])
+    return data
+
+
+def text(words: str) -> QMimeData:
+    data = QMimeData()
+    data.setText(words)
+    return data
+
+
+def drop_at(widget: QWidget, data: QMimeData, *, possible: Qt.DropAction = MOVE | COPY) -> QDropEvent:
+    """Drag something into a window, over a widget, and drop it there; the source proposes to move it."""
+    keys = Qt.KeyboardModifier.ShiftModifier
+    window = widget.window().windowHandle()
+    place = widget.mapTo(widget.window(), widget.rect().center())
+    enter = QDragEnterEvent(place, possible, data, LEFT, keys)
+    move = QDragMoveEvent(place, possible, data, LEFT, keys)
+    drop = QDropEvent(QPointF(place), possible, data, LEFT, keys)
+    assert drop.proposedAction() == MOVE
+    for event in (enter, move, drop):
+        event.ignore()
+        QApplication.sendEvent(window, event)
+        assert not (event.isAccepted() and event.dropAction() == MOVE)
+    return drop
+
+
+def draft(app_window: AppWindow) -> RunConfig:
+    assert app_window.studio is not None
+    return app_window.studio.draft.config
+
+
+def wait_for_data(app_window: AppWindow, path: Path, wait_until: WaitUntil) -> None:
+    wait_until(lambda: draft(app_window).data.path == str(path))
+
+
+def error(app_window: AppWindow) -> str:
+    return app_window.window.current_page().notice.message.text()
+
+
+def test_what_is_dropped_anywhere_is_taken_as_a_copy_though_a_move_is_proposed(
+    opened: AppWindow, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    window = opened.window
+    window.show_page("model")
+    source = opened.model_page.source
+    source.show_kind("hub")
+    QApplication.processEvents()
+    for index, widget in enumerate((source.hub_id, opened.panel, window.rail, window.status_line, opened.model_page)):
+        path = tmp_path / f"rows {index}.jsonl"
+        path.write_text('{"text": "Ahoy"}\n', "utf-8")
+        drop = drop_at(widget, files(path))
+        assert drop.isAccepted() and drop.dropAction() == COPY
+        wait_for_data(opened, path, wait_until)
+        assert window.current_page().name == "data"
+        window.show_page("model")
+    assert source.hub_id.text() == ""
+    drop = drop_at(source.hub_id, text("owner/name"))
+    assert source.hub_id.text() == "owner/name"
+    assert drop.isAccepted() and drop.dropAction() == COPY
+    for data in (files(tmp_path), text("words")):
+        assert not drop_at(source.hub_id, data, possible=MOVE).isAccepted()
+    assert source.hub_id.text() == "owner/name"
+
+
+def test_a_dialog_takes_no_file_and_text_as_a_copy(qapp: QApplication, tmp_path: Path, wait_until: WaitUntil) -> None:
+    window = MainWindow(QWidget())
+    window.show()
+    dialog = QDialog(window)
+    field = QLineEdit(dialog)
+    dialog.open()
+    dialog.activateWindow()
+    wait_until(dialog.isActiveWindow)
+    assert not drop_at(field, files(tmp_path)).isAccepted()
+    assert not drop_at(window.rail, files(tmp_path)).isAccepted()  # it waits for the dialog
+    assert field.text() == ""
+    drop_at(field, text("words"))
+    assert field.text() == "words"
+    dialog.close()
+    window.close_now()
+
+
+def test_several_things_go_each_where_it_belongs_and_unknown_ones_are_answered(
+    opened: AppWindow, tiny_llama: Path, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    first, second, picture = tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "picture.png"
+    for path in (first, second, picture):
+        path.write_text("question,answer\nAhoy,Aye\n", "utf-8")
+    drop_at(opened.window.rail, files(first, second, picture, tiny_llama / "model.safetensors", "https://a.org/b.csv"))
+    wait_until(lambda: draft(opened).model.source == str(tiny_llama))
+    assert [source.path for source in draft(opened).data.sources] == [str(first), str(second)]
+    assert opened.window.current_page().name == "data"
+    assert "picture.png" in error(opened) and "https://a.org/b.csv is on the web" in error(opened)
+    folder = write_sample_run(tmp_path / "1-run", steps=20)
+    drop_at(opened.panel, files(folder.path))
+    wait_until(lambda: opened.window.current_page().name == "run")
+    assert opened.studio is not None and opened.studio.runs.shown is not None
+    assert opened.studio.runs.shown.folder.path == folder.path
+    path = tmp_path / "mine.toml"
+    path.write_text(to_toml(RunConfig().with_value("lora.rank", 48)), "utf-8")
+    drop_at(opened.panel, files(path))
+    wait_until(lambda: draft(opened).lora.rank == 48)
+    assert opened.window.current_page().name == "training"
+    path.write_text("[lora]\nrank = 'many'\n", "utf-8")
+    drop_at(opened.panel, files(path))
+    wait_until(lambda: "mine.toml" in error(opened))
+    assert draft(opened).lora.rank == 48
+
+
+def test_while_files_are_over_the_window_it_says_what_can_be_dropped(qapp: QApplication, tmp_path: Path) -> None:
+    window = MainWindow(QWidget())
+    window.show()
+    data = files(tmp_path / "nothing")  # an event does not keep it
+    enter = QDragEnterEvent(QPoint(5, 5), MOVE | COPY, data, LEFT, Qt.KeyboardModifier.NoModifier)
+    QApplication.sendEvent(window.windowHandle(), enter)
+    assert window.drops._hint.isVisible() and window.drops._hint.size() == window.size()
+    QApplication.sendEvent(window.windowHandle(), QDragLeaveEvent())
+    assert not window.drops._hint.isVisible()
+    QApplication.sendEvent(window.windowHandle(), enter)
+    drop_at(window.rail, data)
+    assert not window.drops._hint.isVisible()
+    window.close_now()
+
+
+def test_paths_are_pasted_anywhere_but_into_a_field_where_they_are_text(
+    opened: AppWindow, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    window, path = opened.window, tmp_path / "my rows.csv"
+    path.write_text("question,answer\nAhoy,Aye\n", "utf-8")
+    window.show_page("model")
+    window.activateWindow()
+    wait_until(window.isActiveWindow)
+    for words in (f'"{path}"', QUrl.fromLocalFile(str(path)).toString(QUrl.ComponentFormattingOption.FullyEncoded)):
+        QGuiApplication.clipboard().setText(words)
+        window.rail.findChildren(QWidget)[-1].setFocus()
+        window.setFocus()
+        QTest.keyClick(window, Qt.Key.Key_V, Qt.KeyboardModifier.ControlModifier)
+        wait_for_data(opened, path, wait_until)
+        opened.studio.draft.set_value("data.path", "")  # type: ignore[union-attr]
+        window.show_page("model")
+        source = opened.model_page.source
+        source.show_kind("folder")
+        QApplication.processEvents()
+        source.folder.line.setFocus()
+        QTest.keyClick(source.folder.line, Qt.Key.Key_V, Qt.KeyboardModifier.ControlModifier)
+        assert source.folder.line.text() == words and source.folder.text() == str(path)
+        source.folder.line.clear()
+    QGuiApplication.clipboard().clear()

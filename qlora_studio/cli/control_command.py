@@ -1,7 +1,6 @@
 """What is asked of a run at work, `pause`, `stop`, `save`, `evaluate-now`; `end` and `discard` where nobody answers."""
 
 import argparse
-import shutil
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +16,10 @@ from qlora_studio.core.run.events import CheckpointSaved, Evaluated, Event, Fail
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_ending import acknowledge_breakdown, end_worker
-from qlora_studio.storage.durable import not_writable
+from qlora_studio.storage.runs.removal import remove_for_ever
 from qlora_studio.storage.runs.run_folder import RunFolder
-from qlora_studio.storage.staging import staging_path
 
 _TIMEOUT_SECONDS = 600.0
-_OURS = {"run.toml", "run.lock", "job.json", "events.jsonl", "commands.jsonl", "worker.log"}
-_OURS |= {".reserve", "checkpoints", "adapter", "exports", "jobs"}
 
 
 @dataclass(frozen=True)
@@ -160,7 +156,7 @@ def discard_run(arguments: argparse.Namespace, console: Console) -> int:
         if arguments.keep:
             acknowledge_breakdown(folder)
         else:
-            _delete(folder)
+            remove_for_ever(folder)
         console.if_interrupted(f"{folder.path.name} is {'kept' if arguments.keep else 'deleted'}.")
     console.report({"run_dir": str(folder.path.absolute()), "deleted": not arguments.keep})
     console.result(f"{folder.path.name} is {'kept' if arguments.keep else 'deleted'}.")
@@ -262,24 +258,3 @@ def _facts(folder: RunFolder, state: RunState) -> dict[str, Any]:
         "eval_loss": state.evaluation.loss if state.evaluation else None,
         "adapter_dir": state.adapter_path or None,
     }
-
-
-def _delete(folder: RunFolder) -> None:
-    """Delete a run's folder. Raises StudioError where it is a link, or holds what is not of the run.
-
-    Links in it are removed, what they point to is not.
-    """
-    foreign = sorted(path.name for path in folder.path.iterdir() if path.name not in _OURS)
-    if folder.path.is_symlink() or foreign:
-        why = (
-            "is a link to a folder elsewhere" if folder.path.is_symlink() else f"holds {foreign[0]}, which is not ours"
-        )
-        raise StudioError(
-            f"{folder.path} is not deleted: it {why}.",
-            kind=FailureKind.NOT_WRITABLE,
-            advice="Look at it, and delete by hand what should go.",
-        )
-    try:
-        shutil.rmtree(folder.path.rename(staging_path(folder.path)))
-    except OSError as error:
-        raise not_writable(folder.path, error) from error

@@ -29,6 +29,8 @@ class Settings(BaseModel):
     last_model: str = ""
     last_data: str = ""
     keep_bases: bool = True
+    runs_columns: tuple[str, ...] = ()
+    runs_order: str = ""
     problem: str = Field(default="", exclude=True)
 
     @property

@@ -2,38 +2,27 @@
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import Signal
-from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QLineEdit
+from PySide6.QtCore import QPoint, Signal
+from PySide6.QtGui import QAction, QResizeEvent
+from PySide6.QtWidgets import QLineEdit, QMenu
 
 from qlora_studio.ui.kit.layouts import FlowRow
-from qlora_studio.ui.kit.tables import Column, Table, TableModel
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, Notice, PrimaryButton, row
-from qlora_studio.ui.runs.view import recovery_advice, recovery_text, when_text
+from qlora_studio.ui.runs.actions import RunActions, TableActions
+from qlora_studio.ui.runs.run_table import RunTable
+from qlora_studio.ui.runs.view import (
+    NARROW,
+    below_text,
+    heading,
+    matching,
+    recovery_advice,
+    recovery_text,
+    shown_columns,
+)
 from qlora_studio.ui.state.run_line import RunLine
 from qlora_studio.ui.window.distrust import DistrustNotice
 from qlora_studio.ui.window.page import Page
-
-_COLUMNS = (
-    Column(
-        "Name",
-        lambda line: line.name,
-        stretch=True,
-        tip=lambda line: "\n".join(filter(None, (line.model, line.parent, line.path))),
-    ),
-    Column("Model", lambda line: line.model),
-    Column(
-        "State",
-        lambda line: line.words,
-        tone=lambda line: line.tone,
-        tip=lambda line: line.remark or line.state,
-    ),
-    Column("Steps", lambda line: line.steps, right=True),
-    Column("Eval loss", lambda line: line.loss, right=True),
-    Column("When", lambda line: when_text(line.when)),
-)
-_NARROW = 700
 
 
 class RunsPage(Page):
@@ -51,6 +40,15 @@ class RunsPage(Page):
         training_requested: go and start one.
         trust_requested: look at what a run from elsewhere would do, and trust it.
         discard_requested: put a run that broke off away, or leave it as it is.
+        compare_requested: lay runs beside each other; their folders, two at least.
+        label_requested: change what runs are called, their tags and notes; their folders.
+        delete_requested: put runs into the trash; their folders.
+        command_requested: show the command line that would start the same run.
+        save_requested: save a run's settings as a file.
+        pack_requested: pack a run as a zip.
+        import_requested: take a run from elsewhere in: True where it is packed, False where it is a folder.
+        file_requested: open a `run.toml` as the draft.
+        view_changed: other columns are chosen, or another order: the columns, and by which, `-` before where it falls.
     """
 
     name = "runs"
@@ -67,6 +65,15 @@ class RunsPage(Page):
     training_requested = Signal()
     trust_requested = Signal(str)
     discard_requested = Signal(str)
+    compare_requested = Signal(list)
+    label_requested = Signal(list)
+    delete_requested = Signal(list)
+    command_requested = Signal(str)
+    save_requested = Signal(str)
+    pack_requested = Signal(str)
+    import_requested = Signal(bool)
+    file_requested = Signal()
+    view_changed = Signal(tuple, str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,15 +82,23 @@ class RunsPage(Page):
         self.resume_button, self.chat_button, self.export_button = Button("Resume"), Button("Chat"), Button("Export")
         self.queue_button = Button("Add to queue", tip="It goes on by itself when its turn has come")
         self.draft_button = Button("Use its settings", tip="Take model, data and settings of the run for a new one")
-        self.folder_button = Button("Show folder")
+        self.more_button = Button("More", tip="More to do with the runs that are selected")
+        self.view_button = Button("View", tip="Columns, and the order of the runs")
+        self.import_button = Button("Import", tip="Take in a run from elsewhere, or open a run.toml")
+        self.add_action(self.import_button)
         self.add_action(self.open_button)
         self.search = QLineEdit()
-        self.search.setPlaceholderText("Filter")
-        self.search.setAccessibleName("Filter the runs")
-        self.search.setMinimumWidth(72)
-        self.search.setMaximumWidth(150)
-        self.model = TableModel(_COLUMNS)
-        self.table = Table(self.model, name="Runs")
+        self.search.setPlaceholderText("Name, tag, model …")
+        self.search.setAccessibleName("Find runs by name, tag, model or note")
+        self.search.setMinimumWidth(96)
+        self.search.setMaximumWidth(180)
+        self.search.setClearButtonEnabled(True)
+        self.table = RunTable()
+        self.model = self.table.rows
+        self.actions_of_runs = RunActions(self.table)
+        self.view_actions = TableActions(self.table)
+        self._columns: tuple[str, ...] = ()
+        self._order, self._descending = "", False
         self.recovery = Notice("warn")
         self.recover = Button("Resume it", "small")
         self.inspect = Button("Look at it", "small", tip="Its curves and its last words; nothing is started")
@@ -99,38 +114,45 @@ class RunsPage(Page):
 
     def render_runs(self, lines: Sequence[RunLine], place: str = "") -> None:
         """Show the runs under a folder."""
-        chosen = self.selected()
         self._lines = tuple(lines)
-        at_work = sum(line.busy for line in lines)
-        count = f"{len(lines):,} run{'' if len(lines) == 1 else 's'}"
-        words = [count, f"{at_work} at work"] if at_work else [count]
-        self.set_heading("Runs", " · ".join([*words, place] if place else words))
+        self.set_heading("Runs", heading(lines, place))
         self._empty.setVisible(not lines)
         self._card.setVisible(bool(lines))
         self._show_recovery()
+        self._show_columns()
         self._show_lines()
-        self._select(chosen.path if chosen else (lines[0].path if lines else ""))
-        self._on_selection_changed()
+
+    def render_view(self, columns: Sequence[str], order: str) -> None:
+        """Show the runs by an order (`-` before it: falling), with these columns; the usual ones without any."""
+        self._columns = tuple(columns)
+        self._order, self._descending = order.removeprefix("-"), order.startswith("-")
+        if self._order not in self.view_actions.order:
+            self._order = ""
+        self.table.show_order(self._order, descending=self._descending)
+        self._show_columns()
+        self._show_lines()
 
     def selected(self) -> RunLine | None:
-        """Return the run that is selected."""
-        rows = self.table.selectionModel().selectedRows()
-        line: RunLine | None = self.model.row(rows[0].row()) if rows else None
-        return line
+        """Return the run that is selected, where it is one alone."""
+        lines = self.table.selected()
+        return lines[0] if len(lines) == 1 else None
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Leave the model out where the window is narrow: the name is beside it, and the tooltip tells the rest."""
+        """Leave columns out where the window is narrow: the tooltip of the name tells the rest."""
         super().resizeEvent(event)
-        self.table.setColumnHidden(1, event.size().width() < _NARROW)
+        self._show_columns()
 
     def on_shown(self) -> None:
         """Look again whenever the page comes to the front."""
         self.refresh_requested.emit()
 
     def _show_lines(self) -> None:
-        words = self.search.text().lower().split()
-        texts = ((line, f"{line.name} {line.model} {line.words}".lower()) for line in self._lines)
-        self.model.set_rows(tuple(line for line, text in texts if all(word in text for word in words)))
+        self.table.show_runs(matching(self._lines, self.search.text()))
+
+    def _show_columns(self) -> None:
+        shown = shown_columns(self._columns, self._lines, order=self._order, narrow=self.width() < NARROW)
+        self.table.show_columns(shown)
+        self.view_actions.show_state(shown, self._order, descending=self._descending)
 
     def render_summary(self, text: str) -> None:
         """Show what became of the queue; an empty text hides it."""
@@ -143,25 +165,26 @@ class RunsPage(Page):
         self.recovery.show_message(text, advice)
         self.recover.setEnabled(bool(broken) and not broken[0].objection)
 
-    def _select(self, path: str) -> None:
-        for index in range(self.model.rowCount()):
-            if self.model.row(index).path == path:
-                self.table.selectRow(index)
-
     def _on_selection_changed(self) -> None:
-        line = self.selected()
-        readable = line is not None and not line.problem
-        for button in (self.open_button, self.draft_button):
-            button.setEnabled(readable)
-        self.folder_button.setEnabled(line is not None)
+        lines, line, allowed = self.table.selected(), self.selected(), self.actions_of_runs
+        allowed.allow(lines)
         self.distrust.render_objection(line.objection if line else "")
-        self.remark.setText(line.remark if line else "")
+        self.remark.setText(below_text(lines))
         self.remark.setVisible(bool(self.remark.text()))
-        self.resume_button.setEnabled(bool(line and line.resumable))
-        self.queue_button.setEnabled(bool(line and (line.resumable or line.queued)))
-        self.queue_button.setText("Take out of the queue" if line and line.queued else "Add to queue")
-        for button in (self.chat_button, self.export_button):
-            button.setEnabled(bool(line and line.has_adapter and not line.objection))
+        for button, action in self._buttons():
+            button.setEnabled(action.isEnabled())
+        self.queue_button.setText(allowed.queue.text())
+
+    def _buttons(self) -> tuple[tuple[Button, QAction], ...]:
+        allowed = self.actions_of_runs
+        return (
+            (self.open_button, allowed.open),
+            (self.resume_button, allowed.resume),
+            (self.queue_button, allowed.queue),
+            (self.chat_button, allowed.chat),
+            (self.export_button, allowed.export),
+            (self.draft_button, allowed.draft),
+        )
 
     def _build(self) -> None:
         self._empty = Card("No runs yet")
@@ -174,11 +197,13 @@ class RunsPage(Page):
         self._card = Card()
         tools = row(spacing=8)
         going = (self.resume_button, self.queue_button)
-        buttons = (*going, self.chat_button, self.export_button, self.draft_button, self.folder_button)
-        for button in buttons:
+        buttons = (*going, self.chat_button, self.export_button, self.draft_button, self.more_button)
+        for button in (*buttons, self.view_button):
             button.setProperty("kind", "small")
         tools.addWidget(FlowRow(*buttons), 1)
         tools.addWidget(self.search)
+        tools.addWidget(self.view_button)
+        self._fill_menus()
         self._card.body.addLayout(tools)
         self.table.setMinimumHeight(240)
         self._card.body.addWidget(self.table, 1)
@@ -190,29 +215,92 @@ class RunsPage(Page):
         self.body.addWidget(self._card, 1)
         self.body.addStretch(0)
 
+    def _fill_menus(self) -> None:
+        more, self._view_menu, taking = QMenu(self.more_button), QMenu(self.view_button), QMenu(self.import_button)
+        self.actions_of_runs.fill(more, more=True)
+        self.view_actions.fill(self._view_menu)
+        taking.addAction("A run's folder …", lambda: self.import_requested.emit(False))
+        taking.addAction("A packed run (zip) …", lambda: self.import_requested.emit(True))
+        taking.addSeparator()
+        taking.addAction("Open a run.toml …", self.file_requested.emit)
+        self.run_menu = QMenu(self.table)
+        self.actions_of_runs.fill(self.run_menu)
+        for button, menu in ((self.more_button, more), (self.view_button, self._view_menu)):
+            button.setMenu(menu)
+            button.setProperty("menu", "true")
+        self.import_button.setMenu(taking)
+        self.import_button.setProperty("menu", "true")
+
     def _connect(self) -> None:
-        for button, signal in (
-            (self.open_button, self.open_requested),
-            (self.resume_button, self.resume_requested),
-            (self.queue_button, self.queue_requested),
-            (self.chat_button, self.chat_requested),
-            (self.export_button, self.export_requested),
-            (self.draft_button, self.draft_requested),
-            (self.folder_button, self.folder_requested),
-            (self.distrust.trust, self.trust_requested),
+        actions = self.actions_of_runs
+        for action, signal in (
+            (actions.open, self.open_requested),
+            (actions.resume, self.resume_requested),
+            (actions.queue, self.queue_requested),
+            (actions.chat, self.chat_requested),
+            (actions.export, self.export_requested),
+            (actions.draft, self.draft_requested),
+            (actions.folder, self.folder_requested),
+            (actions.command, self.command_requested),
+            (actions.save_file, self.save_requested),
+            (actions.pack, self.pack_requested),
         ):
-            button.clicked.connect(lambda _checked=False, signal=signal: self._ask(signal))
+            action.triggered.connect(lambda _checked=False, signal=signal: self._ask(signal))
+        for action, signal in (
+            (actions.compare, self.compare_requested),
+            (actions.label, self.label_requested),
+            (actions.delete, self.delete_requested),
+        ):
+            action.triggered.connect(lambda _checked=False, signal=signal: self._ask_all(signal))
+        for button, action in self._buttons():
+            button.clicked.connect(action.trigger)
+        self.distrust.trust.clicked.connect(lambda: self._ask(self.trust_requested))
         self.recover.clicked.connect(lambda: self.resume_requested.emit(self._broken))
         self.inspect.clicked.connect(lambda: self.open_requested.emit(self._broken))
         self.discard.clicked.connect(lambda: self.discard_requested.emit(self._broken))
         self._summary_seen.clicked.connect(lambda: self.render_summary(""))
         self.go_training.clicked.connect(self.training_requested)
         self.search.textChanged.connect(self._show_lines)
-        self.table.selectionModel().selectionChanged.connect(self._on_selection_changed)
-        self.model.modelReset.connect(self._on_selection_changed)
+        self.table.chosen.connect(self._on_selection_changed)
         self.table.activated.connect(lambda _index: self._ask(self.open_requested))
+        self.table.customContextMenuRequested.connect(self._on_menu_requested)
+        self._connect_view()
+
+    def _connect_view(self) -> None:
+        header, view = self.table.horizontalHeader(), self.view_actions
+        self.table.order_requested.connect(self._on_order_requested)
+        header.customContextMenuRequested.connect(lambda at: self._view_menu.popup(header.mapToGlobal(at)))
+        for name, action in view.columns.items():
+            action.triggered.connect(lambda shown, name=name: self._on_column_chosen(name, shown))
+        for name, action in view.order.items():
+            action.triggered.connect(lambda _checked, name=name: self._change_view(self._columns, name))
+        view.usual.triggered.connect(lambda: self._change_view((), self._order, falls=self._descending))
+        view.descending.triggered.connect(lambda falls: self._change_view(self._columns, self._order, falls=falls))
+
+    def _on_menu_requested(self, place: QPoint) -> None:
+        if self.table.selected():
+            self.run_menu.popup(self.table.viewport().mapToGlobal(place))
+
+    def _on_order_requested(self, column: str) -> None:
+        """Order by a column; the same one again, the other way round."""
+        self._change_view(self._columns, column, falls=column == self._order and not self._descending)
+
+    def _on_column_chosen(self, name: str, shown: bool) -> None:
+        before = self._columns or shown_columns((), self._lines, order="", narrow=False)
+        chosen = {*before, name} if shown else {*before} - {name}
+        columns = [column for column in self.view_actions.columns if column in chosen]
+        self._change_view(columns, self._order, falls=self._descending)
+
+    def _change_view(self, columns: Sequence[str], order: str, *, falls: bool = False) -> None:
+        text = f"-{order}" if order and falls else order
+        self.render_view(columns, text)
+        self.view_changed.emit(tuple(columns), text)
 
     def _ask(self, signal: object) -> None:
         line = self.selected()
         if line is not None:
             signal.emit(line.path)  # type: ignore[attr-defined]
+
+    def _ask_all(self, signal: object) -> None:
+        if lines := self.table.selected():
+            signal.emit([line.path for line in lines])  # type: ignore[attr-defined]

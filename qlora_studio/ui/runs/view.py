@@ -1,21 +1,99 @@
-"""What the Runs page says of each run, as values."""
+"""What the Runs page says of its runs, in which order and which columns, as values."""
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from qlora_studio.core.quantity import bytes_text, counted
 from qlora_studio.ui.state.run_line import RunLine
+
+# The columns by the names that the settings know, in their order, with their headings.
+COLUMNS = {
+    "name": "Name",
+    "model": "Model",
+    "state": "State",
+    "steps": "Steps",
+    "loss": "Eval loss",
+    "when": "When",
+    "size": "On disk",
+    "tags": "Tags",
+    "rank": "Rank",
+    "parameters": "Parameters",
+    "folder": "Folder",
+}
+ALWAYS = "name"
+USUAL = ("name", "model", "state", "steps", "loss", "size", "when")
+NARROW = 700  # pixels, below which the page leaves out what is told elsewhere
+_LEFT_OUT = ("model", "size", "tags", "parameters", "folder", "rank")  # where it is narrow, unless the order goes by it
+_NAMED = 8  # of several runs, in a question
+_ORDER: dict[str, Callable[[RunLine], object]] = {
+    "name": lambda line: _natural(line.name),
+    "model": lambda line: _natural(line.model),
+    "state": lambda line: (line.state, line.queued),
+    "steps": lambda line: line.step if line.total_steps else None,
+    "loss": lambda line: line.evaluation_loss,
+    "when": lambda line: line.when or None,
+    "size": lambda line: line.size,
+    "tags": lambda line: _natural(", ".join(line.label.tags)) or None,
+    "rank": lambda line: None if line.problem else line.rank,
+    "parameters": lambda line: line.parameters or None,
+    "folder": lambda line: _natural(Path(line.path).name),
+}
 
 
 def with_queue(lines: Sequence[RunLine], waiting: Sequence[str], waits_for: str = "") -> tuple[RunLine, ...]:
     """Return the runs with their places in the queue, from 1, the first with what it waits for."""
     places = {path: index + 1 for index, path in enumerate(waiting)}
-    queued = [places.get(str(Path(line.path).resolve()), 0) for line in lines]
+    queued = [places.get(str(Path(line.path).resolve()), 0) if places else 0 for line in lines]
     return tuple(
-        replace(line, queued=place, waits_for=waits_for if place == 1 else "")
+        replace(line, queued=place, waits_for=waits_for if place == 1 else "") if place else line
         for line, place in zip(lines, queued, strict=True)
     )
+
+
+def with_sizes(lines: Iterable[RunLine], sizes: Mapping[str, int]) -> tuple[RunLine, ...]:
+    """Return the runs with what each takes of the disk, where that was measured."""
+    return tuple(replace(line, size=sizes[line.path]) if line.path in sizes else line for line in lines)
+
+
+def heading(lines: Sequence[RunLine], place: str) -> str:
+    """Return how many runs there are, how many are at work, what all take of the disk, and where they lie."""
+    at_work = sum(line.busy for line in lines)
+    sizes = [line.size for line in lines if line.size is not None]
+    words = [counted(len(lines), "run"), f"{at_work} at work" if at_work else ""]
+    words += [f"{bytes_text(sum(sizes))} on disk" if sizes and len(sizes) == len(lines) else "", place]
+    return " · ".join(filter(None, words))
+
+
+def ordered(lines: Iterable[RunLine], column: str, *, descending: bool = False) -> tuple[RunLine, ...]:
+    """Return the runs by a column, those of which it is not known last; by none, as they came: the newest first."""
+    if (key := _ORDER.get(column)) is None:
+        return tuple(lines)
+    keyed = [(key(line), line) for line in lines]
+    known = sorted((pair for pair in keyed if pair[0] is not None), key=lambda pair: pair[0], reverse=descending)  # type: ignore[arg-type, return-value]
+    return tuple(line for _, line in known) + tuple(line for value, line in keyed if value is None)
+
+
+def matching(lines: Iterable[RunLine], text: str) -> tuple[RunLine, ...]:
+    """Return the runs that have every word of a text: in name, model, state, tags, note or folder."""
+    words = text.lower().split()
+    return tuple(line for line in lines if all(word in _all_words(line) for word in words))
+
+
+def shown_columns(chosen: Sequence[str], lines: Iterable[RunLine], *, order: str, narrow: bool) -> set[str]:
+    """Return the columns that are shown: those chosen, else the usual ones, and tags as soon as a run has any."""
+    wanted = {ALWAYS, *(name for name in chosen if name in COLUMNS)} if chosen else set(USUAL)
+    if not chosen and any(line.label.tags for line in lines):
+        wanted.add("tags")
+    return {name for name in wanted if not narrow or name not in _LEFT_OUT or name == order}
+
+
+def name_tip(line: RunLine) -> str:
+    """Return what stands behind a run's name."""
+    given = f"in its settings: {line.given_name}" if line.label.name and line.given_name != line.name else ""
+    return "\n".join(filter(None, (line.model, given, line.parent, line.label.note, line.path)))
 
 
 def when_text(when: float, now: float | None = None) -> str:
@@ -42,3 +120,51 @@ def recovery_advice(broken: int) -> str:
     """Return what can be done about runs that broke off, of which the first is named."""
     more = {1: "", 2: " Another run broke off, too."}.get(broken, f" {broken - 1} other runs broke off, too.")
     return f"Its worker is gone: the computer was switched off, or somebody ended it.{more}"
+
+
+def below_text(lines: Sequence[RunLine]) -> str:
+    """Return what the page says below the list of the runs that are selected."""
+    if len(lines) > 1:
+        sizes = [line.size for line in lines]
+        known = [size for size in sizes if size is not None]
+        together = f" · {bytes_text(sum(known))} on disk" if len(known) == len(sizes) else ""
+        return f"{counted(len(lines), 'run')} selected{together}"
+    if not lines:
+        return ""
+    label = lines[0].label
+    return "\n".join(filter(None, (lines[0].remark, label.note)))
+
+
+def removal_question(lines: Sequence[RunLine], all_lines: Iterable[RunLine]) -> tuple[str, str]:
+    """Return what is asked before runs go to the trash, and what should be known then."""
+    one = len(lines) == 1
+    what = lines[0].name if one else counted(len(lines), "run")
+    sizes = [line.size for line in lines if line.size is not None]
+    size = f"{'It takes' if one else 'They take'} {bytes_text(sum(sizes))} of the disk, " if sizes else ""
+    freed = "which are free once the trash is emptied." if sizes else "The disk is freed once the trash is emptied."
+    going = {line.given_name or line.name for line in lines}
+    children = [line.name for line in all_lines if line not in lines and _parents(line) & going]
+    return f"Move {what} to the trash?", "\n".join(
+        (
+            "Settings, curves, checkpoints, the adapter and all exports in "
+            f"{'its folder go' if one else 'their folders go'} along. {size}{freed}",
+            *(f"– {line.name}" for line in lines[:_NAMED] if not one),
+            *([f"– and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []),
+            *(f"{name} goes on from it." for name in children[:_NAMED]),
+        )
+    )
+
+
+def _parents(line: RunLine) -> set[str]:
+    return set(line.parent.removeprefix("goes on from ").split(" → ")) if line.parent else set()
+
+
+def _all_words(line: RunLine) -> str:
+    texts = (line.name, line.given_name, line.model, line.words, *line.label.tags, line.label.note)
+    return " ".join((*texts, Path(line.path).name)).lower()
+
+
+def _natural(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Return what has run 2 stand before run 10."""
+    parts = re.findall(r"\d+|\D+", text.casefold())
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)

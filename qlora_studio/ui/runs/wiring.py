@@ -6,8 +6,9 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.jobs.worker_ending import acknowledge_breakdown
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.kit.desktop import move_to_trash, show_folder
+from qlora_studio.ui.runs.managing import RunSizes, RunsManaging
 from qlora_studio.ui.runs.page import RunsPage
-from qlora_studio.ui.runs.view import with_queue
+from qlora_studio.ui.runs.view import with_queue, with_sizes
 from qlora_studio.ui.state.run_list import RunsList
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.dialogs import Discarding, ask_discard, ask_trust
@@ -21,6 +22,8 @@ class RunsWiring(QObject):
         super().__init__(window)
         self._studio, self._window, self._page, self._runs = studio, window, page, runs
         self._launched = False
+        RunsManaging(studio, window, page, runs)
+        self._sizes = RunSizes(page, runs, self._render)
         runs.changed.connect(self._render)
         runs.changed.connect(self._on_first_list)
         window.page_shown.connect(self._on_page_shown)
@@ -68,6 +71,7 @@ class RunsWiring(QObject):
     def _render(self) -> None:
         queue = self._studio.queue
         lines = with_queue(self._runs.lines, queue.waiting(), queue.waits_for())
+        lines = with_sizes(lines, self._sizes.sizes)
         self._page.render_runs(lines, str(self._studio.settings.runs_path))
 
     def _on_queue_requested(self, path: str) -> None:

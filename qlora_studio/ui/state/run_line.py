@@ -13,6 +13,7 @@ from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.export_folder import ExportManifest, exports_of, verification_of
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.run_index import RunIndex
+from qlora_studio.storage.runs.run_label import RunLabel, read_label
 from qlora_studio.storage.runs.run_summary import RunSummary
 from qlora_studio.storage.runs.trust import objection, trust_stamp
 
@@ -32,7 +33,8 @@ class PastExport:
 class RunLine:
     """A run in the list. `resumable` is whether it can go on; `broken` whether it ended without a word.
 
-    `objection` says why it may give no orders here, where it is not trusted.
+    `objection` says why it may give no orders here, where it is not trusted. `name` is what its user calls
+    it, `given_name` that of its settings; `size` is what it takes of the disk, in bytes, where that was measured.
     """
 
     path: str
@@ -60,6 +62,9 @@ class RunLine:
     exports: tuple[PastExport, ...] = ()
     queued: int = 0
     waits_for: str = ""
+    label: RunLabel = field(default_factory=RunLabel)
+    given_name: str = ""
+    size: int | None = None
 
     @property
     def words(self) -> str:
@@ -99,7 +104,7 @@ class KnownRuns:
 
     def look(self, runs: Path) -> list[RunLine]:
         """Return all runs as they are now, newest first."""
-        return [self._now(folder, known) for folder, known in self._index.listed(runs)]
+        return [_labelled(self._now(folder, known), folder) for folder, known in self._index.listed(runs)]
 
     def _now(self, folder: RunFolder, known: RunSummary | StudioError) -> RunLine:
         if isinstance(known, StudioError):
@@ -128,6 +133,12 @@ class KnownRuns:
 
 def _unreadable(folder: RunFolder, problem: str) -> RunLine:
     return RunLine(str(folder.path), folder.path.name, state="not readable", problem=problem)
+
+
+def _labelled(line: RunLine, folder: RunFolder) -> RunLine:
+    """The run as its user calls it."""
+    label = read_label(folder)
+    return replace(line, name=label.name or line.name, given_name=line.name, label=label)
 
 
 def _judged(line: RunLine, *, busy: bool, objection: str) -> RunLine:

@@ -10,18 +10,19 @@ class Metric:
     """A number of each step: `field` is its name in StepDone, `rather` one shown in its place where it is ever told.
 
     `color` is one of the theme's, `scale` divides the values, `smooth` draws a moving average. In the table it stands
-    under `column`, and nowhere without one. A `loss` has the held-out curve beside it, spikes, checkpoints, and a
-    logarithmic scale.
+    under `column`. Of what is `positive`, 0 says that it was not told. A `loss` has the held-out curve beside it,
+    spikes, checkpoints, and a logarithmic scale.
     """
 
     field: str
     title: str
     color: str
+    column: str
     rather: str = ""
-    column: str = ""
     unit: str = ""
     scale: float = 1.0
     smooth: bool = True
+    positive: bool = False
     loss: bool = False
 
 
@@ -31,18 +32,32 @@ METRICS: dict[str, Metric] = {
         Metric(field="loss", title="Loss", color="weights", column="train loss", loss=True),
         Metric(field="learning_rate", title="Learning rate", color="optimizer", column="learning rate", smooth=False),
         Metric(field="gradient_norm", title="Gradient norm", color="activations", column="gradient norm"),
-        Metric(field="tokens_per_second", title="Throughput", color="other", column="tokens/s", unit="tokens/s"),
+        Metric(
+            field="tokens_per_second",
+            title="Throughput",
+            color="other",
+            column="tokens/s",
+            unit="tokens/s",
+            positive=True,
+        ),
         Metric(
             field="process_bytes",
             rather="allocated_bytes",
             title="Memory",
             color="context",
+            column="memory (GiB)",
             unit="GiB",
             scale=float(GIB),
             smooth=False,
+            positive=True,
         ),
     )
 }
+
+
+def positive_fields() -> frozenset[str]:
+    """Return the fields of StepDone whose 0 says that they were not told."""
+    return frozenset(name for item in METRICS.values() if item.positive for name in (item.field, item.rather) if name)
 
 
 def step_fields() -> tuple[str, ...]:

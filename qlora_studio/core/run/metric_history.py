@@ -8,16 +8,18 @@ from numpy.typing import NDArray
 
 from qlora_studio.core.run.events import Evaluated, Event, Resumed, StepDone
 from qlora_studio.core.run.loss_spike import WINDOW, LossSpike, SpikeFinder
-from qlora_studio.core.run.metric import step_fields
+from qlora_studio.core.run.metric import Metric, positive_fields, step_fields
 
 Floats = NDArray[np.float64]
+PLACES = {"tokens": "tokens", "hours": "seconds", "epoch": "epoch"}  # and the field of StepDone that each is made of
 _LOOKED_BACK = 10 * WINDOW  # steps among which the last losses that are numbers are looked for
 
 
 class Series:
-    """Points (x, y) in growing float64 buffers; missing values are NaN."""
+    """Points (x, y) in growing float64 buffers; missing values are NaN. `cuts` counts how often points were dropped."""
 
     def __init__(self) -> None:
+        self.cuts = 0
         self._points = np.empty((2, 256), dtype=np.float64)
         self._length = 0
 
@@ -46,18 +48,26 @@ class Series:
 
     def truncate_from(self, x: float) -> None:
         """Drop the points at `x` and beyond: a resumed run takes those steps again."""
-        self._length = int(np.searchsorted(self.x, x, side="left"))
+        length = int(np.searchsorted(self.x, x, side="left"))
+        if length < self._length:
+            self._length, self.cuts = length, self.cuts + 1
 
 
 class MetricHistory:
-    """The series of one run: one per field of a step that is plotted, the evaluation loss; and the spikes."""
+    """The series of one run: one per field of a step that is plotted, the evaluation loss; and the spikes.
+
+    `places` says by step how far the run was, in other units: the tokens so far, the hours that the steps so far took
+    (steps that a resumed run took again count once, pauses and evaluations not at all), the epoch.
+    """
 
     def __init__(self) -> None:
         self.steps = {name: Series() for name in step_fields()}
+        self.places = {name: Series() for name in PLACES}
         self.evaluation = Series()
         self.spikes: list[LossSpike] = []
         self._finder = SpikeFinder()
-        self._values = attrgetter("step", *self.steps)
+        self._positive = positive_fields()
+        self._values = attrgetter("step", *PLACES.values(), *self.steps)
 
     def extend(self, events: Iterable[Event]) -> None:
         """Append what the events tell, in their order."""
@@ -75,18 +85,25 @@ class MetricHistory:
                     self._go_back(event.step)
         self._add(steps)
 
+    def of(self, metric: Metric) -> Series:
+        """Return the series that a metric shows: what is rather shown in its place, where that was ever told."""
+        rather = self.steps.get(metric.rather)
+        return rather if rather is not None and np.isfinite(rather.y).any() else self.steps[metric.field]
+
     def _add(self, steps: Sequence[StepDone]) -> None:
         """Append many steps at once: a point at a time takes ten times as long."""
         if not steps:
             return
         columns = np.array([self._values(event) for event in steps], dtype=np.float64).T
-        for series, values in zip(self.steps.values(), columns[1:], strict=True):
-            series.append(columns[0], values)
+        for (name, series), values in zip(self.steps.items(), columns[1 + len(PLACES) :], strict=True):
+            series.append(columns[0], np.where(values > 0, values, np.nan) if name in self._positive else values)
+        for (name, series), values in zip(self.places.items(), columns[1:], strict=False):
+            series.append(columns[0], _places(name, values, float(series.y[-1]) if len(series) else 0.0))
         found = (self._finder.add(event.step, event.loss) for event in steps)
         self.spikes += [spike for spike in found if spike is not None]
 
     def _go_back(self, step: int) -> None:
-        for series in (*self.steps.values(), self.evaluation):
+        for series in (*self.steps.values(), *self.places.values(), self.evaluation):
             series.truncate_from(step + 1)
         while self.spikes and self.spikes[-1].step > step:
             self.spikes.pop()
@@ -97,17 +114,27 @@ class MetricHistory:
 
 
 def decimated(x: Floats, y: Floats, points: int = 2000) -> tuple[Floats, Floats]:
-    """Return at most about `points` points that keep each stretch's minimum and maximum."""
+    """Return at most about `points` points that keep each stretch's minimum and maximum; a stretch of gaps stays one.
+
+    One pass over the points: 100,000 take about a millisecond.
+    """
     if len(x) <= points:
         return x, y
     size = -(-len(x) // (points // 2))
     padded = np.full(-(-len(y) // size) * size, np.nan)
     padded[: len(y)] = y
     parts = padded.reshape(-1, size)
-    kept = ~np.isnan(parts).all(axis=1)
-    starts = np.arange(len(parts))[kept] * size
-    lowest = np.where(np.isnan(parts[kept]), np.inf, parts[kept]).argmin(axis=1)
-    highest = np.where(np.isnan(parts[kept]), -np.inf, parts[kept]).argmax(axis=1)
+    gaps = np.isnan(parts)
+    starts = np.arange(len(parts)) * size
+    lowest = np.where(gaps, np.inf, parts).argmin(axis=1)
+    highest = np.where(gaps, -np.inf, parts).argmax(axis=1)
     pairs = np.sort(np.stack([starts + lowest, starts + highest], axis=1), axis=1).ravel()
     index = pairs[np.diff(pairs, prepend=-1) > 0]  # numpy's own `unique` imports masked arrays in the first replay
     return x[index], y[index]
+
+
+def _places(name: str, values: Floats, before: float) -> Floats:
+    """Return how far the run was after each step: what is told by step is summed up, the epoch is told as it is."""
+    if name == "epoch":
+        return values
+    return before + np.cumsum(values) / (3600.0 if name == "hours" else 1.0)

@@ -41,6 +41,7 @@ class RunState:
     reports: tuple[AnyReported, ...] = ()
     warnings: tuple[ev.Warned, ...] = ()
     resumptions: tuple[int, ...] = ()
+    pauses: tuple[int, ...] = ()
     recoveries: tuple[ev.Recovering, ...] = ()
     rate_scale: float = 1.0
     rates: tuple[ev.RateLowered, ...] = ()
@@ -204,7 +205,7 @@ def _ended(state: RunState, event: ev.TerminalEvent) -> RunState:
     state = replace(state, activity="", progress=None, pid=0)
     match event:
         case ev.Paused():
-            return replace(state, phase=Phase.PAUSED, step=event.step)
+            return replace(state, phase=Phase.PAUSED, step=event.step, pauses=_with(state.pauses, event.step))
         case ev.Finished():
             return replace(
                 state, phase=Phase.STOPPED if event.status == "stopped" else Phase.FINISHED, facts=event.facts

@@ -69,6 +69,8 @@ QPushButton[kind="pill"]:focus { border: 1px solid $accent; }
 QPushButton[kind="pill"]:disabled { color: $muted; background: transparent; }
 QPushButton::menu-indicator { image: url($icons/chevron-down.svg); width: 12px; height: 12px;
   subcontrol-origin: padding; subcontrol-position: center right; right: 8px; }
+QPushButton[kind="quiet"][menu="true"] { padding-right: 18px; }
+QPushButton[kind="quiet"][menu="true"]::menu-indicator { right: 4px; }
 
 QLineEdit, QPlainTextEdit, QTextEdit, QAbstractSpinBox, QComboBox { background: $field; color: $text;
   border: 1px solid $control_line; border-radius: 6px; padding: 0 8px; min-height: 30px;

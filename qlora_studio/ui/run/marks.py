@@ -1,4 +1,4 @@
-"""What happened to a run besides its steps, as marks on its curves: recoveries, lowered rates, early stopping,
+"""What happened to a run besides its steps, as marks on its curves: recoveries, pauses, lowered rates, early stopping,
 spikes. Pure; no Qt."""
 
 from dataclasses import dataclass
@@ -25,6 +25,8 @@ class CurveMark:
 def curve_marks(state: RunState) -> tuple[CurveMark, ...]:
     """Return what changed on the way, in the order of the steps; several at one step are one mark."""
     marks = [CurveMark(event.step, _recovery_label(event), event.message) for event in state.recoveries]
+    marks += [CurveMark(step, "paused", f"Paused after step {step:,}.") for step in state.pauses]
+    marks += [CurveMark(step, "went on", f"Went on from step {step:,}.") for step in _restarts(state)]
     for rate in state.rates:
         words = f"The learning rate is {rate.scale:g} times the set one."
         marks.append(CurveMark(rate.step, f"rate × {rate.scale:g}", words))
@@ -64,6 +66,12 @@ def annotations(state: RunState, history: MetricHistory) -> dict[int, str]:
     for spike in history.spikes:
         told[spike.step] = "; ".join(filter(None, (told.get(spike.step, ""), spike_words(spike))))
     return told
+
+
+def _restarts(state: RunState) -> list[int]:
+    """Return where the run was gone on with after it had ended unasked, and not by its own recovery."""
+    told = {*state.pauses} | {event.step for event in state.recoveries}
+    return [step for step in state.resumptions if step not in told and not any(step <= other for other in told)]
 
 
 def _recovery_label(event: Recovering) -> str:

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QMenu, QSizePolicy, QWidget
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Recovering, Warned
 from qlora_studio.core.run.run_state import RunState, phase_text
+from qlora_studio.ui.curves.smoothing import last_finite
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.layouts import TileGrid
 from qlora_studio.ui.kit.text import Label, set_style_property, set_tooltip
@@ -16,7 +17,6 @@ from qlora_studio.ui.run.cards import MemoryCard, SampleCard
 from qlora_studio.ui.run.findings import findings
 from qlora_studio.ui.run.plot_card import PlotCard
 from qlora_studio.ui.run.recovery_action import RecoveryAction, recovery_action
-from qlora_studio.ui.run.smoothing import last_finite
 from qlora_studio.ui.run.view import subtitle, tiles
 from qlora_studio.ui.state.progress import progress_share, progress_text
 from qlora_studio.ui.state.run_store import RunStore
@@ -62,6 +62,7 @@ class RunPage(Page):
         self.distrust = DistrustNotice()
         self.distrust.trust.clicked.connect(self.trust_requested)
         self.plots = PlotCard()
+        self.plots.failed.connect(self.show_error)
         self.samples = SampleCard()
         self.memory = MemoryCard()
         self._says = _Findings()
@@ -101,7 +102,7 @@ class RunPage(Page):
         self._render_failure(state)
         self._warning.show_message(*_warnings(state))
         self._work.render_state(state)
-        self.plots.render_history(store.history, store.checkpoints, state)
+        self.plots.render_history(store.history, store.checkpoints, state, store.config.name)
         self._render_tiles(store)
         self.samples.render_samples(state.samples)
         self.memory.render_state(state)
@@ -111,10 +112,6 @@ class RunPage(Page):
         """Bring clock texts up to date while in front."""
         self._clock.start()
         self._on_clock_timeout()
-
-    def on_closing(self) -> None:
-        """Take the plot apart."""
-        self.plots.close_plot()
 
     def hideEvent(self, event: object) -> None:
         """Rest while another page is in front."""

@@ -21,12 +21,12 @@ def _texts(index: int) -> list[str]:
     return [column.text(row) for column in metric_columns()]
 
 
-def test_the_table_has_the_step_the_metrics_with_a_column_and_what_happened() -> None:
+def test_the_table_has_the_step_every_metric_and_what_happened() -> None:
     titles = [column.title for column in metric_columns()]
-    metrics = ["train loss", "evaluation loss", "learning rate", "gradient norm", "tokens/s"]
+    metrics = ["train loss", "evaluation loss", "learning rate", "gradient norm", "tokens/s", "memory (GiB)"]
     assert titles == ["step", *metrics, "what happened"]
-    assert _texts(0) == ["1", "1.5", "–", "2e-4", "–", "2000", ""]
-    assert _texts(1) == ["2", "1.5", "1.25", "2e-4", "–", "2000", "gone on"]
+    assert _texts(0) == ["1", "1.5", "–", "2e-4", "–", "2,000", "–", ""]
+    assert _texts(1) == ["2", "1.5", "1.25", "2e-4", "–", "2,000", "–", "gone on"]
 
 
 def test_every_metric_is_a_number_that_a_step_tells() -> None:

@@ -1,0 +1,69 @@
+"""A moving average that goes on where it stopped: a plot redrawn each second must not begin at step one each time.
+
+It is the exponential average of Kingma and Ba, "Adam" (2015), section 3, with their correction of the bias towards
+zero: the sum of the weights so far divides it, so the first average is the first value and a level curve stays level.
+TensorBoard draws its curves by the same rule. It looks back alone: what comes later changes nothing of what is drawn,
+and at the newest step it lags behind a falling curve by some 1 / (1 - weight) steps. A centred average would not lag,
+but would bend its end anew with each step, by values that it made up.
+"""
+
+import math
+
+import numpy as np
+
+from qlora_studio.core.run.metric_history import Floats, Series
+
+_BLOCK = 64
+
+
+class MovingAverage:
+    """The bias-corrected exponential average of a series, kept up to date. A gap keeps the average before it."""
+
+    def __init__(self, weight: float = 0.9) -> None:
+        self.weight = weight
+        steps = np.arange(_BLOCK)
+        lag = steps[:, None] - steps[None, :]
+        self._shares = np.where(lag >= 0, (1 - weight) * weight ** np.maximum(lag, 0), 0.0)
+        self._fading = weight ** (steps + 1.0)
+        self._series: Series | None = None
+        self._total, self._last = 0.0, math.nan
+        self._begin(None)
+
+    def of(self, series: Series) -> Floats:
+        """Return the averages of `series`, shape (n,). Begins anew where the series is another, or was cut."""
+        if series is not self._series or series.cuts != self._cuts:
+            self._begin(series)
+        new = series.y[len(self._out) :]
+        self._out.append(series.x[len(self._out) :], self._averages(new))
+        return self._out.y
+
+    def _averages(self, values: Floats) -> Floats:
+        """Return the averages of the next values, shape (n,): a block of them is one product of matrices."""
+        known = np.isfinite(values)
+        totals = self._totals(values[known])
+        norms = 1 - self.weight ** np.arange(self._count + 1.0, self._count + 1 + len(totals))
+        averages: Floats = np.concatenate([[self._last], totals / norms])
+        self._count += len(totals)
+        self._last = float(averages[-1])
+        spread: Floats = averages[np.cumsum(known)]
+        return spread
+
+    def _totals(self, values: Floats) -> Floats:
+        totals = np.empty(len(values))
+        for start in range(0, len(values), _BLOCK):
+            block = values[start : start + _BLOCK]
+            size = len(block)
+            totals[start : start + size] = self._shares[:size, :size] @ block + self._fading[:size] * self._total
+            self._total = float(totals[start + size - 1])
+        return totals
+
+    def _begin(self, series: Series | None) -> None:
+        self._series, self._cuts = series, series.cuts if series is not None else 0
+        self._out = Series()
+        self._count, self._total, self._last = 0, 0.0, math.nan
+
+
+def last_finite(values: Floats) -> float | None:
+    """Return the newest value that is one."""
+    known = np.flatnonzero(np.isfinite(values))
+    return float(values[known[-1]]) if len(known) else None

@@ -1,0 +1,204 @@
+"""Plots are looked into with mouse and keyboard: drag, wheel, double-click, crosshair; several go together."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtGui import QImage, QWheelEvent
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication
+
+from qlora_studio.ui.curves.curve import Curve, Mark, Plot, look
+from qlora_studio.ui.curves.linked_plots import LinkedPlots
+from qlora_studio.ui.curves.plot import CurvePlot
+from qlora_studio.ui.kit.theme import active_theme
+
+_LEFT, _NONE = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+
+
+def _loss(steps: int = 100, **told: object) -> Plot:
+    x = np.arange(1.0, steps + 1)
+    held_out = np.array([0.0, 40.0])
+    curves = (Curve("train", x, 3 - x / 50), Curve("evaluation", held_out, np.array([3.5, 2.5]), "logits", rings=True))
+    fields = {"title": "Loss", "curves": curves, "end": 200.0, **told}
+    return Plot(**fields)  # type: ignore[arg-type]
+
+
+def _rate(steps: int = 100) -> Plot:
+    x = np.arange(1.0, steps + 1)
+    return Plot("Learning rate", (Curve("learning rate", x, 1e-4 * x),), end=200.0)
+
+
+@pytest.fixture
+def plots(qapp: QApplication) -> Iterator[LinkedPlots]:
+    """Two plots on the screen."""
+    widget = LinkedPlots("Curves")
+    widget.resize(700, 300)
+    widget.show_plots((_loss(), _rate()))
+    widget.show()
+    QTest.qWaitForWindowExposed(widget)
+    yield widget
+    widget.close()
+
+
+def _at(plot: CurvePlot, x: float, y_share: float = 0.5) -> QPoint:
+    area = plot.frame().area
+    return QPoint(round(plot.frame().left_of(x)), round(area.top() + y_share * area.height()))
+
+
+def _drag(plot: CurvePlot, start: QPoint, end: QPoint) -> None:
+    QTest.mousePress(plot, _LEFT, _NONE, start)
+    QTest.mouseMove(plot, end)
+    QTest.mouseRelease(plot, _LEFT, _NONE, end)
+
+
+def _turn_wheel(plot: CurvePlot, place: QPoint, notches: int = 1) -> bool:
+    """Turn the wheel and return whether the plot took it."""
+    where = QPointF(place)
+    angle, phase = QPoint(0, 120 * notches), Qt.ScrollPhase.NoScrollPhase
+    event = QWheelEvent(where, plot.mapToGlobal(where), QPoint(), angle, Qt.MouseButton.NoButton, _NONE, phase, False)
+    QApplication.sendEvent(plot, event)
+    return event.isAccepted()
+
+
+def test_all_is_shown_as_it_comes_until_it_is_zoomed(plots: LinkedPlots) -> None:
+    first, second = plots.plots()
+    assert plots.is_following()
+    assert first.frame().x == (0.0, 200.0)
+    plots.show_plots((_loss(300), _rate(300)))
+    assert first.frame().x == second.frame().x == (0.0, 300.0)
+
+
+def test_dragging_across_zooms_every_plot_to_what_was_dragged_over(plots: LinkedPlots) -> None:
+    first, second = plots.plots()
+    _drag(first, _at(first, 80), _at(first, 40))
+    low, high = first.frame().x
+    assert (low, high) == pytest.approx((40, 80), abs=1.5)
+    assert second.frame().x == first.frame().x
+    assert not plots.is_following()
+    plots.show_plots((_loss(300), _rate(300)))
+    assert first.frame().x == (low, high), "what comes must not move what is looked at"
+    bottom, top = second.frame().y
+    assert 35e-4 < bottom < 41e-4 and 79e-4 < top < 85e-4, "the height fits what is seen"
+
+
+def test_a_drag_up_and_down_zooms_the_height_of_that_plot_alone(plots: LinkedPlots) -> None:
+    first, second = plots.plots()
+    before, top, bottom = second.frame().y, _at(first, 50, 0.25), _at(first, 52, 0.75)
+    wanted = first.frame().y_at(bottom.y()), first.frame().y_at(top.y())
+    _drag(first, top, bottom)
+    assert first.frame().y == pytest.approx(wanted)
+    assert first.frame().x == (0.0, 200.0)
+    assert second.frame().y == before
+
+
+def test_a_double_click_shows_all_again_and_follows(plots: LinkedPlots) -> None:
+    first, second = plots.plots()
+    _drag(first, _at(first, 40, 0.2), _at(first, 80, 0.8))
+    QTest.mouseDClick(second, _LEFT, _NONE, _at(second, 60))
+    assert plots.is_following()
+    assert first.frame().x == second.frame().x == (0.0, 200.0)
+
+
+def test_the_wheel_zooms_on_an_axis_and_scrolls_the_page_elsewhere(plots: LinkedPlots) -> None:
+    first, _ = plots.plots()
+    area = first.frame().area
+    assert not _turn_wheel(first, _at(first, 100))
+    assert plots.is_following()
+    assert _turn_wheel(first, QPoint(_at(first, 100).x(), round(area.bottom()) + 8))
+    low, high = first.frame().x
+    assert (low, high) == pytest.approx((20, 180), abs=1)
+    before = first.frame().y
+    assert _turn_wheel(first, QPoint(round(area.left()) - 10, round(area.center().y())), -1)
+    assert first.frame().y[1] - first.frame().y[0] > before[1] - before[0]
+    assert _turn_wheel(first, QPoint(_at(first, 100).x(), round(area.bottom()) + 8), -9)
+    assert first.frame().x == (0.0, 200.0), "what is all of it follows again"
+
+
+def test_no_zoom_goes_beyond_two_steps_where_the_axis_would_have_no_numbers(plots: LinkedPlots) -> None:
+    first, _ = plots.plots()
+    for _ in range(60):
+        _turn_wheel(first, QPoint(_at(first, 50).x(), round(first.frame().area.bottom()) + 8))
+    low, high = first.frame().x
+    assert high - low == pytest.approx(2)
+
+
+def test_the_crosshair_reads_every_curve_of_every_plot_at_the_nearest_step(plots: LinkedPlots) -> None:
+    first, second = plots.plots()
+    QTest.mouseMove(first, _at(first, 50))
+    told, other = first.reading(), second.reading()
+    assert told is not None and other is not None
+    assert told.x == other.x and abs(told.x - 50) <= 1
+    step = int(told.x)
+    assert told.place == (f"step {step}",)
+    assert [(value.name, value.text) for value in told.values] == [
+        ("train", f"{3 - step / 50:.4g}"),
+        ("evaluation, step 40", "2.5"),
+    ]
+    assert [value.name for value in other.values] == ["learning rate"]
+    QTest.mouseMove(first, QPoint(2, 2))
+    assert first.reading() is None and second.reading() is None
+
+
+def test_marks_are_told_with_their_words_near_the_pointer(plots: LinkedPlots) -> None:
+    first, _ = plots.plots()
+    marks = (Mark(30, "Out of memory."), Mark(90, "Saved.", "triangle"))
+    plots.show_plots((_loss(marks=marks), _rate()))
+    for x, words in ((30, ("Out of memory.",)), (60, ()), (90, ("Saved.",))):
+        QTest.mouseMove(first, _at(first, x))
+        told = first.reading()
+        assert told is not None and told.words == words
+
+
+def test_keys_move_the_crosshair_zoom_around_it_and_show_all(plots: LinkedPlots) -> None:
+    first, second = plots.plots()
+    plots.activateWindow()
+    first.setFocus()
+    QTest.keyClick(first, Qt.Key.Key_Right)
+    for key, shift, x in (
+        (Qt.Key.Key_Home, False, 1),
+        (Qt.Key.Key_Right, False, 2),
+        (Qt.Key.Key_Right, True, 12),
+        (Qt.Key.Key_Left, False, 11),
+        (Qt.Key.Key_End, False, 100),
+    ):
+        QTest.keyClick(first, key, Qt.KeyboardModifier.ShiftModifier if shift else _NONE)
+        told = first.reading()
+        assert told is not None and told.x == x
+    assert "step 100; train 1" in first.accessibleDescription()
+    QTest.keyClick(first, Qt.Key.Key_Plus)
+    assert second.frame().x[1] - second.frame().x[0] == pytest.approx(160)
+    QTest.keyClick(first, Qt.Key.Key_0)
+    assert plots.is_following()
+
+
+def _colors(image: QImage) -> set[str]:
+    return {image.pixelColor(x, y).name() for x in range(image.width()) for y in range(image.height())}
+
+
+def test_one_point_is_drawn_and_no_point_leaves_no_axis(qapp: QApplication) -> None:
+    plot = CurvePlot("One")
+    plot.resize(200, 140)
+    theme = active_theme()
+    blue, line = theme.weights, theme.control_line
+    plot.show_plot(Plot("", (Curve("train", np.array([1.0]), np.array([2.0])),), end=10))
+    assert {blue, line} <= _colors(plot.grab().toImage())
+    plot.show_plot(Plot("", (Curve("train", np.array([1.0]), np.array([np.nan])),), nothing=""))
+    assert not {blue, line} & _colors(plot.grab().toImage())
+
+
+def test_a_picture_and_a_drawing_show_the_plots_with_their_title(plots: LinkedPlots) -> None:
+    image = QImage.fromData(plots.picture("my run <b>"))
+    assert image.width() >= 2 * plots.width()
+    assert active_theme().weights in _colors(image.copy(0, 0, image.width() // 2, image.height()))
+    drawing = plots.drawing("my run <b>").decode()
+    assert "my run &lt;b&gt;" in drawing
+    assert "<polyline" in drawing and "Learning rate" in drawing
+
+
+def test_many_curves_differ_in_colour_and_line_and_neighbours_in_both() -> None:
+    looks = [look(index) for index in range(28)]
+    assert len(set(looks)) == 28
+    assert all(one[0] != other[0] and one[1] != other[1] for one, other in pairwise(looks))

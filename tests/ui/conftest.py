@@ -16,7 +16,7 @@ from qlora_studio.ui.kit.qt_types import made_qt_types
 from qlora_studio.ui.kit.theme import LIGHT, apply_theme
 
 WaitUntil = Callable[[Callable[[], object]], None]
-_HARMLESS = ("This plugin does not support propagateSizeHints",)
+_HARMLESS = ("This plugin does not support propagateSizeHints", "This plugin does not support raise()")
 
 
 @pytest.fixture(scope="session")

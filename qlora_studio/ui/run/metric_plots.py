@@ -64,9 +64,7 @@ def _plot(
         log=log and metric.loss,
         x_title=X_TITLES[over],
         whole=over in (STEP, "tokens"),
-        nothing="This run tells nothing of it."
-        if len(history.steps["loss"])
-        else "The curve begins with the first step.",
+        nothing=_NOT_TOLD if len(history.steps["loss"]) else _NOT_BEGUN,
         place=place,
     )
 

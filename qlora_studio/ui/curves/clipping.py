@@ -31,7 +31,7 @@ def inside(points: Floats, left: float, top: float, right: float, bottom: float)
 def _clipped_lines(points: Floats, low: tuple[float, float], high: tuple[float, float]) -> list[Floats]:
     """Return the parts of the segments within a rectangle, joined where they meet (after Liang and Barsky)."""
     start, way = points[:-1], np.diff(points, axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         one, other = (np.array(low) - start) / way, (np.array(high) - start) / way
     level = way == 0
     beyond = level & ((start < low) | (start > high))

@@ -92,7 +92,7 @@ def _entries(plot: Plot) -> Iterator[_Entry]:
         yield _Entry(f"{plot.title}, {plot.unit}" if plot.unit else plot.title)
     for curve in plot.curves if len(plot.curves) > 1 else ():
         yield _Entry(curve.name, "ring" if curve.rings else curve.line, curve.token)
-    kinds = {mark.kind: mark for mark in plot.marks if mark.kind}
+    kinds = {mark.kind: mark for mark in plot.marks if mark.kind and not plot.is_empty}
     for kind, mark in kinds.items():
         shape = mark.shape if mark.shape != "line" else "dot" if mark.faint else "dash-dot"
         yield _Entry(kind, shape, mark.token)

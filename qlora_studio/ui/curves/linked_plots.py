@@ -19,6 +19,14 @@ _MARGIN, _HEAD = 16.0, 30.0
 _SHARPNESS = 2  # pixels of a picture for one of the window
 
 
+def png_bytes(picture: QImage) -> bytes:
+    """Return a picture as a PNG file. Takes a tenth of a second or two; any thread may do it."""
+    buffer = QBuffer()
+    buffer.open(QIODevice.OpenModeFlag.WriteOnly)
+    picture.save(buffer, "PNG")  # type: ignore[call-overload]
+    return bytes(buffer.data().data())
+
+
 class LinkedPlots(QWidget):
     """Shows plots below each other, in two columns where there is room; the first takes a row where they are odd.
 
@@ -72,16 +80,12 @@ class LinkedPlots(QWidget):
         """Return the range of x that was zoomed to, None where all is shown."""
         return self._plots[0].shown_x()
 
-    def picture(self, title: str) -> bytes:
-        """Return the plots as they are seen, as a PNG file with a title."""
-        size = self._picture_size()
-        image = QImage(size * _SHARPNESS, QImage.Format.Format_RGB32)
+    def picture(self, title: str) -> QImage:
+        """Return the plots as they are seen, as a picture with a title."""
+        image = QImage(self._picture_size() * _SHARPNESS, QImage.Format.Format_RGB32)
         image.setDevicePixelRatio(_SHARPNESS)
         self._paint_all(QPainter(image), title)
-        buffer = QBuffer()
-        buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-        image.save(buffer, "PNG")  # type: ignore[call-overload]
-        return bytes(buffer.data().data())
+        return image
 
     def drawing(self, title: str) -> bytes:
         """Return the plots as they are seen, as an SVG file with a title: lines and text, sharp at any size."""

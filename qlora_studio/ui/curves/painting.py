@@ -167,28 +167,32 @@ def _paint_values(painter: QPainter, x: Floats, y: Floats, frame: Frame, pen: QP
     """Paint a line through points: two a pixel at most. A point by itself is a dot."""
     area = frame.area
     few = decimated(*part_between(x, y, *frame.x), 2 * max(100, int(area.width())))
-    for line in inside(frame.points(*few), area.left(), area.top(), area.right(), area.bottom()):
-        if len(line) > 1:
-            painter.setPen(pen)
-            _paint_line(painter, line, pen)
-            continue
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(pen.color())
-        painter.drawEllipse(QPointF(*line[0]), 2.5, 2.5)
-        painter.setBrush(Qt.BrushStyle.NoBrush)
+    lines = inside(frame.points(*few), area.left(), area.top(), area.right(), area.bottom())
+    _paint_segments(painter, [line for line in lines if len(line) > 1], pen)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(pen.color())
+    for line in lines:
+        if len(line) == 1:
+            painter.drawEllipse(QPointF(*line[0]), 2.5, 2.5)
+    painter.setBrush(Qt.BrushStyle.NoBrush)
 
 
-def _paint_line(painter: QPainter, line: Floats, pen: QPen) -> None:
-    """Paint one line. A dense one goes segment by segment: joined or dashed by Qt it takes 50 times as long."""
-    points = [QPointF(left, top) for left, top in line.tolist()]
-    lengths = np.hypot(*np.diff(line, axis=0).T)
+def _paint_segments(painter: QPainter, lines: list[Floats], pen: QPen) -> None:
+    """Paint lines segment by segment: joined by Qt, a dense one takes 50 times as long. Sparse dashes stay Qt's."""
+    segments: list[QLineF] = []
+    painter.setPen(pen)
     engine = painter.paintEngine()
-    if engine.type() == engine.Type.SVG or (lengths.mean() > _DENSE and len(points) < _MANY):
-        painter.drawPolyline(QPolygonF(points))
-        return
-    on = _dashes(lengths, pen).tolist()
+    for line in lines:
+        points = [QPointF(left, top) for left, top in line.tolist()]
+        lengths = np.hypot(*np.diff(line, axis=0).T)
+        is_dashed = pen.style() != Qt.PenStyle.SolidLine
+        if engine.type() == engine.Type.SVG or (is_dashed and lengths.mean() > _DENSE and len(points) < _MANY):
+            painter.drawPolyline(QPolygonF(points))
+            continue
+        seen = _dashes(lengths, pen).tolist()
+        segments += [QLineF(*ends) for ends, on in zip(pairwise(points), seen, strict=True) if on]
     painter.setPen(QPen(pen.color(), pen.widthF(), Qt.PenStyle.SolidLine, Qt.PenCapStyle.SquareCap))
-    painter.drawLines([QLineF(*ends) for ends, seen in zip(pairwise(points), on, strict=True) if seen])
+    painter.drawLines(segments)
 
 
 def _dashes(lengths: Floats, pen: QPen) -> NDArray[np.bool_]:

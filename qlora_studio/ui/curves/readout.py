@@ -9,7 +9,7 @@ from qlora_studio.ui.curves.reading import Reading, ReadValue
 from qlora_studio.ui.kit.theme import Theme, sans_font
 
 _ROW, _PAD, _SYMBOL, _GAP, _AWAY = 18.0, 9.0, 26.0, 18.0, 12.0
-_MOST_WIDTH = 340.0  # of a sentence, which breaks into lines then
+_MOST_WIDTH = 260.0  # of a sentence, which breaks into lines then
 _MIDDLE, _RIGHT = Qt.AlignmentFlag.AlignVCenter, Qt.AlignmentFlag.AlignRight
 _WORDS = int(Qt.TextFlag.TextWordWrap)
 

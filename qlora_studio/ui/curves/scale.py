@@ -43,15 +43,23 @@ def tick_texts(values: Sequence[float]) -> tuple[str, ...]:
 
 def log_texts(values: Sequence[float]) -> tuple[str, ...]:
     """Return the numbers of a logarithmic axis, each as briefly as it can be."""
-    return tuple(value_text(value) for value in values)
+    return tuple(_brief(value) for value in values)
 
 
 def value_text(value: float | None) -> str:
-    """Return a value with four figures, a dash where there is none."""
+    """Return a value with four figures, so that a column of them lines up; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
     if value and not 1e-3 <= abs(value) < 1e15:
         mantissa, _, power = f"{value:.3e}".partition("e")
+        return f"{mantissa}e{int(power)}"
+    figures = math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:,.{max(0, 3 - figures)}f}"
+
+
+def _brief(value: float) -> str:
+    mantissa, _, power = f"{value:.3e}".partition("e")
+    if not 1e-3 <= abs(value) < 1e6:
         return f"{float(mantissa):g}e{int(power)}"
     return f"{float(f'{value:.4g}'):,.10g}"
 

@@ -41,7 +41,8 @@ class MovingAverage:
         """Return the averages of the next values, shape (n,): a block of them is one product of matrices."""
         known = np.isfinite(values)
         totals = self._totals(values[known])
-        norms = 1 - self.weight ** np.arange(self._count + 1.0, self._count + 1 + len(totals))
+        fading = math.log(self.weight) if self.weight else -math.inf
+        norms = -np.expm1(fading * np.arange(self._count + 1.0, self._count + 1 + len(totals)))
         averages: Floats = np.concatenate([[self._last], totals / norms])
         self._count += len(totals)
         self._last = float(averages[-1])
@@ -49,12 +50,17 @@ class MovingAverage:
         return spread
 
     def _totals(self, values: Floats) -> Floats:
-        totals = np.empty(len(values))
-        for start in range(0, len(values), _BLOCK):
-            block = values[start : start + _BLOCK]
-            size = len(block)
-            totals[start : start + size] = self._shares[:size, :size] @ block + self._fading[:size] * self._total
-            self._total = float(totals[start + size - 1])
+        """Return the weighted sums, shape (n,): those within each block at once, then what each hands to the next."""
+        blocks = np.zeros((-(-len(values) // _BLOCK), _BLOCK))
+        blocks.reshape(-1)[: len(values)] = values
+        within = blocks @ self._shares.T
+        before = np.empty(len(blocks))
+        for index, last in enumerate(within[:, -1].tolist()):
+            before[index] = self._total
+            self._total = last + float(self._fading[-1]) * self._total
+        totals: Floats = (within + before[:, None] * self._fading).reshape(-1)[: len(values)]
+        if len(totals):
+            self._total = float(totals[-1])
         return totals
 
     def _begin(self, series: Series | None) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QPoint, Signal
-from PySide6.QtGui import QGuiApplication, QImage
+from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QMenu, QToolTip
 
 from qlora_studio.storage.durable import write_atomically
-from qlora_studio.ui.curves.linked_plots import LinkedPlots
+from qlora_studio.ui.curves.linked_plots import LinkedPlots, png_bytes
 from qlora_studio.ui.kit.save_dialog import ask_save_path
 from qlora_studio.ui.kit.widgets import Button
 from qlora_studio.ui.run.table import MetricRows
@@ -55,8 +55,8 @@ class SaveButton(Button):
         self._writing.ask(_written, path, content)
 
     def _picture(self) -> Callable[[], bytes]:
-        image = self._plots.picture(self._name)
-        return lambda: image
+        picture = self._plots.picture(self._name)
+        return lambda: png_bytes(picture)
 
     def _drawing(self) -> Callable[[], bytes]:
         drawing = self._plots.drawing(self._name)
@@ -67,7 +67,7 @@ class SaveButton(Button):
         return lambda: rows.as_text().encode()
 
     def _copy_picture(self) -> None:
-        QGuiApplication.clipboard().setImage(QImage.fromData(self._plots.picture(self._name)))
+        QGuiApplication.clipboard().setImage(self._plots.picture(self._name))
         self._tell("The picture is copied")
 
     def _on_text_made(self, text: str) -> None:

@@ -57,7 +57,7 @@ def _plot(
     marks = _event_marks(source, at) + (_loss_marks(source, at) if metric.loss else ())
     return Plot(
         title=metric.title,
-        curves=_curves(metric, history, average, at),
+        curves=_curves(metric, history, average, over, at),
         unit=metric.unit,
         marks=marks + (_epoch_marks(source.state, history, at) if over != "epoch" else ()),
         end=_end(source, over),
@@ -69,13 +69,12 @@ def _plot(
     )
 
 
-def _curves(
-    metric: Metric, history: MetricHistory, average: MovingAverage, at: Callable[[Floats], Floats]
-) -> tuple[Curve, ...]:
+def _curves(metric: Metric, history: MetricHistory, average: MovingAverage, over: str, at: Steps) -> tuple[Curve, ...]:
     series = history.of(metric)
     smooth = average.of(series) / metric.scale if metric.smooth and average.weight else None
     name = "train" if metric.loss else metric.title.lower()
-    values = Curve(name, at(series.x), series.y / metric.scale, metric.color, smooth=smooth)
+    x = series.x if over == STEP else history.places[over].y  # which has the same steps
+    values = Curve(name, x, series.y / metric.scale, metric.color, smooth=smooth)
     if not metric.loss or not len(history.evaluation):
         return (values,)
     held_out = history.evaluation
@@ -123,7 +122,7 @@ def _positions(history: MetricHistory, over: str) -> Steps:
         return lambda steps: steps
     places = history.places[over]
     known, values = np.concatenate([[0.0], places.x]), np.concatenate([[0.0], places.y])
-    return lambda steps: values[1:] if steps is places.x else np.interp(steps, known, values)
+    return lambda steps: np.interp(steps, known, values)
 
 
 def _end(source: Source, over: str) -> float:

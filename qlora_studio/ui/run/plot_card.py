@@ -40,6 +40,7 @@ class PlotCard(Card):
         self._source = Source(MetricHistory(), RunState())
         self._shown = next(iter(METRICS))
         self._set_weight(0.9)
+        self._loss_average = MovingAverage()
         self._dirty = False
         self._timer = QTimer(self)
         self._timer.setInterval(REDRAW_MILLISECONDS)
@@ -63,8 +64,8 @@ class PlotCard(Card):
             self._timer.start()
 
     def smoothed_loss(self) -> Floats:
-        """Return the moving average of the training loss, as it is drawn."""
-        return self._averages["loss"].of(self._source.history.steps["loss"])
+        """Return the moving average of the training loss, always the same one, however smooth the curves are drawn."""
+        return self._loss_average.of(self._source.history.steps["loss"])
 
     def is_plot_ready(self) -> bool:
         """Return whether all that came is drawn."""

@@ -11,7 +11,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 from qlora_studio.ui.curves.curve import Curve, Mark, Plot, look
-from qlora_studio.ui.curves.linked_plots import LinkedPlots
+from qlora_studio.ui.curves.linked_plots import LinkedPlots, png_bytes
 from qlora_studio.ui.curves.plot import CurvePlot
 from qlora_studio.ui.kit.theme import active_theme
 
@@ -134,8 +134,8 @@ def test_the_crosshair_reads_every_curve_of_every_plot_at_the_nearest_step(plots
     step = int(told.x)
     assert told.place == (f"step {step}",)
     assert [(value.name, value.text) for value in told.values] == [
-        ("train", f"{3 - step / 50:.4g}"),
-        ("evaluation, step 40", "2.5"),
+        ("train", f"{3 - step / 50:.3f}"),
+        ("evaluation, step 40", "2.500"),
     ]
     assert [value.name for value in other.values] == ["learning rate"]
     QTest.mouseMove(first, QPoint(2, 2))
@@ -167,7 +167,7 @@ def test_keys_move_the_crosshair_zoom_around_it_and_show_all(plots: LinkedPlots)
         QTest.keyClick(first, key, Qt.KeyboardModifier.ShiftModifier if shift else _NONE)
         told = first.reading()
         assert told is not None and told.x == x
-    assert "step 100; train 1" in first.accessibleDescription()
+    assert "step 100; train 1.000; evaluation, step 40 2.500" in first.accessibleDescription()
     QTest.keyClick(first, Qt.Key.Key_Plus)
     assert second.frame().x[1] - second.frame().x[0] == pytest.approx(160)
     QTest.keyClick(first, Qt.Key.Key_0)
@@ -190,7 +190,7 @@ def test_one_point_is_drawn_and_no_point_leaves_no_axis(qapp: QApplication) -> N
 
 
 def test_a_picture_and_a_drawing_show_the_plots_with_their_title(plots: LinkedPlots) -> None:
-    image = QImage.fromData(plots.picture("my run <b>"))
+    image = QImage.fromData(png_bytes(plots.picture("my run <b>")))
     assert image.width() >= 2 * plots.width()
     assert active_theme().weights in _colors(image.copy(0, 0, image.width() // 2, image.height()))
     drawing = plots.drawing("my run <b>").decode()

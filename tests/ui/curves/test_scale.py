@@ -70,9 +70,9 @@ def test_numbers_line_up(low: float, high: float, most: int, texts: tuple[str, .
         (math.nan, "–"),
         (2310.4, "2,310"),
         (0.85314, "0.8531"),
-        (1.5e-4, "1.5e-4"),
-        (0.0, "0"),
-        (-3.0, "-3"),
+        (1.5e-4, "1.500e-4"),
+        (0.0, "0.000"),
+        (-3.0, "-3.000"),
     ],
 )
 def test_a_value_has_four_figures(value: float | None, text: str) -> None:

@@ -30,7 +30,7 @@ def _by_definition(values: list[float | None], weight: float) -> list[float]:
     return averages
 
 
-@given(_VALUES, st.sampled_from([0.6, 0.9, 0.99]))
+@given(_VALUES, st.sampled_from([0.0, 0.6, 0.9, 0.99]))
 def test_it_is_the_mean_of_all_before_with_fading_weights(values: list[float | None], weight: float) -> None:
     np.testing.assert_allclose(MovingAverage(weight).of(_series(values)), _by_definition(values, weight), atol=1e-9)
 

@@ -108,7 +108,7 @@ def test_the_table_has_what_is_zoomed_to_and_grows_with_the_run(shown: _Shown) -
     shown.click("table")
     model = table.model()
     assert model.rowCount() == 61, "the evaluation before the first step has a row, too"
-    assert [model.index(0, column).data() for column in range(3)] == ["0", "–", "2.27"]
+    assert [model.index(0, column).data() for column in range(3)] == ["0", "–", "2.270"]
     more = [*sample_events(62)][-2:]
     shown.events += more
     shown.history.extend(more)

@@ -25,8 +25,8 @@ def test_the_table_has_the_step_every_metric_and_what_happened() -> None:
     titles = [column.title for column in metric_columns()]
     metrics = ["train loss", "evaluation loss", "learning rate", "gradient norm", "tokens/s", "memory (GiB)"]
     assert titles == ["step", *metrics, "what happened"]
-    assert _texts(0) == ["1", "1.5", "–", "2e-4", "–", "2,000", "–", ""]
-    assert _texts(1) == ["2", "1.5", "1.25", "2e-4", "–", "2,000", "–", "gone on"]
+    assert _texts(0) == ["1", "1.500", "–", "2.000e-4", "–", "2,000", "–", ""]
+    assert _texts(1) == ["2", "1.500", "1.250", "2.000e-4", "–", "2,000", "–", "gone on"]
 
 
 def test_every_metric_is_a_number_that_a_step_tells() -> None:

@@ -106,6 +106,7 @@ class LinkedPlots(QWidget):
 
     def _add_plot(self) -> None:
         plot = CurvePlot(self._name)
+        plot.setParent(self)  # before it is shown: it would be a window for a moment
         plot.view_chosen.connect(lambda _shown: self._on_view_chosen(plot))
         plot.pointed.connect(lambda x: self._on_pointed(plot, x))
         if self._plots:

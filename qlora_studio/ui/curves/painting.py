@@ -164,9 +164,9 @@ def _paint_curve(painter: QPainter, curve: Curve, frame: Frame, theme: Theme) ->
 
 
 def _paint_values(painter: QPainter, x: Floats, y: Floats, frame: Frame, pen: QPen) -> None:
-    """Paint a line through points: two a pixel at most. A point by itself is a dot."""
+    """Paint a line through points: one a pixel, of each two pixels the extremes. A point by itself is a dot."""
     area = frame.area
-    few = decimated(*part_between(x, y, *frame.x), 2 * max(100, int(area.width())))
+    few = decimated(*part_between(x, y, *frame.x), max(200, int(area.width())))
     lines = inside(frame.points(*few), area.left(), area.top(), area.right(), area.bottom())
     _paint_segments(painter, [line for line in lines if len(line) > 1], pen)
     painter.setPen(Qt.PenStyle.NoPen)

@@ -109,7 +109,7 @@ def _picture(app: "QApplication", window: "AppWindow", path: Path) -> str:
 
 
 def _plots(window: "AppWindow") -> "list[PlotCard]":
-    """Return the cards of the shown page that draw only once pyqtgraph is imported."""
+    """Return the cards of the shown page that draw what came a moment later."""
     from qlora_studio.ui.run.plot_card import PlotCard
 
     return window.window.current_page().findChildren(PlotCard)

@@ -46,6 +46,7 @@ class CurvePlot(QWidget):
         self._from: QPointF | None = None
         self._to = QPointF()
         self._picture: QPixmap | None = None
+        self._theme = active_theme()
         self._frame: Frame | None = None
         self.setAccessibleName(name)
         self.setMouseTracking(True)
@@ -255,11 +256,12 @@ class CurvePlot(QWidget):
     def _drawn(self) -> QPixmap:
         """Return the picture of the plot, which is drawn where something in it changed."""
         ratio = self.devicePixelRatioF()
-        if self._picture is None or self._picture.devicePixelRatio() != ratio:
+        if self._picture is None or self._picture.devicePixelRatio() != ratio or self._theme is not active_theme():
+            self._theme = active_theme()
             self._picture = QPixmap(self.size() * ratio)
             self._picture.setDevicePixelRatio(ratio)
             self._picture.fill(Qt.GlobalColor.transparent)
             painter = QPainter(self._picture)
-            paint_plot(painter, self._plot, self.frame(), QRectF(self.rect()), active_theme())
+            paint_plot(painter, self._plot, self.frame(), QRectF(self.rect()), self._theme)
             painter.end()
         return self._picture

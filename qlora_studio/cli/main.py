@@ -21,6 +21,7 @@ _COMMANDS = {
     "demo": ("demo",),
     "train": ("train", "resume"),
     "watch": ("watch", "runs"),
+    "compare": ("compare",),
     "control": ("pause", "stop", "save", "evaluate-now", "end", "discard"),
     "trust": ("trust",),
     "queue": ("queue",),

@@ -40,6 +40,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def number_text(value: float) -> str:
+    """Return a number as briefly as it can be written: 0.05, 2e-4, 1000."""
+    plain = f"{value:.12g}"
+    mantissa, _, exponent = f"{value:.6e}".partition("e")
+    brief = f"{float(mantissa):g}e{int(exponent)}"
+    return brief if 0 < abs(value) < 0.001 and len(brief) <= len(plain.replace("e-0", "e-")) else plain
+
+
 def loss_text(value: float | None) -> str:
     """Return a loss or a norm with three figures."""
     if value is None or not math.isfinite(value):

@@ -453,6 +453,13 @@ class RunConfig(Section):
         """Rows per optimizer step."""
         return self.training.batch_size * self.training.gradient_accumulation
 
+    def value(self, path: str) -> Any:
+        """Return the value of `section.field`."""
+        value: Any = self
+        for name in path.split("."):
+            value = getattr(value, name)
+        return value
+
     def with_value(self, path: str, value: Any) -> "RunConfig":
         """Return this config with `section.field` set to `value`, validated. Raises pydantic's ValidationError."""
         data = self.model_dump()

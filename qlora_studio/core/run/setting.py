@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticKnownError
 
+from qlora_studio.core.quantity import number_text
+
 
 def setting(
     default: Any = ...,
@@ -75,6 +77,15 @@ class SettingInfo:
         """The field's name in `--set section.field=value`."""
         return f"{self.section}.{self.name}" if self.section else self.name
 
+    def text(self, value: Any) -> str:
+        """Return a value of this setting in words, with its unit; empty where it says nothing."""
+        words = self.choices.get(str(value), "") or _plain(value)
+        return f"{words} {self.unit}" if self.unit and words else words
+
+    def plain_text(self, value: Any) -> str:
+        """Return a value as it is typed."""
+        return _plain(value)
+
 
 def settings_of(section: str, model: type[BaseModel]) -> tuple[SettingInfo, ...]:
     """Return the settings of one section of the run config, in the order they were written."""
@@ -109,3 +120,19 @@ def _info(section: str, name: str, field: FieldInfo) -> SettingInfo:
 def _choices_of_table(field: FieldInfo) -> dict[str, str]:
     tables = (item.func for item in field.metadata if isinstance(item, AfterValidator))
     return next((table.choices() for table in tables if isinstance(table, _OneOf)), {})
+
+
+def _plain(value: Any) -> str:
+    """Return a value as people write it: yes or no, 2e-4, the parts of a list one after another."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return number_text(value)
+        case list():
+            return ", ".join(map(_plain, value))
+        case dict():
+            return ", ".join(f"{name} = {_plain(item)}" for name, item in value.items())
+        case BaseModel():
+            return _plain(value.model_dump(exclude_defaults=True))
+    return str(value)

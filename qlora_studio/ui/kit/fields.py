@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
 )
 
 from qlora_studio.core.path_text import path_of_text
+from qlora_studio.core.quantity import number_text as number_text
 from qlora_studio.ui.kit.text import set_tooltip
 from qlora_studio.ui.kit.theme import active_theme, c_locale
 from qlora_studio.ui.kit.widgets import Button, row
@@ -181,14 +182,6 @@ class PathField(QWidget):
         if chosen:
             self.line.setText(chosen)
             self.edited.emit(chosen)
-
-
-def number_text(value: float) -> str:
-    """Return a number as briefly as it can be written: 0.05, 2e-4, 1000."""
-    plain = f"{value:.12g}"
-    mantissa, _, exponent = f"{value:.6e}".partition("e")
-    brief = f"{float(mantissa):g}e{int(exponent)}"
-    return brief if 0 < abs(value) < 0.001 and len(brief) <= len(plain.replace("e-0", "e-")) else plain
 
 
 def _prepare(box: QAbstractSpinBox) -> None:

@@ -9,7 +9,7 @@ from qlora_studio.cli.train_command import existing_run
 from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.run.comparison import ComparedRow, Comparison, compare
 from qlora_studio.core.run.run_record import RunRecord
-from qlora_studio.storage.runs.run_reading import read_run
+from qlora_studio.storage.runs.run_reading import RunReadings
 
 _WIDEST = 48  # letters of a value
 _LETTERS = 600  # of an answer
@@ -33,7 +33,8 @@ def compare_runs(arguments: argparse.Namespace, console: Console) -> int:
     """Print the comparison of runs."""
     console.if_interrupted("Nothing was changed.")
     folders = [existing_run(named) for named in arguments.run_dirs]
-    records = [read_run(folder) for folder in folders]
+    readings = RunReadings()
+    records = [readings.read(str(folder.path)) for folder in folders]
     comparison = compare(records)
     console.report(_facts(records, comparison))
     console.result(*_lines(comparison, everything=arguments.all))

@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from qlora_studio.storage.runs.run_reading import RunReadings
 from qlora_studio.ui.chat.page import ChatPage
 from qlora_studio.ui.chat.wiring import ChatWiring
+from qlora_studio.ui.comparison.page import ComparisonPage
+from qlora_studio.ui.comparison.wiring import ComparisonWiring
 from qlora_studio.ui.data.page import DataPage
 from qlora_studio.ui.data.wiring import DataWiring
 from qlora_studio.ui.export.page import ExportPage
@@ -21,6 +24,7 @@ from qlora_studio.ui.settings.page import SettingsPage
 from qlora_studio.ui.settings.wiring import SettingsWiring
 from qlora_studio.ui.state.run_list import RunsList
 from qlora_studio.ui.state.studio import Studio
+from qlora_studio.ui.sweep.wiring import SweepWiring
 from qlora_studio.ui.training.page import TrainingPage
 from qlora_studio.ui.training.wiring import TrainingWiring
 from qlora_studio.ui.window.arrivals import ArrivalControl, Places
@@ -39,6 +43,7 @@ PAGES: tuple[Callable[[], Page], ...] = (
     ExportPage,
     ChatPage,
     RunsPage,
+    ComparisonPage,
     SettingsPage,
 )
 
@@ -68,6 +73,10 @@ def _wire_runs(studio: Studio, window: MainWindow) -> None:
     UploadWiring(studio, window, _page(window, ExportPage))
     chat = ChatWiring(studio, window, _page(window, ChatPage), runs)
     RunsWiring(studio, window, runs_page, runs)
+    readings = RunReadings()
+    comparison = ComparisonWiring(window, _page(window, ComparisonPage), runs, readings)
+    runs_page.compare_requested.connect(comparison.open)
+    runs_page.sweep_requested.connect(SweepWiring(studio, window, readings).open)
     for signal, wiring, name in (
         (runs_page.export_requested, export, "export"),
         (runs_page.chat_requested, chat, "chat"),

@@ -83,7 +83,7 @@ def compare(records: Sequence[RunRecord]) -> Comparison:
         RowGroup("results", "Results", _rows(RESULTS, records, ranked=not caution), results=True),
         RowGroup("cost", "Time, energy, memory", _rows(COST, records), results=True),
         RowGroup("data", "Data", _rows(DATA, records)),
-        RowGroup("versions", "Model and versions", _versions(records)),
+        RowGroup("versions", "Versions", _versions(records)),
     )
     return Comparison(distinct_names(records), groups, _answers(records), caution)
 

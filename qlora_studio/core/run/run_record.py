@@ -10,17 +10,19 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.metric import METRICS, step_fields
-from qlora_studio.core.run.metric_history import Floats, decimated
+from qlora_studio.core.run.metric_history import Floats
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, fold
 
 HELD_OUT = "evaluation"  # the key of the curve of the held-out loss
 _AT_THE_END = 50  # a part of so many of a run's steps: the mean over it is what the run ends with, and what is smoothed
 _HOUR = 3600.0
+_POINTS = 2000  # of a curve
 _TOKENS, _SECONDS, _PEAK = 1, 2, 3  # columns of a step, after the step itself; then its metrics
 _FIRST = 4  # of the metrics
 _METRICS = step_fields()
@@ -70,8 +72,7 @@ class RunRecord:
 class RunReading:
     """Takes the events of a run in their order, as many at a time as come, and makes its record."""
 
-    def __init__(self, name: str, path: str, config: RunConfig, made_from: Fingerprints) -> None:
-        self._name, self._path, self._config, self._made_from = name, path, config, made_from
+    def __init__(self) -> None:
         self._state = RunState()
         self._steps = np.empty((256, _FIRST + len(_METRICS)), dtype=np.float64)
         self._count = 0
@@ -94,21 +95,21 @@ class RunReading:
                 self._turn(event)
         self._add(steps)
 
-    def record(self) -> RunRecord:
-        """Return the record of what was taken so far."""
+    def record(self, name: str, path: str, config: RunConfig, made_from: Fingerprints) -> RunRecord:
+        """Return the record of what was taken so far, of the run that these events are of."""
         steps = self._steps[: self._count]
         tokens, seconds = np.cumsum(steps[:, _TOKENS]), np.cumsum(steps[:, _SECONDS])
         return RunRecord(
-            name=self._name,
-            path=self._path,
-            config=self._config,
+            name=name,
+            path=path,
+            config=config,
             state=self._state,
             seconds=self._seconds(),
             tokens=int(tokens[-1]) if len(tokens) else 0,
             peak_bytes=self._peak,
             train_loss=_mean_at_the_end(self._column("loss")),
             curves=self._curves(steps[:, 0], tokens, seconds / _HOUR),
-            made_from=self._made_from,
+            made_from=made_from,
         )
 
     def _add(self, steps: Sequence[ev.StepDone]) -> None:
@@ -180,8 +181,23 @@ def centred_mean(values: Floats, width: int) -> Floats:
     return means
 
 
+def thinned(values: Floats, points: int = _POINTS) -> NDArray[np.int64]:
+    """Return which values stay, at most about `points`: the least and the largest of each stretch, and both ends."""
+    count = len(values)
+    if count <= points:
+        return np.arange(count)
+    stretch = -(-count // (points // 2))
+    whole = np.full(-(-count // stretch) * stretch, np.nan)
+    whole[:count] = values
+    parts = whole.reshape(-1, stretch)
+    starts = np.arange(len(parts)) * stretch
+    least = np.where(np.isnan(parts), np.inf, parts).argmin(axis=1) + starts
+    largest = np.where(np.isnan(parts), -np.inf, parts).argmax(axis=1) + starts
+    return np.array(sorted({0, count - 1, *least.tolist(), *largest.tolist()}), dtype=np.int64)
+
+
 def _curve(step: Floats, tokens: Floats, hours: Floats, raw: Floats, *, smooth: bool) -> Curve:
-    kept = decimated(np.arange(len(raw), dtype=np.float64), raw)[0].astype(np.int64)
+    kept = thinned(raw)
     means = centred_mean(raw, max(1, len(raw) // _AT_THE_END)) if smooth else None
     return Curve(step[kept], tokens[kept], hours[kept], raw[kept], None if means is None else means[kept])
 

@@ -23,6 +23,10 @@ class FlowRow(QWidget):
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)
 
+    def add(self, widget: QWidget) -> None:
+        """Add a widget at the end."""
+        self._flow.addWidget(widget)
+
 
 class _FlowLayout(QLayout):
     """After Qt's own example of a flow layout."""

@@ -24,6 +24,7 @@ class RunActions(QObject):
         self.chat = self._action("Chat")
         self.export = self._action("Export")
         self.draft = self._action("Use its settings")
+        self.sweep = self._action("Run again over values …")
         self.compare = self._action("Compare")
         self.label = self._action("Name, tags and note …", "F2")
         self.folder = self._action("Show folder")
@@ -32,7 +33,7 @@ class RunActions(QObject):
         self.pack = self._action("Pack as a zip …")
         self.delete = self._action("Move to the trash …", "Del")
         self._all = (
-            (self.open, self.resume, self.queue, self.chat, self.export, self.draft, self.compare),
+            (self.open, self.resume, self.queue, self.chat, self.export, self.draft, self.sweep, self.compare),
             (self.label, self.folder),
             (self.command, self.save_file, self.pack),
             (self.delete,),
@@ -50,6 +51,7 @@ class RunActions(QObject):
         self.queue.setText("Take out of the queue" if one is not None and one.queued else "Add to queue")
         for action in (self.chat, self.export):
             action.setEnabled(one is not None and one.has_adapter and not one.objection)
+        self.sweep.setEnabled(readable and one is not None and not one.objection)
         self.compare.setEnabled(len(lines) > 1 and not any(line.problem for line in lines))
         self.label.setEnabled(bool(lines))
         self.label.setText("Name, tags and note …" if len(lines) < 2 else "Add tags …")
@@ -61,7 +63,7 @@ class RunActions(QObject):
             menu.addActions(group)
             menu.addSeparator()
         if more:
-            menu.insertAction(self.label, self.compare)
+            menu.insertActions(self.label, (self.sweep, self.compare))
 
     def _action(self, words: str, keys: str = "") -> QAction:
         action = QAction(words, self._owner)

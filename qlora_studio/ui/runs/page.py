@@ -35,6 +35,7 @@ class RunsPage(Page):
         export_requested: export it.
         chat_requested: talk to it.
         draft_requested: make its settings the draft.
+        sweep_requested: run it again over a few values.
         folder_requested: open its folder on the desktop.
         refresh_requested: look again.
         training_requested: go and start one.
@@ -60,6 +61,7 @@ class RunsPage(Page):
     export_requested = Signal(str)
     chat_requested = Signal(str)
     draft_requested = Signal(str)
+    sweep_requested = Signal(str)
     folder_requested = Signal(str)
     refresh_requested = Signal()
     training_requested = Signal()
@@ -240,6 +242,7 @@ class RunsPage(Page):
             (actions.chat, self.chat_requested),
             (actions.export, self.export_requested),
             (actions.draft, self.draft_requested),
+            (actions.sweep, self.sweep_requested),
             (actions.folder, self.folder_requested),
             (actions.command, self.command_requested),
             (actions.save_file, self.save_requested),

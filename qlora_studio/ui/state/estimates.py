@@ -97,6 +97,11 @@ class EstimateControl(QObject):
             return None
         return self._lengths.sequence_tokens(packing=training.packing, max_length=training.max_length)
 
+    @property
+    def card(self) -> EstimatedCard:
+        """The card that is estimated for."""
+        return self._card
+
     def take_card(self, card: EstimatedCard) -> None:
         """Estimate for another card, or for none: then without the context that a card would need."""
         if card != self._card:

@@ -47,9 +47,10 @@ class MainWindow(QMainWindow):
         self.resize_for(QGuiApplication.primaryScreen().availableGeometry())
 
     def add_page(self, page: Page) -> None:
-        """Add a page and its entry in the rail; the order of the calls is the order of the rail."""
+        """Add a page and, where it has one of its own, its entry in the rail, which has the order of the calls."""
         number = STEPS.index(page.name) + 1 if page.name in STEPS else None
-        self.rail.add(page.name, page.title, number=number, last=page.name == LAST)
+        if not page.entry:
+            self.rail.add(page.name, page.title, number=number, last=page.name == LAST)
         self.pages[page.name] = page
         self._stack.addWidget(page)
 
@@ -58,7 +59,7 @@ class MainWindow(QMainWindow):
         page = self.pages[name]
         finish_theme(page)
         self._stack.setCurrentWidget(page)
-        self.rail.select(name)
+        self.rail.select(page.entry or name)
         page.on_shown()
         self.page_shown.emit(name)
 

@@ -38,6 +38,7 @@ class Page(QWidget):
 
     name = ""
     title = ""
+    entry = ""  # of the rail, where a page has none of its own and belongs to another one's
     steps: Iterator[None] = iter(())  # what is still to be built, where a page was asked not to do it all at once
 
     def __init__(self) -> None:

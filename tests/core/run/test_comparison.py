@@ -18,10 +18,10 @@ def _run(
     files: dict[str, FileEntry | str] = (
         {"the training rows": "a" * 64, "the evaluation rows": rows * 64} if rows else {}
     )
-    reading = RunReading(name, f"/runs/2026-{name}", config, Fingerprints(data=Fingerprint(files=files)))
+    reading = RunReading()
     told = [ev.Evaluated(step=4, loss=loss, perplexity=None)] if loss is not None else []
     reading.extend([*events, *told])
-    return reading.record()
+    return reading.record(name, f"/runs/2026-{name}", config, Fingerprints(data=Fingerprint(files=files)))
 
 
 def _texts(comparison: Comparison, group: str) -> dict[str, tuple[str, ...]]:

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qlora_studio.core.run.events import CheckpointSaved, Evaluated, Resumed, StepDone
+from qlora_studio.core.run.events import CheckpointSaved, Evaluated, Event, Resumed, StepDone
 from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_record import HELD_OUT, RunReading, centred_mean
+from qlora_studio.core.run.run_record import HELD_OUT, RunReading, RunRecord, centred_mean, thinned
 
 
 def _step(step: int, *, loss: float | None = 1.0, seconds: float = 2.0, tokens: int = 10, peak: int = 0) -> StepDone:
@@ -24,10 +24,10 @@ def _step(step: int, *, loss: float | None = 1.0, seconds: float = 2.0, tokens: 
     )
 
 
-def _read(*events: object) -> RunReading:
-    reading = RunReading("a", "/runs/a", RunConfig(), Fingerprints())
-    reading.extend(events)  # type: ignore[arg-type]
-    return reading
+def _read(*events: Event) -> RunRecord:
+    reading = RunReading()
+    reading.extend(events)
+    return reading.record("a", "/runs/a", RunConfig(), Fingerprints())
 
 
 def test_steps_that_were_taken_again_count_as_time_and_not_as_progress() -> None:
@@ -37,7 +37,7 @@ def test_steps_that_were_taken_again_count_as_time_and_not_as_progress() -> None
         Resumed(step=5, checkpoint="checkpoint-5"),
         *(_step(step) for step in range(6, 9)),
         Evaluated(step=8, loss=0.5, perplexity=None, seconds=4.0),
-    ).record()
+    )
 
     assert record.curves["loss"].step.tolist() == list(range(1, 9))
     assert record.tokens == 80
@@ -48,7 +48,7 @@ def test_steps_that_were_taken_again_count_as_time_and_not_as_progress() -> None
 
 
 def test_of_a_version_that_told_no_seconds_of_a_step_no_training_time_is_told() -> None:
-    record = _read(_step(1, seconds=0.0), Evaluated(step=1, loss=0.5, perplexity=None, seconds=4.0)).record()
+    record = _read(_step(1, seconds=0.0), Evaluated(step=1, loss=0.5, perplexity=None, seconds=4.0))
 
     assert record.seconds == 0.0
 
@@ -56,7 +56,7 @@ def test_of_a_version_that_told_no_seconds_of_a_step_no_training_time_is_told() 
 def test_a_long_run_keeps_few_points_and_each_extreme() -> None:
     losses = np.ones(60_000)
     losses[31_234] = 9.0
-    record = _read(*(_step(n + 1, loss=loss) for n, loss in enumerate(losses.tolist()))).record()
+    record = _read(*(_step(n + 1, loss=loss) for n, loss in enumerate(losses.tolist())))
 
     curve = record.curves["loss"]
     assert len(curve.step) <= 2100
@@ -67,14 +67,14 @@ def test_a_long_run_keeps_few_points_and_each_extreme() -> None:
 
 def test_the_last_training_loss_is_a_mean_and_the_peak_the_largest() -> None:
     steps = [_step(n, loss=5.0, peak=n) for n in range(1, 99)] + [_step(99, loss=1.0), _step(100, loss=None)]
-    record = _read(*steps).record()
+    record = _read(*steps)
 
     assert record.train_loss == 1.0  # of the last two, one of them no number
     assert record.peak_bytes == 98
 
 
 def test_a_run_without_steps_has_curves_without_points() -> None:
-    record = _read().record()
+    record = _read()
 
     assert all(len(curve.step) == 0 for curve in record.curves.values())
     assert record.train_loss is None
@@ -91,3 +91,17 @@ def test_a_smoothed_point_is_the_mean_of_as_many_before_as_behind(values: list[f
             assert mean == pytest.approx(sum(known) / len(known), abs=1e-9)
         else:
             assert mean != mean
+
+
+@given(st.lists(st.one_of(st.floats(-9, 9), st.just(float("nan"))), max_size=300), st.integers(4, 40))
+def test_thinned_values_keep_their_order_both_ends_and_the_extremes(values: list[float], points: int) -> None:
+    kept = thinned(np.array(values, dtype=np.float64), points).tolist()
+
+    assert kept == sorted(set(kept))
+    assert len(kept) <= max(points + 2, 0) or len(values) <= points
+    if values:
+        assert kept[0] == 0
+        assert kept[-1] == len(values) - 1
+        known = [value for value in values if value == value]
+        left = [values[index] for index in kept if values[index] == values[index]]
+        assert not known or (min(left), max(left)) == (min(known), max(known))

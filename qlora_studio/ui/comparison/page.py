@@ -36,9 +36,8 @@ class ComparisonPage(Page):
 
     def __init__(self) -> None:
         super().__init__()
-        self._records: tuple[RunRecord, ...] = ()
+        self._comparison = compare(())
         self._choice: tuple[str, ...] = ()
-        self._waiting = 0
         self.choose_button = Button("Runs …", tip="Choose which runs are compared")
         self.copy_button = Button("copy", "quiet", tip="Copy the table as it is shown, for a spreadsheet")
         self.back_button = Button("Back to runs", tip="Esc")
@@ -72,13 +71,11 @@ class ComparisonPage(Page):
 
     def render_records(self, records: Sequence[RunRecord], waiting: int) -> None:
         """Show runs; so many more are still being read."""
-        self._records, self._waiting = tuple(records), waiting
-        comparison = compare(records)
+        comparison = self._comparison = compare(records)
         self.set_heading(*heading(comparison, waiting))
         names = short_names(comparison.names)
         self.curves.show_records(names, records)
-        lines = table_lines(comparison, everything=self.everything.isChecked())
-        self.table.show_lines(names, comparison.names, lines)
+        self._render_table()
         self._caution.setText(comparison.caution)
         self._caution.setVisible(bool(comparison.caution))
         self.answers.show_answers(names, comparison.answers)
@@ -97,11 +94,16 @@ class ComparisonPage(Page):
         else:
             super().keyPressEvent(event)
 
+    def _render_table(self) -> None:
+        names = self._comparison.names
+        lines = table_lines(self._comparison, everything=self.everything.isChecked())
+        self.table.show_lines(short_names(names), names, lines)
+
     def _on_run_toggled(self, path: str, on: bool) -> None:
         kept = tuple(item for item in self._choice if item != path)
         self.choice_requested.emit((*kept, path) if on else kept)
 
     def _connect(self) -> None:
-        self.everything.toggled.connect(lambda _on: self.render_records(self._records, self._waiting))
+        self.everything.toggled.connect(lambda _on: self._render_table())
         self.copy_button.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.table.lines.text()))
         self.back_button.clicked.connect(self.back_requested)

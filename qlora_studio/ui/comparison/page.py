@@ -45,6 +45,7 @@ class ComparisonPage(Page):
             self.add_action(button)
         self.menu = QMenu(self)
         self.choose_button.setMenu(self.menu)
+        self.choose_button.setProperty("menu", "true")
         self.curves = CurvesCard()
         self.table = ComparisonTable()
         self.answers = AnswersCard()

@@ -168,7 +168,7 @@ class ComparisonTable(QTableView):
         titles = max((strong.horizontalAdvance(_title(line)) for line in lines), default=0)
         self.verticalHeader().setFixedWidth(min(titles + 2 * _GAP, _TITLES))
         for column, name in enumerate(names):
-            half = max(map(strong.horizontalAdvance, name.split(" "))) + _GAP + _EDGE
+            half = max(map(strong.horizontalAdvance, name.split(" "))) + _GAP // 2 + _EDGE + 2
             self.setColumnWidth(column, min(max(self.sizeHintForColumn(column), half, _NARROWEST), _WIDEST))
         bar = self.horizontalScrollBar().sizeHint().height()
         self.setFixedHeight(ROW_HEIGHT * len(lines) + _NAMES_HEIGHT + bar)

@@ -86,6 +86,7 @@ def _of_runs() -> Iterator[Reader]:
     yield Reader("a run file", "run.toml", _run_file, _sound("run.toml", under=_ADAPTER), _toml)
     yield Reader("events", "events.jsonl", _events, _sound("events.jsonl"), _lines, around=None)
     yield Reader("a run in the list", "run/events.jsonl", _listed, _sound("events.jsonl"), _lines)
+    yield Reader("a compared run", "run/events.jsonl", _compared, _sound("events.jsonl"), _lines)
     yield Reader("commands", "commands.jsonl", _commands, samples.commands, _lines)
     yield Reader("job.json", "job.json", _job, samples.jobs, _json, errors=(StudioError, ValueError))
     manifest = _sound("manifest.json", under="checkpoints/checkpoint-4")
@@ -264,6 +265,17 @@ def _listed(folder: Path) -> object:
 
     shutil.copy(_SOUND / _ADAPTER / "run.toml", folder / "run" / "run.toml")
     return list_runs(Namespace(runs=str(folder)), Console(json=True))
+
+
+def _compared(folder: Path) -> object:
+    from argparse import Namespace
+
+    from qlora_studio.cli.compare_command import compare_runs
+    from qlora_studio.cli.console import Console
+
+    shutil.copy(_SOUND / _ADAPTER / "run.toml", folder / "run" / "run.toml")
+    folders = [str(folder / "run"), str(_SOUND)]
+    return compare_runs(Namespace(run_dirs=folders, all=True), Console(json=True))  # the table is made, too
 
 
 def _index(folder: Path) -> object:

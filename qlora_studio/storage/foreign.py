@@ -105,9 +105,9 @@ def read_parsed(path: Path, parse: Callable[[bytes], T], *, limit: int = SMALL, 
         raise unreadable(path, "it does not say what it should") from error
 
 
-def set_aside(path: Path) -> None:
-    """Rename a file of the program's own that cannot be read, so that it is not written over."""
-    path.rename(path.with_name(f"{path.name}.damaged-{int(time.time())}"))
+def set_aside(path: Path) -> Path:
+    """Rename a file of the program's own that cannot be read, so that it is not written over; return where it is."""
+    return path.rename(path.with_name(f"{path.name}.damaged-{int(time.time())}"))
 
 
 def leads_out(path: Path, folder: Path) -> bool:

@@ -21,6 +21,7 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication, QWidget
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.storage.session import load_session
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.kit.qt_types import made_qt_types
 from qlora_studio.ui.kit.theme import apply_theme, chosen_theme
@@ -30,6 +31,7 @@ from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.window.dialogs import Closing, ask_closing
 from qlora_studio.ui.window.main_window import MainWindow
 from qlora_studio.ui.window.page import Page
+from qlora_studio.ui.window.place import place_of
 
 _TURN_SECONDS = 0.01  # of building pages, between which the window answers
 _SWITCH_SECONDS = 0.001  # how long the importing thread may keep Python for itself
@@ -77,7 +79,7 @@ class AppWindow(QObject):
     def __init__(self, *, demo: bool = False) -> None:
         super().__init__()
         self.studio: Studio | None = None
-        self._settings = load_settings()
+        self._settings, self._session = load_settings(), load_session()
         self._demo = demo
         self._closing = False
         self._ticks: QTimer | None = None
@@ -87,6 +89,8 @@ class AppWindow(QObject):
         self.model_page = ModelPage()
         self.window.add_page(self.model_page)
         self.window.show_page("model")
+        if self._session.place is not None:
+            self.window.take_place(self._session.place)
         self._import = Background(self)
         self._import.answered.connect(self._on_import_answered)
         self._first_paint = _FirstPaint(self.window, self._on_first_paint)
@@ -114,6 +118,8 @@ class AppWindow(QObject):
         if self._ticks is not None:
             self._ticks.stop()
         if self.studio is not None:
+            keeper = self.studio.session
+            keeper.take(keeper.session.model_copy(update={"place": place_of(self.window)}))
             self.studio.end()
 
     def destroy(self) -> None:
@@ -139,12 +145,14 @@ class AppWindow(QObject):
         from qlora_studio.ui.state.studio import Studio
         from qlora_studio.ui.wiring import PAGES, wire_pages
 
-        studio = self.studio = Studio(self._settings)
+        studio = self.studio = Studio(self._settings, self._session)
 
         def steps() -> Iterator[None]:
             for new_page in PAGES:
                 yield from self._added(new_page)
+            self._restore_page()  # before anybody listens: nobody went there
             wire_pages(studio, self.window, self.panel, self.model_page)
+            self.window.page_shown.connect(studio.session.keep_page)
             yield
             self._begin(studio)
 
@@ -160,6 +168,11 @@ class AppWindow(QObject):
             yield
         self.window.add_page(page)
         yield
+
+    def _restore_page(self) -> None:
+        """Show the page of last time, unless the user went to another one meanwhile."""
+        if self._session.page in self.window.pages and self.window.current_page() is self.model_page:
+            self.window.show_page(self._session.page)
 
     def _begin(self, studio: "Studio") -> None:
         self._ticks = QTimer(self)

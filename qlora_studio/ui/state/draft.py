@@ -47,6 +47,10 @@ class DraftStore(QObject):
         """Take another draft, a preset or the config of an old run; it is trained on the card that was chosen here."""
         self._take(config.model_copy(update={"hardware": self.config.hardware}))
 
+    def take_up(self, config: RunConfig) -> None:
+        """Go on with a draft as it was, its card included."""
+        self._take(config)
+
     def _take(self, config: RunConfig) -> None:
         if config != self.config:
             self.config = config

@@ -17,6 +17,7 @@ from qlora_studio.storage.runs.leftovers import remove_leftovers, removed_text
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder, run_folders
 from qlora_studio.storage.runs.trust import take_over_once
 from qlora_studio.storage.runs.trusted_run import Question
+from qlora_studio.storage.session import Session
 from qlora_studio.storage.settings import Settings, cache_path, save_settings
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.draft import DraftStore
@@ -25,6 +26,7 @@ from qlora_studio.ui.state.gpu_store import GpuStore
 from qlora_studio.ui.state.job_control import JobControl
 from qlora_studio.ui.state.queue_control import QueueControl
 from qlora_studio.ui.state.run_control import RunControl, RunSession
+from qlora_studio.ui.state.session_keeper import SessionKeeper
 from qlora_studio.ui.state.status import Status, job_status, run_status
 
 _IDLE_MILLISECONDS = 10_000  # the window is first left to itself, and a worker that is to be another one is replaced
@@ -43,9 +45,10 @@ class Studio(QObject):
     settings_changed = Signal(object)
     trusted = Signal()
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, session: Session | None = None) -> None:
         super().__init__()
         self.settings = settings
+        self._last = session or Session()
         take_over_once(settings.runs_path)
         self.draft = DraftStore()
         self.idle = IdleWorker()
@@ -70,6 +73,8 @@ class Studio(QObject):
         self.draft.changed.connect(self.estimates.take_config)
         self.draft.changed.connect(lambda config: self.gpu.take_wish(config.hardware.gpus))
         self.runs.worked.connect(self._watch_worker)
+        self.session = SessionKeeper(self, self._last)
+        self.session.failed.connect(self.failed)
 
     @property
     def jobs_path(self) -> Path:
@@ -78,18 +83,14 @@ class Studio(QObject):
 
     def begin(self) -> None:
         """Sample the card, take up the draft of last time, and find the runs that are at work."""
-        last = {
-            "model.source": self.settings.last_model,
-            "data.path": self.settings.last_data,
-            "hardware.gpus": self.settings.gpus,
-        }
-        self.draft.set_values({path: value for path, value in last.items() if value})
+        self.session.follow(self.draft, self.runs, self.estimates, self.data.store)
+        self._take_up_draft()
         self.gpu.start(self.draft.config.hardware.gpus)
-        self._search.ask(_busy_runs, self.settings.runs_path)
+        self._search.ask(_runs_to_show, self.settings.runs_path, self._last.run if self._last.page == "run" else "")
         self._tidying.ask(remove_leftovers, self.settings.runs_path)
         self.queue.begin()
-        if self.settings.problem:
-            self.failed.emit(StudioError(self.settings.problem, kind=FailureKind.DAMAGED))
+        if problem := f"{self.settings.problem} {self._last.problem}".strip():
+            self.failed.emit(StudioError(problem, kind=FailureKind.DAMAGED))
 
     def keep_idle_worker(self) -> None:
         """Keep a worker waiting for the next run from now on, whenever nothing is at work."""
@@ -100,7 +101,7 @@ class Studio(QObject):
         config = self.draft.config
         if not self.runs.start(config, self.settings.runs_path):
             return False
-        self.change_settings(last_model=config.model.source, last_data=config.data.path, gpus=config.hardware.gpus)
+        self.change_settings(gpus=config.hardware.gpus)
         return True
 
     def queue_draft(self) -> bool:
@@ -155,6 +156,7 @@ class Studio(QObject):
 
     def end(self) -> None:
         """Leave the runs to themselves, end the small jobs and the sampling."""
+        self.session.end()
         self.queue.end()
         self._idle_clock.stop()
         self.idle.end()
@@ -180,6 +182,17 @@ class Studio(QObject):
                 self.idle.keep(card_environment(self.draft.config.hardware.gpus, self._cards(), os.environ))
                 return
         self.idle.end()
+
+    def _take_up_draft(self) -> None:
+        """Take up the draft of the last session; of older versions, whose settings alone were kept, what they kept."""
+        draft = self._last.config()
+        if draft is not None:
+            self.draft.take_up(draft)
+            return
+        last = {"hardware.gpus": self.settings.gpus}
+        if not self._last.page:
+            last |= {"model.source": self.settings.last_model, "data.path": self.settings.last_data}
+        self.draft.set_values({path: value for path, value in last.items() if value})
 
     def _cards(self) -> tuple[GpuCard, ...]:
         return self.gpu.sample.cards if self.gpu.sample is not None else ()
@@ -210,5 +223,7 @@ def _card_of(session: RunSession) -> str:
     return model.card if model is not None else ""
 
 
-def _busy_runs(runs: Path) -> list[RunFolder]:
-    return [folder for folder in run_folders(runs) if folder.is_busy()]
+def _runs_to_show(runs: Path, last: str) -> list[RunFolder]:
+    """Return the runs at work; where there is none, the one that was shown last, if it is still there."""
+    busy = [folder for folder in run_folders(runs) if folder.is_busy()]
+    return busy or [RunFolder(last)] if last and RunFolder(last).config_path.is_file() else busy

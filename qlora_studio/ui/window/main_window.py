@@ -1,13 +1,15 @@
 """The one window: the rail, the open page, the GPU panel and the status line. It holds widgets and no truth."""
 
-from PySide6.QtCore import QRect, QTimer, Signal
+from PySide6.QtCore import QRect, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QGuiApplication, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QMainWindow, QStackedWidget, QWidget
 
+from qlora_studio.storage.session import Place
 from qlora_studio.ui.kit.theme import finish_theme
 from qlora_studio.ui.kit.widgets import column, row
 from qlora_studio.ui.window.drops import Drops
 from qlora_studio.ui.window.page import Page
+from qlora_studio.ui.window.place import area_within
 from qlora_studio.ui.window.rail import Rail, StepState
 from qlora_studio.ui.window.status_line import StatusLine
 
@@ -81,6 +83,12 @@ class MainWindow(QMainWindow):
     def resize_for(self, screen: QRect) -> None:
         """Take the usual size, or what the screen has."""
         self.resize(min(SIZE[0], max(SMALLEST[0], screen.width())), min(SIZE[1], max(SMALLEST[1], screen.height())))
+
+    def take_place(self, place: Place) -> None:
+        """Stand where the window stood, within the screens of now."""
+        self.setGeometry(area_within(place, [screen.availableGeometry() for screen in QGuiApplication.screens()]))
+        if place.maximized:
+            self.setWindowState(Qt.WindowState.WindowMaximized)
 
     def showEvent(self, event: QShowEvent) -> None:
         """Take what is dropped from now on."""

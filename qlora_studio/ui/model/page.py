@@ -10,6 +10,7 @@ from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.run.titles import STARTER, model_title
+from qlora_studio.storage.models.catalogue import CatalogueModel, find_in_catalogue
 from qlora_studio.storage.models.location import ModelFacts, ModelLocation
 from qlora_studio.ui.kit.layouts import SideBySide
 from qlora_studio.ui.kit.tables import ROW_HEIGHT, Column, FactGrid, Table, TableModel
@@ -27,6 +28,7 @@ from qlora_studio.ui.model.view import (
     matches,
     model_fact_pairs,
     model_summary,
+    needed_pairs,
     template_text,
 )
 from qlora_studio.ui.window.page import Page
@@ -71,6 +73,7 @@ class ModelPage(Page):
     def __init__(self) -> None:
         super().__init__()
         self._facts: ModelFacts | None = None
+        self._unloaded: CatalogueModel | None = None  # the chosen one, where only the catalogue knows it
         self._lines: tuple[CatalogueLine, ...] = ()
         self._config = RunConfig()
         self._needed = True
@@ -95,14 +98,15 @@ class ModelPage(Page):
         """Show what the files say of the model, or why they say nothing."""
         self._facts = facts
         self._needed = location is not None and location.kind == "hub" and location.path is None
+        self._unloaded = find_in_catalogue(location.source) if location is not None and self._needed else None
         if location is not None:
             kind = "starter" if location.source == STARTER else location.kind
             self.source.show_source(location.source, location.revision, kind)
             self.grid.show_facts(model_fact_pairs(location, facts) if facts else ())
         self.source.show_download(self._download, needed=self._needed)
         self._empty.setText(problem or "Choose a model above, or one of the list below.")
-        self._empty.setVisible(facts is None)
-        self.grid.setVisible(facts is not None)
+        self._empty.setVisible(facts is None and self._unloaded is None)
+        self.grid.setVisible(facts is not None or self._unloaded is not None)
         self._render_facts()
 
     def render_download(self, state: RunState | None) -> None:
@@ -130,6 +134,8 @@ class ModelPage(Page):
 
     def _render_facts(self) -> None:
         facts, config = self._facts, self._config
+        if self._unloaded is not None:
+            self.grid.show_facts(needed_pairs(self._unloaded, config))
         self.set_heading(model_title(config.model.source), model_summary(facts) if facts else self._subtitle_without())
         self.continue_button.setEnabled(facts is not None)
         self.template_text.setText(template_text(facts) if facts else "")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from qlora_studio.core.export.disk_need import run_needs
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import FitVerdict, judge
 from qlora_studio.core.memory.method_comparison import MethodRow, compare_methods
@@ -11,10 +12,12 @@ from qlora_studio.core.model.recommendation import recommended_learning_rate, re
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text, count_text
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.models.catalogue import CatalogueModel
 from qlora_studio.storage.models.location import ModelFacts, ModelLocation
 from qlora_studio.ui.kit.fields import number_text
 
 VERDICT_WORDS = {FitVerdict.FITS: "fits", FitVerdict.TIGHT: "tight", FitVerdict.NO: "too large"}
+_WHOLE_BYTES = 2  # of a weight in 16 bits, as nearly all models are stored
 VERDICT_TONES = {FitVerdict.FITS: "ok", FitVerdict.TIGHT: "warn", FitVerdict.NO: "bad"}
 
 
@@ -135,6 +138,22 @@ def model_fact_pairs(location: ModelLocation, facts: ModelFacts) -> tuple[tuple[
         ("Licence", facts.licence or "not stated in the files"),
         ("On disk", stored),
         ("Where", str(location.path) if location.path else "on the hub"),
+    )
+
+
+def needed_pairs(model: CatalogueModel, config: RunConfig) -> tuple[tuple[str, str], ...]:
+    """Return what a model of the catalogue takes, with the settings of a run, before any of it is downloaded."""
+    whole = bytes_text(_WHOLE_BYTES * model.parameters)
+    download = f"less than {whole}: stored in {model.stored}" if model.stored else f"about {whole}"
+    memory = bytes_text(estimate(config, model.shape, context_bytes=0).total_bytes)
+    disk = bytes_text(sum(need.size for need in run_needs(config, model.shape)))
+    return (
+        ("Download", download),
+        ("Card's memory", f"about {memory} with this run's settings"),
+        ("Disk for a run", f"about {disk}: checkpoints, adapter and exports, beside the download"),
+        ("Parameters", f"{model.parameters:,}"),
+        ("Licence", model.licence + (", to be accepted on the hub first" if model.gated else "")),
+        ("Since", model.date),
     )
 
 

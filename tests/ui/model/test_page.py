@@ -121,6 +121,22 @@ def test_a_model_that_is_not_there_is_said_in_words_and_not_continued_with(page:
     assert page.source.download.text() == "Download"
 
 
+def test_a_model_of_the_catalogue_says_what_it_takes_before_it_is_downloaded(page: ModelPage) -> None:
+    qwen = "Qwen/Qwen3-0.6B"  # 596,049,920 parameters: 1.19 GB in 16 bits
+    config = RunConfig().with_value("model.source", qwen)
+    page.render_config(config)
+    page.render_model(ModelLocation("hub", qwen, None), None)
+    facts = dict(page.grid.facts())
+    assert facts["Download"] == "about 1.1 GiB" and page.grid.isVisible()
+    page.render_config(config.with_value("training.max_length", 8192))
+    assert dict(page.grid.facts())["Card's memory"] != facts["Card's memory"]
+    page.render_model(ModelLocation("hub", "nobody/knows-it", None), None)
+    assert not page.grid.isVisible()
+    stored = ModelLocation("hub", "openai/gpt-oss-20b", None)
+    page.render_model(stored, None)
+    assert "stored in MXFP4" in dict(page.grid.facts())["Download"]
+
+
 def test_a_download_shows_how_far_it_is_and_why_it_failed(page: ModelPage) -> None:
     stopped: list[bool] = []
     page.source.download_stop_requested.connect(lambda: stopped.append(True))

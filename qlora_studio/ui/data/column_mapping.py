@@ -42,6 +42,7 @@ class ColumnMapping(Card):
         self.use = Button("Read it so", tip="Read the file again with these columns")
         self._config, self._sources = RunConfig(), tuple[SourceReport, ...]()
         self._found = ("", "")
+        self._file: tuple[str, str, tuple[str, ...]] = ("", "", ())
         self.keys = QLineEdit()
         self.keys.setPlaceholderText(
             "role = speaker; content = text; user_role = Customer; assistant_role = Agent, Bot"
@@ -101,16 +102,18 @@ class ColumnMapping(Card):
         mapping = draft.mapping or known.proposed or found_mapping(known.format, known.columns)
         beside = {name: mapping[name] for name in _KEYS_OF_TURNS if name in mapping}
         found = (draft.path, "; ".join(f"{name} = {value}" for name, value in beside.items()))
+        file = (draft.path, known.path, tuple(known.columns))
+        same_file, self._file = file == self._file, file  # what was chosen for another file says nothing of this one
         if found != self._found:  # what is typed stays until the file, or what is known of it, is another
             self._found = found
             self.keys.setText(found[1])
             self.keys.setCursorPosition(0)
         for name, combo in self.parts.items():
-            before = combo.value() or mapping.get(name, "")
+            before = (combo.value() if same_file else "") or mapping.get(name, "")
             combo.set_choices({"": _NONE, **{column: column for column in known.columns}})
             wanted = draft.mapping.get(name, before)
             combo.set_value(wanted if wanted in known.columns else "")
-        self._evidence.setText(evidence_text(known))
+        self._evidence.setText(evidence_text(known, is_mapped=bool(draft.mapping)))
         self._evidence.setVisible(bool(self._evidence.text()))
         texts = encoding_texts(known)
         for label, text in zip(self._readings, [*texts, "", "", ""], strict=False):

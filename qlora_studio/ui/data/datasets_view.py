@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from qlora_studio.core.data.formats import format_words
+from qlora_studio.core.data.formats import format_words, found_mapping
 from qlora_studio.core.data.report import DataReport, SourceReport
 from qlora_studio.core.data.source_facts import EvaluationFacts
 from qlora_studio.core.quantity import bytes_text
@@ -11,6 +11,7 @@ from qlora_studio.core.run.run_config import ENCODING_NAMES, DataSection, Datase
 from qlora_studio.ui.kit.text import visible_text
 
 _MOST_REASONS, _MOST_COLUMNS = 3, 8
+_PARTS = {"prompt": "prompt", "completion": "answer", "conversation": "conversation", "text": "text"}
 _FIELDS = tuple(DatasetSource.model_fields)
 
 
@@ -84,13 +85,19 @@ def evaluation_text(data: DataSection, report: DataReport | None) -> str:
     return _facts_text(report.evaluation) if report and report.evaluation else ""
 
 
-def evidence_text(source: SourceReport) -> str:
-    """Return what the rows look like, format by format, and why some were changed or rejected."""
+def evidence_text(source: SourceReport, *, is_mapped: bool = False) -> str:
+    """Return what the rows look like, format by format, and why some were changed or rejected.
+
+    `is_mapped` is whether the user said which column plays which part.
+    """
     if not source.total:
         return ""
     looks = [(form, count) for form, count in source.evidence.items() if form or not source.format]
     parts = [f"{count:,} look like {format_words(form)}" for form, count in looks]
     lines = [f"Of {source.total:,} rows " + ", ".join(parts) + "."] if parts else []
+    if not (source.proposed or is_mapped) and (known := found_mapping(source.format, source.columns)):
+        mapping = ", ".join(f"{visible_text(name)} → {_PARTS[part]}" for part, name in known.items())
+        lines.append(f"Read by the columns' names: {mapping}. Choose others below.")
     unused = [*(source.unread or source.unused)]
     if unused:
         more = f" and {len(unused) - _MOST_COLUMNS} more" if len(unused) > _MOST_COLUMNS else ""

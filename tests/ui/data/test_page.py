@@ -176,6 +176,20 @@ def test_columns_that_are_not_known_are_mapped_by_the_user(page: DataPage) -> No
     assert asked == [{"data.format": "question_answer", "data.mapping": mapping}]
 
 
+def test_found_columns_are_filled_in_with_why_and_nothing_of_the_file_before_stays(page: DataPage) -> None:
+    for path, columns in (("a.csv", ("prompt", "answer")), ("b.csv", ("question", "response", "prompt"))):
+        form = "question_answer"
+        source = SourceReport(name=path, path=path, format=form, columns=columns, ok=2, evidence={form: 2})
+        page.render_config(CONFIG.with_value("data.path", path))
+        page.render_report(REPORT.model_copy(update={"format": form, "sources": (source,)}))
+    page.reading.click()
+    filled = {name: combo.value() for name, combo in page.mapping.parts.items() if combo.value()}
+    assert filled == {"prompt": "question", "completion": "response"}
+    assert "Read by the columns' names: question → prompt, response → answer." in texts(page)
+    page.render_config(CONFIG.with_value("data.path", "b.csv").with_value("data.mapping", {"text": "prompt"}))
+    assert "Read by the columns' names" not in texts(page)
+
+
 def test_a_proposed_mapping_is_filled_in_and_asked_for_with_its_keys_and_roles(page: DataPage) -> None:
     asked: list[dict[str, object]] = []
     page.settings_requested.connect(asked.append)

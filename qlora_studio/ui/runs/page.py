@@ -46,8 +46,6 @@ class RunsPage(Page):
         delete_requested: put runs into the trash; their folders.
         command_requested: show the command line that would start the same run.
         save_requested: save a run's settings as a file.
-        pack_requested: pack a run as a zip.
-        import_requested: take a run from elsewhere in: True where it is packed, False where it is a folder.
         file_requested: open a `run.toml` as the draft.
         view_changed: other columns are chosen, or another order: the columns, and by which, `-` before where it falls.
     """
@@ -72,8 +70,6 @@ class RunsPage(Page):
     delete_requested = Signal(list)
     command_requested = Signal(str)
     save_requested = Signal(str)
-    pack_requested = Signal(str)
-    import_requested = Signal(bool)
     file_requested = Signal()
     view_changed = Signal(tuple, str)
 
@@ -86,8 +82,8 @@ class RunsPage(Page):
         self.draft_button = Button("Use its settings", tip="Take model, data and settings of the run for a new one")
         self.more_button = Button("More", tip="More to do with the runs that are selected")
         self.view_button = Button("View", tip="Columns, and the order of the runs")
-        self.import_button = Button("Import", tip="Take in a run from elsewhere, or open a run.toml")
-        self.add_action(self.import_button)
+        self.file_button = Button("Open a run.toml …", tip="Take the settings in a file for a new run")
+        self.add_action(self.file_button)
         self.add_action(self.open_button)
         self.search = QLineEdit()
         self.search.setPlaceholderText("Name, tag, model …")
@@ -218,20 +214,14 @@ class RunsPage(Page):
         self.body.addStretch(0)
 
     def _fill_menus(self) -> None:
-        more, self._view_menu, taking = QMenu(self.more_button), QMenu(self.view_button), QMenu(self.import_button)
+        more, self._view_menu = QMenu(self.more_button), QMenu(self.view_button)
         self.actions_of_runs.fill(more, more=True)
         self.view_actions.fill(self._view_menu)
-        taking.addAction("A run's folder …", lambda: self.import_requested.emit(False))
-        taking.addAction("A packed run (zip) …", lambda: self.import_requested.emit(True))
-        taking.addSeparator()
-        taking.addAction("Open a run.toml …", self.file_requested.emit)
         self.run_menu = QMenu(self.table)
         self.actions_of_runs.fill(self.run_menu)
         for button, menu in ((self.more_button, more), (self.view_button, self._view_menu)):
             button.setMenu(menu)
             button.setProperty("menu", "true")
-        self.import_button.setMenu(taking)
-        self.import_button.setProperty("menu", "true")
 
     def _connect(self) -> None:
         actions = self.actions_of_runs
@@ -246,7 +236,6 @@ class RunsPage(Page):
             (actions.folder, self.folder_requested),
             (actions.command, self.command_requested),
             (actions.save_file, self.save_requested),
-            (actions.pack, self.pack_requested),
         ):
             action.triggered.connect(lambda _checked=False, signal=signal: self._ask(signal))
         for action, signal in (
@@ -258,6 +247,7 @@ class RunsPage(Page):
         for button, action in self._buttons():
             button.clicked.connect(action.trigger)
         self.distrust.trust.clicked.connect(lambda: self._ask(self.trust_requested))
+        self.file_button.clicked.connect(self.file_requested)
         self.recover.clicked.connect(lambda: self.resume_requested.emit(self._broken))
         self.inspect.clicked.connect(lambda: self.open_requested.emit(self._broken))
         self.discard.clicked.connect(lambda: self.discard_requested.emit(self._broken))

@@ -1,6 +1,7 @@
 """What the Runs page says of its runs, in which order and which columns, as values."""
 
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -133,6 +134,15 @@ def below_text(lines: Sequence[RunLine]) -> str:
         return ""
     label = lines[0].label
     return "\n".join(filter(None, (lines[0].remark, label.note)))
+
+
+def command_lines(run: str) -> tuple[tuple[str, str], ...]:
+    """Return, for each shell, the command line that starts the same run anew, from the settings in its folder."""
+    words = ("qlora-studio", "train", str(Path(run) / "run.toml"))
+    return (
+        ("Linux and macOS (bash, zsh)", shlex.join(words)),
+        ("Windows (PowerShell)", " ".join((*words[:2], "'" + words[2].replace("'", "''") + "'"))),
+    )
 
 
 def removal_question(lines: Sequence[RunLine], all_lines: Iterable[RunLine]) -> tuple[str, str]:

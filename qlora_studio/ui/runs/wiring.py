@@ -8,6 +8,7 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.kit.desktop import move_to_trash, show_folder
 from qlora_studio.ui.runs.managing import RunSizes, RunsManaging
 from qlora_studio.ui.runs.page import RunsPage
+from qlora_studio.ui.runs.run_file import RunFiles
 from qlora_studio.ui.runs.view import with_queue, with_sizes
 from qlora_studio.ui.state.run_list import RunsList
 from qlora_studio.ui.state.studio import Studio
@@ -23,6 +24,7 @@ class RunsWiring(QObject):
         self._studio, self._window, self._page, self._runs = studio, window, page, runs
         self._launched = False
         RunsManaging(studio, window, page, runs)
+        RunFiles(studio, window, page)
         self._sizes = RunSizes(page, runs, self._render)
         runs.changed.connect(self._render)
         runs.changed.connect(self._on_first_list)

@@ -1,0 +1,98 @@
+"""Connects the Runs page to run files: one is opened as the draft, one is saved, and the command line is shown."""
+
+from pathlib import Path
+
+from PySide6.QtCore import QObject
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFileDialog, QLineEdit, QWidget
+
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.run_config_text import from_mapping, to_toml
+from qlora_studio.storage.durable import write_atomically
+from qlora_studio.storage.foreign import read_toml
+from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.ui.kit.text import Label
+from qlora_studio.ui.kit.widgets import Button, column, row
+from qlora_studio.ui.runs.page import RunsPage
+from qlora_studio.ui.runs.view import command_lines
+from qlora_studio.ui.state.studio import Studio
+from qlora_studio.ui.window.main_window import MainWindow
+
+_FILES = "Run files (*.toml)"
+
+
+class RunFiles(QObject):
+    """What is done with a run's settings as a file."""
+
+    def __init__(self, studio: Studio, window: MainWindow, page: RunsPage) -> None:
+        super().__init__(window)
+        self._studio, self._window, self._page = studio, window, page
+        page.file_requested.connect(self._on_file_requested)
+        page.save_requested.connect(self._on_save_requested)
+        page.command_requested.connect(self._on_command_requested)
+
+    def open(self, path: Path) -> None:
+        """Take the settings of a file for the draft; what cannot be read is told, and the draft stays as it is."""
+        self._page.clear_error()
+        try:
+            config = from_mapping(read_toml(path))
+        except FileNotFoundError:
+            words = f"{path} is not there."
+            self._page.show_error(StudioError(words, kind=FailureKind.RUN_NOT_FOUND, advice="Choose another file."))
+            return
+        except (StudioError, OSError) as error:
+            self._page.show_error(error)
+            return
+        self._studio.draft.replace(config)
+        self._window.show_page("training")
+
+    def save(self, run: str, path: Path) -> None:
+        """Write the settings of a run into a file of their own."""
+        self._page.clear_error()
+        try:
+            write_atomically(path, to_toml(RunFolder(run).config()).encode())
+        except (StudioError, OSError) as error:
+            self._page.show_error(error)
+
+    def _on_file_requested(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self._window, "Open a run.toml", "", _FILES)
+        if path:
+            self.open(Path(path))
+
+    def _on_save_requested(self, run: str) -> None:
+        path, _ = QFileDialog.getSaveFileName(self._window, "Save the settings of the run", "run.toml", _FILES)
+        if path:
+            self.save(run, Path(path))
+
+    def _on_command_requested(self, run: str) -> None:
+        dialog = CommandDialog(self._window, run)
+        dialog.exec()
+        dialog.deleteLater()
+
+
+class CommandDialog(QDialog):
+    """Shows the command line that starts the same run anew, for each shell, to be copied."""
+
+    def __init__(self, parent: QWidget, run: str) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Command line")
+        self.setMinimumWidth(640)
+        self.copy_buttons: list[Button] = []
+        box = column(self, margins=(18, 16, 18, 16), spacing=10)
+        box.addWidget(Label("Starts a new run with the same settings, without the window.", wrap=True))
+        for shell, text in command_lines(run):
+            box.addWidget(Label(shell, "caption"))
+            line = row()
+            field, copy = QLineEdit(text), Button("Copy")
+            field.setReadOnly(True)
+            field.setCursorPosition(0)
+            field.setAccessibleName(f"Command line for {shell}")
+            copy.setAccessibleName(f"Copy the command line for {shell}")
+            copy.clicked.connect(lambda _checked=False, text=text: QGuiApplication.clipboard().setText(text))
+            self.copy_buttons.append(copy)
+            line.addWidget(field, 1)
+            line.addWidget(copy)
+            box.addLayout(line)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+        buttons.rejected.connect(self.reject)
+        box.addWidget(buttons)

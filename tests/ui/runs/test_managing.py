@@ -182,7 +182,7 @@ def test_in_the_window_a_run_is_named_ordered_saved_opened_and_thrown_away(
     page.view_actions.order["name"].trigger()
     assert load_settings().runs_order == "name"
 
-    files = app_window.window.findChild(RunFiles)
+    [files] = app_window.window.findChildren(RunFiles)
     files.save(str(first.path), tmp_path / "kept.toml")
     files.open(tmp_path / "nothing.toml")
     assert "nothing.toml is not there" in page.notice.message.text()

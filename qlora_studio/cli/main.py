@@ -23,6 +23,7 @@ _COMMANDS = {
     "watch": ("watch", "runs"),
     "compare": ("compare",),
     "control": ("pause", "stop", "save", "evaluate-now", "end", "discard"),
+    "delete": ("delete",),
     "trust": ("trust",),
     "queue": ("queue",),
     "export": ("merge", "export", "verify"),

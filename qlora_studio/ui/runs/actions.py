@@ -30,11 +30,12 @@ class RunActions(QObject):
         self.folder = self._action("Show folder")
         self.command = self._action("Command line …")
         self.save_file = self._action("Save its run.toml …")
+        self.report = self._action("Pack a bug report …")
         self.delete = self._action("Move to the trash …", "Del")
         self._all = (
             (self.open, self.resume, self.queue, self.chat, self.export, self.draft, self.sweep, self.compare),
             (self.label, self.folder),
-            (self.command, self.save_file),
+            (self.command, self.save_file, self.report),
             (self.delete,),
         )
 
@@ -42,7 +43,7 @@ class RunActions(QObject):
         """Allow what can be done with these runs."""
         one = lines[0] if len(lines) == 1 else None
         readable = one is not None and not one.problem
-        for action in (self.open, self.draft, self.command, self.save_file):
+        for action in (self.open, self.draft, self.command, self.save_file, self.report):
             action.setEnabled(readable)
         self.folder.setEnabled(one is not None)
         self.resume.setEnabled(one is not None and one.resumable)

@@ -46,6 +46,7 @@ class RunsPage(Page):
         delete_requested: put runs into the trash; their folders.
         command_requested: show the command line that would start the same run.
         save_requested: save a run's settings as a file.
+        report_requested: pack a run for a bug report.
         file_requested: open a `run.toml` as the draft.
         view_changed: other columns are chosen, or another order: the columns, and by which, `-` before where it falls.
     """
@@ -70,6 +71,7 @@ class RunsPage(Page):
     delete_requested = Signal(list)
     command_requested = Signal(str)
     save_requested = Signal(str)
+    report_requested = Signal(str)
     file_requested = Signal()
     view_changed = Signal(tuple, str)
 
@@ -236,6 +238,7 @@ class RunsPage(Page):
             (actions.folder, self.folder_requested),
             (actions.command, self.command_requested),
             (actions.save_file, self.save_requested),
+            (actions.report, self.report_requested),
         ):
             action.triggered.connect(lambda _checked=False, signal=signal: self._ask(signal))
         for action, signal in (

@@ -1,4 +1,4 @@
-"""Connects the Runs page to run files: one is opened as the draft, one is saved, and the command line is shown."""
+"""Connects the Runs page to files: a run file is opened or saved, a bug report packed, the command line shown."""
 
 from pathlib import Path
 
@@ -10,11 +10,13 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config_text import from_mapping, to_toml
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_toml
+from qlora_studio.storage.runs.report_pack import write_report
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, column, row
 from qlora_studio.ui.runs.page import RunsPage
-from qlora_studio.ui.runs.view import command_lines
+from qlora_studio.ui.runs.view import command_lines, report_text
+from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.main_window import MainWindow
 
@@ -29,6 +31,10 @@ class RunFiles(QObject):
         self._studio, self._window, self._page = studio, window, page
         page.file_requested.connect(self._on_file_requested)
         page.save_requested.connect(self._on_save_requested)
+        page.report_requested.connect(self._on_report_requested)
+        self._packing = Background(self)
+        self._packing.answered.connect(self._on_packed)
+        self._packing.failed.connect(page.show_error)
         page.command_requested.connect(self._on_command_requested)
 
     def open(self, path: Path) -> None:
@@ -53,6 +59,19 @@ class RunFiles(QObject):
             write_atomically(path, to_toml(RunFolder(run).config()).encode())
         except (StudioError, OSError) as error:
             self._page.show_error(error)
+
+    def pack(self, run: str, path: Path) -> None:
+        """Pack a run for a bug report, beside the event loop."""
+        self._page.clear_error()
+        self._packing.ask(_packed, RunFolder(run), path)
+
+    def _on_packed(self, path: Path) -> None:
+        self._page.render_summary(report_text(path))
+
+    def _on_report_requested(self, run: str) -> None:
+        path, _ = QFileDialog.getSaveFileName(self._window, "Pack a bug report", "run-report.zip", "Zip files (*.zip)")
+        if path:
+            self.pack(run, Path(path))
 
     def _on_file_requested(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self._window, "Open a run.toml", "", _FILES)
@@ -96,3 +115,8 @@ class CommandDialog(QDialog):
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         buttons.rejected.connect(self.reject)
         box.addWidget(buttons)
+
+
+def _packed(folder: RunFolder, path: Path) -> Path:
+    write_report(folder, path)
+    return path

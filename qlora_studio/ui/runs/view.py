@@ -145,6 +145,14 @@ def command_lines(run: str) -> tuple[tuple[str, str], ...]:
     )
 
 
+def report_text(path: Path) -> str:
+    """Return what is in a report that was packed, and what is not."""
+    return (
+        f"{path} holds the run's numbers, choices among settings, and versions. No rows, prompts, answers, "
+        "names, folders or messages are in it; CONTENTS.txt says so too."
+    )
+
+
 def removal_question(lines: Sequence[RunLine], all_lines: Iterable[RunLine]) -> tuple[str, str]:
     """Return what is asked before runs go to the trash, and what should be known then."""
     one = len(lines) == 1

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from zipfile import is_zipfile
 
 import pytest
 from PySide6.QtCore import Qt, QTimer
@@ -158,7 +159,7 @@ def app_window(
     window.deleteLater()
 
 
-def test_in_the_window_a_run_is_named_ordered_saved_opened_and_thrown_away(
+def test_in_the_window_a_run_is_named_ordered_saved_packed_opened_and_thrown_away(
     app_window: AppWindow, studio_home: Path, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     page = app_window.window.pages["runs"]
@@ -184,6 +185,9 @@ def test_in_the_window_a_run_is_named_ordered_saved_opened_and_thrown_away(
 
     [files] = app_window.window.findChildren(RunFiles)
     files.save(str(first.path), tmp_path / "kept.toml")
+    files.pack(str(first.path), tmp_path / "report.zip")
+    wait_until(lambda: page.summary.isVisible())
+    assert "No rows, prompts" in page.summary.message.text() and is_zipfile(tmp_path / "report.zip")
     files.open(tmp_path / "nothing.toml")
     assert "nothing.toml is not there" in page.notice.message.text()
     files.open(tmp_path / "kept.toml")

@@ -1,0 +1,109 @@
+"""A run as a zip for a bug report: its figures, settings and versions, and nothing that its user or its data said.
+
+What is kept is listed, not what is left out: numbers, choices among known words, and the words of events that never
+hold anything of a user's. Of tracebacks the places in the program stay, and neither messages nor values.
+"""
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from qlora_studio.core.run import events as ev
+from qlora_studio.core.run.run_config import RunConfig, all_settings
+from qlora_studio.storage.durable import not_writable
+from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.staging import staging_path
+
+SETTINGS, EVENTS, CONTENTS = "settings.json", "events.jsonl", "CONTENTS.txt"
+_TOLD = f"""\
+A report of a run of QLoRA Studio.
+
+{SETTINGS}  the settings that are numbers or choices: no name, model, path, prompt or column
+{EVENTS}   what the worker told, as numbers: steps, losses, memory, checkpoints; versions, card and driver;
+               of a failure its kind, and at which lines of the program it happened
+
+Not in it: rows, samples, prompts, answers, the names of runs, models and files, folders, messages, worker.log, weights.
+"""
+_WORDS: dict[type[ev.Event], tuple[str, ...]] = {
+    ev.WorkerStarted: ("studio",),
+    ev.EnvironmentTold: ("studio", "commit", "python", "packages", "driver", "cards"),
+    ev.PhaseChanged: (),
+    ev.ModelLoaded: (),
+    ev.DatasetPrepared: (),
+    ev.TrainingStarted: (),
+    ev.StepDone: (),
+    ev.Evaluated: (),
+    ev.CheckpointSaved: (),
+    ev.AdapterSaved: (),
+    ev.Resumed: (),
+    ev.Probed: ("card", "driver", "versions"),
+    ev.MemoryMeasured: (),
+    ev.Recovering: ("kind",),
+    ev.RateLowered: (),
+    ev.StoppedEarly: (),
+    ev.Warned: (),
+    ev.Paused: (),
+    ev.Finished: ("status",),
+    ev.Failed: ("kind",),
+}
+_VERSION = re.compile(r"[\w.+ ()-]{1,80}")
+_FRAME = re.compile(r'File "[^"\n]*(?P<place>(?:qlora_studio|site-packages)[\\/][\w.\\/-]+)", line (?P<line>\d+)')
+
+
+def write_report(folder: RunFolder, place: Path) -> None:
+    """Write the zip, whole or not at all. Raises StudioError where the run cannot be read, or nothing written there."""
+    config = folder.config()
+    staging = staging_path(place)
+    try:
+        with zipfile.ZipFile(staging, "w", zipfile.ZIP_DEFLATED) as pack:
+            pack.writestr(CONTENTS, _TOLD)
+            pack.writestr(SETTINGS, json.dumps(told_settings(config), indent=1))
+            with pack.open(EVENTS, "w") as file:
+                for facts in told_events(folder):
+                    file.write(json.dumps(facts).encode() + b"\n")
+        staging.replace(place)
+    except OSError as error:
+        raise not_writable(place.parent, error) from error
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def told_settings(config: RunConfig) -> dict[str, Any]:
+    """Return the settings that are numbers, or choices among known words."""
+    found = {}
+    for info in all_settings():
+        value = getattr(getattr(config, info.section), info.name)
+        if isinstance(value, bool | int | float) or (isinstance(value, str) and value in info.choices):
+            found[info.path] = value
+    return found
+
+
+def told_events(folder: RunFolder) -> Iterator[dict[str, Any]]:
+    """Yield of each event what may be told: numbers at the top, and the words that are listed."""
+    for event in folder.events():
+        words = _WORDS.get(type(event))
+        if words is None:
+            continue
+        facts = json.loads(event.to_line())
+        told: dict[str, Any] = {
+            name: value for name, value in facts.items() if isinstance(value, bool | int | float | None)
+        }
+        told |= {name: _plain(facts[name]) for name in words if name in facts}
+        if isinstance(event, ev.Failed):
+            told["places"] = [f"{found['place']}:{found['line']}" for found in _FRAME.finditer(event.detail)]
+        yield {**told, "type": event.type}
+
+
+def _plain(value: Any) -> Any:
+    """Return words that are a version, a kind or a card's name; what looks otherwise is left out."""
+    match value:
+        case str():
+            return value if _VERSION.fullmatch(value) else ""
+        case list():
+            return [_plain(item) for item in value]
+        case dict():
+            return {_plain(key): _plain(item) for key, item in value.items()}
+    return None

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QObject
-from PySide6.QtWidgets import QDialog, QMessageBox
+from PySide6.QtWidgets import QDialog, QFileDialog, QMessageBox
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.runs.disk_use import DiskUse
 from qlora_studio.storage.runs.removal import require_removable
 from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.run_import import import_run
 from qlora_studio.storage.runs.run_label import MOST_TAGS, RunLabel, write_label
 from qlora_studio.ui.kit.desktop import move_to_trash
 from qlora_studio.ui.kit.text import message_box
@@ -32,6 +33,10 @@ class RunsManaging(QObject):
         self._removal = Background(self)
         self._removal.answered.connect(self._on_removed)
         self._removal.failed.connect(self._on_failed)
+        self._import = Background(self)
+        self._import.answered.connect(self._on_imported)
+        self._import.failed.connect(self._on_failed)
+        page.import_requested.connect(self._on_import_requested)
         page.label_requested.connect(self._on_label_requested)
         page.delete_requested.connect(self._on_delete_requested)
         page.view_changed.connect(lambda columns, order: studio.change_settings(runs_columns=columns, runs_order=order))
@@ -80,12 +85,34 @@ class RunsManaging(QObject):
         box.exec()
         return box.clickedButton() is move
 
+    def take_in(self, source: Path) -> None:
+        """Copy a run from elsewhere among the user's, beside the event loop."""
+        self._page.clear_error()
+        self._page.render_summary(f"{source.name} is copied …")
+        self._import.ask(import_run, source, self._studio.settings.runs_path)
+
+    def _on_import_requested(self, packed: bool) -> None:
+        if packed:
+            path, _ = QFileDialog.getOpenFileName(self._window, "Take in a packed run", "", "Zip files (*.zip)")
+        else:
+            path = QFileDialog.getExistingDirectory(self._window, "Take in a run's folder")
+        if path:
+            self.take_in(Path(path))
+
+    def _on_imported(self, folder: RunFolder) -> None:
+        self._page.render_summary(
+            f"{folder.path.name} is among the runs now. Unless it is one of yours it can be looked at, and no more, "
+            "until you trust it."
+        )
+        self._runs.refresh()
+
     def _on_removed(self, paths: list[str]) -> None:
         for path in paths:
             self._studio.queue.remove(RunFolder(path))
         self._runs.refresh()
 
     def _on_failed(self, error: StudioError) -> None:
+        self._page.render_summary("")
         self._page.show_error(error)
         self._runs.refresh()
 

@@ -46,6 +46,7 @@ class RunsPage(Page):
         delete_requested: put runs into the trash; their folders.
         command_requested: show the command line that would start the same run.
         save_requested: save a run's settings as a file.
+        import_requested: take a run from elsewhere in: True where it is packed, False where it is a folder.
         report_requested: pack a run for a bug report.
         file_requested: open a `run.toml` as the draft.
         view_changed: other columns are chosen, or another order: the columns, and by which, `-` before where it falls.
@@ -71,6 +72,7 @@ class RunsPage(Page):
     delete_requested = Signal(list)
     command_requested = Signal(str)
     save_requested = Signal(str)
+    import_requested = Signal(bool)
     report_requested = Signal(str)
     file_requested = Signal()
     view_changed = Signal(tuple, str)
@@ -84,8 +86,8 @@ class RunsPage(Page):
         self.draft_button = Button("Use its settings", tip="Take model, data and settings of the run for a new one")
         self.more_button = Button("More", tip="More to do with the runs that are selected")
         self.view_button = Button("View", tip="Columns, and the order of the runs")
-        self.file_button = Button("Open a run.toml …", tip="Take the settings in a file for a new run")
-        self.add_action(self.file_button)
+        self.import_button = Button("Import", tip="Take in a run from elsewhere, or open a run.toml")
+        self.add_action(self.import_button)
         self.add_action(self.open_button)
         self.search = QLineEdit()
         self.search.setPlaceholderText("Name, tag, model …")
@@ -217,11 +219,17 @@ class RunsPage(Page):
 
     def _fill_menus(self) -> None:
         more, self._view_menu = QMenu(self.more_button), QMenu(self.view_button)
+        taking = QMenu(self.import_button)
+        taking.addAction("A run's folder …", lambda: self.import_requested.emit(False))
+        taking.addAction("A packed run (zip) …", lambda: self.import_requested.emit(True))
+        taking.addSeparator()
+        taking.addAction("Open a run.toml …", self.file_requested.emit)
         self.actions_of_runs.fill(more, more=True)
         self.view_actions.fill(self._view_menu)
         self.run_menu = QMenu(self.table)
         self.actions_of_runs.fill(self.run_menu)
-        for button, menu in ((self.more_button, more), (self.view_button, self._view_menu)):
+        menus = (self.more_button, more), (self.view_button, self._view_menu), (self.import_button, taking)
+        for button, menu in menus:
             button.setMenu(menu)
             button.setProperty("menu", "true")
 
@@ -250,7 +258,6 @@ class RunsPage(Page):
         for button, action in self._buttons():
             button.clicked.connect(action.trigger)
         self.distrust.trust.clicked.connect(lambda: self._ask(self.trust_requested))
-        self.file_button.clicked.connect(self.file_requested)
         self.recover.clicked.connect(lambda: self.resume_requested.emit(self._broken))
         self.inspect.clicked.connect(lambda: self.open_requested.emit(self._broken))
         self.discard.clicked.connect(lambda: self.discard_requested.emit(self._broken))

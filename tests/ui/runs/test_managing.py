@@ -16,6 +16,7 @@ from qlora_studio.storage.runs.run_label import RunLabel, read_label
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.runs.label_dialog import LabelDialog
+from qlora_studio.ui.runs.managing import RunsManaging
 from qlora_studio.ui.runs.page import RunsPage
 from qlora_studio.ui.runs.run_file import CommandDialog, RunFiles
 from qlora_studio.ui.runs.view import (
@@ -159,7 +160,7 @@ def app_window(
     window.deleteLater()
 
 
-def test_in_the_window_a_run_is_named_ordered_saved_packed_opened_and_thrown_away(
+def test_in_the_window_a_run_is_named_ordered_saved_packed_opened_thrown_away_and_taken_in(
     app_window: AppWindow, studio_home: Path, tmp_path: Path, wait_until: WaitUntil
 ) -> None:
     page = app_window.window.pages["runs"]
@@ -195,6 +196,8 @@ def test_in_the_window_a_run_is_named_ordered_saved_packed_opened_and_thrown_awa
     assert app_window.window.current_page().name == "training"
     app_window.window.show_page("runs")
 
+    first_settings = first.config_path.read_text()
+
     def throw_it_away() -> None:
         box = QApplication.activeModalWidget()
         assert isinstance(box, QMessageBox) and "Baseline" in box.text()
@@ -206,3 +209,14 @@ def test_in_the_window_a_run_is_named_ordered_saved_packed_opened_and_thrown_awa
     wait_until(lambda: page.model.rowCount() == 1)
     assert not first.path.exists() and list((tmp_path / "data" / "Trash" / "files").iterdir())
     assert not page.notice.isVisible()
+
+    [managing] = app_window.window.findChildren(RunsManaging)
+    managing.take_in(tmp_path / "report.zip")  # no run is in that
+    wait_until(lambda: "it has no run.toml" in page.notice.message.text())
+    strange = tmp_path / "3-theirs"
+    strange.mkdir()
+    (strange / "run.toml").write_text(first_settings)
+    managing.take_in(strange)
+    wait_until(lambda: page.model.rowCount() == 2)
+    page.table.selectRow([page.model.row(row).path.endswith("3-theirs") for row in range(2)].index(True))
+    assert page.distrust.isVisible() and not page.resume_button.isEnabled() and page.open_button.isEnabled()

@@ -123,9 +123,7 @@ def _check(source: Path, files: list[_File], runs: Path) -> None:
     if source.is_dir() and source.resolve().parent == runs.resolve():
         raise StudioError(f"{source.name} is among the runs already.", kind=FailureKind.USAGE)
     names = {"/".join(file.parts).casefold() for file in files}
-    bad = next(
-        (file for file in files if any(part in ("", "..") or _REFUSED.search(part) for part in file.parts)), None
-    )
+    bad = next((file for file in files if any(not part or _REFUSED.search(part) for part in file.parts)), None)
     if bad is not None:
         raise _refused(source, f"no file may be called {'/'.join(bad.parts)[:80]!r}")
     if len(names) < len(files) or len(files) > _MOST_FILES or any(len(file.parts) > _DEEPEST for file in files):

@@ -56,7 +56,7 @@ QPushButton[kind="primary"]:disabled { background: $track; color: $muted; border
 QPushButton[kind="danger"] { color: $bad; border-color: $bad; }
 QPushButton[kind="small"] { min-height: 26px; padding: 0 10px; font-size: 12px; }
 QPushButton[kind="small"]:focus { min-height: 24px; padding: 0 9px; }
-QPushButton[kind="small"][menu="true"] { padding-right: 26px; }
+QPushButton[kind="small"][menu="true"] { padding-right: 18px; }
 QPushButton[kind="quiet"] { background: transparent; border: 1px solid transparent; color: $muted;
   padding: 0 6px; min-height: 24px; font-size: 12px; font-weight: 400; }
 QPushButton[kind="quiet"]:hover { color: $text; background: $hover; }

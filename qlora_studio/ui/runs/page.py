@@ -93,7 +93,7 @@ class RunsPage(Page):
         self.search.setPlaceholderText("Name, tag, model …")
         self.search.setAccessibleName("Find runs by name, tag, model or note")
         self.search.setMinimumWidth(96)
-        self.search.setMaximumWidth(180)
+        self.search.setMaximumWidth(150)
         self.search.setClearButtonEnabled(True)
         self.table = RunTable()
         self.model = self.table.rows

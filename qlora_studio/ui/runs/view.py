@@ -88,7 +88,10 @@ def shown_columns(chosen: Sequence[str], lines: Iterable[RunLine], *, order: str
     wanted = {ALWAYS, *(name for name in chosen if name in COLUMNS)} if chosen else set(USUAL)
     if not chosen and any(line.label.tags for line in lines):
         wanted.add("tags")
-    return {name for name in wanted if not narrow or name not in _LEFT_OUT or name == order}
+    if not narrow:
+        return wanted
+    instead = {"when"} if order in _LEFT_OUT else set()  # of which there is room for one: the name needs some, too
+    return {name for name in wanted - instead if name not in _LEFT_OUT or name == order}
 
 
 def name_tip(line: RunLine) -> str:

@@ -104,8 +104,8 @@ def _one_of_each() -> QWidget:
     checked.setChecked(True)
     for widget in (checked, CheckBox("not"), SpinBox(), NumberBox(), ComboBox({"a": "b"}), QLineEdit("text"), tile):
         box.addWidget(widget)
-    for widget in whole.findChildren(QWidget):
-        widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # which one has it is not the theme's
+    for each in whole.findChildren(QWidget):
+        each.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # which one has it is not the theme's
     whole.resize(400, 900)
     return whole
 

@@ -22,6 +22,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     theme: Literal["system", "light", "dark"] = "system"
+    text_size: Literal["small", "usual", "large", "largest"] = "usual"
     runs_dir: PathText = ""
     gpus: str = ""
     assumed_gpu: str = ""

@@ -22,7 +22,8 @@ from PySide6.QtWidgets import QApplication, QWidget
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.session import load_session
-from qlora_studio.storage.settings import load_settings
+from qlora_studio.storage.settings import Settings, load_settings
+from qlora_studio.ui.kit.fonts import set_text_size
 from qlora_studio.ui.kit.qt_types import made_qt_types
 from qlora_studio.ui.kit.theme import apply_theme, chosen_theme
 from qlora_studio.ui.memory.panel import GpuPanel
@@ -83,7 +84,7 @@ class AppWindow(QObject):
         self._demo = demo
         self._closing = False
         self._ticks: QTimer | None = None
-        apply_theme(_app(), chosen_theme(self._settings.theme))
+        _dress(self._settings)
         self.panel = GpuPanel()
         self.window = MainWindow(self.panel)
         self.model_page = ModelPage()
@@ -182,7 +183,7 @@ class AppWindow(QObject):
         studio.failed.connect(self.show_error)
         studio.runs.worked.connect(self._render_status)
         studio.runs.changed.connect(self._render_status)
-        studio.settings_changed.connect(lambda settings: apply_theme(_app(), chosen_theme(settings.theme)))
+        studio.settings_changed.connect(_dress)
         QGuiApplication.styleHints().colorSchemeChanged.connect(self._on_color_scheme_changed)
         studio.begin()
         if self._demo:
@@ -264,6 +265,12 @@ def _in_turn(steps: Iterator[None]) -> None:
         if time.monotonic() >= until:
             QTimer.singleShot(0, lambda: _in_turn(steps))
             return
+
+
+def _dress(settings: Settings) -> None:
+    """Give the window the colours and the size of text that the user chose."""
+    set_text_size(settings.text_size)
+    apply_theme(_app(), chosen_theme(settings.theme))
 
 
 def _app() -> QApplication:

@@ -11,13 +11,13 @@ from PySide6.QtCore import QLocale, Qt
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QPalette
 from PySide6.QtWidgets import QApplication, QStyleFactory, QWidget
 
+from qlora_studio.ui.kit.fonts import BASE_PIXELS, bring_fonts, made_font, scaled_sheet
 from qlora_studio.ui.kit.repolish import Repolish
 from qlora_studio.ui.kit.style_sheet import style_sheet
 
 ThemeName = Literal["light", "dark"]
 SANS = ("Inter", "Segoe UI", "Noto Sans", "Cantarell", "Ubuntu", "DejaVu Sans")
 MONO = ("JetBrains Mono", "Cascadia Mono", "Consolas", "Noto Sans Mono", "Noto Mono", "DejaVu Sans Mono")
-BASE_PIXELS = 13
 _PROPERTY = "studioTheme"
 _ROLE = QPalette.ColorRole
 _TEXTS = (_ROLE.WindowText, _ROLE.Text, _ROLE.ButtonText)
@@ -155,16 +155,17 @@ DARK = Theme(
 
 def apply_theme(app: QApplication, theme: Theme) -> None:
     """Dress the whole program: Fusion, the palette, the style sheet and the fonts."""
-    if app.property(_PROPERTY) == theme.name:
+    font, worn = sans_font(), app.property(_PROPERTY)
+    resized = app.font() != font
+    if worn == theme.name and not resized:
         return  # to dress again what is dressed costs a tenth of a second
-    first = app.property(_PROPERTY) is None
     app.setProperty(_PROPERTY, theme.name)
-    if first and app.style().objectName().lower() != "fusion":
+    if worn is None and app.style().objectName().lower() != "fusion":
         app.setStyle(QStyleFactory.create("Fusion"))
     app.setPalette(_palette(theme))
-    if first:
-        app.setFont(sans_font())
-        app.setStyleSheet(style_sheet({token: name for token, (name, _roles) in _ROLES.items()}))
+    if worn is None or resized:
+        app.setFont(font)
+        app.setStyleSheet(scaled_sheet(style_sheet({token: name for token, (name, _roles) in _ROLES.items()})))
     else:
         _repolish(app).begin()
 
@@ -191,13 +192,13 @@ def chosen_theme(choice: Literal["system", "light", "dark"]) -> Theme:
 
 
 def sans_font(pixels: int = BASE_PIXELS, weight: QFont.Weight = QFont.Weight.Normal) -> QFont:
-    """Return the window's font: Inter where it is installed, else the desktop's own."""
-    return _font(_installed_sans(), pixels, weight, QFont.StyleHint.SansSerif)
+    """Return the window's font: Inter, and the desktop's own for what Inter does not have."""
+    return made_font(_installed_sans(), pixels, weight, QFont.StyleHint.SansSerif)
 
 
 def mono_font(pixels: int = BASE_PIXELS) -> QFont:
     """Return a font of fixed width, for tokens, paths and logs."""
-    return _font(_installed_mono(), pixels, QFont.Weight.Normal, QFont.StyleHint.Monospace)
+    return made_font(_installed_mono(), pixels, QFont.Weight.Normal, QFont.StyleHint.Monospace)
 
 
 def c_locale() -> QLocale:
@@ -209,6 +210,7 @@ def c_locale() -> QLocale:
 
 @functools.cache
 def _installed_sans() -> tuple[str, ...]:
+    bring_fonts()
     system = QFontDatabase.systemFont(QFontDatabase.SystemFont.GeneralFont).families()
     return _installed((SANS[0], *system, *SANS[1:]))
 
@@ -221,15 +223,6 @@ def _installed_mono() -> tuple[str, ...]:
 def _installed(families: tuple[str, ...]) -> tuple[str, ...]:
     known = set(QFontDatabase.families())
     return tuple(name for name in dict.fromkeys(families) if name in known) or families
-
-
-def _font(families: tuple[str, ...], pixels: int, weight: QFont.Weight, hint: QFont.StyleHint) -> QFont:
-    font = QFont()
-    font.setFamilies(families)
-    font.setStyleHint(hint)
-    font.setPixelSize(pixels)
-    font.setWeight(weight)
-    return font
 
 
 def _palette(theme: Theme) -> QPalette:

@@ -15,6 +15,7 @@ from qlora_studio.ui.kit.widgets import Button, Card, Rule
 from qlora_studio.ui.window.page import Page
 
 _THEMES = {"system": "As the desktop", "light": "Light", "dark": "Dark"}
+_TEXT_SIZES = {"small": "Small", "usual": "Usual", "large": "Large", "largest": "Largest"}
 _IDLE_WORKERS = {"kept": "Kept while nothing is at work", "none": "Never"}
 _IDLE_WORKER_HELP = (
     "Training starts some seconds sooner. It takes half a gigabyte of memory and none of the card; there is none on a "
@@ -46,6 +47,7 @@ class SettingsPage(Page):
         super().__init__()
         self.set_heading("Settings", "Chosen once, for all runs")
         self.theme = ComboBox(_THEMES)
+        self.text_size = ComboBox(_TEXT_SIZES)
         self.runs_dir = PathField("Where runs are kept", folder=True, caption="Folder of runs")
         self.open_runs = Button("Show the runs", "small")
         self.assumed = ComboBox({"": "The card of this machine"})
@@ -61,6 +63,7 @@ class SettingsPage(Page):
     def render_settings(self, settings: Settings) -> None:
         """Show the settings."""
         self.theme.set_value(settings.theme)
+        self.text_size.set_value(settings.text_size)
         self.runs_dir.set_text(str(settings.runs_path))
         self.assumed.set_value(settings.assumed_gpu)
         self.idle_worker.set_value(settings.idle_worker)
@@ -91,6 +94,7 @@ class SettingsPage(Page):
         card = Card("Choices")
         for title, field, help in (
             ("Appearance", self.theme, ""),
+            ("Size of text", self.text_size, ""),
             ("Folder of runs", self.runs_dir, "Runs that exist stay where they are."),
             ("Judge estimates for", self.assumed, "A card that you plan to use, instead of the one in this machine."),
             ("Process that waits for the next run", self.idle_worker, _IDLE_WORKER_HELP),
@@ -121,6 +125,7 @@ class SettingsPage(Page):
         self.copy_button.clicked.connect(lambda: QGuiApplication.clipboard().setText(self._for_report))
         self.open_runs.clicked.connect(lambda: self.folder_requested.emit(self.runs_dir.text()))
         self.theme.chosen.connect(lambda value: self.settings_requested.emit({"theme": value}))
+        self.text_size.chosen.connect(lambda value: self.settings_requested.emit({"text_size": value}))
         self.runs_dir.edited.connect(lambda value: self.settings_requested.emit({"runs_dir": value}))
         self.keep_bases.clicked.connect(lambda value: self.settings_requested.emit({"keep_bases": value}))
         self.remove_bases.clicked.connect(self.removal_requested)

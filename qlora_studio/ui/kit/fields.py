@@ -1,4 +1,4 @@
-"""Input fields that leave the wheel to the page unless they have the focus: a scroll must never change a setting."""
+"""Input fields that leave the wheel to the page: a scroll must never change a setting."""
 
 from pathlib import Path
 
@@ -37,11 +37,8 @@ class SpinBox(QSpinBox):
         self.setSuffix(f" {unit}" if unit else "")
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        """Ignore the wheel without the focus."""
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
+        """Leave the wheel to the page."""
+        event.ignore()
 
 
 class NumberBox(QDoubleSpinBox):
@@ -74,11 +71,8 @@ class NumberBox(QDoubleSpinBox):
         return (QValidator.State.Acceptable if inside else QValidator.State.Intermediate), text, position
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        """Ignore the wheel without the focus."""
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
+        """Leave the wheel to the page."""
+        event.ignore()
 
     def _bare(self, text: str) -> str:
         return text.removesuffix(self.suffix()).strip()
@@ -116,11 +110,8 @@ class ComboBox(QComboBox):
         self.blockSignals(False)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        """Ignore the wheel without the focus."""
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
+        """Leave the wheel to the page."""
+        event.ignore()
 
 
 class CheckBox(QCheckBox):

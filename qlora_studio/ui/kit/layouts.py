@@ -6,6 +6,7 @@ from PySide6.QtCore import QMargins, QPoint, QRect, QSize, Qt
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QGridLayout, QLayout, QLayoutItem, QSizePolicy, QWidget
 
+from qlora_studio.ui.kit.fonts import scaled
 from qlora_studio.ui.kit.widgets import row
 
 BREAKPOINT = 700
@@ -138,7 +139,7 @@ class SideBySide(QWidget):
 
 
 class TileGrid(QWidget):
-    """Widgets of equal width in rows: as many of `columns` as leave each at least `least` pixels."""
+    """Widgets of equal width in rows: as many of `columns` as leave each at least `least` pixels, at the usual text."""
 
     def __init__(self, widgets: Sequence[QWidget], *, columns: Sequence[int], least: int, spacing: int = 10) -> None:
         super().__init__()
@@ -154,7 +155,8 @@ class TileGrid(QWidget):
         """Choose the number of columns."""
         super().resizeEvent(event)
         width = event.size().width() + self._grid.spacing()
-        fitting = [n for n in self._columns if width >= n * (self._least + self._grid.spacing())]
+        least = scaled(self._least)
+        fitting = [n for n in self._columns if width >= n * (least + self._grid.spacing())]
         self._arrange(fitting[0] if fitting else self._columns[-1])
 
     def _arrange(self, columns: int) -> None:

@@ -9,6 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QFontMetrics, QPainter
 from PySide6.QtWidgets import QLabel, QMessageBox, QSizePolicy, QWidget
 
 _NAMES = {
@@ -38,6 +39,7 @@ _NAMES = {
     0xFFFD: "U+FFFD",
 }
 _UNSEEN = ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp")
+_SMALLEST = 9  # pixels of a figure that has little room
 NEW_LINE, TAB, DOTTED_CIRCLE = "⏎", "⇥", "◌"
 
 
@@ -96,6 +98,25 @@ class ElidedLabel(Label):
         shown = self.fontMetrics().elidedText(self._whole, self._mode, max(0, self.width() - 2))
         QLabel.setText(self, shown)
         set_tooltip(self, self._whole if shown != self._whole else "")
+
+
+class NumberLabel(Label):
+    """A figure with its unit, never cut: where the room ends, it is painted smaller."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text, "number")
+        self.setMinimumWidth(24)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+
+    def paintEvent(self, event: object) -> None:
+        """Paint the text as large as it fits."""
+        painter, font = QPainter(self), self.font()
+        while QFontMetrics(font).horizontalAdvance(self.text()) > self.width() and font.pixelSize() > _SMALLEST:
+            font.setPixelSize(font.pixelSize() - 1)
+        painter.setFont(font)
+        painter.setPen(self.palette().color(self.foregroundRole()))
+        painter.drawText(self.rect(), Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeading, self.text())
+        painter.end()
 
 
 def set_tooltip(widget: QWidget, text: str) -> None:

@@ -6,7 +6,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QBoxLayout, QFrame, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from qlora_studio.ui.kit.text import ElidedLabel, Label, set_style_property, set_tooltip
+from qlora_studio.ui.kit.text import ElidedLabel, Label, NumberLabel, set_style_property, set_tooltip
 
 GAP = 8
 L = TypeVar("L", bound=QBoxLayout)
@@ -67,9 +67,9 @@ class StatTile(QFrame):
     def __init__(self, title: str) -> None:
         super().__init__()
         self.setProperty("card", "true")
-        box = column(self, margins=(14, 11, 12, 11), spacing=3)
+        box = column(self, margins=(12, 11, 8, 11), spacing=3)
         self._title = ElidedLabel(title, "caption")
-        self._value = ElidedLabel("–", "number")
+        self._value = NumberLabel("–")
         self._note = ElidedLabel(" ", "caption")
         for part in (self._title, self._value, self._note):
             box.addWidget(part)

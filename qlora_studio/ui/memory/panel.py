@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Signal
 from PySide6.QtGui import QPainter, QPaintEvent, QResizeEvent
-from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
+from PySide6.QtWidgets import QWidget
 
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.fit import Fit, judge
@@ -13,6 +13,7 @@ from qlora_studio.core.run.run_state import RunState
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.kit.fields import ComboBox
+from qlora_studio.ui.kit.scrolling import ScrollArea
 from qlora_studio.ui.kit.tables import FactGrid
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.theme import active_theme
@@ -190,7 +191,7 @@ class GpuPanel(QWidget):
         self._comparison.hide()
         content = QWidget()
         content.setProperty("surface", "clear")
-        box = column(content, margins=(16, 20, 16, 16), spacing=0)
+        box = column(content, margins=(16, 20, 6, 16), spacing=0)
         for part, gap in (
             (self._name, 2),
             (self._facts, 8),
@@ -208,9 +209,4 @@ class GpuPanel(QWidget):
         box.addStretch(1)
         box.addSpacing(12)
         box.addWidget(self.advice)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
-        column(self, margins=(1, 0, 0, 0)).addWidget(scroll)
+        column(self, margins=(1, 0, 0, 0)).addWidget(ScrollArea(content, across=False))

@@ -23,9 +23,10 @@ Make every text with `kit.text.Label`; use `kit.widgets` and `kit.fields`; give 
 
 from collections.abc import Iterator
 
-from PySide6.QtWidgets import QFrame, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from qlora_studio.ui.kit.layouts import ScrolledContent
+from qlora_studio.ui.kit.scrolling import ScrollArea
 from qlora_studio.ui.kit.text import ElidedLabel
 from qlora_studio.ui.kit.widgets import ErrorNotice, column, row
 
@@ -83,22 +84,17 @@ class Page(QWidget):
         outer.addWidget(self.notice)
         body = column(spacing=GUTTER)
         outer.addLayout(body, 1)
-        self._scroll = QScrollArea()
-        self._scroll.setWidgetResizable(True)
-        self._scroll.setFrameShape(QFrame.Shape.NoFrame)
-        self._scroll.setWidget(content)
+        self._scroll = ScrollArea(content)
         column(self).addWidget(self._scroll)
         return body
 
     def _head(self) -> QVBoxLayout:
         head = row(spacing=16)
-        words = column(spacing=2)
-        words.addWidget(self._heading)
-        words.addWidget(self._subtitle)
-        self._subtitle.hide()
-        head.addLayout(words, 1)
+        head.addWidget(self._heading, 1)
         head.addLayout(self._actions)
-        whole = column(spacing=0)
+        whole = column(spacing=4)
         whole.addLayout(head)
+        whole.addWidget(self._subtitle)  # below the buttons too: its figures need the whole width
+        self._subtitle.hide()
         self._heading.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         return whole

@@ -8,6 +8,7 @@ from PySide6.QtGui import QValidator, QWheelEvent
 from PySide6.QtWidgets import QApplication, QWidget
 
 from qlora_studio.ui.kit.fields import ComboBox, NumberBox, SpinBox, number_text
+from qlora_studio.ui.kit.widgets import column
 
 
 def scroll(widget: QWidget) -> QWheelEvent:
@@ -18,11 +19,20 @@ def scroll(widget: QWidget) -> QWheelEvent:
     return event
 
 
-def test_the_wheel_over_a_field_without_the_focus_changes_nothing(qapp: QApplication) -> None:
+def test_the_wheel_over_a_field_changes_nothing_and_is_left_to_the_page(qapp: QApplication) -> None:
     number, whole, choice = NumberBox(0, 10), SpinBox(0, 10), ComboBox({"a": "A", "b": "B"})
     number.setValue(5)
     whole.setValue(5)
+    form = QWidget()
+    box = column(form)
     for field in (number, whole, choice):
+        box.addWidget(field)
+    form.show()
+    form.activateWindow()
+    for field in (number, whole, choice):
+        field.setFocus()
+        qapp.processEvents()
+        assert field.hasFocus(), "the one that was clicked last, too"
         assert not scroll(field).isAccepted()
     assert (number.value(), whole.value(), choice.value()) == (5, 5, "a")
 

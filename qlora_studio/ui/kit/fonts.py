@@ -1,7 +1,7 @@
 """The fonts that ship with the program, so that everybody sees the same, and the size of text that the user chose.
 
-Inter lies in `resources/fonts` as one file for each weight: where fontconfig finds fonts, Qt knows only the default weight of
-a variable font that a program brings along.
+Inter lies in `resources/fonts` as one file for each weight: where fontconfig finds fonts, Qt knows of a variable font
+that a program brings along only its default weight.
 """
 
 import functools

@@ -144,7 +144,7 @@ class AppWindow(QObject):
     def _on_import_answered(self, _module: object) -> None:
         sys.setswitchinterval(self._switch)
         from qlora_studio.ui.state.studio import Studio
-        from qlora_studio.ui.wiring import PAGES, wire_pages
+        from qlora_studio.ui.wiring import PAGES, wire_actions, wire_pages
 
         studio = self.studio = Studio(self._settings, self._session)
 
@@ -156,6 +156,8 @@ class AppWindow(QObject):
             self.window.page_shown.connect(studio.session.keep_page)
             yield
             self._begin(studio)
+            self.actions = wire_actions(studio, self.window)
+            self.completed.emit()
 
         _in_turn(steps())
 
@@ -188,7 +190,6 @@ class AppWindow(QObject):
         studio.begin()
         if self._demo:
             self._start_demo(studio)
-        self.completed.emit()
 
     def _start_demo(self, studio: "Studio") -> None:
         from qlora_studio.storage.presets import load_preset

@@ -26,7 +26,9 @@ from qlora_studio.ui.state.run_list import RunsList
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.sweep.wiring import SweepWiring
 from qlora_studio.ui.training.page import TrainingPage
+from qlora_studio.ui.training.places import setting_entries
 from qlora_studio.ui.training.wiring import TrainingWiring
+from qlora_studio.ui.window.actions import WindowActions
 from qlora_studio.ui.window.arrivals import ArrivalControl, Places
 from qlora_studio.ui.window.main_window import MainWindow
 from qlora_studio.ui.window.notification import EndingNotifier
@@ -64,6 +66,11 @@ def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel, model_page: 
         run=_page(window, RunsPage).open_requested.emit,
     )
     ArrivalControl(studio, window, places)
+
+
+def wire_actions(studio: Studio, window: MainWindow) -> WindowActions:
+    """Give the window its actions, once the draft is what it is at the start: that is not undone."""
+    return WindowActions(window, studio.draft, lambda: setting_entries(window, _page(window, TrainingPage)))
 
 
 def _wire_runs(studio: Studio, window: MainWindow) -> None:

@@ -45,6 +45,7 @@ class RowsCard(Card):
         self._group = QButtonGroup(self)
         self.pills = {name: Button(name, "pill", checkable=True) for name in _VERDICTS}
         self.search = QLineEdit()
+        self.search.setProperty("searches", True)
         self.search.setPlaceholderText("Filter")
         self.search.setAccessibleName("Filter the rows")
         self.search.setMinimumWidth(72)

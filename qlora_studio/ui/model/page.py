@@ -190,6 +190,7 @@ class ModelPage(Page):
         card = Card("Models that people start from")
         self._card = Label("", "caption", wrap=True)
         self.search = QLineEdit()
+        self.search.setProperty("searches", True)
         self.search.setPlaceholderText("Filter")
         self.search.setAccessibleName("Filter the models")
         self.search.setMinimumWidth(72)

@@ -90,6 +90,7 @@ class RunsPage(Page):
         self.add_action(self.import_button)
         self.add_action(self.open_button)
         self.search = QLineEdit()
+        self.search.setProperty("searches", True)
         self.search.setPlaceholderText("Name, tag, model …")
         self.search.setAccessibleName("Find runs by name, tag, model or note")
         self.search.setMinimumWidth(96)

@@ -75,6 +75,10 @@ class MainWindow(QMainWindow):
         """Show in the rail where a step of the work stands."""
         self.rail.set_state(name, state)
 
+    def toggle_panel(self) -> None:
+        """Fold the GPU panel away, or show it again."""
+        self.gpu_panel.setVisible(self.gpu_panel.isHidden())
+
     def close_now(self) -> None:
         """Close without asking again."""
         self._may_close = True

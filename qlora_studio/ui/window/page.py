@@ -23,7 +23,8 @@ Make every text with `kit.text.Label`; use `kit.widgets` and `kit.fields`; give 
 
 from collections.abc import Iterator
 
-from PySide6.QtWidgets import QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QLineEdit, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from qlora_studio.ui.kit.layouts import ScrolledContent
 from qlora_studio.ui.kit.scrolling import ScrollArea
@@ -32,6 +33,7 @@ from qlora_studio.ui.kit.widgets import ErrorNotice, column, row
 
 MARGIN = 20
 GUTTER = 14
+SEARCHES = "searches"  # a property of the field that Ctrl+F goes to
 
 
 class Page(QWidget):
@@ -70,6 +72,16 @@ class Page(QWidget):
     def clear_error(self) -> None:
         """Hide the error."""
         self.notice.clear()
+
+    def focus_on(self, widget: QWidget) -> None:
+        """Put the focus on something of the page, and scroll there."""
+        self._scroll.ensureWidgetVisible(widget)
+        widget.setFocus(Qt.FocusReason.ShortcutFocusReason)
+
+    def search_field(self) -> QLineEdit | None:
+        """Return the field that filters what the page lists, where there is one to be seen."""
+        fields = (field for field in self.findChildren(QLineEdit) if field.property(SEARCHES))
+        return next((field for field in fields if field.isVisibleTo(self)), None)
 
     def on_shown(self) -> None:
         """Called each time the page comes to the front."""

@@ -1,0 +1,99 @@
+"""The window's own actions with their keys. They are the window's QActions and stand in no other list: the palette and
+the sheet of keys show what is there.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from PySide6.QtCore import QObject
+from PySide6.QtGui import QAction, QKeySequence
+from PySide6.QtWidgets import QAbstractButton, QFileDialog, QPushButton
+
+from qlora_studio.ui.kit.fields import PathField
+from qlora_studio.ui.state.draft import DraftStore
+from qlora_studio.ui.state.draft_history import DraftHistory
+from qlora_studio.ui.window.entries import Entry
+from qlora_studio.ui.window.key_sheet import KeySheet
+from qlora_studio.ui.window.main_window import MainWindow
+from qlora_studio.ui.window.palette import Palette
+from qlora_studio.ui.window.reachable import action_entries, page_entries
+from qlora_studio.ui.window.toast import Toast
+
+_PALETTE = "Search actions and settings"
+
+
+class WindowActions(QObject):
+    """Adds the actions to the window. `settings` gives what of the run config can be gone to."""
+
+    def __init__(self, window: MainWindow, draft: DraftStore, settings: Callable[[], Iterable[Entry]]) -> None:
+        super().__init__(window)
+        self._window, self._settings = window, settings
+        self._history = DraftHistory(draft)
+        self.toast, self.key_sheet = Toast(window), KeySheet(window)
+        self.palette = Palette(window, self._entries)
+        self._add(_PALETTE, "Ctrl+K", self.palette.open_anew)
+        self._add("Keys of the window", "F1", self._show_keys)
+        self._add("Filter what the page lists", "Ctrl+F", self._find)
+        self._add("Open a file or folder", "Ctrl+O", self._browse)
+        self._add("Press the page's main button", "Ctrl+Return", self._go_on)
+        self._add("Undo a change of settings", "Ctrl+Z", self._undo)
+        self._add("Do it again", "Ctrl+Shift+Z", self._redo)
+        self._add("Hide or show the card's panel", "F9", window.toggle_panel)
+        self._add("Close QLoRA Studio", "Ctrl+Q", window.close)
+        for number, (name, page) in enumerate(window.pages.items(), start=1):
+            self._add(f"Go to {page.title}", "", lambda name=name: window.show_page(name), shown_keys=f"Ctrl+{number}")
+
+    def _add(self, text: str, keys: str, run: Callable[[], object], *, shown_keys: str = "") -> None:
+        """`shown_keys` are those that something else listens to."""
+        action = QAction(text, self._window)
+        action.setShortcut(QKeySequence(keys))
+        action.setProperty("keys", shown_keys)
+        action.triggered.connect(lambda _checked=False: run())
+        self._window.addAction(action)
+
+    def _entries(self) -> Iterator[Entry]:
+        """Everything, the window's actions first, then what the open page can do."""
+        yield from (entry for entry in action_entries(self._window) if entry.title != _PALETTE)
+        yield from self._settings()
+        yield from page_entries(self._window)
+
+    def _show_keys(self) -> None:
+        self.key_sheet.show_keys(action_entries(self._window))
+
+    def _find(self) -> None:
+        """Go to the page's filter; a page that lists nothing is searched by the palette."""
+        field = self._window.current_page().search_field()
+        if field is None:
+            self.palette.open_anew()
+        else:
+            self._window.current_page().focus_on(field)
+            field.selectAll()
+
+    def _browse(self) -> None:
+        """Ask for what the page's own field asks for; elsewhere, for anything that can be dropped on the window."""
+        page = self._window.current_page()
+        fields = (field for field in page.findChildren(PathField) if field.isVisibleTo(page) and field.isEnabled())
+        field = next(fields, None)
+        if field is not None:
+            field.button.click()
+            return
+        chosen, _ = QFileDialog.getOpenFileName(self._window, "Open a dataset, a model or a run.toml")
+        if chosen:
+            self._window.drops.arrived.emit([chosen])
+
+    def _go_on(self) -> None:
+        button = next(iter(self._main_buttons()), None)
+        if button is not None:
+            button.click()
+
+    def _main_buttons(self) -> list[QAbstractButton]:
+        page = self._window.current_page()
+        buttons = page.findChildren(QPushButton)
+        return [b for b in buttons if b.property("kind") == "primary" and b.isVisibleTo(page) and b.isEnabled()]
+
+    def _undo(self) -> None:
+        words = self._history.undo()
+        self.toast.tell(f"Undone: {words}" if words else "There is nothing to undo.")
+
+    def _redo(self) -> None:
+        words = self._history.redo()
+        self.toast.tell(f"Done again: {words}" if words else "There is nothing to do again.")

@@ -1,0 +1,91 @@
+"""Ctrl+K: every action and setting by a few letters of its name."""
+
+from collections.abc import Callable, Iterable
+
+from PySide6.QtCore import QModelIndex, Qt, QTimer
+from PySide6.QtGui import QKeyEvent
+from PySide6.QtWidgets import QLineEdit, QWidget
+
+from qlora_studio.ui.kit.tables import ROW_HEIGHT, Column, Table, TableModel
+from qlora_studio.ui.kit.text import Label
+from qlora_studio.ui.window.entries import Entry, matching, without_twins
+from qlora_studio.ui.window.overlay import Overlay
+
+_WIDTH, _ROWS = 640, 12
+_MOVES = (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
+_COLUMNS = (
+    Column("what", lambda entry: entry.title, stretch=True),
+    Column("where", lambda entry: entry.where, share=0.36, tone=lambda _entry: "muted"),
+    Column("keys", lambda entry: entry.note, right=True, share=0.24, tone=lambda _entry: "muted"),
+)
+
+
+class Palette(Overlay):
+    """Asks `source` for what there is each time it opens, so that nothing in it is stale."""
+
+    def __init__(self, window: QWidget, source: Callable[[], Iterable[Entry]]) -> None:
+        super().__init__(window, "Actions and settings", width=_WIDTH)
+        self._source = source
+        self._entries: tuple[Entry, ...] = ()
+        self.field = _Field(self)
+        self.model = TableModel(_COLUMNS)
+        self.table = Table(self.model, name="Actions and settings found")
+        self._nothing = Label("Nothing has a name like this.", "muted")
+        self._build()
+
+    def open_anew(self) -> None:
+        """Come up with everything there is, and nothing asked yet."""
+        self._entries = without_twins(self._source())
+        self.field.clear()
+        self._show_found("")
+        self.open(self.field)
+
+    def choose(self) -> None:
+        """Do what is selected, once the palette is gone."""
+        row = self.table.currentIndex().row()
+        if 0 <= row < self.model.rowCount():
+            entry: Entry = self.model.row(row)
+            self.close_again()
+            QTimer.singleShot(0, self, entry.run)
+
+    def move_in_list(self, event: QKeyEvent) -> None:
+        """Let the keys that move in a list move in the list."""
+        self.table.keyPressEvent(event)
+
+    def _build(self) -> None:
+        self.field.setPlaceholderText("Search actions and settings")
+        self.field.setAccessibleName("Search actions and settings")
+        self.table.horizontalHeader().hide()
+        self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the field keeps it
+        self.table.setSelectionMode(Table.SelectionMode.SingleSelection)
+        self.table.setFixedHeight(_ROWS * ROW_HEIGHT + 2)
+        self.card.add(self.field, self._nothing, self.table)
+        self.field.textChanged.connect(self._show_found)
+        self.field.returnPressed.connect(self.choose)
+        self.table.clicked.connect(lambda _index: self.choose())
+
+    def _show_found(self, query: str) -> None:
+        found = matching(self._entries, query)
+        self.model.set_rows(())
+        self.model.set_rows(found)
+        self._nothing.setVisible(not found)
+        self.table.setVisible(bool(found))
+        self.table.setCurrentIndex(self.model.index(0, 0) if found else QModelIndex())
+        if found:
+            self.field.setAccessibleDescription(f"{found[0].title}, {found[0].where}, first of {len(found)}")
+
+
+class _Field(QLineEdit):
+    """Hands keys that move up and down to the list."""
+
+    def __init__(self, palette: Palette) -> None:
+        super().__init__()
+        self._palette = palette
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() in _MOVES:
+            self._palette.move_in_list(event)
+        elif event.key() == Qt.Key.Key_Escape:
+            self._palette.close_again()
+        else:
+            super().keyPressEvent(event)

@@ -1,0 +1,111 @@
+"""The keyboard: the palette, the sheet of keys, and the keys that work on every page."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QLabel, QWidget
+
+from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.window.main_window import MainWindow
+
+CTRL = Qt.KeyboardModifier.ControlModifier
+Key = Qt.Key
+WaitUntil = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def app_window(qapp: QApplication, wait_until: WaitUntil) -> Iterator[AppWindow]:
+    app_window = AppWindow()
+    done: list[bool] = []
+    app_window.completed.connect(lambda: done.append(True))
+    app_window.show()
+    wait_until(lambda: done)
+    app_window.window.activateWindow()
+    wait_until(app_window.window.isActiveWindow)
+    yield app_window
+    app_window.destroy()
+
+
+def press(window: MainWindow, key: Qt.Key, keys: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
+    QTest.keyClick(window, key, keys)
+
+
+def focused() -> QWidget:
+    widget = QApplication.focusWidget()
+    assert widget is not None
+    return widget
+
+
+def ask(app_window: AppWindow, query: str) -> None:
+    press(app_window.window, Key.Key_K, CTRL)
+    QTest.keyClicks(focused(), query)
+    QTest.keyClick(focused(), Key.Key_Return)
+    QTest.qWait(20)
+
+
+def test_the_palette_goes_to_settings_and_does_what_buttons_do(app_window: AppWindow) -> None:
+    window = app_window.window
+    ask(app_window, "lora rank")
+    assert window.current_page().name == "training"
+    assert focused().accessibleName() == "LoRA rank"
+    ask(app_window, "training.max_grad_norm")
+    assert focused().isVisible(), "a setting that was folded is unfolded"
+    assert focused().accessibleDescription() == "Gradients are clipped to it."
+    ask(app_window, "appearance")
+    assert (window.current_page().name, focused().accessibleName()) == ("settings", "Appearance")
+    ask(app_window, "go to chat")
+    assert window.current_page().name == "chat"
+
+
+def test_escape_leaves_the_palette_and_the_focus_where_it_was(app_window: AppWindow) -> None:
+    ask(app_window, "lora rank")
+    press(app_window.window, Key.Key_K, CTRL)
+    palette = app_window.actions.palette
+    assert palette.isVisible() and palette.field.hasFocus()
+    QTest.keyClicks(palette.field, "no such thing")
+    assert palette.model.rowCount() == 0
+    QTest.keyClick(palette.field, Key.Key_Return)
+    assert palette.isVisible(), "there is nothing to do"
+    QTest.keyClick(palette.field, Key.Key_Escape)
+    assert not palette.isVisible()
+    assert focused().accessibleName() == "LoRA rank"
+
+
+def test_the_sheet_of_keys_has_every_action_that_has_keys(app_window: AppWindow) -> None:
+    window = app_window.window
+    press(window, Key.Key_F1)
+    sheet = app_window.actions.key_sheet
+    shown = {label.text() for label in sheet.findChildren(QLabel) if label.isVisible()}
+    with_keys = {action.shortcut().toString() for action in window.actions()} - {""}
+    assert len(with_keys) == len([a for a in window.actions() if a.shortcut().toString()]), "two have the same keys"
+    assert with_keys | {"Ctrl+1", "Ctrl+8"} <= shown
+    QTest.keyClick(focused(), Key.Key_Escape)
+    assert not sheet.isVisible()
+
+
+def test_the_keys_that_work_everywhere(app_window: AppWindow) -> None:
+    window, studio = app_window.window, app_window.studio
+    assert studio is not None
+    press(window, Key.Key_F, CTRL)
+    assert focused().accessibleName() == "Filter the models"
+    window.show_page("chat")
+    press(window, Key.Key_F, CTRL)
+    assert focused().accessibleName() == "Search actions and settings", "where nothing is listed"
+    QTest.keyClick(focused(), Key.Key_Escape)
+    studio.draft.set_value("lora.rank", 64)
+    window.setFocus()
+    press(window, Key.Key_Z, CTRL)
+    assert studio.draft.config.lora.rank == 16
+    press(window, Key.Key_Z, CTRL | Qt.KeyboardModifier.ShiftModifier)
+    assert studio.draft.config.lora.rank == 64
+    press(window, Key.Key_F9)
+    assert not app_window.panel.isVisible()
+    press(window, Key.Key_F9)
+    assert app_window.panel.isVisible()
+    asked: list[bool] = []
+    window.close_requested.connect(lambda: asked.append(True))
+    press(window, Key.Key_Q, CTRL)
+    QTest.qWait(20)
+    assert asked and not window.isVisible(), "nothing is at work: nothing is asked"

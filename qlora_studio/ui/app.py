@@ -29,6 +29,7 @@ from qlora_studio.ui.kit.theme import apply_theme, chosen_theme
 from qlora_studio.ui.memory.panel import GpuPanel
 from qlora_studio.ui.model.page import ModelPage
 from qlora_studio.ui.state.background import Background
+from qlora_studio.ui.state.status import window_title
 from qlora_studio.ui.window.dialogs import Closing, ask_closing
 from qlora_studio.ui.window.main_window import MainWindow
 from qlora_studio.ui.window.page import Page
@@ -201,7 +202,9 @@ class AppWindow(QObject):
     def _render_status(self) -> None:
         if self.studio is None:
             return
-        self.window.status_line.render_status(self.studio.status())
+        status = self.studio.status()
+        self.window.status_line.render_status(status)
+        self.window.setWindowTitle(window_title(status))
         if self._closing and not self.studio.names_at_work():
             self._close()
 

@@ -205,6 +205,7 @@ class ChatPage(Page):
     def _make_talk(self) -> Card:
         card = Card()
         self._area = QScrollArea()
+        self._area.setAccessibleName("Conversation")
         self._area.setWidgetResizable(True)
         self._area.setFrameShape(QFrame.Shape.NoFrame)
         content = ScrolledContent()

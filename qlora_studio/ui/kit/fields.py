@@ -155,6 +155,11 @@ class PathField(QWidget):
         self.line.editingFinished.connect(lambda: self.edited.emit(self.text()))
         self.button.clicked.connect(self._on_button_clicked)
 
+    def setAccessibleName(self, name: str) -> None:
+        """Name the line and its button, which a screen reader comes to one after the other."""
+        self.line.setAccessibleName(name)
+        self.button.setAccessibleName(f"Browse: {name}")
+
     def text(self) -> str:
         """Return the path of the text, without quotes or blanks around it."""
         return path_of_text(self.line.text())

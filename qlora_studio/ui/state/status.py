@@ -52,3 +52,11 @@ def run_status(state: RunState, config: RunConfig | None, now: float, *, others:
 def job_status(what: str, subject: str, state: RunState) -> Status:
     """Return the status of an export or a download."""
     return Status(what, subject, share=progress_share(state), facts=progress_text(state), tone="accent", busy=True)
+
+
+def window_title(status: Status) -> str:
+    """Return the window's title: how far the work is comes first, since the task bar shows little more."""
+    if not status.busy:
+        return "QLoRA Studio"
+    share = "" if status.share is None else f"{status.share:.0%}"
+    return " · ".join(word for word in (share, status.subject or status.what, "QLoRA Studio") if word)

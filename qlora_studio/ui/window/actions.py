@@ -3,6 +3,7 @@ the sheet of keys show what is there.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from PySide6.QtCore import QObject
 from PySide6.QtGui import QAction, QKeySequence
@@ -40,7 +41,7 @@ class WindowActions(QObject):
         self._add("Hide or show the card's panel", "F9", window.toggle_panel)
         self._add("Close QLoRA Studio", "Ctrl+Q", window.close)
         for number, (name, page) in enumerate(window.pages.items(), start=1):
-            self._add(f"Go to {page.title}", "", lambda name=name: window.show_page(name), shown_keys=f"Ctrl+{number}")
+            self._add(f"Go to {page.title}", "", partial(window.show_page, name), shown_keys=f"Ctrl+{number}")
 
     def _add(self, text: str, keys: str, run: Callable[[], object], *, shown_keys: str = "") -> None:
         """`shown_keys` are those that something else listens to."""

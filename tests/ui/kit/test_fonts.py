@@ -45,7 +45,8 @@ def test_figures_line_up_where_the_style_sheet_gives_the_size(qapp: QApplication
     assert label.fontMetrics().horizontalAdvance("1" * 9) == label.fontMetrics().horizontalAdvance("8" * 9)
 
 
-def test_the_chosen_size_reaches_what_is_there_and_what_comes(qapp: QApplication, usual_size_again: None) -> None:
+@pytest.mark.usefixtures("usual_size_again")
+def test_the_chosen_size_reaches_what_is_there_and_what_comes(qapp: QApplication) -> None:
     there = Label("", "number")
     there.ensurePolished()
     set_text_size("largest")

@@ -5,7 +5,16 @@ from collections.abc import Callable, Iterator
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QLabel, QWidget
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QLabel,
+    QListView,
+    QMenu,
+    QWidget,
+)
 
 from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.window.main_window import MainWindow
@@ -109,3 +118,17 @@ def test_the_keys_that_work_everywhere(app_window: AppWindow) -> None:
     press(window, Key.Key_Q, CTRL)
     QTest.qWait(20)
     assert asked and not window.isVisible(), "nothing is at work: nothing is asked"
+
+
+def test_everything_that_takes_the_focus_says_what_it_is(app_window: AppWindow) -> None:
+    own = (QAbstractSpinBox, QComboBox)  # their inner lines and lists are theirs
+    nameless = [
+        f"{type(widget).__name__} in {type(widget.parentWidget()).__name__}"
+        for widget in app_window.window.findChildren(QWidget)
+        if widget.focusPolicy() & Qt.FocusPolicy.TabFocus
+        and not isinstance(widget.parentWidget(), own)
+        and not isinstance(widget.window(), QMenu)
+        and not isinstance(widget, QListView | QMenu)
+        and not (widget.accessibleName() or (isinstance(widget, QAbstractButton) and widget.text()))
+    ]
+    assert nameless == []

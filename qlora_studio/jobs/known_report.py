@@ -27,7 +27,7 @@ from qlora_studio.storage.models.location import locate_model, model_facts
 from qlora_studio.storage.runs.fingerprint import fingerprint_file
 from qlora_studio.storage.settings import cache_path
 
-_LAYOUT = 1  # changes when a check says something else of the same rows
+_LAYOUT = 2  # changes when a check says something else of the same rows
 _DECIDE = ("datasets", "jinja2", "numpy", "tokenizers", "torch", "transformers", "trl")
 _DATES = "strftime_now"
 _SMALL = ("*.json", "*.jinja", "*.model", "*.txt")

@@ -16,6 +16,8 @@ from qlora_studio.ui.memory.panel import GpuPanel
 from qlora_studio.ui.memory.wiring import PanelWiring
 from qlora_studio.ui.model.page import ModelPage
 from qlora_studio.ui.model.wiring import ModelWiring
+from qlora_studio.ui.readiness.data_check import DataCheck
+from qlora_studio.ui.readiness.readiness import Readiness
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.run.wiring import RunWiring
 from qlora_studio.ui.runs.page import RunsPage
@@ -36,6 +38,7 @@ from qlora_studio.ui.window.page import Page
 
 P = TypeVar("P", bound=Page)
 
+_LOOK_AT_ROWS = ("data", "training")  # the pages that say what a run would learn from
 
 # In the order of the rail, after the Model page.
 PAGES: tuple[Callable[[], Page], ...] = (
@@ -52,11 +55,17 @@ PAGES: tuple[Callable[[], Page], ...] = (
 
 def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel, model_page: ModelPage) -> None:
     """Connect every page."""
+    check = DataCheck(studio, window)
+    window.page_shown.connect(lambda name: check.want(name in _LOOK_AT_ROWS))
+    check.want(window.current_page().name in _LOOK_AT_ROWS)
     PanelWiring(studio, panel)
     ModelWiring(studio, window, model_page)
-    DataWiring(studio, window, _page(window, DataPage))
+    DataWiring(studio, window, _page(window, DataPage), check)
     RunWiring(studio, window, _page(window, RunPage))
-    TrainingWiring(studio, window, _page(window, TrainingPage))
+    readiness = Readiness(studio, check, window)
+    TrainingWiring(studio, window, _page(window, TrainingPage), check, readiness)
+    readiness.changed.connect(lambda: window.rail.set_steps(readiness.steps))
+    window.rail.set_steps(readiness.steps)
     SettingsWiring(studio, window, _page(window, SettingsPage))
     EndingNotifier(studio, window)
     _wire_runs(studio, window)

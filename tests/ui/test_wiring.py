@@ -27,6 +27,7 @@ from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.runs.page import RunsPage
 from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.state.studio import Studio
+from qlora_studio.ui.training.page import TrainingPage
 from qlora_studio.ui.window.dialogs import Discarding
 from qlora_studio.ui.window.page import Page
 
@@ -151,6 +152,31 @@ def test_the_starter_model_is_chosen_by_one_click_and_the_next_page_by_another(
     assert app_window.window.current_page().name == "data"
 
 
+def test_rail_tooltips_and_start_say_the_same_of_a_model_that_is_chosen_lost_and_gone(
+    app_window: AppWindow, wait_until: WaitUntil
+) -> None:
+    draft, page = studio_of(app_window).draft, app_window.window.pages["training"]
+    assert isinstance(page, TrainingPage)
+
+    def told(name: str) -> str:
+        return app_window.window.rail.button(name).accessibleDescription()
+
+    wait_until(lambda: told("model") == "step 1, to do: Choose a base model.")
+    assert told("training") == "step 3, blocked: Choose a base model. Choose a dataset."
+    draft.set_values({"model.source": "starter", "data.path": "rows.jsonl"})
+    wait_until(lambda: told("model") == "step 1, done")
+    assert told("data") == "step 2, to do: Its rows were not looked through yet."
+    draft.set_value("model.source", "/nowhere/model")
+    model = app_window.window.pages["model"]
+    assert "134.5 M parameters" not in texts(model)  # of the model before
+    wait_until(lambda: told("model").startswith("step 1, needs attention: There is no model at"))
+    assert told("training").startswith("step 3, blocked: There is no model at")
+    assert page.start_button.toolTip() and page.start_button.accessibleDescription() in told("training")
+    draft.set_value("model.source", "")
+    wait_until(lambda: told("training") == "step 3, blocked: Choose a base model.")
+    assert told("data").startswith("step 2, blocked: Choose a model first")
+
+
 def test_a_setting_changed_in_the_form_reaches_the_draft_and_a_wrong_one_does_not(app_window: AppWindow) -> None:
     page = show(app_window, "training")
     form = page.form  # type: ignore[attr-defined]
@@ -164,15 +190,27 @@ def test_a_setting_changed_in_the_form_reaches_the_draft_and_a_wrong_one_does_no
     assert "Must be at most 1" in texts(page)
 
 
-def test_a_preset_keeps_the_model_that_was_chosen_where_it_leaves_it_open(app_window: AppWindow) -> None:
-    page = show(app_window, "training")
-    studio_of(app_window).draft.set_value("model.source", "maker/model")
-    studio_of(app_window).draft.set_value("data.path", "rows.jsonl")
-    page.preset_requested.emit("8b-12gb")  # type: ignore[attr-defined]
-    config = studio_of(app_window).draft.config
-    assert (config.model.source, config.data.path) == ("maker/model", "rows.jsonl")
-    page.preset_requested.emit("starter")  # type: ignore[attr-defined]
-    assert studio_of(app_window).draft.config.model.source == "starter"
+def test_a_preset_says_what_it_would_change_keeps_what_it_leaves_open_and_is_undone(app_window: AppWindow) -> None:
+    page, draft = show(app_window, "training"), studio_of(app_window).draft
+    assert isinstance(page, TrainingPage)
+    draft.set_value("model.source", "maker/model")
+    draft.set_value("data.path", "rows.jsonl")
+    before = draft.config
+    page.preset_requested.emit("14b-24gb")
+    assert draft.config == before
+    assert page.presets.value() == ""
+    assert ("LoRA rank", "16 → 32") in page.takeover.grid.facts()
+    QTest.mouseClick(page.takeover.take, LEFT)
+    assert (draft.config.model.source, draft.config.data.path) == ("maker/model", "rows.jsonl")
+    assert draft.config.lora.rank == 32 and page.presets.value() == "14b-24gb"
+    QTest.keyClick(page.form.line("lora.alpha").field, Qt.Key.Key_Up)
+    assert page.presets.value() == ""  # its values are gone
+    QTest.mouseClick(page.takeover.undo, LEFT)
+    assert (draft.config.lora.rank, draft.config.lora.alpha) == (16, 33)  # what was changed by hand since stays
+    assert not page.takeover.isVisibleTo(page)
+    page.preset_requested.emit("starter")
+    QTest.mouseClick(page.takeover.take, LEFT)
+    assert draft.config.model.source == "starter"
 
 
 def test_runs_on_disk_are_listed_opened_and_made_the_draft(app_window: AppWindow, wait_until: WaitUntil) -> None:
@@ -180,6 +218,10 @@ def test_runs_on_disk_are_listed_opened_and_made_the_draft(app_window: AppWindow
     wait_until(lambda: page.model.rowCount() == 2)  # type: ignore[attr-defined]
     assert "broke off at step 120" in texts(page)
     QTest.mouseClick(page.draft_button, LEFT)  # type: ignore[attr-defined]
+    training = app_window.window.current_page()
+    assert isinstance(training, TrainingPage) and "“support-bot” would change" in texts(training)
+    assert studio_of(app_window).draft.config.name == "my-run"
+    QTest.mouseClick(training.takeover.take, LEFT)
     assert studio_of(app_window).draft.config.name == "support-bot"
     page = show(app_window, "runs")
     QTest.mouseClick(page.open_button, LEFT)  # type: ignore[attr-defined]
@@ -288,6 +330,42 @@ def test_a_run_that_has_no_room_on_its_drive_is_not_started(
     QTest.mouseClick(page.start_button, LEFT)  # type: ignore[attr-defined]
     assert "The drive /home has no room for this run. Free 1,023 MiB there" in texts(page)
     assert studio_of(app_window).runs.shown is None
+
+
+@pytest.mark.slow
+def test_what_is_said_of_rows_is_true_of_the_draft_as_it_is_or_a_dash(
+    app_window: AppWindow, tiny_llama: Path, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": f"Number {n}?"}, {"role": "assistant", "content": "Yes, it is."}]}
+        for n in range(12)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    draft, rail = studio_of(app_window).draft, app_window.window.rail
+    draft.set_value("data.path", str(path))
+    page = show(app_window, "data")
+    assert isinstance(page, DataPage)
+    wait_until(lambda: "12 rows" in texts(page))
+    assert page.choose_model.isVisible() and not page.xray.isVisible()  # no model: nothing that one decides
+    assert "template ✓" not in texts(page) and "chat template" not in texts(page)
+    draft.set_value("model.source", str(tiny_llama))
+    wait_until(lambda: page.continue_button.isEnabled() and page.xray.tokens.isVisible())
+    wait_until(lambda: rail.button("data").accessibleDescription() == "step 2, done")
+    training = show(app_window, "training")
+    assert isinstance(training, TrainingPage)
+    before = training._tiles[4].accessibleName()
+    assert "–" not in before
+    lengths = page._lengths
+    assert lengths is not None
+    draft.set_value("training.max_length", lengths.longest - 4)
+    assert training._tiles[4].accessibleName() == "Tokens to learn from: – being counted …"
+    assert "Every answer ends" not in texts(page) and page.xray.tokens.tokens() == ()
+    wait_until(lambda: "–" not in training._tiles[4].accessibleName())
+    assert training._tiles[4].accessibleName() != before
+    wait_until(lambda: "Answers are cut off." in rail.button("data").toolTip())
+    assert "Some answers end without a trained end-of-turn token" in texts(page)
+    assert " tokens kept, " in texts(page)
 
 
 @pytest.mark.slow

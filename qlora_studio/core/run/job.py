@@ -78,12 +78,16 @@ class ChatJob(_Job):
 
 
 class DataJob(_Job):
-    """Read, check, render and tokenize the dataset of a config, report, and answer `ShowRows` until `Stop`."""
+    """Read, check, render and tokenize the dataset of a config, report, and answer `ShowRows` until `Stop`.
+
+    Without `tokenize` the rows are read and nothing is said that a model would decide.
+    """
 
     kind: Literal["data"] = "data"
     config: RunConfig
     rows: list[int | str] = []
     stay: bool = False
+    tokenize: bool = True
 
 
 class DownloadJob(_Job):

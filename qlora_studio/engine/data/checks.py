@@ -17,6 +17,49 @@ from qlora_studio.engine.templates.base_template import template_name
 from qlora_studio.engine.templates.completeness import EARLIER
 from qlora_studio.engine.templates.rendering import HOW_WORDS
 
+TITLES = {  # what a check is called where it passed, and where it failed: neither may be read as the other
+    "rows_read": ("Every row was read", "Some rows were not read"),
+    "template_present": ("There is a chat template", "The model has no chat template of its own"),
+    "same_prompt": (
+        "The template renders the same while chatting as while training",
+        "The template renders otherwise while chatting than while training",
+    ),
+    "template_variables_read": (
+        "The template reads the variables that are set",
+        "The template does not read all variables that are set",
+    ),
+    "template_takes_rows": (
+        "The template takes the rows as they are",
+        "The template does not take all rows as they are",
+    ),
+    "template_shows_everything": (
+        "The template shows everything that the rows say",
+        "The template leaves out some of what the rows say",
+    ),
+    "trained_share": ("Enough of the text is trained", "Very little of the text is trained"),
+    "end_of_turn_trained": (
+        "Every answer ends with a trained end-of-turn token",
+        "Some answers end without a trained end-of-turn token",
+    ),
+    "single_bos": ("One begin-of-text token at most", "Some rows begin with two begin-of-text tokens"),
+    "padding_not_trained": (
+        "Padding is not trained, and hides no trained token",
+        "Padding would change what is trained",
+    ),
+    "nothing_cut": ("No answer is cut off", "Answers are cut off"),
+    "rows_trainable": ("Every row has something to train", "Some rows have nothing to train"),
+    "rows_excluded": ("What you leave out by hand is found", "Some rows that you leave out by hand are not found"),
+    "no_control_tokens_in_text": ("Nobody typed control tokens", "Some prompts hold control tokens"),
+    "rows_in_a_batch": ("Rows share a batch", "Rows share a batch"),
+    "packing_pays": ("Packing saves padding", "Packing saves hardly any padding"),
+    "no_duplicates": ("No row comes twice", "Some rows come twice"),
+    "evaluation_apart": (
+        "The evaluation file is read, and apart from the training rows",
+        "Not every row of the evaluation file can be used",
+    ),
+    "answers_found": ("The answers are found exactly", "Some answers cannot be told from the rest"),
+}
+
 _FEW_TRAINED = 0.01
 _SAVED_BY_PACKING = 0.05
 
@@ -55,7 +98,7 @@ def _checks(
         if tally.lost:
             yield _lost(tally, config)
     yield _trained_share(tally)
-    yield _end_of_turn(tally)
+    yield _end_of_turn(tally, config)
     yield _bos(tally)
     yield _truncation(tally, config, lengths)
     yield _untrainable(tally, config)
@@ -67,9 +110,13 @@ def _checks(
         yield _evaluation(tally)
 
 
-def _check(name: str, title: str, passed: bool, good: str, bad: str, level: Level = "warning") -> Check:
+def _check(name: str, passed: bool, good: str, bad: str, level: Level = "warning") -> Check:
     return Check(
-        name=name, title=title, passed=passed, message=good if passed else bad, level="ok" if passed else level
+        name=name,
+        title=TITLES[name][not passed],
+        passed=passed,
+        message=good if passed else bad,
+        level="ok" if passed else level,
     )
 
 
@@ -78,7 +125,6 @@ def _rows_read(tally: RowTally, config: RunConfig) -> Check:
     stops = config.data.bad_rows == "stop" or rejected == total
     return _check(
         "rows_read",
-        "Every row was read",
         total > 0 and rejected == 0,
         f"Read: {counted(total, 'row')}.",
         f"{rejected:,} of {total:,} rows were rejected{'' if stops else ' and are left out'}.",
@@ -93,7 +139,6 @@ def _template(tokenizer: PreTrainedTokenizerBase, wish: str) -> Check:
     cost = f" {found.cost}" if found else ""
     return _check(
         "template_present",
-        "The model has a chat template",
         template_name(tokenizer) == "model" or chosen,
         f"{why} {template_name(tokenizer)}, saved with the adapter.{cost}"
         if chosen
@@ -104,15 +149,13 @@ def _template(tokenizer: PreTrainedTokenizerBase, wish: str) -> Check:
 
 
 def _mask(tally: RowTally, config: RunConfig) -> Check:
-    title = "The answers are found exactly"
     apart = f" Answers that are not learned, as marked or chosen: {tally.unlearned:,}." if tally.unlearned else ""
     if config.training.loss_on == "all":
-        return _check("answers_found", title, True, f"Not needed: the full text is trained, as you chose.{apart}", "")
+        return _check("answers_found", True, f"Not needed: the full text is trained, as you chose.{apart}", "")
     ways = [HOW_WORDS[how] for how, _ in tally.how.most_common() if how != "text"]
     chats = sum(tally.how.values()) - tally.how["text"]
     return _check(
         "answers_found",
-        title,
         tally.hidden == 0,
         f"In {counted(chats, 'conversation')}, which is every one: {', or '.join(ways)}.{apart}",
         f"The template does not show where the answers begin and end in {tally.hidden:,} conversations. They can be "
@@ -124,7 +167,6 @@ def _mask(tally: RowTally, config: RunConfig) -> Check:
 def _prompt(tally: RowTally) -> Check:
     return _check(
         "same_prompt",
-        "The template renders the same while chatting as while training",
         tally.unprompted == 0,
         "Up to the last answer, each row is what the model is given when it is asked.",
         f"In {counted(tally.unprompted, 'row')} the text before the last answer differs from what the model is given "
@@ -140,7 +182,6 @@ def _variables(tally: RowTally, config: RunConfig) -> Check:
     words = " ".join(parts)
     return _check(
         "template_variables_read",
-        "The template reads the variables that are set",
         not tally.unread_variables,
         words,
         f"{words} The template does not read {', '.join(tally.unread_variables)}: that changes nothing.",
@@ -149,9 +190,7 @@ def _variables(tally: RowTally, config: RunConfig) -> Check:
 
 def _changed(tally: RowTally) -> Check:
     parts = "; ".join(f"in {counted(count, 'row')} {what}" for what, count in tally.changed.most_common())
-    return _check(
-        "template_takes_rows", "The template takes the rows as they are", False, "", f"Not all of them: {parts}."
-    )
+    return _check("template_takes_rows", False, "", f"Not all of them: {parts}.")
 
 
 def _lost(tally: RowTally, config: RunConfig) -> Check:
@@ -164,7 +203,6 @@ def _lost(tally: RowTally, config: RunConfig) -> Check:
     )
     return _check(
         "template_shows_everything",
-        "The template shows everything that the rows say",
         False,
         "",
         f"It leaves out: {parts}. Nothing of that is learned.{tokens}{keep}",
@@ -181,7 +219,6 @@ def _trained_share(tally: RowTally) -> Check:
     words = f"{share:.1%} of the tokens are trained ({trained:,} of {tokens:,})"
     return _check(
         "trained_share",
-        "Enough of the text is trained",
         share >= _FEW_TRAINED,
         f"{words}.",
         f"{words}: very few." if trained else "No token is trained.",
@@ -189,24 +226,26 @@ def _trained_share(tally: RowTally) -> Check:
     )
 
 
-def _end_of_turn(tally: RowTally) -> Check:
+def _end_of_turn(tally: RowTally, config: RunConfig) -> Check:
+    """An end that is there and then cut off is not learned either."""
     rows, named = len(tally.columns["number"]), " or ".join(tally.added_ends)
     added = f" The template leaves the last turn open: {named} is put there." if named else ""
-    doubled = f" In {counted(tally.doubled_ends, 'row')} an end token is trained twice." if tally.doubled_ends else ""
+    cut = int((tally.column("kept") < tally.column("trained")).sum())
+    bad = [f"In {tally.open_ends:,} of {rows:,} rows an answer ends without one."] if tally.open_ends else []
+    bad += [f"In {cut:,} of {rows:,} rows it is cut off at {config.training.max_length:,} tokens."] if cut else []
+    bad += ["The model may not learn to stop."] if bad else []
+    bad += [f"In {counted(tally.doubled_ends, 'row')} an end token is trained twice."] if tally.doubled_ends else []
     return _check(
         "end_of_turn_trained",
-        "Every answer ends with a trained end-of-turn token",
-        not tally.open_ends and not tally.doubled_ends,
+        not bad,
         f"In {counted(rows, 'row')}, which is every one.{added}",
-        f"In {tally.open_ends:,} of {rows:,} rows an answer ends without one: the model may not learn to stop."
-        f"{doubled}",
+        " ".join(bad),
     )
 
 
 def _bos(tally: RowTally) -> Check:
     return _check(
         "single_bos",
-        "One begin-of-text token at most",
         tally.double_bos == 0,
         "No row begins with two of them.",
         f"In {counted(tally.double_bos, 'row')} there are two of them.",
@@ -218,7 +257,6 @@ def _padding(data: PreparedData, tokenizer: PreTrainedTokenizerBase) -> Check:
     shared = tokenizer.pad_token_id == tokenizer.eos_token_id
     return _check(
         "padding_not_trained",
-        "Padding is not trained, and hides no trained token",
         _padding_is_harmless(data, tokenizer),
         "Padding has a token of its own."
         if not shared
@@ -247,7 +285,6 @@ def _truncation(tally: RowTally, config: RunConfig, lengths: LengthStatistics | 
     limit = config.training.max_length
     return _check(
         "nothing_cut",
-        "No answer is cut off",
         lost == 0,
         f"Every answer fits into {limit:,} tokens.",
         f"{rows:,} {'answer loses its' if rows == 1 else 'answers lose their'} end at {limit:,} tokens: "
@@ -260,7 +297,6 @@ def _untrainable(tally: RowTally, config: RunConfig) -> Check:
     reasons = "; ".join(f"{count:,}: {reason}" for reason, count in tally.errors.most_common(3))
     return _check(
         "rows_trainable",
-        "Every row has something to train",
         tally.untrainable == 0 and left > 0,
         f"In {counted(left, 'row')}, which is every one.",
         f"Left out, for there is nothing: {counted(tally.untrainable, 'row')} ({reasons})."
@@ -275,7 +311,6 @@ def _excluded(tally: RowTally, config: RunConfig) -> Check:
     absent = sorted(keys - set(tally.excluded))
     return _check(
         "rows_excluded",
-        "What you leave out by hand is found",
         not absent,
         f"Rows left out by hand: {count:,}.",
         f"No row has {len(absent):,} of the {len(keys):,} keys of data.exclude, such as {', '.join(absent[:3])}. "
@@ -286,7 +321,6 @@ def _excluded(tally: RowTally, config: RunConfig) -> Check:
 def _control(tally: RowTally) -> Check:
     return _check(
         "no_control_tokens_in_text",
-        "Nobody typed control tokens",
         tally.control_rows == 0,
         "No prompt holds one.",
         f"In {counted(tally.control_rows, 'row')} a prompt holds control tokens: the model takes them for real ones.",
@@ -302,14 +336,14 @@ def _rows_in_a_batch(lengths: LengthStatistics) -> Check:
         if why
         else f"Rows lie end to end, without padding; padded to the longest of a batch, {share:.0%} of it would be."
     )
-    return _check("rows_in_a_batch", "Rows share a batch", True, words, words)
+    return _check("rows_in_a_batch", True, words, words)
 
 
 def _packing(data: PreparedData, lengths: LengthStatistics) -> Check:
     """Packing saves padding where rows are padded, and costs attention there, which masks the neighbours out."""
     if not lengths.padded_because:
         words = "The rows of a batch lie end to end without it, too: nothing is padded, and packs save nothing more."
-        return _check("packing_pays", "Packing saves padding", False, words, words)
+        return _check("packing_pays", False, words, words)
     saved = lengths.padding_share - lengths.packed_padding_share
     cost = (
         f"Attention takes packs with a mask, without its fastest kernel, and computes {lengths.attention_growth:.1f} "
@@ -317,7 +351,6 @@ def _packing(data: PreparedData, lengths: LengthStatistics) -> Check:
     )
     return _check(
         "packing_pays",
-        "Packing saves padding",
         saved >= _SAVED_BY_PACKING,
         f"{data.facts.rows_per_epoch:,} rows fill {lengths.packs:,} packs: {lengths.packed_padding_share:.0%} padding "
         f"instead of {lengths.padding_share:.0%}. {cost}",
@@ -333,7 +366,7 @@ def _duplicates(tally: RowTally, config: RunConfig) -> Check:
     parts += [f"Dropped, as you chose: {exact + near - left:,}."] if exact + near > left else []
     parts += [f"Kept, on the same side of the split as the first: {left:,}."] if left else []
     words = " ".join(parts) or "All rows are different."
-    return _check("no_duplicates", "No row comes twice", not exact or choice != "keep", words, words)
+    return _check("no_duplicates", not exact or choice != "keep", words, words)
 
 
 def _evaluation(tally: RowTally) -> Check:
@@ -344,7 +377,6 @@ def _evaluation(tally: RowTally) -> Check:
     parts += [f"Left out, because a training row says the same: {both:,}."] if both else []
     return _check(
         "evaluation_apart",
-        "The evaluation file is read, and apart from the training rows",
         not bad and not both,
         f"Used: {counted(own['used'], 'row')} of it, and none is in the training data.",
         f"Rows of it that are used: {own['used']:,}. {' '.join(parts)}",

@@ -26,7 +26,7 @@ def run(job: DataJob, context: JobContext) -> Finished:
     waiting = [ShowRows(request=0, rows=job.rows)] if job.rows else []
     started = time.monotonic()
     config = job.config
-    if not config.model.source:
+    if not config.model.source and job.tokenize:
         config = config.with_value("model.source", _TOKENIZER)
     context.end_with_starter()
     opened = _open(config, context)
@@ -37,6 +37,8 @@ def run(job: DataJob, context: JobContext) -> Finished:
     )
     report = read_report(surveys, opened, config, time.monotonic() - started)
     context.emit(DatasetReported(report=report))
+    if not job.tokenize:
+        return Finished(facts=DataFacts(refused=""))
     return _tokenized(job, config, opened, report, context, waiting)
 
 

@@ -39,7 +39,7 @@ class ColumnMapping(Card):
         self.parts = {name: ComboBox() for name in _PARTS}
         self.dataset = ComboBox()
         self.dataset.setAccessibleName("Dataset")
-        self.use = Button("Read it so", tip="Read the file again with these columns")
+        self.use = Button("Read with these columns", tip="Read the file again, each column as chosen above")
         self._config, self._sources = RunConfig(), tuple[SourceReport, ...]()
         self._found = ("", "")
         self._file: tuple[str, str, tuple[str, ...]] = ("", "", ())

@@ -19,6 +19,7 @@ from qlora_studio.ui.kit.widgets import Button, Card, Rule, column, row
 
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.001, 100.0
 _BREAKPOINT = 600
+_COUNTED_ANEW = {"tokens": 0, "trained_tokens": 0, "dropped": 0, "not_drawn": 0, "seen": 0, "untrainable": 0}
 _FILE = "a file"  # no split is called so: it has a space
 
 
@@ -147,9 +148,18 @@ class SourcesCard(Card):
         self._build()
         self.evaluation.chosen.connect(self._on_evaluation_chosen)
 
-    def show_sources(self, config: RunConfig, sources: Sequence[SourceReport], report: DataReport | None) -> None:
-        """Show the datasets of a draft, with what is known of them so far."""
+    def show_sources(
+        self,
+        config: RunConfig,
+        sources: Sequence[SourceReport],
+        report: DataReport | None,
+        *,
+        current: bool = True,
+    ) -> None:
+        """Show the datasets of a draft, with what is known of them so far; what is not `current` is not counted."""
         self._config = config
+        report = report if current else None
+        sources = sources if current else [source.model_copy(update=_COUNTED_ANEW) for source in sources]
         known = [self._known(index, sources) for index in range(len(config.data.sources))]
         while len(self.lines) < len(known):
             self._add_line()

@@ -247,14 +247,14 @@ class LengthsCard(Card):
         self.histogram.moved.connect(self._say_what_is_cut)
         self.histogram.max_length_requested.connect(self.max_length_requested)
 
-    def show_lengths(self, lengths: LengthStatistics | None, max_length: int) -> None:
-        """Show lengths, and the max length of the run."""
+    def show_lengths(self, lengths: LengthStatistics | None, max_length: int, *, current: bool = True) -> None:
+        """Show lengths, and the max length of the run; not `current`, what depends on more than the rows is a dash."""
         self._lengths = lengths
         self.histogram.show_lengths(lengths, max_length)
         bins = zip(lengths.edges, lengths.edges[1:], lengths.counts, strict=False) if lengths else ()
         self._model.set_rows(tuple(item for item in bins if item[2]))
-        self._words.setText(lengths_text(lengths) if lengths else "")
-        self._tokens.setText(tokens_text(lengths) if lengths else "")
+        self._words.setText(lengths_text(lengths, current=current) if lengths else "")
+        self._tokens.setText(tokens_text(lengths, current=current) if lengths else "")
         self._say_what_is_cut(max_length)
 
     def _say_what_is_cut(self, max_length: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, Signal
 
-from qlora_studio.core.data.report import DataReport, RowsReport, SourceReport, SourcesReport
+from qlora_studio.core.data.report import DataReport, LengthStatistics, RowPreview, SourceReport, SourcesReport
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Failed
@@ -23,8 +23,11 @@ from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.check_list import CheckList
 from qlora_studio.ui.kit.layouts import SideBySide
 from qlora_studio.ui.kit.text import Label
-from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, row
+from qlora_studio.ui.kit.widgets import Button, Card, Notice, PrimaryButton, row
+from qlora_studio.ui.readiness.steps import CHOOSE_MODEL_FIRST
 from qlora_studio.ui.window.page import Page
+
+_WHAT_FIRST = "What should it learn from? Rows of chats, instructions or text."
 
 
 class DataPage(Page):
@@ -34,10 +37,11 @@ class DataPage(Page):
         starter_requested: the dataset that comes with the program.
         settings_requested: values of the draft by path; so a dataset is chosen, too.
         row_requested: X-ray of a row: longest, shortest, random, or its number from 0.
-        reading_requested: read and check again.
-        stop_requested: stop reading.
+        reading_requested: look the rows through after all.
+        stop_requested: stop that.
         save_requested: write the verdicts to this path.
         continue_requested: on to the training.
+        model_requested: back to the model.
     """
 
     name = "data"
@@ -50,11 +54,15 @@ class DataPage(Page):
     stop_requested = Signal()
     save_requested = Signal(str)
     continue_requested = Signal()
+    model_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self._config = RunConfig()
         self._report: DataReport | None = None
+        self._lengths: LengthStatistics | None = None
+        self._row: RowPreview | None = None
+        self._current = self._stopped = False
         self.change, self.continue_button = Button("Change…", checkable=True), PrimaryButton("Continue to Training")
         self.add = Button("Add…", checkable=True, tip="Take the rows of another dataset, too")
         self.add.setAccessibleName("Add a dataset")
@@ -67,6 +75,8 @@ class DataPage(Page):
         self.lengths, self.rows, self.checks = LengthsCard(), RowsCard(), CheckList("Checks")
         self._refused = Label("", wrap=True, selectable=True)
         self._refused.set_tone("bad")
+        self.model_first, self.choose_model = Notice("info"), Button("Choose a model", "small")
+        self.model_first.add_action(self.choose_model)
         self.agree = Button("Train on the full text", "small", tip="Every token is learned, not only the answers")
         self._checks_card = Card("Checks")
         self.reading = Button("How it is read", "quiet", checkable=True, tip="Format, encoding and columns")
@@ -81,37 +91,41 @@ class DataPage(Page):
         for card in (self.xray, self.rows):
             card.show_left_out(config.data.exclude)
         self._arrange()
-        if self._report is not None:
-            self.lengths.show_lengths(self._report.lengths, config.training.max_length)
+        self._show_lengths()
 
-    def render_job(self, state: RunState | None) -> None:
-        """Show what the data job does, or how it failed."""
-        busy = (
-            state is not None and state.last_event > 0 and not state.phase.is_over and state.activity != Activity.READY
-        )
+    def render_job(self, state: RunState, *, of_this: bool = True) -> None:
+        """Show what the data job does, or how it failed; that only where the draft is still the one it was asked of."""
+        busy = state.last_event > 0 and not state.phase.is_over and state.activity != Activity.READY
         self._progress_card.setVisible(busy)
-        if state is None:
-            return
         if busy:
             words, share = reading_text(state)
-            self._progress.setText(words)
-            self._progress_line.show_share(share)
-        if state.failure is not None:
+            self._show_progress(words, share, stopped=False)
+        if state.failure is not None and of_this:
             self._show_failure(state.failure)
 
-    def render_report(self, report: DataReport | None) -> None:
-        """Show a dataset, or none."""
-        self._report = report
-        self.xray.show_report(report)
-        self.rows.show_report(report)
-        self.checks.show_checks(report.checks if report else ())
-        self.lengths.show_lengths(report.lengths if report else None, self._config.training.max_length)
-        self._refused.setText(report.refused if report else "")
-        self._refused.setVisible(bool(report and report.refused))
-        self.agree.setVisible(bool(report and report.refused and not report.supported))
+    def render_stopped(self) -> None:
+        """Say that nobody looks the rows through."""
+        self._show_progress("Stopped: the rows were not looked through.", 0.0, stopped=True)
+        self._progress_card.show()
+
+    def render_report(self, report: DataReport | None, *, current: bool = True) -> None:
+        """Show a dataset, or none; where it is not `current`, only what no setting but those of the rows decides."""
+        another = report is not self._report
+        if not another and current == self._current:
+            return
+        self._report, self._current = report, current
+        self.render_lengths(report.lengths if report and current else None)
+        if another:
+            self.xray.show_report(report)
+            self.rows.show_report(report)
+        true_now = report if current else None
+        self.checks.show_checks(true_now.checks if true_now else (), pending=report is not None and not current)
+        self._refused.setText(true_now.refused if true_now else "")
+        self._refused.setVisible(bool(true_now and true_now.refused))
+        self.agree.setVisible(bool(true_now and true_now.refused and not true_now.supported))
         self._sources = report.sources or _lone_source(report) if report else ()
         self._show_sources()
-        if report is not None:
+        if report is not None and another:
             self.change.setChecked(False)
             self.add.setChecked(False)
             unknown = any(not source.format for source in self._sources)
@@ -125,14 +139,35 @@ class DataPage(Page):
             self._show_sources()
             self._arrange()
 
-    def render_rows(self, report: RowsReport) -> None:
-        """Show the X-ray of the first of these rows."""
-        if report.rows:
-            self.xray.show_row(report.rows[0])
+    def render_lengths(self, lengths: LengthStatistics | None) -> None:
+        """Show how long the rows are, which stays true while the max length changes."""
+        self._lengths = lengths
+        self._show_lengths()
+
+    def render_row(self, row: RowPreview | None) -> None:
+        """Show the X-ray of a row, or that it is on its way."""
+        if row != self._row:
+            self._row = row
+            self.xray.show_row(row)
+
+    def _is_tokenized(self) -> bool:
+        """Whether rows are read and tokenized, if only for other settings than those of now."""
+        report = self._report
+        tokenized = report is not None and (report.complete or report.lengths is not None)
+        return tokenized and bool(self._config.model.source)
 
     def _is_complete(self) -> bool:
-        """Whether rows are read and tokenized."""
-        return self._report is not None and self._report.complete
+        """Whether everything is known, and true of the settings as they are now."""
+        return self._current and self._report is not None and self._report.complete
+
+    def _show_lengths(self) -> None:
+        self.lengths.show_lengths(self._lengths, self._config.training.max_length, current=self._current)
+
+    def _show_progress(self, words: str, share: float | None, *, stopped: bool) -> None:
+        self._progress.setText(words)
+        self._progress_line.show_share(share)
+        self.stop.setText("Look through them" if stopped else "Stop")
+        self._stopped = stopped
 
     def _show_failure(self, failure: Failed) -> None:
         """Show why nothing was read; a choice that is left to the user is a question, not an error."""
@@ -145,12 +180,14 @@ class DataPage(Page):
         self._arrange()
 
     def _show_sources(self) -> None:
-        self.datasets.show_sources(self._config, self._sources, self._report)
+        self.datasets.show_sources(self._config, self._sources, self._report, current=self._current)
         self.mapping.show_sources(self._sources, self._config)
 
     def _arrange(self) -> None:
         report, path = self._report, self._config.data.path
-        self.set_heading(datasets_title(self._config), data_summary(report) if report else self._without_report())
+        summary = data_summary(report, current=self._current) if report else ""
+        self.set_heading(datasets_title(self._config), summary if path else _WHAT_FIRST)
+        self.model_first.show_message(CHOOSE_MODEL_FIRST if path and not self._config.model.source else "")
         self.continue_button.setEnabled(report is not None and self._is_complete() and not report.refused)
         for button in (self.add, self.change):
             button.setVisible(bool(path))
@@ -158,18 +195,9 @@ class DataPage(Page):
         self.source.show_adding(self.add.isChecked())
         self.datasets.setVisible(bool(path) and bool(self._sources))
         for part in (self.xray, self._middle):
-            part.setVisible(self._is_complete())
-        self.rows.setVisible(report is not None)
+            part.setVisible(self._is_tokenized())
+        self.rows.setVisible(report is not None and (self._is_tokenized() or bool(report.listing)))
         self.mapping.setVisible(bool(self._sources) and self.reading.isChecked())
-
-    def _without_report(self) -> str:
-        if not self._config.data.path:
-            return "What should it learn from? Rows of chats, instructions or text."
-        return (
-            ""
-            if self._config.model.source
-            else "Choose a model first: its tokenizer and template decide what is trained."
-        )
 
     def _build(self) -> None:
         self._checks_card.add_header(self.reading)
@@ -179,7 +207,15 @@ class DataPage(Page):
         self._checks_card.body.addStretch(1)
         self._middle = SideBySide(self._checks_card, self.lengths, shares=(7, 5))
         self._progress_card = self._make_progress_card()
-        for part in (self.source, self._progress_card, self.mapping, self.xray, self._middle, self.datasets):
+        for part in (
+            self.model_first,
+            self.source,
+            self._progress_card,
+            self.mapping,
+            self.xray,
+            self._middle,
+            self.datasets,
+        ):
             self.body.addWidget(part)
         self.body.addWidget(self.rows, 1000)
         self.body.addStretch(1)
@@ -206,12 +242,13 @@ class DataPage(Page):
         for card in (self.xray, self.rows):
             card.leaving_requested.connect(self._on_leaving_requested)
         self.rows.save_requested.connect(self.save_requested)
-        self.stop.clicked.connect(self.stop_requested)
+        self.stop.clicked.connect(lambda: (self.reading_requested if self._stopped else self.stop_requested).emit())
         self.lengths.max_length_requested.connect(
             lambda length: self.settings_requested.emit({"training.max_length": length})
         )
         self.change.toggled.connect(self._on_change_toggled)
         self.reading.toggled.connect(lambda _shown: self._arrange())
+        self.choose_model.clicked.connect(self.model_requested)
         self.continue_button.clicked.connect(self.continue_requested)
 
     def take(self, paths: Sequence[str]) -> None:

@@ -23,12 +23,13 @@ _BY_HAND = "left out by hand"  # as the worker's reason begins, too
 _COUNTED = {"rows": "Reading rows", "evaluation rows": "Reading evaluation rows"}  # in whichever activity
 
 
-def data_summary(report: DataReport) -> str:
-    """Return the line below the heading: rows, format with its evidence, size, time."""
+def data_summary(report: DataReport, *, current: bool = True) -> str:
+    """Return the line below the heading: rows, format with its evidence, size, time; of what is `current`, more."""
     parts = [f"{report.rows.total:,} rows", format_text(report)]
-    parts += [f"{report.rows.evaluation:,} held out"] if report.rows.evaluation else []
-    parts += [f"{report.rows.excluded:,} {_BY_HAND}"] if report.rows.excluded else []
-    parts += [f"{report.rows.seen:,} an epoch"] if report.rows.seen > report.rows.training else []
+    if current:
+        parts += [f"{report.rows.evaluation:,} held out"] if report.rows.evaluation else []
+        parts += [f"{report.rows.excluded:,} {_BY_HAND}"] if report.rows.excluded else []
+        parts += [f"{report.rows.seen:,} an epoch"] if report.rows.seen > report.rows.training else []
     parts += [bytes_text(report.size_bytes)] if report.size_bytes else []
     parts += [f"read in {duration_text(report.seconds)}"] if report.seconds >= 1 else []
     return " · ".join(parts)
@@ -46,11 +47,13 @@ def format_text(report: DataReport) -> str:
     return f"{words}, found in {found:,} rows" if found else words
 
 
-def lengths_text(lengths: LengthStatistics) -> str:
-    """Return what the histogram says, in a line."""
-    parts = [f"median {lengths.quantiles['50']:,}"] if "50" in lengths.quantiles else []
-    parts += [f"95% under {lengths.quantiles['95']:,}"] if "95" in lengths.quantiles else []
-    if not lengths.padded_because:
+def lengths_text(lengths: LengthStatistics, *, current: bool = True) -> str:
+    """Return what the histogram says, in a line; what goes by the batch, of lengths that are `current` alone."""
+    parts = [f"median {lengths.quantiles['50']:,} tokens"] if "50" in lengths.quantiles else []
+    parts += [f"95% of the rows under {lengths.quantiles['95']:,}"] if "95" in lengths.quantiles else []
+    if not current:
+        parts.append("– padding")
+    elif not lengths.padded_because:
         parts.append(f"no padding, {lengths.padding_share:.0%} if rows were padded")
     elif lengths.packing:
         parts.append(f"{lengths.packed_padding_share:.0%} padding in packs, {lengths.padding_share:.0%} without")
@@ -59,11 +62,13 @@ def lengths_text(lengths: LengthStatistics) -> str:
     return " · ".join(parts)
 
 
-def tokens_text(lengths: LengthStatistics) -> str:
-    """Return how many tokens there are, and how many of them teach."""
+def tokens_text(lengths: LengthStatistics, *, current: bool = True) -> str:
+    """Return how many tokens there are, and how many of them teach; what is computed anew is a dash."""
+    whole = f"{count_text(lengths.total_tokens)} tokens, {lengths.trained_share:.0%} of them trained"
+    if not current:
+        return f"{whole} · – tokens and – steps per epoch"
     return (
-        f"{count_text(lengths.total_tokens)} tokens, {lengths.trained_share:.0%} of them trained · "
-        f"{count_text(lengths.tokens_per_epoch)} tokens"
+        f"{whole} · {count_text(lengths.tokens_per_epoch)} tokens"
         f"{f' in {lengths.packs:,} packs' if lengths.packing else ''} and {lengths.steps_per_epoch:,} steps per epoch"
     )
 
@@ -73,10 +78,10 @@ def row_text(row: RowPreview) -> str:
     if not row.tokens:
         return ""
     share = row.trained / len(row.tokens)
-    cut = len(row.tokens) - row.kept
-    lost = f", {cut:,} cut off" if cut else ""
+    all_kept = row.kept == len(row.tokens)
+    size = f"{len(row.tokens):,} tokens" if all_kept else f"{row.kept:,} of {len(row.tokens):,} tokens kept"
     variables = f", with {variables_text(row.variables)}" if row.variables else ""
-    return f"{len(row.tokens):,} tokens, {row.trained:,} trained ({share:.0%}){lost}{variables}"
+    return f"{size}, {row.trained:,} trained ({share:.0%}){variables}"
 
 
 class PackedTokens(NamedTuple):

@@ -47,7 +47,10 @@ class XrayCard(Card):
         self._problem = Label("", wrap=True, selectable=True)
         self._problem.set_tone("bad")
         self._raw, self._text = _reading_field("Record as it is in the file"), _reading_field("Rendered text")
-        self._pointed, self._size = ElidedLabel(" ", "caption"), Label("", "caption")
+        self._pending = Label(
+            "– Tokens appear when the row is read with the settings as they are now.", "muted", wrap=True
+        )
+        self._pointed, self._size = ElidedLabel(" ", "caption"), Label("", "caption", wrap=True)
         self._pack, self._remarks = Label("", "caption", wrap=True), Label("", wrap=True, selectable=True)
         self.more = Button("Record and text", "quiet", checkable=True)
         self._neighbour = PieceSample("packed neighbour", _SAMPLES["packed neighbour"])
@@ -62,22 +65,20 @@ class XrayCard(Card):
 
     def show_report(self, report: DataReport | None) -> None:
         """Adapt the buttons to a dataset."""
-        if report is None:
-            self._row = None
-            self.tokens.show_tokens(())
-            for part in (self._problem, self._size, self._pack, self._remarks):
-                part.setText("")
-            for field in (self._raw, self._text):
-                field.setPlainText("")
         rejections = report.rejections if report else ()
         self._first_rejected = rejections[0].number if rejections else None
         self.rejected.setVisible(self._first_rejected is not None)
         self.number.setMaximum(max(1, report.rows.total if report else 1))
         self.number.setEnabled(bool(report and report.rows.total))
 
-    def show_row(self, row: RowPreview) -> None:
-        """Show a row."""
+    def show_row(self, row: RowPreview | None) -> None:
+        """Show a row, or that it is on its way."""
         self._row = row
+        self._pending.setVisible(row is None)
+        self.setMinimumHeight(self.height() if row is None and self.isVisible() else 0)
+        if row is None:
+            self._show_none()
+            return
         self.number.blockSignals(True)
         self.number.setMaximum(max(self.number.maximum(), row.number + 1))
         self.number.setValue(row.number + 1)
@@ -98,6 +99,14 @@ class XrayCard(Card):
         self._text.setPlainText(visible_lines(row.text))
         if not row.tokens:
             self.more.setChecked(True)
+
+    def _show_none(self) -> None:
+        self.tokens.show_tokens(())
+        self._size.setText("")
+        for part in (self._problem, self.tokens, self._pack, self._remarks, self.leave, self._legend):
+            part.hide()
+        for field in (self._raw, self._text):
+            field.setPlainText("")
 
     def show_left_out(self, keys: Sequence[str]) -> None:
         """Say of the shown row whether the draft leaves it out by hand."""
@@ -120,7 +129,7 @@ class XrayCard(Card):
 
     def _build(self) -> None:
         self.add_header(FlowRow(*self.picks.values(), self.rejected, self.number))
-        self.add(self._problem, self.tokens)
+        self.add(self._pending, self._problem, self.tokens)
         others = [PieceSample(name, piece) for name, piece in _SAMPLES.items() if not piece.packed]
         self._legend = FlowRow(*others, self._neighbour)
         foot = row(spacing=12)
@@ -128,8 +137,8 @@ class XrayCard(Card):
         foot.addWidget(self.leave, 0, Qt.AlignmentFlag.AlignTop)
         foot.addWidget(self.more, 0, Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignRight)
         facts = row(spacing=18)
-        facts.addWidget(self._size)
-        facts.addWidget(self._pointed, 1)
+        facts.addWidget(self._size, 3)
+        facts.addWidget(self._pointed, 2)
         self.body.addLayout(foot)
         self.body.addLayout(facts)
         self.add(self._pack, self._remarks)
@@ -139,6 +148,7 @@ class XrayCard(Card):
         self._problem.hide()
         self._pack.hide()
         self._remarks.hide()
+        self._pending.hide()
         self.rejected.hide()
         self.leave.hide()
 

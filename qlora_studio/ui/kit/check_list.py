@@ -72,10 +72,16 @@ class CheckList(QWidget):
         super().__init__()
         self.setAccessibleName(name)
         self._box = column(self, spacing=0)
+        self._pending = Label("", "muted", wrap=True)
+        self._pending.hide()
+        self._box.addWidget(self._pending, 0, Qt.AlignmentFlag.AlignTop)
         self._lines: list[_Line] = []
 
-    def show_checks(self, checks: Sequence[Checked]) -> None:
-        """Show these checks."""
+    def show_checks(self, checks: Sequence[Checked], *, pending: bool = False) -> None:
+        """Show these checks; where they are `pending` that, in the room of those that are gone."""
+        self.setMinimumHeight(self.height() if pending and self.isVisible() else 0)
+        self._pending.setText("– Everything is checked again for the settings as they are now." if pending else "")
+        self._pending.setVisible(pending)
         while len(self._lines) < len(checks):
             self._lines.append(_Line(first=not self._lines))
             self._box.addWidget(self._lines[-1])

@@ -40,7 +40,7 @@ def drive_text(drive: DriveSpace) -> str:
     """Return one drive in a sentence."""
     parts = ", ".join(f"{item.what} {bytes_text(item.size)}" for item in drive.writings)
     what = f"for {drive.writings[0].what}" if len(drive.writings) == 1 else f"({parts})"
-    needed = f"Disk {drive.name}: {bytes_text(drive.needed)} needed {what}"
+    needed = f"On the drive {drive.name}: {bytes_text(drive.needed)} will be written {what}"
     if drive.free is None:
         return f"{needed}; how much is free is not known."
     if drive.fits:

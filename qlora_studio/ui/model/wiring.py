@@ -21,7 +21,6 @@ from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.estimates import FoundModel
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.main_window import MainWindow
-from qlora_studio.ui.window.rail import StepState
 
 
 class ModelWiring(QObject):
@@ -34,6 +33,7 @@ class ModelWiring(QObject):
         self._catalogue = Background(self)
         self._catalogue.answered.connect(lambda answer: page.render_catalogue(*answer))
         studio.draft.changed.connect(page.render_config)
+        studio.estimates.model_asked.connect(self._on_model_asked)
         studio.estimates.model_found.connect(self._on_model_found)
         studio.estimates.model_missing.connect(self._on_model_missing)
         studio.download.store.changed.connect(self._on_download_changed)
@@ -51,15 +51,18 @@ class ModelWiring(QObject):
         self._page.clear_error()
         self._studio.draft.set_values({"model.source": source, "model.revision": revision})
 
+    def _on_model_asked(self) -> None:
+        self._page.clear_error()
+        source = self._studio.draft.config.model.source
+        self._page.render_model(None, None, "The model's files are looked at …" if source else "")
+
     def _on_model_found(self, found: FoundModel) -> None:
         self._page.clear_error()
         self._page.render_model(found.location, found.facts)
-        self._window.set_step("model", StepState.DONE if found.facts else StepState.TODO)
 
     def _on_model_missing(self, error: StudioError) -> None:
         self._page.render_model(None, None, error.message)
         self._page.show_error(error)
-        self._window.set_step("model", StepState.PROBLEM)
 
     def _on_download_requested(self, source: str, revision: str) -> None:
         self._on_source_requested(source, revision)

@@ -6,7 +6,6 @@ from PySide6.QtCore import QObject, QUrl
 from PySide6.QtGui import QDesktopServices
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
 from qlora_studio.storage.runs.parent_adapter import run_around
 from qlora_studio.ui.run.page import RunPage
@@ -14,7 +13,6 @@ from qlora_studio.ui.run.recovery_action import RecoveryAction
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.dialogs import ask_end_worker, ask_go_on, ask_stop_unsaved, ask_trust
 from qlora_studio.ui.window.main_window import MainWindow
-from qlora_studio.ui.window.rail import StepState
 
 
 class RunWiring(QObject):
@@ -43,11 +41,6 @@ class RunWiring(QObject):
             self._page.render_nothing()
             return
         self._page.render_run(session.store, session.objection.message if session.objection else "")
-        state = session.store.state
-        self._window.set_step("training", StepState.DONE)
-        done = StepState.DONE if state.phase == Phase.FINISHED or state.adapter_path else StepState.TODO
-        self._window.set_step("run", StepState.PROBLEM if state.phase == Phase.FAILED else done)
-        self._window.set_step("export", StepState.DONE if state.exports else StepState.TODO)
 
     def _on_stop_requested(self, save: bool) -> None:
         session = self._runs.shown

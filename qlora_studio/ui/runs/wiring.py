@@ -95,8 +95,9 @@ class RunsWiring(QObject):
 
     def _on_draft_requested(self, path: str) -> None:
         try:
-            self._studio.draft.replace(RunFolder(path).config())
+            config = RunFolder(path).config()
         except (StudioError, OSError) as error:
             self._page.show_error(error)
             return
+        self._studio.draft.propose(f"“{config.name}”", config)
         self._window.show_page("training")

@@ -48,11 +48,13 @@ class EstimateControl(QObject):
     """Looks up the draft's model and estimates the draft.
 
     Signals:
+        model_asked: another model is looked for, or none is chosen; nothing is known of it yet.
         model_found: a FoundModel.
         model_missing: a StudioError: there is no such model, or it is refused.
         estimated: the Estimate of the draft, or None, and why there is none.
     """
 
+    model_asked = Signal()
     model_found = Signal(object)
     model_missing = Signal(object)
     estimated = Signal(object, str)
@@ -60,8 +62,10 @@ class EstimateControl(QObject):
     def __init__(self) -> None:
         super().__init__()
         self.found: FoundModel | None = None
+        self.missing: StudioError | None = None
         self.estimate: Estimate | None = None
-        self.rate: StepRate | None = None
+        self._rate: StepRate | None = None
+        self._rated = RunConfig()
         self._lengths: LengthStatistics | None = None
         self._config = RunConfig()
         self._card = EstimatedCard()
@@ -88,6 +92,11 @@ class EstimateControl(QObject):
         if lengths != self._lengths:
             self._lengths = lengths
             self._timer.start()
+
+    @property
+    def rate(self) -> StepRate | None:
+        """How fast the draft would train, None where that is not known, or not yet of what it is now."""
+        return self._rate if self._rated == self._config else None
 
     @property
     def row_tokens(self) -> int | None:
@@ -124,12 +133,19 @@ class EstimateControl(QObject):
     def look_again(self) -> None:
         """Read the model's files again: a download may have ended."""
         source, revision = self._asked = (self._config.model.source, self._config.model.revision)
-        self.found = None
+        self.found = self.missing = None
+        self.model_asked.emit()
         if source:
+            self._tell(None, "The model's files are looked at.")
             self._look_up.ask(_find, source, revision)
         else:
             self._look_up.forget()
             self._tell(None, "Choose a model to see what it takes.")
+
+    def end(self) -> None:
+        """Tell nothing any more."""
+        self._timer.stop()
+        self._look_up.forget()
 
     def _on_look_up_answered(self, found: FoundModel) -> None:
         self.found = found
@@ -137,6 +153,7 @@ class EstimateControl(QObject):
         self._compute()
 
     def _on_look_up_failed(self, error: StudioError) -> None:
+        self.missing = error
         self.model_missing.emit(error)
         self._tell(None, error.message)
 
@@ -158,8 +175,9 @@ class EstimateControl(QObject):
         card, config = self._card, with_parent(self._config)
         resolved, found = estimate_with_spare(config, shape, card.free_bytes, lambda tried: self._tried(tried, shape))
         fits = card.free_bytes is not None and judge(found, card.free_bytes).verdict is not FitVerdict.NO
-        self.rate = step_rate(resolved, shape, card.spec, self._lengths) if fits else None
-        return replace(found, notes=(*found.notes, rate_note(self.rate, config))) if self.rate else found
+        rate = self._rate = step_rate(resolved, shape, card.spec, self._lengths) if fits else None
+        self._rated = self._config
+        return replace(found, notes=(*found.notes, rate_note(rate, config))) if rate else found
 
     def _tried(self, config: RunConfig, shape: ModelShape) -> Estimate:
         card, rows = self._card, self.row_tokens
@@ -168,7 +186,7 @@ class EstimateControl(QObject):
 
     def _tell(self, result: Estimate | None, why_not: str) -> None:
         self.estimate = result
-        self.rate = self.rate if result else None
+        self._rate = self._rate if result else None
         self.estimated.emit(result, why_not)
 
 

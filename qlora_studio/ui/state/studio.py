@@ -157,6 +157,7 @@ class Studio(QObject):
     def end(self) -> None:
         """Leave the runs to themselves, end the small jobs and the sampling."""
         self.session.end()
+        self.estimates.end()
         self.queue.end()
         self._idle_clock.stop()
         self.idle.end()

@@ -10,6 +10,7 @@ from qlora_studio.core.errors import Problem
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.setting import SettingInfo
 from qlora_studio.ui.kit.widgets import Button, Card, Rule, column
+from qlora_studio.ui.readiness.changes import value_at
 from qlora_studio.ui.training.setting_line import SettingLine
 
 
@@ -106,11 +107,3 @@ class SettingsForm(QWidget):
 
     def _lines(self) -> list[tuple[str, SettingLine]]:
         return [item for section in self.sections for item in section.lines.items()]
-
-
-def value_at(config: RunConfig, path: str) -> Any:
-    """Return the value of `section.field`."""
-    value: Any = config
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value

@@ -15,9 +15,13 @@ from qlora_studio.storage.runs.drive_space import DriveSpace
 from qlora_studio.ui.kit.disk_lines import DiskLines
 from qlora_studio.ui.kit.fields import ComboBox
 from qlora_studio.ui.kit.layouts import SideBySide, TileGrid
-from qlora_studio.ui.kit.text import Label
+from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, StatTile, column, row
+from qlora_studio.ui.readiness.changes import changes
+from qlora_studio.ui.readiness.steps import Step
+from qlora_studio.ui.state.draft import Offer, Taken
 from qlora_studio.ui.training.form import SettingsForm
+from qlora_studio.ui.training.takeover import TakeoverCard
 from qlora_studio.ui.training.view import tiles
 from qlora_studio.ui.window.page import GUTTER, Page
 
@@ -25,7 +29,7 @@ _ON_DATA_PAGE = (*DatasetSource.model_fields, "more", "duplicates", "exclude", "
 _ELSEWHERE = (*(f"data.{name}" for name in _ON_DATA_PAGE), "export.formats")  # on other pages
 _LEFT = {
     "lora": "What is learned",
-    "quantization": "The base on the card",
+    "quantization": "How the base model is loaded",
     "data": "Template, and what is held out",
 }
 _RIGHT = {
@@ -65,6 +69,7 @@ class TrainingPage(Page):
         super().__init__()
         self._config = RunConfig()
         self._report: DataReport | None = None
+        self._reading = False
         self._rate: StepRate | None = None
         self.queue_button = Button("Add to queue", tip="It starts by itself when the runs before it have ended")
         self.add_action(self.queue_button)
@@ -81,6 +86,7 @@ class TrainingPage(Page):
         self.presets.setMinimumWidth(120)
         self.presets.setMaximumWidth(220)
         self._preset_words: dict[str, str] = {}
+        self.takeover = TakeoverCard()
         self.disk = DiskLines()
         self._tiles = tuple(StatTile(tile.title) for tile in tiles(self._config, None))
         self.steps = self._build()
@@ -90,6 +96,7 @@ class TrainingPage(Page):
 
     def _connect(self) -> None:
         self.presets.chosen.connect(self._on_preset_chosen)
+        self.takeover.taken.connect(self.form.forget_refused)
         self.run_name.editingFinished.connect(self._on_name_edited)
         self.start_button.clicked.connect(self._on_start_clicked)
         self.queue_button.clicked.connect(self.queue_requested)
@@ -106,10 +113,16 @@ class TrainingPage(Page):
         self.set_heading("Training", " · ".join(parts))
         self._render_tiles()
 
-    def render_dataset(self, report: DataReport | None) -> None:
-        """Take the number of rows for the steps; None where the data was not looked through."""
-        self._report = report
-        self._render_tiles()
+    def render_dataset(self, report: DataReport | None, *, reading: bool = False) -> None:
+        """Take what is known of the draft's rows; None where that is being computed (`reading`), or was never asked."""
+        if (report, reading) != (self._report, self._reading):
+            self._report, self._reading = report, reading
+            self._render_tiles()
+
+    def render_step(self, step: Step) -> None:
+        """Say at Start why it cannot be done yet, or what is not known yet."""
+        set_tooltip(self.start_button, step.text)
+        self.start_button.setAccessibleDescription(step.text)
 
     def render_rate(self, rate: StepRate | None) -> None:
         """Take how fast the card is predicted to be, None where that is not known."""
@@ -125,6 +138,21 @@ class TrainingPage(Page):
         self._preset_words = {preset.name: preset.description for preset in presets}
         self.presets.set_choices({"": "Presets …", **{preset.name: preset.title for preset in presets}})
         self.presets.setVisible(bool(presets))
+
+    def render_preset(self, name: str) -> None:
+        """Show which preset the draft is, or that it is none."""
+        self.presets.set_value(name)
+        self._preset_note.setText(self._preset_words.get(name, ""))
+        self._preset_note.setVisible(bool(name))
+
+    def render_takeover(self, offer: Offer | None, taken: Taken | None) -> None:
+        """Show what is offered, or what was taken and can be undone."""
+        if offer is not None:
+            self.takeover.show_offer(offer.title, changes(self._config, offer.config), offer.note)
+        elif taken is not None:
+            self.takeover.show_taken(taken.title, changes(taken.before, taken.after))
+        else:
+            self.takeover.hide()
 
     def render_problems(self, problems: Sequence[Problem]) -> None:
         """Show every problem at its field, and those without a field here on top."""
@@ -151,11 +179,6 @@ class TrainingPage(Page):
         self.start_requested.emit()
 
     def _on_preset_chosen(self, name: str) -> None:
-        self._preset_note.setText(self._preset_words.get(name, ""))
-        self._preset_note.setVisible(bool(name))
-        if not name:
-            return
-        self.form.forget_refused()
         self.clear_error()
         self.preset_requested.emit(name)
 
@@ -164,7 +187,9 @@ class TrainingPage(Page):
             self.form.changed.emit("name", self.run_name.text().strip())
 
     def _render_tiles(self) -> None:
-        for tile, view in zip(self._tiles, tiles(self._config, self._report, self._rate), strict=True):
+        for tile, view in zip(
+            self._tiles, tiles(self._config, self._report, self._rate, reading=self._reading), strict=True
+        ):
             tile.show_value(view.value, view.note, view.tone)
 
     def _build(self) -> Iterator[None]:
@@ -181,6 +206,7 @@ class TrainingPage(Page):
         self._preset_note.hide()
         card.add(self._preset_note)
         self.body.addWidget(card)
+        self.body.addWidget(self.takeover)
         self.body.addWidget(TileGrid(self._tiles, columns=(6, 3), least=172))
         self.body.addWidget(self.disk)
         yield

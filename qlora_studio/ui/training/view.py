@@ -1,6 +1,7 @@
 """What the Training page computes while a form is filled: batches, steps and tokens. Pure."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qlora_studio.core.data.report import DataReport
@@ -36,31 +37,59 @@ def total_steps(config: RunConfig, report: DataReport | None) -> int | None:
     return None if per_epoch is None else math.ceil(config.training.epochs * per_epoch)
 
 
-def tiles(config: RunConfig, report: DataReport | None, rate: StepRate | None = None) -> tuple[TileView, ...]:
-    """Return the tiles above the form; `rate` is what is predicted for the card, where anything is."""
+def with_preset(draft: RunConfig, preset: RunConfig) -> RunConfig:
+    """Return the draft with a preset. One with a dataset is a whole project; else model, data and name stay."""
+    kept: dict[str, object] = {"hardware": draft.hardware}
+    if not preset.data.path:
+        kept |= {"data": draft.data, "name": draft.name}
+        kept |= {"model": draft.model} if draft.model.source else {}
+    return preset.model_copy(update=kept)
+
+
+def preset_of(draft: RunConfig, presets: Mapping[str, RunConfig]) -> str:
+    """Return the name of the preset that would change nothing of the draft but its name; empty where there is none."""
+    fitting = (
+        name
+        for name, preset in presets.items()
+        if with_preset(draft, preset).model_copy(update={"name": draft.name}) == draft
+    )
+    return next(fitting, "")
+
+
+def tiles(
+    config: RunConfig, report: DataReport | None, rate: StepRate | None = None, *, reading: bool = False
+) -> tuple[TileView, ...]:
+    """Return the tiles above the form; `rate` is what is predicted for the card, where anything is.
+
+    `report` is of just this config's rows; without one what needs it is a dash, for a moment where they are `reading`.
+    """
     training = config.training
     batch = f"{training.batch_size} × {training.gradient_accumulation} rows a step"
     per_epoch, total = steps_per_epoch(config, report), total_steps(config, report)
-    unknown = "check the data first" if config.data.path else "choose a dataset first"
+    unknown = _unknown(config, reading=reading)
     return (
         TileView("Effective batch", f"{config.effective_batch:,}", batch),
         TileView("Steps per epoch", _count(per_epoch), f"{report.rows.per_epoch:,} rows" if report else unknown),
         TileView("Steps in all", _count(total), _ends(config)),
         TileView("Evaluations", _count(_evaluations(config, total)), _held_out(config, report)),
-        TileView("Tokens to learn from", *_tokens(config, report, per_epoch, total)),
+        TileView("Tokens to learn from", *_tokens(report, per_epoch, total, unknown)),
         TileView("Training time", *_time(config, report, rate, total)),
     )
+
+
+def _unknown(config: RunConfig, *, reading: bool) -> str:
+    """Return why nothing is known of the rows."""
+    if not config.data.path:
+        return "choose a dataset first"
+    if not config.model.source:
+        return "choose a model first"
+    return "being counted …" if reading else "check the data first"
 
 
 def _sequences(config: RunConfig, report: DataReport | None) -> int:
     if report is None:
         return 0
-    if config.training.packing and report.lengths and config.training.max_length == report.lengths.max_length:
-        return report.lengths.packs
-    if config.training.packing and report.lengths:  # about
-        share = report.rows.per_epoch / max(1, report.lengths.rows)
-        return math.ceil(report.lengths.tokens_per_epoch * min(1.0, share) / config.training.max_length)
-    return report.rows.per_epoch
+    return report.lengths.packs if config.training.packing and report.lengths else report.rows.per_epoch
 
 
 def _ends(config: RunConfig) -> str:
@@ -87,11 +116,11 @@ def _held_out(config: RunConfig, report: DataReport | None) -> str:
     )
 
 
-def _tokens(config: RunConfig, report: DataReport | None, per_epoch: int | None, total: int | None) -> tuple[str, str]:
+def _tokens(report: DataReport | None, per_epoch: int | None, total: int | None, unknown: str) -> tuple[str, str]:
     lengths = report.lengths if report else None
     if lengths is None or not per_epoch or not total:
-        return "–", ""
-    share = report.rows.training / max(1, lengths.rows) if report else 1.0
+        return "–", unknown
+    share = report.rows.training / max(1, lengths.rows) if report else 1.0  # of a report that knows no datasets
     known = sum(source.trained_tokens for source in report.sources) if report else 0
     trained = known or lengths.trained_tokens * min(1.0, share)
     return count_text(round(trained * total / per_epoch)), f"{lengths.trained_share:.0%} of what is read"
@@ -100,7 +129,7 @@ def _tokens(config: RunConfig, report: DataReport | None, per_epoch: int | None,
 def _time(config: RunConfig, report: DataReport | None, rate: StepRate | None, total: int | None) -> tuple[str, str]:
     """Return how long the steps and evaluations will take, and by which rate."""
     if rate is None:
-        return "–", "no rate is known here"
+        return "–", "the speed is not known here"
     if total is None:
         return "–", rate.words
     measured = (_evaluations(config, total) or 0) * (report.rows.evaluation if report else 0)

@@ -10,7 +10,7 @@ from qlora_studio.ui.kit.widgets import column, row
 from qlora_studio.ui.window.drops import Drops
 from qlora_studio.ui.window.page import Page
 from qlora_studio.ui.window.place import area_within
-from qlora_studio.ui.window.rail import Rail, StepState
+from qlora_studio.ui.window.rail import Rail
 from qlora_studio.ui.window.status_line import StatusLine
 
 STEPS = ("model", "data", "training", "run", "export")
@@ -70,10 +70,6 @@ class MainWindow(QMainWindow):
         page = self._stack.currentWidget()
         assert isinstance(page, Page)
         return page
-
-    def set_step(self, name: str, state: StepState) -> None:
-        """Show in the rail where a step of the work stands."""
-        self.rail.set_state(name, state)
 
     def toggle_panel(self) -> None:
         """Fold the GPU panel away, or show it again."""

@@ -1,6 +1,6 @@
 """The narrow rail at the left: the steps of the work in their order, then the places to look things up."""
 
-from enum import StrEnum
+from collections.abc import Mapping
 
 from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QFont, QKeySequence, QPainter, QPainterPath, QPaintEvent, QPen, QShortcut
@@ -9,16 +9,9 @@ from PySide6.QtWidgets import QAbstractButton, QButtonGroup, QSizePolicy, QWidge
 from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.theme import Theme, active_theme, sans_font
 from qlora_studio.ui.kit.widgets import Rule, column
+from qlora_studio.ui.readiness.steps import Step, StepState
 
 _BADGE = 18.0
-
-
-class StepState(StrEnum):
-    """Where a step of the work stands."""
-
-    TODO = "to do"
-    DONE = "done"
-    PROBLEM = "needs attention"
 
 
 class RailButton(QAbstractButton):
@@ -28,7 +21,8 @@ class RailButton(QAbstractButton):
         super().__init__()
         self.name = name
         self._number = number
-        self._state = StepState.TODO
+        self._step = Step(StepState.TODO)
+        self.keys = ""
         self.setText(title)
         self.setCheckable(True)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
@@ -37,12 +31,17 @@ class RailButton(QAbstractButton):
         self.setAttribute(Qt.WidgetAttribute.WA_Hover)
         self._describe()
 
-    def set_state(self, state: StepState) -> None:
-        """Show where the step stands."""
-        if state != self._state:
-            self._state = state
+    def set_step(self, step: Step) -> None:
+        """Show where the step stands; its tooltip says why."""
+        if step != self._step:
+            self._step = step
             self._describe()
             self.update()
+
+    def set_keys(self, keys: str) -> None:
+        """Say by which keys it is chosen."""
+        self.keys = keys
+        self._describe()
 
     def sizeHint(self) -> QSize:
         """Return the size of an entry."""
@@ -76,24 +75,30 @@ class RailButton(QAbstractButton):
         if self._number is None:
             _paint_icon(painter, theme, self.name, area, self.isChecked())
             return
-        token = {StepState.DONE: "ok", StepState.PROBLEM: "bad"}.get(self._state, "")
+        state = self._step.state
+        token = {StepState.DONE: "ok", StepState.ATTENTION: "warn"}.get(state, "")
         ink = token or ("accent" if self.isChecked() else "muted")
-        painter.setPen(QPen(theme.color(token or ("accent" if self.isChecked() else "control_line")), 1.2))
+        ring = QPen(theme.color(token or ("accent" if self.isChecked() else "control_line")), 1.2)
+        if state is StepState.BLOCKED:
+            ring.setDashPattern([1.6, 1.8])
+        painter.setPen(ring)
         painter.setBrush(theme.color(token) if token else Qt.BrushStyle.NoBrush)
         painter.drawEllipse(area.adjusted(0.6, 0.6, -0.6, -0.6))
-        if self._state == StepState.DONE:
+        if state is StepState.DONE:
             painter.setPen(_round_pen(theme, "panel", 1.7))
             painter.drawPath(_lines(area, [(0.28, 0.52), (0.44, 0.67), (0.72, 0.36)]))
             return
         painter.setFont(sans_font(11, QFont.Weight.DemiBold))
         painter.setPen(theme.color("panel" if token else ink))
-        text = "!" if self._state == StepState.PROBLEM else str(self._number)
+        text = "!" if state is StepState.ATTENTION else str(self._number)
         painter.drawText(area, Qt.AlignmentFlag.AlignCenter, text)
 
     def _describe(self) -> None:
-        step = "" if self._number is None else f"step {self._number}, {self._state.value}"
+        title = f"{self.text()} ({self.keys})" if self.keys else self.text()
+        step = "" if self._number is None else f"step {self._number}, {self._step.state.value}"
         self.setAccessibleName(self.text())
-        self.setAccessibleDescription(step)
+        self.setAccessibleDescription(f"{step}: {' '.join(self._step.why)}" if self._step.why else step)
+        set_tooltip(self, "\n".join(filter(None, (title, self._step.text))))
 
 
 class Rail(QWidget):
@@ -130,15 +135,20 @@ class Rail(QWidget):
         button.clicked.connect(lambda _checked=False, name=name: self.chosen.emit(name))
         keys = f"Ctrl+{len(self._buttons)}"
         QShortcut(QKeySequence(keys), self, button.click)
-        set_tooltip(button, f"{title} ({keys})")
+        button.set_keys(keys)
 
     def select(self, name: str) -> None:
         """Mark an entry as the page that is open."""
         self._buttons[name].setChecked(True)
 
-    def set_state(self, name: str, state: StepState) -> None:
-        """Show where a step stands."""
-        self._buttons[name].set_state(state)
+    def set_steps(self, steps: Mapping[str, Step]) -> None:
+        """Show where each step stands."""
+        for name, step in steps.items():
+            self._buttons[name].set_step(step)
+
+    def button(self, name: str) -> RailButton:
+        """Return an entry."""
+        return self._buttons[name]
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all entries, in their order."""

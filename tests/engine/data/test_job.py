@@ -17,6 +17,7 @@ from qlora_studio.core.run.events import Failed, Finished
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.reports import DatasetReported, RowsReported
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.data.checks import TITLES
 from qlora_studio.engine.data.report import length_statistics
 from qlora_studio.engine.data.tally import RowTally
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
@@ -119,7 +120,15 @@ def test_the_report_counts_every_row_and_says_what_would_be_trained(staying: Sta
 def test_each_check_is_one_sentence_and_says_what_is_wrong(staying: StayingJob) -> None:
     checks = {check.name: check for check in staying.report().checks}
     wrong = {name for name, check in checks.items() if not check.passed}
-    assert wrong == {"rows_read", "nothing_cut", "no_control_tokens_in_text", "no_duplicates"}
+    ends = {"nothing_cut", "end_of_turn_trained"}  # an end that is cut off is not learned
+    assert wrong == {*ends, "rows_read", "no_control_tokens_in_text", "no_duplicates"}
+    assert {checks[name].title for name in wrong} == {
+        "Answers are cut off",
+        "Some answers end without a trained end-of-turn token",
+        "Some rows were not read",
+        "Some prompts hold control tokens",
+        "Some rows come twice",
+    }
     assert "1 of 203 rows were rejected" in checks["rows_read"].message
     assert "A max length of" in checks["nothing_cut"].message
     assert all(check.level != "error" for check in checks.values())
@@ -201,6 +210,22 @@ def test_a_dataset_that_a_run_would_refuse_is_reported_with_the_reason(tiny_llam
     assert "No row of rows.jsonl can be trained" in report.refused
     assert any(check.level == "error" for check in report.checks)
     assert report.lengths is not None and report.lengths.keeps["100"] > 64
+
+
+def test_without_a_model_rows_are_read_and_nothing_is_said_that_a_model_decides(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(chat("Hello?", "Yes."), "utf-8")
+    config = RunConfig.model_validate({"data": {"path": str(path)}})
+    job = StayingJob(create_job_folder(tmp_path, DataJob(config=config, rows=["first"], stay=True, tokenize=False)))
+    assert job.process.wait(60) == 0
+    (report,) = [event.report for event in job.folder.events() if isinstance(event, DatasetReported)]
+    assert (report.rows.total, report.model, report.checks, report.lengths, report.complete) == (1, "", (), None, False)
+    assert not any(isinstance(event, RowsReported) for event in job.folder.events())
+
+
+def test_a_check_that_failed_has_another_title_than_one_that_passed() -> None:
+    alike = {name for name, (good, bad) in TITLES.items() if good == bad}
+    assert alike == {"rows_in_a_batch"}  # which cannot fail
 
 
 def test_a_max_length_that_keeps_a_share_of_the_answers_keeps_it() -> None:

@@ -12,7 +12,6 @@ from qlora_studio.core.data.report import (
     DataReport,
     RowCounts,
     RowPreview,
-    RowsReport,
     RowSummary,
     SourceReport,
     SourcesReport,
@@ -28,7 +27,6 @@ from qlora_studio.ui.data.datasets_view import added, changed, fresh, removed
 from qlora_studio.ui.data.page import DataPage
 from qlora_studio.ui.data.view import verdict_text, verdict_tone
 from qlora_studio.ui.kit.fields import ComboBox
-from qlora_studio.ui.state.draft import is_report_of
 
 LEFT = Qt.MouseButton.LeftButton
 MORE = {"path": "maker/set", "weight": 0.5, "mapping": {"text": "story"}}
@@ -190,9 +188,10 @@ def test_rows_that_repeat_another_are_found_by_a_filter(page: DataPage) -> None:
 def test_the_xray_says_which_dataset_and_line_a_row_is_from_and_forgets_it_with_the_dataset(page: DataPage) -> None:
     piece = TokenPiece(id=1, string="Hi", trained=True)
     row = RowPreview(number=3, line=4, verdict="ok", tokens=(piece,), dataset="maker/set", file="a.parquet")
-    page.render_rows(RowsReport(rows=(row,)))
+    page.render_row(row)
     assert "maker/set · a.parquet, line 4" in texts(page)
     page.render_report(None)
+    page.render_row(None)
     assert page.xray.tokens.tokens() == ()
 
 
@@ -225,11 +224,6 @@ def test_another_split_of_the_dataset_can_be_held_out(page: DataPage, asked: lis
     page.render_report(REPORT.model_copy(update={"sources": (SOURCES[1].model_copy(update={"subset": "default"}),)}))
     choose(page.datasets.evaluation, "Split test")
     assert asked == [{"data.evaluation_path": "", "data.evaluation_split": "test"}]
-
-
-def test_a_report_is_known_to_be_of_the_draft_by_all_its_datasets() -> None:
-    assert is_report_of(REPORT, CONFIG)
-    assert not is_report_of(REPORT, from_mapping({"data": {"path": "/d/chats.jsonl"}}))
 
 
 def test_a_row_that_cannot_be_trained_is_told_as_left_out_whatever_its_verdict() -> None:

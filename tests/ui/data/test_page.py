@@ -15,7 +15,6 @@ from qlora_studio.core.data.report import (
     RowCounts,
     RowPack,
     RowPreview,
-    RowsReport,
     RowSummary,
     SourceReport,
     TokenPiece,
@@ -129,7 +128,7 @@ def test_a_row_is_asked_for_by_its_button_its_number_and_its_line_in_the_table(f
 def test_the_xray_shows_tokens_record_and_text(filled: DataPage) -> None:
     tokens = (TokenPiece(id=1, string="<s>", special=True), TokenPiece(id=7, string="Hi", trained=True))
     row = RowPreview(number=0, line=1, verdict="ok", raw='{"a": 1}', text="<s>Hi", tokens=tokens, part="training")
-    filled.render_rows(RowsReport(request=1, rows=(row,)))
+    filled.render_row(row)
     assert filled.xray.tokens.tokens() == tokens
     assert "2 tokens, 1 trained (50%) · in training" in texts(filled)
     filled.xray.more.click()
@@ -139,7 +138,7 @@ def test_the_xray_shows_tokens_record_and_text(filled: DataPage) -> None:
 
 def test_a_rejected_row_is_shown_with_its_reason_and_its_record(filled: DataPage) -> None:
     row = RowPreview(number=1, line=2, verdict="rejected", raw='{"messages": [', reason="not valid JSON")
-    filled.render_rows(RowsReport(rows=(row,)))
+    filled.render_row(row)
     assert "Line 2 is rejected: not valid JSON." in texts(filled)
     assert filled.xray._raw.isVisibleTo(filled)
 
@@ -275,15 +274,11 @@ def test_the_xray_of_a_packed_row_shows_its_neighbours_and_says_which_they_are(f
         before=(Neighbour(number=4, tokens=other),),
         after=(Neighbour(number=6, tokens=other),),
     )
-    filled.render_rows(
-        RowsReport(
-            rows=(RowPreview(number=0, line=1, verdict="ok", text="Hi", tokens=own, part="training", pack=pack),)
-        )
-    )
+    filled.render_row(RowPreview(number=0, line=1, verdict="ok", text="Hi", tokens=own, part="training", pack=pack))
     assert [piece.string for piece in filled.xray.tokens.tokens()] == ["Ho"] * 3 + ["Hi"] + ["Ho"] * 3
     assert "In pack 2 of 9: with 2 other rows, 7 tokens" in texts(filled)
     assert filled.xray._neighbour.isVisibleTo(filled)
-    filled.render_rows(RowsReport(rows=(RowPreview(number=0, line=1, verdict="ok", text="Hi", tokens=own),)))
+    filled.render_row(RowPreview(number=0, line=1, verdict="ok", text="Hi", tokens=own))
     assert not filled.xray._neighbour.isVisibleTo(filled)
 
 
@@ -306,11 +301,7 @@ def test_the_row_in_the_xray_is_left_out_by_hand_and_put_back(filled: DataPage) 
     asked: list[dict[str, object]] = []
     filled.settings_requested.connect(asked.append)
     tokens = (TokenPiece(id=7, string="Hi", trained=True),)
-    filled.render_rows(
-        RowsReport(
-            rows=(RowPreview(number=0, line=1, verdict="ok", text="Hi", tokens=tokens, key="aa", part="training"),)
-        )
-    )
+    filled.render_row(RowPreview(number=0, line=1, verdict="ok", text="Hi", tokens=tokens, key="aa", part="training"))
     filled.xray.leave.click()
     filled.render_config(CONFIG.with_value("data.exclude", ["bb", "aa"]))
     assert "1 tokens, 1 trained (100%) · left out by hand" in texts(filled)
@@ -319,7 +310,7 @@ def test_the_row_in_the_xray_is_left_out_by_hand_and_put_back(filled: DataPage) 
 
 
 def test_a_row_that_could_not_be_read_cannot_be_left_out_by_hand(filled: DataPage) -> None:
-    filled.render_rows(RowsReport(rows=(RowPreview(number=1, line=2, verdict="rejected", raw="{", reason="cut"),)))
+    filled.render_row(RowPreview(number=1, line=2, verdict="rejected", raw="{", reason="cut"))
     assert not filled.xray.leave.isVisibleTo(filled)
     filled.rows.table.selectRow(1)
     assert not filled.rows.leave.isEnabled()
@@ -356,7 +347,7 @@ def test_a_key_that_no_listed_row_has_can_be_put_back(filled: DataPage) -> None:
 def test_the_xray_says_in_words_which_answers_are_not_learned(filled: DataPage) -> None:
     remark = "Answer 1 of 2 is not learned: the row marks it so."
     row = RowPreview(number=0, line=1, verdict="ok", text="Hi", tokens=(TokenPiece(id=7, string="Hi", trained=True),))
-    filled.render_rows(RowsReport(rows=(row.model_copy(update={"remarks": (remark,)}),)))
+    filled.render_row(row.model_copy(update={"remarks": (remark,)}))
     assert remark in texts(filled)
-    filled.render_rows(RowsReport(rows=(row,)))
+    filled.render_row(row)
     assert not filled.xray._remarks.isVisibleTo(filled)

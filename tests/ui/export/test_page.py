@@ -125,7 +125,7 @@ def disk_words(page: ExportPage) -> str:
 
 def test_sizes_and_free_space_are_shown(page: ExportPage) -> None:
     assert "about 257 MiB" in texts(page)
-    assert "needed for merged model, " in disk_words(page)
+    assert "will be written for merged model, " in disk_words(page)
     assert disk_words(page).endswith(" free.")
 
 

@@ -8,8 +8,9 @@ from PySide6.QtWidgets import QApplication, QLabel, QLineEdit
 from qlora_studio.core.errors import Problem
 from qlora_studio.core.run.run_config import RunConfig, all_settings
 from qlora_studio.ui.kit.fields import ComboBox, NumberBox, SpinBox
+from qlora_studio.ui.readiness.changes import value_at
 from qlora_studio.ui.state.draft import DraftStore
-from qlora_studio.ui.training.form import SettingsForm, value_at
+from qlora_studio.ui.training.form import SettingsForm
 from qlora_studio.ui.training.setting_line import ListEdit, TableEdit
 
 

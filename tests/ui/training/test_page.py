@@ -73,7 +73,7 @@ def test_the_time_that_training_takes_is_told_where_a_rate_is_known(page: Traini
     page.render_rate(rate)
     assert page._tiles[-1].accessibleName() == "Training time: ≈ 2 h 7 min about 2,000 tokens/s"
     page.render_rate(None)
-    assert page._tiles[-1].accessibleName() == "Training time: – no rate is known here"
+    assert page._tiles[-1].accessibleName() == "Training time: – the speed is not known here"
 
 
 def test_the_tiles_follow_the_draft_and_the_dataset(page: TrainingPage) -> None:
@@ -104,7 +104,7 @@ def test_a_change_leaves_as_a_signal(page: TrainingPage) -> None:
     assert asked == [("training.batch_size", 3), ("name", "night run")]
 
 
-def test_a_preset_is_asked_for_by_name_and_says_what_it_is(page: TrainingPage) -> None:
+def test_a_preset_is_asked_for_by_name_and_the_box_names_it_only_while_the_draft_is_so(page: TrainingPage) -> None:
     asked: list[str] = []
     page.preset_requested.connect(asked.append)
     page.render_presets([PresetLine("small", "Small card", "For cards with 8 GB.")])
@@ -112,7 +112,10 @@ def test_a_preset_is_asked_for_by_name_and_says_what_it_is(page: TrainingPage) -
     QTest.keyClick(page.presets, Qt.Key.Key_Down)
     page.presets.activated.emit(page.presets.currentIndex())
     assert "small" in asked
+    page.render_preset("small")
     assert "For cards with 8 GB." in texts(page)
+    page.render_preset("")
+    assert page.presets.currentText() == "Presets …" and "For cards with 8 GB." not in texts(page)
 
 
 def test_start_asks_to_start(page: TrainingPage) -> None:
@@ -150,7 +153,7 @@ def test_each_drive_is_told_with_what_is_written_there_and_what_is_free(page: Tr
     full = DriveSpace("/home", 1 << 30, (Writing(Path("/home/cache"), "the base in 16 bit", 3 << 30),))
     page.render_drives((full, fits))
     assert page.disk.text().splitlines() == [
-        "Disk /home: 3.0 GiB needed for the base in 16 bit, only 1.0 GiB free. "
+        "On the drive /home: 3.0 GiB will be written for the base in 16 bit, only 1.0 GiB free. "
         "Free 2.0 GiB there, or choose another drive.",
-        "Disk /: 300 MiB needed for checkpoints, 80.0 GiB free.",
+        "On the drive /: 300 MiB will be written for checkpoints, 80.0 GiB free.",
     ]

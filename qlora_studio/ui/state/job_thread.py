@@ -4,7 +4,7 @@ import threading
 
 from PySide6.QtCore import QObject, QThread, Signal
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Command
 from qlora_studio.core.run.events import Failed
 from qlora_studio.jobs.idle_worker import IdleWorker
@@ -47,14 +47,22 @@ class JobThread(QThread):
         """Start the worker where that is asked, and emit its events until its session ends."""
         try:
             if self._start_it:
-                self.process = start_worker(
-                    self.folder, initial_commands=self._initial_commands, gpus=self._gpus, idle=self._idle
-                )
+                self._start_worker()
             for batch in RunFollower(self.folder, self.process).batches(self._leaving):
                 self.events_received.emit(batch)
         except StudioError as error:
             failed = Failed(kind=error.kind, message=error.message, advice=error.advice, detail=error.detail)
             self.events_received.emit((failed,))
+
+    def _start_worker(self) -> None:
+        """Start the worker; where another window was faster, its worker is followed, for the run is well."""
+        try:
+            self.process = start_worker(
+                self.folder, initial_commands=self._initial_commands, gpus=self._gpus, idle=self._idle
+            )
+        except StudioError as error:
+            if error.kind is not FailureKind.RUN_BUSY or self.folder.job_path.exists():
+                raise
 
     def leave(self) -> None:
         """Stop following; the worker goes on. Returns when the thread has ended."""

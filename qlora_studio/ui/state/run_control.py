@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from qlora_studio.core.errors import FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.run.commands import Command, Resume, Stop
@@ -16,6 +16,8 @@ from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.job_thread import TrainingThread
 from qlora_studio.ui.state.run_store import RunStore
 
+_LOOK_MILLISECONDS = 1000
+
 
 class RunSession(QObject):
     """A run with its store and, while it is followed, its thread. `objection` is why it may give no orders, or None."""
@@ -28,6 +30,7 @@ class RunSession(QObject):
         self.store.open(folder, config)
         self.objection = trust.objection(folder.path)
         self.follower: TrainingThread | None = None
+        self._left_at: int | None = None  # bytes of the events that were followed to their end
 
     def follow(self, *, start_it: bool, initial_commands: tuple[Command, ...] = (), gpus: str = "") -> None:
         """Follow the run from its first event; with `start_it`, start its worker, which finds `initial_commands`.
@@ -46,6 +49,16 @@ class RunSession(QObject):
         )
         self.follower.events_received.connect(self.store.take)
         self.follower.start()
+
+    def look_again(self) -> None:
+        """Follow the run again where more is told since it was followed to its end: another window goes on with it."""
+        if self.follower is None or self.follower.isRunning():
+            self._left_at = None
+            return
+        size = self.folder.events_path.stat().st_size if self.folder.events_path.exists() else 0
+        before, self._left_at = self._left_at, size
+        if before is not None and size > before:
+            self.follow(start_it=False)
 
     def leave(self) -> None:
         """Stop following; the worker goes on."""
@@ -83,6 +96,10 @@ class RunControl(QObject):
         self._sessions: dict[Path, RunSession] = {}
         self._ending = Background(self)
         self.shown: RunSession | None = None
+        self._others = QTimer(self)
+        self._others.setInterval(_LOOK_MILLISECONDS)
+        self._others.timeout.connect(self._look_for_others)
+        self._others.start()
 
     def start(self, config: RunConfig, runs: Path) -> bool:
         """Create a run and start it; return whether that went well."""
@@ -164,8 +181,14 @@ class RunControl(QObject):
 
     def leave_all(self) -> None:
         """Stop following; the workers go on."""
+        self._others.stop()
         for session in self._sessions.values():
             session.leave()
+
+    def _look_for_others(self) -> None:
+        """See whether another window goes on with the run that is shown as ended here."""
+        if self.shown is not None:
+            self.shown.look_again()
 
     def _session(self, folder: RunFolder) -> RunSession:
         path = folder.path.resolve()

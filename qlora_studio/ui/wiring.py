@@ -17,6 +17,7 @@ from qlora_studio.ui.memory.wiring import PanelWiring
 from qlora_studio.ui.model.page import ModelPage
 from qlora_studio.ui.model.wiring import ModelWiring
 from qlora_studio.ui.readiness.data_check import DataCheck
+from qlora_studio.ui.readiness.data_question import report_question, tokens_question
 from qlora_studio.ui.readiness.readiness import Readiness
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.run.wiring import RunWiring
@@ -38,7 +39,8 @@ from qlora_studio.ui.window.page import Page
 
 P = TypeVar("P", bound=Page)
 
-_LOOK_AT_ROWS = ("data", "training")  # the pages that say what a run would learn from
+# What the pages that speak of rows want to know of them: the form alone decides the batch, and reads nothing for it.
+_WANTED = {"data": report_question, "training": tokens_question}
 
 # In the order of the rail, after the Model page.
 PAGES: tuple[Callable[[], Page], ...] = (
@@ -56,8 +58,8 @@ PAGES: tuple[Callable[[], Page], ...] = (
 def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel, model_page: ModelPage) -> None:
     """Connect every page."""
     check = DataCheck(studio, window)
-    window.page_shown.connect(lambda name: check.want(name in _LOOK_AT_ROWS))
-    check.want(window.current_page().name in _LOOK_AT_ROWS)
+    window.page_shown.connect(lambda name: check.want(_WANTED.get(name)))
+    check.want(_WANTED.get(window.current_page().name))
     PanelWiring(studio, panel)
     ModelWiring(studio, window, model_page)
     DataWiring(studio, window, _page(window, DataPage), check)

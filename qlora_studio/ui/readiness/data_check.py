@@ -44,7 +44,8 @@ class DataCheck(QObject):
         self._asked: RunConfig | None = None
         self._answer: Answer[DataReport] | None = None
         self._row: Answer[RowPreview] | None = None
-        self._wanted, self._stopped, self._request = False, False, 0
+        self._wanted: Question | None = None
+        self._stopped, self._request = False, 0
         self._shown: list[int | str] = _FIRST_ROWS
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
@@ -89,17 +90,19 @@ class DataCheck(QObject):
     @property
     def failure(self) -> Failed | None:
         """Why the draft's dataset could not be looked through."""
-        return self._job.store.state.failure if self._asks_the_same(report_question) else None
+        return self._job.store.state.failure if self._asks_the_same(tokens_question) else None
 
     @property
     def reading(self) -> bool:
         """Whether a worker looks the draft's dataset through, or is about to."""
         config = self._studio.draft.config
-        wanted = self._wanted and not self._stopped and bool(config.model.source and config.data.path)
-        return wanted and self.report is None and self.failure is None
+        if self._wanted is None or self._stopped or not (config.model.source and config.data.path):
+            return False
+        known = self._known(self._wanted)
+        return (known is None or not known.complete) and self.failure is None
 
-    def want(self, wanted: bool) -> None:
-        """Say whether anybody looks at what is found: then it is kept true."""
+    def want(self, wanted: Question | None) -> None:
+        """Say what anybody wants to know of the dataset, None for nothing: that is kept true."""
         self._wanted = wanted
         self._settle.start()
 
@@ -136,7 +139,7 @@ class DataCheck(QObject):
         config = self._studio.draft.config
         if not config.data.path:
             self._forget()
-        elif self._wanted and not self._stopped and not self._asks_the_same(report_question):
+        elif self._wanted and not self._stopped and not self._asks_the_same(self._wanted):
             if self._known(rows_question) is None:
                 self._shown = _FIRST_ROWS
             self._asked = config

@@ -52,7 +52,7 @@ class Readiness(QObject):
             config=studio.draft.config,
             model_here=None if found is None else found.facts is not None,
             model_problem=missing.message if missing is not None else "",
-            report=self._check.report,
+            report=self._check.tokens,
             reading=self._check.reading,
             data_problem=failure.message if failure is not None else "",
             refused=studio.draft.refused_values(),

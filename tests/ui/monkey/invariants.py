@@ -1,0 +1,148 @@
+"""What must hold whatever was done: at once after each action, and in the end once the window has had time to settle."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QAbstractButton, QApplication, QDialog, QLabel, QLineEdit, QTableView, QWidget
+
+from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
+from qlora_studio.storage.settings import settings_path
+from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.kit.theme import active_theme
+from qlora_studio.ui.training.page import TrainingPage
+
+_UNSAID = re.compile(
+    r"Traceback \(most recent|<[\w.]+ object at 0x|(^|[:=(,] ?)None($|[),.;])|\bnan\b|\binf\b|<bound method|PySide6\."
+)
+_SMALL = 8
+Promise = tuple[str, Callable[[], bool]]
+
+
+def wrong_now(app_window: AppWindow) -> list[str]:
+    """Return what is wrong at this moment; quick, for after each action."""
+    window, found = app_window.window, []
+    page = window.current_page()
+    chosen = [button.text() for button in window.rail.findChildren(QAbstractButton) if button.isChecked()]
+    if chosen not in ([page.title], []):
+        found.append(f"the rail has {chosen} chosen above the page {page.title}")
+    for top in QApplication.topLevelWidgets():
+        known = (Qt.WindowType.Popup, Qt.WindowType.ToolTip, Qt.WindowType.Dialog, Qt.WindowType.Sheet)
+        if top is not window and top.isVisible() and top.windowType() not in known:
+            found.append(f"a window of its own: {type(top).__name__} {top.accessibleName()!r}")
+        if isinstance(top, QDialog) and top.isVisible() and not top.isModal() and not top.findChildren(QAbstractButton):
+            found.append(f"a dialog without a button: {top.windowTitle()!r}")
+    focused = QApplication.focusWidget()
+    if focused is not None and not focused.isVisible() and window.isActiveWindow():
+        found.append(f"the focus in something that is not to be seen: {type(focused).__name__}")
+    return found
+
+
+def wrong_words(app_window: AppWindow) -> list[str]:
+    """Return texts on the open page that no person would have written, and labels cut to nothing."""
+    window = app_window.window
+    found = []
+    for label in window.findChildren(QLabel):
+        if label.isVisible() and _UNSAID.search(label.text()) and not _is_quoted(label):
+            found.append(f"a label says {label.text()[:80]!r}")
+        if label.isVisible() and label.textFormat() not in (Qt.TextFormat.PlainText,) and label.text():
+            found.append(f"a label would show what it is given as HTML: {label.text()[:60]!r}")
+    for button in window.current_page().findChildren(QAbstractButton):
+        if button.isVisible() and button.isEnabled() and min(button.width(), button.height()) < _SMALL:
+            found.append(f"a button too small to be hit: {button.text() or button.accessibleName()!r}")
+        if button.isVisible() and not (button.text() or button.accessibleName()):
+            found.append(f"a button without a name, {type(button).__name__}")
+    return found
+
+
+def promises(app_window: AppWindow) -> Iterator[Promise]:
+    """Yield what must come true within moments if nothing is done: what is shown is what is."""
+    studio, window = app_window.studio, app_window.window
+    if studio is None:
+        return
+    yield "the theme is the one of the settings", lambda: studio.settings.theme in ("system", active_theme().name)
+    yield "the settings on the disk are those of the window", lambda: _saved_theme() == studio.settings.theme
+    shown = studio.runs.shown
+    if shown is not None and shown.folder.path.is_dir():
+        yield (
+            "the run that is shown is over if nobody works on it, and at work if somebody does",
+            lambda: studio.runs.shown is not shown or shown.store.state.phase.is_over != shown.folder.is_busy(),
+        )
+        yield (
+            "the step that is shown is the last one told",
+            lambda: studio.runs.shown is not shown or shown.store.state.step == _last_step(shown.folder),
+        )
+        yield (
+            "the Run page names the run that is shown",
+            lambda: studio.runs.shown is not shown or _heading_of(window.pages["run"], shown.store.config),
+        )
+    training = window.pages.get("training")
+    if isinstance(training, TrainingPage):
+        yield "each field of the form shows the draft", lambda: not _other_fields(training, app_window)
+    if window.current_page().name == "runs":
+        yield "the list has every run on the disk", lambda: _lists_all(window.current_page(), studio.settings.runs_path)
+
+
+def _is_quoted(label: QLabel) -> bool:
+    """Whether a label shows the user's own words, or a detail that was folded out."""
+    return bool(label.textInteractionFlags() & Qt.TextInteractionFlag.TextSelectableByMouse)
+
+
+def _saved_theme() -> object:
+    try:
+        return json.loads(settings_path().read_text("utf-8"))["theme"]
+    except (OSError, ValueError):
+        return None
+
+
+def _last_step(folder: RunFolder) -> int:
+    """Return the step by the lines of the file, read here by hand."""
+    step = 0
+    for line in folder.events_path.read_bytes().splitlines() if folder.events_path.exists() else ():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and isinstance(event.get("step"), int) and event.get("type") in _WITH_STEP:
+            step = event["step"]
+    return step
+
+
+_WITH_STEP = ("step_done", "training_started", "resumed")
+
+
+def _heading_of(page: QWidget, config: object) -> bool:
+    return str(getattr(config, "name", "")) in [
+        " ".join(label.accessibleName().split()) for label in page.findChildren(QLabel)
+    ]
+
+
+def _other_fields(page: TrainingPage, app_window: AppWindow) -> list[str]:
+    """Return the settings whose field shows another value than the draft has, but those being edited or refused."""
+    draft = app_window.studio.draft.config.model_dump() if app_window.studio else {}
+    other = []
+    for section in page.form.sections:
+        for path, line in section.lines.items():
+            if line.is_pending() or line.has_problem() or line.field.hasFocus() or line.field.isAncestorOf(_focused()):
+                continue
+            value = draft
+            for name in path.split("."):
+                value = value[name]
+            if _plain(line.value()) != _plain(value):
+                other.append(f"{path}: {line.value()!r} for {value!r}")
+    return other
+
+
+def _focused() -> QWidget:
+    return QApplication.focusWidget() or QWidget()
+
+
+def _plain(value: object) -> object:
+    return [*map(str, value)] if isinstance(value, list | tuple) else str(getattr(value, "value", value))
+
+
+def _lists_all(page: QWidget, runs: object) -> bool:
+    tables = [table for table in page.findChildren(QTableView) if table.accessibleName() == "Runs"]
+    filtered = any(line.text() for line in page.findChildren(QLineEdit) if line.isVisible())
+    return filtered or not tables or tables[0].model().rowCount() == len(list(run_folders(runs)))  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from PySide6.QtCore import QRect, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QGuiApplication, QResizeEvent, QShowEvent
-from PySide6.QtWidgets import QMainWindow, QStackedWidget, QWidget
+from PySide6.QtWidgets import QApplication, QMainWindow, QStackedWidget, QWidget
 
 from qlora_studio.storage.session import Place
 from qlora_studio.ui.kit.theme import finish_theme
@@ -42,6 +42,7 @@ class MainWindow(QMainWindow):
         self.gpu_panel = gpu_panel
         self.pages: dict[str, Page] = {}
         self._stack = QStackedWidget()
+        self._stack.currentChanged.connect(self._move_unseen_focus)
         self._may_close = False
         self._build()
         self.drops = Drops(self)
@@ -109,6 +110,12 @@ class MainWindow(QMainWindow):
             return
         event.ignore()
         QTimer.singleShot(0, self.close_requested.emit)  # after this event: within it, Qt closes nothing
+
+    def _move_unseen_focus(self) -> None:
+        """Go on to what is seen: a page gets its focus back in a field that may have been hidden meanwhile."""
+        focused = QApplication.focusWidget()
+        if focused is not None and not focused.isVisible():
+            self.focusNextChild()
 
     def _build(self) -> None:
         whole = QWidget()

@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--actions", type=int, default=10_000)
     parser.add_argument("--limit", type=float, default=100, help="milliseconds of work in one turn that are a stall")
-    parser.add_argument("--tries", type=int, default=40, help="to make a failing sequence shorter")
+    parser.add_argument("--tries", type=int, default=40, help="to make a failing sequence shorter; 0 prints none")
     parser.add_argument("--pass-over", default="", metavar="PATTERN", help="what is known, and does not end a game")
     parser.add_argument("--new", action="store_true", help="play as a new user; else every third seed does")
     parser.add_argument("--play", type=Path, help="play the actions of this file, one a line")
@@ -40,6 +40,8 @@ def main() -> int:
         print(f"seed {seed}: {result.words()}", flush=True)
         if result.found:
             failed += 1
+            if not arguments.tries:
+                continue
             few = shrunk(actions[: result.at + 1], result.found, rules, tries=arguments.tries)
             print(f"the same with {len(few)} of {result.at + 1} actions:", *few, sep="\n", flush=True)
     print(json.dumps({"seeds": arguments.seeds, "failed": failed}))

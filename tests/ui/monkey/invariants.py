@@ -66,7 +66,7 @@ def promises(app_window: AppWindow) -> Iterator[Promise]:
     shown = studio.runs.shown
     if shown is not None and shown.folder.path.is_dir():
         yield (
-            "the run that is shown is over if nobody works on it, and at work if somebody does",
+            f"the run that is shown is over if nobody works on it, and at work if somebody does ({shown.store.state.phase})",
             lambda: studio.runs.shown is not shown or shown.store.state.phase.is_over != shown.folder.is_busy(),
         )
         yield (
@@ -79,7 +79,8 @@ def promises(app_window: AppWindow) -> Iterator[Promise]:
         )
     training = window.pages.get("training")
     if isinstance(training, TrainingPage):
-        yield "each field of the form shows the draft", lambda: not _other_fields(training, app_window)
+        other = _other_fields(training, app_window)
+        yield f"each field of the form shows the draft ({', '.join(other)})", lambda: not other
     if window.current_page().name == "runs":
         yield "the list has every run on the disk", lambda: _lists_all(window.current_page(), studio.settings.runs_path)
 

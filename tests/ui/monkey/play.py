@@ -81,8 +81,7 @@ class Game:
         faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True)
         self.hand.end()
         self.watchdog.end()
-        self.app_window.destroy()
-        QThreadPool.globalInstance().waitForDone(5000)
+        self._leave()
         self.world.end()
         self._complain()
 
@@ -94,7 +93,7 @@ class Game:
         self.app.processEvents()
         self.watchdog.rest()
         if not self.app_window.window.isVisible() and action.kind == "close":
-            self.app_window.destroy()
+            self._leave()
             self.app_window = self._opened()
         self._complain()
         for words in invariants.wrong_now(self.app_window):
@@ -113,6 +112,13 @@ class Game:
         app_window.window.activateWindow()
         return app_window
 
+    def _leave(self) -> None:
+        """Close the window as the end of the process does: nothing that it asked for is answered afterwards."""
+        self.app_window.end()
+        QThreadPool.globalInstance().waitForDone(5000)
+        self.app.processEvents()
+        self.app_window.destroy()
+
     def _look_closely(self) -> None:
         for words in invariants.wrong_words(self.app_window):
             self._tell(Found("words", words))
@@ -127,7 +133,7 @@ class Game:
         until = time.monotonic() + _SETTLE_SECONDS
         while broken := [words for words, holds in invariants.promises(self.app_window) if not holds()]:
             if time.monotonic() > until:
-                self._tell(Found("promise", f"it does not come true that {broken[0]}"))
+                self._tell(Found("promise", f"it does not come true that {'; that '.join(broken)}"))
                 break
             QTest.qWait(50)
         self._complain()
@@ -155,6 +161,8 @@ class Game:
             self.said.append(Found(f"exception {kind.__name__} {_last_line(words)}", words))
 
         def on_message(kind: QtMsgType, _context: QMessageLogContext, text: str) -> None:
+            if kind == QtMsgType.QtFatalMsg:
+                print(text, file=sys.stderr, flush=True)  # it ends the process
             if kind not in (QtMsgType.QtDebugMsg, QtMsgType.QtInfoMsg) and not text.startswith(_HARMLESS):
                 stack = "".join(traceback.format_stack(limit=12)[:-1])
                 self.said.append(Found(f"qt {text[:60]}", f"Qt warns: {text}\n{stack}"))

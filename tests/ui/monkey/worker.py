@@ -34,6 +34,7 @@ class Worker:
 
     def work(self) -> None:
         """Live as it was drawn."""
+        self.end_torn_line()
         self.tell("worker_started", job=self.job["kind"], studio="monkey", pid=os.getpid())
         self.tell("phase_changed", phase="loading_libraries")
         {"train": self.train, "data": self.read, "chat": self.chat, "download": self.download}.get(
@@ -154,12 +155,18 @@ class Worker:
         sys.stdout.flush()
         os._exit(0)
 
+    def end_torn_line(self) -> None:
+        """Begin on a line of its own, as every writer does after one that was killed in the midst of a line."""
+        path = self.folder / "events.jsonl"
+        if path.exists() and not path.read_bytes().endswith(b"\n"):
+            self.write(b"\n")
+
     def last_step(self) -> int:
         """Return the last step of earlier sessions."""
         step = 0
         if (self.folder / "events.jsonl").exists():
             for line in (self.folder / "events.jsonl").read_bytes().splitlines():
-                if b'"step_done"' in line and line.endswith(b"}"):
+                if line.startswith(b'{"version": 1') and b'"step_done"' in line and line.endswith(b"}"):
                     step = json.loads(line)["step"]
         return step
 

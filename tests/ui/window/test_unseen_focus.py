@@ -1,0 +1,47 @@
+"""A page that comes to the front again takes the keyboard with it, but never into something that was hidden meanwhile."""
+
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QLineEdit, QWidget
+
+from qlora_studio.ui.kit.widgets import Card
+from qlora_studio.ui.window.main_window import MainWindow
+from qlora_studio.ui.window.page import Page
+
+
+class _First(Page):
+    name, title = "chat", "Chat"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.card, self.stays = Card(), QLineEdit()
+        self.field = QLineEdit()
+        self.card.add(self.field)
+        self.body.addWidget(self.card)
+        self.body.addWidget(self.stays)
+
+
+class _Second(Page):
+    name, title = "runs", "Runs"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.field = QLineEdit()
+        self.body.addWidget(self.field)
+
+
+def test_the_focus_goes_to_what_is_seen_where_its_old_place_was_hidden_behind_another_page(qapp: QApplication) -> None:
+    window, page, other = MainWindow(QWidget()), _First(), _Second()
+    window.add_page(page)
+    window.add_page(other)
+    window.show_page("chat")
+    window.show()
+    window.activateWindow()
+    assert QTest.qWaitForWindowActive(window)
+    page.field.setFocus()
+    window.show_page("runs")
+    other.field.setFocus()
+    page.card.hide()
+    window.show_page("chat")
+    focused = QApplication.focusWidget()
+    assert focused is not None and focused.isVisible()
+    window.close_now()

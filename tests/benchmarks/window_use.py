@@ -153,7 +153,10 @@ class Use:
     def _watch_live(self, window: Any, live: RunFolder, seconds: float) -> None:
         """Watch a run that had as many steps already; then go through the pages while it works."""
         studio, page = window.studio, window.window.pages["run"]
-        for name, pages in (("a run at 200 events a second", ["run"]), ("the pages meanwhile", window.window.rail.names())):
+        for name, pages in (
+            ("a run at 200 events a second", ["run"]),
+            ("the pages meanwhile", window.window.rail.names()),
+        ):
             with live.lock():
                 studio.runs.open(live)
                 window.window.show_page("run")

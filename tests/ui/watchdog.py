@@ -1,7 +1,7 @@
 """A watchdog of the window's thread: how long the event loop went without a turn, and what was at work meanwhile.
 
-Each gap is told three times: by the clock, by what the thread computed itself, and by the clock less what it waited for
-a processor, which other programs had. The last is what a quiet machine would show, waiting for files and locks included.
+Each gap is told three times: by the clock, by what the thread computed itself, and by the clock less what it waited
+for a processor that others had. The last is what a quiet machine would show, waiting for files and locks included.
 """
 
 import sys
@@ -27,7 +27,7 @@ _OWN = ("watchdog", "threading", "<frozen")
 
 
 class Gap(NamedTuple):
-    """Seconds between two turns: by the clock, of the thread's own work, and by the clock on a machine without others."""
+    """Seconds between two turns: by the clock, of the thread's own work, and by the clock of a quiet machine."""
 
     clock: float
     work: float

@@ -42,13 +42,11 @@ class Action(NamedTuple):
     c: float
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.a:.3f} {self.b:.3f} {self.c:.3f}"
+        return f"{self.kind} {self.a:.4f} {self.b:.4f} {self.c:.4f}"
 
 
 def drawn(seed: int, count: int) -> list[Action]:
     """Return the actions of a seed; fewer are the beginning of more."""
     dice = random.Random(seed)
     kinds, weights = [*WEIGHTS], [*WEIGHTS.values()]
-    return [
-        Action(dice.choices(kinds, weights)[0], *(round(dice.random(), 4) for _ in range(3))) for _ in range(count)
-    ]
+    return [Action(dice.choices(kinds, weights)[0], *(round(dice.random(), 4) for _ in range(3))) for _ in range(count)]

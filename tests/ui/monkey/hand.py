@@ -2,11 +2,13 @@
 
 import os
 import random
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from PySide6.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
-from PySide6.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent, QGuiApplication, QKeyEvent, QWheelEvent
+from PySide6.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent, QGuiApplication, QKeyEvent, QWheelEvent, QWindow
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -33,12 +35,30 @@ _FIELDS = (QLineEdit, QAbstractSpinBox, QPlainTextEdit)
 _KEY = Qt.Key
 _KEYS = (
     *((_KEY.Key_Tab,) * 6),
-    *((_KEY.Key_Return, _KEY.Key_Space, _KEY.Key_Escape, _KEY.Key_Up, _KEY.Key_Down, _KEY.Key_Left, _KEY.Key_Right) * 2),
+    *(
+        (_KEY.Key_Return, _KEY.Key_Space, _KEY.Key_Escape, _KEY.Key_Up, _KEY.Key_Down, _KEY.Key_Left, _KEY.Key_Right)
+        * 2
+    ),
     *(_KEY.Key_Backtab, _KEY.Key_Home, _KEY.Key_End, _KEY.Key_PageUp, _KEY.Key_PageDown, _KEY.Key_Delete, _KEY.Key_F1),
     *(_KEY.Key_Backspace, _KEY.Key_F5, _KEY.Key_Menu),
 )
 _WITH_CONTROL = "ACFKOVXZ,123456789"  # not Q, which closes the program: "close" does that
-_TEXTS = ("0", "-1", "1e999", "NAN", "7", "3e-4", "starter", "a/b", "no such thing", "\u202e", "<b>", "x" * 300, "", " ")
+_TEXTS = (
+    "0",
+    "-1",
+    "1e999",
+    "NAN",
+    "7",
+    "3e-4",
+    "starter",
+    "a/b",
+    "no such thing",
+    "\u202e",
+    "<b>",
+    "x" * 300,
+    "",
+    " ",
+)
 _SIZES = ((1024, 640), (1280, 720), (1440, 900), (1920, 1080), (600, 400), (2560, 1440))
 _ANSWER_MILLISECONDS = 25
 _NESTED_LOOKS = 3  # so often a menu is seen within one action: it has a loop of its own, and waits for somebody
@@ -55,6 +75,30 @@ class Hand:
         self._dice = random.Random(0)
         self._acting = False
         self._looks = 0
+        self._acts: dict[str, Callable[[Action], None]] = {
+            "use": self._use,
+            "point": self._point,
+            "double": self._double,
+            "menu": self._menu,
+            "key": self._key,
+            "type": self._type,
+            "fill": self._fill,
+            "paste": self._paste,
+            "drop": self._drop,
+            "drag": self._drag,
+            "wheel": self._wheel,
+            "page": self._page,
+            "resize": self._resize,
+            "theme": self._theme,
+            "hide": self._hide,
+            "begin_run": self._begin_run,
+            "open_run": self._open_run,
+            "kill_run": self._kill_run,
+            "remove_run": self._remove_run,
+            "damage_run": self._damage_run,
+            "rest": self._rest,
+            "close": self._close,
+        }
         self._timer = QTimer()
         self._timer.setInterval(_ANSWER_MILLISECONDS)
         self._timer.timeout.connect(self._answer)
@@ -68,7 +112,7 @@ class Hand:
         os.environ["MONKEY_FATE"] = str(int(1e6 * action.c))  # of workers that the window starts now
         self._acting, self._looks = True, 0
         try:
-            getattr(self, f"_{action.kind}")(action)
+            self._acts[action.kind](action)
         finally:
             self._acting = False
 
@@ -158,6 +202,7 @@ class Hand:
         QApplication.sendEvent(widget, drop)
         if drop.isAccepted() and drop.dropAction() == Qt.DropAction.MoveAction:
             for url in data.urls():
+                shutil.rmtree(url.toLocalFile(), ignore_errors=True)
                 Path(url.toLocalFile()).unlink(missing_ok=True)
 
     def _drag(self, action: Action) -> None:
@@ -229,7 +274,7 @@ class Hand:
         QTest.mouseMove(self._handle(), place)
         QTest.mouseClick(self._handle(), Qt.MouseButton.LeftButton, pos=place)
 
-    def _handle(self) -> object:
+    def _handle(self) -> QWindow:
         return self._window.windowHandle()
 
     def _place(self, across: float, down: float) -> QPoint:
@@ -262,7 +307,9 @@ class Hand:
             (box.done(0) if isinstance(box, QDialog) else (box or popup).close())  # type: ignore[union-attr]
         elif popup is not None:
             if self._looks >= _NESTED_LOOKS:
-                QTest.keyClick(popup, self._dice.choice((_KEY.Key_Escape, _KEY.Key_Down, _KEY.Key_Down, _KEY.Key_Return)))
+                QTest.keyClick(
+                    popup, self._dice.choice((_KEY.Key_Escape, _KEY.Key_Down, _KEY.Key_Down, _KEY.Key_Return))
+                )
         elif box is not None:
             self._answer_box(box)
 
@@ -292,5 +339,3 @@ def _bring_into_view(widget: QWidget) -> None:
         if isinstance(parent, QScrollArea):
             parent.ensureWidgetVisible(widget)
         parent = parent.parentWidget()
-
-

@@ -1,4 +1,4 @@
-"""What must hold whatever was done: at once after each action, and in the end once the window has had time to settle."""
+"""What must hold whatever was done: at once, and once the window has had time to settle."""
 
 import json
 import re
@@ -66,7 +66,7 @@ def promises(app_window: AppWindow) -> Iterator[Promise]:
     shown = studio.runs.shown
     if shown is not None and shown.folder.path.is_dir():
         yield (
-            f"the run that is shown is over if nobody works on it, and at work if somebody does ({shown.store.state.phase})",
+            f"the run that is shown is over if nobody works on it, and at work else ({shown.store.state.phase})",
             lambda: studio.runs.shown is not shown or shown.store.state.phase.is_over != shown.folder.is_busy(),
         )
         yield (

@@ -186,6 +186,8 @@ def main() -> int:
         game.end()
     except Found as found:
         answer = {"found": found.kind, "words": found.words}
+    except Exception:  # noqa: BLE001  # of the monkey itself: the window's own hook would swallow it
+        answer = {"found": "the monkey", "words": traceback.format_exc()}
     answer |= {"at": int(game.at.read_text() or 0), "cpu": time.process_time(), "worst": _worst(game.watchdog)}
     answer["passed_over"] = dict(game.passed_over)
     print(json.dumps(answer), flush=True)

@@ -51,7 +51,11 @@ def played(actions: Sequence[Action], rules: Rules) -> Result:
     """Play actions at a new window in a new place."""
     with tempfile.TemporaryDirectory(prefix="monkey-") as folder:
         place = Path(folder) / "place"
-        environment = os.environ | {"PYTHONPATH": str(_ROOT), "QT_QPA_PLATFORM": "offscreen", "PYTHONWARNINGS": "default"}
+        environment = os.environ | {
+            "PYTHONPATH": str(_ROOT),
+            "QT_QPA_PLATFORM": "offscreen",
+            "PYTHONWARNINGS": "default",
+        }
         done = subprocess.run(
             [sys.executable, "-m", "tests.ui.monkey.play", str(place)],
             input=json.dumps({"actions": actions, **asdict(rules)}),

@@ -1,4 +1,4 @@
-"""The place that the monkey plays in: a studio home, a user's own files, a desktop that answers, and runs that come and go.
+"""The place that the monkey plays in: a studio home, a user's own files, a desktop that answers, and runs.
 
 What must not be touched is known by its bytes, and looked at again.
 """
@@ -9,10 +9,10 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QUrl
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QFileDialog
 
@@ -44,7 +44,6 @@ class World:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.home, self.user, self.desk, self.saved = (place / name for name in ("home", "user", "desk", "saved"))
-        self.opened: list[str] = []  # folders that the desktop was asked to show
         self.dice = random.Random(0)  # answers of the desktop; each action seeds it anew
         self._runs: dict[Path, subprocess.Popen[bytes]] = {}
         for folder in (self.home, self.user, self.desk, self.saved):
@@ -88,7 +87,7 @@ class World:
             process.wait()
 
     def changes(self, settings: Settings) -> list[str]:
-        """Return what was changed that nobody was asked to: the user's files, and anything outside the studio's home."""
+        """Return what was changed unasked: the user's files, and anything outside the studio's home."""
         self._named.add(settings.runs_path)
         now = self._look()
         lost = [f"{path} is gone or changed" for path, facts in self._known.items() if now.get(path) != facts]
@@ -107,22 +106,18 @@ class World:
 
     def _answer_as_the_desktop(self) -> None:
         """Take the place of the file dialogs and of the file manager, which are the desktop's, not the program's."""
-        here: Any = QFileDialog
-
-        def one(*_: Any, **__: Any) -> tuple[str, str]:
-            return self.dice.choice(["", str(self.place / "not there"), *map(str, self.files)]), ""
-
-        def several(*_: Any, **__: Any) -> tuple[list[str], str]:
-            return self.dice.sample([*map(str, self.files)], self.dice.randrange(3)), ""
-
-        here.getOpenFileName = staticmethod(one)
-        here.getOpenFileNames = staticmethod(several)
-        here.getExistingDirectory = staticmethod(lambda *_, **__: self.dice.choice(["", *map(str, self.folders())]))
-        here.getSaveFileName = staticmethod(
-            lambda *_, **__: (self.dice.choice(["", *(str(self.saved / name) for name in _SAVED)]), "")
-        )
-        services: Any = QDesktopServices
-        services.openUrl = staticmethod(lambda url: self.opened.append(QUrl(url).toString()) is None)
+        saved = [str(self.saved / name) for name in _SAVED]
+        files = [str(self.place / "not there"), *map(str, self.files)]
+        answers: dict[str, Callable[..., Any]] = {
+            "getOpenFileName": lambda *_, **__: (self.dice.choice(["", *files]), ""),
+            "getOpenFileNames": lambda *_, **__: (self.dice.sample(files, self.dice.randrange(3)), ""),
+            "getExistingDirectory": lambda *_, **__: self.dice.choice(["", *map(str, self.folders())]),
+            "getSaveFileName": lambda *_, **__: (self.dice.choice(["", *saved]), ""),
+        }
+        for name, answer in answers.items():
+            setattr(QFileDialog, name, staticmethod(answer))
+        for name in ("openUrl",):
+            setattr(QDesktopServices, name, staticmethod(lambda url: bool(url.isValid())))
 
     def folders(self) -> tuple[Path, ...]:
         """Return folders that a user could choose."""
@@ -130,7 +125,7 @@ class World:
 
 
 def make_world(place: Path, *, new: bool) -> World:
-    """Make the place and let this process live in it: as it is for a `new` user, or with what was chosen and run before."""
+    """Make the place and let this process live in it: as for a `new` user, or with what was chosen and run before."""
     for name, folder in {
         "QLORA_STUDIO_HOME": "home",
         "HOME": "desk",
@@ -191,7 +186,7 @@ def _users_files(user: Path) -> tuple[Path, ...]:
 
 
 def _reports() -> dict[str, Any]:
-    """Return what the worker reports of any dataset: rows of every verdict, with words that try to be more than words."""
+    """Return what the worker reports of any dataset: rows of every verdict, with hostile words."""
     dice = random.Random(1)
     rows = tuple(
         RowSummary(

@@ -1,4 +1,4 @@
-"""A page that comes to the front again takes the keyboard with it, but never into something that was hidden meanwhile."""
+"""A page that comes to the front again takes the keyboard with it, but never into what was hidden meanwhile."""
 
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLineEdit, QWidget

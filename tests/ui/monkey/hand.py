@@ -184,22 +184,16 @@ class Hand:
 
     def _drop(self, action: Action) -> None:
         """Drag files in from outside. A source that is told "moved" removes them, as file managers do."""
-        place, data = self._place(action.b, action.c), self._dragged(action.a)
-        widget: QWidget | None = self._window.childAt(place)
+        at, data, window = self._place(action.b, action.c), self._dragged(action.a), self._handle()
         actions, left = Qt.DropAction.CopyAction | Qt.DropAction.MoveAction, Qt.MouseButton.LeftButton
         held = Qt.KeyboardModifier.ShiftModifier  # then "move" is what is proposed
-        while widget is not None and not widget.acceptDrops():
-            widget = widget.parentWidget()
-        if widget is None or not widget.isEnabled():
-            return
-        at = widget.mapFrom(self._window, place)
         enter = QDragEnterEvent(at, actions, data, left, held)
-        QApplication.sendEvent(widget, enter)
+        QApplication.sendEvent(window, enter)
         if not enter.isAccepted():
             return
-        QApplication.sendEvent(widget, QDragMoveEvent(at, actions, data, left, held))
+        QApplication.sendEvent(window, QDragMoveEvent(at, actions, data, left, held))
         drop = QDropEvent(QPointF(at), actions, data, left, held)
-        QApplication.sendEvent(widget, drop)
+        QApplication.sendEvent(window, drop)
         if drop.isAccepted() and drop.dropAction() == Qt.DropAction.MoveAction:
             for url in data.urls():
                 shutil.rmtree(url.toLocalFile(), ignore_errors=True)

@@ -116,8 +116,8 @@ class World:
         }
         for name, answer in answers.items():
             setattr(QFileDialog, name, staticmethod(answer))
-        for name in ("openUrl",):
-            setattr(QDesktopServices, name, staticmethod(lambda url: bool(url.isValid())))
+        services: Any = QDesktopServices
+        services.openUrl = staticmethod(lambda url: bool(url.isValid()))
 
     def folders(self) -> tuple[Path, ...]:
         """Return folders that a user could choose."""

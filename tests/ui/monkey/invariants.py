@@ -17,6 +17,7 @@ _UNSAID = re.compile(
     r"Traceback \(most recent|<[\w.]+ object at 0x|(^|[:=(,] ?)None($|[),.;])|\bnan\b|\binf\b|<bound method|PySide6\."
 )
 _SMALL = 8
+_QTS_OWN = "QLineEditIconButton"  # that empties a field; the field has the name
 Promise = tuple[str, Callable[[], bool]]
 
 
@@ -51,8 +52,10 @@ def wrong_words(app_window: AppWindow) -> list[str]:
     for button in window.current_page().findChildren(QAbstractButton):
         if button.isVisible() and button.isEnabled() and min(button.width(), button.height()) < _SMALL:
             found.append(f"a button too small to be hit: {button.text() or button.accessibleName()!r}")
-        if button.isVisible() and not (button.text() or button.accessibleName()):
-            found.append(f"a button without a name, {type(button).__name__}")
+        kind = button.metaObject().className()
+        if button.isVisible() and not (button.text() or button.accessibleName()) and kind != _QTS_OWN:
+            parent = button.parentWidget()
+            found.append(f"a button without a name, {kind} in {type(parent).__name__} {parent.accessibleName()!r}")
     return found
 
 

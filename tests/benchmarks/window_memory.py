@@ -70,7 +70,7 @@ def lived(place: Path, seconds: int, minute: int) -> dict[int, int]:
                 )
             for _ in range(minute):
                 studio.gpu.add(memory=sample_memory(None))
-            _wait(lambda second=second: studio.runs.shown.store.state.step >= second)  # type: ignore[misc, union-attr]
+            _wait(lambda second=second: studio.runs.shown.store.state.step >= second)  # type: ignore[union-attr]
             if second % 300 == 0:
                 QTest.qWait(20)
                 memory[second] = process.memory_info().rss

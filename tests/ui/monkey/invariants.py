@@ -54,7 +54,7 @@ def wrong_words(app_window: AppWindow) -> list[str]:
             found.append(f"a button too small to be hit: {button.text() or button.accessibleName()!r}")
         kind = button.metaObject().className()
         if button.isVisible() and not (button.text() or button.accessibleName()) and kind != _QTS_OWN:
-            parent = button.parentWidget()
+            parent = button.parentWidget() or button
             found.append(f"a button without a name, {kind} in {type(parent).__name__} {parent.accessibleName()!r}")
     return found
 

@@ -11,13 +11,14 @@ from PySide6.QtWidgets import QApplication, QLabel, QPushButton, QWidget
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.core.run.events import AdapterSaved, Finished
+from qlora_studio.core.run.commands import Pause, Stop, parse_command
+from qlora_studio.core.run.events import AdapterSaved, Finished, Paused
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.storage.durable import staged_folder
 from qlora_studio.storage.models.kept_bases import KeptManifest
 from qlora_studio.storage.presets import load_preset
 from qlora_studio.storage.runs.drive_space import DriveSpace, Writing
-from qlora_studio.storage.runs.message_log import MessageLogWriter
+from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.app import AppWindow
@@ -76,6 +77,11 @@ def studio_of(app_window: AppWindow) -> Studio:
 
 def is_offered(page: Page, words: str) -> bool:
     return any(button.text() == words and button.isVisible() for button in page.findChildren(QPushButton))
+
+
+def button(page: Page, words: str) -> QPushButton:
+    (found,) = [button for button in page.findChildren(QPushButton) if button.text() == words and button.isVisible()]
+    return found
 
 
 def is_in_sight(widget: QWidget) -> bool:
@@ -292,11 +298,14 @@ def test_the_theme_changes_at_once_and_is_kept(app_window: AppWindow) -> None:
     assert load_settings().theme == "dark"
 
 
-def test_the_launch_shows_a_run_that_broke_off_and_discarding_it_ends_the_question(
+def test_the_launch_stands_before_a_run_that_broke_off_and_discarding_it_ends_the_question(
     app_window: AppWindow, wait_until: WaitUntil, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait_until(lambda: app_window.window.current_page().name == "runs")
-    page = app_window.window.current_page()
+    wait_until(lambda: is_offered(app_window.window.current_page(), "Resume"))
+    assert app_window.window.current_page().name == "run"
+    assert "The worker is gone" in texts(app_window.window.current_page())
+    page = show(app_window, "runs")
+    wait_until(lambda: page.recovery.isVisible())  # type: ignore[attr-defined]
     assert page.recovery.isVisible()  # type: ignore[attr-defined]
     monkeypatch.setattr("qlora_studio.ui.runs.wiring.ask_discard", lambda *_: Discarding.KEEP)
     QTest.mouseClick(page.discard, LEFT)  # type: ignore[attr-defined]
@@ -304,6 +313,29 @@ def test_the_launch_shows_a_run_that_broke_off_and_discarding_it_ends_the_questi
     failure = RunFolder(runs / "2-broken").state().failure
     assert failure is not None
     assert failure.message.startswith("The run broke off at step 120")
+
+
+def test_what_is_asked_of_a_run_at_work_is_said_from_the_click_on(
+    app_window: AppWindow, runs: Path, wait_until: WaitUntil
+) -> None:
+    folder = write_sample_run(runs / "3-live", steps=40)
+    with folder.lock():
+        studio_of(app_window).runs.open(folder)
+        page = show(app_window, "run")
+        wait_until(lambda: is_offered(page, "Pause"))
+        QTest.mouseClick(button(page, "Pause"), LEFT)
+        assert "Pausing after this step …" in texts(page)
+        assert not button(page, "Pausing …").isEnabled()
+        assert studio_of(app_window).status().what == "Pausing after this step …"
+        QTest.mouseClick(button(page, "Stop and save"), LEFT)
+        assert "Stopping after this step …" in texts(page)
+        assert not button(page, "Stopping …").isEnabled()
+        asked = [type(command) for command in MessageLogReader(folder.commands_path, parse_command).all()]
+        assert asked == [Pause, Stop]
+        with MessageLogWriter(folder.events_path) as log:
+            log.append(Paused(step=40, checkpoint="checkpoint-40"))
+        wait_until(lambda: is_offered(page, "Resume"))
+        assert "after this step" not in texts(page)
 
 
 def test_a_run_that_broke_off_can_be_put_into_the_trash(

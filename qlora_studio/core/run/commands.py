@@ -65,6 +65,12 @@ class Ask(Message):
     seed: int = 42
 
 
+class EndAnswers(Message):
+    """End the answer that is being given in a chat job, and drop what waits; the model stays loaded."""
+
+    type: Literal["end_answers"] = "end_answers"
+
+
 class ShowRows(Message):
     """Render and tokenize rows, in a data job: by row number, or `longest`, `shortest`, `random`, `first`."""
 
@@ -74,7 +80,7 @@ class ShowRows(Message):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-Command = Pause | Resume | Stop | LowerRate | AcceptChanges | SaveCheckpoint | EvaluateNow | Ask | ShowRows
+Command = Pause | Resume | Stop | LowerRate | AcceptChanges | SaveCheckpoint | EvaluateNow | Ask | EndAnswers | ShowRows
 
 _READER = UnionReader(Command, "type")
 

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable
 
-from qlora_studio.core.run.commands import Ask
+from qlora_studio.core.run.commands import Ask, EndAnswers
 from qlora_studio.core.run.events import Finished, TextGenerated
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.engine.chat.models import ChatModels
-from qlora_studio.engine.context import QUIET, Channel, JobContext, Reporter
+from qlora_studio.engine.context import QUIET, Channel, Commands, JobContext, Reporter
 from qlora_studio.engine.model.device import choose_device
 from qlora_studio.storage.runs.trusted_run import TrustedRun
 
@@ -15,12 +15,12 @@ _POLL_SECONDS = 0.05
 
 
 def run(job: ChatJob, context: JobContext) -> Finished:
-    """Answer every `Ask`, each by the models that it names; end with `Stop`."""
+    """Answer every `Ask`, each by the models that it names, until `EndAnswers`; end with `Stop`."""
     models = ChatModels(job, choose_device(TrustedRun(job.run_dir).config(), QUIET), context)
     waiting: list[Ask] = []
     try:
         while not (context.stop_requested() or context.is_orphaned()):
-            waiting += [command for command in context.commands() if isinstance(command, Ask)]
+            _take(context, waiting)
             if waiting:
                 _answer(waiting.pop(0), models, context, waiting)
             else:
@@ -31,11 +31,16 @@ def run(job: ChatJob, context: JobContext) -> Finished:
 
 
 def _answer(ask: Ask, models: ChatModels, channel: Channel, waiting: list[Ask]) -> None:
+    ended = False
+
     def stopped() -> bool:
-        waiting.extend(command for command in channel.commands() if isinstance(command, Ask))
-        return channel.stop_requested()
+        nonlocal ended
+        ended = _take(channel, waiting) or ended
+        return ended or channel.stop_requested()
 
     for variant in ask.variants:
+        if stopped():
+            return
         with models.answering(variant) as chosen:
             started = time.monotonic()
             text = chosen.answer(ask, _teller(ask.request, variant, channel), stopped)
@@ -52,6 +57,18 @@ def _answer(ask: Ask, models: ChatModels, channel: Channel, waiting: list[Ask]) 
                 way=chosen.way,
             )
         )
+
+
+def _take(commands: Commands, waiting: list[Ask]) -> bool:
+    """Keep what is asked now; return whether the user wants no more of what was asked before."""
+    ended = False
+    for command in commands.commands():
+        if isinstance(command, EndAnswers):
+            ended = True
+            waiting.clear()
+        elif isinstance(command, Ask):
+            waiting.append(command)
+    return ended
 
 
 def _teller(request: int, variant: str, reporter: Reporter) -> Callable[[str], None]:

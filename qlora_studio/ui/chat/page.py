@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QTimer, Signal
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QKeySequence, QShortcut
 from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
 
 from qlora_studio.core.export.formats import EXPORT_VARIANTS
@@ -32,6 +33,7 @@ class ChatPage(Page):
     Signals:
         ask_requested: the run's folder, the checkpoint, and the Ask commands, one for each model.
         stop_requested: let go of the model.
+        end_requested: no more of the answers that are being given.
         run_requested: another run was chosen; its folder.
         training_requested: go and train something first.
     """
@@ -41,6 +43,7 @@ class ChatPage(Page):
 
     ask_requested = Signal(str, str, list)
     stop_requested = Signal()
+    end_requested = Signal()
     run_requested = Signal(str)
     training_requested = Signal()
 
@@ -58,6 +61,7 @@ class ChatPage(Page):
         self.variants = {name: CheckBox(words) for name, words in CHAT_VARIANTS.items()}
         self.prompt = PromptField("Say something. Enter sends, Shift+Enter begins a line.")
         self.send = PrimaryButton("Send")
+        self.end = Button("Stop", tip="End the answers here; the model stays loaded (Esc)")
         self._build()
         self._connect()
         self.render_runs((), "")
@@ -75,17 +79,17 @@ class ChatPage(Page):
             button.setVisible(bool(runs))
         self._name_run()
 
-    def render_job(self, state: RunState | None) -> None:
-        """Show whether the model is loaded, or why it is not."""
+    def render_job(self, state: RunState | None, *, stopping: bool = False) -> None:
+        """Show whether the model is loaded, is being let go of, or why it is not loaded."""
         at_work = state is not None and state.last_event > 0 and not state.phase.is_over
-        self.stop.setEnabled(at_work)
-        self._state.setText(_state_text(state) if at_work or (state and state.failure) else "")
+        self.stop.setEnabled(at_work and not stopping)
+        words = "Letting go of the model …" if stopping and at_work else _state_text(state)
+        self._state.setText(words if at_work or (state and state.failure) else "")
         if state is not None and state.failure is not None:
             self.notice.show_message(state.failure.message, state.failure.advice, state.failure.detail)
-            for (_request, variant), turn in self._waiting.items():
-                turn.answers[variant].give_up()
-            self._waiting.clear()
-        self.send.setEnabled(not self._waiting)
+        if stopping or (state is not None and state.phase.is_over and state.last_event > 0):
+            self._give_up()
+        self._show_send()
 
     def render_events(self, events: Sequence[Event]) -> None:
         """Write the pieces of answers where they belong."""
@@ -106,7 +110,7 @@ class ChatPage(Page):
         self._transcript.insertWidget(self._transcript.count() - 1, turn)
         self._hint.hide()
         self.prompt.clear()
-        self.send.setEnabled(False)
+        self._show_send()
         QTimer.singleShot(0, self._scroll_down)
         self.ask_requested.emit(run.path, self.checkpoint.value() or "best", asks)
 
@@ -136,15 +140,33 @@ class ChatPage(Page):
         if event.done:
             answer.finish(event.tokens, event.seconds, event.way)
             del self._waiting[event.request, event.variant]
-            self.send.setEnabled(not self._waiting)
+            self._show_send()
         QTimer.singleShot(0, self._scroll_down)
 
+    def end_answers(self) -> None:
+        """End the answers where they are, at once; what still comes of them is not shown."""
+        if self._waiting:
+            self._give_up()
+            self.end_requested.emit()
+            self.prompt.setFocus()
+
+    def _give_up(self) -> None:
+        for (_request, variant), turn in self._waiting.items():
+            turn.answers[variant].give_up()
+        self._waiting.clear()
+        self._show_send()
+
+    def _show_send(self) -> None:
+        self.send.setEnabled(not self._waiting)
+        self.send.setVisible(not self._waiting)
+        self.end.setVisible(bool(self._waiting))
+
     def _begin_again(self) -> None:
+        self.end_answers()
         for turn in self._turns:
             turn.deleteLater()
         self._turns, self._waiting = [], {}
         self._hint.show()
-        self.send.setEnabled(True)
         self.prompt.setFocus()
 
     def _scroll_down(self) -> None:
@@ -224,12 +246,16 @@ class ChatPage(Page):
             foot.addWidget(box)
         foot.addWidget(self._state, 1)
         foot.addWidget(self.send)
+        foot.addWidget(self.end)
         card.body.addLayout(foot)
         return card
 
     def _connect(self) -> None:
         self.send.clicked.connect(self.submit)
         self.prompt.submitted.connect(self.submit)
+        self.end.clicked.connect(self.end_answers)
+        escape = QShortcut(QKeySequence(Qt.Key.Key_Escape), self, self.end_answers)
+        escape.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
         self.again.clicked.connect(self._begin_again)
         self.stop.clicked.connect(self.stop_requested)
         self.go_training.clicked.connect(self.training_requested)

@@ -2,7 +2,7 @@
 
 from PySide6.QtCore import QObject
 
-from qlora_studio.core.run.commands import Ask, Stop
+from qlora_studio.core.run.commands import Ask, EndAnswers
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.chat.page import ChatPage
@@ -21,11 +21,12 @@ class ChatWiring(QObject):
         self._chosen = ""
         runs.changed.connect(self._render)
         window.page_shown.connect(lambda name: runs.refresh() if name == page.name else None)
-        self._job.store.changed.connect(lambda: page.render_job(self._job.store.state))
+        self._job.store.changed.connect(self._render_job)
         self._job.store.events_applied.connect(page.render_events)
         page.ask_requested.connect(self._on_ask_requested)
         page.run_requested.connect(lambda _path: self._job.end())
-        page.stop_requested.connect(lambda: self._job.send(Stop(save=False)))
+        page.stop_requested.connect(self._job.stop)
+        page.end_requested.connect(lambda: self._job.send(EndAnswers()))
         page.training_requested.connect(lambda: window.show_page("training"))
 
     def choose(self, path: str) -> None:
@@ -38,6 +39,9 @@ class ChatWiring(QObject):
         shown = self._page.run.value()
         self._page.render_runs([choice_of(line) for line in lines], self._chosen or shown)
         self._chosen = ""
+
+    def _render_job(self) -> None:
+        self._page.render_job(self._job.store.state, stopping=self._job.stopping)
 
     def _on_ask_requested(self, run: str, checkpoint: str, asks: list[Ask]) -> None:
         job = ChatJob(run_dir=run, checkpoint=checkpoint)

@@ -92,13 +92,14 @@ class ExportPage(Page):
         self._options.setVisible(bool(runs))
         self._show_run()
 
-    def render_job(self, state: RunState | None) -> None:
-        """Show how far an export is."""
+    def render_job(self, state: RunState | None, *, stopping: bool = False) -> None:
+        """Show how far an export is, and that it was asked to stop."""
         busy = state is not None and state.last_event > 0 and not state.phase.is_over
         self._progress_card.setVisible(busy)
         if busy and state is not None:
             words, share = export_progress(state)
-            self._progress.setText(words)
+            self._progress.setText("Stopping …" if stopping else words)
+            self.stop.setEnabled(not stopping)
             self._progress_line.show_share(share)
             self._plan.setText(plan := planned_verification(state))
             self._plan.setVisible(bool(plan))
@@ -147,11 +148,11 @@ class ExportPage(Page):
         self._results_box.insertWidget(place, card)
         return card
 
-    def render_upload(self, path: str, state: RunState) -> None:
+    def render_upload(self, path: str, state: RunState, *, stopping: bool = False) -> None:
         """Show in an export's card how its upload goes."""
         for card in self._results:
             if card.exported.path == path:
-                card.panel.render_job(state)
+                card.panel.render_job(state, stopping=stopping)
 
     def results(self) -> tuple[ExportResult, ...]:
         """Return the cards of the exports that are shown."""

@@ -63,11 +63,12 @@ class UploadPanel(QWidget):
             self._files, self._objection = (), str(error)
         self._update()
 
-    def render_job(self, state: RunState | None) -> None:
-        """Show how far an upload is, and how it ended."""
+    def render_job(self, state: RunState | None, *, stopping: bool = False) -> None:
+        """Show how far an upload is, that it was asked to stop, and how it ended."""
         self._busy = state is not None and state.last_event > 0 and not state.phase.is_over
         words, tone = outcome(state) if state is not None and state.last_event > 0 else ("", "")
-        self._state.setText(words)
+        self._state.setText("Stopping …" if stopping and self._busy else words)
+        self.stop.setEnabled(not stopping)
         self._state.set_tone(tone)
         self._state.setVisible(bool(words))
         self._line.show_share(share(state) if state is not None else None)

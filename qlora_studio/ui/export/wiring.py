@@ -3,7 +3,6 @@
 from PySide6.QtCore import QObject
 
 from qlora_studio.core.run.activity import Phase
-from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.job import ExportJob, UploadJob
 from qlora_studio.core.run.reports import VerificationReport, VerificationReported
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -33,7 +32,7 @@ class ExportWiring(QObject):
         page.run_requested.connect(self.choose)
         page.export_requested.connect(self._on_export_requested)
         page.force_requested.connect(self._on_force_requested)
-        page.stop_requested.connect(lambda: self._job.send(Stop(save=False)))
+        page.stop_requested.connect(self._job.stop)
         page.folder_requested.connect(show_folder)
         page.training_requested.connect(lambda: window.show_page("training"))
 
@@ -84,7 +83,7 @@ class ExportWiring(QObject):
 
     def _on_job_changed(self) -> None:
         state = self._job.store.state
-        self._page.render_job(state)
+        self._page.render_job(state, stopping=self._job.stopping)
         over = state.phase.is_over and state.phase != Phase.NEW
         if over and not self._over:
             self._runs.refresh()
@@ -99,7 +98,7 @@ class UploadWiring(QObject):
         self._studio, self._page, self._job = studio, page, studio.upload
         self._job.store.changed.connect(self._on_job_changed)
         page.upload_requested.connect(self._on_upload_requested)
-        page.upload_stop_requested.connect(lambda: self._job.send(Stop(save=False)))
+        page.upload_stop_requested.connect(self._job.stop)
 
     def _on_upload_requested(self, job: UploadJob) -> None:
         if not self._job.is_at_work():
@@ -107,4 +106,4 @@ class UploadWiring(QObject):
 
     def _on_job_changed(self) -> None:
         if isinstance(self._job.job, UploadJob):
-            self._page.render_upload(self._job.job.path, self._job.store.state)
+            self._page.render_upload(self._job.job.path, self._job.store.state, stopping=self._job.stopping)

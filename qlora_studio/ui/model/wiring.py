@@ -43,7 +43,7 @@ class ModelWiring(QObject):
         window.page_shown.connect(lambda _name: self._judge_catalogue())
         page.source.source_requested.connect(self._on_source_requested)
         page.source.download_requested.connect(self._on_download_requested)
-        page.source.download_stop_requested.connect(studio.download.end)
+        page.source.download_stop_requested.connect(self._on_download_stop_requested)
         page.advice_requested.connect(self._on_advice_requested)
         page.continue_requested.connect(lambda: window.show_page("data"))
 
@@ -67,6 +67,10 @@ class ModelWiring(QObject):
     def _on_download_requested(self, source: str, revision: str) -> None:
         self._on_source_requested(source, revision)
         self._studio.download.start(self._studio.jobs_path, DownloadJob(source=source, revision=revision))
+
+    def _on_download_stop_requested(self) -> None:
+        self._studio.download.end()
+        self._page.render_download(None)
 
     def _on_download_changed(self) -> None:
         state = self._studio.download.store.state

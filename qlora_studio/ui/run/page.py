@@ -6,6 +6,7 @@ from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QMenu, QSizePolicy, QWidget
 
 from qlora_studio.core.run.activity import Phase
+from qlora_studio.core.run.commands import Pause
 from qlora_studio.core.run.events import Recovering, Warned
 from qlora_studio.core.run.run_state import RunState, phase_text
 from qlora_studio.ui.curves.smoothing import last_finite
@@ -18,6 +19,7 @@ from qlora_studio.ui.run.findings import findings
 from qlora_studio.ui.run.plot_card import PlotCard
 from qlora_studio.ui.run.recovery_action import RecoveryAction, recovery_action
 from qlora_studio.ui.run.view import subtitle, tiles
+from qlora_studio.ui.state.asked import Asked, asked_words
 from qlora_studio.ui.state.progress import progress_share, progress_text
 from qlora_studio.ui.state.run_store import RunStore
 from qlora_studio.ui.window.distrust import DistrustNotice
@@ -86,8 +88,8 @@ class RunPage(Page):
         self._empty.show()
         self._render_buttons(RunState())
 
-    def render_run(self, store: RunStore, objection: str = "") -> None:
-        """Show what a store knows of a run, and why it may give no orders, where it is not trusted."""
+    def render_run(self, store: RunStore, objection: str = "", asked: Asked | None = None) -> None:
+        """Show what a store knows of a run, what was asked of it, and why it may give no orders, if it may not."""
         self.distrust.render_objection(objection)
         self._store = store
         if store.config is None:
@@ -98,10 +100,10 @@ class RunPage(Page):
         self._full.show()
         self.set_heading(store.config.name, subtitle(store.config, state))
         self._recovery_action = recovery_action(state) if not objection else None
-        self._render_buttons(state)
+        self._render_buttons(state, asked)
         self._render_failure(state)
         self._warning.show_message(*_warnings(state))
-        self._work.render_state(state)
+        self._work.render_state(state, asked)
         self.plots.render_history(store.history, store.checkpoints, state, store.config.name)
         self._render_tiles(store)
         self.samples.render_samples(state.samples)
@@ -123,7 +125,7 @@ class RunPage(Page):
         for widget, tile in zip(self._tiles, tiles(store.state, loss, store.config, time.time()), strict=True):
             widget.show_tile(tile.title, tile.value, tile.note)
 
-    def _render_buttons(self, state: RunState) -> None:
+    def _render_buttons(self, state: RunState, asked: Asked | None = None) -> None:
         phase = state.phase
         running = not phase.is_over
         training = phase in (Phase.TRAINING, Phase.EVALUATING)
@@ -131,7 +133,12 @@ class RunPage(Page):
         resumable = phase in (Phase.WAITING, Phase.PAUSED, Phase.STOPPED, Phase.FAILED) and trusted
         self._pause.setVisible(training)
         self._stop.setVisible(running)
-        self._stop.setText("Stop and save" if training else "Stop")
+        ending = asked if asked is not None and asked.ends and asked.stands(state) else None
+        stopping = ending is not None and not isinstance(ending.command, Pause)
+        self._pause.setEnabled(ending is None)
+        self._pause.setText("Pausing …" if ending and not stopping else "Pause")
+        self._stop.setEnabled(not stopping)
+        self._stop.setText("Stopping …" if stopping else "Stop and save" if training else "Stop")
         self._more.setVisible(self._store is not None)
         self._resume.setVisible(resumable)
         advised = self._recovery_action is not None and self._recovery_action.is_advised
@@ -236,12 +243,13 @@ class _Work(Card):
         self.body.addLayout(box)
         self.hide()
 
-    def render_state(self, state: RunState) -> None:
-        """Show the phase; hide while training, when the curves say more."""
-        self._words.setText(phase_text(state))
+    def render_state(self, state: RunState, asked: Asked | None = None) -> None:
+        """Show the phase, or what it was asked to do; hide while training alone, when the curves say more."""
+        wish = asked_words(asked, state)
+        self._words.setText(wish or phase_text(state))
         self._line.show_share(progress_share(state))
         self._count.setText("" if state.phase == Phase.EVALUATING else progress_text(state))
-        self.setVisible(not state.phase.is_over and state.phase != Phase.TRAINING)
+        self.setVisible(bool(wish) or (not state.phase.is_over and state.phase != Phase.TRAINING))
 
 
 class _Findings(Card):

@@ -40,7 +40,8 @@ class RunWiring(QObject):
         if session is None:
             self._page.render_nothing()
             return
-        self._page.render_run(session.store, session.objection.message if session.objection else "")
+        objection = session.objection.message if session.objection else ""
+        self._page.render_run(session.store, objection, session.asked)
 
     def _on_stop_requested(self, save: bool) -> None:
         session = self._runs.shown

@@ -100,6 +100,14 @@ def name_tip(line: RunLine) -> str:
     return "\n".join(filter(None, (line.model, given, line.parent, line.label.note, line.path)))
 
 
+def unfinished(lines: Sequence[RunLine]) -> RunLine | None:
+    """Return the run that a launch stands before: one at work, one that broke off, or the newest where it is paused."""
+    for waits in (lambda line: line.busy, lambda line: line.broken):
+        if found := next(filter(waits, lines), None):
+            return found
+    return lines[0] if lines and lines[0].state == "paused" else None
+
+
 def when_text(when: float, now: float | None = None) -> str:
     """Return today 14:05, or a date; nothing for one that no calendar has, as a copied file's can be."""
     try:

@@ -9,7 +9,7 @@ from qlora_studio.ui.kit.desktop import move_to_trash, show_folder
 from qlora_studio.ui.runs.managing import RunSizes, RunsManaging
 from qlora_studio.ui.runs.page import RunsPage
 from qlora_studio.ui.runs.run_file import RunFiles
-from qlora_studio.ui.runs.view import with_queue, with_sizes
+from qlora_studio.ui.runs.view import unfinished, with_queue, with_sizes
 from qlora_studio.ui.state.run_list import RunsList
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.dialogs import Discarding, ask_discard, ask_trust
@@ -44,10 +44,10 @@ class RunsWiring(QObject):
         studio.queue.ended.connect(page.render_summary)
 
     def _on_first_list(self) -> None:
-        """After the launch, show a run that broke off, unless the user has gone somewhere meanwhile."""
+        """After the launch, stand before a run that is not finished, unless the user has gone somewhere meanwhile."""
         launched, self._launched = self._launched, True
-        if not launched and any(line.broken for line in self._runs.lines):
-            self._window.show_page("runs")
+        if not launched and (line := unfinished(self._runs.lines)) is not None:
+            self._open(line.path, start_it=False)
 
     def _on_page_shown(self) -> None:
         self._launched = True

@@ -5,7 +5,7 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.commands import Command
+from qlora_studio.core.run.commands import Command, Stop
 from qlora_studio.core.run.events import Failed
 from qlora_studio.core.run.job import Job
 from qlora_studio.storage.runs.run_folder import create_job_folder
@@ -14,7 +14,7 @@ from qlora_studio.ui.state.run_store import RunStore
 
 
 class JobControl(QObject):
-    """Starts a job and follows it.
+    """Starts a job and follows it. `stopping` is whether it was asked to stop and has not yet.
 
     Signals:
         failed: what was asked could not be done; carries a StudioError. A job that fails says so in its state.
@@ -26,11 +26,13 @@ class JobControl(QObject):
         super().__init__()
         self.store = RunStore()
         self.job: Job | None = None
+        self.stopping = False
         self._thread: JobThread | None = None
 
     def start(self, parent: Path, job: Job) -> bool:
         """Start a job in a folder of its own under `parent`; return whether that went well."""
         self.end()
+        self.stopping = False
         try:
             folder = create_job_folder(parent, job)
         except StudioError as error:
@@ -55,6 +57,12 @@ class JobControl(QObject):
             self.failed.emit(
                 StudioError(f"Cannot write to {self.store.folder.path}: {error}.", kind=FailureKind.NOT_WRITABLE)
             )
+
+    def stop(self) -> None:
+        """Ask the job to end, leaving nothing half-made; that it will is said at once."""
+        self.send(Stop(save=False))
+        self.stopping = True
+        self.store.changed.emit()
 
     def is_at_work(self) -> bool:
         """Whether the job's worker is at work, or about to be."""

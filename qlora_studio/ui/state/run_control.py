@@ -12,6 +12,7 @@ from qlora_studio.jobs.idle_worker import IdleWorker
 from qlora_studio.jobs.worker_ending import end_worker
 from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
+from qlora_studio.ui.state.asked import Asked
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.job_thread import TrainingThread
 from qlora_studio.ui.state.run_store import RunStore
@@ -20,7 +21,10 @@ _LOOK_MILLISECONDS = 1000
 
 
 class RunSession(QObject):
-    """A run with its store and, while it is followed, its thread. `objection` is why it may give no orders, or None."""
+    """A run with its store and, while it is followed, its thread. `objection` is why it may give no orders, or None.
+
+    `asked` is what its worker was asked last in this session, or None.
+    """
 
     def __init__(self, folder: RunFolder, config: RunConfig, idle: IdleWorker | None, parent: QObject) -> None:
         super().__init__(parent)
@@ -31,6 +35,7 @@ class RunSession(QObject):
         self.objection = trust.objection(folder.path)
         self.follower: TrainingThread | None = None
         self._left_at: int | None = None  # bytes of the events that were followed to their end
+        self.asked: Asked | None = None
 
     def follow(self, *, start_it: bool, initial_commands: tuple[Command, ...] = (), gpus: str = "") -> None:
         """Follow the run from its first event; with `start_it`, start its worker, which finds `initial_commands`.
@@ -38,6 +43,7 @@ class RunSession(QObject):
         `gpus` stands for the run's `hardware.gpus` this time.
         """
         self.leave()
+        self.asked = None
         self.store.open(self.folder, self.store.config)
         self.follower = TrainingThread(
             self.folder,
@@ -169,6 +175,7 @@ class RunControl(QObject):
         """End the shown run's worker without its help; its checkpoints stay."""
         if self.shown is not None and self.shown.store.state.pid:
             self._ending.ask(end_worker, self.shown.folder, self.shown.store.state.pid)
+            self._note(self.shown, None)
 
     def stop_all(self) -> None:
         """Ask every worker to save and end."""
@@ -211,6 +218,12 @@ class RunControl(QObject):
         except OSError as error:
             text = f"Cannot write to {session.folder.path}: {error.strerror or error}."
             self.failed.emit(StudioError(text, kind=FailureKind.NOT_WRITABLE, advice="Check the folder's permissions."))
+        else:
+            self._note(session, command)
+
+    def _note(self, session: RunSession, command: Command | None) -> None:
+        session.asked = Asked(command, session.store.state)
+        self._on_store_changed(session)
 
     def _on_store_changed(self, session: RunSession) -> None:
         if session is self.shown:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, phase_text
+from qlora_studio.ui.state.asked import Asked, asked_words
 from qlora_studio.ui.state.progress import (
     eta_text,
     is_kept_awake,
@@ -28,8 +29,10 @@ class Status:
     busy: bool = False
 
 
-def run_status(state: RunState, config: RunConfig | None, now: float, *, others: int = 0) -> Status:
-    """Return the status of a run. `others` is how many more runs are at work."""
+def run_status(
+    state: RunState, config: RunConfig | None, now: float, *, others: int = 0, asked: Asked | None = None
+) -> Status:
+    """Return the status of a run. `others` is how many more runs are at work, `asked` what was asked of this one."""
     if config is None or (state.phase == Phase.NEW and not state.last_event and not others):
         return Status()
     more = [f"{others} more at work"] if others else []
@@ -39,7 +42,7 @@ def run_status(state: RunState, config: RunConfig | None, now: float, *, others:
     awake = "kept awake" if is_kept_awake(state) else ""
     facts = [text for text in (progress_text(state), eta_text(state), awake, *more) if text]
     return Status(
-        what=phase_text(state),
+        what=asked_words(asked, state) or phase_text(state),
         subject=config.name,
         share=progress_share(state),
         facts=" · ".join(facts),
@@ -49,9 +52,16 @@ def run_status(state: RunState, config: RunConfig | None, now: float, *, others:
     )
 
 
-def job_status(what: str, subject: str, state: RunState) -> Status:
+def job_status(what: str, subject: str, state: RunState, *, stopping: bool = False) -> Status:
     """Return the status of an export or a download."""
-    return Status(what, subject, share=progress_share(state), facts=progress_text(state), tone="accent", busy=True)
+    return Status(
+        "Stopping …" if stopping else what,
+        subject,
+        share=progress_share(state),
+        facts=progress_text(state),
+        tone="accent",
+        busy=True,
+    )
 
 
 def window_title(status: Status) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QObject, QTimer, Signal
@@ -142,10 +143,13 @@ class Studio(QObject):
         if not working:
             for what, job in (("Exporting", self.export), ("Uploading", self.upload), ("Downloading", self.download)):
                 if job.is_at_work():
-                    return job_status(what, "", job.store.state)
+                    return job_status(what, "", job.store.state, stopping=job.stopping)
         if session is None:
             return Status(facts=self._removed)
-        return run_status(session.store.state, session.store.config, time.time(), others=max(0, len(working) - 1))
+        others = max(0, len(working) - 1)
+        now, store = time.time(), session.store
+        status = run_status(store.state, store.config, now, others=others, asked=session.asked)
+        return status if status.busy or not self._removed else replace(status, at_risk=self._removed)
 
     def names_at_work(self) -> tuple[str, ...]:
         """Return what a closing window leaves at work."""

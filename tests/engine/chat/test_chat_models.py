@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.commands import Ask, Stop
+from qlora_studio.core.run.commands import Ask, EndAnswers, Stop
 from qlora_studio.core.run.events import CheckpointSaved, Evaluated, TextGenerated
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.engine.chat.models import find_export
@@ -99,6 +99,21 @@ def texts_of(pieces: list[TextGenerated]) -> dict[str, str]:
     names = {event.variant for event in pieces}
     texts = {name: "".join(event.text for event in pieces if event.variant == name) for name in names}
     return {name: re.sub(r"\[PAD\d+\]", "", text) for name, text in texts.items()}
+
+
+def test_an_answer_ends_when_that_is_asked_and_the_next_is_given(run: RunFolder, tmp_path: Path) -> None:
+    folder = create_job_folder(tmp_path / "jobs", ChatJob(run_dir=str(run.path)))
+    process = start_worker(folder)
+    for request in (1, 2):
+        folder.send(Ask(request=request, messages=QUESTION, variants=["base", "tuned"], max_new_tokens=4000))
+    told = follow(process, lambda event: isinstance(event, TextGenerated))
+    folder.send(EndAnswers())
+    folder.send(Ask(request=3, messages=QUESTION, max_new_tokens=2))
+    told += follow(process, lambda event: isinstance(event, TextGenerated) and event.done and event.request == 3)
+    folder.send(Stop())
+    follow(process)
+    ends = [(event.request, event.variant) for event in told if isinstance(event, TextGenerated) and event.done]
+    assert set(ends) == {(1, "base"), (3, "tuned")}
 
 
 def test_what_was_not_exported_is_said_in_words(run: RunFolder) -> None:

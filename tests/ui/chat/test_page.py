@@ -11,6 +11,7 @@ from qlora_studio.core.run.events import Failed, PhaseChanged, TextGenerated, Wo
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.ui.chat.page import ChatPage
 from qlora_studio.ui.state.run_choice import RunChoice
+from tests.ui.conftest import WaitUntil
 
 Told = list[tuple[str, str, list[Ask]]]
 RUNS = [
@@ -144,6 +145,29 @@ def test_what_was_exported_answers_beside_the_others_and_what_was_not_cannot_be_
     assert len({item.seed for item in told[0][2]}) == 1
     answer(page, told[0][2][3], "Ahoy")
     assert page.turns()[0].answers["gguf"].label.text() == "Ahoy"
+
+
+def test_answers_end_where_they_are_at_once_and_another_prompt_can_be_sent(
+    page: ChatPage, told: Told, wait_until: WaitUntil
+) -> None:
+    ended: list[bool] = []
+    page.end_requested.connect(lambda: ended.append(True))
+    ask(page, "Hello")
+    (_, _, (first, second)) = told[0]
+    page.render_events([TextGenerated(request=first.request, variant=first.variants[0], text="Hi there")])
+    assert not page.send.isVisible()
+    QTest.mouseClick(page.end, Qt.MouseButton.LeftButton)
+    late = [TextGenerated(request=item.request, variant=item.variants[0], text=" late") for item in (first, second)]
+    page.render_events(late)
+    shown = [answer.label.text() for answer in page.turns()[0].answers.values()]
+    assert shown == ["Hi there\n(it ends here)", "(no answer)"] and ended == [True]
+    assert page.send.isVisible() and not page.end.isVisible()
+    ask(page, "Again")
+    assert len(told) == 2
+    page.activateWindow()
+    wait_until(page.isActiveWindow)
+    QTest.keyClick(page.prompt, Qt.Key.Key_Escape)
+    assert len(ended) == 2
 
 
 def test_a_new_conversation_and_another_run_begin_with_nothing(page: ChatPage, told: Told) -> None:

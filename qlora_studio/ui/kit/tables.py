@@ -1,10 +1,12 @@
 """Tables: rows of plain values in a model and a view dressed like the rest of the window; and facts in two columns."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QGuiApplication, QKeyEvent, QKeySequence, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QFrame, QGridLayout, QHeaderView, QTableView, QWidget
 
@@ -13,6 +15,8 @@ from qlora_studio.ui.kit.theme import active_theme
 
 _Index = QModelIndex | QPersistentModelIndex
 ROW_HEIGHT = 30
+_TURN_SECONDS = 0.01  # of copying, between which the window answers
+_LINES_AT_ONCE = 64
 _MEASURED_ROWS = 48  # for the width of a column: to ask a thousand rows takes longer than a person takes to notice
 
 
@@ -52,6 +56,10 @@ class TableModel(QAbstractTableModel):
             self._rows = rows
             self.endResetModel()
 
+    def rows(self) -> Sequence[Any]:
+        """Return the objects of all rows."""
+        return self._rows
+
     def row(self, index: int) -> Any:
         """Return the object of a row."""
         return self._rows[index]
@@ -88,10 +96,22 @@ class TableModel(QAbstractTableModel):
 
 
 class Table(QTableView):
-    """A view of a TableModel: whole rows, no grid, copy with Ctrl+C as tab-separated text."""
+    """A view of a TableModel: whole rows, no grid, copy with Ctrl+C as tab-separated text.
+
+    Signals:
+        copied: the clipboard has the rows; how many.
+    """
+
+    copied = Signal(int)
 
     def __init__(self, model: TableModel, *, name: str) -> None:
         super().__init__()
+        self._shown = model
+        self._lines: Iterator[str] = iter(())  # what is still to be copied
+        self._text: list[str] = []
+        self._more = QTimer(self)
+        self._more.setSingleShot(True)
+        self._more.timeout.connect(self._copy_some)
         self.setModel(model)
         self.setAccessibleName(name)
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -129,18 +149,41 @@ class Table(QTableView):
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Copy the selected rows, or all of them where none is selected."""
         if event.matches(QKeySequence.StandardKey.Copy):
-            QGuiApplication.clipboard().setText(self.as_text())
+            self.copy()
         else:
             super().keyPressEvent(event)
 
-    def as_text(self) -> str:
-        """Return the heading and the selected rows, or all, as tab-separated text."""
-        model = self.model()
-        chosen = sorted({index.row() for index in self.selectionModel().selectedRows()}) or range(model.rowCount())
-        columns = range(model.columnCount())
-        lines = ["\t".join(str(model.headerData(c, Qt.Orientation.Horizontal)) for c in columns)]
-        lines += ["\t".join(str(model.index(r, c).data()) for c in columns) for r in chosen]
-        return "\n".join(lines)
+    def copy(self) -> None:
+        """Put the heading and the selected rows, or all, on the clipboard as tab-separated text: many bit by bit."""
+        self._more.stop()
+        self._lines, self._text = self._copied_lines(), []
+        self._copy_some()
+
+    def _copied_lines(self) -> Iterator[str]:
+        rows, columns = self._shown.rows(), self._shown.columns
+        texts = [column.text for column in columns]
+        yield "\t".join(column.title for column in columns)
+        for index in self._chosen():
+            row = rows[index]
+            yield "\t".join([text(row) for text in texts])
+
+    def _chosen(self) -> Sequence[int]:
+        """The selected rows in their order; all where none is selected. By ranges: a hundred thousand take no time."""
+        selection = self.selectionModel().selection()
+        ranges = [selection.at(index) for index in range(selection.size())]
+        chosen = {row for part in ranges for row in range(part.top(), part.bottom() + 1)}
+        return sorted(chosen) or range(self._shown.rowCount())
+
+    def _copy_some(self) -> None:
+        until = time.monotonic() + _TURN_SECONDS
+        while some := list(islice(self._lines, _LINES_AT_ONCE)):
+            self._text += some
+            if time.monotonic() > until:
+                self._more.start(0)
+                return
+        text, self._text = self._text, []
+        QGuiApplication.clipboard().setText("\n".join(text))
+        self.copied.emit(len(text) - 1)
 
 
 def _side(column: Column) -> Qt.AlignmentFlag:

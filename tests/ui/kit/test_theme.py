@@ -92,8 +92,8 @@ def _one_of_each() -> QWidget:
     for tone in tones:
         label = Label(tone)
         label.set_tone(tone)
-        for part in (label, Chip(tone, tone)):
-            box.addWidget(part)
+        box.addWidget(label)
+        box.addWidget(Chip(tone, tone))
     for kind in ("plain", "primary", "danger", "small", "quiet", "pill"):
         box.addWidget(Button(kind, kind))
     for tone in ("info", "warn", "bad"):

@@ -323,7 +323,11 @@ def test_what_is_asked_of_a_run_at_work_is_said_from_the_click_on(
         studio_of(app_window).runs.open(folder)
         page = show(app_window, "run")
         wait_until(lambda: is_offered(page, "Pause"))
-        QTest.mouseClick(button(page, "Pause"), LEFT)
+        app_window.window.activateWindow()
+        wait_until(app_window.window.isActiveWindow)
+        button(page, "Pause").setFocus()
+        QTest.keyClick(button(page, "Pause"), Qt.Key.Key_Space)
+        assert app_window.window.focusWidget() is button(page, "More"), "a second Space must stop nothing"
         assert "Pausing after this step …" in texts(page)
         assert not button(page, "Pausing …").isEnabled()
         assert studio_of(app_window).status().what == "Pausing after this step …"

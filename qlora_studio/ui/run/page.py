@@ -135,6 +135,8 @@ class RunPage(Page):
         self._stop.setVisible(running)
         ending = asked if asked is not None and asked.ends and asked.stands(state) else None
         stopping = ending is not None and not isinstance(ending.command, Pause)
+        if ending is not None and (self._pause.hasFocus() or self._stop.hasFocus()):
+            self._more.setFocus()  # else it goes on to the next button, and a second Space would stop what was paused
         self._pause.setEnabled(ending is None)
         self._pause.setText("Pausing …" if ending and not stopping else "Pause")
         self._stop.setEnabled(not stopping)

@@ -238,6 +238,14 @@ def test_progress_is_shown_while_reading_and_a_failure_in_words(page: DataPage) 
     assert "1.0 MiB of 4.0 MiB" in texts(page)
     QTest.mouseClick(page.stop, LEFT)
     assert stopped == [True]
+    again: list[bool] = []
+    page.reading_requested.connect(lambda: again.append(True))
+    page.render_stopped()
+    assert "Stopped" in texts(page) and page.stop.text() == "Read again"
+    QTest.mouseClick(page.stop, LEFT)
+    assert again == [True] and stopped == [True]
+    page.render_job(reading())
+    assert page.stop.text() == "Stop"
     failed = Failed(
         kind=FailureKind.DATA_NOT_FOUND, message="There is no file tickets.jsonl.", advice="Choose another."
     )

@@ -148,6 +148,8 @@ def test_progress_is_shown_and_the_export_can_be_stopped(page: ExportPage) -> No
     assert not page.export_button.isEnabled()
     QTest.mouseClick(page.stop, LEFT)
     assert asked == [True]
+    page.render_job(working(), stopping=True)
+    assert "Stopping …" in texts(page) and not page.stop.isEnabled()
     page.render_job(
         reduce(working(), Failed(kind=FailureKind.DISK_FULL, message="The disk became full.", advice="Free some."))
     )

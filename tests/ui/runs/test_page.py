@@ -18,7 +18,7 @@ from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import Settings
 from qlora_studio.ui.runs.page import RunsPage
-from qlora_studio.ui.runs.view import recovery_text, when_text
+from qlora_studio.ui.runs.view import recovery_text, unfinished, when_text
 from qlora_studio.ui.settings.page import SettingsPage
 from qlora_studio.ui.settings.wiring import folders, kept_words, versions
 from qlora_studio.ui.showcase.sample_run import write_sample_run
@@ -30,6 +30,15 @@ LINES = (
     RunLine("/r/b", "broken", "Qwen3", "broken off", 120, 300, 0.83, 2.0, broken=True, resumable=True, safe_step=100),
     RunLine("/r/a", "done", "SmolLM2", "finished", 10, 10, 1.2, 1.0, has_adapter=True),
 )
+
+
+def test_a_launch_stands_before_what_is_at_work_then_what_broke_off_then_the_newest_that_is_paused() -> None:
+    working, broken, done = LINES
+    paused = RunLine("/r/d", "paused", state="paused")
+    assert unfinished((done, broken, working)) is working
+    assert unfinished((paused, done, broken)) is broken
+    assert unfinished((paused, done)) is paused
+    assert unfinished((done, paused)) is None and unfinished(()) is None
 
 
 @pytest.fixture

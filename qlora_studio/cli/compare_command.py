@@ -6,10 +6,10 @@ from typing import Any
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.train_command import existing_run
+from qlora_studio.core.comparison.comparison import ComparedRow, Comparison, compare
+from qlora_studio.core.comparison.run_record import RunRecord
 from qlora_studio.core.errors import ExitCode
-from qlora_studio.core.run.comparison import ComparedRow, Comparison, compare
-from qlora_studio.core.run.run_record import RunRecord
-from qlora_studio.storage.runs.run_reading import RunReadings
+from qlora_studio.storage.run_care.run_reading import RunReadings
 
 _WIDEST = 48  # letters of a value
 _LETTERS = 600  # of an answer

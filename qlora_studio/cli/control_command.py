@@ -16,7 +16,7 @@ from qlora_studio.core.run.events import CheckpointSaved, Evaluated, Event, Fail
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_ending import acknowledge_breakdown, end_worker
-from qlora_studio.storage.runs.removal import remove_for_ever
+from qlora_studio.storage.run_care.removal import remove_for_ever
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 _TIMEOUT_SECONDS = 600.0

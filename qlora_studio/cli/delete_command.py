@@ -7,8 +7,8 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.train_command import existing_run
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.quantity import bytes_text, counted
-from qlora_studio.storage.runs.disk_use import bytes_in
-from qlora_studio.storage.runs.removal import remove_for_ever, require_removable
+from qlora_studio.storage.run_care.disk_use import bytes_in
+from qlora_studio.storage.run_care.removal import remove_for_ever, require_removable
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from qlora_studio.storage.runs.run_reading import RunReadings
+from qlora_studio.storage.run_care.run_reading import RunReadings
 from qlora_studio.ui.chat.page import ChatPage
 from qlora_studio.ui.chat.wiring import ChatWiring
 from qlora_studio.ui.comparison.page import ComparisonPage

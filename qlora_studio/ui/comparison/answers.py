@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
-from qlora_studio.core.run.comparison import ComparedAnswers
+from qlora_studio.core.comparison.comparison import ComparedAnswers
 from qlora_studio.ui.kit.fields import ComboBox
 from qlora_studio.ui.kit.layouts import TileGrid
 from qlora_studio.ui.kit.text import ElidedLabel, Label

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PySide6.QtWidgets import QButtonGroup
 
-from qlora_studio.core.run.run_record import RunRecord
+from qlora_studio.core.comparison.run_record import RunRecord
 from qlora_studio.ui.comparison.view import AXES, curve_of, metric_titles, unit_of
 from qlora_studio.ui.curves.curve import Curve, Plot, look
 from qlora_studio.ui.curves.linked_plots import LinkedPlots

@@ -6,8 +6,8 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication, QKeyEvent
 from PySide6.QtWidgets import QMenu
 
-from qlora_studio.core.run.comparison import compare
-from qlora_studio.core.run.run_record import RunRecord
+from qlora_studio.core.comparison.comparison import compare
+from qlora_studio.core.comparison.run_record import RunRecord
 from qlora_studio.ui.comparison.answers import AnswersCard
 from qlora_studio.ui.comparison.curves import CurvesCard
 from qlora_studio.ui.comparison.table import ComparisonTable

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qlora_studio.core.comparison.comparison import ComparedRow, Comparison
+from qlora_studio.core.comparison.run_record import HELD_OUT, Curve, RunRecord
 from qlora_studio.core.quantity import counted
-from qlora_studio.core.run.comparison import ComparedRow, Comparison
 from qlora_studio.core.run.metric import METRICS
-from qlora_studio.core.run.run_record import HELD_OUT, Curve, RunRecord
 
 AXES = {"step": "steps", "tokens": "tokens read", "hours": "hours of training"}
 _MOST_NAMED = 4

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QObject, QTimer
 
+from qlora_studio.core.comparison.run_record import RunRecord
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_record import RunRecord
-from qlora_studio.storage.runs.run_reading import RunReadings
+from qlora_studio.storage.run_care.run_reading import RunReadings
 from qlora_studio.ui.comparison.page import ComparisonPage
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.run_list import RunsList

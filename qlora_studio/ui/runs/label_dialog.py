@@ -2,7 +2,7 @@
 
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFormLayout, QLineEdit, QPlainTextEdit, QWidget
 
-from qlora_studio.storage.runs.run_label import RunLabel, tags_of
+from qlora_studio.storage.run_care.run_label import RunLabel, tags_of
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import column
 

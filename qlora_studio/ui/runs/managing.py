@@ -7,11 +7,11 @@ from PySide6.QtCore import QObject
 from PySide6.QtWidgets import QDialog, QFileDialog, QMessageBox
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.storage.runs.disk_use import DiskUse
-from qlora_studio.storage.runs.removal import require_removable
+from qlora_studio.storage.run_care.disk_use import DiskUse
+from qlora_studio.storage.run_care.removal import require_removable
+from qlora_studio.storage.run_care.run_import import import_run
+from qlora_studio.storage.run_care.run_label import MOST_TAGS, RunLabel, write_label
 from qlora_studio.storage.runs.run_folder import RunFolder
-from qlora_studio.storage.runs.run_import import import_run
-from qlora_studio.storage.runs.run_label import MOST_TAGS, RunLabel, write_label
 from qlora_studio.ui.kit.desktop import move_to_trash
 from qlora_studio.ui.kit.text import message_box
 from qlora_studio.ui.runs.label_dialog import LabelDialog

@@ -10,7 +10,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config_text import from_mapping, to_toml
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_toml
-from qlora_studio.storage.runs.report_pack import write_report
+from qlora_studio.storage.run_care.report_pack import write_report
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, column, row

@@ -9,11 +9,11 @@ from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.reports import ExportedFacts, VerificationReport
 from qlora_studio.core.run.titles import model_title
+from qlora_studio.storage.run_care.run_label import RunLabel, read_label
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.export_folder import ExportManifest, exports_of, verification_of
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.run_index import RunIndex
-from qlora_studio.storage.runs.run_label import RunLabel, read_label
 from qlora_studio.storage.runs.run_summary import RunSummary
 from qlora_studio.storage.runs.trust import objection, trust_stamp
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QDialog, QWidget
 
+from qlora_studio.core.comparison.sweep import Variation, swept
 from qlora_studio.core.errors import InvalidRunConfig, Problem
 from qlora_studio.core.quantity import counted
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.sweep import Variation, swept
 from qlora_studio.core.run.titles import datasets_title, model_title
 from qlora_studio.ui.kit.tables import Column, Table, TableModel
 from qlora_studio.ui.kit.text import Label

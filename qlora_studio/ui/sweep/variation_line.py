@@ -5,8 +5,8 @@ from typing import Any
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QLineEdit, QWidget
 
+from qlora_studio.core.comparison.sweep import Variation, sweepable_settings, variation
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.sweep import Variation, sweepable_settings, variation
 from qlora_studio.ui.kit.fields import ComboBox
 from qlora_studio.ui.kit.text import Label, set_style_property
 from qlora_studio.ui.kit.widgets import Button, column, row

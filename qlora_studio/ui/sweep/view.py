@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qlora_studio.core.comparison.sweep import Variation, sweepable_settings
 from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.quantity import bytes_text, counted, duration_text, number_text
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.setting import SettingInfo
-from qlora_studio.core.run.sweep import Variation, sweepable_settings
 
 _FIRST = ("lora.rank", "training.learning_rate", "lora.alpha", "lora.dropout", "training.epochs", "training.seed")
 _FITS = {FitVerdict.FITS: "fits", FitVerdict.TIGHT: "is tight", FitVerdict.NO: "does not fit"}

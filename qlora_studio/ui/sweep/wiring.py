@@ -6,9 +6,9 @@ from PySide6.QtCore import QObject, QTimer
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.run_care.run_reading import RunReadings
 from qlora_studio.storage.runs.run_folder import create_run_folder
 from qlora_studio.storage.runs.run_queue import RunQueue
-from qlora_studio.storage.runs.run_reading import RunReadings
 from qlora_studio.storage.runs.trusted_run import TrustedRun
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.studio import Studio

@@ -11,8 +11,8 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QMessageBox, QPushButton
 
 from qlora_studio.core.run.events import Finished
+from qlora_studio.storage.run_care.run_label import RunLabel, read_label
 from qlora_studio.storage.runs.run_folder import RunFolder
-from qlora_studio.storage.runs.run_label import RunLabel, read_label
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.runs.label_dialog import LabelDialog

@@ -8,14 +8,14 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
+from qlora_studio.core.comparison.sweep import Variation, sweepable_settings, swept, variation
 from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.memory.gpu_catalogue import find_gpu
 from qlora_studio.core.run.events import Finished
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.sweep import Variation, sweepable_settings, swept, variation
+from qlora_studio.storage.run_care.run_reading import RunReadings
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
 from qlora_studio.storage.runs.run_queue import RunQueue
-from qlora_studio.storage.runs.run_reading import RunReadings
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.runs.page import RunsPage
 from qlora_studio.ui.showcase.sample_run import write_sample_run

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.durable import not_writable
-from qlora_studio.storage.runs import run_label
+from qlora_studio.storage.run_care import run_label
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.staging import staging_path
 

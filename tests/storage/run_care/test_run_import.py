@@ -11,9 +11,9 @@ import pytest
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
+from qlora_studio.storage.run_care.run_import import import_run
 from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.run_folder import RunFolder
-from qlora_studio.storage.runs.run_import import import_run
 
 TOML = to_toml(RunConfig(name="theirs")).encode()
 FILES = {

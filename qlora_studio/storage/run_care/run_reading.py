@@ -10,10 +10,10 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from qlora_studio.core.comparison.run_record import RunReading, RunRecord
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import Event
 from qlora_studio.core.run.fingerprint import Fingerprints
-from qlora_studio.core.run.run_record import RunReading, RunRecord
 from qlora_studio.storage.durable import DamagedManifest, NewerManifest, read_manifest
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, CheckpointManifest
 from qlora_studio.storage.runs.event_log import EventLog

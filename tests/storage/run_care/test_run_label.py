@@ -7,11 +7,11 @@ import pytest
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.run_care.disk_use import DiskUse, bytes_in
+from qlora_studio.storage.run_care.removal import remove_for_ever, require_removable
+from qlora_studio.storage.run_care.run_label import RunLabel, read_label, tags_of, write_label
 from qlora_studio.storage.runs import trust
-from qlora_studio.storage.runs.disk_use import DiskUse, bytes_in
-from qlora_studio.storage.runs.removal import remove_for_ever, require_removable
 from qlora_studio.storage.runs.run_folder import RunFolder
-from qlora_studio.storage.runs.run_label import RunLabel, read_label, tags_of, write_label
 
 
 @pytest.fixture

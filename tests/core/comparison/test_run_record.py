@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qlora_studio.core.comparison.run_record import HELD_OUT, RunReading, RunRecord, centred_mean, thinned
 from qlora_studio.core.run.events import CheckpointSaved, Evaluated, Event, Resumed, StepDone
 from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_record import HELD_OUT, RunReading, RunRecord, centred_mean, thinned
 
 
 def _step(step: int, *, loss: float | None = 1.0, seconds: float = 2.0, tokens: int = 10, peak: int = 0) -> StepDone:

@@ -18,10 +18,10 @@ from qlora_studio.core.run.run_config import (
     QuantizationSection,
     RunConfig,
 )
+from qlora_studio.storage.run_care.report_pack import write_report
+from qlora_studio.storage.run_care.run_label import RunLabel, write_label
 from qlora_studio.storage.runs.message_log import MessageLogWriter
-from qlora_studio.storage.runs.report_pack import write_report
 from qlora_studio.storage.runs.run_folder import RunFolder
-from qlora_studio.storage.runs.run_label import RunLabel, write_label
 
 MINE = "canary"
 TRACE = f'Traceback:\n  File "/home/{MINE}/lib/site-packages/trl/trainer.py", line 12, in step\nValueError: hf_{MINE}\n'

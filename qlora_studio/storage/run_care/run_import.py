@@ -21,7 +21,7 @@ from qlora_studio.core.quantity import bytes_text
 from qlora_studio.storage.durable import not_writable
 from qlora_studio.storage.foreign import open_regular, unreadable
 from qlora_studio.storage.permissions import private_folder
-from qlora_studio.storage.runs import run_label
+from qlora_studio.storage.run_care import run_label
 from qlora_studio.storage.runs.run_folder import RunFolder, folder_name
 from qlora_studio.storage.staging import staging_path
 from qlora_studio.storage.syncing import sync_folder

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from qlora_studio.core.comparison.run_record import RunRecord
 from qlora_studio.core.data.source_facts import SourceFacts
 from qlora_studio.core.quantity import bytes_text, count_text, counted, duration_text
 from qlora_studio.core.run.events import DatasetPrepared, EnvironmentTold, ModelLoaded
-from qlora_studio.core.run.run_record import RunRecord
 
 _JOULES_OF_KWH = 3.6e6
 

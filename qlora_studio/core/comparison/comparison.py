@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from qlora_studio.core.comparison.run_facts import COST, DATA, RESULTS, VERSIONS, Fact, evaluation_rows_hash
+from qlora_studio.core.comparison.run_record import RunRecord
 from qlora_studio.core.run.run_config import RunConfig, all_settings
-from qlora_studio.core.run.run_facts import COST, DATA, RESULTS, VERSIONS, Fact, evaluation_rows_hash
-from qlora_studio.core.run.run_record import RunRecord
 
 NOTHING = "–"
 _OF_THE_TEST = ("data", "model")  # sections, and the settings besides, that decide what a held-out loss is of

@@ -11,6 +11,8 @@ from qlora_studio.ui.curves.curve import Curve, Plot
 Range = tuple[float, float]
 _FEW = 40  # points, of which none counts as an outlier
 _PAD = 0.06
+_NOTHING = 1e-200  # what is smaller is 0: its own parts would be no numbers any more
+FLAT = 1e-9  # of a value: what differs by less does so by rounding, and no axis can tell it apart
 
 
 def x_extent(plots: Iterable[Plot]) -> Range:
@@ -33,7 +35,11 @@ def y_extent(plot: Plot, shown: Range) -> Range:
     if plot.log:
         air = max((high / low) ** _PAD, 1.02)
         return low / air, high * air
-    air = _PAD * (high - low) or abs(high) * 0.05 or 1.0
+    largest = max(abs(low), abs(high))
+    if high - low > FLAT * largest + _NOTHING:
+        air = _PAD * (high - low)
+    else:
+        air = 0.05 * largest if largest > _NOTHING else 1.0
     return (max(0.0, low - air) if low >= 0 else low - air), high + air
 
 
@@ -53,6 +59,6 @@ def _telling(curve: Curve, shown: Range, log: bool) -> Iterable[Floats]:
         if values is None:
             continue
         part = values[first:last]
-        known = part[np.isfinite(part) & ((part > 0) | (not log))]
+        known = part[np.isfinite(part) & ((part > _NOTHING) | (not log))]
         is_noisy = values is curve.y and curve.smooth is not None and len(known) > _FEW
         yield np.percentile(known, [0.5, 99.5]) if is_noisy else known

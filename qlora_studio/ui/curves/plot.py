@@ -9,7 +9,7 @@ from PySide6.QtGui import QColor, QFocusEvent, QKeyEvent, QMouseEvent, QPainter,
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from qlora_studio.ui.curves.curve import Plot
-from qlora_studio.ui.curves.extent import Range, x_extent, y_extent, zoomed
+from qlora_studio.ui.curves.extent import FLAT, Range, x_extent, y_extent, zoomed
 from qlora_studio.ui.curves.painting import Frame, frame_of, paint_plot
 from qlora_studio.ui.curves.reading import Reading, nearest_x, neighbour_x, reading
 from qlora_studio.ui.curves.readout import paint_crosshair
@@ -232,7 +232,7 @@ class CurvePlot(QWidget):
         self.view_chosen.emit((low, high))
 
     def _choose_y(self, wanted: Range) -> None:
-        if wanted[1] - wanted[0] > 1e-9 * max(abs(wanted[0]), abs(wanted[1])):
+        if wanted[1] - wanted[0] > FLAT * max(abs(wanted[0]), abs(wanted[1])):
             self._y = wanted
             self._redraw()
             self.view_chosen.emit(self._x)

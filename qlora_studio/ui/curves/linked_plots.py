@@ -9,7 +9,6 @@ from PySide6.QtWidgets import QGridLayout, QWidget
 
 from qlora_studio.ui.curves.curve import Plot
 from qlora_studio.ui.curves.extent import Range, x_extent
-from qlora_studio.ui.curves.painting import paint_plot
 from qlora_studio.ui.curves.plot import HEIGHT, CurvePlot
 from qlora_studio.ui.kit.theme import active_theme, sans_font
 
@@ -91,7 +90,8 @@ class LinkedPlots(QWidget):
         """Return the plots as they are seen, as an SVG file with a title: lines and text, sharp at any size."""
         buffer = QBuffer()
         buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-        generator = QSvgGenerator()
+        generator = QSvgGenerator(QSvgGenerator.SvgVersion.Svg11)  # the older one knows no clipping
+        generator.setResolution(self.logicalDpiX())
         generator.setOutputDevice(buffer)
         generator.setSize(self._picture_size())
         generator.setViewBox(QRect(QRect().topLeft(), self._picture_size()))
@@ -155,5 +155,5 @@ class LinkedPlots(QWidget):
         painter.drawText(QPointF(_MARGIN, _MARGIN + QFontMetricsF(painter.font()).ascent()), title)
         for plot in self.plots():
             place = QRectF(plot.geometry()).translated(_MARGIN, _MARGIN + _HEAD)
-            paint_plot(painter, plot.plot(), plot.frame_in(place), place, theme)
+            plot.paint_in(painter, place, theme)
         painter.end()

@@ -10,10 +10,11 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from qlora_studio.ui.curves.curve import Plot
 from qlora_studio.ui.curves.extent import FLAT, Range, x_extent, y_extent, zoomed
-from qlora_studio.ui.curves.painting import Frame, frame_of, paint_plot
+from qlora_studio.ui.curves.frame import Frame, frame_of
+from qlora_studio.ui.curves.painting import paint_plot
 from qlora_studio.ui.curves.reading import Reading, nearest_x, neighbour_x, reading
 from qlora_studio.ui.curves.readout import paint_crosshair
-from qlora_studio.ui.kit.theme import active_theme
+from qlora_studio.ui.kit.theme import Theme, active_theme
 
 HEIGHT = 236
 _LEAST_DRAG = 6.0  # pixels
@@ -95,13 +96,17 @@ class CurvePlot(QWidget):
     def frame(self) -> Frame:
         """Return where what values lie."""
         if self._frame is None:
-            self._frame = self.frame_in(QRectF(self.rect()))
+            self._frame = self._frame_in(QRectF(self.rect()))
         return self._frame
 
-    def frame_in(self, place: QRectF) -> Frame:
+    def _frame_in(self, place: QRectF) -> Frame:
         """Return where what values lie on another surface."""
         x = self._x or self._all_x
         return frame_of(self._plot, place, x, self._y or y_extent(self._plot, x))
+
+    def paint_in(self, painter: QPainter, place: QRectF, theme: Theme) -> None:
+        """Paint what is shown, without the crosshair, on another surface."""
+        paint_plot(painter, self._plot, self._frame_in(place), place, theme)
 
     def is_following(self) -> bool:
         """Whether all is shown, whatever comes."""
@@ -262,6 +267,6 @@ class CurvePlot(QWidget):
             self._picture.setDevicePixelRatio(ratio)
             self._picture.fill(Qt.GlobalColor.transparent)
             painter = QPainter(self._picture)
-            paint_plot(painter, self._plot, self.frame(), QRectF(self.rect()), self._theme)
+            self.paint_in(painter, QRectF(self.rect()), self._theme)
             painter.end()
         return self._picture

@@ -3,8 +3,8 @@
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QFont, QFontMetricsF, QPainter, QPen
 
+from qlora_studio.ui.curves.frame import Frame
 from qlora_studio.ui.curves.legend import PEN_STYLES
-from qlora_studio.ui.curves.painting import Frame
 from qlora_studio.ui.curves.reading import Reading, ReadValue
 from qlora_studio.ui.kit.theme import Theme, sans_font
 

@@ -19,7 +19,7 @@ from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.main_window import MainWindow
 
-_PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "PySide6-Essentials")
+_PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", "PySide6-Essentials", "pyqtgraph")
 _BASES = room_named("bases")
 
 

@@ -165,7 +165,7 @@ from qlora_studio.ui.app import AppWindow, new_application
 app = new_application()
 window = AppWindow()
 def look():
-    found = [name for name in ("numpy", "pyarrow", "torch", "transformers") if name in sys.modules]
+    found = [name for name in ("pyqtgraph", "numpy", "pyarrow", "torch", "transformers") if name in sys.modules]
     print(found)
     os._exit(bool(found))
 window.painted.connect(look)

@@ -27,7 +27,7 @@ from qlora_studio.ui.kit.fonts import set_text_size
 from qlora_studio.ui.kit.qt_types import made_qt_types
 from qlora_studio.ui.kit.theme import apply_theme, chosen_theme
 from qlora_studio.ui.memory.panel import GpuPanel
-from qlora_studio.ui.model.page import ModelPage
+from qlora_studio.ui.start.page import StartPage
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.status import window_title
 from qlora_studio.ui.window.dialogs import Closing, ask_closing
@@ -88,9 +88,10 @@ class AppWindow(QObject):
         _dress(self._settings)
         self.panel = GpuPanel()
         self.window = MainWindow(self.panel)
-        self.model_page = ModelPage()
-        self.window.add_page(self.model_page)
-        self.window.show_page("model")
+        self.start_page = StartPage()
+        self.window.add_page(self.start_page)
+        self._first_page = self._add_first_page()
+        self.window.show_page(self._first_page)
         if self._session.place is not None:
             self.window.take_place(self._session.place)
         self._import = Background(self)
@@ -150,10 +151,12 @@ class AppWindow(QObject):
         studio = self.studio = Studio(self._settings, self._session)
 
         def steps() -> Iterator[None]:
+            there = {type(page) for page in self.window.pages.values()}
             for new_page in PAGES:
-                yield from self._added(new_page)
+                if new_page not in there:
+                    yield from self._added(new_page)
             self._restore_page()  # before anybody listens: nobody went there
-            wire_pages(studio, self.window, self.panel, self.model_page)
+            wire_pages(studio, self.window, self.panel)
             self.window.page_shown.connect(studio.session.keep_page)
             yield
             self._begin(studio)
@@ -173,9 +176,19 @@ class AppWindow(QObject):
         self.window.add_page(page)
         yield
 
+    def _add_first_page(self) -> str:
+        """Return the page to paint first: where nothing was ever chosen, or it was left so, the one to begin from."""
+        chosen = self._session.page or self._session.draft or self._settings.last_model or self._settings.last_data
+        if self._session.page == StartPage.name or not chosen:
+            return StartPage.name
+        from qlora_studio.ui.model.page import ModelPage
+
+        self.window.add_page(ModelPage())
+        return ModelPage.name
+
     def _restore_page(self) -> None:
         """Show the page of last time, unless the user went to another one meanwhile."""
-        if self._session.page in self.window.pages and self.window.current_page() is self.model_page:
+        if self._session.page in self.window.pages and self.window.current_page().name == self._first_page:
             self.window.show_page(self._session.page)
 
     def _begin(self, studio: "Studio") -> None:
@@ -190,14 +203,8 @@ class AppWindow(QObject):
         QGuiApplication.styleHints().colorSchemeChanged.connect(self._on_color_scheme_changed)
         studio.begin()
         if self._demo:
-            self._start_demo(studio)
-
-    def _start_demo(self, studio: "Studio") -> None:
-        from qlora_studio.storage.presets import load_preset
-
-        studio.draft.replace(load_preset("starter"))
-        if studio.start_draft():
-            self.window.show_page("run")
+            self.start_page.starter_requested.emit()
+        self.start_page.begin()
 
     def _render_status(self) -> None:
         if self.studio is None:

@@ -25,6 +25,8 @@ from qlora_studio.ui.runs.page import RunsPage
 from qlora_studio.ui.runs.wiring import RunsWiring
 from qlora_studio.ui.settings.page import SettingsPage
 from qlora_studio.ui.settings.wiring import SettingsWiring
+from qlora_studio.ui.start.page import StartPage
+from qlora_studio.ui.start.wiring import StartWiring
 from qlora_studio.ui.state.run_list import RunsList
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.sweep.wiring import SweepWiring
@@ -42,8 +44,9 @@ P = TypeVar("P", bound=Page)
 # What the pages that speak of rows want to know of them: the form alone decides the batch, and reads nothing for it.
 _WANTED = {"data": report_question, "training": tokens_question}
 
-# In the order of the rail, after the Model page.
+# In the order of the rail, after the Start page.
 PAGES: tuple[Callable[[], Page], ...] = (
+    ModelPage,
     DataPage,
     lambda: TrainingPage(at_once=False),
     RunPage,
@@ -55,13 +58,13 @@ PAGES: tuple[Callable[[], Page], ...] = (
 )
 
 
-def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel, model_page: ModelPage) -> None:
+def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel) -> None:
     """Connect every page."""
     check = DataCheck(studio, window)
     window.page_shown.connect(lambda name: check.want(_WANTED.get(name)))
     check.want(_WANTED.get(window.current_page().name))
     PanelWiring(studio, panel)
-    ModelWiring(studio, window, model_page)
+    ModelWiring(studio, window, _page(window, ModelPage))
     DataWiring(studio, window, _page(window, DataPage), check)
     RunWiring(studio, window, _page(window, RunPage))
     readiness = Readiness(studio, check, window)
@@ -70,13 +73,18 @@ def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel, model_page: 
     window.rail.set_steps(readiness.steps)
     SettingsWiring(studio, window, _page(window, SettingsPage))
     EndingNotifier(studio, window)
-    _wire_runs(studio, window)
+    runs = RunsList(studio)
+    _wire_runs(studio, window, runs)
     places = Places(
-        model=model_page.source.source_requested.emit,
+        model=_page(window, ModelPage).source.source_requested.emit,
         datasets=_page(window, DataPage).take,
         run=_page(window, RunsPage).open_requested.emit,
     )
     ArrivalControl(studio, window, places)
+    start = _page(window, StartPage)
+    StartWiring(studio, window, start, runs, places)
+    start.starter_draft_requested.connect(lambda: window.show_page("training"))
+    start.starter_draft_requested.connect(lambda: _page(window, TrainingPage).preset_requested.emit("starter"))
 
 
 def wire_actions(studio: Studio, window: MainWindow) -> WindowActions:
@@ -84,9 +92,9 @@ def wire_actions(studio: Studio, window: MainWindow) -> WindowActions:
     return WindowActions(window, studio.draft, lambda: setting_entries(window, _page(window, TrainingPage)))
 
 
-def _wire_runs(studio: Studio, window: MainWindow) -> None:
+def _wire_runs(studio: Studio, window: MainWindow, runs: RunsList) -> None:
     """Connect the pages of what was trained: they share one list of runs."""
-    runs, runs_page = RunsList(studio), _page(window, RunsPage)
+    runs_page = _page(window, RunsPage)
     export = ExportWiring(studio, window, _page(window, ExportPage), runs)
     UploadWiring(studio, window, _page(window, ExportPage))
     chat = ChatWiring(studio, window, _page(window, ChatPage), runs)

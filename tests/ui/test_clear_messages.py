@@ -48,6 +48,7 @@ def test_a_model_that_is_not_there_is_told_where_it_is_chosen(open_window: Open,
 def test_a_folder_that_holds_no_model_is_told_where_it_is_chosen(open_window: Open, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     person = open_window()
+    person.go_to("Model")
     person.click("Folder")
     person.write("Model folder", str(tmp_path / "empty"))
     assert "config.json" in " ".join(told(person))

@@ -19,6 +19,7 @@ from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.data.token_view import TokenView
 from qlora_studio.ui.kit.tables import Table
 from qlora_studio.ui.kit.text import Label
+from qlora_studio.ui.model.page import ModelPage
 from qlora_studio.ui.run.plot_card import PlotCard
 from tests.engine.training_run import write_rows
 from tests.ui.window_driver import Person
@@ -86,7 +87,10 @@ def test_the_real_small_model_is_trained_and_merged_by_mouse_and_keyboard(
 def choose_starter(person: Person) -> None:
     """Take the model and the rows that come with the program."""
     person.pulse.stage = "Model"
-    person.press(person.app_window.model_page.source.use_starter)
+    person.go_to("Model")
+    page = person.window.current_page()
+    assert isinstance(page, ModelPage)
+    person.press(page.source.use_starter)
     person.wait(lambda: person.sees("Continue to Data"), "the starter model's facts")
     person.click("Continue to Data")
     person.pulse.stage = "Data"
@@ -97,6 +101,7 @@ def choose_starter(person: Person) -> None:
 def choose_folder_model(person: Person, folder: Path) -> None:
     """Name a model by the path of its folder."""
     person.pulse.stage = "Model"
+    person.go_to("Model")
     person.click("Folder")
     person.write("Model folder", str(folder))
     person.wait(lambda: person.sees("Continue to Data"), "the model's facts")

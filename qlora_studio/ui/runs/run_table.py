@@ -7,8 +7,8 @@ from PySide6.QtCore import QItemSelection, QItemSelectionModel, Qt, Signal
 
 from qlora_studio.core.quantity import bytes_text, count_text
 from qlora_studio.ui.kit.tables import Column, Table, TableModel
-from qlora_studio.ui.runs.view import COLUMNS, name_tip, ordered, when_text
-from qlora_studio.ui.state.run_line import RunLine
+from qlora_studio.ui.runs.view import COLUMNS, name_tip, ordered
+from qlora_studio.ui.state.run_line import RunLine, when_text
 
 _CELLS = {
     "name": Column(COLUMNS["name"], lambda line: line.name, stretch=True, tip=name_tip),

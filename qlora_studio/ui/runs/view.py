@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -106,18 +105,6 @@ def unfinished(lines: Sequence[RunLine]) -> RunLine | None:
         if found := next(filter(waits, lines), None):
             return found
     return lines[0] if lines and lines[0].state == "paused" else None
-
-
-def when_text(when: float, now: float | None = None) -> str:
-    """Return today 14:05, or a date; nothing for one that no calendar has, as a copied file's can be."""
-    try:
-        moment, today = time.localtime(when), time.localtime(now if now is not None else time.time())
-    except (OverflowError, ValueError, OSError):
-        return "–"
-    if not when:
-        return "–"
-    same_day = moment[:3] == today[:3]
-    return time.strftime("today %H:%M" if same_day else "%Y-%m-%d %H:%M", moment)
 
 
 def recovery_text(line: RunLine) -> str:

@@ -1,6 +1,7 @@
 """The runs on disk as the window lists them: what the index says, and what lies beside it, with their exports."""
 
 import os
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -182,6 +183,18 @@ def _line(folder: RunFolder, summary: RunSummary) -> RunLine:
         parent=f"goes on from {summary.parent}" if summary.parent else "",
         exports=past_exports(folder.exports_path),
     )
+
+
+def when_text(when: float, now: float | None = None) -> str:
+    """Return today 14:05, or a date; nothing for one that no calendar has, as a copied file's can be."""
+    try:
+        moment, today = time.localtime(when), time.localtime(now if now is not None else time.time())
+    except (OverflowError, ValueError, OSError):
+        return "–"
+    if not when:
+        return "–"
+    same_day = moment[:3] == today[:3]
+    return time.strftime("today %H:%M" if same_day else "%Y-%m-%d %H:%M", moment)
 
 
 def past_exports(folder: Path) -> tuple[PastExport, ...]:

@@ -3,7 +3,6 @@ the sheet of keys show what is there.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 
 from PySide6.QtCore import QObject
 from PySide6.QtGui import QAction, QKeySequence
@@ -40,8 +39,9 @@ class WindowActions(QObject):
         self._add("Do it again", "Ctrl+Shift+Z", self._redo)
         self._add("Hide or show the card's panel", "F9", window.toggle_panel)
         self._add("Close QLoRA Studio", "Ctrl+Q", window.close)
-        for number, (name, page) in enumerate(window.pages.items(), start=1):
-            self._add(f"Go to {page.title}", "", partial(window.show_page, name), shown_keys=f"Ctrl+{number}")
+        for name in window.rail.names():
+            button = window.rail.button(name)
+            self._add(f"Go to {button.text()}", "", button.click, shown_keys=button.keys)
 
     def _add(self, text: str, keys: str, run: Callable[[], object], *, shown_keys: str = "") -> None:
         """`shown_keys` are those that something else listens to."""

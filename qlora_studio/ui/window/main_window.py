@@ -14,7 +14,7 @@ from qlora_studio.ui.window.rail import Rail
 from qlora_studio.ui.window.status_line import StatusLine
 
 STEPS = ("model", "data", "training", "run", "export")
-LAST = "settings"
+FIRST, LAST = "start", "settings"
 SIZE = (1440, 900)
 SMALLEST = (1024, 640)
 NARROW = 1200
@@ -53,7 +53,7 @@ class MainWindow(QMainWindow):
         """Add a page and, where it has one of its own, its entry in the rail, which has the order of the calls."""
         number = STEPS.index(page.name) + 1 if page.name in STEPS else None
         if not page.entry:
-            self.rail.add(page.name, page.title, number=number, last=page.name == LAST)
+            self.rail.add(page.name, page.title, number=number, first=page.name == FIRST, last=page.name == LAST)
         self.pages[page.name] = page
         self._stack.addWidget(page)
 

@@ -1,4 +1,4 @@
-"""The narrow rail at the left: the steps of the work in their order, then the places to look things up."""
+"""The narrow rail at the left: where to begin, the steps of the work in their order, then where to look things up."""
 
 from collections.abc import Mapping
 
@@ -117,7 +117,10 @@ class Rail(QWidget):
         brand = Label("QLoRA Studio", "brand")
         brand.setContentsMargins(10, 0, 0, 14)
         box.addWidget(brand)
-        self._steps, self._places, self._last = column(spacing=1), column(spacing=1), column(spacing=1)
+        self._first, self._steps = column(spacing=1), column(spacing=1)
+        self._places, self._last = column(spacing=1), column(spacing=1)
+        box.addLayout(self._first)
+        box.addSpacing(6)
         box.addLayout(self._steps)
         box.addSpacing(11)
         box.addWidget(Rule())
@@ -126,14 +129,15 @@ class Rail(QWidget):
         box.addStretch(1)
         box.addLayout(self._last)
 
-    def add(self, name: str, title: str, *, number: int | None = None, last: bool = False) -> None:
-        """Add an entry: a numbered step, a place, or the one at the bottom."""
+    def add(self, name: str, title: str, *, number: int | None = None, first: bool = False, last: bool = False) -> None:
+        """Add an entry: the one at the top, a numbered step, a place, or the one at the bottom."""
         button = RailButton(name, title, number)
-        (self._last if last else self._places if number is None else self._steps).addWidget(button)
+        place = self._first if first else self._last if last else self._places if number is None else self._steps
+        place.addWidget(button)
         self._group.addButton(button)
         self._buttons[name] = button
         button.clicked.connect(lambda _checked=False, name=name: self.chosen.emit(name))
-        keys = f"Ctrl+{len(self._buttons)}"
+        keys = f"Ctrl+{len(self._buttons) - 1}"  # the first one has 0: a step's key is its number
         QShortcut(QKeySequence(keys), self, button.click)
         button.set_keys(keys)
 
@@ -166,6 +170,10 @@ def _paint_icon(painter: QPainter, theme: Theme, name: str, area: QRectF, checke
     painter.setPen(_round_pen(theme, "accent" if checked else "muted", 1.4))
     painter.setBrush(Qt.BrushStyle.NoBrush)
     match name:
+        case "start":
+            roof = _lines(area, [(0.08, 0.52), (0.5, 0.14), (0.92, 0.52)])
+            painter.drawPath(roof)
+            painter.drawPath(_lines(area, [(0.22, 0.42), (0.22, 0.88), (0.78, 0.88), (0.78, 0.42)]))
         case "chat":
             painter.drawRoundedRect(area.adjusted(2, 3, -2, -5), 3, 3)
             painter.drawPath(_lines(area, [(0.32, 0.74), (0.32, 0.92), (0.52, 0.74)]))

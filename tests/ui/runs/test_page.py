@@ -18,11 +18,11 @@ from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import Settings
 from qlora_studio.ui.runs.page import RunsPage
-from qlora_studio.ui.runs.view import recovery_text, unfinished, when_text
+from qlora_studio.ui.runs.view import recovery_text, unfinished
 from qlora_studio.ui.settings.page import SettingsPage
 from qlora_studio.ui.settings.wiring import folders, kept_words, versions
 from qlora_studio.ui.showcase.sample_run import write_sample_run
-from qlora_studio.ui.state.run_line import KnownRuns, RunLine
+from qlora_studio.ui.state.run_line import KnownRuns, RunLine, when_text
 
 LEFT = Qt.MouseButton.LeftButton
 LINES = (

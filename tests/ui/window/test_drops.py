@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QApplication, QDialog, QLineEdit, QWidget
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.model.page import ModelPage
 from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.window.main_window import MainWindow
 
@@ -28,6 +29,12 @@ def opened(qapp: QApplication, wait_until: WaitUntil) -> Iterator[AppWindow]:
     wait_until(lambda: done)
     yield app_window
     app_window.destroy()
+
+
+def model_page(app_window: AppWindow) -> ModelPage:
+    page = app_window.window.pages["model"]
+    assert isinstance(page, ModelPage)
+    return page
 
 
 def files(*paths: Path | str) -> QMimeData:
@@ -76,10 +83,10 @@ def test_what_is_dropped_anywhere_is_taken_as_a_copy_though_a_move_is_proposed(
 ) -> None:
     window = opened.window
     window.show_page("model")
-    source = opened.model_page.source
+    source = model_page(opened).source
     source.show_kind("hub")
     QApplication.processEvents()
-    for index, widget in enumerate((source.hub_id, opened.panel, window.rail, window.status_line, opened.model_page)):
+    for index, widget in enumerate((source.hub_id, opened.panel, window.rail, window.status_line, model_page(opened))):
         path = tmp_path / f"rows {index}.jsonl"
         path.write_text('{"text": "Ahoy"}\n', "utf-8")
         drop = drop_at(widget, files(path))
@@ -171,7 +178,7 @@ def test_paths_are_pasted_anywhere_but_into_a_field_where_they_are_text(
         wait_for_data(opened, path, wait_until)
         opened.studio.draft.set_value("data.path", "")  # type: ignore[union-attr]
         window.show_page("model")
-        source = opened.model_page.source
+        source = model_page(opened).source
         source.show_kind("folder")
         QApplication.processEvents()
         source.folder.line.setFocus()

@@ -23,7 +23,7 @@ from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.window.rail import RailButton
 
 WaitUntil = Callable[[Callable[[], object]], None]
-NAMES = ["model", "data", "training", "run", "export", "chat", "runs", "settings"]
+NAMES = ["start", "model", "data", "training", "run", "export", "chat", "runs", "settings"]
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_every_page_comes_to_the_front_by_its_keys(app_window: AppWindow, wait_u
     window = app_window.window
     window.activateWindow()
     wait_until(window.isActiveWindow)
-    for number, name in enumerate(NAMES, start=1):
+    for number, name in enumerate(NAMES):
         QTest.keyClick(window, Qt.Key(Qt.Key.Key_0 + number), Qt.KeyboardModifier.ControlModifier)
         assert window.current_page().name == name
 

@@ -1,0 +1,136 @@
+"""The page to begin from: three doors, and what was used last."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QFileDialog
+
+from qlora_studio.ui.kit.layouts import FlowRow, SideBySide
+from qlora_studio.ui.kit.text import Label
+from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton
+from qlora_studio.ui.start.recent import RecentList
+from qlora_studio.ui.start.view import Recent
+from qlora_studio.ui.window.page import Page
+
+_ABREAST = 500  # pixels, from which on the doors stand beside each other
+
+
+class StartPage(Page):
+    """Three doors. It is painted first, before anything stands behind it: what is asked until then waits.
+
+    Signals:
+        starter_requested: train the starter project.
+        starter_draft_requested: look at its settings.
+        path_requested: take a file or folder to where it belongs.
+        page_requested: go to a page, by its name.
+        model_requested: take a model.
+        dataset_requested: take a dataset.
+        run_requested: show a run; its folder.
+    """
+
+    name = "start"
+    title = "Start"
+
+    starter_requested = Signal()
+    starter_draft_requested = Signal()
+    path_requested = Signal(str)
+    page_requested = Signal(str)
+    model_requested = Signal(str)
+    dataset_requested = Signal(str)
+    run_requested = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = False
+        self._waiting: Callable[[], object] | None = None
+        self.set_heading(
+            "Begin here", "Three ways. You can also drop a dataset, a model or a run anywhere in this window."
+        )
+        self.body.addWidget(SideBySide(self._starter(), self._data(), self._run(), breakpoint=_ABREAST))
+        self.models = RecentList("Recent models")
+        self.datasets = RecentList("Recent datasets")
+        self.runs = RecentList("Recent runs")
+        self._recents = SideBySide(self.models, self.datasets, self.runs, breakpoint=_ABREAST)
+        self._recents.hide()
+        self.body.addWidget(self._recents)
+        self.body.addStretch(1)
+        self._connect()
+
+    def render_recents(self, models: Sequence[Recent], datasets: Sequence[Recent], runs: Sequence[Recent]) -> None:
+        """Show what was used last; nothing at all where there is nothing."""
+        for card, recents in ((self.models, models), (self.datasets, datasets), (self.runs, runs)):
+            card.render_recents(recents)
+        self._recents.setVisible(bool(models or datasets or runs))
+
+    def render_busy(self, busy: bool) -> None:
+        """Say on the button whether a run is at work already."""
+        self.starter.setText("Start beside the other" if busy else "Start training")
+
+    def begin(self) -> None:
+        """Answer from now on, and do what was asked for until now."""
+        self._begun = True
+        if self._waiting is not None:
+            self._waiting()
+
+    def _starter(self) -> Card:
+        card = Card("Try the starter")
+        text = (
+            "A small model learns to answer as a ship's log. Model and 200 chats come with the program; any computer "
+            "will do, in a few minutes."
+        )
+        self.starter = PrimaryButton("Start training")
+        self.settings = Button("Its settings", "quiet", tip="Look at them on the Training page before anything starts")
+        return _door(card, text, self.starter, self.settings)
+
+    def _data(self) -> Card:
+        card = Card("My data")
+        text = (
+            "Chats, questions with answers, or plain text: JSON Lines, CSV, Parquet and others. A file stays where it "
+            "is and is never changed."
+        )
+        self.file = Button("Choose a file…")
+        self.more_data = Button("Other ways", "quiet", tip="A folder, or a dataset on the hub: on the Data page")
+        return _door(card, text, self.file, self.more_data)
+
+    def _run(self) -> Card:
+        card = Card("Open a run")
+        text = "Look at its curves, go on with it, talk to the trained model, or export it."
+        self.all_runs = Button("All runs")
+        self.folder = Button("Folder…", "quiet", tip="A run's folder that lies elsewhere")
+        return _door(card, text, self.all_runs, self.folder)
+
+    def _connect(self) -> None:
+        self.starter.clicked.connect(lambda: self._ask(self.starter_requested.emit))
+        self.settings.clicked.connect(lambda: self._ask(self.starter_draft_requested.emit))
+        self.file.clicked.connect(self._on_file_clicked)
+        self.folder.clicked.connect(self._on_folder_clicked)
+        for button, name in ((self.more_data, "data"), (self.all_runs, "runs")):
+            button.clicked.connect(lambda _checked=False, name=name: self._ask(partial(self.page_requested.emit, name)))
+        self.models.chosen.connect(self.model_requested)
+        self.datasets.chosen.connect(self.dataset_requested)
+        self.runs.chosen.connect(self.run_requested)
+
+    def _on_file_clicked(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Choose a dataset")
+        if path:
+            self._ask(partial(self.path_requested.emit, path))
+
+    def _on_folder_clicked(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Choose a run's folder")
+        if path:
+            self._ask(partial(self.path_requested.emit, path))
+
+    def _ask(self, ask: Callable[[], object]) -> None:
+        if self._begun:
+            ask()
+        else:
+            self._waiting = ask
+
+
+def _door(card: Card, text: str, *buttons: Button) -> Card:
+    card.add(Label(text, "muted", wrap=True))
+    card.body.addStretch(1)
+    card.body.addSpacing(8)
+    card.add(FlowRow(*buttons))
+    return card

@@ -1,0 +1,78 @@
+"""A list of things that were used lately, each taken up again by one click."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtGui import QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QAbstractButton, QSizePolicy
+
+from qlora_studio.ui.kit.text import ElidedLabel, Label
+from qlora_studio.ui.kit.theme import active_theme
+from qlora_studio.ui.kit.widgets import Card, column
+from qlora_studio.ui.start.view import Recent
+
+_INSET = 8
+
+
+class RecentList(Card):
+    """Lines below each other. Emits `chosen` with the key of the one that was clicked."""
+
+    chosen = Signal(str)
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title)
+        self._none = Label("None yet", "caption")
+        self._lines = column(spacing=0)
+        self._shown: tuple[Recent, ...] = ()
+        self.add(self._none)
+        self.body.addLayout(self._lines)
+        self.body.addStretch(1)
+        self.setContentsMargins(-_INSET, 0, -_INSET, 0)  # the words of a line stand below those of the title
+        for label in (self.title_label, self._none):
+            label.setContentsMargins(_INSET, 0, 0, 0)
+
+    def render_recents(self, recents: Sequence[Recent]) -> None:
+        """Show these; the same ones again cost nothing."""
+        if tuple(recents) == self._shown:
+            return
+        self._shown = tuple(recents)
+        while (item := self._lines.takeAt(0)) is not None:
+            if (old := item.widget()) is not None:
+                old.hide()
+                old.deleteLater()
+        self._none.setVisible(not recents)
+        for recent in recents:
+            line = RecentLine(recent)
+            line.clicked.connect(lambda _checked=False, key=recent.key: self.chosen.emit(key))
+            self._lines.addWidget(line)
+
+
+class RecentLine(QAbstractButton):
+    """A name above a word on it, as a button."""
+
+    def __init__(self, recent: Recent) -> None:
+        super().__init__()
+        self.setAccessibleName(recent.title)
+        self.setAccessibleDescription(recent.note)
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.setAttribute(Qt.WidgetAttribute.WA_Hover)
+        box = column(self, margins=(_INSET, 5, _INSET, 5), spacing=1)
+        box.addWidget(ElidedLabel(recent.title))
+        box.addWidget(ElidedLabel(recent.note, "caption"))
+
+    def sizeHint(self) -> QSize:
+        """Return the size of both lines."""
+        layout = self.layout()
+        return layout.sizeHint() if layout is not None else super().sizeHint()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Paint the surface below the words while the mouse is on it, and the focus."""
+        theme, painter = active_theme(), QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        area = self.rect().adjusted(1, 1, -1, -1)
+        painter.setPen(QPen(theme.color("accent"), 1.5) if self.hasFocus() else Qt.PenStyle.NoPen)
+        painter.setBrush(theme.color("hover") if self.underMouse() else Qt.BrushStyle.NoBrush)
+        painter.drawRoundedRect(area, 6, 6)
+        painter.end()

@@ -1,0 +1,56 @@
+"""What the Start page says of the models, datasets and runs that were used last, as values. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from qlora_studio.core.run.titles import STARTER, data_title, model_title
+from qlora_studio.ui.state.run_line import RunLine, when_text
+
+MOST = 5
+_OWN = "comes with the program"
+
+
+@dataclass(frozen=True)
+class Recent:
+    """Something that was used lately: what it is taken up by, its name, and a word on it."""
+
+    key: str
+    title: str
+    note: str
+
+
+def recent_models(sources: Iterable[str], home: PurePath) -> tuple[Recent, ...]:
+    """Return models, the latest first."""
+    return _first(
+        Recent(source, model_title(source), _OWN if source == STARTER else _place(source, home)) for source in sources
+    )
+
+
+def recent_datasets(paths: Iterable[str], home: PurePath, starter: str) -> tuple[Recent, ...]:
+    """Return datasets, the latest first; `starter` is where the one lies that comes with the program."""
+    return _first(Recent(path, data_title(path), _OWN if path == starter else _place(path, home)) for path in paths)
+
+
+def recent_runs(lines: Iterable[RunLine]) -> tuple[Recent, ...]:
+    """Return the runs of a list that can be read, in its order."""
+    readable = (line for line in lines if not line.problem)
+    return _first(Recent(line.path, line.name, _run_note(line)) for line in readable)
+
+
+def _first(found: Iterable[Recent]) -> tuple[Recent, ...]:
+    return tuple(recent for recent, _ in zip(found, range(MOST), strict=False))
+
+
+def _run_note(line: RunLine) -> str:
+    return f"{line.words}, {when_text(line.when)}"
+
+
+def _place(name: str, home: PurePath) -> str:
+    """The folder that something lies in, or whose it is on the hub."""
+    path = PurePath(name)
+    if not path.is_absolute():
+        owner = name.rpartition("/")[0]
+        return f"{owner} on the hub" if owner else "on the hub"
+    folder = path.parent
+    return str(PurePath("~", folder.relative_to(home))) if folder.is_relative_to(home) else str(folder)

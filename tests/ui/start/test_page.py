@@ -1,0 +1,139 @@
+"""The window at a first start: it begins with three doors, and goes on from what was used last."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QFileDialog
+
+from qlora_studio.core.run.events import Finished
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.presets import load_preset
+from qlora_studio.storage.runs.run_folder import run_folders
+from qlora_studio.storage.session import Session, load_session, save_session
+from qlora_studio.storage.settings import Settings, save_settings
+from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.showcase.sample_run import write_sample_run
+from qlora_studio.ui.start.page import StartPage
+from qlora_studio.ui.start.recent import RecentLine
+from qlora_studio.ui.state.studio import Studio
+from tests.ui.window_driver import Person
+
+Open = Callable[[], AppWindow]
+
+
+@pytest.fixture
+def opened(qapp: QApplication) -> Iterator[Open]:
+    windows: list[AppWindow] = []
+
+    def open_window() -> AppWindow:
+        windows.append(AppWindow())
+        windows[-1].show()
+        return windows[-1]
+
+    yield open_window
+    for window in windows:
+        window.destroy()
+
+
+def completed(app_window: AppWindow) -> tuple[Person, Studio]:
+    person = Person(app_window)
+    person.sit_down()
+    assert app_window.studio is not None
+    return person, app_window.studio
+
+
+def test_at_a_first_start_one_click_trains_the_starter(opened: Open, studio_home: Path) -> None:
+    app_window = opened()
+    page = app_window.window.current_page()
+    assert isinstance(page, StartPage) and not page.models.isVisible()
+    QTest.mouseClick(page.starter, Qt.MouseButton.LeftButton)  # nothing stands behind it yet
+    person, studio = completed(app_window)
+    person.wait(lambda: app_window.window.current_page().name == "run", "the Run page")
+    starter = load_preset("starter")
+    assert studio.draft.config == starter
+    (folder,) = run_folders(studio_home / "runs")
+    assert folder.config() == starter
+    person.wait(lambda: studio.runs.shown is not None and studio.runs.shown.store.state.pid, "the worker")
+    studio.runs.end_now()
+    person.wait(lambda: not studio.runs.at_work(), "its end")
+
+
+def test_a_draft_of_the_users_own_is_not_lost_to_the_starter(
+    opened: Open, studio_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_session(Session(page="start").with_draft(RunConfig().with_value("model.source", "maker/model")))
+    started: list[RunConfig] = []
+    person, studio = completed(opened())
+    monkeypatch.setattr(studio.runs, "start", lambda config, _runs: started.append(config))
+    person.click("Start training", within=person.window.current_page())
+    assert [config.name for config in started] == ["starter"]
+    assert studio.draft.config.model.source == "maker/model"
+
+
+def test_what_was_used_last_is_one_click_away(opened: Open, tmp_path: Path, studio_home: Path) -> None:
+    model, data = tmp_path / "no-model-any-more", tmp_path / "rows.jsonl"
+    data.write_text('{"text": "Ahoy"}\n', "utf-8")
+    run = write_sample_run(studio_home / "runs" / "1-run", steps=20, ending=Finished())
+    save_session(Session(page="start", recent_models=(str(model),), recent_datasets=(str(data),)))
+    person, studio = completed(opened())
+    window = person.window
+    assert window.current_page().name == "start"
+    person.wait(lambda: person.sees("support-bot", RecentLine), "the runs")
+    for name, page in (("rows.jsonl", "data"), ("no-model-any-more", "model"), ("support-bot", "run")):
+        person.go_to("Start")
+        person.click(name, RecentLine)
+        assert window.current_page().name == page
+    assert (studio.draft.config.model.source, studio.draft.config.data.path) == (str(model), str(data))
+    assert studio.runs.shown is not None and studio.runs.shown.folder.path == run.path
+    person.go_to("Start")
+    person.app_window.end()
+    assert load_session().page == "start"
+
+
+def test_a_file_of_any_kind_that_is_chosen_goes_where_it_belongs(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"text": "Ahoy"}\n', "utf-8")
+    run = write_sample_run(tmp_path / "1-run", steps=20, ending=Finished())
+    person, studio = completed(opened())
+    window = person.window
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(data), ""))
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(run.path))
+    for button, page in (("Choose a file…", "data"), ("Folder…", "run"), ("Other ways", "data"), ("All runs", "runs")):
+        window.show_page("start")
+        person.click(button, within=window.current_page())
+        person.wait(window.pages[page].isVisible, f"the page {page}")
+    assert studio.draft.config.data.path == str(data)
+
+
+@pytest.mark.parametrize(
+    ("session", "settings", "first"),
+    [
+        (Session(), Settings(), "start"),
+        (Session(page="start", recent_models=("starter",)), Settings(), "start"),
+        (Session(page="runs"), Settings(), "model"),
+        (Session(), Settings(last_model="starter"), "model"),
+    ],
+)
+def test_the_page_to_begin_from_is_painted_first_where_nothing_was_chosen_yet(
+    qapp: QApplication, studio_home: Path, session: Session, settings: Settings, first: str
+) -> None:
+    save_session(session)
+    save_settings(settings)
+    app_window = AppWindow()
+    assert app_window.window.current_page().name == first
+    app_window.destroy()
+
+
+def test_every_button_of_the_page_is_as_wide_as_its_words(opened: Open) -> None:
+    app_window = opened()
+    app_window.window.resize(1024, 640)
+    QApplication.processEvents()
+    page = app_window.start_page
+    for button in (page.starter, page.settings, page.file, page.more_data, page.all_runs, page.folder):
+        assert button.width() >= button.sizeHint().width(), button.text()
+        assert page.rect().contains(button.mapTo(page, button.rect().bottomRight())), button.text()

@@ -1,0 +1,36 @@
+"""What the Start page says of what was used last."""
+
+from pathlib import PurePosixPath
+
+import pytest
+
+from qlora_studio.ui.start.view import Recent, recent_datasets, recent_models, recent_runs
+from qlora_studio.ui.state.run_line import RunLine
+
+HOME = PurePosixPath("/home/someone")
+
+
+@pytest.mark.parametrize(
+    ("source", "title", "note"),
+    [
+        ("starter", "SmolLM2-135M-Instruct", "comes with the program"),
+        ("maker/model-8b", "model-8b", "maker on the hub"),
+        ("gpt2", "gpt2", "on the hub"),
+        ("/home/someone/models/mine", "mine", "~/models"),
+        ("/home/someone/mine.gguf", "mine.gguf", "~"),
+        ("/mnt/disk/mine", "mine", "/mnt/disk"),
+    ],
+)
+def test_a_model_is_told_by_its_name_and_where_it_comes_from(source: str, title: str, note: str) -> None:
+    assert recent_models([source], HOME) == (Recent(source, title, note),)
+
+
+def test_the_starter_dataset_is_no_place_on_the_disk() -> None:
+    found = recent_datasets(["/opt/starter.jsonl", "/opt/mine.jsonl", "someone/set"], HOME, "/opt/starter.jsonl")
+    assert [recent.note for recent in found] == ["comes with the program", "/opt", "someone on the hub"]
+
+
+def test_the_first_five_are_listed_and_runs_that_cannot_be_read_are_not() -> None:
+    lines = [RunLine(f"/runs/{n}", f"run {n}", state="finished", problem="" if n else "no run.toml") for n in range(9)]
+    assert [recent.title for recent in recent_runs(lines)] == ["run 1", "run 2", "run 3", "run 4", "run 5"]
+    assert len(recent_models((f"/models/{n}" for n in range(9)), HOME)) == 5

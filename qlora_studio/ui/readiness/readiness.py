@@ -51,7 +51,7 @@ class Readiness(QObject):
         return Situation(
             config=studio.draft.config,
             model_here=None if found is None else found.facts is not None,
-            model_problem=missing.message if missing is not None else "",
+            model_problem=f"{missing.message} {missing.advice}".strip() if missing is not None else "",
             report=self._check.tokens,
             reading=self._check.reading,
             data_problem=failure.message if failure is not None else "",

@@ -79,6 +79,7 @@ def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel) -> None:
         model=_page(window, ModelPage).source.source_requested.emit,
         datasets=_page(window, DataPage).take,
         run=_page(window, RunsPage).open_requested.emit,
+        pack=_page(window, RunsPage).taking_requested.emit,
     )
     ArrivalControl(studio, window, places)
     start = _page(window, StartPage)

@@ -37,6 +37,7 @@ class RunsManaging(QObject):
         self._import.answered.connect(self._on_imported)
         self._import.failed.connect(self._on_failed)
         page.import_requested.connect(self._on_import_requested)
+        page.taking_requested.connect(lambda path: self.take_in(Path(path)))
         page.label_requested.connect(self._on_label_requested)
         page.delete_requested.connect(self._on_delete_requested)
         page.view_changed.connect(lambda columns, order: studio.change_settings(runs_columns=columns, runs_order=order))

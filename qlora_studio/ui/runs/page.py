@@ -47,6 +47,7 @@ class RunsPage(Page):
         command_requested: show the command line that would start the same run.
         save_requested: save a run's settings as a file.
         import_requested: take a run from elsewhere in: True where it is packed, False where it is a folder.
+        taking_requested: take in the run at a path, a folder or a zip.
         report_requested: pack a run for a bug report.
         file_requested: open a `run.toml` as the draft.
         view_changed: other columns are chosen, or another order: the columns, and by which, `-` before where it falls.
@@ -73,6 +74,7 @@ class RunsPage(Page):
     command_requested = Signal(str)
     save_requested = Signal(str)
     import_requested = Signal(bool)
+    taking_requested = Signal(str)
     report_requested = Signal(str)
     file_requested = Signal()
     view_changed = Signal(tuple, str)

@@ -16,7 +16,7 @@ _HUB_DATA = re.compile(r"https?://huggingface\.co/(datasets/[\w.-]+/[\w.-]+)(?:/
 _WEIGHTS = (".safetensors", ".gguf")
 _KNOWN = (
     "Drop a dataset (JSON Lines, JSON, CSV, TSV, Parquet, Arrow or text), a model (a folder with config.json, or a "
-    ".gguf file), a run's folder, or a run.toml."
+    ".gguf file), a run's folder or its zip, or a run.toml."
 )
 
 
@@ -28,6 +28,7 @@ class Arrivals:
     datasets: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     configs: list[str] = field(default_factory=list)
+    packs: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
     @property
@@ -70,6 +71,8 @@ def _sort_path(path: Path, found: Arrivals) -> None:
         _sort_folder(path.parent, found)
     elif name.endswith(".toml"):
         found.configs.append(str(path))
+    elif name.endswith(".zip"):
+        found.packs.append(str(path))
     elif data_names([path.name]):
         found.datasets.append(str(path))
     else:

@@ -18,11 +18,12 @@ from qlora_studio.ui.window.main_window import MainWindow
 
 @dataclass(frozen=True)
 class Places:
-    """Who takes what: a model's source with its revision, datasets all at once, a run's folder."""
+    """Who takes what: a model's source with its revision, datasets all at once, a run's folder, and a packed run."""
 
     model: Callable[[str, str], object]
     datasets: Callable[[list[str]], object]
     run: Callable[[str], object]
+    pack: Callable[[str], object]
 
 
 class ArrivalControl(QObject):
@@ -51,7 +52,11 @@ class ArrivalControl(QObject):
             self._places.datasets(found.datasets)
         for folder in found.runs[:1]:
             self._places.run(folder)
-        for what, items in (("model", found.models), ("run", found.runs), ("run.toml", found.configs)):
+        for pack in found.packs[:1]:
+            self._window.show_page("runs")
+            self._places.pack(pack)
+        one_each = {"model": found.models, "run": found.runs, "run.toml": found.configs, "packed run": found.packs}
+        for what, items in one_each.items():
             unknown += [f"{Path(item).name} was left out: one {what} can be opened at a time." for item in items[1:]]
         if unknown:
             self._window.current_page().show_error(_error_of(unknown, found.advice))

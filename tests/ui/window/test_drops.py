@@ -1,5 +1,6 @@
 """What is dropped on the window or pasted into it: it goes where it belongs, and its source keeps it."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PySide6.QtWidgets import QApplication, QDialog, QLineEdit, QWidget
 
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
+from qlora_studio.storage.runs.run_folder import run_folders
 from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.model.page import ModelPage
 from qlora_studio.ui.showcase.sample_run import write_sample_run
@@ -145,6 +147,19 @@ def test_several_things_go_each_where_it_belongs_and_unknown_ones_are_answered(
     drop_at(opened.panel, files(path))
     wait_until(lambda: "mine.toml" in error(opened))
     assert draft(opened).lora.rank == 48
+
+
+def test_a_packed_run_is_taken_in_and_another_zip_is_told_to_be_none(
+    opened: AppWindow, tmp_path: Path, studio_home: Path, wait_until: WaitUntil
+) -> None:
+    shutil.make_archive(str(tmp_path / "sent"), "zip", write_sample_run(tmp_path / "1-run", steps=20).path)
+    drop_at(opened.panel, files(tmp_path / "sent.zip"))
+    wait_until(lambda: run_folders(studio_home / "runs"))
+    assert opened.window.current_page().name == "runs"
+    (tmp_path / "photos.zip").write_bytes(b"PK")
+    drop_at(opened.panel, files(tmp_path / "photos.zip"))
+    wait_until(lambda: "photos.zip" in error(opened))
+    assert len(run_folders(studio_home / "runs")) == 1
 
 
 def test_while_files_are_over_the_window_it_says_what_can_be_dropped(qapp: QApplication, tmp_path: Path) -> None:

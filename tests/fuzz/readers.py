@@ -167,6 +167,7 @@ def _of_datasets() -> Iterator[Reader]:
 
 def _of_the_program() -> Iterator[Reader]:
     yield Reader("settings", "settings.json", _settings, samples.settings, _json)
+    yield Reader("session", "session.json", _session, samples.session, _json)
     yield Reader("probe records", "cache/probes.json", _probes, samples.probes, _json)
     yield Reader("index of runs", "cache/runs.jsonl", _index, samples.run_index, _lines)
     yield Reader("known hashes", "cache/hashes.json", _hashes, samples.hashes, _json)
@@ -394,6 +395,13 @@ def _settings(folder: Path) -> object:
 
     settings = load_settings()
     return settings.runs_path
+
+
+def _session(folder: Path) -> object:
+    from qlora_studio.storage.session import load_session
+
+    session = load_session()
+    return session.page, session.place, session.config(), session.recent_models
 
 
 def _probes(folder: Path) -> object:

@@ -197,6 +197,15 @@ def settings() -> list[bytes]:
     return [b'{"theme": "dark", "runs_dir": "~/runs", "gpus": "0", "last_model": "starter"}']
 
 
+def session() -> list[bytes]:
+    from qlora_studio.core.run.run_config import RunConfig
+    from qlora_studio.storage.session import Place, Session
+
+    place = Place(left=7, top=9, width=1200, height=700)
+    kept = Session(page="run", place=place, run="/runs/1-run", recent_models=("starter",), recent_datasets=("/a.csv",))
+    return [kept.with_draft(RunConfig().with_value("lora.rank", 48)).model_dump_json().encode()]
+
+
 @functools.cache
 def probes() -> list[bytes]:
     record = {

@@ -7,7 +7,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFileDialog
 
 from qlora_studio.ui.kit.layouts import FlowRow, SideBySide
-from qlora_studio.ui.kit.text import Label
+from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton
 from qlora_studio.ui.start.recent import RecentList
 from qlora_studio.ui.start.view import Recent
@@ -65,7 +65,8 @@ class StartPage(Page):
 
     def render_busy(self, busy: bool) -> None:
         """Say on the button whether a run is at work already."""
-        self.starter.setText("Start beside the other" if busy else "Start training")
+        self.starter.setText("Start beside it" if busy else "Start training")
+        set_tooltip(self.starter, "The run that is at work goes on meanwhile" if busy else "")
 
     def begin(self) -> None:
         """Answer from now on, and do what was asked for until now."""

@@ -132,8 +132,9 @@ def test_the_page_to_begin_from_is_painted_first_where_nothing_was_chosen_yet(
 def test_every_button_of_the_page_is_as_wide_as_its_words(opened: Open) -> None:
     app_window = opened()
     app_window.window.resize(1024, 640)
-    QApplication.processEvents()
     page = app_window.start_page
+    page.render_busy(True)  # the longest words that it has
+    QApplication.processEvents()
     for button in (page.starter, page.settings, page.file, page.more_data, page.all_runs, page.folder):
         assert button.width() >= button.sizeHint().width(), button.text()
         assert page.rect().contains(button.mapTo(page, button.rect().bottomRight())), button.text()

@@ -156,11 +156,12 @@ class AppWindow(QObject):
                 if new_page not in there:
                     yield from self._added(new_page)
             self._restore_page()  # before anybody listens: nobody went there
-            wire_pages(studio, self.window, self.panel)
+            runs = wire_pages(studio, self.window, self.panel)
             self.window.page_shown.connect(studio.session.keep_page)
             yield
             self._begin(studio)
             self.actions = wire_actions(studio, self.window)
+            runs.refresh()
             self.completed.emit()
 
         _in_turn(steps())

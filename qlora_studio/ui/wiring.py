@@ -58,8 +58,8 @@ PAGES: tuple[Callable[[], Page], ...] = (
 )
 
 
-def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel) -> None:
-    """Connect every page."""
+def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel) -> RunsList:
+    """Connect every page; return the list of runs, which is still to be read."""
     check = DataCheck(studio, window)
     window.page_shown.connect(lambda name: check.want(_WANTED.get(name)))
     check.want(_WANTED.get(window.current_page().name))
@@ -86,6 +86,7 @@ def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel) -> None:
     StartWiring(studio, window, start, runs, places)
     start.starter_draft_requested.connect(lambda: window.show_page("training"))
     start.starter_draft_requested.connect(lambda: _page(window, TrainingPage).preset_requested.emit("starter"))
+    return runs
 
 
 def wire_actions(studio: Studio, window: MainWindow) -> WindowActions:
@@ -110,7 +111,6 @@ def _wire_runs(studio: Studio, window: MainWindow, runs: RunsList) -> None:
     ):
         signal.connect(wiring.choose)
         signal.connect(lambda _path, name=name: window.show_page(name))
-    runs.refresh()
 
 
 def _page(window: MainWindow, kind: type[P]) -> P:

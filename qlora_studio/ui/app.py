@@ -34,6 +34,7 @@ from qlora_studio.ui.window.dialogs import Closing, ask_closing
 from qlora_studio.ui.window.main_window import MainWindow
 from qlora_studio.ui.window.page import Page
 from qlora_studio.ui.window.place import place_of
+from qlora_studio.ui.window.whole_errors import forget_handled, with_whole_errors
 
 _TURN_SECONDS = 0.01  # of building pages, between which the window answers
 _SWITCH_SECONDS = 0.001  # how long the importing thread may keep Python for itself
@@ -44,14 +45,7 @@ if TYPE_CHECKING:
 
 def main(*, demo: bool = False) -> int:
     """Open the window and return when it is closed; with `demo`, start the starter project in it."""
-    app = new_application()
-    gc.set_threshold(50_000, 20, 100)  # a long run is read in new objects by the hundred thousand, none in a circle
-    app_window = AppWindow(demo=demo)
-    app_window.completed.connect(app_window.keep_idle_worker)
-    app_window.show()
-    code = int(app.exec())
-    app_window.destroy()
-    return code
+    return with_whole_errors(lambda: _main(demo))
 
 
 def new_application() -> QApplication:
@@ -242,6 +236,7 @@ class AppWindow(QObject):
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
         """The window's top level: an error of our own is shown and reported, and the window lives on."""
+        forget_handled(error)
         sys.__excepthook__(kind, error, trace)
         detail = "".join(traceback.format_exception(kind, error, trace))
         self.show_error(
@@ -268,6 +263,17 @@ class _FirstPaint(QObject):
             watched.removeEventFilter(self)
             QTimer.singleShot(0, self._callback)
         return False
+
+
+def _main(demo: bool) -> int:
+    app = new_application()
+    gc.set_threshold(50_000, 20, 100)  # a long run is read in new objects by the hundred thousand, none in a circle
+    app_window = AppWindow(demo=demo)
+    app_window.completed.connect(app_window.keep_idle_worker)
+    app_window.show()
+    code = int(app.exec())
+    app_window.destroy()
+    return code
 
 
 def _in_turn(steps: Iterator[None]) -> None:

@@ -24,6 +24,7 @@ from PySide6.QtTest import QTest
 
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.app import AppWindow, new_application
+from qlora_studio.ui.window.whole_errors import forget_handled, with_whole_errors
 from tests.ui.monkey import invariants
 from tests.ui.monkey.actions import Action
 from tests.ui.monkey.hand import Hand
@@ -180,19 +181,27 @@ def main() -> int:
     place = Path(sys.argv[1])
     actions = [Action(*action) for action in order["actions"]]
     game = Game(place, order["limit"], order["passed_over"], new=order["new"])
-    answer: dict[str, Any] = {"found": ""}
-    try:
-        game.play(actions)
-        game.end()
-    except Found as found:
-        answer = {"found": found.kind, "words": found.words}
-    except Exception:  # noqa: BLE001  # of the monkey itself: the window's own hook would swallow it
-        answer = {"found": "the monkey", "words": traceback.format_exc()}
+    answer = with_whole_errors(lambda: _outcome(game, actions))  # as `app.main` has it
     answer |= {"at": int(game.at.read_text() or 0), "cpu": time.process_time(), "worst": _worst(game.watchdog)}
     answer["passed_over"] = dict(game.passed_over)
     print(json.dumps(answer), flush=True)
     faulthandler.cancel_dump_traceback_later()
     return 0
+
+
+def _outcome(game: Game, actions: list[Action]) -> dict[str, Any]:
+    try:
+        game.play(actions)
+        game.end()
+    except Found as found:
+        return {"found": found.kind, "words": found.words}
+    except Exception as error:  # noqa: BLE001  # the window's own hook would swallow it
+        forget_handled(error)
+        words = traceback.format_exc()
+        within = traceback.extract_tb(error.__traceback__)[-1].filename
+        kind = f"exception {type(error).__name__} {_last_line(words)}"  # of an event that the monkey sent
+        return {"found": kind if "qlora_studio" in within else "the monkey", "words": words}
+    return {"found": ""}
 
 
 def _worst(watchdog: Watchdog) -> list[float]:

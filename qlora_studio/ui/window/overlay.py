@@ -3,6 +3,7 @@
 from PySide6.QtCore import QEvent, QObject, Qt
 from PySide6.QtGui import QKeyEvent, QMouseEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QApplication, QWidget
+from shiboken6 import isValid
 
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import Card, column
@@ -39,7 +40,7 @@ class Overlay(QWidget):
         """Go, and put the focus back where it was."""
         before, self._before = self._before, None
         self.hide()
-        if before is not None and before.isVisible():
+        if before is not None and isValid(before) and before.isVisible():
             before.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
@@ -49,8 +50,8 @@ class Overlay(QWidget):
         return False
 
     def focusNextPrevChild(self, next: bool) -> bool:
-        """Keep the focus from wandering off below the veil."""
-        return True
+        """Keep the focus from wandering off below the veil; once that is gone, it goes on to what is seen."""
+        return self.isVisible() or super().focusNextPrevChild(next)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Go at Esc; no key reaches what lies below."""

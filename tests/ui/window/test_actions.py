@@ -94,6 +94,16 @@ def test_the_sheet_of_keys_has_every_action_that_has_keys(app_window: AppWindow)
     assert not sheet.isVisible()
 
 
+def test_the_focus_goes_to_what_is_seen_where_the_page_changed_below_the_sheet(app_window: AppWindow) -> None:
+    window = app_window.window
+    ask(app_window, "lora rank")  # the focus is on that page now
+    press(window, Key.Key_F1)
+    window.show_page("data")
+    QTest.keyClick(focused(), Key.Key_Escape)
+    assert not app_window.actions.key_sheet.isVisible()
+    assert focused().isVisible()
+
+
 def test_the_keys_that_work_everywhere(app_window: AppWindow) -> None:
     window, studio = app_window.window, app_window.studio
     assert studio is not None

@@ -49,6 +49,8 @@ class World:
         for folder in (self.home, self.user, self.desk, self.saved):
             folder.mkdir(parents=True)
         self.files = _users_files(self.user)
+        (self.desk / "config").mkdir()  # a dialog of the program's own, answered as it stands, saves where it may
+        (self.desk / "config" / "user-dirs.dirs").write_text(f'XDG_DOCUMENTS_DIR="{self.saved}"\n', "utf-8")
         self._answer_as_the_desktop()
         self._known = self._look()
         self._named: set[Path] = set()  # runs folders that settings named
@@ -102,7 +104,8 @@ class World:
     def _look(self) -> dict[Path, bytes]:
         trash = self.desk / "data" / "Trash"
         files = [path for top in (self.user, self.desk) for path in top.rglob("*") if path.is_file()]
-        return {path: path.read_bytes() for path in files if not path.is_relative_to(trash)}
+        qts_own = self.desk / "config" / "QtProject.conf"  # where its dialog stood
+        return {path: path.read_bytes() for path in files if path != qts_own and not path.is_relative_to(trash)}
 
     def _answer_as_the_desktop(self) -> None:
         """Take the place of the file dialogs and of the file manager, which are the desktop's, not the program's."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QEvent, QObject, QTimer, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication, QWidget
+from shiboken6 import isValid
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.storage.session import load_session
@@ -202,7 +203,7 @@ class AppWindow(QObject):
         self.start_page.begin()
 
     def _render_status(self) -> None:
-        if self.studio is None:
+        if self.studio is None or not isValid(self.window):
             return
         status = self.studio.status()
         self.window.status_line.render_status(status)

@@ -7,6 +7,7 @@ from qlora_studio.core.memory.fit import FitVerdict, memory_savings
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.quantity import MIB, bytes_text
+from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.storage.runs.probe_records import probe_records
 from qlora_studio.ui.memory.panel import GpuPanel
@@ -29,16 +30,19 @@ class PanelWiring(QObject):
         studio.runs.changed.connect(self._on_runs_changed)
         self._probed: tuple[str, str | None, float] | None = None
         self._probe: ProbeRecord | None = None
-        studio.settings_changed.connect(lambda _settings: self._render_assumed())
+        studio.settings_changed.connect(self._render_assumed)
         panel.advice.change_requested.connect(studio.draft.set_values)
         panel.card_chosen.connect(lambda wish: studio.draft.set_value("hardware.gpus", wish))
-        studio.draft.changed.connect(lambda config: panel.render_wish(config.hardware.gpus))
+        studio.draft.changed.connect(self._on_draft_changed)
         panel.render_wish(studio.draft.config.hardware.gpus)
         self._render_assumed()
 
     def _on_estimated(self, result: Estimate | None, why_not: str) -> None:
         self._panel.render_estimate(result, why_not)
         self._render_advice()
+
+    def _on_draft_changed(self, config: RunConfig) -> None:
+        self._panel.render_wish(config.hardware.gpus)
 
     def _on_runs_changed(self) -> None:
         shown = self._studio.runs.shown

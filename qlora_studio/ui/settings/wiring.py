@@ -35,7 +35,7 @@ class SettingsWiring(QObject):
         self._bases.answered.connect(lambda kept: page.render_kept(kept_words(kept), removable=bool(kept)))
         self._bases.failed.connect(studio.failed)
         page.removal_requested.connect(lambda: self._bases.ask(_removed, studio.settings.runs_path))
-        studio.settings_changed.connect(lambda _settings: self._render())
+        studio.settings_changed.connect(self._render)
         window.page_shown.connect(self._on_page_shown)
 
     def _on_page_shown(self, name: str) -> None:

@@ -21,7 +21,7 @@ class StartWiring(QObject):
         self._studio, self._window, self._page, self._runs, self._places = studio, window, page, runs, places
         self._starter = load_preset("starter")
         runs.changed.connect(self._render)
-        studio.runs.worked.connect(lambda: page.render_busy(bool(studio.runs.at_work())))
+        studio.runs.worked.connect(self._on_runs_worked)
         window.page_shown.connect(self._on_page_shown)
         page.starter_requested.connect(self._on_starter_requested)
         page.path_requested.connect(lambda path: window.drops.arrived.emit([path]))
@@ -35,6 +35,9 @@ class StartWiring(QObject):
             self._page.clear_error()
             self._render()
             self._runs.refresh()
+
+    def _on_runs_worked(self) -> None:
+        self._page.render_busy(bool(self._studio.runs.at_work()))
 
     def _render(self) -> None:
         session, home = self._studio.session.session, Path.home()

@@ -28,13 +28,13 @@ class TrainingWiring(QObject):
         self._readiness = readiness
         self._disks = Background(self)
         self._disks.answered.connect(self._on_disks_answered)
-        studio.estimates.estimated.connect(lambda _estimate, _why: self._on_estimated())
+        studio.estimates.estimated.connect(self._on_estimated)
         studio.draft.changed.connect(self._on_draft_changed)
         studio.draft.offered.connect(self._render_takeover)
         studio.draft.refused.connect(page.render_problems)
         check.changed.connect(self._on_check_changed)
         readiness.changed.connect(self._on_readiness_changed)
-        studio.runs.worked.connect(lambda: page.render_busy(bool(studio.runs.at_work())))
+        studio.runs.worked.connect(self._on_runs_worked)
         page.form.changed.connect(studio.draft.set_value)
         page.preset_requested.connect(self._on_preset_requested)
         page.takeover.taken.connect(studio.draft.take_offer)
@@ -53,6 +53,9 @@ class TrainingWiring(QObject):
     def _on_check_changed(self) -> None:
         self._page.render_dataset(self._check.tokens, reading=self._check.reading)
         self._look_at_disks()
+
+    def _on_runs_worked(self) -> None:
+        self._page.render_busy(bool(self._studio.runs.at_work()))
 
     def _on_readiness_changed(self) -> None:
         self._page.render_step(self._readiness.steps["training"])

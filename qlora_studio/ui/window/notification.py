@@ -39,7 +39,10 @@ class EndingNotifier(QObject):
         self._notifier = Notifier(window)
         self._working: tuple[RunSession, ...] = ()
         studio.runs.worked.connect(self._on_runs_worked)
-        studio.queue.ended.connect(lambda text: self._notifier.tell("QLoRA Studio", text))
+        studio.queue.ended.connect(self._on_queue_ended)
+
+    def _on_queue_ended(self, text: str) -> None:
+        self._notifier.tell("QLoRA Studio", text)
 
     def _on_runs_worked(self) -> None:
         working = self._studio.runs.at_work()

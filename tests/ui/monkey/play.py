@@ -62,6 +62,7 @@ class Game:
         self.hand = Hand(self.world)
         self.at = place / "at"
         self.app_window = self._opened()
+        self._asked_to_close = False
         self.work = 0.0
 
     def play(self, actions: list[Action]) -> None:
@@ -93,7 +94,9 @@ class Game:
         self.watchdog.turn()
         self.app.processEvents()
         self.watchdog.rest()
-        if not self.app_window.window.isVisible() and action.kind == "close":
+        self._asked_to_close |= action.kind == "close"
+        if not self.app_window.window.isVisible() and self._asked_to_close:  # at once, or once its runs were saved
+            self._asked_to_close = False
             self._leave()
             self.app_window = self._opened()
         self._complain()

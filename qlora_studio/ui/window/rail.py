@@ -142,8 +142,10 @@ class Rail(QWidget):
         button.set_keys(keys)
 
     def select(self, name: str) -> None:
-        """Mark an entry as the page that is open."""
+        """Mark an entry as the page that is open; the focus goes along where an entry has it."""
         self._buttons[name].setChecked(True)
+        if any(button.hasFocus() for button in self._buttons.values()):
+            self._buttons[name].setFocus()
 
     def set_steps(self, steps: Mapping[str, Step]) -> None:
         """Show where each step stands."""

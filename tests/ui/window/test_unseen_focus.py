@@ -1,7 +1,7 @@
 """A page that comes to the front again takes the keyboard with it, but never into what was hidden meanwhile."""
 
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QLineEdit, QWidget
+from PySide6.QtWidgets import QAbstractButton, QApplication, QLineEdit, QWidget
 
 from qlora_studio.ui.kit.widgets import Card
 from qlora_studio.ui.window.main_window import MainWindow
@@ -45,3 +45,23 @@ def test_the_focus_goes_to_what_is_seen_where_its_old_place_was_hidden_behind_an
     focused = QApplication.focusWidget()
     assert focused is not None and focused.isVisible()
     window.close_now()
+
+
+def test_the_rails_focus_goes_along_with_the_page_and_no_other_focus_does(qapp: QApplication) -> None:
+    window, page, other = MainWindow(QWidget()), _First(), _Second()
+    window.add_page(page)
+    window.add_page(other)
+    window.show_page("chat")
+    window.show()
+    window.activateWindow()
+    assert QTest.qWaitForWindowActive(window)
+    window.rail.findChildren(QAbstractButton)[0].setFocus()
+    window.show_page("runs")
+    along = QApplication.focusWidget()
+    other.field.setFocus()
+    window.show_page("runs")
+    stays = QApplication.focusWidget()
+    window.close_now()
+
+    assert isinstance(along, QAbstractButton) and along.isChecked() and along.accessibleName().startswith("Runs")
+    assert stays is other.field

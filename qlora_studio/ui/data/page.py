@@ -166,7 +166,7 @@ class DataPage(Page):
     def _show_progress(self, words: str, share: float | None, *, stopped: bool) -> None:
         self._progress.setText(words)
         self._progress_line.show_share(share)
-        self.stop.setText("Look through them" if stopped else "Stop")
+        self.stop.setText("Read again" if stopped else "Stop")
         self._stopped = stopped
 
     def _show_failure(self, failure: Failed) -> None:

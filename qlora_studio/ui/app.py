@@ -111,8 +111,6 @@ class AppWindow(QObject):
     def end(self) -> None:
         """Leave what is at work to itself and stop every thread."""
         sys.excepthook = sys.__excepthook__
-        for page in self.window.pages.values():
-            page.on_closing()
         if self._ticks is not None:
             self._ticks.stop()
         if self.studio is not None:

@@ -86,9 +86,6 @@ class Page(QWidget):
     def on_shown(self) -> None:
         """Called each time the page comes to the front."""
 
-    def on_closing(self) -> None:
-        """Called once, before the window closes."""
-
     def _scrolled(self) -> QVBoxLayout:
         content = ScrolledContent()
         outer = column(content, margins=(MARGIN, MARGIN, MARGIN, MARGIN), spacing=GUTTER)

@@ -56,6 +56,10 @@ def _command_line(interruption: "Interruption") -> int:
     from qlora_studio.cli.console import open_streams
 
     open_streams()
+    if sys.argv[1:] in ([], ["demo"]):  # the window: what is said in constants is said as modules are imported
+        from qlora_studio.storage.languages import speak_chosen
+
+        speak_chosen()
 
     def open_window(demo: bool) -> int:
         interruption.unguard()

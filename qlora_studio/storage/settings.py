@@ -23,6 +23,7 @@ class Settings(BaseModel):
 
     theme: Literal["system", "light", "dark"] = "system"
     text_size: Literal["small", "usual", "large", "largest"] = "usual"
+    language: str = Field(default="", max_length=64)
     runs_dir: PathText = ""
     gpus: str = ""
     assumed_gpu: str = ""

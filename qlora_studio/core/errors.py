@@ -4,6 +4,8 @@ import signal
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+from qlora_studio.core.words import say
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -143,9 +145,9 @@ class NewerVersion(StudioError):
 
     def __init__(self) -> None:
         super().__init__(
-            "This run was made by a newer QLoRA Studio.",
+            say("This run was made by a newer QLoRA Studio."),
             kind=FailureKind.NEWER_VERSION,
-            advice="Update QLoRA Studio to open it; nothing in it was touched.",
+            advice=say("Update QLoRA Studio to open it; nothing in it was touched."),
         )
 
 
@@ -156,65 +158,17 @@ class InvalidRunConfig(StudioError):
         super().__init__(
             "\n".join(str(problem) for problem in problems),
             kind=FailureKind.INVALID_CONFIG,
-            advice="Correct the settings named here.",
+            advice=say("Correct the settings named here."),
         )
         self.problems = problems
 
 
 _ANYTHING, _TRAINING = "", "train"
-_CLOSE = "Close other programs that use memory"
-_ADVICE: dict[FailureKind, dict[str, str]] = {
-    FailureKind.OUT_OF_MEMORY: {
-        _TRAINING: "Take a smaller batch or max length (Fit to my GPU proposes one), or close other programs on the "
-        "card.",
-        "chat": f"{_CLOSE}, begin a new conversation, ask for shorter answers, or export a GGUF of few bits "
-        "(q4_K_M) and ask that: a llama.cpp computes with it as it is.",
-        "export": f"{_CLOSE}, or export without an importance matrix, for which the whole model is loaded.",
-        _ANYTHING: f"{_CLOSE}, and try again.",
-    },
-    FailureKind.CARD_LOST: {
-        _TRAINING: "Resume from the last safe checkpoint. If it happens again, restart the computer and check heat and "
-        "power.",
-        _ANYTHING: "Try again. If it happens again, restart the computer and check heat and power.",
-    },
-    FailureKind.DISK_FULL: {
-        _TRAINING: "Free some space, then press Resume: the last safe checkpoint is kept.",
-        _ANYTHING: "Free some space, and try again.",
-    },
-    FailureKind.WORKER_DIED: {
-        _TRAINING: "A run can be resumed from its last safe checkpoint; worker.log in its folder says more.",
-        _ANYTHING: "Try again; worker.log in its folder says more.",
-    },
-    FailureKind.ERROR: {
-        _TRAINING: "The details and worker.log in the run's folder say more; a run can be resumed from its last safe "
-        "checkpoint.",
-        _ANYTHING: "The details and worker.log in its folder say more.",
-    },
-}
-_SIGNALS = {
-    "SIGKILL": "most often the system did that for want of memory, or somebody ended it by hand",
-    "SIGTERM": "somebody asked it to end, or the computer was shutting down",
-    "SIGINT": "it was interrupted from the keyboard",
-    "SIGHUP": "the session it belonged to was closed",
-    "SIGSEGV": "a library or a driver broke; worker.log has its last words",
-    "SIGBUS": "a file was cut short under it, or memory failed",
-    "SIGILL": "a library uses instructions that this processor does not have",
-    "SIGFPE": "a library divided by zero",
-    "SIGABRT": "a library gave up; worker.log has its last words",
-    "SIGXFSZ": "a file grew beyond the limit that is set for it",
-}
-_CODES: dict[int, str] = {
-    ExitCode.ERROR: "a library ended it, as those of the card do on an error; worker.log has its last words",
-    ExitCode.RUN_BUSY: "another worker is at work in its folder",
-    ExitCode.NOT_WRITABLE: "it may not write to its folder",
-    ExitCode.RUN_NOT_FOUND: "its folder is gone",
-    ExitCode.INTERRUPTED: "it was interrupted from the keyboard",
-}
 
 
 def advice_for(kind: FailureKind, job: str) -> str:
     """Return what to do about a failure of a job of some kind, or of any where it is empty: a chat has no batch."""
-    known = _ADVICE[kind]
+    known = _advice(kind)
     return known.get(job, known[_ANYTHING])
 
 
@@ -224,10 +178,93 @@ def ending_in_words(code: int) -> str:
         try:
             name = signal.Signals(-code).name
         except ValueError:
-            name = f"signal {-code}"
-        why = _SIGNALS.get(name)
-        return f"the worker was ended by {name}" + (f": {why}" if why else "")
+            name = say("signal {number}", number=-code)
+        why = _signal_words(name)
+        if not why:
+            return say("the worker was ended by {signal}", signal=name)
+        return say("the worker was ended by {signal}: {why}", signal=name, why=why)
     if code == 0:
-        return "the worker ended without saying how"
-    why = _CODES.get(code)
-    return f"the worker ended with exit code {code}" + (f": {why}" if why else "")
+        return say("the worker ended without saying how")
+    why = _code_words(code)
+    if not why:
+        return say("the worker ended with exit code {code}", code=code)
+    return say("the worker ended with exit code {code}: {why}", code=code, why=why)
+
+
+# These are said when they are asked for, not when this module is imported: no language is chosen by then.
+
+
+def _advice(kind: FailureKind) -> dict[str, str]:
+    match kind:
+        case FailureKind.OUT_OF_MEMORY:
+            return {
+                _TRAINING: say(
+                    "Take a smaller batch or max length (Fit to my GPU proposes one), or close other programs on the "
+                    "card."
+                ),
+                "chat": say(
+                    "Close other programs that use memory, begin a new conversation, ask for shorter answers, or "
+                    "export a GGUF of few bits (q4_K_M) and ask that: a llama.cpp computes with it as it is."
+                ),
+                "export": say(
+                    "Close other programs that use memory, or export without an importance matrix, for which the "
+                    "whole model is loaded."
+                ),
+                _ANYTHING: say("Close other programs that use memory, and try again."),
+            }
+        case FailureKind.CARD_LOST:
+            return {
+                _TRAINING: say(
+                    "Resume from the last safe checkpoint. If it happens again, restart the computer and check heat "
+                    "and power."
+                ),
+                _ANYTHING: say("Try again. If it happens again, restart the computer and check heat and power."),
+            }
+        case FailureKind.DISK_FULL:
+            return {
+                _TRAINING: say("Free some space, then press Resume: the last safe checkpoint is kept."),
+                _ANYTHING: say("Free some space, and try again."),
+            }
+        case FailureKind.WORKER_DIED:
+            return {
+                _TRAINING: say(
+                    "A run can be resumed from its last safe checkpoint; worker.log in its folder says more."
+                ),
+                _ANYTHING: say("Try again; worker.log in its folder says more."),
+            }
+        case FailureKind.ERROR:
+            return {
+                _TRAINING: say(
+                    "The details and worker.log in the run's folder say more; a run can be resumed from its last safe "
+                    "checkpoint."
+                ),
+                _ANYTHING: say("The details and worker.log in its folder say more."),
+            }
+    raise KeyError(kind)
+
+
+def _signal_words(name: str) -> str:
+    return {
+        "SIGKILL": say("most often the system did that for want of memory, or somebody ended it by hand"),
+        "SIGTERM": say("somebody asked it to end, or the computer was shutting down"),
+        "SIGINT": say("it was interrupted from the keyboard"),
+        "SIGHUP": say("the session it belonged to was closed"),
+        "SIGSEGV": say("a library or a driver broke; worker.log has its last words"),
+        "SIGBUS": say("a file was cut short under it, or memory failed"),
+        "SIGILL": say("a library uses instructions that this processor does not have"),
+        "SIGFPE": say("a library divided by zero"),
+        "SIGABRT": say("a library gave up; worker.log has its last words"),
+        "SIGXFSZ": say("a file grew beyond the limit that is set for it"),
+    }.get(name, "")
+
+
+def _code_words(code: int) -> str:
+    return {
+        int(ExitCode.ERROR): say(
+            "a library ended it, as those of the card do on an error; worker.log has its last words"
+        ),
+        int(ExitCode.RUN_BUSY): say("another worker is at work in its folder"),
+        int(ExitCode.NOT_WRITABLE): say("it may not write to its folder"),
+        int(ExitCode.RUN_NOT_FOUND): say("its folder is gone"),
+        int(ExitCode.INTERRUPTED): say("it was interrupted from the keyboard"),
+    }.get(code, "")

@@ -2,37 +2,44 @@
 
 import math
 
+from qlora_studio.core.words import say
+
 GIB = 1 << 30
 MIB = 1 << 20
 
 
 def bytes_text(size: int) -> str:
     """Return 10.3 GiB, 541 MiB, 12 KiB."""
-    for unit, scale in (("TiB", 1 << 40), ("GiB", GIB), ("MiB", MIB), ("KiB", 1 << 10)):
-        if abs(size) >= scale:
-            value = size / scale
-            return f"{value:.1f} {unit}" if value < 100 and unit != "KiB" else f"{value:,.0f} {unit}"
-    return f"{size} B"
+    if abs(size) >= 1 << 40:
+        return say("{size} TiB", size=_figures(size / (1 << 40)))
+    if abs(size) >= GIB:
+        return say("{size} GiB", size=_figures(size / GIB))
+    if abs(size) >= MIB:
+        return say("{size} MiB", size=_figures(size / MIB))
+    return say("{size:,.0f} KiB", size=size / 1024) if abs(size) >= 1024 else say("{size} B", size=size)
 
 
 def duration_text(seconds: float) -> str:
     """Return 42 s, 3 min 5 s, 2 h 10 min."""
     whole = max(0, round(seconds))
     if whole < 60:
-        return f"{whole} s"
+        return say("{seconds} s", seconds=whole)
     minutes, rest = divmod(whole, 60)
-    if minutes < 10:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    if minutes < 10 and rest:
+        return say("{minutes} min {seconds} s", minutes=minutes, seconds=rest)
     hours, minutes = divmod(round(whole / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    if hours:
+        return say("{hours} h {minutes} min", hours=hours, minutes=minutes)
+    return say("{minutes} min", minutes=minutes)
 
 
 def count_text(count: float) -> str:
     """Return 134.5 M, 8.03 B, 6,318."""
-    for unit, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
-        if abs(count) >= scale:
-            return f"{count / scale:.{2 if count / scale < 10 else 1}f} {unit}"
-    return f"{count:,.0f}"
+    if abs(count) >= 1e12:
+        return say("{count} T", count=_rounded(count / 1e12))
+    if abs(count) >= 1e9:
+        return say("{count} B", count=_rounded(count / 1e9))
+    return say("{count} M", count=_rounded(count / 1e6)) if abs(count) >= 1e6 else f"{count:,.0f}"
 
 
 def counted(count: int, noun: str) -> str:
@@ -58,3 +65,11 @@ def loss_text(value: float | None) -> str:
 def perplexity_text(value: float) -> str:
     """Return a perplexity with about three figures."""
     return f"{value:.2f}" if value < 10 else f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def _figures(size: float) -> str:
+    return f"{size:.1f}" if size < 100 else f"{size:,.0f}"
+
+
+def _rounded(count: float) -> str:
+    return f"{count:.{2 if count < 10 else 1}f}"

@@ -22,6 +22,7 @@ from PySide6.QtWidgets import QApplication, QWidget
 from shiboken6 import isValid
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.storage.session import load_session
 from qlora_studio.storage.settings import Settings, load_settings
 from qlora_studio.ui.kit.fonts import set_text_size
@@ -240,9 +241,9 @@ class AppWindow(QObject):
         detail = "".join(traceback.format_exception(kind, error, trace))
         self.show_error(
             StudioError(
-                "Something went wrong in the window. Runs are not touched by it.",
+                say("Something went wrong in the window. Runs are not touched by it."),
                 kind=FailureKind.INTERNAL,
-                advice="Please report this with the details.",
+                advice=say("Please report this with the details."),
                 detail=detail,
             )
         )

@@ -12,11 +12,12 @@ from typing import Any
 from qlora_studio.core.comparison.run_facts import COST, DATA, RESULTS, VERSIONS, Fact, evaluation_rows_hash
 from qlora_studio.core.comparison.run_record import RunRecord
 from qlora_studio.core.run.run_config import RunConfig, all_settings
+from qlora_studio.core.words import say
 
 NOTHING = "–"
 _OF_THE_TEST = ("data", "model")  # sections, and the settings besides, that decide what a held-out loss is of
 _MEASURE = ("training.max_length", "training.loss_on")
-_APART = "The held-out losses of these runs cannot be ranked."
+_APART = say("The held-out losses of these runs cannot be ranked.")
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ def compare(records: Sequence[RunRecord]) -> Comparison:
     """Lay runs side by side, in their order."""
     caution = _caution(records)
     groups = (
-        RowGroup("settings", "Settings", _settings([record.config for record in records])),
-        RowGroup("results", "Results", _rows(RESULTS, records, ranked=not caution), results=True),
-        RowGroup("cost", "Time, energy, memory", _rows(COST, records), results=True),
-        RowGroup("data", "Data", _rows(DATA, records)),
-        RowGroup("versions", "Versions", _versions(records)),
+        RowGroup("settings", say("Settings"), _settings([record.config for record in records])),
+        RowGroup("results", say("Results"), _rows(RESULTS, records, ranked=not caution), results=True),
+        RowGroup("cost", say("Time, energy, memory"), _rows(COST, records), results=True),
+        RowGroup("data", say("Data"), _rows(DATA, records)),
+        RowGroup("versions", say("Versions"), _versions(records)),
     )
     return Comparison(distinct_names(records), groups, _answers(records), caution)
 
@@ -155,7 +156,7 @@ def _caution(records: Sequence[RunRecord]) -> str:
     """
     hashes = {evaluation_rows_hash(record) for record in records}
     if None not in hashes:
-        return "" if len(hashes) < 2 else f"{_APART} Their held-out rows are not the same."
+        return "" if len(hashes) < 2 else say("{apart} Their held-out rows are not the same.", apart=_APART)
     configs = [record.config for record in records]
     differing = [
         info.title.lower()
@@ -163,4 +164,6 @@ def _caution(records: Sequence[RunRecord]) -> str:
         if (info.section in _OF_THE_TEST or info.path in _MEASURE)
         and any(config.value(info.path) != configs[0].value(info.path) for config in configs)
     ]
-    return f"{_APART} They differ in: {', '.join(differing)}." if differing else ""
+    return (
+        say("{apart} They differ in: {differing}.", apart=_APART, differing=", ".join(differing)) if differing else ""
+    )

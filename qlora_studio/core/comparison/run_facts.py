@@ -7,8 +7,9 @@ from typing import Any
 
 from qlora_studio.core.comparison.run_record import RunRecord
 from qlora_studio.core.data.source_facts import SourceFacts
-from qlora_studio.core.quantity import bytes_text, count_text, counted, duration_text
+from qlora_studio.core.quantity import bytes_text, count_text, duration_text
 from qlora_studio.core.run.events import DatasetPrepared, EnvironmentTold, ModelLoaded
+from qlora_studio.core.words import say, say_count
 
 _JOULES_OF_KWH = 3.6e6
 
@@ -30,12 +31,12 @@ class Fact:
 
 def training_rows_hash(record: RunRecord) -> str | None:
     """Return what the training rows are by content, where a checkpoint says it."""
-    return _rows_hash(record, "the training rows")
+    return _rows_hash(record, say("the training rows"))
 
 
 def evaluation_rows_hash(record: RunRecord) -> str | None:
     """Return what the held-out rows are by content, where a checkpoint says it."""
-    return _rows_hash(record, "the evaluation rows")
+    return _rows_hash(record, say("the evaluation rows"))
 
 
 def _rows_hash(record: RunRecord, name: str) -> str | None:
@@ -61,7 +62,7 @@ def _steps(record: RunRecord) -> tuple[int, int] | None:
 
 def _standing(record: RunRecord) -> str:
     phase = record.state.phase
-    return phase.words if phase.is_over else f"{phase.words} when last told"
+    return phase.words if phase.is_over else say("{words} when last told", words=phase.words)
 
 
 def _best(record: RunRecord) -> float | None:
@@ -109,138 +110,150 @@ def _short(digest: str) -> str:
 
 
 RESULTS = (
-    Fact(path="results.state", title="State", value=_standing),
-    Fact(path="results.steps", title="Steps", value=_steps, text=lambda pair: f"{pair[0]:,} of {pair[1]:,}"),
+    Fact(path="results.state", title=say("State"), value=_standing),
+    Fact(
+        path="results.steps",
+        title=say("Steps"),
+        value=_steps,
+        text=lambda pair: say("{step:,} of {total:,}", step=pair[0], total=pair[1]),
+    ),
     Fact(
         path="results.best_held_out_loss",
-        title="Held-out loss, best",
+        title=say("Held-out loss, best"),
         value=_best,
         text=_loss_text,
-        tip="The least of all evaluations.",
+        tip=say("The least of all evaluations."),
         least_is_best=True,
     ),
-    Fact(path="results.best_step", title="… at step", value=_best_step, text=lambda step: f"{step:,}"),
+    Fact(path="results.best_step", title=say("… at step"), value=_best_step, text=lambda step: f"{step:,}"),
     Fact(
         path="results.held_out_loss",
-        title="Held-out loss, last",
+        title=say("Held-out loss, last"),
         value=_final,
         text=_loss_text,
-        tip="Of the newest evaluation.",
+        tip=say("Of the newest evaluation."),
         least_is_best=True,
     ),
-    Fact(path="results.held_out_loss_before", title="Held-out loss, before", value=_first, text=_loss_text),
+    Fact(path="results.held_out_loss_before", title=say("Held-out loss, before"), value=_first, text=_loss_text),
     Fact(
         path="results.train_loss",
-        title="Training loss, last",
+        title=say("Training loss, last"),
         value=lambda record: record.train_loss,
         text=_loss_text,
-        tip="The mean over the last fiftieth of the steps.",
+        tip=say("The mean over the last fiftieth of the steps."),
     ),
 )
 COST = (
     Fact(
         path="cost.training_seconds",
-        title="Training time",
+        title=say("Training time"),
         value=lambda record: record.seconds or None,
         text=duration_text,
-        tip="Steps, evaluations and checkpoints; pauses, loading and export are left out.",
+        tip=say("Steps, evaluations and checkpoints; pauses, loading and export are left out."),
     ),
-    Fact(path="cost.tokens", title="Tokens read", value=lambda record: record.tokens or None, text=count_text),
+    Fact(path="cost.tokens", title=say("Tokens read"), value=lambda record: record.tokens or None, text=count_text),
     Fact(
-        path="cost.tokens_per_second", title="Tokens per second", value=_rate, text=lambda rate: f"{rate:,.0f} tokens/s"
+        path="cost.tokens_per_second",
+        title=say("Tokens per second"),
+        value=_rate,
+        text=lambda rate: say("{rate:,.0f} tokens/s", rate=rate),
     ),
     Fact(
         path="cost.energy_kwh",
-        title="Energy of the card",
+        title=say("Energy of the card"),
         value=lambda record: None if record.energy_joules is None else record.energy_joules / _JOULES_OF_KWH,
-        text=lambda kwh: f"{kwh:.3f} kWh" if kwh < 1 else f"{kwh:.2f} kWh",
-        tip="What the graphics card took while it trained, by its own counter; not all cards have one.",
+        text=lambda kwh: say("{kwh:.3f} kWh", kwh=kwh) if kwh < 1 else say("{kwh:.2f} kWh", kwh=kwh),
+        tip=say("What the graphics card took while it trained, by its own counter; not all cards have one."),
     ),
     Fact(
         path="cost.peak_bytes",
-        title="Card memory, most",
+        title=say("Card memory, most"),
         value=lambda record: record.peak_bytes or None,
         text=bytes_text,
-        tip="The most that was allocated on the card.",
+        tip=say("The most that was allocated on the card."),
     ),
 )
 DATA = (
-    Fact(path="data.sources", title="Datasets", value=_of_data(lambda data: data.sources or None), text=_source_text),
+    Fact(
+        path="data.sources", title=say("Datasets"), value=_of_data(lambda data: data.sources or None), text=_source_text
+    ),
     Fact(
         path="data.training_rows",
-        title="Training rows",
+        title=say("Training rows"),
         value=_of_data(lambda data: data.training_rows),
-        text=lambda rows: counted(rows, "row"),
+        text=lambda rows: say_count(rows, "{count:,} row", "{count:,} rows"),
     ),
     Fact(
         path="data.evaluation_rows",
-        title="Held-out rows",
+        title=say("Held-out rows"),
         value=_of_data(lambda data: data.evaluation_rows),
-        text=lambda rows: counted(rows, "row"),
+        text=lambda rows: say_count(rows, "{count:,} row", "{count:,} rows"),
     ),
-    Fact(path="data.tokens", title="Tokens per epoch", value=_of_data(lambda data: data.tokens), text=count_text),
+    Fact(path="data.tokens", title=say("Tokens per epoch"), value=_of_data(lambda data: data.tokens), text=count_text),
     Fact(
         path="data.trained_tokens",
-        title="Tokens learned from",
+        title=say("Tokens learned from"),
         value=_of_data(lambda data: data.trained_tokens),
         text=count_text,
     ),
     Fact(
         path="data.longest",
-        title="Longest row",
+        title=say("Longest row"),
         value=_of_data(lambda data: data.longest),
-        text=lambda tokens: counted(tokens, "token"),
+        text=lambda tokens: say_count(tokens, "{count:,} token", "{count:,} tokens"),
     ),
     Fact(
         path="data.training_sha256",
-        title="Training rows by content",
+        title=say("Training rows by content"),
         value=training_rows_hash,
         text=_short,
-        tip="Runs that show the same here were trained on the same tokens.",
+        tip=say("Runs that show the same here were trained on the same tokens."),
     ),
     Fact(
         path="data.evaluation_sha256",
-        title="Held-out rows by content",
+        title=say("Held-out rows by content"),
         value=evaluation_rows_hash,
         text=_short,
-        tip="Held-out losses can be compared where this is the same.",
+        tip=say("Held-out losses can be compared where this is the same."),
     ),
 )
 VERSIONS = (
-    Fact(path="versions.architecture", title="Model", value=_of_model(lambda model: model.architecture or None)),
+    Fact(path="versions.architecture", title=say("Model"), value=_of_model(lambda model: model.architecture or None)),
     Fact(
         path="versions.base_sha256",
-        title="Model by content",
+        title=say("Model by content"),
         value=_base_hash,
         text=_short,
-        tip="Runs that show the same here began from the same weights.",
+        tip=say("Runs that show the same here began from the same weights."),
     ),
     Fact(
         path="versions.trainable",
-        title="Trained parameters",
+        title=say("Trained parameters"),
         value=_of_model(lambda model: model.trainable or None),
         text=count_text,
     ),
-    Fact(path="versions.base", title="Base weights", value=_of_model(lambda model: model.quantization or None)),
-    Fact(path="versions.dtype", title="Computed in", value=_of_model(lambda model: model.compute_dtype or None)),
+    Fact(path="versions.base", title=say("Base weights"), value=_of_model(lambda model: model.quantization or None)),
+    Fact(path="versions.dtype", title=say("Computed in"), value=_of_model(lambda model: model.compute_dtype or None)),
     Fact(
-        path="versions.optimizer", title="Optimizer in effect", value=_of_model(lambda model: model.optimizer or None)
+        path="versions.optimizer",
+        title=say("Optimizer in effect"),
+        value=_of_model(lambda model: model.optimizer or None),
     ),
-    Fact(path="versions.device", title="Device", value=_of_model(lambda model: model.device or None)),
+    Fact(path="versions.device", title=say("Device"), value=_of_model(lambda model: model.device or None)),
     Fact(
         path="versions.cards",
-        title="Cards",
+        title=say("Cards"),
         value=_of_environment(lambda told: told.cards or None),
         text=lambda cards: ", ".join(cards),
     ),
-    Fact(path="versions.driver", title="Driver", value=_of_environment(lambda told: told.driver or None)),
+    Fact(path="versions.driver", title=say("Driver"), value=_of_environment(lambda told: told.driver or None)),
     Fact(path="versions.studio", title="QLoRA Studio", value=_of_environment(lambda told: told.studio or None)),
     Fact(
         path="versions.commit",
-        title="Its commit",
+        title=say("Its commit"),
         value=_of_environment(lambda told: told.commit or None),
         text=lambda commit: commit[:10],
     ),
-    Fact(path="versions.python", title="Python", value=_of_environment(lambda told: told.python or None)),
-    Fact(path="versions.system", title="System", value=_of_environment(lambda told: told.system or None)),
+    Fact(path="versions.python", title=say("Python"), value=_of_environment(lambda told: told.python or None)),
+    Fact(path="versions.system", title=say("System"), value=_of_environment(lambda told: told.system or None)),
 )

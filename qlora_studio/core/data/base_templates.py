@@ -7,6 +7,8 @@ trained. A template is for vocabularies that have its tokens, or it marks turns 
 from collections.abc import Container
 from dataclasses import dataclass
 
+from qlora_studio.core.words import say
+
 AUTO = "auto"
 _BOS = "{{ bos_token }}"
 _TURNS = "{% for message in messages %}"
@@ -68,7 +70,7 @@ class BaseTemplate:
 
 def template_choices() -> dict[str, str]:
     """Return what a run may say of its template, in words by name."""
-    return {AUTO: "Auto", **{name: template.title for name, template in BASE_TEMPLATES.items()}}
+    return {AUTO: say("Auto"), **{name: template.title for name, template in BASE_TEMPLATES.items()}}
 
 
 def base_template_of(text: str) -> BaseTemplate | None:
@@ -79,7 +81,7 @@ def base_template_of(text: str) -> BaseTemplate | None:
 _ALL = (
     BaseTemplate(title="ChatML", text=f"{_TURNS}{_CHATML}", tokens=("<|im_start|>", "<|im_end|>")),
     BaseTemplate(
-        title="Starter",
+        title=say("Starter"),
         text=(
             "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant."
             f"<|im_end|>{{{{ '\\n' }}}}{{% endif %}}{_TURNS}{_CHATML}"

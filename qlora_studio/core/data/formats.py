@@ -14,6 +14,7 @@ from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.template_variables import variables_of
 from qlora_studio.core.data.tool_call import calls_of_text, tool_schemas
 from qlora_studio.core.data.values import from_json_text, is_blank, kind_of, number_as_text, shown, text_of
+from qlora_studio.core.words import say
 
 AUTO = "auto"
 UNKNOWN = ""
@@ -67,13 +68,13 @@ class DatasetFormat:
 
 def format_choices() -> dict[str, str]:
     """Return what a run may say of its rows, in words by name."""
-    return {AUTO: "Auto", **{name: form.title for name, form in FORMATS.items()}}
+    return {AUTO: say("Auto"), **{name: form.title for name, form in FORMATS.items()}}
 
 
 def format_words(name: str) -> str:
     """Return what a format is called in a sentence; a name that is not known stands for itself."""
     known = FORMATS.get(name)
-    return known.words if known else name or "a format that is not known"
+    return known.words if known else name or say("a format that is not known")
 
 
 def detect(record: Mapping[str, Any]) -> str:
@@ -378,58 +379,58 @@ def _pair(question: str, answer: str) -> list[Message]:
 
 FORMATS: dict[str, DatasetFormat] = {  # a row that fits several is of the first of them
     "messages": DatasetFormat(
-        title="Chat messages",
-        words="chat messages",
-        shape="chat messages (role, content)",
+        title=say("Chat messages"),
+        words=say("chat messages"),
+        shape=say("chat messages (role, content)"),
         matches=lambda columns, record: _conversation_format(columns, record) == "messages",
         read=_conversation,
     ),
     "sharegpt": DatasetFormat(
-        title="ShareGPT",
-        words="ShareGPT conversations",
-        shape="ShareGPT (from, value)",
+        title=say("ShareGPT"),
+        words=say("ShareGPT conversations"),
+        shape=say("ShareGPT (from, value)"),
         matches=lambda columns, record: _conversation_format(columns, record) == "sharegpt",
         read=_conversation,
     ),
     "alpaca": DatasetFormat(
-        title="Alpaca",
-        words="Alpaca instructions",
-        shape="Alpaca (instruction, input, output)",
+        title=say("Alpaca"),
+        words=say("Alpaca instructions"),
+        shape=say("Alpaca (instruction, input, output)"),
         matches=lambda columns, _record: "instruction" in columns and not columns.isdisjoint({"output", "response"}),
         read=_alpaca,
     ),
     "prompt_completion": DatasetFormat(
-        title="Prompt and completion",
-        words="prompt and completion",
-        shape="prompt and completion",
+        title=say("Prompt and completion"),
+        words=say("prompt and completion"),
+        shape=say("prompt and completion"),
         matches=lambda columns, _record: columns >= {"prompt", "completion"},
         read=_prompt_completion,
     ),
     "xlam": DatasetFormat(
-        title="xLAM",
-        words="questions with the calls that answer them",
-        shape="xLAM (query, answers, tools)",
+        title=say("xLAM"),
+        words=say("questions with the calls that answer them"),
+        shape=say("xLAM (query, answers, tools)"),
         matches=lambda columns, _record: columns >= {"query", "answers", "tools"},
         read=_xlam,
     ),
     "glaive": DatasetFormat(
-        title="Glaive function calling",
-        words="conversations in one text",
-        shape="glaive (system, chat)",
+        title=say("Glaive function calling"),
+        words=say("conversations in one text"),
+        shape=say("glaive (system, chat)"),
         matches=lambda _columns, record: is_glaive(record),
         read=_glaive,
     ),
     "question_answer": DatasetFormat(
-        title="Two columns",
-        words="two columns",
-        shape="two columns",
+        title=say("Two columns"),
+        words=say("two columns"),
+        shape=say("two columns"),
         matches=lambda columns, _record: bool(_pair_among(columns)),
         read=_two_columns,
     ),
     "text": DatasetFormat(
-        title="Plain text",
-        words="plain text",
-        shape="plain text",
+        title=say("Plain text"),
+        words=say("plain text"),
+        shape=say("plain text"),
         matches=lambda columns, _record: "text" in columns,
         read=_text,
     ),

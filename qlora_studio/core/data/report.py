@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 
 from qlora_studio.core.bounds import Amount, Count, Number, Seconds, Words
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
+from qlora_studio.core.words import say
 
 Level = Literal["ok", "warning", "error"]
 Verdict = Literal["ok", "repaired", "rejected"]
@@ -312,9 +313,9 @@ class DataReport(_Report):
 
 def kept_by(keeps: dict[str, int]) -> str:
     """Return in a sentence which max length keeps how much of the answers."""
-    parts = [f"{keeps[part]:,} keeps {part} %" for part in ("95", "99") if part in keeps]
-    parts += [f"{keeps['100']:,} keeps all"] if "100" in keeps else []
-    return f"A max length of {', '.join(parts)}." if parts else ""
+    parts = [say("{length:,} keeps {part} %", length=keeps[part], part=part) for part in ("95", "99") if part in keeps]
+    parts += [say("{length:,} keeps all", length=keeps["100"])] if "100" in keeps else []
+    return say("A max length of {parts}.", parts=", ".join(parts)) if parts else ""
 
 
 def check_json(report: DataReport) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import MIB
 from qlora_studio.core.run.optimizer import optimizer_named, resolved
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 
 Place = Literal["run", "cache"]
 _STATE = 1 * MIB  # schedule, random states, trainer state, manifest; of an export its card and manifest
@@ -37,19 +38,19 @@ def run_needs(
     """
     adapter, tokenizer = adapter_bytes(config, shape), tokenizer_bytes(shape.vocabulary)
     checkpoint = checkpoint_bytes(config, shape, on_card=on_card)
-    ending = [DiskNeed("run", "adapter and tokenizer", adapter + tokenizer)]
+    ending = [DiskNeed("run", say("adapter and tokenizer"), adapter + tokenizer)]
     if config.export.merge:
         for item in (parse_format(text) for text in config.export.formats):
             size = export_bytes(item, shape.parameters, adapter, tokenizer, width=shape.hidden_size)
             ending.append(DiskNeed("run", export_name(item), size))
     spare = checkpoint - sum(need.size for need in ending)
-    making = [DiskNeed("run", "a checkpoint in the making", spare)] if spare > 0 else []
+    making = [DiskNeed("run", say("a checkpoint in the making"), spare)] if spare > 0 else []
     needs = [DiskNeed("run", "checkpoints", (config.checkpoint.keep + 1) * checkpoint), *making, *ending]
     if convert:
-        needs.append(DiskNeed("cache", "the base in 16 bit", 2 * shape.parameters + tokenizer))
+        needs.append(DiskNeed("cache", say("the base in 16 bit"), 2 * shape.parameters + tokenizer))
     if tokens:
         token = _PACKED if config.training.packing else _PREPARED
-        needs.append(DiskNeed("cache", "prepared data", int(token * tokens / (1 - config.data.evaluation_share))))
+        needs.append(DiskNeed("cache", say("prepared data"), int(token * tokens / (1 - config.data.evaluation_share))))
     return tuple(needs)
 
 

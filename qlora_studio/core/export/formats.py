@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 
 
 @dataclass(frozen=True)
@@ -21,20 +22,20 @@ class Precision:
 PRECISIONS = {
     item.name: item
     for item in (
-        Precision("bf16", 16, "As trained; what servers on newer cards expect."),
-        Precision("fp16", 16, "For cards older than RTX 30."),
-        Precision("fp32", 32, "Only for further processing."),
-        Precision("f16", 16, "Full size; the source for other quantizations."),
-        Precision("q8_0", 8.5, "Half the size of 16 bit, hardly a difference to measure."),
-        Precision("q6_K", 6.57, "Very close to q8_0, a quarter smaller.", 8.2),
-        Precision("q5_K_M", 5.7, "A good middle.", 6.7),
-        Precision("q5_K_S", 5.5, "A little smaller than q5_K_M.", 6.5),
-        Precision("q4_K_M", 4.9, "Fits where nothing else does; a small loss that should be measured.", 6.3),
-        Precision("q4_K_S", 4.6, "A little smaller than q4_K_M.", 6.1),
-        Precision("q3_K_M", 3.9, "Noticeably worse; only where q4_K_M does not fit.", 5.6),
+        Precision("bf16", 16, say("As trained; what servers on newer cards expect.")),
+        Precision("fp16", 16, say("For cards older than RTX 30.")),
+        Precision("fp32", 32, say("Only for further processing.")),
+        Precision("f16", 16, say("Full size; the source for other quantizations.")),
+        Precision("q8_0", 8.5, say("Half the size of 16 bit, hardly a difference to measure.")),
+        Precision("q6_K", 6.57, say("Very close to q8_0, a quarter smaller."), 8.2),
+        Precision("q5_K_M", 5.7, say("A good middle."), 6.7),
+        Precision("q5_K_S", 5.5, say("A little smaller than q5_K_M."), 6.5),
+        Precision("q4_K_M", 4.9, say("Fits where nothing else does; a small loss that should be measured."), 6.3),
+        Precision("q4_K_S", 4.6, say("A little smaller than q4_K_M."), 6.1),
+        Precision("q3_K_M", 3.9, say("Noticeably worse; only where q4_K_M does not fit."), 5.6),
     )
 }
-EXPORT_VARIANTS = {"merged": "merged model", "gguf": "GGUF"}  # as what an export can answer in a chat
+EXPORT_VARIANTS = {"merged": say("merged model"), "gguf": "GGUF"}  # as what an export can answer in a chat
 _WEIGHED_BELOW = {"on": 8.0, "auto": 5.5}  # bits: from q8_0 up, types have no use for an importance matrix
 _GGUF_PRECISIONS = ("q8_0", "bf16", "f16", "q6_K", "q5_K_M", "q5_K_S", "q4_K_M", "q4_K_S", "q3_K_M")
 
@@ -66,16 +67,16 @@ class ExportKind:
 
 EXPORT_KINDS = {
     "safetensors": ExportKind(
-        title="Merged model (safetensors)",
-        purpose="For transformers, vLLM, TGI and further training.",
+        title=say("Merged model (safetensors)"),
+        purpose=say("For transformers, vLLM, TGI and further training."),
         name="merged model",
         precisions=("bf16", "fp16", "fp32"),
         is_merged=True,
         answers_as="merged",
     ),
     "text_model": ExportKind(
-        title="Text model alone (safetensors)",
-        purpose="The language model of one that also sees or hears, for programs that know no pictures.",
+        title=say("Text model alone (safetensors)"),
+        purpose=say("The language model of one that also sees or hears, for programs that know no pictures."),
         name="text model alone",
         precisions=("bf16", "fp16", "fp32"),
         is_merged=True,
@@ -83,14 +84,14 @@ EXPORT_KINDS = {
         answers_as="merged",
     ),
     "adapter": ExportKind(
-        title="Adapter alone (PEFT)",
-        purpose="A few megabytes; needs the base model beside it.",
+        title=say("Adapter alone (PEFT)"),
+        purpose=say("A few megabytes; needs the base model beside it."),
         name="adapter alone",
         keeps_adapter=False,
     ),
     "gguf_adapter": ExportKind(
-        title="Adapter alone (GGUF)",
-        purpose="For llama.cpp's --lora, beside a GGUF of the base.",
+        title=say("Adapter alone (GGUF)"),
+        purpose=say("For llama.cpp's --lora, beside a GGUF of the base."),
         name="adapter as GGUF",
         is_gguf=True,
         has_tokenizer=False,
@@ -98,7 +99,7 @@ EXPORT_KINDS = {
     ),
     "gguf": ExportKind(
         title="GGUF",
-        purpose="For llama.cpp, LM Studio, Jan and others.",
+        purpose=say("For llama.cpp, LM Studio, Jan and others."),
         precisions=_GGUF_PRECISIONS,
         default_precision="q8_0",
         is_merged=True,
@@ -107,7 +108,7 @@ EXPORT_KINDS = {
     ),
     "ollama": ExportKind(
         title="Ollama",
-        purpose="A GGUF with a Modelfile: one command, and Ollama answers.",
+        purpose=say("A GGUF with a Modelfile: one command, and Ollama answers."),
         precisions=_GGUF_PRECISIONS,
         default_precision="q8_0",
         is_merged=True,
@@ -201,5 +202,7 @@ def _unknown(text: str) -> StudioError:
         for kind, traits in EXPORT_KINDS.items()
     )
     return StudioError(
-        f'"{text}" is no export format.', kind=FailureKind.INVALID_CONFIG, advice=f"There are: {', '.join(words)}."
+        say('"{text}" is no export format.', text=text),
+        kind=FailureKind.INVALID_CONFIG,
+        advice=say("There are: {words}.", words=", ".join(words)),
     )

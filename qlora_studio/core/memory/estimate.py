@@ -3,22 +3,23 @@
 from dataclasses import dataclass
 
 from qlora_studio.core.run.reports import EstimateReport, Level
+from qlora_studio.core.words import say
 
 COMPONENT_LABELS = {
-    "weights": "Weights",
-    "adapter": "Adapter",
-    "optimizer": "Optimizer",
-    "activations": "Activations",
-    "logits": "Logits",
-    "context": "CUDA context",
+    "weights": say("Weights"),
+    "adapter": say("Adapter"),
+    "optimizer": say("Optimizer"),
+    "activations": say("Activations"),
+    "logits": say("Logits"),
+    "context": say("CUDA context"),
 }
 PHASE_LABELS = {
-    "load": "Loading",
-    "forward": "Forward",
-    "backward": "Backward",
-    "optimizer": "Optimizer step",
-    "evaluation": "Evaluation",
-    "save": "Saving",
+    "load": say("Loading"),
+    "forward": say("Forward"),
+    "backward": say("Backward"),
+    "optimizer": say("Optimizer step"),
+    "evaluation": say("Evaluation"),
+    "save": say("Saving"),
 }
 
 

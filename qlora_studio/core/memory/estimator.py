@@ -13,10 +13,11 @@ from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import MIB, bytes_text
 from qlora_studio.core.run.optimizer import AUTO, optimizer_named
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 
 INSTANT_ERROR_SHARE, PROBED_ERROR_SHARE = 0.06, 0.05
 USUAL_CONTEXT_BYTES = 450 * MIB  # 300 to 500 MiB on most cards; measured by the probe where there is one
-_NOTHING_PAGED = (
+_NOTHING_PAGED = say(
     "No tensor of this adapter is large enough to be paged: AdamW that is not paged takes the same and does the same."
 )
 _CACHE_SHARE, _CACHE_BYTES = 0.1, 64 * MIB  # gaps in the pool, between what comes and goes
@@ -100,12 +101,24 @@ def notes(shape: ModelShape, setup: MemorySetup) -> tuple[str, ...]:
         size = widest(shape).experts * setup.compute_bytes
         count = max(1, shape.layers - setup.checkpointed_of(shape.layers))
         found.append(
-            f"The experts of this mixture are kept in 4 bits; while a layer works, its own stand in 16 bits, "
-            f"{bytes_text(size)} of them"
-            + (f", and those of {count} layers at once without gradient checkpointing." if count > 1 else ".")
+            say(
+                "The experts of this mixture are kept in 4 bits; while a layer works, its own stand "
+                "in 16 bits, {size} of them",
+                size=bytes_text(size),
+            )
+            + (
+                say(", and those of {count} layers at once without gradient checkpointing.", count=count)
+                if count > 1
+                else "."
+            )
         )
     if not shape.exact:
-        found.append(f"The family {shape.family or 'of this model'} is not known: it is counted as a Llama would be.")
+        found.append(
+            say(
+                "The family {family} is not known: it is counted as a Llama would be.",
+                family=shape.family or say("of this model"),
+            )
+        )
     return tuple(found)
 
 

@@ -23,6 +23,7 @@ from qlora_studio.core.memory.spare import checkpointed_of, with_spare_memory_us
 from qlora_studio.core.memory.step_rate import StepRate, step_rate
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 
 _WORTH_IT = 1.05  # times as fast as now: a prediction cannot tell less
 
@@ -93,9 +94,17 @@ class _Trial:
         if self.rate is None:
             return ""
         training, layers = self._config.training, self._situation.shape.layers
-        batch = f"Batch {training.batch_size} × {training.gradient_accumulation}"
-        checkpointed = f"{checkpointed_of(self._resolved, layers)} of {layers} layers checkpointed"
-        faster = f", {gain:.1f} × as fast as now" if gain and gain > 1 else ""
+        batch = say(
+            "Batch {batch_size} × {gradient_accumulation}",
+            batch_size=training.batch_size,
+            gradient_accumulation=training.gradient_accumulation,
+        )
+        checkpointed = say(
+            "{checkpointed_of} of {layers} layers checkpointed",
+            checkpointed_of=checkpointed_of(self._resolved, layers),
+            layers=layers,
+        )
+        faster = say(", {gain:.1f} × as fast as now", gain=gain) if gain and gain > 1 else ""
         return f"{batch}, {checkpointed}: {self.rate.words}{faster}"
 
 

@@ -11,6 +11,7 @@ from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import MIB, bytes_text
 from qlora_studio.core.run.optimizer import LIGHTEST
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 
 SMALLEST_MARGIN = 300 * MIB
 _TIGHT_SHARE = 1.02
@@ -213,7 +214,13 @@ def memory_savings(
     for text, changed in _candidates(config):
         saved = now - estimate(changed, shape, row_tokens=row_tokens, context_bytes=context_bytes).total_bytes
         if saved >= _LEAST_SAVING:
-            found.append(MemorySaving(f"{text} saves {bytes_text(saved)}", saved, changes_between(config, changed)))
+            found.append(
+                MemorySaving(
+                    say("{text} saves {saved}", text=text, saved=bytes_text(saved)),
+                    saved,
+                    changes_between(config, changed),
+                )
+            )
     return tuple(sorted(found, key=lambda saving: -saving.saves_bytes))
 
 
@@ -221,26 +228,38 @@ def _candidates(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
     training, lora, quantization = config.training, config.lora, config.quantization
     length = max(_SHORTEST_SAVING_LENGTH, training.max_length // 2)
     if length < training.max_length:
-        yield f"Max length {training.max_length} → {length}", _with(config, "training", max_length=length)
+        yield (
+            say("Max length {max_length} → {length}", max_length=training.max_length, length=length),
+            _with(config, "training", max_length=length),
+        )
     if smaller := [size for size in possible_batches(config) if size <= training.batch_size // 2]:
         batch = smaller[-1]
         accumulation = config.effective_batch // batch
         split = {"batch_size": batch, "gradient_accumulation": accumulation}
-        text = f"Batch {training.batch_size} → {batch}, accumulation {training.gradient_accumulation} → {accumulation},"
+        text = say(
+            "Batch {batch_size} → {batch}, accumulation {gradient_accumulation} → {accumulation},",
+            batch_size=training.batch_size,
+            batch=batch,
+            gradient_accumulation=training.gradient_accumulation,
+            accumulation=accumulation,
+        )
         yield text, _with(config, "training", **split)
     if training.gradient_checkpointing == "off":
-        yield "Gradient checkpointing on", _with(config, "training", gradient_checkpointing="on")
+        yield say("Gradient checkpointing on"), _with(config, "training", gradient_checkpointing="on")
     if quantization.method == "none":
-        yield "4-bit NF4 base", _with(config, "quantization", method="nf4", double=True)
+        yield say("4-bit NF4 base"), _with(config, "quantization", method="nf4", double=True)
     elif not quantization.double:
-        yield "Double quantization", _with(config, "quantization", double=True)
+        yield say("Double quantization"), _with(config, "quantization", double=True)
     if lora.rank > _LOWEST_RANK and not lora.start_from:
         rank = max(_LOWEST_RANK, lora.rank // 2)
         alpha = max(1, round(lora.alpha * rank / lora.rank))
-        yield f"LoRA rank {lora.rank} → {rank}", _with(config, "lora", rank=rank, alpha=alpha)
+        yield (
+            say("LoRA rank {old} → {rank}", old=lora.rank, rank=rank),
+            _with(config, "lora", rank=rank, alpha=alpha),
+        )
     if training.optimizer != LIGHTEST:
-        yield "8-bit optimizer", _with(config, "training", optimizer=LIGHTEST)
+        yield say("8-bit optimizer"), _with(config, "training", optimizer=LIGHTEST)
     if lora.dropout > 0:
-        yield "LoRA dropout 0", _with(config, "lora", dropout=0.0)
+        yield say("LoRA dropout 0"), _with(config, "lora", dropout=0.0)
     if lora.dora and not lora.start_from:
-        yield "Without DoRA,", _with(config, "lora", dora=False)
+        yield say("Without DoRA,"), _with(config, "lora", dora=False)

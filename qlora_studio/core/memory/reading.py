@@ -9,6 +9,7 @@ from qlora_studio.core.memory.setup import MemorySetup, setup_for
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 
 MOST_TOKENS = 40_000  # that a verification on a card compares
 _HEAD_TILE = 32 << 20  # of the head's weights at a time, with as many scores at most
@@ -28,7 +29,11 @@ class Reading:
     @property
     def text(self) -> str:
         """In words."""
-        streamed = f", {bytes_text(self.streamed_bytes)} layer by layer" if self.streamed_bytes else ""
+        streamed = (
+            say(", {streamed_bytes} layer by layer", streamed_bytes=bytes_text(self.streamed_bytes))
+            if self.streamed_bytes
+            else ""
+        )
         return f"{self.label}: {bytes_text(self.whole_bytes)}{streamed}"
 
 
@@ -42,8 +47,8 @@ def readings(config: RunConfig, shape: ModelShape, *, gpu: GpuSpec | None = None
     merged = weights_bytes(shape, plain) + plain.workspace_bytes
     return (
         verification(shape, plain),
-        Reading("chat_adapter", "Chat with the adapter", adapted),
-        Reading("chat_merged", "Chat with the merged model", merged + answers + _passing(shape, plain)),
+        Reading("chat_adapter", say("Chat with the adapter"), adapted),
+        Reading("chat_merged", say("Chat with the merged model"), merged + answers + _passing(shape, plain)),
     )
 
 
@@ -54,7 +59,7 @@ def verification(shape: ModelShape, plain: MemorySetup, weights: int = 0) -> Rea
     states = MOST_TOKENS * shape.hidden_size * plain.weight_bytes
     return Reading(
         "verification",
-        "Verification of an export",
+        say("Verification of an export"),
         (weights or weights_bytes(shape, plain)) + beside,
         (layer.quantizable + layer.experts) * plain.weight_bytes + states + beside,
     )

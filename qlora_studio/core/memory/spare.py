@@ -13,6 +13,7 @@ from qlora_studio.core.memory.fit import FitVerdict, judge
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import MIB, bytes_text
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 
 RESERVE = 512 * MIB  # of the free memory, for what other programs take later; Windows would spill without a word
 _PLAIN, _AGAIN = 4, 2  # FLOPs a token and parameter: a step, and what computing all layers once more adds
@@ -71,6 +72,11 @@ def speed_beside_all(layers: int, of: int) -> float:
 def _words(layers: int, of: int, spare_bytes: int) -> str:
     if layers == of:
         return ""
-    count = f"{layers} of {of} layers are" if layers else f"none of {of} layers is"
-    speed = f"about {speed_beside_all(layers, of):.2f} × as fast as all"
-    return f"{bytes_text(spare_bytes)} to spare: {count} checkpointed, {speed}."
+    count = say("{layers} of {of} layers are", layers=layers, of=of) if layers else say("none of {of} layers is", of=of)
+    speed = say("about {speed_beside_all:.2f} × as fast as all", speed_beside_all=speed_beside_all(layers, of))
+    return say(
+        "{spare_bytes} to spare: {count} checkpointed, {speed}.",
+        spare_bytes=bytes_text(spare_bytes),
+        count=count,
+        speed=speed,
+    )

@@ -17,6 +17,7 @@ from qlora_studio.core.memory.setup import MemorySetup, setup_for
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import duration_text
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 
 _ROWS = 64  # of a step that are reckoned with: of a larger one as many batches as hold them
 
@@ -37,7 +38,7 @@ class StepRate:
     @property
     def words(self) -> str:
         """The rate for people."""
-        return f"about {rounded(self.tokens_per_second):,} tokens/s"
+        return say("about {rounded:,} tokens/s", rounded=rounded(self.tokens_per_second))
 
 
 def step_rate(
@@ -78,9 +79,13 @@ def _batches(
 def rate_note(rate: StepRate, config: RunConfig) -> str:
     """Return a predicted rate as a sentence, with its error and what it is for."""
     mean = round(rate.tokens / config.effective_batch)
-    return (
-        f"Predicted: {rate.words} (± {ERROR_SHARE:.0%}), a step of {config.effective_batch:,} × {mean:,} tokens in "
-        f"{duration_text(rate.seconds) if rate.seconds >= 10 else f'{rate.seconds:.1f} s'}."
+    return say(
+        "Predicted: {words} (± {error_share:.0%}), a step of {effective_batch:,} × {mean:,} tokens in {seconds}.",
+        words=rate.words,
+        error_share=ERROR_SHARE,
+        effective_batch=config.effective_batch,
+        mean=mean,
+        seconds=duration_text(rate.seconds) if rate.seconds >= 10 else say("{seconds:.1f} s", seconds=rate.seconds),
     )
 
 

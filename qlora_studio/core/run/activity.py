@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from qlora_studio.core.words import say
+
 
 class Phase(StrEnum):
     """Where a run stands, with the words that the window and the terminal say for it."""
@@ -15,19 +17,19 @@ class Phase(StrEnum):
         member.words = words
         return member
 
-    NEW = "new", "Not started"
-    STARTING = "starting", "Starting"
-    PREPARING = "preparing", "Preparing"
-    TRAINING = "training", "Training"
-    EVALUATING = "evaluating", "Evaluating"
-    SAVING = "saving", "Saving"
-    EXPORTING = "exporting", "Exporting"
-    WAITING = "waiting", "Waiting for disk space"
-    RECOVERING = "recovering", "Recovering"
-    PAUSED = "paused", "Paused"
-    STOPPED = "stopped", "Stopped"
-    FINISHED = "finished", "Finished"
-    FAILED = "failed", "Failed"
+    NEW = "new", say("Not started")
+    STARTING = "starting", say("Starting")
+    PREPARING = "preparing", say("Preparing")
+    TRAINING = "training", say("Training")
+    EVALUATING = "evaluating", say("Evaluating")
+    SAVING = "saving", say("Saving")
+    EXPORTING = "exporting", say("Exporting")
+    WAITING = "waiting", say("Waiting for disk space")
+    RECOVERING = "recovering", say("Recovering")
+    PAUSED = "paused", say("Paused")
+    STOPPED = "stopped", say("Stopped")
+    FINISHED = "finished", say("Finished")
+    FAILED = "failed", say("Failed")
 
     @property
     def is_over(self) -> bool:
@@ -49,32 +51,32 @@ class Activity(StrEnum):
         member.words = words
         return member
 
-    LOADING_LIBRARIES = "loading_libraries", Phase.STARTING, "Starting"
-    ASKING_THE_HUB = "asking_the_hub", Phase.PREPARING, "Asking the hub"
-    DOWNLOADING = "downloading", Phase.PREPARING, "Downloading from the hub"
-    CONVERTING_MODEL = "converting_model", Phase.PREPARING, "Converting the model"
-    READING_DATA = "reading_data", Phase.PREPARING, "Reading rows"
-    PREPARING_DATA = "preparing_data", Phase.PREPARING, "Preparing the data"
-    CHECKING_BASE = "checking_base", Phase.PREPARING, "Checking the base model"
-    LOADING_MODEL = "loading_model", Phase.PREPARING, "Loading the model"
-    PROBING = "probing", Phase.PREPARING, "Trying the longest rows"
-    TRACING_LOAD = "tracing_load", Phase.PREPARING, "Tracing the loading"
-    TRACING_FORWARD = "tracing_forward", Phase.PREPARING, "Tracing the forward pass"
-    TRACING_BACKWARD = "tracing_backward", Phase.PREPARING, "Tracing the backward pass"
-    TRACING_EVALUATION = "tracing_evaluation", Phase.PREPARING, "Tracing the evaluation"
-    READY = "ready", Phase.PREPARING, "Ready"
-    TRAINING = "training", Phase.TRAINING, "Training"
-    EVALUATING = "evaluating", Phase.EVALUATING, "Evaluating"
-    SAVING = "saving", Phase.SAVING, "Saving"
-    WAITING_FOR_SPACE = "waiting_for_space", Phase.WAITING, "Waiting for disk space"
-    WEIGHING = "weighing", Phase.EXPORTING, "Measuring what matters"
-    MERGING = "merging", Phase.EXPORTING, "Merging"
-    QUANTIZING = "quantizing", Phase.EXPORTING, "Quantizing"
-    EXPORTING = "exporting", Phase.EXPORTING, "Exporting"
-    VERIFYING = "verifying", Phase.EXPORTING, "Verifying"
-    COMPARING_BASES = "comparing_bases", Phase.EXPORTING, "Comparing the bases"
-    CHECKING_EXPORT = "checking_export", Phase.EXPORTING, "Checking the export"
-    UPLOADING = "uploading", Phase.EXPORTING, "Uploading"
+    LOADING_LIBRARIES = "loading_libraries", Phase.STARTING, say("Starting")
+    ASKING_THE_HUB = "asking_the_hub", Phase.PREPARING, say("Asking the hub")
+    DOWNLOADING = "downloading", Phase.PREPARING, say("Downloading from the hub")
+    CONVERTING_MODEL = "converting_model", Phase.PREPARING, say("Converting the model")
+    READING_DATA = "reading_data", Phase.PREPARING, say("Reading rows")
+    PREPARING_DATA = "preparing_data", Phase.PREPARING, say("Preparing the data")
+    CHECKING_BASE = "checking_base", Phase.PREPARING, say("Checking the base model")
+    LOADING_MODEL = "loading_model", Phase.PREPARING, say("Loading the model")
+    PROBING = "probing", Phase.PREPARING, say("Trying the longest rows")
+    TRACING_LOAD = "tracing_load", Phase.PREPARING, say("Tracing the loading")
+    TRACING_FORWARD = "tracing_forward", Phase.PREPARING, say("Tracing the forward pass")
+    TRACING_BACKWARD = "tracing_backward", Phase.PREPARING, say("Tracing the backward pass")
+    TRACING_EVALUATION = "tracing_evaluation", Phase.PREPARING, say("Tracing the evaluation")
+    READY = "ready", Phase.PREPARING, say("Ready")
+    TRAINING = "training", Phase.TRAINING, say("Training")
+    EVALUATING = "evaluating", Phase.EVALUATING, say("Evaluating")
+    SAVING = "saving", Phase.SAVING, say("Saving")
+    WAITING_FOR_SPACE = "waiting_for_space", Phase.WAITING, say("Waiting for disk space")
+    WEIGHING = "weighing", Phase.EXPORTING, say("Measuring what matters")
+    MERGING = "merging", Phase.EXPORTING, say("Merging")
+    QUANTIZING = "quantizing", Phase.EXPORTING, say("Quantizing")
+    EXPORTING = "exporting", Phase.EXPORTING, say("Exporting")
+    VERIFYING = "verifying", Phase.EXPORTING, say("Verifying")
+    COMPARING_BASES = "comparing_bases", Phase.EXPORTING, say("Comparing the bases")
+    CHECKING_EXPORT = "checking_export", Phase.EXPORTING, say("Checking the export")
+    UPLOADING = "uploading", Phase.EXPORTING, say("Uploading")
 
 
 _KNOWN: dict[str, Activity] = {str(activity): activity for activity in Activity}

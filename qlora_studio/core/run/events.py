@@ -15,6 +15,7 @@ from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.fingerprint import Fingerprint
 from qlora_studio.core.run.message import Message, UnionReader, parse_line
 from qlora_studio.core.run.reports import AnyReported, ExportedFacts, Facts, NoFacts
+from qlora_studio.core.words import say, say_count
 
 UNREADABLE_LINES = "unreadable_lines"  # the kind of a `Warned` that stands in no file: readers tell it
 
@@ -301,8 +302,12 @@ class StoppedEarly(Message):
     @property
     def words(self) -> str:
         """What happened, for window and terminal."""
-        times = f"{self.evaluations} evaluation{'' if self.evaluations == 1 else 's'}"
-        return f"Stopped early: the held-out loss did not get better for {times} (step {self.step:,})."
+        times = say_count(self.evaluations, "{count} evaluation", "{count} evaluations")
+        return say(
+            "Stopped early: the held-out loss did not get better for {times} (step {step:,}).",
+            times=times,
+            step=self.step,
+        )
 
 
 class TextGenerated(Message):

@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict
 
 from qlora_studio.core.run.message import UnionReader
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 
-CHAT_VARIANTS = {"tuned": "Tuned", "base": "Base", "merged": "Merged", "gguf": "GGUF"}
+CHAT_VARIANTS = {"tuned": say("Tuned"), "base": say("Base"), "merged": say("Merged"), "gguf": "GGUF"}
 ANSWER_WAYS = {
-    "4bit": "in 4 bit, 16 bit does not fit",
-    "llama_cpp": "by llama.cpp",
-    "unpacked": "unpacked to 16 bit, without llama.cpp",
+    "4bit": say("in 4 bit, 16 bit does not fit"),
+    "llama_cpp": say("by llama.cpp"),
+    "unpacked": say("unpacked to 16 bit, without llama.cpp"),
 }
 
 

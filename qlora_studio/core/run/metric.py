@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from qlora_studio.core.quantity import GIB
+from qlora_studio.core.words import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +30,18 @@ class Metric:
 METRICS: dict[str, Metric] = {
     item.field: item
     for item in (
-        Metric(field="loss", title="Loss", color="weights", column="train loss", loss=True),
-        Metric(field="learning_rate", title="Learning rate", color="optimizer", column="learning rate", smooth=False),
-        Metric(field="gradient_norm", title="Gradient norm", color="activations", column="gradient norm"),
+        Metric(field="loss", title=say("Loss"), color="weights", column=say("train loss"), loss=True),
+        Metric(
+            field="learning_rate",
+            title=say("Learning rate"),
+            color="optimizer",
+            column=say("learning rate"),
+            smooth=False,
+        ),
+        Metric(field="gradient_norm", title=say("Gradient norm"), color="activations", column=say("gradient norm")),
         Metric(
             field="tokens_per_second",
-            title="Throughput",
+            title=say("Throughput"),
             color="other",
             column="tokens/s",
             unit="tokens/s",
@@ -43,10 +50,10 @@ METRICS: dict[str, Metric] = {
         Metric(
             field="process_bytes",
             rather="allocated_bytes",
-            title="Memory",
+            title=say("Memory"),
             color="context",
             column="memory (GiB)",
-            unit="GiB",
+            unit=say("GiB"),
             scale=float(GIB),
             smooth=False,
             positive=True,

@@ -6,6 +6,7 @@ A name is what stands in `run.toml`, and what transformers calls it (`optim`) un
 from dataclasses import dataclass
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 
 AUTO = "auto"
 ON_CARD, ON_CPU = "paged_adamw_32bit", "adamw_torch"  # what auto stands for
@@ -63,20 +64,20 @@ class Optimizer:
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
-    ON_CARD: Optimizer(title="Paged AdamW, 32-bit", paged_from=_PAGED_FROM),
+    ON_CARD: Optimizer(title=say("Paged AdamW, 32-bit"), paged_from=_PAGED_FROM),
     LIGHTEST: Optimizer(
-        title="Paged AdamW, 8-bit",
+        title=say("Paged AdamW, 8-bit"),
         state_bytes=1,
         block=_BLOCK,
         quantized_from=_SMALLEST_8BIT,
         paged_from=_PAGED_FROM,
     ),
-    "adamw_32bit": Optimizer(title="AdamW, 32-bit, not paged", made_as=ON_CARD),
+    "adamw_32bit": Optimizer(title=say("AdamW, 32-bit, not paged"), made_as=ON_CARD),
     "adamw_8bit": Optimizer(
-        title="AdamW, 8-bit, not paged", state_bytes=1, block=_BLOCK, quantized_from=_SMALLEST_8BIT
+        title=say("AdamW, 8-bit, not paged"), state_bytes=1, block=_BLOCK, quantized_from=_SMALLEST_8BIT
     ),
-    ON_CPU: Optimizer(title="AdamW", offered=False, state_bytes=0),
-    OF_FULL_TRAINING: Optimizer(title="AdamW, fused", offered=False, state_bytes=0, counter_bytes=4),
+    ON_CPU: Optimizer(title=say("AdamW"), offered=False, state_bytes=0),
+    OF_FULL_TRAINING: Optimizer(title=say("AdamW, fused"), offered=False, state_bytes=0, counter_bytes=4),
 }
 
 
@@ -85,14 +86,16 @@ def optimizer_named(name: str) -> Optimizer:
     known = OPTIMIZERS.get(name)
     if known is None:
         raise StudioError(
-            f'"{name}" is no optimizer.', kind=FailureKind.INVALID_CONFIG, advice=f"There are: {', '.join(OPTIMIZERS)}."
+            say('"{name}" is no optimizer.', name=name),
+            kind=FailureKind.INVALID_CONFIG,
+            advice=say("There are: {optimizers}.", optimizers=", ".join(OPTIMIZERS)),
         )
     return known
 
 
 def optimizer_choices() -> dict[str, str]:
     """Return the words of everything that a run may ask for, by name."""
-    return {AUTO: "Auto", **{name: item.title for name, item in OPTIMIZERS.items() if item.offered}}
+    return {AUTO: say("Auto"), **{name: item.title for name, item in OPTIMIZERS.items() if item.offered}}
 
 
 def resolved(wish: str, *, on_card: bool = True) -> str:

@@ -1,6 +1,7 @@
 """What a run's model and data are called where there is little room: without the folders before their names."""
 
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 
 STARTER = "starter"  # the model that comes with the program, as it stands in a run config
 STARTER_TITLE = "SmolLM2-135M-Instruct"
@@ -10,17 +11,17 @@ def model_title(source: str) -> str:
     """Return a base model's name: the last part of a hub id or path."""
     if source == STARTER:
         return STARTER_TITLE
-    return _last_part(source) if source else "No model yet"
+    return _last_part(source) if source else say("No model yet")
 
 
 def data_title(path: str) -> str:
     """Return a dataset's name: the last part of a hub id or path."""
-    return _last_part(path) if path else "No dataset yet"
+    return _last_part(path) if path else say("No dataset yet")
 
 
 def datasets_title(config: RunConfig) -> str:
     """Return the name of a config's dataset, or of the first with how many there are more."""
-    more = f" and {len(config.data.more)} more" if config.data.more else ""
+    more = say(" and {more} more", more=len(config.data.more)) if config.data.more else ""
     return data_title(config.data.path) + more
 
 

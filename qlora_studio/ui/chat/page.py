@@ -12,6 +12,7 @@ from qlora_studio.core.run.commands import Ask
 from qlora_studio.core.run.events import Event, TextGenerated
 from qlora_studio.core.run.job import CHAT_VARIANTS
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say
 from qlora_studio.ui.chat.transcript import ChatTurn, PromptField
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox
 from qlora_studio.ui.kit.layouts import ScrolledContent, TileGrid
@@ -20,10 +21,10 @@ from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, column, row
 from qlora_studio.ui.state.run_choice import RunChoice
 from qlora_studio.ui.window.page import Page
 
-_CHECKPOINTS = {"best": "Best checkpoint", "final": "Final adapter", "last": "Last checkpoint"}
-_HINT = (
-    "Tuned and base come from one set of weights, with the adapter and without. Merged and GGUF are read from what was "
-    "exported. Same prompt, same seed."
+_CHECKPOINTS = {"best": say("Best checkpoint"), "final": say("Final adapter"), "last": say("Last checkpoint")}
+_HINT = say(
+    "Tuned and base come from one set of weights, with the adapter and without. Merged and GGUF "
+    "are read from what was exported. Same prompt, same seed."
 )
 
 
@@ -39,7 +40,7 @@ class ChatPage(Page):
     """
 
     name = "chat"
-    title = "Chat"
+    title = say("Chat")
 
     ask_requested = Signal(str, str, list)
     stop_requested = Signal()
@@ -53,15 +54,22 @@ class ChatPage(Page):
         self._turns: list[ChatTurn] = []
         self._waiting: dict[tuple[int, str], ChatTurn] = {}
         self._request = 0
-        self.again, self.stop = Button("New conversation"), Button("Free the memory", tip="Let go of the model")
+        self.again, self.stop = (
+            Button(say("New conversation")),
+            Button(say("Free the memory"), tip=say("Let go of the model")),
+        )
         self.add_action(self.stop)
         self.add_action(self.again)
         self.run, self.checkpoint = ComboBox(), ComboBox(_CHECKPOINTS)
-        self.temperature, self.seed, self.longest = NumberBox(0.0, 2.0), SpinBox(0), SpinBox(1, 4096, unit="tokens")
+        self.temperature, self.seed, self.longest = (
+            NumberBox(0.0, 2.0),
+            SpinBox(0),
+            SpinBox(1, 4096, unit=say("tokens")),
+        )
         self.variants = {name: CheckBox(words) for name, words in CHAT_VARIANTS.items()}
-        self.prompt = PromptField("Say something. Enter sends, Shift+Enter begins a line.")
-        self.send = PrimaryButton("Send")
-        self.end = Button("Stop", tip="End the answers here; the model stays loaded (Esc)")
+        self.prompt = PromptField(say("Say something. Enter sends, Shift+Enter begins a line."))
+        self.send = PrimaryButton(say("Send"))
+        self.end = Button(say("Stop"), tip=say("End the answers here; the model stays loaded (Esc)"))
         self._build()
         self._connect()
         self.render_runs((), "")
@@ -83,7 +91,7 @@ class ChatPage(Page):
         """Show whether the model is loaded, is being let go of, or why it is not loaded."""
         at_work = state is not None and state.last_event > 0 and not state.phase.is_over
         self.stop.setEnabled(at_work and not stopping)
-        words = "Letting go of the model …" if stopping and at_work else _state_text(state)
+        words = say("Letting go of the model …") if stopping and at_work else _state_text(state)
         self._state.setText(words if at_work or (state and state.failure) else "")
         if state is not None and state.failure is not None:
             self.notice.show_message(state.failure.message, state.failure.advice, state.failure.detail)
@@ -175,7 +183,7 @@ class ChatPage(Page):
 
     def _name_run(self) -> None:
         run = self._runs.get(self.run.value())
-        self.set_heading("Chat", f"{run.name} · {run.base}" if run else "Nothing to talk to yet")
+        self.set_heading(say("Chat"), f"{run.name} · {run.base}" if run else say("Nothing to talk to yet"))
         self._offer_exports(run)
 
     def _offer_exports(self, run: RunChoice | None) -> None:
@@ -185,12 +193,12 @@ class ChatPage(Page):
             box = self.variants[name]
             box.setEnabled(name in there)
             box.setChecked(box.isChecked() and name in there)
-            set_tooltip(box, "" if name in there else f"Export a {words} of this run first.")
+            set_tooltip(box, "" if name in there else say("Export a {words} of this run first.", words=words))
 
     def _build(self) -> None:
-        self._empty = Card("No trained run yet")
-        self.go_training = Button("Go to Training")
-        text = "When a run has ended, its model can be asked here, with the base model's answer beside it."
+        self._empty = Card(say("No trained run yet"))
+        self.go_training = Button(say("Go to Training"))
+        text = say("When a run has ended, its model can be asked here, with the base model's answer beside it.")
         self._empty.add(Label(text, "muted", wrap=True), self.go_training)
         self._options, self._talk = self._make_options(), self._make_talk()
         self.body.addWidget(self._empty)
@@ -204,11 +212,11 @@ class ChatPage(Page):
         self.seed.setValue(42)
         self.longest.setValue(256)
         fields = (
-            ("Run", self.run),
-            ("Checkpoint", self.checkpoint),
-            ("Temperature", self.temperature),
-            ("Seed", self.seed),
-            ("At most", self.longest),
+            (say("Run"), self.run),
+            (say("Checkpoint"), self.checkpoint),
+            (say("Temperature"), self.temperature),
+            (say("Seed"), self.seed),
+            (say("At most"), self.longest),
         )
         parts = []
         for title, field in fields:
@@ -227,7 +235,7 @@ class ChatPage(Page):
     def _make_talk(self) -> Card:
         card = Card()
         self._area = QScrollArea()
-        self._area.setAccessibleName("Conversation")
+        self._area.setAccessibleName(say("Conversation"))
         self._area.setWidgetResizable(True)
         self._area.setFrameShape(QFrame.Shape.NoFrame)
         content = ScrolledContent()
@@ -271,9 +279,9 @@ def _state_text(state: RunState | None) -> str:
     if state is None:
         return ""
     if state.failure is not None:
-        return "No model is loaded."
+        return say("No model is loaded.")
     return (
-        "The model is loaded."
+        say("The model is loaded.")
         if state.activity == Activity.READY
-        else "Loading the model; the first answer takes longer …"
+        else say("Loading the model; the first answer takes longer …")
     )

@@ -5,6 +5,7 @@ from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QPlainTextEdit, QWidget
 
 from qlora_studio.core.run.job import ANSWER_WAYS, CHAT_VARIANTS
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.layouts import TileGrid
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Card, column
@@ -19,7 +20,7 @@ class AnswerCard(Card):
         super().__init__(CHAT_VARIANTS.get(variant, variant))
         self._text = ""
         self.label = Label("…", wrap=True, selectable=True)
-        self.label.setAccessibleName(f"Answer of the {variant} model")
+        self.label.setAccessibleName(say("Answer of the {variant} model", variant=variant))
         self._facts = Label("", "caption")
         self.add_header(self._facts)
         self.add(self.label)
@@ -35,15 +36,16 @@ class AnswerCard(Card):
 
     def finish(self, tokens: int, seconds: float, way: str) -> None:
         """Say how long it was, how fast it came, and how it was computed where that is not as usual."""
-        rate = f" · {tokens / seconds:.1f} tokens/s" if seconds > 0 and tokens else ""
-        self._facts.setText(f"{tokens:,} tokens{rate}")
+        facts = [say("{tokens:,} tokens", tokens=tokens)]
+        facts += [say("{rate:.1f} tokens/s", rate=tokens / seconds)] if seconds > 0 and tokens else []
+        self._facts.setText(" · ".join(facts))
         self._way.setText(ANSWER_WAYS.get(way, way))
         self._way.setVisible(bool(way))
-        self.label.setText(self._text.strip() or "(an empty answer)")
+        self.label.setText(self._text.strip() or say("(an empty answer)"))
 
     def give_up(self) -> None:
         """Say that no more of it will come."""
-        self.label.setText(f"{self._text}\n(it ends here)" if self._text else "(no answer)")
+        self.label.setText(say("{text}\n(it ends here)", text=self._text) if self._text else say("(no answer)"))
 
     def text(self) -> str:
         """Return the answer so far."""
@@ -81,7 +83,7 @@ class PromptField(QPlainTextEdit):
     def __init__(self, placeholder: str) -> None:
         super().__init__()
         self.setPlaceholderText(placeholder)
-        self.setAccessibleName("Prompt")
+        self.setAccessibleName(say("Prompt"))
         self.setTabChangesFocus(True)
         self.setFixedHeight(72)
 

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from qlora_studio.core.comparison.comparison import ComparedAnswers
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.fields import ComboBox
 from qlora_studio.ui.kit.layouts import TileGrid
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.widgets import Card, column
 
 _LEAST_WIDTH = 230  # of an answer
-_NONE = (
-    "No prompt was answered by two of these runs. Give them the same sample prompts: Training, Measuring on the way, "
-    "Advanced."
+_NONE = say(
+    "No prompt was answered by two of these runs. Give them the same sample prompts: Training, "
+    "Measuring on the way, Advanced."
 )
 
 
@@ -21,11 +22,11 @@ class AnswersCard(Card):
     """Shows the answers to one prompt; where there are several, it is chosen above."""
 
     def __init__(self) -> None:
-        super().__init__("Answers to the same prompts")
+        super().__init__(say("Answers to the same prompts"))
         self._names: tuple[str, ...] = ()
         self._answers: tuple[ComparedAnswers, ...] = ()
         self.prompts = ComboBox()
-        self.prompts.setAccessibleName("Prompt")
+        self.prompts.setAccessibleName(say("Prompt"))
         self.prompts.setMaximumWidth(420)
         self.prompts.chosen.connect(lambda _index: self._show_chosen())
         self.add_header(self.prompts)
@@ -69,9 +70,9 @@ def _tile(name: str, told: tuple[int, str] | None) -> QWidget:
     tile = QWidget()
     box = column(tile, margins=(0, 6, 0, 6), spacing=3)
     box.addWidget(ElidedLabel(name, "title"))
-    box.addWidget(Label(f"after step {told[0]:,}" if told else "not asked", "caption"))
-    answer = Label((told[1].strip() or "(an empty answer)") if told else "–", wrap=True, selectable=True)
-    answer.setAccessibleName(f"Answer of {name}")
+    box.addWidget(Label(say("after step {told:,}", told=told[0]) if told else say("not asked"), "caption"))
+    answer = Label((told[1].strip() or say("(an empty answer)")) if told else "–", wrap=True, selectable=True)
+    answer.setAccessibleName(say("Answer of {name}", name=name))
     box.addWidget(answer)
     box.addStretch(1)
     return tile

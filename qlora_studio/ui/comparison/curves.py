@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from PySide6.QtWidgets import QButtonGroup
 
 from qlora_studio.core.comparison.run_record import RunRecord
+from qlora_studio.core.words import say
 from qlora_studio.ui.comparison.view import AXES, curve_of, metric_titles, unit_of
 from qlora_studio.ui.curves.curve import Curve, Plot, look
 from qlora_studio.ui.curves.linked_plots import LinkedPlots
@@ -12,7 +13,7 @@ from qlora_studio.ui.kit.fields import ComboBox
 from qlora_studio.ui.kit.layouts import FlowRow
 from qlora_studio.ui.kit.widgets import Button, Card, row
 
-_SMOOTH_TIP = "Draw the mean of the steps around each point: of as many before it as after, a fiftieth of the run"
+_SMOOTH_TIP = say("Draw the mean of the steps around each point: of as many before it as after, a fiftieth of the run")
 
 
 class CurvesCard(Card):
@@ -26,13 +27,13 @@ class CurvesCard(Card):
         self.tabs: dict[str, Button] = {}
         self._group = QButtonGroup(self)
         self._places = FlowRow(spacing=6)
-        self.axis = ComboBox({name: f"over {words}" for name, words in AXES.items()})
-        self.axis.setAccessibleName("What the curves are drawn over")
+        self.axis = ComboBox({name: say("over {words}", words=words) for name, words in AXES.items()})
+        self.axis.setAccessibleName(say("What the curves are drawn over"))
         self.axis.chosen.connect(lambda _axis: self._render())
         self.smooth = Button("smooth", "pill", checkable=True, tip=_SMOOTH_TIP)
         self.smooth.setChecked(True)
         self.smooth.toggled.connect(lambda _on: self._render())
-        self.plots = LinkedPlots("Curves of the compared runs")
+        self.plots = LinkedPlots(say("Curves of the compared runs"))
         tools = row(spacing=8)
         tools.addWidget(self._places, 1)
         tools.addWidget(self.smooth)

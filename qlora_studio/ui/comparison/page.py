@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QMenu
 
 from qlora_studio.core.comparison.comparison import compare
 from qlora_studio.core.comparison.run_record import RunRecord
+from qlora_studio.core.words import say
 from qlora_studio.ui.comparison.answers import AnswersCard
 from qlora_studio.ui.comparison.curves import CurvesCard
 from qlora_studio.ui.comparison.table import ComparisonTable
@@ -27,7 +28,7 @@ class ComparisonPage(Page):
     """
 
     name = "comparison"
-    title = "Compare"
+    title = say("Compare")
     entry = "runs"
 
     back_requested = Signal()
@@ -38,9 +39,9 @@ class ComparisonPage(Page):
         super().__init__()
         self._comparison = compare(())
         self._choice: tuple[str, ...] = ()
-        self.choose_button = Button("Runs …", tip="Choose which runs are compared")
-        self.copy_button = Button("copy", "quiet", tip="Copy the table as it is shown, for a spreadsheet")
-        self.back_button = Button("Back to runs", tip="Esc")
+        self.choose_button = Button(say("Runs …"), tip=say("Choose which runs are compared"))
+        self.copy_button = Button(say("copy"), "quiet", tip=say("Copy the table as it is shown, for a spreadsheet"))
+        self.back_button = Button(say("Back to runs"), tip="Esc")
         for button in (self.choose_button, self.back_button):
             self.add_action(button)
         self.menu = QMenu(self)
@@ -49,9 +50,9 @@ class ComparisonPage(Page):
         self.curves = CurvesCard()
         self.table = ComparisonTable()
         self.answers = AnswersCard()
-        self.everything = Button("also what is the same", "pill", checkable=True)
+        self.everything = Button(say("also what is the same"), "pill", checkable=True)
         self._caution = Label("", "muted", wrap=True, selectable=True)
-        self._card = Card("Side by side")
+        self._card = Card(say("Side by side"))
         self._card.add_header(self.everything, self.copy_button)
         self._card.add(self._caution, self.table)
         for part in (self.curves, self._card, self.answers):

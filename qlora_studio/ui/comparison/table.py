@@ -7,6 +7,7 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelInd
 from PySide6.QtGui import QColor, QFont, QFontMetrics, QGuiApplication, QKeyEvent, QKeySequence, QPainter, QPen
 from PySide6.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QTableView
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.comparison.view import TableLine, table_text
 from qlora_studio.ui.curves.curve import look
 from qlora_studio.ui.curves.legend import PEN_STYLES
@@ -20,7 +21,7 @@ _TITLES = 210  # pixels of the titles of the lines, at most
 _NAMES_HEIGHT = 54
 _GAP, _EDGE, _SYMBOL = 16, 11, 28
 _STRONG = QFont.Weight.DemiBold
-_BEST = "best"
+_BEST = say("best")
 
 
 class ComparisonModel(QAbstractTableModel):
@@ -145,7 +146,7 @@ class ComparisonTable(QTableView):
         super().__init__()
         self.lines = ComparisonModel()
         self.setModel(self.lines)
-        self.setAccessibleName("Runs side by side")
+        self.setAccessibleName(say("Runs side by side"))
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setShowGrid(False)
         self.setWordWrap(False)

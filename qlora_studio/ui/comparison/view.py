@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from qlora_studio.core.comparison.comparison import ComparedRow, Comparison
 from qlora_studio.core.comparison.run_record import HELD_OUT, Curve, RunRecord
-from qlora_studio.core.quantity import counted
 from qlora_studio.core.run.metric import METRICS
+from qlora_studio.core.words import say, say_count
 
-AXES = {"step": "steps", "tokens": "tokens read", "hours": "hours of training"}
+AXES = {"step": say("steps"), "tokens": say("tokens read"), "hours": say("hours of training")}
 _MOST_NAMED = 4
-_NO_SETTINGS = "All settings are the same."
+_NO_SETTINGS = say("All settings are the same.")
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,17 @@ def heading(comparison: Comparison, waiting: int) -> tuple[str, str]:
     """Return the heading and the line below it; `waiting` runs are still being read."""
     count = len(comparison.names)
     if waiting:
-        return f"Compare {counted(count + waiting, 'run')}", f"Reading: {count} of {count + waiting} …"
+        return say("Compare {runs}", runs=say_count(count + waiting, "{count:,} run", "{count:,} runs")), say(
+            "Reading: {count} of {total} …", count=count, total=count + waiting
+        )
     if not count:
-        return "Compare runs", "Choose runs to lay side by side."
+        return say("Compare runs"), say("Choose runs to lay side by side.")
     rows = comparison.group("settings").shown(everything=False)
-    titles = [row.title for row in rows[:_MOST_NAMED]]
-    more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
-    words = f"They differ in {', '.join(titles)}{more}." if titles else _NO_SETTINGS
-    return f"Compare {counted(count, 'run')}", words if count > 1 else ""
+    titles = ", ".join(row.title for row in rows[:_MOST_NAMED])
+    if (more := len(rows) - _MOST_NAMED) > 0:
+        titles = say("{names} and {more} more", names=titles, more=more)
+    words = say("They differ in {titles}.", titles=titles) if titles else _NO_SETTINGS
+    return say("Compare {runs}", runs=say_count(count, "{count:,} run", "{count:,} runs")), words if count > 1 else ""
 
 
 def short_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -63,7 +66,7 @@ def table_lines(comparison: Comparison, *, everything: bool) -> tuple[TableLine,
         rows = group.shown(everything=everything)
         if rows:
             marks = everything and not group.results
-            title = group.title if everything or group.results else f"{group.title}, what differs"
+            title = group.title if everything or group.results else say("{title}, what differs", title=group.title)
             lines += [TableLine(title), *(_line(row, results=group.results, marked=marks) for row in rows)]
     return tuple(lines)
 
@@ -76,8 +79,8 @@ def table_text(names: Sequence[str], lines: Sequence[TableLine]) -> str:
 
 def metric_titles(records: Sequence[RunRecord]) -> dict[str, str]:
     """Return the metrics of which some run has a curve, the held-out loss first, with their words."""
-    titles = {HELD_OUT: "Held-out loss"} | {
-        key: "Training loss" if metric.loss else metric.title for key, metric in METRICS.items()
+    titles = {HELD_OUT: say("Held-out loss")} | {
+        key: say("Training loss") if metric.loss else metric.title for key, metric in METRICS.items()
     }
     return {key: words for key, words in titles.items() if any(_has_values(record, key) for record in records)}
 

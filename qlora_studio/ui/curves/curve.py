@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qlora_studio.core.run.metric_history import Floats
+from qlora_studio.core.words import say
 
 Line = Literal["solid", "dash", "dot", "dash-dot"]
 MarkShape = Literal["line", "triangle", "diamond"]
@@ -63,9 +64,9 @@ class Plot:
     marks: tuple[Mark, ...] = ()
     end: float = 0.0
     log: bool = False
-    x_title: str = "step"
+    x_title: str = say("step")
     whole: bool = True
-    nothing: str = "Nothing to draw yet."
+    nothing: str = say("Nothing to draw yet.")
     place: Callable[[float], tuple[str, ...]] | None = None
 
     @property

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.curves.curve import Curve, Plot
 from qlora_studio.ui.curves.scale import value_text
 
@@ -68,7 +69,7 @@ def _values(curve: Curve, x: float, plot: Plot) -> Iterable[ReadValue]:
     unit = f" {plot.unit}" if plot.unit else ""
     at = float(curve.x[index])
     where = "" if at == x else f", {_counted(plot, at)}"
-    for values, name in ((curve.smooth, f"{curve.name}, smoothed"), (curve.y, curve.name)):
+    for values, name in ((curve.smooth, say("{name}, smoothed", name=curve.name)), (curve.y, curve.name)):
         if values is not None:
             value = float(values[index])
             strong = values is curve.smooth or curve.smooth is None

@@ -8,21 +8,22 @@ from PySide6.QtWidgets import QGridLayout, QLineEdit
 from qlora_studio.core.data.formats import MAPPING_KEYS, UNKNOWN, form_of_mapping, found_mapping
 from qlora_studio.core.data.report import SourceReport
 from qlora_studio.core.run.run_config import RunConfig, all_settings
+from qlora_studio.core.words import say
 from qlora_studio.ui.data.datasets_view import changed, encoding_texts, evidence_text
 from qlora_studio.ui.kit.fields import ComboBox
 from qlora_studio.ui.kit.text import ElidedLabel, Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, row
 
 _PARTS = {
-    "conversation": "Conversation",
-    "prompt": "Prompt",
-    "completion": "Answer",
-    "context": "Context before the prompt",
-    "system": "System text",
-    "tools": "Tools",
-    "text": "Or all of it: text",
+    "conversation": say("Conversation"),
+    "prompt": say("Prompt"),
+    "completion": say("Answer"),
+    "context": say("Context before the prompt"),
+    "system": say("System text"),
+    "tools": say("Tools"),
+    "text": say("Or all of it: text"),
 }
-_KEYS = "Keys and roles of its turns"
+_KEYS = say("Keys and roles of its turns")
 _KEYS_OF_TURNS = tuple(name for name in MAPPING_KEYS if name not in _PARTS)
 _NONE = "—"
 
@@ -31,15 +32,15 @@ class ColumnMapping(Card):
     """Combo boxes over the real columns. `ask` takes the values that the user wants, by path, all at once."""
 
     def __init__(self, ask: Callable[[dict[str, Any]], object]) -> None:
-        super().__init__("How it is read")
+        super().__init__(say("How it is read"))
         self._ask = ask
         infos = {info.path: info for info in all_settings()}
         self.format = ComboBox(infos["data.format"].choices)
         self.encoding = ComboBox(infos["data.encoding"].choices)
         self.parts = {name: ComboBox() for name in _PARTS}
         self.dataset = ComboBox()
-        self.dataset.setAccessibleName("Dataset")
-        self.use = Button("Read with these columns", tip="Read the file again, each column as chosen above")
+        self.dataset.setAccessibleName(say("Dataset"))
+        self.use = Button(say("Read with these columns"), tip=say("Read the file again, each column as chosen above"))
         self._config, self._sources = RunConfig(), tuple[SourceReport, ...]()
         self._found = ("", "")
         self._file: tuple[str, str, tuple[str, ...]] = ("", "", ())
@@ -51,7 +52,7 @@ class ColumnMapping(Card):
         grid = QGridLayout()
         grid.setHorizontalSpacing(16)
         grid.setVerticalSpacing(6)
-        fields = [("Format", self.format), ("Encoding", self.encoding)]
+        fields = [(say("Format"), self.format), (say("Encoding"), self.encoding)]
         fields += [(_PARTS[name], combo) for name, combo in self.parts.items()]
         for index, (title, combo) in enumerate(fields):
             label = Label(title, "muted")
@@ -143,8 +144,11 @@ class ColumnMapping(Card):
         self.use.setEnabled(complete and not wrong)
         for part in (self._keys_label, self.keys):
             part.setVisible(bool(self.parts["conversation"].value()))
-        missing = "Choose the column of the conversation, those of prompt and answer, or one of text."
-        unknown = f"Write {', '.join(_KEYS_OF_TURNS)} = what the file has for it, with ; between them."
+        missing = say("Choose the column of the conversation, those of prompt and answer, or one of text.")
+        unknown = say(
+            "Write {keys_of_turns} = what the file has for it, with ; between them.",
+            keys_of_turns=", ".join(_KEYS_OF_TURNS),
+        )
         self._help.setText(missing if not complete else unknown if wrong else "")
 
     def _on_use_clicked(self) -> None:

@@ -7,9 +7,9 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from qlora_studio.core.data.report import DataReport, SourceReport
-from qlora_studio.core.quantity import counted
 from qlora_studio.core.run.run_config import RunConfig, all_settings
 from qlora_studio.core.run.titles import data_title
+from qlora_studio.core.words import say, say_count
 from qlora_studio.ui.data.datasets_view import changed, choices, duplicates_text, evaluation_text, removed, source_text
 from qlora_studio.ui.data.source import PATTERN
 from qlora_studio.ui.kit.fields import ComboBox, NumberBox
@@ -41,10 +41,10 @@ class SourceLine(QWidget):
         self.weight.setPrefix("× ")
         self.weight.setFixedWidth(86)
         self.weight.setKeyboardTracking(False)
-        self.remove = Button("Remove", "quiet")
+        self.remove = Button(say("Remove"), "quiet")
         self.subset, self.split = ComboBox(), ComboBox()
-        self._subset_title, self._split_title = Label("Subset", "muted"), Label("Split", "muted")
-        self.use = Button("Use it")
+        self._subset_title, self._split_title = Label(say("Subset"), "muted"), Label(say("Split"), "muted")
+        self.use = Button(say("Use it"))
         self._subsets: dict[str, tuple[str, ...]] = {}
         self._build()
         self.weight.valueChanged.connect(lambda value: self.changed.emit({"weight": value}))
@@ -58,8 +58,8 @@ class SourceLine(QWidget):
         self.name.setText(source.name)
         self._facts.setText(source_text(source, whole))
         self._facts.setVisible(bool(self._facts.text()))
-        self.weight.setAccessibleName(f"Weight of {source.name}")
-        self.remove.setAccessibleName(f"Remove {source.name}")
+        self.weight.setAccessibleName(say("Weight of {name}", name=source.name))
+        self.remove.setAccessibleName(say("Remove {name}", name=source.name))
         self.weight.blockSignals(True)
         self.weight.setValue(source.weight)
         self.weight.blockSignals(False)
@@ -108,8 +108,8 @@ class SourceLine(QWidget):
         self._choice = QWidget()
         second = row(self._choice, spacing=10)
         for title, combo, words in (
-            (self._subset_title, self.subset, "Subset"),
-            (self._split_title, self.split, "Split"),
+            (self._subset_title, self.subset, say("Subset")),
+            (self._split_title, self.split, say("Split")),
         ):
             combo.setAccessibleName(words)
             combo.setMinimumWidth(150)
@@ -125,7 +125,7 @@ class SourcesCard(Card):
     """Lists the datasets of a draft. `ask` takes the values that the user wants, by path, all at once."""
 
     def __init__(self, ask: Callable[[dict[str, Any]], object]) -> None:
-        super().__init__("Datasets")
+        super().__init__(say("Datasets"))
         self._ask = ask
         infos = {info.path: info for info in all_settings()}
         self._config = RunConfig()
@@ -135,7 +135,7 @@ class SourcesCard(Card):
         self.duplicates = ComboBox(infos["data.duplicates"].choices)
         self.bad_rows = ComboBox(infos["data.bad_rows"].choices)
         self.evaluation = ComboBox()
-        self.evaluation.setAccessibleName("Held-out rows")
+        self.evaluation.setAccessibleName(say("Held-out rows"))
         self._duplicates_text, self._bad_text = Label("", "caption"), Label("", "caption")
         self._held_text = Label("", "caption", wrap=True)
         self._shown: list[SourceReport] = []
@@ -172,7 +172,13 @@ class SourcesCard(Card):
         self.bad_rows.set_value(config.data.bad_rows)
         self._duplicates_text.setText(duplicates_text(report))
         bad = report.rows.rejected + report.rows.untrainable if report else 0
-        self._bad_text.setText(counted(bad, "row") if bad else "None." if report and report.lengths else "")
+        self._bad_text.setText(
+            say_count(bad, "{count:,} row", "{count:,} rows")
+            if bad
+            else say("None.")
+            if report and report.lengths
+            else ""
+        )
         self._shown, self._report = known, report
         self._show_evaluation(known, report)
         for label in (self._duplicates_text, self._bad_text, self._held_text):
@@ -197,11 +203,13 @@ class SourcesCard(Card):
         """Offer a share, each other split of the first dataset, and a file."""
         data = self._config.data
         splits = known[0].subsets.get(known[0].subset, ()) if known else ()
-        words = {"": "A share of the rows"} | {f"={name}": f"Split {name}" for name in splits if name != known[0].split}
+        words = {"": say("A share of the rows")} | {
+            f"={name}": say("Split {name}", name=name) for name in splits if name != known[0].split
+        }
         own, value = data.evaluation, ""
         if own is not None:
             value = f"={own.split}" if not data.evaluation_path else _FILE
-        named = data_title(data.evaluation_path) if data.evaluation_path else "A file…"
+        named = data_title(data.evaluation_path) if data.evaluation_path else say("A file…")
         self.evaluation.set_choices({**words, value: words.get(value, data.evaluation_split), _FILE: named})
         self.evaluation.set_value(value)
         self._held_text.setText(evaluation_text(data, report))
@@ -209,7 +217,7 @@ class SourcesCard(Card):
     def _on_evaluation_chosen(self, value: str) -> None:
         path, split = "", value.removeprefix("=")
         if value == _FILE:
-            path, split = QFileDialog.getOpenFileName(self, "Evaluation file", "", PATTERN)[0], ""
+            path, split = QFileDialog.getOpenFileName(self, say("Evaluation file"), "", PATTERN)[0], ""
             if not path:
                 self._show_evaluation(self._shown, self._report)
                 return
@@ -217,9 +225,9 @@ class SourcesCard(Card):
 
     def _build(self) -> None:
         blocks = (
-            _titled("Duplicates", self.duplicates, self._duplicates_text),
-            _titled("Bad rows", self.bad_rows, self._bad_text),
-            _titled("Held-out rows", self.evaluation, self._held_text),
+            _titled(say("Duplicates"), self.duplicates, self._duplicates_text),
+            _titled(say("Bad rows"), self.bad_rows, self._bad_text),
+            _titled(say("Held-out rows"), self.evaluation, self._held_text),
         )
         self.add(Rule(), SideBySide(*blocks, breakpoint=_BREAKPOINT, spacing=16))
 

@@ -8,10 +8,16 @@ from qlora_studio.core.data.report import DataReport, SourceReport
 from qlora_studio.core.data.source_facts import EvaluationFacts
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_config import ENCODING_NAMES, DataSection, DatasetSource
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.text import visible_text
 
 _MOST_REASONS, _MOST_COLUMNS = 3, 8
-_PARTS = {"prompt": "prompt", "completion": "answer", "conversation": "conversation", "text": "text"}
+_PARTS = {
+    "prompt": say("prompt"),
+    "completion": say("answer"),
+    "conversation": say("conversation"),
+    "text": say("text"),
+}
 _FIELDS = tuple(DatasetSource.model_fields)
 
 
@@ -48,20 +54,24 @@ def changed(data: DataSection, index: int, **changes: Any) -> dict[str, Any]:
 def source_text(source: SourceReport, whole: int) -> str:
     """Return what a dataset is and holds; `whole` is how many tokens an epoch trains on, of all datasets."""
     parts = [format_words(source.format) + _mixed(source)] if source.total else []
-    parts += [f"{source.total:,} rows"] if source.total else []
-    parts += [f"{source.files:,} files"] if source.files > 1 else []
+    parts += [say("{total:,} rows", total=source.total)] if source.total else []
+    parts += [say("{files:,} files", files=source.files)] if source.files > 1 else []
     parts += [bytes_text(source.size_bytes)] if source.size_bytes and not source.tokens else []
     for count, words in (
-        (source.repaired, "repaired"),
-        (source.rejected, "rejected"),
-        (source.untrainable, "cannot be trained"),
-        (source.dropped, "dropped as duplicates"),
-        (source.not_drawn, "not drawn"),
+        (source.repaired, say("repaired")),
+        (source.rejected, say("rejected")),
+        (source.untrainable, say("cannot be trained")),
+        (source.dropped, say("dropped as duplicates")),
+        (source.not_drawn, say("not drawn")),
     ):
         parts += [f"{count:,} {words}"] if count else []
-    parts += [f"{source.seen:,} rows an epoch"] if source.weight != 1 and source.seen else []
-    parts += [f"{source.trained_tokens / whole:.0%} of what is trained"] if whole and source.trained_tokens else []
-    parts += [f"commit {source.commit[:7]}"] if source.commit else []
+    parts += [say("{seen:,} rows an epoch", seen=source.seen)] if source.weight != 1 and source.seen else []
+    parts += (
+        [say("{trained_tokens:.0%} of what is trained", trained_tokens=source.trained_tokens / whole)]
+        if whole and source.trained_tokens
+        else []
+    )
+    parts += [say("commit {commit}", commit=source.commit[:7])] if source.commit else []
     return " · ".join(parts)
 
 
@@ -71,17 +81,27 @@ def duplicates_text(report: DataReport | None) -> str:
         return ""
     rows = report.rows
     if not rows.duplicates and not rows.near_duplicates:
-        return "No row repeats another."
-    dropped = f", {rows.dropped:,} dropped" if rows.dropped else ""
-    return f"{rows.duplicates:,} exact, {rows.near_duplicates:,} near{dropped}"
+        return say("No row repeats another.")
+    if not rows.dropped:
+        return say("{exact:,} exact, {near:,} near", exact=rows.duplicates, near=rows.near_duplicates)
+    return say(
+        "{exact:,} exact, {near:,} near, {dropped:,} dropped",
+        exact=rows.duplicates,
+        near=rows.near_duplicates,
+        dropped=rows.dropped,
+    )
 
 
 def evaluation_text(data: DataSection, report: DataReport | None) -> str:
     """Return where the held-out rows come from, and what became of a file's rows."""
     own = data.evaluation
     if own is None:
-        held = f": {report.rows.evaluation:,} rows" if report and report.rows.evaluation else ""
-        return f"{data.evaluation_share:.0%} of the rows{held}" if data.evaluation_share else "none"
+        if not data.evaluation_share:
+            return say("none")
+        share, held = data.evaluation_share, report.rows.evaluation if report else 0
+        if not held:
+            return say("{share:.0%} of the rows", share=share)
+        return say("{share:.0%} of the rows: {held:,} rows", share=share, held=held)
     return _facts_text(report.evaluation) if report and report.evaluation else ""
 
 
@@ -93,20 +113,21 @@ def evidence_text(source: SourceReport, *, is_mapped: bool = False) -> str:
     if not source.total:
         return ""
     looks = [(form, count) for form, count in source.evidence.items() if form or not source.format]
-    parts = [f"{count:,} look like {format_words(form)}" for form, count in looks]
-    lines = [f"Of {source.total:,} rows " + ", ".join(parts) + "."] if parts else []
+    parts = [say("{count:,} look like {format}", count=count, format=format_words(form)) for form, count in looks]
+    lines = [say("Of {total:,} rows {parts}.", total=source.total, parts=", ".join(parts))] if parts else []
     if not (source.proposed or is_mapped) and (known := found_mapping(source.format, source.columns)):
         mapping = ", ".join(f"{visible_text(name)} → {_PARTS[part]}" for part, name in known.items())
-        lines.append(f"Read by the columns' names: {mapping}. Choose others below.")
+        lines.append(say("Read by the columns' names: {mapping}. Choose others below.", mapping=mapping))
     unused = [*(source.unread or source.unused)]
     if unused:
-        more = f" and {len(unused) - _MOST_COLUMNS} more" if len(unused) > _MOST_COLUMNS else ""
         names = ", ".join(_counted(name, source.unread.get(name, 0)) for name in unused[:_MOST_COLUMNS])
-        lines.append(f"Nothing is learned from: {names}{more}.")
+        if (more := len(unused) - _MOST_COLUMNS) > 0:
+            names = say("{names} and {more} more", names=names, more=more)
+        lines.append(say("Nothing is learned from: {names}.", names=names))
     if source.proposed:
         mapping = ", ".join(f"{visible_text(name)} → {part}" for part, name in source.proposed.items())
-        lines.append(f"It can be read so: {mapping}. The columns below are filled in.")
-    for title, reasons in (("Repaired", source.repairs), ("Rejected", source.reasons)):
+        lines.append(say("It can be read so: {mapping}. The columns below are filled in.", mapping=mapping))
+    for title, reasons in ((say("Repaired"), source.repairs), (say("Rejected"), source.reasons)):
         if reasons:
             shown = "; ".join(f"{count:,} × {reason}" for reason, count in list(reasons.items())[:_MOST_REASONS])
             lines.append(f"{title}: {shown}{' …' if len(reasons) > _MOST_REASONS else ''}")
@@ -114,14 +135,17 @@ def evidence_text(source: SourceReport, *, is_mapped: bool = False) -> str:
 
 
 def _counted(name: str, rows: int) -> str:
-    return f"{visible_text(name)} ({rows:,} rows)" if rows else visible_text(name)
+    return say("{name} ({rows:,} rows)", name=visible_text(name), rows=rows) if rows else visible_text(name)
 
 
 def encoding_texts(source: SourceReport) -> list[str]:
     """Return what each text encoding reads where the file has more than plain ASCII; nothing where all are alike."""
     if len({text for name, text in source.readings.items() if name != "utf-16"}) < 2:
         return []
-    return [f"{ENCODING_NAMES[name]} reads: {visible_text(text)}" for name, text in source.readings.items()]
+    return [
+        say("{encoding} reads: {text}", encoding=ENCODING_NAMES[name], text=visible_text(text))
+        for name, text in source.readings.items()
+    ]
 
 
 def choices(splits: Sequence[str], wanted: str) -> tuple[dict[str, str], str]:
@@ -131,12 +155,12 @@ def choices(splits: Sequence[str], wanted: str) -> tuple[dict[str, str], str]:
 
 
 def _facts_text(facts: EvaluationFacts) -> str:
-    parts = [f"{facts.used:,} of {facts.ok + facts.repaired + facts.rejected:,} rows"]
+    parts = [say("{used:,} of {ok:,} rows", used=facts.used, ok=facts.ok + facts.repaired + facts.rejected)]
     for count, words in (
-        (facts.repaired, "repaired"),
-        (facts.rejected, "rejected"),
-        (facts.untrainable, "cannot be used"),
-        (facts.in_training, "left out: in the training rows, too"),
+        (facts.repaired, say("repaired")),
+        (facts.rejected, say("rejected")),
+        (facts.untrainable, say("cannot be used")),
+        (facts.in_training, say("left out: in the training rows, too")),
     ):
         parts += [f"{count:,} {words}"] if count else []
     return " · ".join(parts)
@@ -144,7 +168,7 @@ def _facts_text(facts: EvaluationFacts) -> str:
 
 def _mixed(source: SourceReport) -> str:
     others = sum(count for form, count in source.evidence.items() if form != source.format)
-    return f" (mixed: {others:,} rows of another format)" if source.mixed else ""
+    return say(" (mixed: {others:,} rows of another format)", others=others) if source.mixed else ""
 
 
 def _more(sources: Sequence[DatasetSource]) -> dict[str, Any]:

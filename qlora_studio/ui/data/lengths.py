@@ -7,6 +7,7 @@ from PySide6.QtGui import QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from qlora_studio.core.data.report import LengthStatistics, kept_by
+from qlora_studio.core.words import say
 from qlora_studio.ui.data.view import lengths_text, tokens_text
 from qlora_studio.ui.kit.tables import Column, Table, TableModel
 from qlora_studio.ui.kit.text import Label
@@ -18,9 +19,9 @@ _HEIGHT, _TOP, _BOTTOM, _SIDE = 168, 24, 22, 8
 _REACH = 8  # pixels around the line that take hold of it
 _KEYS = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_PageDown: -8, Qt.Key.Key_PageUp: 8}
 _COLUMNS = (
-    Column("From", lambda item: f"{item[0]:,}", right=True),
-    Column("to", lambda item: f"{item[1]:,} tokens", right=True),
-    Column("Rows", lambda item: f"{item[2]:,}", right=True, stretch=True),
+    Column(say("From"), lambda item: f"{item[0]:,}", right=True),
+    Column(say("to"), lambda item: say("{item:,} tokens", item=item[1]), right=True),
+    Column(say("Rows"), lambda item: f"{item[2]:,}", right=True, stretch=True),
 )
 
 
@@ -95,7 +96,7 @@ class LengthHistogram(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMouseTracking(True)
-        self.setAccessibleName("Tokens per row, with the max length")
+        self.setAccessibleName(say("Tokens per row, with the max length"))
 
     def show_lengths(self, lengths: LengthStatistics | None, max_length: int) -> None:
         """Show a histogram, and the max length of the run."""
@@ -147,7 +148,9 @@ class LengthHistogram(QWidget):
         painter.setFont(sans_font(11))
         if self._lengths is None or not any(self._lengths.counts):
             painter.setPen(theme.color("muted"))
-            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, "Lengths appear when the rows are tokenized.")
+            painter.drawText(
+                self.rect(), Qt.AlignmentFlag.AlignCenter, say("Lengths appear when the rows are tokenized.")
+            )
         else:
             self._paint_bars(painter, theme, self._lengths)
             self._paint_scale(painter, theme)
@@ -189,7 +192,7 @@ class LengthHistogram(QWidget):
         painter.drawEllipse(QPointF(x, _TOP - 4), 3.5, 3.5)
         painter.setPen(theme.color("text"))
         further = " →" if length > self._scale().longest else ""
-        text = f"max length {length:,}{further}"
+        text = say("max length {length:,}{further}", length=length, further=further)
         width = painter.fontMetrics().horizontalAdvance(text) + 6
         left = min(max(0.0, x - width / 2), self.width() - width)
         painter.drawText(QRectF(left, 0, width, 16), Qt.AlignmentFlag.AlignCenter, text)
@@ -207,18 +210,29 @@ class LengthHistogram(QWidget):
     def _describe(self) -> None:
         if self._lengths is None:
             return
-        text = f"{self._lengths.rows} rows of {self._lengths.shortest} to {self._lengths.longest} tokens. "
-        self.setAccessibleDescription(f"{text}Max length {self._max_length}; the arrow keys move it.")
+        text = say(
+            "{rows} rows of {shortest} to {longest} tokens.",
+            rows=self._lengths.rows,
+            shortest=self._lengths.shortest,
+            longest=self._lengths.longest,
+        )
+        moved = say("Max length {length}; the arrow keys move it.", length=self._max_length)
+        self.setAccessibleDescription(f"{text} {moved}")
 
 
 def cut_text(lengths: LengthStatistics, max_length: int) -> str:
     """Return what a max length cuts off, in words."""
     rows = beyond(lengths.edges, lengths.rows_beyond, max_length)
     if max_length >= lengths.longest or not rows:
-        return f"Nothing is cut off: the longest row has {lengths.longest:,} tokens."
+        return say("Nothing is cut off: the longest row has {longest:,} tokens.", longest=lengths.longest)
     lost = beyond(lengths.edges, lengths.trained_beyond, max_length)
     share = lost / lengths.trained_tokens if lengths.trained_tokens else 0.0
-    return f"About {rows:,} rows are cut, {share:.1%} of the answer tokens are lost. {kept_by(lengths.keeps)}"
+    return say(
+        "About {rows:,} rows are cut, {share:.1%} of the answer tokens are lost. {kept_by}",
+        rows=rows,
+        share=share,
+        kept_by=kept_by(lengths.keeps),
+    )
 
 
 class LengthsCard(Card):
@@ -231,15 +245,15 @@ class LengthsCard(Card):
     max_length_requested = Signal(int)
 
     def __init__(self) -> None:
-        super().__init__("Tokens per row")
+        super().__init__(say("Tokens per row"))
         self._lengths: LengthStatistics | None = None
         self.histogram = LengthHistogram()
         self._cut, self._words, self._tokens = (Label("", role, wrap=True) for role in ("small", "caption", "caption"))
         self._model = TableModel(_COLUMNS)
-        self.table = Table(self._model, name="Rows by length")
+        self.table = Table(self._model, name=say("Rows by length"))
         self.table.setFixedHeight(168)
         self.table.hide()
-        self.fold = Button("Table", "quiet", checkable=True)
+        self.fold = Button(say("Table"), "quiet", checkable=True)
         self.add_header(self.fold)
         self.add(self.histogram, self.table, self._cut, self._words, self._tokens)
         self.body.addStretch(1)

@@ -11,6 +11,7 @@ from qlora_studio.core.run.events import Failed
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.run.titles import datasets_title
+from qlora_studio.core.words import say
 from qlora_studio.ui.data.column_mapping import ColumnMapping
 from qlora_studio.ui.data.datasets import SourcesCard
 from qlora_studio.ui.data.datasets_view import added, fresh
@@ -27,7 +28,7 @@ from qlora_studio.ui.kit.widgets import Button, Card, Notice, PrimaryButton, row
 from qlora_studio.ui.readiness.steps import CHOOSE_MODEL_FIRST
 from qlora_studio.ui.window.page import Page
 
-_WHAT_FIRST = "What should it learn from? Rows of chats, instructions or text."
+_WHAT_FIRST = say("What should it learn from? Rows of chats, instructions or text.")
 
 
 class DataPage(Page):
@@ -45,7 +46,7 @@ class DataPage(Page):
     """
 
     name = "data"
-    title = "Data"
+    title = say("Data")
 
     starter_requested = Signal()
     settings_requested = Signal(dict)
@@ -63,23 +64,28 @@ class DataPage(Page):
         self._lengths: LengthStatistics | None = None
         self._row: RowPreview | None = None
         self._current = self._stopped = False
-        self.change, self.continue_button = Button("Change…", checkable=True), PrimaryButton("Continue to Training")
-        self.add = Button("Add…", checkable=True, tip="Take the rows of another dataset, too")
-        self.add.setAccessibleName("Add a dataset")
+        self.change, self.continue_button = (
+            Button(say("Change…"), checkable=True),
+            PrimaryButton(say("Continue to Training")),
+        )
+        self.add = Button(say("Add…"), checkable=True, tip=say("Take the rows of another dataset, too"))
+        self.add.setAccessibleName(say("Add a dataset"))
         self.add_action(self.add)
         self.add_action(self.change)
         self.add_action(self.continue_button)
         self._sources: tuple[SourceReport, ...] = ()
         self.source, self.datasets = DataSource(), SourcesCard(self.settings_requested.emit)
         self.mapping, self.xray = ColumnMapping(self.settings_requested.emit), XrayCard()
-        self.lengths, self.rows, self.checks = LengthsCard(), RowsCard(), CheckList("Checks")
+        self.lengths, self.rows, self.checks = LengthsCard(), RowsCard(), CheckList(say("Checks"))
         self._refused = Label("", wrap=True, selectable=True)
         self._refused.set_tone("bad")
-        self.model_first, self.choose_model = Notice("info"), Button("Choose a model", "small")
+        self.model_first, self.choose_model = Notice("info"), Button(say("Choose a model"), "small")
         self.model_first.add_action(self.choose_model)
-        self.agree = Button("Train on the full text", "small", tip="Every token is learned, not only the answers")
-        self._checks_card = Card("Checks")
-        self.reading = Button("How it is read", "quiet", checkable=True, tip="Format, encoding and columns")
+        self.agree = Button(
+            say("Train on the full text"), "small", tip=say("Every token is learned, not only the answers")
+        )
+        self._checks_card = Card(say("Checks"))
+        self.reading = Button(say("How it is read"), "quiet", checkable=True, tip=say("Format, encoding and columns"))
         self._build()
         self._connect()
         self.render_report(None)
@@ -105,7 +111,7 @@ class DataPage(Page):
 
     def render_stopped(self) -> None:
         """Say that nobody looks the rows through."""
-        self._show_progress("Stopped: the rows were not looked through.", 0.0, stopped=True)
+        self._show_progress(say("Stopped: the rows were not looked through."), 0.0, stopped=True)
         self._progress_card.show()
 
     def render_report(self, report: DataReport | None, *, current: bool = True) -> None:
@@ -166,13 +172,13 @@ class DataPage(Page):
     def _show_progress(self, words: str, share: float | None, *, stopped: bool) -> None:
         self._progress.setText(words)
         self._progress_line.show_share(share)
-        self.stop.setText("Read again" if stopped else "Stop")
+        self.stop.setText(say("Read again") if stopped else say("Stop"))
         self._stopped = stopped
 
     def _show_failure(self, failure: Failed) -> None:
         """Show why nothing was read; a choice that is left to the user is a question, not an error."""
         if failure.kind == FailureKind.DATA_CHOICE:
-            self.notice.show_message(failure.message, "Choose one below.", tone="info")
+            self.notice.show_message(failure.message, say("Choose one below."), tone="info")
         else:
             self.notice.show_message(failure.message, failure.advice, failure.detail, tone="bad")
         if failure.kind == FailureKind.DATA_REFUSED and any(source.readings for source in self._sources):
@@ -221,9 +227,9 @@ class DataPage(Page):
         self.body.addStretch(1)
 
     def _make_progress_card(self) -> Card:
-        card = Card("Looking through every row")
-        self._progress, self._progress_line = Label("", "muted"), ProgressLine("Progress", 4000)
-        self.stop = Button("Stop", "small")
+        card = Card(say("Looking through every row"))
+        self._progress, self._progress_line = Label("", "muted"), ProgressLine(say("Progress"), 4000)
+        self.stop = Button(say("Stop"), "small")
         line = row(spacing=12)
         line.addWidget(self._progress, 1)
         line.addWidget(self.stop)

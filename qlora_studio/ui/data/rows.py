@@ -6,6 +6,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QButtonGroup, QFileDialog, QLineEdit
 
 from qlora_studio.core.data.report import DataReport, RowSummary
+from qlora_studio.core.words import say
 from qlora_studio.ui.data.view import PART_WORDS, is_by_hand, verdict_text, verdict_tone, with_choice
 from qlora_studio.ui.kit.layouts import FlowRow
 from qlora_studio.ui.kit.tables import Column, Table, TableModel
@@ -13,16 +14,25 @@ from qlora_studio.ui.kit.text import Label, visible_text
 from qlora_studio.ui.kit.widgets import Button, Card, row
 
 _COLUMNS = (
-    Column("Row", lambda row: f"{row.number + 1:,}", right=True, tip=lambda row: f"line {row.line:,}"),
-    Column("Tokens", lambda row: "–" if row.tokens is None else f"{row.tokens:,}", right=True),
-    Column("First words", lambda row: visible_text(row.words), stretch=True),
-    Column("Dataset", lambda row: row.dataset, share=0.16),
-    Column("Part", lambda row: PART_WORDS[row.part]),
-    Column("Verdict", verdict_text, tone=verdict_tone, share=0.26),
+    Column(
+        say("Row"), lambda row: f"{row.number + 1:,}", right=True, tip=lambda row: say("line {line:,}", line=row.line)
+    ),
+    Column(say("Tokens"), lambda row: "–" if row.tokens is None else f"{row.tokens:,}", right=True),
+    Column(say("First words"), lambda row: visible_text(row.words), stretch=True),
+    Column(say("Dataset"), lambda row: row.dataset, share=0.16),
+    Column(say("Part"), lambda row: PART_WORDS[row.part]),
+    Column(say("Verdict"), verdict_text, tone=verdict_tone, share=0.26),
 )
 _DATASET = 3
 _BY_HAND = "left out"
-_VERDICTS = ("all", "ok", "repaired", "rejected", "duplicate", _BY_HAND)
+_VERDICTS = {
+    "all": say("all"),
+    "ok": say("ok"),
+    "repaired": say("repaired"),
+    "rejected": say("rejected"),
+    "duplicate": say("duplicate"),
+    _BY_HAND: say("left out"),
+}
 
 
 class RowsCard(Card):
@@ -39,24 +49,28 @@ class RowsCard(Card):
     save_requested = Signal(str)
 
     def __init__(self) -> None:
-        super().__init__("Rows")
+        super().__init__(say("Rows"))
         self._report: DataReport | None = None
         self._by_hand: frozenset[str] = frozenset()
         self._group = QButtonGroup(self)
         self.pills = {name: Button(name, "pill", checkable=True) for name in _VERDICTS}
         self.search = QLineEdit()
         self.search.setProperty("searches", True)
-        self.search.setPlaceholderText("Filter")
-        self.search.setAccessibleName("Filter the rows")
+        self.search.setPlaceholderText(say("Filter"))
+        self.search.setAccessibleName(say("Filter the rows"))
         self.search.setMinimumWidth(72)
         self.search.setMaximumWidth(150)
-        self.save = Button("Save report…", "quiet", tip="Write every row that is not ok, with its place and reason")
+        self.save = Button(
+            say("Save report…"), "quiet", tip=say("Write every row that is not ok, with its place and reason")
+        )
         self.model = TableModel(_COLUMNS)
-        self.table = Table(self.model, name="Rows")
+        self.table = Table(self.model, name=say("Rows"))
         self.table.setMinimumHeight(220)
         self._note = Label("", "caption")
-        self.leave = Button("Leave out", "quiet", tip="Train without the selected rows, and all that say the same")
-        self.put_back = Button("Put all back", "quiet", tip="Train with every row that is left out by hand")
+        self.leave = Button(
+            say("Leave out"), "quiet", tip=say("Train without the selected rows, and all that say the same")
+        )
+        self.put_back = Button(say("Put all back"), "quiet", tip=say("Train with every row that is left out by hand"))
         for pill in self.pills.values():
             self._group.addButton(pill)
         self.header.insertWidget(1, FlowRow(*self.pills.values()))
@@ -102,7 +116,7 @@ class RowsCard(Card):
             if name == _BY_HAND and report:
                 listed = sum(row.key in self._by_hand for row in report.listing)
                 count = max(listed, report.rows.excluded if self._by_hand else 0)
-            pill.setText(f"{name} {count:,}")
+            pill.setText(f"{_VERDICTS[name]} {count:,}")
             pill.setVisible(name in ("all", "ok") or count > 0)
             if pill.isChecked() and count == 0:
                 self.pills["all"].setChecked(True)
@@ -116,7 +130,9 @@ class RowsCard(Card):
         self.model.set_rows(tuple(shown))
         total = self._report.rows.total if self._report else 0
         partial = self._report is not None and self._report.complete and len(listing) < total
-        self._note.setText(f"{len(listing):,} of {total:,} rows are listed" if partial else "")
+        self._note.setText(
+            say("{listing:,} of {total:,} rows are listed", listing=len(listing), total=total) if partial else ""
+        )
         self._show_leaving()
 
     def _selected(self) -> tuple[str, ...]:
@@ -127,7 +143,7 @@ class RowsCard(Card):
     def _show_leaving(self) -> None:
         keys = self._selected()
         self.leave.setEnabled(bool(keys))
-        self.leave.setText("Put back" if keys and self._by_hand.issuperset(keys) else "Leave out")
+        self.leave.setText(say("Put back") if keys and self._by_hand.issuperset(keys) else say("Leave out"))
 
     def _on_leave_clicked(self) -> None:
         keys = self._selected()
@@ -139,7 +155,7 @@ class RowsCard(Card):
             self.row_requested.emit(self.model.row(line).number)
 
     def _on_save_clicked(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Save the report", "rows.jsonl", "JSON Lines (*.jsonl)")
+        path, _ = QFileDialog.getSaveFileName(self, say("Save the report"), "rows.jsonl", say("JSON Lines (*.jsonl)"))
         if path:
             self.save_requested.emit(path)
 

@@ -5,13 +5,14 @@ from PySide6.QtGui import QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QFileDialog, QFrame, QLineEdit
 
 from qlora_studio.core.path_text import path_of_text
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import Button, Card, column, row
 
-PATTERN = (
-    "Datasets (*.jsonl *.json *.ndjson *.csv *.tsv *.parquet *.txt *.md *.jsonl.gz *.json.gz *.csv.gz *.txt.gz "
-    "*.jsonl.zst *.json.zst *.csv.zst *.txt.zst);;All files (*)"
+PATTERN = say(
+    "Datasets (*.jsonl *.json *.ndjson *.csv *.tsv *.parquet *.txt *.md *.jsonl.gz *.json.gz "
+    "*.csv.gz *.txt.gz *.jsonl.zst *.json.zst *.csv.zst *.txt.zst);;All files (*)"
 )
 
 
@@ -36,7 +37,7 @@ class DropZone(QFrame):
         box.addSpacing(8)
         self.buttons = row(spacing=8)
         self.buttons.addStretch(1)
-        self.choose = Button("Choose a file…")
+        self.choose = Button(say("Choose a file…"))
         self.choose.clicked.connect(self._on_choose_clicked)
         self.buttons.addWidget(self.choose)
         self.buttons.addStretch(1)
@@ -73,31 +74,34 @@ class DataSource(Card):
     starter_requested = Signal()
 
     def __init__(self) -> None:
-        super().__init__("Choose a dataset")
+        super().__init__(say("Choose a dataset"))
         self.zone = DropZone(
-            "Drop a file here, or anywhere in the window",
-            "JSON Lines, JSON, CSV, TSV, Parquet or plain text; also .gz and .zst",
+            say("Drop a file here, or anywhere in the window"),
+            say("JSON Lines, JSON, CSV, TSV, Parquet or plain text; also .gz and .zst"),
             pattern=PATTERN,
         )
         self.starter = Button(
-            "Use the starter dataset", tip="About 200 short chats that teach a voice that can be seen"
+            say("Use the starter dataset"), tip=say("About 200 short chats that teach a voice that can be seen")
         )
-        self.folder = Button("Choose a folder…", tip="Saved by datasets, or laid out as on the hub")
+        self.folder = Button(say("Choose a folder…"), tip=say("Saved by datasets, or laid out as on the hub"))
         self.zone.add_button(self.folder)
         self.zone.add_button(self.starter)
         self.add(self.zone)
         self.path = QLineEdit()
-        self.path.setPlaceholderText("Or a path, or a name on the hub, such as owner/dataset")
-        self.path.setAccessibleName("Path or hub name")
-        self.use = Button("Use it")
+        self.path.setPlaceholderText(say("Or a path, or a name on the hub, such as owner/dataset"))
+        self.path.setAccessibleName(say("Path or hub name"))
+        self.use = Button(say("Use it"))
         line = row()
         line.addWidget(self.path, 1)
         line.addWidget(self.use)
         self.body.addLayout(line)
         self.add(
             Label(
-                "A file stays where it is and is never changed. Nothing of it leaves this machine. Of a dataset on the "
-                "hub the data files are fetched; scripts are never run.",
+                say(
+                    "A file stays where it is and is never changed. Nothing of it leaves this "
+                    "machine. Of a dataset on the hub the data files are fetched; scripts are never "
+                    "run."
+                ),
                 "caption",
                 wrap=True,
             )
@@ -110,11 +114,11 @@ class DataSource(Card):
 
     def show_adding(self, adding: bool) -> None:
         """Say whether a dataset is chosen, or a further one added."""
-        self.title_label.setText("Add a dataset" if adding else "Choose a dataset")
+        self.title_label.setText(say("Add a dataset") if adding else say("Choose a dataset"))
         self.starter.setVisible(not adding)
 
     def _on_folder_clicked(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Choose a folder of data files")
+        path = QFileDialog.getExistingDirectory(self, say("Choose a folder of data files"))
         if path:
             self.data_requested.emit(path)
 

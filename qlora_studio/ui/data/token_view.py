@@ -21,6 +21,7 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QAbstractScrollArea, QSizePolicy, QToolTip, QWidget
 
 from qlora_studio.core.data.report import TokenPiece
+from qlora_studio.core.words import say
 from qlora_studio.ui.data.token_layout import LINE, PAD, Placed, TokenLayout
 from qlora_studio.ui.kit.text import tooltip, visible_text
 from qlora_studio.ui.kit.theme import Theme, active_theme, mono_font
@@ -61,7 +62,7 @@ class TokenView(QAbstractScrollArea):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.viewport().setAutoFillBackground(False)
         self.viewport().setMouseTracking(True)
-        self.setAccessibleName("Tokens of the row")
+        self.setAccessibleName(say("Tokens of the row"))
         self._set_again()
 
     def show_tokens(
@@ -74,7 +75,11 @@ class TokenView(QAbstractScrollArea):
         self.pointed.emit("")
         own = [piece for piece in self._tokens if not piece.packed]
         self.setAccessibleDescription(
-            f"{len(own)} tokens, {sum(piece.trained for piece in own)} trained. Arrow keys read them one by one."
+            say(
+                "{tokens} tokens, {trained} trained. Arrow keys read them one by one.",
+                tokens=len(own),
+                trained=sum(piece.trained for piece in own),
+            )
         )
         self.verticalScrollBar().setValue(0)
         self._set_again(top=first)
@@ -247,9 +252,16 @@ class PieceSample(QWidget):
 def describe(piece: TokenPiece, index: int, row: str = "") -> str:
     """Return a sentence about a token: its place in its row, id, string, and what happens to it."""
     name = f", {visible_text(piece.token)} in the vocabulary" if piece.token else ""
-    shown = f"“{visible_text(piece.string)}”" if piece.string else "part of the character before"
-    place = f"token {index + 1:,}{f' of {row}' if row else ''}"
-    return f"{place} · id {piece.id}{name} · {shown} · {', '.join(_words(piece))}"
+    shown = f"“{visible_text(piece.string)}”" if piece.string else say("part of the character before")
+    place = say("token {index:,}{row}", index=index + 1, row=say(" of {row}", row=row) if row else "")
+    return say(
+        "{place} · id {id}{name} · {shown} · {words}",
+        place=place,
+        id=piece.id,
+        name=name,
+        shown=shown,
+        words=", ".join(_words(piece)),
+    )
 
 
 def paint_piece(painter: QPainter, theme: Theme, area: QRectF, piece: TokenPiece) -> None:
@@ -302,9 +314,14 @@ def _ink(theme: Theme, token: TokenPiece, piece: Placed) -> QColor:
 
 
 def _words(piece: TokenPiece) -> list[str]:
-    words = ["special"] if piece.special else []
+    words = [say("special")] if piece.special else []
     if piece.cut:
-        return [*words, "cut off by the max length"]
+        return [*words, say("cut off by the max length")]
     if piece.packed:
-        return [*words, f"neighbour in the same pack, {'trained' if piece.trained else 'context'} there"]
-    return [*words, "trained" if piece.trained else "context, not trained"]
+        return [
+            *words,
+            say("neighbour in the same pack, trained there")
+            if piece.trained
+            else say("neighbour in the same pack, context there"),
+        ]
+    return [*words, say("trained") if piece.trained else say("context, not trained")]

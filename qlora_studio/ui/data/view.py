@@ -9,68 +9,95 @@ from qlora_studio.core.data.template_variables import variables_text
 from qlora_studio.core.quantity import bytes_text, count_text, duration_text
 from qlora_studio.core.run.activity import Phase, activity_words
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say, say_count
 
 _VERDICT_TONES = {"ok": "ok", "repaired": "warn", "rejected": "bad"}
 PART_WORDS = {
     "": "",
-    "training": "in training",
-    "evaluation": "held out",
-    "left_out": "left out",
-    "duplicate": "dropped",
-    "not_drawn": "not drawn",
+    "training": say("in training"),
+    "evaluation": say("held out"),
+    "left_out": say("left out"),
+    "duplicate": say("dropped"),
+    "not_drawn": say("not drawn"),
 }
 _BY_HAND = "left out by hand"  # as the worker's reason begins, too
-_COUNTED = {"rows": "Reading rows", "evaluation rows": "Reading evaluation rows"}  # in whichever activity
+_COUNTED = {"rows": say("Reading rows"), "evaluation rows": say("Reading evaluation rows")}  # in whichever activity
 
 
 def data_summary(report: DataReport, *, current: bool = True) -> str:
     """Return the line below the heading: rows, format with its evidence, size, time; of what is `current`, more."""
-    parts = [f"{report.rows.total:,} rows", format_text(report)]
+    parts = [say("{total:,} rows", total=report.rows.total), format_text(report)]
     if current:
-        parts += [f"{report.rows.evaluation:,} held out"] if report.rows.evaluation else []
-        parts += [f"{report.rows.excluded:,} {_BY_HAND}"] if report.rows.excluded else []
-        parts += [f"{report.rows.seen:,} an epoch"] if report.rows.seen > report.rows.training else []
+        parts += [say("{evaluation:,} held out", evaluation=report.rows.evaluation)] if report.rows.evaluation else []
+        parts += [say("{excluded:,} left out by hand", excluded=report.rows.excluded)] if report.rows.excluded else []
+        parts += [say("{seen:,} an epoch", seen=report.rows.seen)] if report.rows.seen > report.rows.training else []
     parts += [bytes_text(report.size_bytes)] if report.size_bytes else []
-    parts += [f"read in {duration_text(report.seconds)}"] if report.seconds >= 1 else []
+    parts += [say("read in {seconds}", seconds=duration_text(report.seconds))] if report.seconds >= 1 else []
     return " · ".join(parts)
 
 
 def format_text(report: DataReport) -> str:
     """Return the format, and in how many rows it was found."""
     if len({source.format for source in report.sources}) > 1:
-        return f"{len(report.sources)} datasets"
+        return say("{sources} datasets", sources=len(report.sources))
     words, found = format_words(report.format), report.evidence.get(report.format, 0)
     if not report.format:
         return words
     if found >= report.rows.total:
-        return f"{words}, found in all rows"
-    return f"{words}, found in {found:,} rows" if found else words
+        return say("{words}, found in all rows", words=words)
+    return say("{words}, found in {found:,} rows", words=words, found=found) if found else words
 
 
 def lengths_text(lengths: LengthStatistics, *, current: bool = True) -> str:
     """Return what the histogram says, in a line; what goes by the batch, of lengths that are `current` alone."""
-    parts = [f"median {lengths.quantiles['50']:,} tokens"] if "50" in lengths.quantiles else []
-    parts += [f"95% of the rows under {lengths.quantiles['95']:,}"] if "95" in lengths.quantiles else []
+    parts = [say("median {quantiles:,} tokens", quantiles=lengths.quantiles["50"])] if "50" in lengths.quantiles else []
+    parts += (
+        [say("95% of the rows under {quantiles:,}", quantiles=lengths.quantiles["95"])]
+        if "95" in lengths.quantiles
+        else []
+    )
     if not current:
-        parts.append("– padding")
+        parts.append(say("– padding"))
     elif not lengths.padded_because:
-        parts.append(f"no padding, {lengths.padding_share:.0%} if rows were padded")
+        parts.append(say("no padding, {padding_share:.0%} if rows were padded", padding_share=lengths.padding_share))
     elif lengths.packing:
-        parts.append(f"{lengths.packed_padding_share:.0%} padding in packs, {lengths.padding_share:.0%} without")
+        parts.append(
+            say(
+                "{packed_padding_share:.0%} padding in packs, {padding_share:.0%} without",
+                packed_padding_share=lengths.packed_padding_share,
+                padding_share=lengths.padding_share,
+            )
+        )
     else:
-        parts.append(f"{lengths.padding_share:.0%} padding, {lengths.packed_padding_share:.0%} with packing")
+        parts.append(
+            say(
+                "{padding_share:.0%} padding, {packed_padding_share:.0%} with packing",
+                padding_share=lengths.padding_share,
+                packed_padding_share=lengths.packed_padding_share,
+            )
+        )
     return " · ".join(parts)
 
 
 def tokens_text(lengths: LengthStatistics, *, current: bool = True) -> str:
     """Return how many tokens there are, and how many of them teach; what is computed anew is a dash."""
-    whole = f"{count_text(lengths.total_tokens)} tokens, {lengths.trained_share:.0%} of them trained"
-    if not current:
-        return f"{whole} · – tokens and – steps per epoch"
-    return (
-        f"{whole} · {count_text(lengths.tokens_per_epoch)} tokens"
-        f"{f' in {lengths.packs:,} packs' if lengths.packing else ''} and {lengths.steps_per_epoch:,} steps per epoch"
+    whole = say(
+        "{total_tokens} tokens, {trained_share:.0%} of them trained",
+        total_tokens=count_text(lengths.total_tokens),
+        trained_share=lengths.trained_share,
     )
+    if not current:
+        return f"{whole} · " + say("– tokens and – steps per epoch")
+    tokens, steps = count_text(lengths.tokens_per_epoch), lengths.steps_per_epoch
+    if not lengths.packing:
+        return f"{whole} · " + say("{tokens} tokens and {steps:,} steps per epoch", tokens=tokens, steps=steps)
+    packed = say(
+        "{tokens} tokens in {packs:,} packs and {steps:,} steps per epoch",
+        tokens=tokens,
+        packs=lengths.packs,
+        steps=steps,
+    )
+    return f"{whole} · {packed}"
 
 
 def row_text(row: RowPreview) -> str:
@@ -79,9 +106,14 @@ def row_text(row: RowPreview) -> str:
         return ""
     share = row.trained / len(row.tokens)
     all_kept = row.kept == len(row.tokens)
-    size = f"{len(row.tokens):,} tokens" if all_kept else f"{row.kept:,} of {len(row.tokens):,} tokens kept"
-    variables = f", with {variables_text(row.variables)}" if row.variables else ""
-    return f"{size}, {row.trained:,} trained ({share:.0%}){variables}"
+    size = (
+        say("{tokens:,} tokens", tokens=len(row.tokens))
+        if all_kept
+        else say("{kept:,} of {tokens:,} tokens kept", kept=row.kept, tokens=len(row.tokens))
+    )
+    parts = [size, say("{trained:,} trained ({share:.0%})", trained=row.trained, share=share)]
+    parts += [say("with {variables}", variables=variables_text(row.variables))] if row.variables else []
+    return ", ".join(parts)
 
 
 class PackedTokens(NamedTuple):
@@ -100,7 +132,7 @@ def packed_tokens(row: RowPreview) -> PackedTokens:
     labels: dict[int, str] = {}
     tokens: list[TokenPiece] = []
     for number, pieces in (*before, (row.number, row.tokens), *after):
-        labels[len(tokens)] = f"row {number + 1:,}"
+        labels[len(tokens)] = say("row {number:,}", number=number + 1)
         tokens += pieces
     return PackedTokens(tuple(tokens), labels, sum(len(pieces) for _, pieces in before))
 
@@ -110,8 +142,14 @@ def pack_text(row: RowPreview) -> str:
     if row.pack is None:
         return ""
     others = len(row.pack.before) + len(row.pack.after)
-    with_whom = f"with {others:,} other row{'' if others == 1 else 's'}" if others else "alone"
-    return f"In pack {row.pack.number + 1:,} of {row.pack.packs:,}: {with_whom}, {row.pack.tokens:,} tokens"
+    with_whom = say_count(others, "with {count:,} other row", "with {count:,} other rows") if others else say("alone")
+    return say(
+        "In pack {number:,} of {packs:,}: {with_whom}, {tokens:,} tokens",
+        number=row.pack.number + 1,
+        packs=row.pack.packs,
+        with_whom=with_whom,
+        tokens=row.pack.tokens,
+    )
 
 
 def with_choice(row: RowSummary, by_hand: Container[str]) -> RowSummary:
@@ -130,11 +168,11 @@ def is_by_hand(row: RowSummary) -> bool:
 def verdict_text(row: RowSummary) -> str:
     """Return a row's verdict, and why; or which row it repeats."""
     if is_by_hand(row):
-        return _BY_HAND
+        return say("left out by hand")
     if row.verdict == "rejected" and row.reason:
         return row.reason
     if row.part == "left_out" and row.reason:
-        return f"left out: {row.reason}"
+        return say("left out: {reason}", reason=row.reason)
     words = f"{row.verdict}: {row.reason}" if row.reason else str(row.verdict)
     if not row.duplicate:
         return words
@@ -152,13 +190,17 @@ def verdict_tone(row: RowSummary) -> str:
 
 def repeats_text(row: RowSummary) -> str:
     """Return that a row repeats an earlier one, and which."""
-    words = "repeats" if row.duplicate == "exact" else "nearly repeats"
-    return f"{words} row {row.original + 1:,}" if row.original is not None else f"{words} an earlier row"
+    words = "repeats" if row.duplicate == "exact" else say("nearly repeats")
+    return (
+        say("{words} row {original:,}", words=words, original=row.original + 1)
+        if row.original is not None
+        else say("{words} an earlier row", words=words)
+    )
 
 
 def place_text(row: RowPreview) -> str:
     """Return where a row stands: dataset, file and line."""
-    line = f"line {row.line:,}"
+    line = say("line {line:,}", line=row.line)
     return " · ".join(dict.fromkeys(part for part in (row.dataset, row.file) if part)) + (
         f", {line}" if row.dataset or row.file else line
     )
@@ -172,6 +214,10 @@ def reading_text(state: RunState) -> tuple[str, float | None]:
     if progress is None or not progress.total:
         return f"{words} …", None
     if progress.unit == "bytes":
-        return f"{words}: {bytes_text(progress.done)} of {bytes_text(progress.total)}", progress.done / progress.total
+        return say(
+            "{words}: {done} of {total}", words=words, done=bytes_text(progress.done), total=bytes_text(progress.total)
+        ), progress.done / progress.total
     unit = f" {progress.unit}" if progress.unit else ""
-    return f"{words}: {progress.done:,} of {progress.total:,}{unit}", progress.done / progress.total
+    return say(
+        "{words}: {done:,} of {total:,}{unit}", words=words, done=progress.done, total=progress.total, unit=unit
+    ), progress.done / progress.total

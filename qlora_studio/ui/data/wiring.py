@@ -6,6 +6,7 @@ from PySide6.QtCore import QObject
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.storage.presets import load_preset
 from qlora_studio.ui.data.datasets_view import fresh
 from qlora_studio.ui.data.page import DataPage
@@ -62,5 +63,5 @@ class DataWiring(QObject):
         try:
             shutil.copyfile(report.verdicts_path, path)
         except OSError as error:
-            text = f"Cannot write {path}: {error.strerror or error}."
-            self._page.show_error(StudioError(text, kind=FailureKind.NOT_WRITABLE, advice="Choose another place."))
+            text = say("Cannot write {path}: {strerror}.", path=path, strerror=error.strerror or error)
+            self._page.show_error(StudioError(text, kind=FailureKind.NOT_WRITABLE, advice=say("Choose another place.")))

@@ -6,6 +6,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QPlainTextEdit, QWidget
 
 from qlora_studio.core.data.report import DataReport, RowPreview, TokenPiece
+from qlora_studio.core.words import say
 from qlora_studio.ui.data.token_view import PieceSample, TokenView
 from qlora_studio.ui.data.view import PART_WORDS, pack_text, packed_tokens, place_text, row_text
 from qlora_studio.ui.kit.fields import SpinBox
@@ -14,14 +15,14 @@ from qlora_studio.ui.kit.text import ElidedLabel, Label, visible_lines
 from qlora_studio.ui.kit.theme import mono_font
 from qlora_studio.ui.kit.widgets import Button, Card, column, row
 
-_PICKS = {"longest": "longest", "shortest": "shortest", "random": "random"}
+_PICKS = {"longest": say("longest"), "shortest": say("shortest"), "random": say("random")}
 _SAMPLES = {
-    "trained": TokenPiece(id=0, string="", trained=True),
-    "context": TokenPiece(id=0, string=""),
-    "special": TokenPiece(id=0, string="", special=True),
-    "cut off": TokenPiece(id=0, string="", cut=True),
-    "packed neighbour": TokenPiece(id=0, string="", packed=True),
+    say("trained"): TokenPiece(id=0, string="", trained=True),
+    say("context"): TokenPiece(id=0, string=""),
+    say("special"): TokenPiece(id=0, string="", special=True),
+    say("cut off"): TokenPiece(id=0, string="", cut=True),
 }
+_NEIGHBOUR = TokenPiece(id=0, string="", packed=True)
 
 
 class XrayCard(Card):
@@ -36,26 +37,28 @@ class XrayCard(Card):
     leaving_requested = Signal(tuple, bool)
 
     def __init__(self) -> None:
-        super().__init__("What will be trained")
+        super().__init__(say("What will be trained"))
         self.picks = {name: Button(words, "pill", checkable=True) for name, words in _PICKS.items()}
-        self.rejected = Button("first rejected", "pill", checkable=True)
+        self.rejected = Button(say("first rejected"), "pill", checkable=True)
         self.number = SpinBox(1, 1)
-        self.number.setPrefix("row ")
+        self.number.setPrefix(say("row") + " ")
         self.number.setFixedWidth(104)
-        self.number.setAccessibleName("Row number")
+        self.number.setAccessibleName(say("Row number"))
         self.tokens = TokenView()
         self._problem = Label("", wrap=True, selectable=True)
         self._problem.set_tone("bad")
-        self._raw, self._text = _reading_field("Record as it is in the file"), _reading_field("Rendered text")
+        self._raw, self._text = _reading_field(say("Record as it is in the file")), _reading_field(say("Rendered text"))
         self._pending = Label(
-            "– Tokens appear when the row is read with the settings as they are now.", "muted", wrap=True
+            say("– Tokens appear when the row is read with the settings as they are now."), "muted", wrap=True
         )
         self._pointed, self._size = ElidedLabel(" ", "caption"), Label("", "caption", wrap=True)
         self._pack, self._remarks = Label("", "caption", wrap=True), Label("", wrap=True, selectable=True)
-        self.more = Button("Record and text", "quiet", checkable=True)
-        self._neighbour = PieceSample("packed neighbour", _SAMPLES["packed neighbour"])
+        self.more = Button(say("Record and text"), "quiet", checkable=True)
+        self._neighbour = PieceSample(say("packed neighbour"), _NEIGHBOUR)
         self.leave = Button(
-            "Leave it out", "quiet", tip="Train without this row, and all that say the same; it can be put back"
+            say("Leave it out"),
+            "quiet",
+            tip=say("Train without this row, and all that say the same; it can be put back"),
         )
         self._row: RowPreview | None = None
         self._by_hand: Sequence[str] = ()
@@ -117,9 +120,9 @@ class XrayCard(Card):
         row = self._row
         by_hand = row is not None and row.key in self._by_hand
         self.leave.setVisible(row is not None and bool(row.key))
-        self.leave.setText("Put it back" if by_hand else "Leave it out")
+        self.leave.setText(say("Put it back") if by_hand else say("Leave it out"))
         if row is not None:
-            part = "left out by hand" if by_hand else PART_WORDS[row.part]
+            part = say("left out by hand") if by_hand else PART_WORDS[row.part]
             parts = (row_text(row), part, place_text(row) if row.tokens else "")
             self._size.setText(" · ".join(part for part in parts if part))
 
@@ -130,7 +133,7 @@ class XrayCard(Card):
     def _build(self) -> None:
         self.add_header(FlowRow(*self.picks.values(), self.rejected, self.number))
         self.add(self._pending, self._problem, self.tokens)
-        others = [PieceSample(name, piece) for name, piece in _SAMPLES.items() if not piece.packed]
+        others = [PieceSample(name, piece) for name, piece in _SAMPLES.items()]
         self._legend = FlowRow(*others, self._neighbour)
         foot = row(spacing=12)
         foot.addWidget(self._legend, 1)
@@ -142,7 +145,9 @@ class XrayCard(Card):
         self.body.addLayout(foot)
         self.body.addLayout(facts)
         self.add(self._pack, self._remarks)
-        self._reading = SideBySide(_titled("Record", self._raw), _titled("Rendered", self._text), breakpoint=560)
+        self._reading = SideBySide(
+            _titled(say("Record"), self._raw), _titled(say("Rendered"), self._text), breakpoint=560
+        )
         self.add(self._reading)
         self._reading.hide()
         self._problem.hide()
@@ -171,11 +176,15 @@ def _problem_text(row: RowPreview) -> str:
     where = place_text(row)
     where = where[:1].upper() + where[1:] if where.startswith("line") else where
     if row.verdict == "rejected":
-        return f"{where} is rejected: {row.reason}."
+        return say("{where} is rejected: {reason}.", where=where, reason=row.reason)
     if row.problem:
-        return f"{where} cannot be trained: {row.problem}."
-    repeats = {"exact": "It equals an earlier row.", "near": "It nearly equals an earlier row."}.get(row.duplicate, "")
-    repaired = f"{where} was repaired: {row.reason}." if row.verdict == "repaired" else ""
+        return say("{where} cannot be trained: {problem}.", where=where, problem=row.problem)
+    repeats = {"exact": say("It equals an earlier row."), "near": say("It nearly equals an earlier row.")}.get(
+        row.duplicate, ""
+    )
+    repaired = (
+        say("{where} was repaired: {reason}.", where=where, reason=row.reason) if row.verdict == "repaired" else ""
+    )
     return f"{repaired} {repeats}".strip()
 
 

@@ -4,6 +4,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QWidget
 
 from qlora_studio.core.export.formats import ExportFormat
+from qlora_studio.core.words import say
 from qlora_studio.ui.export.view import precision_words, size_text
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox
 from qlora_studio.ui.kit.text import Label
@@ -29,7 +30,7 @@ class FormatLine(QWidget):
         self.wanted = CheckBox(plain.title)
         self.precision = ComboBox({text: precision_words(item) for text, item in self._formats.items()})
         self.precision.setFixedWidth(_WIDTH)
-        self.precision.setAccessibleName(f"Precision of {plain.title}")
+        self.precision.setAccessibleName(say("Precision of {title}", title=plain.title))
         self._help, self._size = Label("", "caption", wrap=True), Label("", "muted")
         self._size.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         box = row(self, margins=(0, 8, 0, 8), spacing=12)

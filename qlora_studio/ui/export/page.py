@@ -10,6 +10,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.formats import parse_format
 from qlora_studio.core.run.job import ExportJob
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say
 from qlora_studio.ui.export.format_line import FormatLine
 from qlora_studio.ui.export.result import ExportResult
 from qlora_studio.ui.export.view import (
@@ -30,8 +31,8 @@ from qlora_studio.ui.state.run_choice import RunChoice
 from qlora_studio.ui.state.run_line import PastExport
 from qlora_studio.ui.window.page import GUTTER, Page
 
-_CHECKPOINTS = {"best": "Best by evaluation loss", "final": "Final adapter", "last": "Last checkpoint"}
-_WEIGHED = "A GGUF of few bits is rounded by what matters on your held-out rows. It takes one pass over them."
+_CHECKPOINTS = {"best": say("Best by evaluation loss"), "final": say("Final adapter"), "last": say("Last checkpoint")}
+_WEIGHED = say("A GGUF of few bits is rounded by what matters on your held-out rows. It takes one pass over them.")
 
 
 class ExportPage(Page):
@@ -49,7 +50,7 @@ class ExportPage(Page):
     """
 
     name = "export"
-    title = "Export"
+    title = say("Export")
 
     run_requested = Signal(str)
     export_requested = Signal(object)
@@ -64,20 +65,22 @@ class ExportPage(Page):
         super().__init__()
         self._runs: dict[str, RunChoice] = {}
         self._results: list[ExportResult] = []
-        self.export_button = PrimaryButton("Merge && export")
+        self.export_button = PrimaryButton(say("Merge && export"))
         self.add_action(self.export_button)
-        self.force_button = Button("Export all the same …", "small", tip="Keeps a record of it with the export")
+        self.force_button = Button(
+            say("Export all the same …"), "small", tip=say("Keeps a record of it with the export")
+        )
         self.notice.add_action(self.force_button)
         self.force_button.hide()
         self.run = ComboBox()
-        self.run.setAccessibleName("Run")
+        self.run.setAccessibleName(say("Run"))
         self.checkpoint, self.base = ComboBox(_CHECKPOINTS), ComboBox(BASES)
         self.importance = ComboBox(IMPORTANCE)
         self.lines = {kind: FormatLine(formats) for kind, formats in kind_choices().items()}
         next(iter(self.lines.values())).wanted.setChecked(True)
-        self.place = PathField("The run's own folder, under exports", folder=True, caption="Where to")
-        self.place.line.setAccessibleName("Folder to export to")
-        self.stop = Button("Stop", "small")
+        self.place = PathField(say("The run's own folder, under exports"), folder=True, caption=say("Where to"))
+        self.place.line.setAccessibleName(say("Folder to export to"))
+        self.stop = Button(say("Stop"), "small")
         self._build()
         self._connect()
         self.render_runs((), "")
@@ -98,7 +101,7 @@ class ExportPage(Page):
         self._progress_card.setVisible(busy)
         if busy and state is not None:
             words, share = export_progress(state)
-            self._progress.setText("Stopping …" if stopping else words)
+            self._progress.setText(say("Stopping …") if stopping else words)
             self.stop.setEnabled(not stopping)
             self._progress_line.show_share(share)
             self._plan.setText(plan := planned_verification(state))
@@ -162,7 +165,7 @@ class ExportPage(Page):
         run = self.chosen_run()
         choices = dict(_CHECKPOINTS)
         for step in run.checkpoints if run else ():
-            choices[step] = f"Checkpoint {step}"
+            choices[step] = say("Checkpoint {step}", step=step)
         before = self.checkpoint.value()
         self.checkpoint.set_choices(choices)
         self.checkpoint.set_value(before if before in choices else "best")
@@ -175,15 +178,19 @@ class ExportPage(Page):
 
     def _update(self) -> None:
         run, job = self.chosen_run(), self.job()
-        subtitle = f"{run.name} · {run.base}" if run and run.base else (run.name if run else "Nothing to export yet")
-        self.set_heading("Export", subtitle)
+        subtitle = (
+            f"{run.name} · {run.base}" if run and run.base else (run.name if run else say("Nothing to export yet"))
+        )
+        self.set_heading(say("Export"), subtitle)
         wanted = [item for line in self.lines.values() if (item := line.chosen())]
         self._advanced.setVisible(any(item.takes_importance("on") for item in wanted))
         found = drives_for(run, wanted, self.place.text()) if run else ()
         self._disk.show_drives(found)
         busy = self._progress_card.isVisibleTo(self)
         self.export_button.setEnabled(job is not None and not busy and all(drive.fits for drive in found))
-        self.export_button.setText("Merge && export" if any(item.traits.is_merged for item in wanted) else "Export")
+        self.export_button.setText(
+            say("Merge && export") if any(item.traits.is_merged for item in wanted) else say("Export")
+        )
 
     def _build(self) -> None:
         self._empty = self._make_empty()
@@ -198,7 +205,7 @@ class ExportPage(Page):
         self.body.addStretch(1)
 
     def _what(self) -> Card:
-        card = Card("What")
+        card = Card(say("What"))
         card.body.setSpacing(0)
         self._rules = [Rule() for _ in self.lines]
         for line, above in zip(self.lines.values(), self._rules, strict=True):
@@ -207,10 +214,15 @@ class ExportPage(Page):
         return card
 
     def _from_and_to(self) -> Card:
-        card = Card("From and to")
+        card = Card(say("From and to"))
         self._disk = DiskLines()
-        help = "Which is better is measured on your held-out rows, after every export; the choice is kept with it."
-        fields = (("Run", self.run), ("Checkpoint", self.checkpoint), ("Merged into", self.base), ("Where", self.place))
+        help = say("Which is better is measured on your held-out rows, after every export; the choice is kept with it.")
+        fields = (
+            (say("Run"), self.run),
+            (say("Checkpoint"), self.checkpoint),
+            (say("Merged into"), self.base),
+            (say("Where"), self.place),
+        )
         for title, field in fields:
             label = Label(title, "muted")
             label.setBuddy(field)
@@ -220,28 +232,30 @@ class ExportPage(Page):
                 card.add(Label(help, "caption", wrap=True))
         self._advanced = QWidget()
         box = column(self._advanced, spacing=4)
-        for part in (Label("Importance matrix", "muted"), self.importance, Label(_WEIGHED, "caption", wrap=True)):
+        for part in (Label(say("Importance matrix"), "muted"), self.importance, Label(_WEIGHED, "caption", wrap=True)):
             box.addWidget(part)
-        self.importance.setAccessibleName("Importance matrix")
+        self.importance.setAccessibleName(say("Importance matrix"))
         card.add(self._advanced, self._disk)
         card.body.addStretch(1)
         return card
 
     def _make_progress(self) -> Card:
-        card = Card("Exporting")
-        self._progress, self._progress_line = Label("", "muted"), ProgressLine("Progress", 4000)
+        card = Card(say("Exporting"))
+        self._progress, self._progress_line = Label("", "muted"), ProgressLine(say("Progress"), 4000)
         line = row(spacing=12)
         line.addWidget(self._progress, 1)
         line.addWidget(self.stop)
         card.body.addLayout(line)
         self._plan = Label("", "caption", wrap=True)
-        card.add(self._progress_line, self._plan, Label("Nothing half-made is left if it is stopped.", "caption"))
+        card.add(self._progress_line, self._plan, Label(say("Nothing half-made is left if it is stopped."), "caption"))
         return card
 
     def _make_empty(self) -> Card:
-        card = Card("No trained run yet")
-        text = "When a run has ended, or was stopped and saved, its adapter can be merged into the base model here."
-        self.go_training = Button("Go to Training")
+        card = Card(say("No trained run yet"))
+        text = say(
+            "When a run has ended, or was stopped and saved, its adapter can be merged into the base model here."
+        )
+        self.go_training = Button(say("Go to Training"))
         card.add(Label(text, "muted", wrap=True), self.go_training)
         return card
 

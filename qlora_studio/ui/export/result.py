@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QWidget
 from qlora_studio.core.quantity import bytes_text, duration_text
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.reports import VerificationReport
+from qlora_studio.core.words import say
 from qlora_studio.ui.export.upload_panel import UploadPanel
 from qlora_studio.ui.export.view import (
     ValueRow,
@@ -24,7 +25,7 @@ from qlora_studio.ui.kit.theme import mono_font
 from qlora_studio.ui.kit.widgets import Button, Card, Chip, Rule, column, row
 from qlora_studio.ui.state.run_choice import RunChoice
 
-_MEASURED = ("Loss", "Divergence")
+_MEASURED = (say("Loss"), say("Divergence"))
 _NAME_WIDTH, _VALUE_WIDTH = 210, 62  # so that tables below each other line up
 
 
@@ -40,10 +41,10 @@ class ExportResult(Card):
     def __init__(self, exported: Exported, title: str, run: RunChoice) -> None:
         super().__init__(title)
         self.exported = exported
-        self.chip = Chip("written", "plain")
-        self.open_button = Button("Open folder", "small")
+        self.chip = Chip(say("written"), "plain")
+        self.open_button = Button(say("Open folder"), "small")
         self.open_button.clicked.connect(lambda: self.folder_requested.emit(exported.path))
-        self.upload_button = Button("Upload…", "small", checkable=True)
+        self.upload_button = Button(say("Upload…"), "small", checkable=True)
         self.upload_button.toggled.connect(self._on_upload_toggled)
         self.panel = UploadPanel(exported.path)
         self.header.insertWidget(1, self.chip)
@@ -58,14 +59,16 @@ class ExportResult(Card):
             self.add(Rule() if number == 0 else _gap(), CopyBlock(command.program, command.text))
             if command.note:
                 self.add(Label(command.note, "caption", wrap=True))
-        self.checks, self._verdict = CheckList("Verification"), Label("", "title")
+        self.checks, self._verdict = CheckList(say("Verification")), Label("", "title")
         self._verified = QWidget()
         box = column(self._verified, margins=(0, 6, 0, 0), spacing=6)
-        self.losses, self._losses_title = ValueTable("Loss on the held-out rows", _MEASURED), Label("", "title")
-        self.bases, self._bases_title = ValueTable("Which base to merge into", _MEASURED), Label("", "title")
+        self.losses, self._losses_title = ValueTable(say("Loss on the held-out rows"), _MEASURED), Label("", "title")
+        self.bases, self._bases_title = ValueTable(say("Which base to merge into"), _MEASURED), Label("", "title")
         self._better = Label("", "caption", wrap=True)
-        self._bases_title.setText("Which base to merge into")
-        self._meaning = Label("Divergence: from the adapter as it was trained, in nats a token.", "caption", wrap=True)
+        self._bases_title.setText(say("Which base to merge into"))
+        self._meaning = Label(
+            say("Divergence: from the adapter as it was trained, in nats a token."), "caption", wrap=True
+        )
         measured = (self._losses_title, self.losses, self._meaning, self._bases_title, self.bases, self._better)
         for part in (Rule(), self._verdict, self.checks, *measured):
             box.addWidget(part)
@@ -82,7 +85,7 @@ class ExportResult(Card):
         self.losses.show_rows(losses)
         self.bases.show_rows(bases)
         self._better.setText(better_base(report))
-        self._losses_title.setText(f"Measured on {report.tokens:,} held-out tokens")
+        self._losses_title.setText(say("Measured on {tokens:,} held-out tokens", tokens=report.tokens))
         for part in (self.losses, self._losses_title, self._meaning):
             part.setVisible(bool(losses))
         for part in (self.bases, self._bases_title, self._better):
@@ -90,11 +93,21 @@ class ExportResult(Card):
         if self.panel.isVisible():
             self.panel.look()
         self._verified.setVisible(bool(checks))
-        words = "all hold" if not failed else f"{failed} of {len(checks)} do not hold"
-        self._verdict.setText(f"Verification: {words}" if checks else "")
+        words = (
+            say("all hold")
+            if not failed
+            else say("{failed} of {checks} do not hold", failed=failed, checks=len(checks))
+        )
+        self._verdict.setText(say("Verification: {words}", words=words) if checks else "")
         self._verdict.set_tone("ok" if right else "bad")
         self.chip.show_word(
-            *(("verified", "ok") if right else ("not right", "bad") if checks else ("not verified", "plain"))
+            *(
+                (say("verified"), "ok")
+                if right
+                else (say("not right"), "bad")
+                if checks
+                else (say("not verified"), "plain")
+            )
         )
 
     def _on_upload_toggled(self, wanted: bool) -> None:
@@ -106,8 +119,8 @@ class ExportResult(Card):
 def _facts(exported: Exported) -> str:
     parts = [bytes_text(exported.size_bytes)]
     seconds, peak = exported.facts.seconds, exported.facts.peak_rss_bytes
-    parts += [f"in {duration_text(seconds)}"] if seconds else []
-    parts += [f"{bytes_text(peak)} of memory at most"] if peak else []
+    parts += [say("in {seconds}", seconds=duration_text(seconds))] if seconds else []
+    parts += [say("{peak} of memory at most", peak=bytes_text(peak))] if peak else []
     parts += [words for words in (exported.facts.importance_words, exported.facts.vllm_words) if words]
     return " · ".join(parts)
 
@@ -178,7 +191,7 @@ class CopyBlock(QFrame):
         self._title = Label(title, "caption")
         self._text = Label(text, wrap=True, selectable=True)
         self._text.setFont(mono_font(12))
-        self.copy_button = Button("Copy", "quiet", tip="Copy the text to the clipboard")
+        self.copy_button = Button(say("Copy"), "quiet", tip=say("Copy the text to the clipboard"))
         self.copy_button.clicked.connect(self._on_copy_clicked)
         box = column(self, spacing=1)
         head = row()
@@ -193,7 +206,7 @@ class CopyBlock(QFrame):
         """Show another text."""
         self._title.setText(title)
         self._text.setText(text)
-        self.copy_button.setAccessibleName(f"Copy: {title}")
+        self.copy_button.setAccessibleName(say("Copy: {title}", title=title))
 
     def _on_copy_clicked(self) -> None:
         QGuiApplication.clipboard().setText(self._text.text())

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QLineEdit, QWidget
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.job import UploadJob
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say
 from qlora_studio.storage.runs.upload_files import UploadFile, upload_files
 from qlora_studio.ui.export.view import file_list, is_repository, objection, outcome, share, summary
 from qlora_studio.ui.kit.charts import ProgressLine
@@ -35,15 +36,15 @@ class UploadPanel(QWidget):
         self._busy = False
         self.repository = QLineEdit()
         self.repository.setPlaceholderText("owner/name")
-        self.repository.setAccessibleName("Repository on the hub")
-        self.private = CheckBox("Private")
+        self.repository.setAccessibleName(say("Repository on the hub"))
+        self.private = CheckBox(say("Private"))
         self.private.setChecked(True)
-        self.insist = CheckBox("Upload it all the same")
-        self.upload, self.stop = Button("Upload"), Button("Stop", "small")
+        self.insist = CheckBox(say("Upload it all the same"))
+        self.upload, self.stop = Button(say("Upload")), Button(say("Stop"), "small")
         self._summary, self._named = Label("", wrap=True), Label("", "caption", wrap=True)
         self._why, self._state = Label("", wrap=True), Label("", wrap=True, selectable=True)
         self._why.set_tone("bad")
-        self._line = ProgressLine("Uploaded", 4000)
+        self._line = ProgressLine(say("Uploaded"), 4000)
         self._build()
         self.repository.textChanged.connect(lambda _text: self._update())
         self.repository.editingFinished.connect(self.look)
@@ -67,7 +68,7 @@ class UploadPanel(QWidget):
         """Show how far an upload is, that it was asked to stop, and how it ended."""
         self._busy = state is not None and state.last_event > 0 and not state.phase.is_over
         words, tone = outcome(state) if state is not None and state.last_event > 0 else ("", "")
-        self._state.setText("Stopping …" if stopping and self._busy else words)
+        self._state.setText(say("Stopping …") if stopping and self._busy else words)
         self.stop.setEnabled(not stopping)
         self._state.set_tone(tone)
         self._state.setVisible(bool(words))
@@ -108,7 +109,7 @@ class UploadPanel(QWidget):
         going.addWidget(self._state, 1)
         going.addWidget(self.stop)
         box.addWidget(Rule())
-        box.addWidget(Label("Upload to the Hugging Face hub", "title"))
+        box.addWidget(Label(say("Upload to the Hugging Face hub"), "title"))
         box.addLayout(where)
         for part in (self._summary, self._named, self._why, self.insist):
             box.addWidget(part)

@@ -13,20 +13,21 @@ from qlora_studio.core.run.activity import Phase, activity_words
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.reports import BasesReport, UploadReported, VerificationPlanned, VerificationReport
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say
 from qlora_studio.storage.runs.drive_space import DriveSpace, Writing, drives
 from qlora_studio.storage.runs.run_folder import folder_name
 from qlora_studio.storage.runs.upload_files import UploadFile, check_repository, is_verified, traces
 from qlora_studio.ui.state.run_choice import RunChoice
 
 _SUBJECTS = {
-    "base": "Base model",
-    "adapter": "Adapter as trained",
-    "adapter on 16 bit": "Adapter on the original weights",
-    "merged": "This export",
-    "gguf": "This export (GGUF)",
+    "base": say("Base model"),
+    "adapter": say("Adapter as trained"),
+    "adapter on 16 bit": say("Adapter on the original weights"),
+    "merged": say("This export"),
+    "gguf": say("This export (GGUF)"),
 }
-BASES = {"original": "Original 16-bit weights", "nf4": "4-bit weights of the training"}
-IMPORTANCE = {"auto": "Auto: below q5", "on": "On", "off": "Off"}
+BASES = {"original": say("Original 16-bit weights"), "nf4": say("4-bit weights of the training")}
+IMPORTANCE = {"auto": say("Auto: below q5"), "on": say("On"), "off": say("Off")}
 _SHOWN = 6  # files by name; the rest are counted
 
 
@@ -59,14 +60,13 @@ def kind_choices() -> dict[str, tuple[ExportFormat, ...]]:
 def precision_words(item: ExportFormat) -> str:
     """Return a precision for a combo box."""
     precision = PRECISIONS.get(item.precision)
-    bits = f", {precision.bits:g} bit" if precision else ""
-    return f"{item.precision}{bits}"
+    return say("{name}, {bits:g} bit", name=item.precision, bits=precision.bits) if precision else item.precision
 
 
 def size_text(item: ExportFormat, run: RunChoice | None) -> str:
     """Return about how large an export will be."""
     size = item.size(run.parameters, run.adapter_bytes) if run else 0
-    return f"about {bytes_text(size)}" if size else ""
+    return say("about {size}", size=bytes_text(size)) if size else ""
 
 
 def drives_for(run: RunChoice, wanted: Sequence[ExportFormat], folder: str) -> tuple[DriveSpace, ...]:
@@ -83,9 +83,13 @@ def export_progress(state: RunState) -> tuple[str, float | None]:
     if progress is None or not progress.total:
         return f"{words} …", None
     if progress.unit == "bytes":
-        return f"{words}: {bytes_text(progress.done)} of {bytes_text(progress.total)}", progress.done / progress.total
+        return say(
+            "{words}: {done} of {total}", words=words, done=bytes_text(progress.done), total=bytes_text(progress.total)
+        ), progress.done / progress.total
     unit = f" {progress.unit}" if progress.unit else ""
-    return f"{words}: {progress.done:,} of {progress.total:,}{unit}", progress.done / progress.total
+    return say(
+        "{words}: {done:,} of {total:,}{unit}", words=words, done=progress.done, total=progress.total, unit=unit
+    ), progress.done / progress.total
 
 
 def planned_verification(state: RunState) -> str:
@@ -93,8 +97,8 @@ def planned_verification(state: RunState) -> str:
     found = [item.report for item in state.reports if isinstance(item, VerificationPlanned)]
     if not found:
         return ""
-    kept = " What is done is kept when it is stopped." if found[-1].way == "streamed" else ""
-    return f"{found[-1].words}.{kept}"
+    kept = say("What is done is kept when it is stopped.") if found[-1].way == "streamed" else ""
+    return f"{found[-1].words}. {kept}".strip()
 
 
 def commands_for(exported: Exported, run: RunChoice) -> tuple[ServingCommand, ...]:
@@ -128,7 +132,7 @@ def compared_bases(report: VerificationReport) -> tuple[ValueRow, ...]:
         ValueRow(
             BASES.get(item.base, item.base),
             (f"{item.loss:.4f}", _divergence(item.divergence)),
-            "better here" if item.base == report.bases.recommended else "",
+            say("better here") if item.base == report.bases.recommended else "",
         )
         for item in report.bases.bases
         if item.loss is not None
@@ -142,8 +146,12 @@ def better_base(report: VerificationReport) -> str:
     better, by = report.bases.recommended, _by_how_much(report.bases)
     words = BASES.get(better, better)
     if report.base_weights == better:
-        return f"{words}: better on your own rows{by}, and what this export was merged into."
-    return f"{words} would be better on your own rows{by}. Choose them under Merged into, and export again."
+        return say("{words}: better on your own rows{by}, and what this export was merged into.", words=words, by=by)
+    return say(
+        "{words} would be better on your own rows{by}. Choose them under Merged into, and export again.",
+        words=words,
+        by=by,
+    )
 
 
 def _by_how_much(bases: BasesReport) -> str:
@@ -151,8 +159,8 @@ def _by_how_much(bases: BasesReport) -> str:
     if gain is None or error is None:
         return ""
     if bases.recommended == "original" and gain > -2 * error:
-        return " or no worse beyond doubt"
-    return f" by {abs(gain):.4f} ± {2 * error:.4f}"
+        return say(" or no worse beyond doubt")
+    return say(" by {gain:.4f} ± {error:.4f}", gain=abs(gain), error=2 * error)
 
 
 def _divergence(value: float | None) -> str:
@@ -165,7 +173,9 @@ def verification_checks(report: VerificationReport) -> tuple[ReportedCheck, ...]
         ReportedCheck(_title(check.name), check.message, "ok" if check.passed else "error") for check in report.checks
     ]
     if ends := report.ends:
-        found.append(ReportedCheck("Ends", f"{ends.words} {ends.warning}".strip(), "warning" if ends.warning else "ok"))
+        found.append(
+            ReportedCheck(say("Ends"), f"{ends.words} {ends.warning}".strip(), "warning" if ends.warning else "ok")
+        )
     return tuple(found)
 
 
@@ -177,9 +187,15 @@ def _title(name: str) -> str:
 def summary(files: Sequence[UploadFile], repository: str, *, private: bool) -> str:
     """Return what goes where, and who will see it."""
     size = bytes_text(sum(file.size for file in files))
-    place = f"huggingface.co/{repository}" if repository else "a repository of yours on huggingface.co"
-    seen = "Only you, and whom you let, can see it." if private else "Everybody can see it."
-    return f"{len(files)} files, {size}, go to {place}. {seen} The token is the one that `hf auth login` stored."
+    place = f"huggingface.co/{repository}" if repository else say("a repository of yours on huggingface.co")
+    seen = say("Only you, and whom you let, can see it.") if private else say("Everybody can see it.")
+    return say(
+        "{files} files, {size}, go to {place}. {seen} The token is the one that `hf auth login` stored.",
+        files=len(files),
+        size=size,
+        place=place,
+        seen=seen,
+    )
 
 
 def file_list(files: Sequence[UploadFile]) -> str:
@@ -187,15 +203,15 @@ def file_list(files: Sequence[UploadFile]) -> str:
     largest = sorted(files, key=lambda file: -file.size)
     named = [f"{file.name} ({bytes_text(file.size)})" for file in largest[:_SHOWN]]
     rest = len(files) - len(named)
-    return ", ".join(named) + (f", and {rest} small ones" if rest > 0 else "")
+    return ", ".join(named) + (say(", and {rest} small ones", rest=rest) if rest > 0 else "")
 
 
 def objection(folder: Path, repository: str) -> str:
     """Return why an export is not uploaded unless the user insists; nothing where there is no reason."""
     if not is_verified(folder):
-        return "This export is not verified. Nobody knows whether it is right."
+        return say("This export is not verified. Nobody knows whether it is right.")
     found = traces(folder, owner=repository.partition("/")[0])
-    return f"It tells of this computer: {found[0]}." if found else ""
+    return say("It tells of this computer: {found}.", found=found[0]) if found else ""
 
 
 def is_repository(name: str) -> bool:
@@ -211,14 +227,14 @@ def outcome(state: RunState) -> tuple[str, str]:
     if state.failure is not None:
         return f"{state.failure.message} {state.failure.advice}".strip(), "bad"
     if state.phase is Phase.STOPPED:
-        return "Stopped. The repository is as it was.", "muted"
+        return say("Stopped. The repository is as it was."), "muted"
     report = next((item.report for item in state.reports if isinstance(item, UploadReported)), None)
     if report is not None:
-        return f"Uploaded: {report.url}", "ok"
+        return say("Uploaded: {url}", url=report.url), "ok"
     progress = state.progress
     if progress is not None and progress.total:
-        return f"Uploading: {bytes_text(progress.done)} of {bytes_text(progress.total)}", ""
-    return "Checking the export …", ""
+        return say("Uploading: {done} of {total}", done=bytes_text(progress.done), total=bytes_text(progress.total)), ""
+    return say("Checking the export …"), ""
 
 
 def share(state: RunState) -> float | None:

@@ -7,12 +7,13 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QPainter, QPaintEvent, QPen, QPolygonF
 from PySide6.QtWidgets import QWidget
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import Rule, column, row
 
 _TOKENS = {"ok": "ok", "warning": "warn", "error": "bad", "": "muted"}
-_WORDS = {"ok": "passed", "warning": "look at this", "error": "failed", "": "not known"}
+_WORDS = {"ok": say("passed"), "warning": say("look at this"), "error": say("failed"), "": say("not known")}
 
 
 class Checked(Protocol):
@@ -80,7 +81,7 @@ class CheckList(QWidget):
     def show_checks(self, checks: Sequence[Checked], *, pending: bool = False) -> None:
         """Show these checks; where they are `pending` that, in the room of those that are gone."""
         self.setMinimumHeight(self.height() if pending and self.isVisible() else 0)
-        self._pending.setText("– Everything is checked again for the settings as they are now." if pending else "")
+        self._pending.setText(say("– Everything is checked again for the settings as they are now.") if pending else "")
         self._pending.setVisible(pending)
         while len(self._lines) < len(checks):
             self._lines.append(_Line(first=not self._lines))

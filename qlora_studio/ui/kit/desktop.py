@@ -6,15 +6,16 @@ from PySide6.QtCore import QFile, QUrl
 from PySide6.QtGui import QDesktopServices
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 
 
 def move_to_trash(path: Path) -> None:
     """Put a folder into the desktop's trash. Raises StudioError where that cannot be."""
     if not QFile.moveToTrash(str(path)):
         raise StudioError(
-            f"{path} cannot be moved to the trash.",
+            say("{path} cannot be moved to the trash.", path=path),
             kind=FailureKind.NOT_WRITABLE,
-            advice="Remove the folder by hand, or keep the run.",
+            advice=say("Remove the folder by hand, or keep the run."),
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from PySide6.QtWidgets import QWidget
 
 from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.words import say
 from qlora_studio.storage.runs.drive_space import DriveSpace
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import column
@@ -39,15 +40,25 @@ class DiskLines(QWidget):
 def drive_text(drive: DriveSpace) -> str:
     """Return one drive in a sentence."""
     parts = ", ".join(f"{item.what} {bytes_text(item.size)}" for item in drive.writings)
-    what = f"for {drive.writings[0].what}" if len(drive.writings) == 1 else f"({parts})"
-    needed = f"On the drive {drive.name}: {bytes_text(drive.needed)} will be written {what}"
+    what = say("for {what}", what=drive.writings[0].what) if len(drive.writings) == 1 else f"({parts})"
+    needed = say(
+        "On the drive {name}: {needed} will be written {what}",
+        name=drive.name,
+        needed=bytes_text(drive.needed),
+        what=what,
+    )
     if drive.free is None:
-        return f"{needed}; how much is free is not known."
+        return say("{needed}; how much is free is not known.", needed=needed)
     if drive.fits:
-        return f"{needed}, {bytes_text(drive.free)} free."
-    return f"{needed}, only {bytes_text(drive.free)} free. {what_to_free(drive)}"
+        return say("{needed}, {free} free.", needed=needed, free=bytes_text(drive.free))
+    return say(
+        "{needed}, only {free} free. {what_to_free}",
+        needed=needed,
+        free=bytes_text(drive.free),
+        what_to_free=what_to_free(drive),
+    )
 
 
 def what_to_free(drive: DriveSpace) -> str:
     """Return what to do about a drive that has no room."""
-    return f"Free {bytes_text(drive.needed - (drive.free or 0))} there, or choose another drive."
+    return say("Free {needed} there, or choose another drive.", needed=bytes_text(drive.needed - (drive.free or 0)))

@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
 
 from qlora_studio.core.path_text import path_of_text
 from qlora_studio.core.quantity import number_text as number_text
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.text import set_tooltip
 from qlora_studio.ui.kit.theme import active_theme, c_locale
 from qlora_studio.ui.kit.widgets import Button, row
@@ -147,7 +148,7 @@ class PathField(QWidget):
         self._folder, self._pattern, self._caption = folder, pattern, caption
         self.line = QLineEdit()
         self.line.setPlaceholderText(placeholder)
-        self.button = Button("Browse…")
+        self.button = Button(say("Browse…"))
         box = row(self)
         box.addWidget(self.line, 1)
         box.addWidget(self.button)
@@ -158,7 +159,7 @@ class PathField(QWidget):
     def setAccessibleName(self, name: str) -> None:
         """Name the line and its button, which a screen reader comes to one after the other."""
         self.line.setAccessibleName(name)
-        self.button.setAccessibleName(f"Browse: {name}")
+        self.button.setAccessibleName(say("Browse: {name}", name=name))
 
     def text(self) -> str:
         """Return the path of the text, without quotes or blanks around it."""

@@ -1,6 +1,6 @@
 """Menus of a button: one of a few choices, whose word the button wears."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QAction, QActionGroup
@@ -10,7 +10,7 @@ from qlora_studio.ui.kit.widgets import Button
 
 
 class ChoiceButton(Button):
-    """A quiet button that says what is chosen, and offers the other choices.
+    """A quiet button that says what is chosen, in `words` around its title, and offers the other choices.
 
     Signals:
         opening: the menu is about to be shown.
@@ -20,9 +20,9 @@ class ChoiceButton(Button):
     opening = Signal()
     chosen = Signal(str)
 
-    def __init__(self, text: str, choices: Mapping[str, str], *, tip: str) -> None:
-        super().__init__(text, "quiet", tip=tip)
-        self._words, self._titles = text, dict(choices)
+    def __init__(self, words: Callable[[str], str], choices: Mapping[str, str], *, tip: str) -> None:
+        super().__init__("", "quiet", tip=tip)
+        self._words, self._titles = words, dict(choices)
         menu, group = QMenu(self), QActionGroup(self)
         self._actions: dict[str, QAction] = {}
         for value, title in choices.items():
@@ -43,7 +43,7 @@ class ChoiceButton(Button):
         """Choose without telling."""
         self._value = value
         self._actions[value].setChecked(True)
-        self.setText(self._words.format(self._titles[value]))
+        self.setText(self._words(self._titles[value]))
 
     def set_enabled(self, values: Collection[str]) -> None:
         """Offer these values alone."""

@@ -6,6 +6,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QBoxLayout, QFrame, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.text import ElidedLabel, Label, NumberLabel, set_style_property, set_tooltip
 
 GAP = 8
@@ -112,8 +113,8 @@ class Notice(QFrame):
         self.message = Label("", "strong", wrap=True, selectable=True)
         self.advice = Label("", wrap=True, selectable=True)
         self.detail = Label("", "caption", wrap=True, selectable=True)
-        self.fold = Button("Details", "quiet", checkable=True)
-        self._copy = Button("Copy", "quiet", tip="Copy message and details")
+        self.fold = Button(say("Details"), "quiet", checkable=True)
+        self._copy = Button(say("Copy"), "quiet", tip=say("Copy message and details"))
         self._actions = QHBoxLayout()
         box = column(self, margins=(15, 11, 15, 11), spacing=4)
         for part in (self.message, self.advice, self.detail):

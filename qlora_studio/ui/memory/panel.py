@@ -10,6 +10,7 @@ from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.fit import Fit, judge
 from qlora_studio.core.run.run_config import AUTO_CARD
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.kit.fields import ComboBox
@@ -46,23 +47,23 @@ class GpuPanel(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setAccessibleName("Graphics card")
+        self.setAccessibleName(say("Graphics card"))
         self._estimate: Estimate | None = None
         self._sample: GpuSample | None = None
         self._assumed: tuple[str, int] | None = None
-        self._name = ElidedLabel("Graphics card", "title")
-        self._facts = Label("Looking for a card …", "caption", wrap=True)
+        self._name = ElidedLabel(say("Graphics card"), "title")
+        self._facts = Label(say("Looking for a card …"), "caption", wrap=True)
         self.cards = ComboBox()
-        self.cards.setAccessibleName("Graphics card to train on")
+        self.cards.setAccessibleName(say("Graphics card to train on"))
         self.cards.chosen.connect(self.card_chosen.emit)
         self._choices: dict[str, str] = {}
         self._wish = AUTO_CARD
-        self._estimate_bar = MemoryBar("Estimate")
-        self._now_bar = MemoryBar("Now")
+        self._estimate_bar = MemoryBar(say("Estimate"))
+        self._now_bar = MemoryBar(say("Now"))
         self._legend = PartsLegend()
         self._programs = ProgramLines()
         self._measured = Label("", "caption", wrap=True)
-        self._phases_title = Label("Measured by phase, and how far from the estimate", "caption", wrap=True)
+        self._phases_title = Label(say("Measured by phase, and how far from the estimate"), "caption", wrap=True)
         self._phases = FactGrid()
         self._comparison = QWidget()
         self._measured_bytes = 0
@@ -70,7 +71,7 @@ class GpuPanel(QWidget):
         self._gauges = Gauges()
         self.advice = Advice()
         self._build()
-        self.render_estimate(None, "Choose a model to see what it takes.")
+        self.render_estimate(None, say("Choose a model to see what it takes."))
 
     def render_estimate(self, estimate: Estimate | None, note: str = "") -> None:
         """Show an estimate, or why there is none."""
@@ -154,7 +155,7 @@ class GpuPanel(QWidget):
         estimate, fit = self._estimate, self.fit()
         self._estimate_bar.setVisible(True)
         if estimate is None:
-            self._estimate_bar.show_bar(BarView("Estimate", "", "", (), 1))
+            self._estimate_bar.show_bar(BarView(say("Estimate"), "", "", (), 1))
         else:
             scale = self._scale() or round(estimate.total_bytes * 1.25)
             title = estimate_title(estimate, self._assumed[0] if self._assumed else "")

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.kit.charts import Sparkline, StackedBar, Swatch
@@ -87,7 +88,7 @@ class ProgramLines(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._box: QVBoxLayout = column(self, margins=(0, 0, 0, 12), spacing=4)
-        self._box.addWidget(Label("Other programs on the card", "caption"))
+        self._box.addWidget(Label(say("Other programs on the card"), "caption"))
         self._lines: list[tuple[QWidget, ElidedLabel, Label]] = []
         self.hide()
 
@@ -117,7 +118,7 @@ class _Gauge(QWidget):
     def __init__(self, title: str, token: str, *, low: float | None = None, high: float | None = None) -> None:
         super().__init__()
         self._value = Label("", "strong")
-        self.line = Sparkline(f"{title}, last two minutes", token, low=low, high=high)
+        self.line = Sparkline(say("{title}, last two minutes", title=title), token, low=low, high=high)
         box = column(self, spacing=2)
         head = row()
         head.addWidget(Label(title, "caption"), 1)
@@ -136,11 +137,11 @@ class Gauges(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._utilisation = _Gauge("Utilisation", "weights", low=0, high=100)
-        self._temperature = _Gauge("Temperature", "logits", low=20, high=100)
-        self._power = _Gauge("Power", "activations", low=0)
-        self._worker = _Gauge("Memory of this run", "weights", low=0)
-        self._machine = _Gauge("Memory in use", "other", low=0)
+        self._utilisation = _Gauge(say("Utilisation"), "weights", low=0, high=100)
+        self._temperature = _Gauge(say("Temperature"), "logits", low=20, high=100)
+        self._power = _Gauge(say("Power"), "activations", low=0)
+        self._worker = _Gauge(say("Memory of this run"), "weights", low=0)
+        self._machine = _Gauge(say("Memory in use"), "other", low=0)
         self._all = (self._utilisation, self._temperature, self._power, self._worker, self._machine)
         box = column(self, spacing=12)
         for gauge in self._all:
@@ -158,10 +159,18 @@ class Gauges(QWidget):
         self._worker.hide()
         self._machine.hide()
         self._utilisation.show_history(_percent(now.utilisation_percent), [s.utilisation_percent for s in samples])
-        celsius = f"{now.temperature_celsius} °C" if now.temperature_celsius is not None else "not told"
+        celsius = (
+            say("{temperature_celsius} °C", temperature_celsius=now.temperature_celsius)
+            if now.temperature_celsius is not None
+            else say("not told")
+        )
         self._temperature.show_history(celsius, [s.temperature_celsius for s in samples])
         limit = f" / {now.power_limit_watts:.0f}" if now.power_limit_watts else ""
-        watts = f"{now.power_watts:.0f}{limit} W" if now.power_watts is not None else "not told"
+        watts = (
+            say("{power_watts:.0f}{limit} W", power_watts=now.power_watts, limit=limit)
+            if now.power_watts is not None
+            else say("not told")
+        )
         self._power.show_history(watts, [s.power_watts for s in samples], high=now.power_limit_watts)
 
     def show_machine(self, memories: Sequence[ProcessMemory]) -> None:
@@ -211,8 +220,8 @@ class Advice(Card):
     def _saving(self, words: str, change: dict[str, Any]) -> QWidget:
         line = QWidget()
         box = row(line, spacing=8)
-        button = Button("Use", "small", tip=words)
-        button.setAccessibleName(f"Use: {words}")
+        button = Button(say("Use"), "small", tip=words)
+        button.setAccessibleName(say("Use: {words}", words=words))
         button.clicked.connect(lambda: self.change_requested.emit(change))
         box.addWidget(Label(words, "small", wrap=True), 1)
         box.addWidget(button)
@@ -220,4 +229,4 @@ class Advice(Card):
 
 
 def _percent(value: int | None) -> str:
-    return "not told" if value is None else f"{value} %"
+    return say("not told") if value is None else f"{value} %"

@@ -8,6 +8,7 @@ from qlora_studio.core.memory.fastest import FastestFit
 from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.quantity import GIB, MIB, bytes_text
 from qlora_studio.core.run.run_config import AUTO_CARD, CPU, all_settings
+from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.kit.charts import Part
@@ -23,20 +24,20 @@ _TOKENS = {
 
 
 FIT_WORDS = {
-    FitVerdict.FITS: ("fits", "ok"),
-    FitVerdict.TIGHT: ("tight", "warn"),
-    FitVerdict.NO: ("does not fit", "bad"),
+    FitVerdict.FITS: (say("fits"), "ok"),
+    FitVerdict.TIGHT: (say("tight"), "warn"),
+    FitVerdict.NO: (say("does not fit"), "bad"),
 }
 
 
-_LOST_ADVICE = (
-    "Its driver lost it: a cable, heat, too little power, or a fault of the driver. The run's checkpoints are safe. "
-    "Restart the computer, then resume."
+_LOST_ADVICE = say(
+    "Its driver lost it: a cable, heat, too little power, or a fault of the driver. The run's "
+    "checkpoints are safe. Restart the computer, then resume."
 )
 
 
 _TOLD_BY_WORDS = ("batch_size", "gradient_accumulation", "gradient_checkpointing", "checkpointed_layers")
-_NOT_TOLD = "not told by this driver"
+_NOT_TOLD = say("not told by this driver")
 _WORTH_A_LINE = 64 * MIB
 
 
@@ -80,32 +81,34 @@ def estimate_bar(estimate: Estimate, total: int, title: str = "Estimate") -> Bar
 def estimate_title(estimate: Estimate, assumed: str) -> str:
     """Return what the estimate is for: this run here, or on a card that is not here, or on none."""
     if assumed:
-        return f"Estimate on {assumed}"
+        return say("Estimate on {assumed}", assumed=assumed)
     if estimate.level == "probed":
-        return "Estimate, probed"
-    return "Estimate" if estimate.context_bytes else "Estimate, on a card"
+        return say("Estimate, probed")
+    return say("Estimate") if estimate.context_bytes else say("Estimate, on a card")
 
 
 def card_bar(sample: GpuSample) -> BarView:
     """Return what is in use on the card now: this run, other programs, the driver."""
     total = sample.total_bytes or 0
     if sample.used_bytes is None:
-        return BarView("Now", "not told", "", (), max(total, 1), "The driver does not tell how much is in use.")
+        return BarView(
+            say("Now"), say("not told"), "", (), max(total, 1), say("The driver does not tell how much is in use.")
+        )
     sizes = (
-        ("this run", sample.worker_bytes or 0, "weights"),
+        (say("this run"), sample.worker_bytes or 0, "weights"),
         (_others(sample), sample.other_bytes or 0, "other"),
-        ("reserved", sample.reserved_bytes or 0, "context"),
+        (say("reserved"), sample.reserved_bytes or 0, "context"),
     )
     parts = tuple(Part(label, size, token) for label, size, token in sizes if size)
     used = sample.used_bytes + (sample.reserved_bytes or 0)
-    note = " · ".join(f"{part.label} {_gib(part.value)}" for part in parts) or "free"
-    return BarView("Now", bytes_text(used), f"used of {_gib(total)}", parts, max(total, 1), note)
+    note = " · ".join(f"{part.label} {_gib(part.value)}" for part in parts) or say("free")
+    return BarView(say("Now"), bytes_text(used), say("used of {gib}", gib=_gib(total)), parts, max(total, 1), note)
 
 
 def program_lines(sample: GpuSample) -> tuple[tuple[str, str], ...]:
     """Return the other programs on the card and what each holds, and what more is held that no program is named for."""
     if not sample.others_told:
-        return (("Other programs", _NOT_TOLD),) if sample.other_bytes else ()
+        return ((say("Other programs"), _NOT_TOLD),) if sample.other_bytes else ()
     names = Counter(process.name for process in sample.others)
     lines = [
         (
@@ -116,7 +119,7 @@ def program_lines(sample: GpuSample) -> tuple[tuple[str, str], ...]:
     ]
     sizes = [process.used_bytes for process in sample.others]
     rest = 0 if None in sizes else (sample.other_bytes or 0) - sum(filter(None, sizes))
-    return tuple([*lines, ("Held by none of them", bytes_text(rest))] if rest >= _WORTH_A_LINE else lines)
+    return tuple([*lines, (say("Held by none of them"), bytes_text(rest))] if rest >= _WORTH_A_LINE else lines)
 
 
 def machine_bar(memory: ProcessMemory) -> BarView:
@@ -126,25 +129,25 @@ def machine_bar(memory: ProcessMemory) -> BarView:
     rest = max(0, used - worker)
     parts = tuple(
         Part(label, size, token)
-        for label, size, token in (("this run", worker, "weights"), ("other programs", rest, "other"))
+        for label, size, token in ((say("this run"), worker, "weights"), (say("other programs"), rest, "other"))
         if size
     )
     note = " · ".join(f"{part.label} {_gib(part.value)}" for part in parts)
-    return BarView("This machine", bytes_text(used), f"used of {_gib(total)}", parts, total, note)
+    return BarView(say("This machine"), bytes_text(used), say("used of {gib}", gib=_gib(total)), parts, total, note)
 
 
 def card_title(sample: GpuSample) -> tuple[str, str]:
     """Return the card's name and a line about it; without a card, what is missing and why."""
     if sample.is_lost:
-        return sample.name or "The card", f"It stopped answering. {_LOST_ADVICE}"
+        return sample.name or say("The card"), say("It stopped answering. {lost_advice}", lost_advice=_LOST_ADVICE)
     if not sample.available:
         if sample.cards:
-            return "No card in use", sample.reason
-        return "No NVIDIA card", f"{sample.reason} Runs are trained on the processor.".strip()
+            return say("No card in use"), sample.reason
+        return say("No NVIDIA card"), say("{reason} Runs are trained on the processor.", reason=sample.reason).strip()
     facts = [bytes_text(sample.total_bytes)] if sample.total_bytes else []
-    facts += [f"driver {sample.driver}"] if sample.driver else []
-    facts += [f"GPU {sample.index}"] if sample.index is not None else []
-    facts += [f"slowed by {', '.join(sample.throttling)}"] if sample.throttling else []
+    facts += [say("driver {driver}", driver=sample.driver)] if sample.driver else []
+    facts += [say("GPU {index}", index=sample.index)] if sample.index is not None else []
+    facts += [say("slowed by {throttling}", throttling=", ".join(sample.throttling))] if sample.throttling else []
     line = " · ".join(facts)
     return sample.name, f"{line}\n{sample.unusable}" if sample.unusable else line
 
@@ -153,19 +156,29 @@ def card_choices(sample: GpuSample, wish: str) -> dict[str, str]:
     """Return what may be trained on, by `hardware.gpus`; nothing where there is nothing to choose."""
     if len(sample.cards) < 2 and wish == AUTO_CARD:
         return {}
-    cards = {card.uuid: f"GPU {card.index}: {card.name}, {_free_text(card)}" for card in sample.cards}
-    choices = {AUTO_CARD: "Auto: the freest card", **cards, CPU: "The processor"}
+    cards = {
+        card.uuid: say("GPU {index}: {name}, {free}", index=card.index, name=card.name, free=_free_text(card))
+        for card in sample.cards
+    }
+    choices = {AUTO_CARD: say("Auto: the freest card"), **cards, CPU: say("The processor")}
     if wish in choices:
         return choices
-    return {**choices, wish: f"GPU {wish}" if wish.isdecimal() else f"{wish}, not seen here"}
+    return {
+        **choices,
+        wish: say("GPU {wish}", wish=wish) if wish.isdecimal() else say("{wish}, not seen here", wish=wish),
+    }
 
 
 def measured_text(estimate: Estimate, measured: int) -> tuple[str, str]:
     """Return the largest measured use beside the estimate, and a tone: warn where it was more than the error allows."""
     share = measured / estimate.total_bytes - 1 if estimate.total_bytes else 0.0
-    side = "under" if share < 0 else "over"
+    measured_text, apart = bytes_text(measured), abs(share)
+    if share < 0:
+        words = say("Measured at most {measured}, {share:.1%} under the estimate", measured=measured_text, share=apart)
+    else:
+        words = say("Measured at most {measured}, {share:.1%} over the estimate", measured=measured_text, share=apart)
     tone = "warn" if share > estimate.error_share else "ok"
-    return f"Measured at most {bytes_text(measured)}, {abs(share):.1%} {side} the estimate", tone
+    return words, tone
 
 
 def is_worth_it(found: FastestFit) -> bool:
@@ -182,24 +195,33 @@ def fit_text(found: FastestFit) -> str:
         if path.split(".")[-1] not in _TOLD_BY_WORDS
     ]
     training = found.proposal.config.training
-    words = found.words or f"Batch {training.batch_size} × {training.gradient_accumulation}"
+    words = found.words or say(
+        "Batch {batch_size} × {gradient_accumulation}",
+        batch_size=training.batch_size,
+        gradient_accumulation=training.gradient_accumulation,
+    )
     return ". ".join(part for part in (", ".join(more), words) if part) + "."
 
 
 def legend_text(size: int, total: int) -> str:
     """Return a component's size in the unit that suits the total, so that the column lines up."""
-    return f"{size / GIB:.1f} GiB" if total >= 4 * GIB else f"{size / MIB:,.0f} MiB"
+    return say("{size:.1f} GiB", size=size / GIB) if total >= 4 * GIB else say("{size:,.0f} MiB", size=size / MIB)
 
 
 def _free_text(card: GpuCard) -> str:
-    return f"{bytes_text(card.free_bytes)} free" if card.free_bytes is not None else "free memory not told"
+    return (
+        say("{free_bytes} free", free_bytes=bytes_text(card.free_bytes))
+        if card.free_bytes is not None
+        else say("free memory not told")
+    )
 
 
 def _others(sample: GpuSample) -> str:
     names = list(dict.fromkeys(process.name for process in sample.others))
     if not names:
-        return "other programs"
-    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+        return say("other programs")
+    first = ", ".join(names[:2])
+    return say("{names} and {more} more", names=first, more=len(names) - 2) if len(names) > 2 else first
 
 
 def _gib(size: float) -> str:

@@ -8,6 +8,7 @@ from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.quantity import MIB, bytes_text
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.storage.runs.probe_records import probe_records
 from qlora_studio.ui.memory.panel import GpuPanel
@@ -95,13 +96,13 @@ class PanelWiring(QObject):
         fastest = self._studio.estimates.fastest() if fit is not None and shape is not None else None
         proposed = [(fit_text(fastest), fastest.proposal.changes)] if fastest and is_worth_it(fastest) else []
         if fit is None or shape is None or fit.verdict == FitVerdict.FITS:
-            self._panel.advice.show_advice("Faster on this card" if proposed else "", "", proposed)
+            self._panel.advice.show_advice(say("Faster on this card") if proposed else "", "", proposed)
             return
         offered = memory_savings(self._studio.draft.config, shape, row_tokens=self._studio.estimates.row_tokens)[
             :_MOST_SAVINGS
         ]
         lines = [*proposed, *((saving.text, saving.change) for saving in offered)]
         missing = bytes_text(max(0, -fit.spare_bytes))
-        title = "A tight fit" if fit.verdict == FitVerdict.TIGHT else f"{missing} too much"
-        text = "Each of these makes it smaller:" if lines else "Choose a smaller model."
+        title = say("A tight fit") if fit.verdict == FitVerdict.TIGHT else say("{missing} too much", missing=missing)
+        text = say("Each of these makes it smaller:") if lines else say("Choose a smaller model.")
         self._panel.advice.show_advice(title, text, lines)

@@ -10,6 +10,7 @@ from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.run.titles import STARTER, model_title
+from qlora_studio.core.words import say
 from qlora_studio.storage.models.catalogue import CatalogueModel, find_in_catalogue
 from qlora_studio.storage.models.location import ModelFacts, ModelLocation
 from qlora_studio.ui.kit.layouts import SideBySide
@@ -34,26 +35,26 @@ from qlora_studio.ui.model.view import (
 from qlora_studio.ui.window.page import Page
 
 _COLUMNS = (
-    Column("Model", lambda line: line.title, stretch=True, tip=lambda line: line.id),
-    Column("Parameters", lambda line: line.size, right=True),
-    Column("Takes", lambda line: line.needs, right=True),
-    Column("This card", lambda line: line.fit, tone=lambda line: line.tone),
-    Column("Since", lambda line: line.date),
-    Column("Licence", lambda line: line.licence + (", ask first" if line.gated else "")),
-    Column("Here", lambda line: "yes" if line.here else ""),
+    Column(say("Model"), lambda line: line.title, stretch=True, tip=lambda line: line.id),
+    Column(say("Parameters"), lambda line: line.size, right=True),
+    Column(say("Takes"), lambda line: line.needs, right=True),
+    Column(say("This card"), lambda line: line.fit, tone=lambda line: line.tone),
+    Column(say("Since"), lambda line: line.date),
+    Column(say("Licence"), lambda line: line.licence + (say(", ask first") if line.gated else "")),
+    Column(say("Here"), lambda line: say("yes") if line.here else ""),
 )
 
 
+_TRAINED = say("What is trained, with its gradients and the optimizer's state")
 _METHODS = (
-    Column("Way", lambda line: line.label, stretch=True),
-    Column("Weights", lambda line: bytes_text(line.weights_bytes), right=True),
-    Column("Trained", lambda line: bytes_text(line.trained_bytes), right=True, tip=lambda _line: _TRAINED),
-    Column("Activations", lambda line: bytes_text(line.activations_bytes), right=True),
-    Column("In all", lambda line: bytes_text(line.total_bytes), right=True),
-    Column("This card", lambda line: line.fit, tone=lambda line: line.tone),
+    Column(say("Way"), lambda line: line.label, stretch=True),
+    Column(say("Weights"), lambda line: bytes_text(line.weights_bytes), right=True),
+    Column(say("Trained"), lambda line: bytes_text(line.trained_bytes), right=True, tip=lambda _line: _TRAINED),
+    Column(say("Activations"), lambda line: bytes_text(line.activations_bytes), right=True),
+    Column(say("In all"), lambda line: bytes_text(line.total_bytes), right=True),
+    Column(say("This card"), lambda line: line.fit, tone=lambda line: line.tone),
 )
 _NARROW = 700
-_TRAINED = "What is trained, with its gradients and the optimizer's state"
 
 
 class ModelPage(Page):
@@ -65,7 +66,7 @@ class ModelPage(Page):
     """
 
     name = "model"
-    title = "Model"
+    title = say("Model")
 
     advice_requested = Signal()
     continue_requested = Signal()
@@ -78,7 +79,7 @@ class ModelPage(Page):
         self._config = RunConfig()
         self._needed = True
         self._download: RunState | None = None
-        self.continue_button = PrimaryButton("Continue to Data")
+        self.continue_button = PrimaryButton(say("Continue to Data"))
         self.add_action(self.continue_button)
         self.source = ModelSource()
         self.catalogue = TableModel(_COLUMNS)
@@ -104,7 +105,7 @@ class ModelPage(Page):
             self.source.show_source(location.source, location.revision, kind)
             self.grid.show_facts(model_fact_pairs(location, facts) if facts else ())
         self.source.show_download(self._download, needed=self._needed)
-        self._empty.setText(problem or "Choose a model above, or one of the list below.")
+        self._empty.setText(problem or say("Choose a model above, or one of the list below."))
         self._empty.setVisible(facts is None and self._unloaded is None)
         self.grid.setVisible(facts is not None or self._unloaded is not None)
         self._render_facts()
@@ -118,7 +119,11 @@ class ModelPage(Page):
         """Show the catalogue, judged for a card; `card` is its name, empty where there is none."""
         self._lines = tuple(in_order(lines))
         self._show_lines()
-        on = f"Judged with the settings of this run, on {card}." if card else "Choose a card in Settings to judge them."
+        on = (
+            say("Judged with the settings of this run, on {card}.", card=card)
+            if card
+            else say("Choose a card in Settings to judge them.")
+        )
         self._card.setText(on)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
@@ -141,65 +146,65 @@ class ModelPage(Page):
         self.template_text.setText(template_text(facts) if facts else "")
         self.template_button.setVisible(bool(facts and facts.chat_template))
         self.template.setPlainText((facts.chat_template or "") if facts else "")
-        self.four_bit.setText(four_bit_text(facts) if facts else "Known once the model is here.")
+        self.four_bit.setText(four_bit_text(facts) if facts else say("Known once the model is here."))
         known = facts is not None and facts.parameters > 0
         self.advice.setText(advice_text(facts.parameters) if facts and known else "")
         self.take_advice.setVisible(bool(facts and known and not follows_advice(config, facts.parameters)))
 
     def _subtitle_without(self) -> str:
-        return "not on this machine yet" if self._config.model.source else "What should learn? Start here."
+        return say("not on this machine yet") if self._config.model.source else say("What should learn? Start here.")
 
     def _about(self) -> Card:
-        card = Card("What it is")
+        card = Card(say("What it is"))
         self.grid, self._empty = FactGrid(), Label("", "muted", wrap=True)
         card.add(self.grid, self._empty)
         card.body.addStretch(1)
         return card
 
     def _fitness(self) -> Card:
-        card = Card("How it will be trained")
+        card = Card(say("How it will be trained"))
         self.four_bit, self.advice = Label("", wrap=True), Label("", wrap=True)
-        self.take_advice = Button("Use these", "small")
+        self.take_advice = Button(say("Use these"), "small")
         self.template_text = Label("", wrap=True)
-        self.template_button = Button("Show the template", "quiet", checkable=True)
+        self.template_button = Button(say("Show the template"), "quiet", checkable=True)
         self.template = QPlainTextEdit()
         self.template.setReadOnly(True)
         self.template.setFont(mono_font(12))
         self.template.setFixedHeight(180)
-        self.template.setAccessibleName("Chat template")
+        self.template.setAccessibleName(say("Chat template"))
         self.template.hide()
-        card.add(Label("4-bit weights", "muted"), self.four_bit)
+        card.add(Label(say("4-bit weights"), "muted"), self.four_bit)
         card.body.addSpacing(4)
-        card.add(Label("Rank and learning rate", "muted"), self.advice, self.take_advice)
+        card.add(Label(say("Rank and learning rate"), "muted"), self.advice, self.take_advice)
         card.body.addSpacing(4)
-        card.add(Label("Chat template", "muted"), self.template_text, self.template_button, self.template)
+        card.add(Label(say("Chat template"), "muted"), self.template_text, self.template_button, self.template)
         card.body.addStretch(1)
         return card
 
     def _comparison(self) -> Card:
-        self._methods = Card("Three ways to train it")
-        text = "Graphics memory with this run's settings; computed for this model."
+        self._methods = Card(say("Three ways to train it"))
+        text = say("Graphics memory with this run's settings; computed for this model.")
         self.methods = TableModel(_METHODS)
-        table = self._method_table = Table(self.methods, name="Ways to train the model")
+        table = self._method_table = Table(self.methods, name=say("Ways to train the model"))
         table.setFixedHeight(4 * ROW_HEIGHT + 2)
         self._methods.add(Label(text, "caption", wrap=True), table)
         self._methods.hide()
         return self._methods
 
     def _catalogue(self) -> Card:
-        card = Card("Models that people start from")
+        card = Card(say("Models that people start from"))
         self._card = Label("", "caption", wrap=True)
         self.search = QLineEdit()
         self.search.setProperty("searches", True)
-        self.search.setPlaceholderText("Filter")
-        self.search.setAccessibleName("Filter the models")
+        self.search.setPlaceholderText(say("Filter"))
+        self.search.setAccessibleName(say("Filter the models"))
         self.search.setMinimumWidth(72)
         self.search.setMaximumWidth(150)
         card.add_header(self.search)
-        self.use_selected = Button("Use it", "small", tip="Choose the selected model")
+        self.use_selected = Button(say("Use it"), "small", tip=say("Choose the selected model"))
         self.use_selected.setEnabled(False)
         card.add_header(self.use_selected)
-        self.table = Table(self.catalogue, name="Models")
+        self.table = Table(self.catalogue, name=say("Models"))
         self.table.setMinimumHeight(260)
         card.add(self._card, self.table)
         return card

@@ -6,12 +6,13 @@ from PySide6.QtWidgets import QButtonGroup, QLineEdit, QWidget
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.run.titles import STARTER, STARTER_TITLE
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.fields import PathField
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, column, row
 
-KINDS = {"starter": "Starter model", "hub": "From the hub", "folder": "Folder", "gguf": "GGUF file"}
+KINDS = {"starter": say("Starter model"), "hub": say("From the hub"), "folder": say("Folder"), "gguf": say("GGUF file")}
 
 
 class ModelSource(Card):
@@ -28,7 +29,7 @@ class ModelSource(Card):
     download_stop_requested = Signal()
 
     def __init__(self) -> None:
-        super().__init__("Choose a base model")
+        super().__init__(say("Choose a base model"))
         self.kinds: dict[str, Button] = {}
         self._group = QButtonGroup(self)
         pills = row(spacing=8)
@@ -58,13 +59,13 @@ class ModelSource(Card):
             self.revision.setText(revision)
         self.show_kind(kind)
         self.use_starter.setEnabled(source != STARTER)
-        self.use_starter.setText("Chosen" if source == STARTER else "Use it")
+        self.use_starter.setText(say("Chosen") if source == STARTER else say("Use it"))
 
     def show_download(self, state: RunState | None, *, needed: bool) -> None:
         """Show how far a download is; `needed` is whether the model of the field is not on this machine."""
         busy = state is not None and not state.phase.is_over
         self.download.setVisible(not busy)
-        self.download.setText("Download" if needed else "Check for a newer one")
+        self.download.setText(say("Download") if needed else say("Check for a newer one"))
         self.stop.setVisible(busy)
         self._line.setVisible(busy)
         progress = state.progress if state else None
@@ -77,10 +78,10 @@ class ModelSource(Card):
         box = row(part, spacing=12)
         words = column(spacing=2)
         words.addWidget(Label(STARTER_TITLE, "strong"))
-        text = "Comes with the program: small, quick on any machine, and answers sensibly. Good for a first run."
+        text = say("Comes with the program: small, quick on any machine, and answers sensibly. Good for a first run.")
         words.addWidget(Label(text, "muted", wrap=True))
         box.addLayout(words, 1)
-        self.use_starter = Button("Use it")
+        self.use_starter = Button(say("Use it"))
         self.use_starter.clicked.connect(lambda: self.source_requested.emit(STARTER, ""))
         box.addWidget(self.use_starter)
         return part
@@ -90,16 +91,16 @@ class ModelSource(Card):
         outer = column(part, spacing=8)
         box = row()
         self.hub_id, self.revision = QLineEdit(), QLineEdit()
-        self.hub_id.setPlaceholderText("owner/name, such as Qwen/Qwen3-8B")
-        self.hub_id.setAccessibleName("Hub id")
+        self.hub_id.setPlaceholderText(say("owner/name, such as Qwen/Qwen3-8B"))
+        self.hub_id.setAccessibleName(say("Hub id"))
         self.revision.setPlaceholderText("revision: main")
-        self.revision.setAccessibleName("Revision")
+        self.revision.setAccessibleName(say("Revision"))
         self.revision.setMaximumWidth(150)
-        self.download, self.stop = Button("Download"), Button("Stop")
+        self.download, self.stop = Button(say("Download")), Button(say("Stop"))
         for widget, stretch in ((self.hub_id, 3), (self.revision, 1), (self.download, 0), (self.stop, 0)):
             box.addWidget(widget, stretch)
         outer.addLayout(box)
-        self._line, self._facts = ProgressLine("Download", 4000), Label("", "caption", wrap=True)
+        self._line, self._facts = ProgressLine(say("Download"), 4000), Label("", "caption", wrap=True)
         outer.addWidget(self._line)
         outer.addWidget(self._facts)
         self.hub_id.editingFinished.connect(self._on_hub_edited)
@@ -110,18 +111,20 @@ class ModelSource(Card):
         return part
 
     def _folder(self) -> QWidget:
-        self.folder = PathField("A folder with config.json and .safetensors files", folder=True, caption="Model folder")
-        self.folder.line.setAccessibleName("Model folder")
+        self.folder = PathField(
+            say("A folder with config.json and .safetensors files"), folder=True, caption=say("Model folder")
+        )
+        self.folder.line.setAccessibleName(say("Model folder"))
         self.folder.edited.connect(self._on_path_edited)
         return _with_help(
-            self.folder, "A model saved by transformers. Pickled weights and models with code are refused."
+            self.folder, say("A model saved by transformers. Pickled weights and models with code are refused.")
         )
 
     def _gguf(self) -> QWidget:
-        self.gguf = PathField("A .gguf file", pattern="GGUF (*.gguf)", caption="GGUF file")
-        self.gguf.line.setAccessibleName("GGUF file")
+        self.gguf = PathField(say("A .gguf file"), pattern="GGUF (*.gguf)", caption=say("GGUF file"))
+        self.gguf.line.setAccessibleName(say("GGUF file"))
         self.gguf.edited.connect(self._on_path_edited)
-        return _with_help(self.gguf, "It is turned into 16-bit weights once, and kept in the cache.")
+        return _with_help(self.gguf, say("It is turned into 16-bit weights once, and kept in the cache."))
 
     def _on_path_edited(self, text: str) -> None:
         if text:
@@ -154,9 +157,9 @@ def _download_text(state: RunState | None, *, needed: bool) -> str:
         if state is not None and state.failure is not None:
             return f"{state.failure.message} {state.failure.advice}".strip()
         if needed:
-            return "Not on this machine. Only what you download here leaves or enters it; nothing else is sent."
-        return "On this machine."
+            return say("Not on this machine. Only what you download here leaves or enters it; nothing else is sent.")
+        return say("On this machine.")
     if state.progress is None:
-        return "Asking the hub …"
+        return say("Asking the hub …")
     done, total = state.progress.done, state.progress.total
-    return f"{bytes_text(done)} of {bytes_text(total)}" if total else bytes_text(done)
+    return say("{done} of {total}", done=bytes_text(done), total=bytes_text(total)) if total else bytes_text(done)

@@ -12,11 +12,12 @@ from qlora_studio.core.model.recommendation import recommended_learning_rate, re
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text, count_text
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.storage.models.catalogue import CatalogueModel
 from qlora_studio.storage.models.location import ModelFacts, ModelLocation
 from qlora_studio.ui.kit.fields import number_text
 
-VERDICT_WORDS = {FitVerdict.FITS: "fits", FitVerdict.TIGHT: "tight", FitVerdict.NO: "too large"}
+VERDICT_WORDS = {FitVerdict.FITS: say("fits"), FitVerdict.TIGHT: say("tight"), FitVerdict.NO: say("too large")}
 _WHOLE_BYTES = 2  # of a weight in 16 bits, as nearly all models are stored
 VERDICT_TONES = {FitVerdict.FITS: "ok", FitVerdict.TIGHT: "warn", FitVerdict.NO: "bad"}
 
@@ -94,7 +95,7 @@ class CatalogueLine:
     def fit(self) -> str:
         """Whether it fits, in a word; of what is not trained as it is stored, how that is."""
         if self.refused:
-            return f"stored in {self.refused}"
+            return say("stored in {refused}", refused=self.refused)
         return VERDICT_WORDS[self.verdict] if self.verdict else "–"
 
     @property
@@ -119,8 +120,8 @@ def matches(line: CatalogueLine, text: str) -> bool:
 def model_summary(facts: ModelFacts) -> str:
     """Return the line below the heading."""
     parts = [facts.architecture]
-    parts += [f"{count_text(facts.parameters)} parameters"] if facts.parameters else []
-    parts += [f"context {facts.context_length:,}"] if facts.context_length else []
+    parts += [say("{parameters} parameters", parameters=count_text(facts.parameters))] if facts.parameters else []
+    parts += [say("context {context_length:,}", context_length=facts.context_length)] if facts.context_length else []
     parts += [facts.licence] if facts.licence else []
     return " · ".join(part for part in parts if part)
 
@@ -129,60 +130,80 @@ def model_fact_pairs(location: ModelLocation, facts: ModelFacts) -> tuple[tuple[
     """Return the facts of a model for a grid."""
     stored = f"{bytes_text(facts.weights_bytes)} {facts.stored_dtype}" if facts.weights_bytes else ""
     return (
-        ("Architecture", facts.architecture),
-        ("Parameters", f"{facts.parameters:,}" if facts.parameters else "not told by the files"),
-        ("Layers", f"{facts.layers} of width {facts.hidden_size:,}" if facts.layers else ""),
-        ("Context", f"{facts.context_length:,} tokens" if facts.context_length else ""),
-        ("Vocabulary", f"{facts.vocabulary:,} tokens" if facts.vocabulary else ""),
+        (say("Architecture"), facts.architecture),
+        (say("Parameters"), f"{facts.parameters:,}" if facts.parameters else say("not told by the files")),
+        (
+            say("Layers"),
+            say("{layers} of width {hidden_size:,}", layers=facts.layers, hidden_size=facts.hidden_size)
+            if facts.layers
+            else "",
+        ),
+        (
+            say("Context"),
+            say("{context_length:,} tokens", context_length=facts.context_length) if facts.context_length else "",
+        ),
+        (say("Vocabulary"), say("{vocabulary:,} tokens", vocabulary=facts.vocabulary) if facts.vocabulary else ""),
         ("GGUF", facts.gguf),
-        ("Licence", facts.licence or "not stated in the files"),
-        ("On disk", stored),
-        ("Where", str(location.path) if location.path else "on the hub"),
+        (say("Licence"), facts.licence or say("not stated in the files")),
+        (say("On disk"), stored),
+        (say("Where"), str(location.path) if location.path else say("on the hub")),
     )
 
 
 def needed_pairs(model: CatalogueModel, config: RunConfig) -> tuple[tuple[str, str], ...]:
     """Return what a model of the catalogue takes, with the settings of a run, before any of it is downloaded."""
     whole = bytes_text(_WHOLE_BYTES * model.parameters)
-    download = f"less than {whole}: stored in {model.stored}" if model.stored else f"about {whole}"
+    download = (
+        say("less than {whole}: stored in {stored}", whole=whole, stored=model.stored)
+        if model.stored
+        else say("about {whole}", whole=whole)
+    )
     memory = bytes_text(estimate(config, model.shape, context_bytes=0).total_bytes)
     disk = bytes_text(sum(need.size for need in run_needs(config, model.shape)))
     return (
-        ("Download", download),
-        ("Card's memory", f"about {memory} with this run's settings"),
-        ("Disk for a run", f"about {disk}: checkpoints, adapter and exports, beside the download"),
-        ("Parameters", f"{model.parameters:,}"),
-        ("Licence", model.licence + (", to be accepted on the hub first" if model.gated else "")),
-        ("Since", model.date),
+        (say("Download"), download),
+        (say("Card's memory"), say("about {memory} with this run's settings", memory=memory)),
+        (say("Disk for a run"), say("about {disk}: checkpoints, adapter and exports, beside the download", disk=disk)),
+        (say("Parameters"), f"{model.parameters:,}"),
+        (say("Licence"), model.licence + (say(", to be accepted on the hub first") if model.gated else "")),
+        (say("Since"), model.date),
     )
 
 
 def template_text(facts: ModelFacts) -> str:
     """Return a sentence about the chat template."""
     if facts.chat_template:
-        return f"It has a chat template of {len(facts.chat_template):,} characters: conversations are put in its form."
-    return "It has no chat template: a base model. Plain text can be trained, conversations need a template."
+        return say(
+            "It has a chat template of {chat_template:,} characters: conversations are put in its form.",
+            chat_template=len(facts.chat_template),
+        )
+    return say("It has no chat template: a base model. Plain text can be trained, conversations need a template.")
 
 
 def four_bit_text(facts: ModelFacts) -> str:
     """Return a sentence on what 4-bit weights save, and whether that helps; or that the files hold no whole weights."""
     config, shape = RunConfig(), facts.shape
     if facts.quantized or shape is None:
-        return facts.quantized or "Known once the model is here."
+        return facts.quantized or say("Known once the model is here.")
     small = estimate(config, shape).component("weights")
     large = estimate(config.with_value("quantization.method", "none"), shape).component("weights")
     share = 1 - small / large if large else 0.0
-    sizes = f"{bytes_text(large)} of weights become {bytes_text(small)} in 4 bits"
+    sizes = say("{large} of weights become {small} in 4 bits", large=bytes_text(large), small=bytes_text(small))
     if share >= 0.5:
-        return f"{sizes}, {share:.0%} less."
+        return say("{sizes}, {share:.0%} less.", sizes=sizes, share=share)
     kept = shape.kept_parameters / max(1, shape.parameters)
-    return f"{sizes}, only {share:.0%} less: {kept:.0%} of the parameters stay in 16 bits."
+    return say(
+        "{sizes}, only {share:.0%} less: {kept:.0%} of the parameters stay in 16 bits.",
+        sizes=sizes,
+        share=share,
+        kept=kept,
+    )
 
 
 def advice_text(parameters: int) -> str:
     """Return what the run config should have for a model of this size, in a sentence."""
     rank, rate = recommended_rank(parameters), recommended_learning_rate(parameters)
-    return f"For this size: rank {rank}, learning rate {number_text(rate)}."
+    return say("For this size: rank {rank}, learning rate {rate}.", rank=rank, rate=number_text(rate))
 
 
 def follows_advice(config: RunConfig, parameters: int) -> bool:

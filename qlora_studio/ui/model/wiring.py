@@ -11,6 +11,7 @@ from qlora_studio.core.model.recommendation import with_recommendations
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.job import DownloadJob
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.storage.models.catalogue import model_catalogue
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.models.quantized_base import refused_as_stored
@@ -54,7 +55,7 @@ class ModelWiring(QObject):
     def _on_model_asked(self) -> None:
         self._page.clear_error()
         source = self._studio.draft.config.model.source
-        self._page.render_model(None, None, "The model's files are looked at …" if source else "")
+        self._page.render_model(None, None, say("The model's files are looked at …") if source else "")
 
     def _on_model_found(self, found: FoundModel) -> None:
         self._page.clear_error()

@@ -6,11 +6,12 @@ from typing import Any
 from qlora_studio.core.run.run_config import RunConfig, all_settings
 from qlora_studio.core.run.setting import SettingInfo
 from qlora_studio.core.run.titles import data_title, model_title
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.fields import number_text
 
 _KEPT = ("version", "hardware.gpus")  # of the file, and of this machine: no draft takes them from another
 _TITLES = {"model.source": model_title, "data.path": data_title}
-_NOTHING = "nothing"
+_NOTHING = say("nothing")
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ def _words(info: SettingInfo, value: Any) -> str:
     if info.path in _TITLES and value:
         return _TITLES[info.path](value)
     if isinstance(value, bool):
-        return "on" if value else "off"
+        return say("on") if value else say("off")
     if isinstance(value, str):
         return info.choices.get(value, value) or _NOTHING
     if isinstance(value, list | tuple | dict):
-        return (", ".join(map(str, value)) if len(value) <= 3 else f"{len(value)} of them") or _NOTHING
+        return (", ".join(map(str, value)) if len(value) <= 3 else say("{value} of them", value=len(value))) or _NOTHING
     text = f"{value:,}" if isinstance(value, int) else number_text(value) if isinstance(value, float) else str(value)
     return f"{text} {info.unit}".strip()

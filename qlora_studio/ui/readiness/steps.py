@@ -9,9 +9,10 @@ from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.core.run.run_state import RunState, phase_text
+from qlora_studio.core.words import say
 
-CHOOSE_MODEL_FIRST = "Choose a model first: its tokenizer and template decide what is trained."
-_DOWNLOAD = "Download the model on the Model page first."
+CHOOSE_MODEL_FIRST = say("Choose a model first: its tokenizer and template decide what is trained.")
+_DOWNLOAD = say("Download the model on the Model page first.")
 
 
 class StepState(StrEnum):
@@ -21,6 +22,19 @@ class StepState(StrEnum):
     DONE = "done"
     ATTENTION = "needs attention"
     BLOCKED = "blocked"
+
+    @property
+    def words(self) -> str:
+        """The state in words."""
+        return _STATES[self]
+
+
+_STATES = {
+    StepState.TODO: say("to do"),
+    StepState.DONE: say("done"),
+    StepState.ATTENTION: say("needs attention"),
+    StepState.BLOCKED: say("blocked"),
+}
 
 
 @dataclass(frozen=True)
@@ -84,21 +98,21 @@ def _model_missing(now: Situation) -> tuple[str, ...]:
 
 def _model(now: Situation) -> Step:
     if not now.config.model.source:
-        return Step(StepState.TODO, ("Choose a base model.",))
+        return Step(StepState.TODO, (say("Choose a base model."),))
     if missing := _model_missing(now):
         return Step(StepState.ATTENTION, missing)
-    return Step(StepState.DONE) if now.model_here else Step(StepState.TODO, ("The model's files are looked at.",))
+    return Step(StepState.DONE) if now.model_here else Step(StepState.TODO, (say("The model's files are looked at."),))
 
 
 def _data(now: Situation, model: Step) -> Step:
     if not now.config.data.path:
-        return Step(StepState.TODO, ("Choose a dataset.",))
+        return Step(StepState.TODO, (say("Choose a dataset."),))
     if model.state is not StepState.DONE:
         return Step(StepState.BLOCKED, (CHOOSE_MODEL_FIRST,) if not now.config.model.source else model.why)
     if now.data_problem:
         return Step(StepState.ATTENTION, (now.data_problem,))
     if now.report is None:
-        reading = "Every row is looked through." if now.reading else "Its rows were not looked through yet."
+        reading = say("Every row is looked through.") if now.reading else say("Its rows were not looked through yet.")
         return Step(StepState.TODO, (reading,))
     if now.report.refused:
         return Step(StepState.ATTENTION, (now.report.refused,))
@@ -112,12 +126,12 @@ def _training(now: Situation, data: Step) -> Step:
         return Step(StepState.BLOCKED, tuple(dict.fromkeys(problem.message for problem in problems)))
     if data.state in (StepState.TODO, StepState.BLOCKED):
         return Step(StepState.TODO, data.why)
-    return Step(StepState.DONE, ("Ready to start.",))
+    return Step(StepState.DONE, (say("Ready to start."),))
 
 
 def _run(now: Situation) -> Step:
     if now.run is None:
-        return Step(StepState.BLOCKED, ("Nothing was started yet.",))
+        return Step(StepState.BLOCKED, (say("Nothing was started yet."),))
     if now.run.phase is Phase.FAILED:
         return Step(StepState.ATTENTION, (now.run.failure.message if now.run.failure else Phase.FAILED.words,))
     if now.run.phase in (Phase.PAUSED, Phase.WAITING):
@@ -129,5 +143,5 @@ def _run(now: Situation) -> Step:
 
 def _export(now: Situation) -> Step:
     if now.run is None or not now.run.adapter_path:
-        return Step(StepState.BLOCKED, ("There is no trained adapter yet.",))
-    return Step(StepState.DONE) if now.run.exports else Step(StepState.TODO, ("The adapter can be exported.",))
+        return Step(StepState.BLOCKED, (say("There is no trained adapter yet."),))
+    return Step(StepState.DONE) if now.run.exports else Step(StepState.TODO, (say("The adapter can be exported."),))

@@ -4,6 +4,7 @@ from PySide6.QtCore import QModelIndex
 
 from qlora_studio.core.run.events import SampleGenerated
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.fields import ComboBox
 from qlora_studio.ui.kit.tables import ROW_HEIGHT, Column, Table, TableModel
 from qlora_studio.ui.kit.text import Label
@@ -12,14 +13,16 @@ from qlora_studio.ui.state.memory_phases import memory_text, phase_lines
 
 _MOST_ROWS = 6
 _ANSWER_COLUMNS = (
-    Column("step", lambda sample: f"{sample.step:,}", right=True),
-    Column("answer", lambda sample: " ".join(sample.answer.split()), stretch=True, tip=lambda sample: sample.answer),
+    Column(say("step"), lambda sample: f"{sample.step:,}", right=True),
+    Column(
+        say("answer"), lambda sample: " ".join(sample.answer.split()), stretch=True, tip=lambda sample: sample.answer
+    ),
 )
 _MEMORY_COLUMNS = (
-    Column("Phase", lambda line: line.label, stretch=True),
-    Column("Estimated", lambda line: line.estimated, right=True),
-    Column("Measured", lambda line: line.measured, right=True),
-    Column("Difference", lambda line: line.difference, right=True, tone=lambda line: line.tone),
+    Column(say("Phase"), lambda line: line.label, stretch=True),
+    Column(say("Estimated"), lambda line: line.estimated, right=True),
+    Column(say("Measured"), lambda line: line.measured, right=True),
+    Column(say("Difference"), lambda line: line.difference, right=True, tone=lambda line: line.tone),
 )
 
 
@@ -27,15 +30,17 @@ class SampleCard(Card):
     """A prompt to choose, its answers by step, and the chosen answer in full."""
 
     def __init__(self) -> None:
-        super().__init__("Sample answers")
+        super().__init__(say("Sample answers"))
         self._samples: tuple[SampleGenerated, ...] = ()
         self._prompts = ComboBox()
-        self._prompts.setAccessibleName("Sample prompt")
+        self._prompts.setAccessibleName(say("Sample prompt"))
         self._prompt = Label("", "muted", wrap=True, selectable=True)
         self._model = TableModel(_ANSWER_COLUMNS)
-        self._table = Table(self._model, name="Answers by step")
+        self._table = Table(self._model, name=say("Answers by step"))
         self._whole = Label("", wrap=True, selectable=True)
-        self._none = Label("Sample prompts on the Training page are answered at each evaluation.", "muted", wrap=True)
+        self._none = Label(
+            say("Sample prompts on the Training page are answered at each evaluation."), "muted", wrap=True
+        )
         self.add_header(self._prompts)
         self.add(self._none, self._prompt, self._table, self._whole)
         self.body.addStretch(1)
@@ -78,10 +83,10 @@ class MemoryCard(Card):
     """Shows estimate and measurement by phase; hidden where nothing was measured, as on a processor."""
 
     def __init__(self) -> None:
-        super().__init__("Graphics memory, estimated and measured")
+        super().__init__(say("Graphics memory, estimated and measured"))
         self._text = Label("", "caption", wrap=True)
         self.model = TableModel(_MEMORY_COLUMNS)
-        self._table = Table(self.model, name="Memory by phase")
+        self._table = Table(self.model, name=say("Memory by phase"))
         self.add(self._text, self._table)
         self.hide()
 

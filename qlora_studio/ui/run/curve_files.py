@@ -7,6 +7,7 @@ from PySide6.QtCore import QPoint, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QMenu, QToolTip
 
+from qlora_studio.core.words import say
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.ui.curves.linked_plots import LinkedPlots, png_bytes
 from qlora_studio.ui.kit.save_dialog import ask_save_path
@@ -27,19 +28,19 @@ class SaveButton(Button):
     failed = Signal(object)
 
     def __init__(self, plots: LinkedPlots, rows: Callable[[], MetricRows]) -> None:
-        super().__init__("save", "quiet", tip="Save or copy curves and numbers")
+        super().__init__(say("save"), "quiet", tip=say("Save or copy curves and numbers"))
         self._plots, self._rows, self._name = plots, rows, ""
         self._writing, self._copying = Background(self), Background(self)
-        self._writing.answered.connect(lambda path: self._tell(f"Saved as {path.name}"))
+        self._writing.answered.connect(lambda path: self._tell(say("Saved as {name}", name=path.name)))
         self._writing.failed.connect(self.failed)
         self._copying.answered.connect(self._on_text_made)
         menu = QMenu(self)
-        menu.addAction("Save a picture (PNG) …", lambda: self._ask("PNG picture", "png", self._picture))
-        menu.addAction("Save a drawing (SVG) …", lambda: self._ask("SVG drawing", "svg", self._drawing))
-        menu.addAction("Save the numbers (CSV) …", lambda: self._ask("Table", "csv", self._numbers))
+        menu.addAction(say("Save a picture (PNG) …"), lambda: self._ask(say("PNG picture"), "png", self._picture))
+        menu.addAction(say("Save a drawing (SVG) …"), lambda: self._ask(say("SVG drawing"), "svg", self._drawing))
+        menu.addAction(say("Save the numbers (CSV) …"), lambda: self._ask(say("Table"), "csv", self._numbers))
         menu.addSeparator()
-        menu.addAction("Copy the picture", self._copy_picture)
-        menu.addAction("Copy the numbers", lambda: self._copying.ask(self._rows().as_text, "\t"))
+        menu.addAction(say("Copy the picture"), self._copy_picture)
+        menu.addAction(say("Copy the numbers"), lambda: self._copying.ask(self._rows().as_text, "\t"))
         self.setMenu(menu)
         self.setProperty("menu", "true")
 
@@ -49,7 +50,9 @@ class SaveButton(Button):
 
     def _ask(self, kind: str, suffix: str, content: Callable[[], Callable[[], bytes]]) -> None:
         name = f"{self._name or 'curves'}.{suffix}"
-        ask_save_path(self, "Save the curves", name, f"{kind} (*.{suffix})", lambda path: self._write(path, content()))
+        ask_save_path(
+            self, say("Save the curves"), name, f"{kind} (*.{suffix})", lambda path: self._write(path, content())
+        )
 
     def _write(self, path: Path, content: Callable[[], bytes]) -> None:
         self._writing.ask(_written, path, content)
@@ -68,11 +71,11 @@ class SaveButton(Button):
 
     def _copy_picture(self) -> None:
         QGuiApplication.clipboard().setImage(self._plots.picture(self._name))
-        self._tell("The picture is copied")
+        self._tell(say("The picture is copied"))
 
     def _on_text_made(self, text: str) -> None:
         QGuiApplication.clipboard().setText(text)
-        self._tell("The numbers are copied")
+        self._tell(say("The numbers are copied"))
 
     def _tell(self, words: str) -> None:
         place = self.mapToGlobal(QPoint(0, self.height()))

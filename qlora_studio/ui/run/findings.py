@@ -9,6 +9,7 @@ from qlora_studio.core.quantity import bytes_text, count_text, loss_text
 from qlora_studio.core.run.metric_history import MetricHistory
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say
 from qlora_studio.ui.run.marks import spikes_sentence
 from qlora_studio.ui.state.progress import is_kept_awake
 
@@ -29,8 +30,8 @@ def awake_text(state: RunState) -> str:
     if awake is None:
         return ""
     if awake:
-        return "This computer is kept awake until the run ends."
-    return "This computer could not be kept awake: switch sleep off in its settings for a long run."
+        return say("This computer is kept awake until the run ends.")
+    return say("This computer could not be kept awake: switch sleep off in its settings for a long run.")
 
 
 def _trend(state: RunState, history: MetricHistory) -> str:
@@ -40,12 +41,28 @@ def _trend(state: RunState, history: MetricHistory) -> str:
     (_, first), (before_step, before), (_, last) = points[0], points[-2], points[-1]
     change = last - before
     if abs(change) < 0.002 * abs(before):
-        return f"Evaluation loss is level since step {before_step:,}; it began at {loss_text(first)}."
+        return say(
+            "Evaluation loss is level since step {before_step:,}; it began at {first}.",
+            before_step=before_step,
+            first=loss_text(first),
+        )
     if change < 0:
-        return f"Evaluation loss still falls: {loss_text(before)} at step {before_step:,}, {loss_text(last)} now."
+        return say(
+            "Evaluation loss still falls: {before} at step {before_step:,}, {last} now.",
+            before=loss_text(before),
+            before_step=before_step,
+            last=loss_text(last),
+        )
     best = state.best_evaluation
-    where = f" The best was {loss_text(best.loss)} at step {best.step:,}." if best and best.loss is not None else ""
-    return f"Evaluation loss rises: {loss_text(before)} at step {before_step:,}, {loss_text(last)} now.{where}"
+    rises = say(
+        "Evaluation loss rises: {before} at step {before_step:,}, {last} now.",
+        before=loss_text(before),
+        before_step=before_step,
+        last=loss_text(last),
+    )
+    if not best or best.loss is None:
+        return rises
+    return f"{rises} " + say("The best was {loss} at step {step:,}.", loss=loss_text(best.loss), step=best.step)
 
 
 def _gap(state: RunState, history: MetricHistory) -> str:
@@ -55,8 +72,8 @@ def _gap(state: RunState, history: MetricHistory) -> str:
         return ""
     gap = state.evaluation.loss - float(known.mean())
     if gap > 0.3 * state.evaluation.loss:
-        return f"Evaluation loss is {gap:.2f} above the training loss: a sign of overfitting."
-    return "No sign of overfitting."
+        return say("Evaluation loss is {gap:.2f} above the training loss: a sign of overfitting.", gap=gap)
+    return say("No sign of overfitting.")
 
 
 def _clipping(history: MetricHistory, config: RunConfig | None) -> str:
@@ -65,9 +82,14 @@ def _clipping(history: MetricHistory, config: RunConfig | None) -> str:
     if config is None or len(known) < 10:
         return ""
     clipped = float((known > config.training.max_grad_norm).mean())
-    text = f"Gradient norm {median(known.tolist()):.2f}"  # numpy's own imports masked arrays: 60 ms
-    return (
-        f"{text}; {clipped:.0%} of the last {len(known)} steps were clipped." if clipped else f"{text}, never clipped."
+    norm = median(known.tolist())  # numpy's own imports masked arrays: 60 ms
+    if not clipped:
+        return say("Gradient norm {norm:.2f}, never clipped.", norm=norm)
+    return say(
+        "Gradient norm {norm:.2f}; {clipped:.0%} of the last {steps} steps were clipped.",
+        norm=norm,
+        clipped=clipped,
+        steps=len(known),
     )
 
 
@@ -75,11 +97,17 @@ def _data(state: RunState) -> str:
     data = state.dataset
     if data is None:
         return ""
-    held = f", {data.evaluation_rows:,} held out" if data.evaluation_rows else ", none held out"
-    rejected = f", {data.rejected_rows:,} rejected" if data.rejected_rows else ""
-    rejected += f", {data.excluded_rows:,} left out by hand" if data.excluded_rows else ""
+    held = say("{held:,} held out", held=data.evaluation_rows) if data.evaluation_rows else say("none held out")
+    parts = [say("{rows:,} rows", rows=data.training_rows), held]
+    parts += [say("{rejected:,} rejected", rejected=data.rejected_rows)] if data.rejected_rows else []
+    parts += [say("{excluded:,} left out by hand", excluded=data.excluded_rows)] if data.excluded_rows else []
     share = data.trained_tokens / data.tokens if data.tokens else 0.0
-    return f"{data.training_rows:,} rows{held}{rejected}; {share:.0%} of {count_text(data.tokens)} tokens are trained."
+    return say(
+        "{rows}; {share:.0%} of {tokens} tokens are trained.",
+        rows=", ".join(parts),
+        share=share,
+        tokens=count_text(data.tokens),
+    )
 
 
 def _memory(state: RunState) -> str:
@@ -87,9 +115,17 @@ def _memory(state: RunState) -> str:
     if step is None:
         return ""
     if step.peak_bytes:
-        probe = (
-            f"; the longest rows took {bytes_text(state.probe.allocated_bytes)} before the run" if state.probe else ""
+        peak = bytes_text(step.peak_bytes)
+        if not state.probe:
+            return say("At most {peak} of the card in use by torch's count.", peak=peak)
+        return say(
+            "At most {peak} of the card in use by torch's count; the longest rows took {probed} before the run.",
+            peak=peak,
+            probed=bytes_text(state.probe.allocated_bytes),
         )
-        return f"At most {bytes_text(step.peak_bytes)} of the card in use by torch's count{probe}."
-    verb = "held" if state.phase.is_over else "holds"
-    return f"The worker {verb} {bytes_text(step.process_bytes)}." if step.process_bytes else ""
+    if not step.process_bytes:
+        return ""
+    held = bytes_text(step.process_bytes)
+    return (
+        say("The worker held {held}.", held=held) if state.phase.is_over else say("The worker holds {held}.", held=held)
+    )

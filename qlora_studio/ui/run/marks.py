@@ -8,9 +8,10 @@ from qlora_studio.core.run.events import Recovering
 from qlora_studio.core.run.loss_spike import LossSpike
 from qlora_studio.core.run.metric_history import MetricHistory
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say
 
 _MOST_NAMED = 3
-_ACCEPTED = {"base": "other base model", "data": "other dataset"}
+_ACCEPTED = {"base": say("other base model"), "data": say("other dataset")}
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,18 @@ class CurveMark:
 def curve_marks(state: RunState) -> tuple[CurveMark, ...]:
     """Return what changed on the way, in the order of the steps; several at one step are one mark."""
     marks = [CurveMark(event.step, _recovery_label(event), event.message) for event in state.recoveries]
-    marks += [CurveMark(step, "paused", f"Paused after step {step:,}.") for step in state.pauses]
-    marks += [CurveMark(step, "went on", f"Went on from step {step:,}.") for step in _restarts(state)]
+    marks += [CurveMark(step, say("paused"), say("Paused after step {step:,}.", step=step)) for step in state.pauses]
+    marks += [
+        CurveMark(step, say("went on"), say("Went on from step {step:,}.", step=step)) for step in _restarts(state)
+    ]
     for rate in state.rates:
-        words = f"The learning rate is {rate.scale:g} times the set one."
-        marks.append(CurveMark(rate.step, f"rate × {rate.scale:g}", words))
+        words = say("The learning rate is {scale:g} times the set one.", scale=rate.scale)
+        marks.append(CurveMark(rate.step, say("rate × {scale:g}", scale=rate.scale), words))
     for change in state.accepted:
         name = _ACCEPTED[change.what]
-        marks.append(CurveMark(change.step, name, f"Gone on with an{name}."))
+        marks.append(CurveMark(change.step, name, say("Gone on with an{name}.", name=name)))
     if (early := state.stopped_early) is not None:
-        marks.append(CurveMark(early.step, "stopped early", early.words))
+        marks.append(CurveMark(early.step, say("stopped early"), early.words))
     joined: dict[int, CurveMark] = {}
     for mark in sorted(marks, key=lambda mark: mark.step):
         before = joined.get(mark.step)
@@ -44,7 +47,12 @@ def curve_marks(state: RunState) -> tuple[CurveMark, ...]:
 
 def spike_words(spike: LossSpike) -> str:
     """Return why a step counts as a spike."""
-    return f"spike: {spike.loss:.2f}, usual {spike.usual:.2f}, {spike.deviations:.0f} deviations above"
+    return say(
+        "spike: {loss:.2f}, usual {usual:.2f}, {deviations:.0f} deviations above",
+        loss=spike.loss,
+        usual=spike.usual,
+        deviations=spike.deviations,
+    )
 
 
 def spikes_sentence(history: MetricHistory) -> str:
@@ -54,10 +62,24 @@ def spikes_sentence(history: MetricHistory) -> str:
         return ""
     last = spikes[-1]
     if len(spikes) == 1:
-        return f"The loss spiked at step {last.step:,}: {last.loss:.2f} where {last.usual:.2f} was usual."
+        return say(
+            "The loss spiked at step {step:,}: {loss:.2f} where {usual:.2f} was usual.",
+            step=last.step,
+            loss=last.loss,
+            usual=last.usual,
+        )
     named = ", ".join(f"{spike.step:,}" for spike in spikes[-_MOST_NAMED:])
-    where = f"at steps {named}" if len(spikes) <= _MOST_NAMED else f"{len(spikes)} times, last at steps {named}"
-    return f"The loss spiked {where}: up to {max(spike.loss for spike in spikes):.2f} where {last.usual:.2f} is usual."
+    where = (
+        say("at steps {named}", named=named)
+        if len(spikes) <= _MOST_NAMED
+        else say("{spikes} times, last at steps {named}", spikes=len(spikes), named=named)
+    )
+    return say(
+        "The loss spiked {where}: up to {spikes:.2f} where {usual:.2f} is usual.",
+        where=where,
+        spikes=max(spike.loss for spike in spikes),
+        usual=last.usual,
+    )
 
 
 def annotations(state: RunState, history: MetricHistory) -> dict[int, str]:
@@ -75,7 +97,11 @@ def _restarts(state: RunState) -> list[int]:
 
 
 def _recovery_label(event: Recovering) -> str:
-    return f"batch {event.batch_size}" if event.kind == FailureKind.OUT_OF_MEMORY else "restarted"
+    return (
+        say("batch {batch_size}", batch_size=event.batch_size)
+        if event.kind == FailureKind.OUT_OF_MEMORY
+        else say("restarted")
+    )
 
 
 def _join(one: CurveMark, other: CurveMark) -> CurveMark:

@@ -9,14 +9,15 @@ from qlora_studio.core.quantity import count_text, duration_text
 from qlora_studio.core.run.metric import METRICS, Metric
 from qlora_studio.core.run.metric_history import Floats, MetricHistory
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say
 from qlora_studio.ui.curves.curve import Curve, Mark, Plot
 from qlora_studio.ui.curves.smoothing import MovingAverage
 from qlora_studio.ui.run.marks import curve_marks, spike_words
 
 STEP = "step"
-X_TITLES = {STEP: STEP, "tokens": "tokens", "hours": "hours of training", "epoch": "epoch"}
+X_TITLES = {STEP: say("step"), "tokens": say("tokens"), "hours": say("hours of training"), "epoch": say("epoch")}
 _MAX_EPOCH_LINES = 20
-_NOT_BEGUN, _NOT_TOLD = "The curve begins with the first step.", "This run did not tell it."
+_NOT_BEGUN, _NOT_TOLD = say("The curve begins with the first step."), say("This run did not tell it.")
 Steps = Callable[[Floats], Floats]  # which become places on the x axis
 Averages = dict[str, MovingAverage]
 
@@ -78,7 +79,7 @@ def _curves(metric: Metric, history: MetricHistory, average: MovingAverage, over
     if not metric.loss or not len(history.evaluation):
         return (values,)
     held_out = history.evaluation
-    return values, Curve("evaluation", at(held_out.x), held_out.y, "logits", "dash", rings=True)
+    return values, Curve(say("evaluation"), at(held_out.x), held_out.y, "logits", "dash", rings=True)
 
 
 def _event_marks(source: Source, at: Steps) -> tuple[Mark, ...]:
@@ -94,7 +95,7 @@ def _loss_marks(source: Source, at: Steps) -> tuple[Mark, ...]:
     tops = zip(at(np.array([spike.step for spike in spikes], dtype=float)), spikes, strict=True)
     feet = zip(at(np.array(checkpoints, dtype=float)), checkpoints, strict=True)
     saved = [
-        Mark(float(x), f"Checkpoint saved at step {step:,}.", "triangle", kind="checkpoint", token="ok")
+        Mark(float(x), say("Checkpoint saved at step {step:,}.", step=step), "triangle", kind="checkpoint", token="ok")
         for x, step in feet
     ]
     return (
@@ -111,7 +112,7 @@ def _epoch_marks(state: RunState, history: MetricHistory, at: Steps) -> tuple[Ma
     numbers = np.arange(1.0, int(epochs.y[-1] + 1e-6) + 1)
     steps = np.interp(numbers, epochs.y, epochs.x)
     return tuple(
-        Mark(float(x), "", label=f"epoch {number:.0f}", token="muted", faint=True)
+        Mark(float(x), "", label=say("epoch {number:.0f}", number=number), token="muted", faint=True)
         for number, x in zip(numbers, at(steps), strict=True)
     )
 
@@ -141,10 +142,13 @@ def _place(history: MetricHistory, over: str) -> Callable[[float], tuple[str, ..
     def lines(x: float) -> tuple[str, ...]:
         index = int(np.searchsorted(xs, x, "right")) - 1
         if index < 0:
-            return ("step 0",)
+            return (say("step 0"),)
         step, epoch, tokens, hours = steps[index], *(places[name][index] for name in ("epoch", "tokens", "hours"))
-        first = [f"step {step:,.0f}", f"epoch {epoch:.2f}" if epoch else ""]
-        second = [f"{count_text(tokens)} tokens" if tokens else "", duration_text(3600 * hours) if hours else ""]
+        first = [say("step {step:,.0f}", step=step), say("epoch {epoch:.2f}", epoch=epoch) if epoch else ""]
+        second = [
+            say("{tokens} tokens", tokens=count_text(tokens)) if tokens else "",
+            duration_text(3600 * hours) if hours else "",
+        ]
         return tuple(" · ".join(filter(None, parts)) for parts in (first, second) if any(parts))
 
     return lines

@@ -9,6 +9,7 @@ from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Pause
 from qlora_studio.core.run.events import Recovering, Warned
 from qlora_studio.core.run.run_state import RunState, phase_text
+from qlora_studio.core.words import say
 from qlora_studio.ui.curves.smoothing import last_finite
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.layouts import TileGrid
@@ -25,7 +26,14 @@ from qlora_studio.ui.state.run_store import RunStore
 from qlora_studio.ui.window.distrust import DistrustNotice
 from qlora_studio.ui.window.page import GUTTER, Page
 
-_TILES = ("Train loss", "Evaluation loss", "Perplexity", "Learning rate", "Throughput", "Time left")
+_TILES = (
+    say("Train loss"),
+    say("Evaluation loss"),
+    say("Perplexity"),
+    say("Learning rate"),
+    say("Throughput"),
+    say("Time left"),
+)
 _CLOCK_MILLISECONDS = 1000
 
 
@@ -43,7 +51,7 @@ class RunPage(Page):
     """
 
     name = "run"
-    title = "Run"
+    title = say("Run")
     pause_requested = Signal()
     stop_requested = Signal(bool)
     kill_requested = Signal()
@@ -82,7 +90,7 @@ class RunPage(Page):
     def render_nothing(self) -> None:
         """Show that no run is open."""
         self._store = self._recovery_action = None
-        self.set_heading("Run", "No run is open")
+        self.set_heading(say("Run"), say("No run is open"))
         self.clear_error()
         self._full.hide()
         self._empty.show()
@@ -138,9 +146,9 @@ class RunPage(Page):
         if ending is not None and (self._pause.hasFocus() or self._stop.hasFocus()):
             self._more.setFocus()  # else it goes on to the next button, and a second Space would stop what was paused
         self._pause.setEnabled(ending is None)
-        self._pause.setText("Pausing …" if ending and not stopping else "Pause")
+        self._pause.setText(say("Pausing …") if ending and not stopping else say("Pause"))
         self._stop.setEnabled(not stopping)
-        self._stop.setText("Stopping …" if stopping else "Stop and save" if training else "Stop")
+        self._stop.setText(say("Stopping …") if stopping else say("Stop and save") if training else say("Stop"))
         self._more.setVisible(self._store is not None)
         self._resume.setVisible(resumable)
         advised = self._recovery_action is not None and self._recovery_action.is_advised
@@ -171,28 +179,28 @@ class RunPage(Page):
             self._render_tiles(self._store)
 
     def _build_buttons(self) -> None:
-        self._more = Button("More", tip="More to do with this run")
+        self._more = Button(say("More"), tip=say("More to do with this run"))
         menu = QMenu(self._more)
-        save = menu.addAction("Save a checkpoint now", self.checkpoint_requested.emit)
-        self._evaluate = menu.addAction("Evaluate now", self.evaluation_requested.emit)
+        save = menu.addAction(say("Save a checkpoint now"), self.checkpoint_requested.emit)
+        self._evaluate = menu.addAction(say("Evaluate now"), self.evaluation_requested.emit)
         self._while_training = (save, self._evaluate)
         menu.addSeparator()
-        menu.addAction("Open the run's folder", self.folder_requested.emit)
-        self._parent = menu.addAction("Look at the run that it goes on from", self.parent_requested.emit)
+        menu.addAction(say("Open the run's folder"), self.folder_requested.emit)
+        self._parent = menu.addAction(say("Look at the run that it goes on from"), self.parent_requested.emit)
         menu.addSeparator()
-        self._stop_unsaved = menu.addAction("Stop without saving …", lambda: self.stop_requested.emit(False))
-        self._end_worker = menu.addAction("End the worker now …", self.kill_requested.emit)
+        self._stop_unsaved = menu.addAction(say("Stop without saving …"), lambda: self.stop_requested.emit(False))
+        self._end_worker = menu.addAction(say("End the worker now …"), self.kill_requested.emit)
         self._more.setMenu(menu)
         self._more.setProperty("menu", "true")
-        self._pause = Button("Pause", tip="Make the work safe and free the card; resume later")
-        self._stop = Button("Stop and save", tip="End the run and keep what was learned")
-        self._resume = PrimaryButton("Resume", tip="Go on from the newest safe checkpoint")
-        self._export = PrimaryButton("Continue to Export")
+        self._pause = Button(say("Pause"), tip=say("Make the work safe and free the card; resume later"))
+        self._stop = Button(say("Stop and save"), tip=say("End the run and keep what was learned"))
+        self._resume = PrimaryButton(say("Resume"), tip=say("Go on from the newest safe checkpoint"))
+        self._export = PrimaryButton(say("Continue to Export"))
         self._pause.clicked.connect(self.pause_requested.emit)
         self._stop.clicked.connect(lambda: self.stop_requested.emit(True))
         self._resume.clicked.connect(self.resume_requested.emit)
         self._export.clicked.connect(lambda: self.page_requested.emit("export"))
-        self._other_way = PrimaryButton("Go on in another way")
+        self._other_way = PrimaryButton(say("Go on in another way"))
         self._other_way.clicked.connect(lambda: self.recovery_action_requested.emit(self._recovery_action))
         self._other_way.hide()
         self.notice.add_action(self._other_way)
@@ -216,12 +224,12 @@ class RunPage(Page):
         self.body.addStretch(0)
 
     def _empty_card(self) -> Card:
-        card = Card("Nothing has been trained yet")
-        button = PrimaryButton("Go to Training")
+        card = Card(say("Nothing has been trained yet"))
+        button = PrimaryButton(say("Go to Training"))
         button.clicked.connect(lambda: self.page_requested.emit("training"))
         card.add(
             Label(
-                "Choose a model and a dataset, then start on the Training page. The curves appear here.",
+                say("Choose a model and a dataset, then start on the Training page. The curves appear here."),
                 "muted",
                 wrap=True,
             )
@@ -237,7 +245,7 @@ class _Work(Card):
     def __init__(self) -> None:
         super().__init__()
         self._words = Label("", "strong")
-        self._line = ProgressLine("Progress of the phase", width=10_000)
+        self._line = ProgressLine(say("Progress of the phase"), width=10_000)
         self._count = Label("", "caption")
         box = row(spacing=12)
         for part, stretch in ((self._words, 0), (self._line, 1), (self._count, 0)):
@@ -258,14 +266,14 @@ class _Findings(Card):
     """What the curves say, in sentences."""
 
     def __init__(self) -> None:
-        super().__init__("What it says")
+        super().__init__(say("What it says"))
         self._lines = tuple(Label("", "muted", wrap=True, selectable=True) for _ in range(8))
         self.add(*self._lines)
         self.body.addStretch(1)
 
     def render_sentences(self, sentences: tuple[str, ...]) -> None:
         """Show the sentences, one a paragraph."""
-        texts = sentences or ("The first steps will tell.",)
+        texts = sentences or (say("The first steps will tell."),)
         for index, line in enumerate(self._lines):
             line.setText(texts[index] if index < len(texts) else "")
             line.setVisible(index < len(texts))
@@ -278,5 +286,5 @@ def _warnings(state: RunState) -> tuple[str, str, str]:
     if not told:
         return "", "", ""
     texts = list(dict.fromkeys(event.message for event in told))
-    more = f"{len(texts) - 1} more below." if len(texts) > 1 else ""
+    more = say("{texts} more below.", texts=len(texts) - 1) if len(texts) > 1 else ""
     return texts[-1], more, "\n".join(texts) if len(texts) > 1 else ""

@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QButtonGroup, QStackedWidget, QWidget
 from qlora_studio.core.run.metric import METRICS
 from qlora_studio.core.run.metric_history import Floats, MetricHistory
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say
 from qlora_studio.ui.curves.linked_plots import LinkedPlots
 from qlora_studio.ui.curves.smoothing import MovingAverage
 from qlora_studio.ui.kit.layouts import FlowRow
@@ -46,9 +47,9 @@ class PlotCard(Card):
         self._timer.setInterval(REDRAW_MILLISECONDS)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._redraw)
-        self._plots = LinkedPlots("Curves of the run; the table button shows their numbers")
+        self._plots = LinkedPlots(say("Curves of the run; the table button shows their numbers"))
         self._model = TableModel(metric_columns())
-        self._table = Table(self._model, name="Metrics of each step")
+        self._table = Table(self._model, name=say("Metrics of each step"))
         self._build()
 
     def render_history(
@@ -156,7 +157,7 @@ class PlotCard(Card):
     def _build_tabs(self, place: QWidget) -> None:
         box, group = row(place, spacing=6), QButtonGroup(self)
         self._tabs: dict[str, Button] = {}
-        for key, title in ({key: metric.title for key, metric in METRICS.items()} | {ALL: "All"}).items():
+        for key, title in ({key: metric.title for key, metric in METRICS.items()} | {ALL: say("All")}).items():
             tab = self._tabs[key] = Button(title, "pill", checkable=True)
             group.addButton(tab)
             tab.clicked.connect(lambda _=False, key=key: self.show_metric(key))
@@ -164,20 +165,28 @@ class PlotCard(Card):
         self._tabs[self._shown].setChecked(True)
 
     def _build_tools(self, place: QWidget) -> None:
-        self._follow = Button("follow", "quiet", tip="Show all of it as it comes; zoom by dragging", checkable=True)
+        self._follow = Button(
+            say("follow"), "quiet", tip=say("Show all of it as it comes; zoom by dragging"), checkable=True
+        )
         self._follow.setChecked(True)
         self._follow.clicked.connect(self._on_follow_clicked)
         self._plots.view_chosen.connect(self._on_view_chosen)
-        self._over = ChoiceButton("over {}", X_TITLES, tip="Over what the curves are drawn")
+        self._over = ChoiceButton(
+            lambda place: say("over {place}", place=place), X_TITLES, tip=say("Over what the curves are drawn")
+        )
         self._over.chosen.connect(self._on_over_chosen)
         self._over.opening.connect(self._offer_places)
-        weights = {f"{weight:g}": f"{weight:g}" if weight else "off" for weight in _SMOOTHINGS}
-        self._smoothing = ChoiceButton("smoothing {}", weights, tip="How much of the average before each step keeps")
+        weights = {f"{weight:g}": f"{weight:g}" if weight else say("off") for weight in _SMOOTHINGS}
+        self._smoothing = ChoiceButton(
+            lambda weight: say("smoothing {weight}", weight=weight),
+            weights,
+            tip=say("How much of the average before each step keeps"),
+        )
         self._smoothing.choose("0.9")
         self._smoothing.chosen.connect(self._on_smoothing_chosen)
-        self._log_button = Button("log", "quiet", tip="Logarithmic scale", checkable=True)
+        self._log_button = Button(say("log"), "quiet", tip=say("Logarithmic scale"), checkable=True)
         self._log_button.toggled.connect(lambda _on: self._redraw_now())
-        self._table_button = Button("table", "quiet", tip="Show the numbers", checkable=True)
+        self._table_button = Button(say("table"), "quiet", tip=say("Show the numbers"), checkable=True)
         self._table_button.toggled.connect(self._on_table_toggled)
         self._save = SaveButton(self._plots, self.rows)
         self._save.failed.connect(self.failed)

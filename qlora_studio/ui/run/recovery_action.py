@@ -6,6 +6,7 @@ from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.run_config import AUTO_CARD, CPU
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say
 
 _FACTOR = 0.5
 
@@ -33,29 +34,34 @@ def recovery_action(state: RunState) -> RecoveryAction | None:
     """Return what is offered after the run's failure, or None where resuming is all there is."""
     kind = state.failure.kind if state.failure is not None else ""
     if kind == FailureKind.NON_FINITE_LOSS:
-        where = f"step {state.checkpoint.step:,}" if state.checkpoint is not None else "the start"
+        where = say("step {step:,}", step=state.checkpoint.step) if state.checkpoint is not None else say("the start")
         return RecoveryAction(
-            f"Go on from {where} with half the rate",
-            "Rolls back to the last good state and trains on with half the learning rate",
+            say("Go on from {where} with half the rate", where=where),
+            say("Rolls back to the last good state and trains on with half the learning rate"),
             LowerRate(factor=_FACTOR),
         )
     if kind == FailureKind.FINGERPRINT_MISMATCH:
         return RecoveryAction(
-            "Go on all the same …",
-            "Trains on with what is there now, and keeps on record that it did",
+            say("Go on all the same …"),
+            say("Trains on with what is there now, and keeps on record that it did"),
             AcceptChanges(),
-            question="The steps so far were taken with something else. What the run learns from here on may not fit "
-            "what it learned before, and it cannot be repeated from its settings. The run keeps a record of this.",
+            question=say(
+                "The steps so far were taken with something else. What the run learns from "
+                "here on may not fit what it learned before, and it cannot be repeated from "
+                "its settings. The run keeps a record of this."
+            ),
         )
     if kind == FailureKind.NO_CARD:
         return RecoveryAction(
-            "Train on a card that is here", "This time on the card with the most free memory", gpus=AUTO_CARD
+            say("Train on a card that is here"), say("This time on the card with the most free memory"), gpus=AUTO_CARD
         )
     if kind == FailureKind.CARD_UNUSABLE:
         return RecoveryAction(
-            "Train on the processor …",
-            "This time without the card",
-            question="A processor takes some hundred times as long as a card: fit for small models and short tests.",
+            say("Train on the processor …"),
+            say("This time without the card"),
+            question=say(
+                "A processor takes some hundred times as long as a card: fit for small models and short tests."
+            ),
             gpus=CPU,
         )
     return None

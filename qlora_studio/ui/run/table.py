@@ -7,20 +7,21 @@ import numpy as np
 
 from qlora_studio.core.run.metric import METRICS
 from qlora_studio.core.run.metric_history import Floats, MetricHistory
+from qlora_studio.core.words import say
 from qlora_studio.ui.curves.scale import value_text
 from qlora_studio.ui.kit.tables import Column
 
-_HELD_OUT = ("evaluation loss",)
-_PLACES = {"epoch": "epoch", "tokens": "tokens", "hours": "hours of training"}
+_HELD_OUT = (say("evaluation loss"),)
+_PLACES = {"epoch": say("epoch"), "tokens": say("tokens"), "hours": say("hours of training")}
 
 
 def metric_columns() -> tuple[Column, ...]:
     """Return the columns: the step, every metric, the held-out loss beside the loss, what happened."""
     values = [Column(heading, _text_at(index), right=True) for index, heading in enumerate(_headings(), 1)]
     return (
-        Column("step", lambda row: f"{row[0]:,}", right=True),
+        Column(say("step"), lambda row: f"{row[0]:,}", right=True),
         *values,
-        Column("what happened", lambda row: row[-1], stretch=True),
+        Column(say("what happened"), lambda row: row[-1], stretch=True),
     )
 
 
@@ -62,7 +63,7 @@ class MetricRows(Sequence[tuple[Any, ...]]):
 
     def as_text(self, separator: str = ",") -> str:
         """Return all rows with every figure of every number, and where in the run each step was; gaps are empty."""
-        headings = ["step", *_PLACES.values(), *_headings(), "what happened"]
+        headings = [say("step"), *_PLACES.values(), *_headings(), say("what happened")]
         return "\n".join(separator.join(line) for line in (headings, *self._lines(separator))) + "\n"
 
     def _lines(self, separator: str) -> Iterator[Sequence[str]]:

@@ -7,6 +7,7 @@ from PySide6.QtGui import QDesktopServices
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
+from qlora_studio.core.words import say
 from qlora_studio.storage.runs.parent_adapter import run_around
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.run.recovery_action import RecoveryAction
@@ -78,7 +79,7 @@ class RunWiring(QObject):
             return
         parent = run_around(Path(session.store.config.lora.start_from).expanduser())
         if parent is None:
-            gone = "The run that this one goes on from is not where it was."
+            gone = say("The run that this one goes on from is not where it was.")
             self._page.show_error(StudioError(gone, kind=FailureKind.RUN_NOT_FOUND))
         else:
             self._runs.open(parent)

@@ -6,10 +6,11 @@ from PySide6.QtCore import QObject, Qt
 from PySide6.QtGui import QAction, QActionGroup, QKeySequence
 from PySide6.QtWidgets import QMenu, QWidget
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.runs.view import ALWAYS, COLUMNS
 from qlora_studio.ui.state.run_line import RunLine
 
-_NEWEST_FIRST = "As they were made, the newest first"
+_NEWEST_FIRST = say("As they were made, the newest first")
 
 
 class RunActions(QObject):
@@ -18,20 +19,20 @@ class RunActions(QObject):
     def __init__(self, owner: QWidget) -> None:
         super().__init__(owner)
         self._owner = owner
-        self.open = self._action("Open")
-        self.resume = self._action("Resume")
-        self.queue = self._action("Add to queue")
-        self.chat = self._action("Chat")
-        self.export = self._action("Export")
-        self.draft = self._action("Use its settings")
-        self.sweep = self._action("Run again over values …")
-        self.compare = self._action("Compare")
-        self.label = self._action("Name, tags and note …", "F2")
-        self.folder = self._action("Show folder")
-        self.command = self._action("Command line …")
-        self.save_file = self._action("Save its run.toml …")
-        self.report = self._action("Pack a bug report …")
-        self.delete = self._action("Move to the trash …", "Del")
+        self.open = self._action(say("Open"))
+        self.resume = self._action(say("Resume"))
+        self.queue = self._action(say("Add to queue"))
+        self.chat = self._action(say("Chat"))
+        self.export = self._action(say("Export"))
+        self.draft = self._action(say("Use its settings"))
+        self.sweep = self._action(say("Run again over values …"))
+        self.compare = self._action(say("Compare"))
+        self.label = self._action(say("Name, tags and note …"), "F2")
+        self.folder = self._action(say("Show folder"))
+        self.command = self._action(say("Command line …"))
+        self.save_file = self._action(say("Save its run.toml …"))
+        self.report = self._action(say("Pack a bug report …"))
+        self.delete = self._action(say("Move to the trash …"), "Del")
         self._all = (
             (self.open, self.resume, self.queue, self.chat, self.export, self.draft, self.sweep, self.compare),
             (self.label, self.folder),
@@ -48,13 +49,13 @@ class RunActions(QObject):
         self.folder.setEnabled(one is not None)
         self.resume.setEnabled(one is not None and one.resumable)
         self.queue.setEnabled(one is not None and bool(one.resumable or one.queued))
-        self.queue.setText("Take out of the queue" if one is not None and one.queued else "Add to queue")
+        self.queue.setText(say("Take out of the queue") if one is not None and one.queued else say("Add to queue"))
         for action in (self.chat, self.export):
             action.setEnabled(one is not None and one.has_adapter and not one.objection)
         self.sweep.setEnabled(readable and one is not None and not one.objection)
         self.compare.setEnabled(len(lines) > 1 and not any(line.problem for line in lines))
         self.label.setEnabled(bool(lines))
-        self.label.setText("Name, tags and note …" if len(lines) < 2 else "Add tags …")
+        self.label.setText(say("Name, tags and note …") if len(lines) < 2 else say("Add tags …"))
         self.delete.setEnabled(bool(lines) and not any(line.busy for line in lines))
 
     def fill(self, menu: QMenu, *, more: bool = False) -> None:
@@ -83,18 +84,18 @@ class TableActions(QObject):
         self.columns[ALWAYS].setEnabled(False)
         self.order = {name: QAction(words, owner, checkable=True) for name, words in COLUMNS.items()}
         self.order[""] = QAction(_NEWEST_FIRST, owner, checkable=True)
-        self.usual = QAction("The usual columns", owner)
-        self.descending = QAction("Largest or last first", owner, checkable=True)
+        self.usual = QAction(say("The usual columns"), owner)
+        self.descending = QAction(say("Largest or last first"), owner, checkable=True)
         self._orders = QActionGroup(owner)
         for action in self.order.values():
             self._orders.addAction(action)
 
     def fill(self, menu: QMenu) -> None:
         """Put the columns and the orders into a menu."""
-        menu.addSection("Columns")
+        menu.addSection(say("Columns"))
         menu.addActions([*self.columns.values(), self.usual])
         menu.addSeparator()
-        orders = menu.addMenu("Order by")
+        orders = menu.addMenu(say("Order by"))
         orders.addActions([self.order[""], *(self.order[name] for name in COLUMNS)])
         orders.addSeparator()
         orders.addAction(self.descending)

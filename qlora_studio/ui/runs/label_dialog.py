@@ -2,12 +2,13 @@
 
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFormLayout, QLineEdit, QPlainTextEdit, QWidget
 
+from qlora_studio.core.words import say
 from qlora_studio.storage.run_care.run_label import RunLabel, tags_of
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import column
 
 _WIDTH = 460
-_WORDS = (
+_WORDS = say(
     "Only the name that is shown changes, not the folder, and nothing of what the run does. "
     "Without one, it is that of its settings."
 )
@@ -21,27 +22,27 @@ class LabelDialog(QDialog):
 
     def __init__(self, parent: QWidget, label: RunLabel, *, given_name: str = "", several: int = 0) -> None:
         super().__init__(parent)
-        self.setWindowTitle("Add tags" if several else "Name, tags and note")
+        self.setWindowTitle(say("Add tags") if several else say("Name, tags and note"))
         self.setMinimumWidth(_WIDTH)
         self.name, self.tags, self.note = QLineEdit(label.name), QLineEdit(", ".join(label.tags)), QPlainTextEdit()
         self.name.setPlaceholderText(given_name)
-        self.tags.setPlaceholderText("baseline, rank 32")
+        self.tags.setPlaceholderText(say("baseline, rank 32"))
         self.note.setPlainText(label.note)
         self.note.setTabChangesFocus(True)
-        for field, words in ((self.name, "Name"), (self.tags, "Tags, with commas"), (self.note, "Note")):
+        for field, words in ((self.name, say("Name")), (self.tags, say("Tags, with commas")), (self.note, say("Note"))):
             field.setAccessibleName(words)
         form = QFormLayout()
         if not several:
-            form.addRow("&Name", self.name)
-        form.addRow("&Tags", self.tags)
+            form.addRow(say("&Name"), self.name)
+        form.addRow(say("&Tags"), self.tags)
         if not several:
-            form.addRow("N&ote", self.note)
+            form.addRow(say("N&ote"), self.note)
         kinds = QDialogButtonBox.StandardButton
         self.buttons = QDialogButtonBox(kinds.Save | kinds.Cancel)
         self.buttons.accepted.connect(self.accept)
         self.buttons.rejected.connect(self.reject)
         box = column(self, margins=(18, 16, 18, 16), spacing=12)
-        words = f"They are added to the tags of {several} runs." if several else _WORDS
+        words = say("They are added to the tags of {several} runs.", several=several) if several else _WORDS
         box.addLayout(form)
         box.addWidget(Label(words, "caption", wrap=True))
         box.addWidget(self.buttons)

@@ -7,6 +7,7 @@ from PySide6.QtCore import QObject
 from PySide6.QtWidgets import QDialog, QFileDialog, QMessageBox
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.storage.run_care.disk_use import DiskUse
 from qlora_studio.storage.run_care.removal import require_removable
 from qlora_studio.storage.run_care.run_import import import_run
@@ -78,9 +79,9 @@ class RunsManaging(QObject):
         self._removal.ask(_moved_to_trash, paths)
 
     def _agrees(self, question: str, more: str) -> bool:
-        box = message_box(self._window, "Move to the trash", question, more)
-        move = box.addButton("Move to the trash", QMessageBox.ButtonRole.DestructiveRole)
-        cancel = box.addButton("Cancel", QMessageBox.ButtonRole.RejectRole)
+        box = message_box(self._window, say("Move to the trash"), question, more)
+        move = box.addButton(say("Move to the trash"), QMessageBox.ButtonRole.DestructiveRole)
+        cancel = box.addButton(say("Cancel"), QMessageBox.ButtonRole.RejectRole)
         box.setDefaultButton(cancel)
         box.setEscapeButton(cancel)
         box.exec()
@@ -89,21 +90,26 @@ class RunsManaging(QObject):
     def take_in(self, source: Path) -> None:
         """Copy a run from elsewhere among the user's, beside the event loop."""
         self._page.clear_error()
-        self._page.render_summary(f"{source.name} is copied …")
+        self._page.render_summary(say("{name} is copied …", name=source.name))
         self._import.ask(import_run, source, self._studio.settings.runs_path)
 
     def _on_import_requested(self, packed: bool) -> None:
         if packed:
-            path, _ = QFileDialog.getOpenFileName(self._window, "Take in a packed run", "", "Zip files (*.zip)")
+            path, _ = QFileDialog.getOpenFileName(
+                self._window, say("Take in a packed run"), "", say("Zip files (*.zip)")
+            )
         else:
-            path = QFileDialog.getExistingDirectory(self._window, "Take in a run's folder")
+            path = QFileDialog.getExistingDirectory(self._window, say("Take in a run's folder"))
         if path:
             self.take_in(Path(path))
 
     def _on_imported(self, folder: RunFolder) -> None:
         self._page.render_summary(
-            f"{folder.path.name} is among the runs now. Unless it is one of yours it can be looked at, and no more, "
-            "until you trust it."
+            say(
+                "{name} is among the runs now. Unless it is one of yours it can be looked at, and no "
+                "more, until you trust it.",
+                name=folder.path.name,
+            )
         )
         self._runs.refresh()
 
@@ -156,7 +162,7 @@ def _moved_to_trash(paths: Sequence[str]) -> list[str]:
         except StudioError as error:
             left.append(error)
     if left:
-        more = f"{len(moved)} of {len(paths)} runs were moved. " if len(paths) > 1 else ""
+        more = say("{moved} of {paths} runs were moved. ", moved=len(moved), paths=len(paths)) if len(paths) > 1 else ""
         kind = left[0].kind if len(left) == 1 else FailureKind.NOT_WRITABLE
         raise StudioError(
             more + left[0].message, kind=kind, advice=left[0].advice, detail="\n".join(e.message for e in left[1:])

@@ -6,6 +6,7 @@ from PySide6.QtCore import QPoint, Signal
 from PySide6.QtGui import QAction, QResizeEvent
 from PySide6.QtWidgets import QLineEdit, QMenu
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.layouts import FlowRow
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, Notice, PrimaryButton, row
@@ -54,7 +55,7 @@ class RunsPage(Page):
     """
 
     name = "runs"
-    title = "Runs"
+    title = say("Runs")
 
     open_requested = Signal(str)
     resume_requested = Signal(str)
@@ -82,19 +83,25 @@ class RunsPage(Page):
     def __init__(self) -> None:
         super().__init__()
         self._lines: tuple[RunLine, ...] = ()
-        self.open_button = PrimaryButton("Open")
-        self.resume_button, self.chat_button, self.export_button = Button("Resume"), Button("Chat"), Button("Export")
-        self.queue_button = Button("Add to queue", tip="It goes on by itself when its turn has come")
-        self.draft_button = Button("Use its settings", tip="Take model, data and settings of the run for a new one")
-        self.more_button = Button("More", tip="More to do with the runs that are selected")
-        self.view_button = Button("View", tip="Columns, and the order of the runs")
-        self.import_button = Button("Import", tip="Take in a run from elsewhere, or open a run.toml")
+        self.open_button = PrimaryButton(say("Open"))
+        self.resume_button, self.chat_button, self.export_button = (
+            Button(say("Resume")),
+            Button(say("Chat")),
+            Button(say("Export")),
+        )
+        self.queue_button = Button(say("Add to queue"), tip=say("It goes on by itself when its turn has come"))
+        self.draft_button = Button(
+            say("Use its settings"), tip=say("Take model, data and settings of the run for a new one")
+        )
+        self.more_button = Button(say("More"), tip=say("More to do with the runs that are selected"))
+        self.view_button = Button(say("View"), tip=say("Columns, and the order of the runs"))
+        self.import_button = Button(say("Import"), tip=say("Take in a run from elsewhere, or open a run.toml"))
         self.add_action(self.import_button)
         self.add_action(self.open_button)
         self.search = QLineEdit()
         self.search.setProperty("searches", True)
-        self.search.setPlaceholderText("Name, tag, model …")
-        self.search.setAccessibleName("Find runs by name, tag, model or note")
+        self.search.setPlaceholderText(say("Name, tag, model …"))
+        self.search.setAccessibleName(say("Find runs by name, tag, model or note"))
         self.search.setMinimumWidth(96)
         self.search.setMaximumWidth(150)
         self.search.setClearButtonEnabled(True)
@@ -105,13 +112,13 @@ class RunsPage(Page):
         self._columns: tuple[str, ...] = ()
         self._order, self._descending = "", False
         self.recovery = Notice("warn")
-        self.recover = Button("Resume it", "small")
-        self.inspect = Button("Look at it", "small", tip="Its curves and its last words; nothing is started")
-        self.discard = Button("Discard …", "small", tip="Put it away, or leave it as it is")
+        self.recover = Button(say("Resume it"), "small")
+        self.inspect = Button(say("Look at it"), "small", tip=say("Its curves and its last words; nothing is started"))
+        self.discard = Button(say("Discard …"), "small", tip=say("Put it away, or leave it as it is"))
         self.distrust = DistrustNotice()
         self.summary = Notice("info")
         self.remark = Label("", "muted", wrap=True)
-        self._summary_seen = Button("Close", "small")
+        self._summary_seen = Button(say("Close"), "small")
         self._broken = ""
         self._build()
         self._connect()
@@ -120,7 +127,7 @@ class RunsPage(Page):
     def render_runs(self, lines: Sequence[RunLine], place: str = "") -> None:
         """Show the runs under a folder."""
         self._lines = tuple(lines)
-        self.set_heading("Runs", heading(lines, place))
+        self.set_heading(say("Runs"), heading(lines, place))
         self._empty.setVisible(not lines)
         self._card.setVisible(bool(lines))
         self._show_recovery()
@@ -192,9 +199,9 @@ class RunsPage(Page):
         )
 
     def _build(self) -> None:
-        self._empty = Card("No runs yet")
-        self.go_training = Button("Go to Training")
-        text = "Every run is a folder with its settings, events and checkpoints. The first one appears here."
+        self._empty = Card(say("No runs yet"))
+        self.go_training = Button(say("Go to Training"))
+        text = say("Every run is a folder with its settings, events and checkpoints. The first one appears here.")
         self._empty.add(Label(text, "muted", wrap=True), self.go_training)
         for button in (self.discard, self.inspect, self.recover):
             self.recovery.add_action(button)
@@ -223,10 +230,10 @@ class RunsPage(Page):
     def _fill_menus(self) -> None:
         more, self._view_menu = QMenu(self.more_button), QMenu(self.view_button)
         taking = QMenu(self.import_button)
-        taking.addAction("A run's folder …", lambda: self.import_requested.emit(False))
-        taking.addAction("A packed run (zip) …", lambda: self.import_requested.emit(True))
+        taking.addAction(say("A run's folder …"), lambda: self.import_requested.emit(False))
+        taking.addAction(say("A packed run (zip) …"), lambda: self.import_requested.emit(True))
         taking.addSeparator()
-        taking.addAction("Open a run.toml …", self.file_requested.emit)
+        taking.addAction(say("Open a run.toml …"), self.file_requested.emit)
         self.actions_of_runs.fill(more, more=True)
         self.view_actions.fill(self._view_menu)
         self.run_menu = QMenu(self.table)

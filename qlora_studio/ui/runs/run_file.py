@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFileDialog, QLineEdit,
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config_text import from_mapping, to_toml
+from qlora_studio.core.words import say
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_toml
 from qlora_studio.storage.run_care.report_pack import write_report
@@ -20,7 +21,7 @@ from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.main_window import MainWindow
 
-_FILES = "Run files (*.toml)"
+_FILES = say("Run files (*.toml)")
 
 
 class RunFiles(QObject):
@@ -43,8 +44,10 @@ class RunFiles(QObject):
         try:
             config = from_mapping(read_toml(path))
         except FileNotFoundError:
-            words = f"{path} is not there."
-            self._page.show_error(StudioError(words, kind=FailureKind.RUN_NOT_FOUND, advice="Choose another file."))
+            words = say("{path} is not there.", path=path)
+            self._page.show_error(
+                StudioError(words, kind=FailureKind.RUN_NOT_FOUND, advice=say("Choose another file."))
+            )
             return
         except (StudioError, OSError) as error:
             self._page.show_error(error)
@@ -69,17 +72,19 @@ class RunFiles(QObject):
         self._page.render_summary(report_text(path))
 
     def _on_report_requested(self, run: str) -> None:
-        path, _ = QFileDialog.getSaveFileName(self._window, "Pack a bug report", "run-report.zip", "Zip files (*.zip)")
+        path, _ = QFileDialog.getSaveFileName(
+            self._window, say("Pack a bug report"), "run-report.zip", say("Zip files (*.zip)")
+        )
         if path:
             self.pack(run, Path(path))
 
     def _on_file_requested(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self._window, "Open a run.toml", "", _FILES)
+        path, _ = QFileDialog.getOpenFileName(self._window, say("Open a run.toml"), "", _FILES)
         if path:
             self.open(Path(path))
 
     def _on_save_requested(self, run: str) -> None:
-        path, _ = QFileDialog.getSaveFileName(self._window, "Save the settings of the run", "run.toml", _FILES)
+        path, _ = QFileDialog.getSaveFileName(self._window, say("Save the settings of the run"), "run.toml", _FILES)
         if path:
             self.save(run, Path(path))
 
@@ -94,19 +99,19 @@ class CommandDialog(QDialog):
 
     def __init__(self, parent: QWidget, run: str) -> None:
         super().__init__(parent)
-        self.setWindowTitle("Command line")
+        self.setWindowTitle(say("Command line"))
         self.setMinimumWidth(640)
         self.copy_buttons: list[Button] = []
         box = column(self, margins=(18, 16, 18, 16), spacing=10)
-        box.addWidget(Label("Starts a new run with the same settings, without the window.", wrap=True))
+        box.addWidget(Label(say("Starts a new run with the same settings, without the window."), wrap=True))
         for shell, text in command_lines(run):
             box.addWidget(Label(shell, "caption"))
             line = row()
-            field, copy = QLineEdit(text), Button("Copy")
+            field, copy = QLineEdit(text), Button(say("Copy"))
             field.setReadOnly(True)
             field.setCursorPosition(0)
-            field.setAccessibleName(f"Command line for {shell}")
-            copy.setAccessibleName(f"Copy the command line for {shell}")
+            field.setAccessibleName(say("Command line for {shell}", shell=shell))
+            copy.setAccessibleName(say("Copy the command line for {shell}", shell=shell))
             copy.clicked.connect(lambda _checked=False, text=text: QGuiApplication.clipboard().setText(text))
             self.copy_buttons.append(copy)
             line.addWidget(field, 1)

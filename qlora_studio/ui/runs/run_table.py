@@ -6,6 +6,7 @@ from pathlib import Path
 from PySide6.QtCore import QItemSelection, QItemSelectionModel, Qt, Signal
 
 from qlora_studio.core.quantity import bytes_text, count_text
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.tables import Column, Table, TableModel
 from qlora_studio.ui.runs.view import COLUMNS, name_tip, ordered
 from qlora_studio.ui.state.run_line import RunLine, when_text
@@ -46,7 +47,7 @@ class RunTable(Table):
 
     def __init__(self) -> None:
         self.rows = TableModel(tuple(_CELLS.values()))
-        super().__init__(self.rows, name="Runs")
+        super().__init__(self.rows, name=say("Runs"))
         self._order, self._descending = "", False
         self._restoring = False
         header = self.horizontalHeader()

@@ -6,22 +6,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qlora_studio.core.quantity import bytes_text, counted
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.words import say, say_count
 from qlora_studio.ui.state.run_line import RunLine
 
 # The columns by the names that the settings know, in their order, with their headings.
 COLUMNS = {
-    "name": "Name",
-    "model": "Model",
-    "state": "State",
-    "steps": "Steps",
-    "loss": "Eval loss",
-    "when": "When",
-    "size": "On disk",
-    "tags": "Tags",
-    "rank": "Rank",
-    "parameters": "Parameters",
-    "folder": "Folder",
+    "name": say("Name"),
+    "model": say("Model"),
+    "state": say("State"),
+    "steps": say("Steps"),
+    "loss": say("Eval loss"),
+    "when": say("When"),
+    "size": say("On disk"),
+    "tags": say("Tags"),
+    "rank": say("Rank"),
+    "parameters": say("Parameters"),
+    "folder": say("Folder"),
 }
 ALWAYS = "name"
 USUAL = ("name", "model", "state", "steps", "loss", "size", "when")
@@ -62,8 +63,11 @@ def heading(lines: Sequence[RunLine], place: str) -> str:
     """Return how many runs there are, how many are at work, what all take of the disk, and where they lie."""
     at_work = sum(line.busy for line in lines)
     sizes = [line.size for line in lines if line.size is not None]
-    words = [counted(len(lines), "run"), f"{at_work} at work" if at_work else ""]
-    words += [f"{bytes_text(sum(sizes))} on disk" if sizes and len(sizes) == len(lines) else "", place]
+    words = [
+        say_count(len(lines), "{count:,} run", "{count:,} runs"),
+        say("{at_work} at work", at_work=at_work) if at_work else "",
+    ]
+    words += [say("{sizes} on disk", sizes=bytes_text(sum(sizes))) if sizes and len(sizes) == len(lines) else "", place]
     return " · ".join(filter(None, words))
 
 
@@ -95,7 +99,11 @@ def shown_columns(chosen: Sequence[str], lines: Iterable[RunLine], *, order: str
 
 def name_tip(line: RunLine) -> str:
     """Return what stands behind a run's name."""
-    given = f"in its settings: {line.given_name}" if line.label.name and line.given_name != line.name else ""
+    given = (
+        say("in its settings: {given_name}", given_name=line.given_name)
+        if line.label.name and line.given_name != line.name
+        else ""
+    )
     return "\n".join(filter(None, (line.model, given, line.parent, line.label.note, line.path)))
 
 
@@ -109,16 +117,22 @@ def unfinished(lines: Sequence[RunLine]) -> RunLine | None:
 
 def recovery_text(line: RunLine) -> str:
     """Return what happened to a run that broke off, and what is safe."""
-    at = f" at step {line.step:,}" if line.step else ""
+    if line.step:
+        what = say("{name} broke off at step {step:,}.", name=line.name, step=line.step)
+    else:
+        what = say("{name} broke off.", name=line.name)
     if line.safe_step is None:
-        return f"{line.name} broke off{at}. It has no checkpoint yet: it would begin again from the start."
-    return f"{line.name} broke off{at}. Its checkpoint of step {line.safe_step:,} is safe."
+        return f"{what} " + say("It has no checkpoint yet: it would begin again from the start.")
+    return f"{what} " + say("Its checkpoint of step {step:,} is safe.", step=line.safe_step)
 
 
 def recovery_advice(broken: int) -> str:
     """Return what can be done about runs that broke off, of which the first is named."""
-    more = {1: "", 2: " Another run broke off, too."}.get(broken, f" {broken - 1} other runs broke off, too.")
-    return f"Its worker is gone: the computer was switched off, or somebody ended it.{more}"
+    gone = say("Its worker is gone: the computer was switched off, or somebody ended it.")
+    if broken < 2:
+        return gone
+    more = say_count(broken - 1, "Another run broke off, too.", "{count} other runs broke off, too.")
+    return f"{gone} {more}"
 
 
 def below_text(lines: Sequence[RunLine]) -> str:
@@ -126,8 +140,9 @@ def below_text(lines: Sequence[RunLine]) -> str:
     if len(lines) > 1:
         sizes = [line.size for line in lines]
         known = [size for size in sizes if size is not None]
-        together = f" · {bytes_text(sum(known))} on disk" if len(known) == len(sizes) else ""
-        return f"{counted(len(lines), 'run')} selected{together}"
+        parts = [say_count(len(lines), "{count:,} run selected", "{count:,} runs selected")]
+        parts += [say("{size} on disk", size=bytes_text(sum(known)))] if len(known) == len(sizes) else []
+        return " · ".join(parts)
     if not lines:
         return ""
     label = lines[0].label
@@ -138,35 +153,52 @@ def command_lines(run: str) -> tuple[tuple[str, str], ...]:
     """Return, for each shell, the command line that starts the same run anew, from the settings in its folder."""
     words = ("qlora-studio", "train", str(Path(run) / "run.toml"))
     return (
-        ("Linux and macOS (bash, zsh)", shlex.join(words)),
-        ("Windows (PowerShell)", " ".join((*words[:2], "'" + words[2].replace("'", "''") + "'"))),
+        (say("Linux and macOS (bash, zsh)"), shlex.join(words)),
+        (say("Windows (PowerShell)"), " ".join((*words[:2], "'" + words[2].replace("'", "''") + "'"))),
     )
 
 
 def report_text(path: Path) -> str:
     """Return what is in a report that was packed, and what is not."""
-    return (
-        f"{path} holds the run's numbers, choices among settings, and versions. No rows, prompts, answers, "
-        "names, folders or messages are in it; CONTENTS.txt says so too."
+    return say(
+        "{path} holds the run's numbers, choices among settings, and versions. No rows, prompts, "
+        "answers, names, folders or messages are in it; CONTENTS.txt says so too.",
+        path=path,
     )
 
 
 def removal_question(lines: Sequence[RunLine], all_lines: Iterable[RunLine]) -> tuple[str, str]:
     """Return what is asked before runs go to the trash, and what should be known then."""
     one = len(lines) == 1
-    what = lines[0].name if one else counted(len(lines), "run")
+    what = lines[0].name if one else say_count(len(lines), "{count:,} run", "{count:,} runs")
     sizes = [line.size for line in lines if line.size is not None]
-    size = f"{'It takes' if one else 'They take'} {bytes_text(sum(sizes))} of the disk, " if sizes else ""
-    freed = "which are free once the trash is emptied." if sizes else "The disk is freed once the trash is emptied."
+    size = (
+        say(
+            "{one} {sizes} of the disk, ",
+            one=say("It takes") if one else say("They take"),
+            sizes=bytes_text(sum(sizes)),
+        )
+        if sizes
+        else ""
+    )
+    freed = (
+        say("which are free once the trash is emptied.")
+        if sizes
+        else say("The disk is freed once the trash is emptied.")
+    )
     going = {line.given_name or line.name for line in lines}
     children = [line.name for line in all_lines if line not in lines and _parents(line) & going]
-    return f"Move {what} to the trash?", "\n".join(
+    return say("Move {what} to the trash?", what=what), "\n".join(
         (
-            "Settings, curves, checkpoints, the adapter and all exports in "
-            f"{'its folder go' if one else 'their folders go'} along. {size}{freed}",
+            say(
+                "Settings, curves, checkpoints, the adapter and all exports in {one} along. {size}{freed}",
+                one=say("its folder go") if one else say("their folders go"),
+                size=size,
+                freed=freed,
+            ),
             *(f"– {line.name}" for line in lines[:_NAMED] if not one),
-            *([f"– and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []),
-            *(f"{name} goes on from it." for name in children[:_NAMED]),
+            *([say("– and {lines} more", lines=len(lines) - _NAMED)] if len(lines) > _NAMED else []),
+            *(say("{name} goes on from it.", name=name) for name in children[:_NAMED]),
         )
     )
 

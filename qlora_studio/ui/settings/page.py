@@ -6,6 +6,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QWidget
 
+from qlora_studio.core.words import say
 from qlora_studio.storage.settings import Settings
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox, PathField
 from qlora_studio.ui.kit.layouts import SideBySide
@@ -14,16 +15,17 @@ from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, Rule
 from qlora_studio.ui.window.page import Page
 
-_THEMES = {"system": "As the desktop", "light": "Light", "dark": "Dark"}
-_TEXT_SIZES = {"small": "Small", "usual": "Usual", "large": "Large", "largest": "Largest"}
-_IDLE_WORKERS = {"kept": "Kept while nothing is at work", "none": "Never"}
-_IDLE_WORKER_HELP = (
-    "Training starts some seconds sooner. It takes half a gigabyte of memory and none of the card; there is none on a "
-    "battery, with less than 16 GB of memory, or on Windows."
+_THEMES = {"system": say("As the desktop"), "light": say("Light"), "dark": say("Dark")}
+_TEXT_SIZES = {"small": say("Small"), "usual": say("Usual"), "large": say("Large"), "largest": say("Largest")}
+_IDLE_WORKERS = {"kept": say("Kept while nothing is at work"), "none": say("Never")}
+_IDLE_WORKER_HELP = say(
+    "Training starts some seconds sooner. It takes half a gigabyte of memory and none of the "
+    "card; there is none on a battery, with less than 16 GB of memory, or on Windows."
 )
-_PRIVACY = (
-    "Everything stays on this machine. The program reports nothing, opens no port, and reaches the network only when "
-    "you ask for a model or a dataset of the hub, or upload an export. The libraries' own reporting is switched off."
+_PRIVACY = say(
+    "Everything stays on this machine. The program reports nothing, opens no port, and reaches "
+    "the network only when you ask for a model or a dataset of the hub, or upload an export. The "
+    "libraries' own reporting is switched off."
 )
 
 
@@ -37,7 +39,7 @@ class SettingsPage(Page):
     """
 
     name = "settings"
-    title = "Settings"
+    title = say("Settings")
 
     settings_requested = Signal(dict)
     folder_requested = Signal(str)
@@ -45,16 +47,16 @@ class SettingsPage(Page):
 
     def __init__(self) -> None:
         super().__init__()
-        self.set_heading("Settings", "Chosen once, for all runs")
+        self.set_heading(say("Settings"), say("Chosen once, for all runs"))
         self.theme = ComboBox(_THEMES)
         self.text_size = ComboBox(_TEXT_SIZES)
-        self.runs_dir = PathField("Where runs are kept", folder=True, caption="Folder of runs")
-        self.open_runs = Button("Show the runs", "small")
-        self.assumed = ComboBox({"": "The card of this machine"})
+        self.runs_dir = PathField(say("Where runs are kept"), folder=True, caption=say("Folder of runs"))
+        self.open_runs = Button(say("Show the runs"), "small")
+        self.assumed = ComboBox({"": say("The card of this machine")})
         self.idle_worker = ComboBox(_IDLE_WORKERS)
-        self.keep_bases = CheckBox("Keep bases in 4 bits")
+        self.keep_bases = CheckBox(say("Keep bases in 4 bits"))
         self.kept = Label("", "caption", wrap=True)
-        self.remove_bases = Button("Remove them", "small")
+        self.remove_bases = Button(say("Remove them"), "small")
         self.versions, self.folders = FactGrid(), FactGrid()
         self._for_report = ""
         self._build()
@@ -77,7 +79,7 @@ class SettingsPage(Page):
     def render_cards(self, assumable: Sequence[str]) -> None:
         """Show the cards to assume, by name."""
         chosen = self.assumed.value()
-        self.assumed.set_choices({"": "The card of this machine", **{name: name for name in assumable}})
+        self.assumed.set_choices({"": say("The card of this machine"), **{name: name for name in assumable}})
         self.assumed.set_value(chosen)
 
     def render_about(self, versions: Sequence[tuple[str, str]], folders: Sequence[tuple[str, str]]) -> None:
@@ -91,13 +93,17 @@ class SettingsPage(Page):
         self.body.addStretch(1)
 
     def _choices(self) -> Card:
-        card = Card("Choices")
+        card = Card(say("Choices"))
         for title, field, help in (
-            ("Appearance", self.theme, ""),
-            ("Size of text", self.text_size, ""),
-            ("Folder of runs", self.runs_dir, "Runs that exist stay where they are."),
-            ("Judge estimates for", self.assumed, "A card that you plan to use, instead of the one in this machine."),
-            ("Process that waits for the next run", self.idle_worker, _IDLE_WORKER_HELP),
+            (say("Appearance"), self.theme, ""),
+            (say("Size of text"), self.text_size, ""),
+            (say("Folder of runs"), self.runs_dir, say("Runs that exist stay where they are.")),
+            (
+                say("Judge estimates for"),
+                self.assumed,
+                say("A card that you plan to use, instead of the one in this machine."),
+            ),
+            (say("Process that waits for the next run"), self.idle_worker, _IDLE_WORKER_HELP),
         ):
             self._add(card, title, field, help)
         card.add(self.keep_bases, self.kept, self.remove_bases)
@@ -114,8 +120,8 @@ class SettingsPage(Page):
         card.body.addSpacing(6)
 
     def _about(self) -> Card:
-        card = Card("About")
-        self.copy_button = Button("Copy", "quiet", tip="Copy the versions for a bug report")
+        card = Card(say("About"))
+        self.copy_button = Button(say("Copy"), "quiet", tip=say("Copy the versions for a bug report"))
         card.add_header(self.copy_button)
         card.add(self.versions, Rule(), self.folders, self.open_runs, Rule(), Label(_PRIVACY, "muted", wrap=True))
         card.body.addStretch(1)

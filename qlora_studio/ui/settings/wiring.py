@@ -10,6 +10,7 @@ from PySide6.QtCore import QObject
 from qlora_studio import __version__
 from qlora_studio.core.memory.gpu_catalogue import GPUS
 from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.words import say
 from qlora_studio.storage.models.kept_bases import kept_name
 from qlora_studio.storage.runs.cache_rooms import Kept, require_nobody_at_work, room_named
 from qlora_studio.storage.settings import Settings, cache_path, data_path
@@ -52,22 +53,22 @@ class SettingsWiring(QObject):
 
 def kept_words(kept: Sequence[Kept]) -> str:
     """Return what bases in 4 bits are for, and what they take."""
-    why = "The next run on the same base reads a third of it and quantizes nothing."
+    why = say("The next run on the same base reads a third of it and quantizes nothing.")
     if not kept:
-        return f"{why} None is in the cache."
+        return say("{why} None is in the cache.", why=why)
     names = ", ".join(f"{item.name} {bytes_text(item.size)}" for item in kept)
-    return f"{why} In the cache: {names}."
+    return say("{why} In the cache: {names}.", why=why, names=names)
 
 
 def versions() -> tuple[tuple[str, str], ...]:
     """Return names and versions."""
     system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
-    return (("QLoRA Studio", __version__), ("System", system), *((name, _version(name)) for name in _PACKAGES))
+    return (("QLoRA Studio", __version__), (say("System"), system), *((name, _version(name)) for name in _PACKAGES))
 
 
 def folders(settings: Settings) -> tuple[tuple[str, str], ...]:
     """Return where things are kept."""
-    return (("Runs", str(settings.runs_path)), ("Data", str(data_path())), ("Cache", str(cache_path())))
+    return ((say("Runs"), str(settings.runs_path)), (say("Data"), str(data_path())), (say("Cache"), str(cache_path())))
 
 
 def _removed(runs: Path) -> list[Kept]:
@@ -81,4 +82,4 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not installed"
+        return say("not installed")

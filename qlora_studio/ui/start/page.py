@@ -6,6 +6,7 @@ from functools import partial
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFileDialog
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.layouts import FlowRow, SideBySide
 from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton
@@ -30,7 +31,7 @@ class StartPage(Page):
     """
 
     name = "start"
-    title = "Start"
+    title = say("Start")
 
     starter_requested = Signal()
     starter_draft_requested = Signal()
@@ -45,12 +46,12 @@ class StartPage(Page):
         self._begun = False
         self._waiting: Callable[[], object] | None = None
         self.set_heading(
-            "Begin here", "Three ways. You can also drop a dataset, a model or a run anywhere in this window."
+            say("Begin here"), say("Three ways. You can also drop a dataset, a model or a run anywhere in this window.")
         )
         self.body.addWidget(SideBySide(self._starter(), self._data(), self._run(), breakpoint=_ABREAST))
-        self.models = RecentList("Recent models")
-        self.datasets = RecentList("Recent datasets")
-        self.runs = RecentList("Recent runs")
+        self.models = RecentList(say("Recent models"))
+        self.datasets = RecentList(say("Recent datasets"))
+        self.runs = RecentList(say("Recent runs"))
         self._recents = SideBySide(self.models, self.datasets, self.runs, breakpoint=_ABREAST)
         self._recents.hide()
         self.body.addWidget(self._recents)
@@ -65,8 +66,8 @@ class StartPage(Page):
 
     def render_busy(self, busy: bool) -> None:
         """Say on the button whether a run is at work already."""
-        self.starter.setText("Start beside it" if busy else "Start training")
-        set_tooltip(self.starter, "The run that is at work goes on meanwhile" if busy else "")
+        self.starter.setText(say("Start beside it") if busy else say("Start training"))
+        set_tooltip(self.starter, say("The run that is at work goes on meanwhile") if busy else "")
 
     def begin(self) -> None:
         """Answer from now on, and do what was asked for until now."""
@@ -75,30 +76,34 @@ class StartPage(Page):
             self._waiting()
 
     def _starter(self) -> Card:
-        card = Card("Try the starter")
-        text = (
-            "A small model learns to answer as a ship's log. Model and 200 chats come with the program; any computer "
-            "will do, in a few minutes."
+        card = Card(say("Try the starter"))
+        text = say(
+            "A small model learns to answer as a ship's log. Model and 200 chats come with the "
+            "program; any computer will do, in a few minutes."
         )
-        self.starter = PrimaryButton("Start training")
-        self.settings = Button("Its settings", "quiet", tip="Look at them on the Training page before anything starts")
+        self.starter = PrimaryButton(say("Start training"))
+        self.settings = Button(
+            say("Its settings"), "quiet", tip=say("Look at them on the Training page before anything starts")
+        )
         return _door(card, text, self.starter, self.settings)
 
     def _data(self) -> Card:
-        card = Card("My data")
-        text = (
-            "Chats, questions with answers, or plain text: JSON Lines, CSV, Parquet and others. A file stays where it "
-            "is and is never changed."
+        card = Card(say("My data"))
+        text = say(
+            "Chats, questions with answers, or plain text: JSON Lines, CSV, Parquet and others. "
+            "A file stays where it is and is never changed."
         )
-        self.file = Button("Choose a file…")
-        self.more_data = Button("Other ways", "quiet", tip="A folder, or a dataset on the hub: on the Data page")
+        self.file = Button(say("Choose a file…"))
+        self.more_data = Button(
+            say("Other ways"), "quiet", tip=say("A folder, or a dataset on the hub: on the Data page")
+        )
         return _door(card, text, self.file, self.more_data)
 
     def _run(self) -> Card:
-        card = Card("Open a run")
-        text = "Look at its curves, go on with it, talk to the trained model, or export it."
-        self.all_runs = Button("All runs")
-        self.folder = Button("Folder…", "quiet", tip="A run's folder that lies elsewhere")
+        card = Card(say("Open a run"))
+        text = say("Look at its curves, go on with it, talk to the trained model, or export it.")
+        self.all_runs = Button(say("All runs"))
+        self.folder = Button(say("Folder…"), "quiet", tip=say("A run's folder that lies elsewhere"))
         return _door(card, text, self.all_runs, self.folder)
 
     def _connect(self) -> None:
@@ -113,12 +118,12 @@ class StartPage(Page):
         self.runs.chosen.connect(self.run_requested)
 
     def _on_file_clicked(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Choose a dataset")
+        path, _ = QFileDialog.getOpenFileName(self, say("Choose a dataset"))
         if path:
             self._ask(partial(self.path_requested.emit, path))
 
     def _on_folder_clicked(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Choose a run's folder")
+        path = QFileDialog.getExistingDirectory(self, say("Choose a run's folder"))
         if path:
             self._ask(partial(self.path_requested.emit, path))
 

@@ -6,6 +6,7 @@ from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QAbstractButton, QSizePolicy
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import Card, column
@@ -21,7 +22,7 @@ class RecentList(Card):
 
     def __init__(self, title: str) -> None:
         super().__init__(title)
-        self._none = Label("None yet", "caption")
+        self._none = Label(say("None yet"), "caption")
         self._lines = column(spacing=0)
         self._shown: tuple[Recent, ...] = ()
         self.add(self._none)

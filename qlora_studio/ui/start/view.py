@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from qlora_studio.core.run.titles import STARTER, data_title, model_title
+from qlora_studio.core.words import say
 from qlora_studio.ui.state.run_line import RunLine, when_text
 
 MOST = 5
-_OWN = "comes with the program"
+_OWN = say("comes with the program")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,6 @@ def _place(name: str, home: PurePath) -> str:
     path = PurePath(name)
     if not path.is_absolute():
         owner = name.rpartition("/")[0]
-        return f"{owner} on the hub" if owner else "on the hub"
+        return say("{owner} on the hub", owner=owner) if owner else say("on the hub")
     folder = path.parent
     return str(PurePath("~", folder.relative_to(home))) if folder.is_relative_to(home) else str(folder)

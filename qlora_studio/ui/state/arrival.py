@@ -8,15 +8,16 @@ from pathlib import Path
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.path_text import path_of_text
 from qlora_studio.core.run.run_config import DatasetSource
+from qlora_studio.core.words import say
 from qlora_studio.storage.datasets.files import data_names, hub_name, locate_dataset
 from qlora_studio.storage.datasets.layout import DatasetChoice
 
 _HUB_MODEL = re.compile(r"https?://huggingface\.co/([\w.-]+/[\w.-]+)(?:/tree/[\w.-]+)?/?")
 _HUB_DATA = re.compile(r"https?://huggingface\.co/(datasets/[\w.-]+/[\w.-]+)(?:/tree/[\w.-]+)?/?")
 _WEIGHTS = (".safetensors", ".gguf")
-_KNOWN = (
-    "Drop a dataset (JSON Lines, JSON, CSV, TSV, Parquet, Arrow or text), a model (a folder with config.json, or a "
-    ".gguf file), a run's folder or its zip, or a run.toml."
+_KNOWN = say(
+    "Drop a dataset (JSON Lines, JSON, CSV, TSV, Parquet, Arrow or text), a model (a folder with "
+    "config.json, or a .gguf file), a run's folder or its zip, or a run.toml."
 )
 
 
@@ -44,7 +45,13 @@ def sorted_arrivals(texts: Sequence[str]) -> Arrivals:
         try:
             _sort(text.strip(), found)
         except (OSError, ValueError, RuntimeError) as error:  # no right to look, no such user, a zero in the name
-            found.unknown.append(f"{text} cannot be looked at: {getattr(error, 'strerror', None) or error}.")
+            found.unknown.append(
+                say(
+                    "{text} cannot be looked at: {getattr}.",
+                    text=text,
+                    getattr=getattr(error, "strerror", None) or error,
+                )
+            )
     return found
 
 
@@ -54,7 +61,9 @@ def _sort(text: str, found: Arrivals) -> None:
     elif model := _HUB_MODEL.fullmatch(text):
         found.models.append(model[1])
     elif "://" in text and not text.lower().startswith("file:"):
-        found.unknown.append(f"{text} is on the web: nothing is fetched from there. Save it to a file first.")
+        found.unknown.append(
+            say("{text} is on the web: nothing is fetched from there. Save it to a file first.", text=text)
+        )
     else:
         _sort_path(Path(path_of_text(text)).expanduser(), found)
 
@@ -64,7 +73,7 @@ def _sort_path(path: Path, found: Arrivals) -> None:
     if path.is_dir():
         _sort_folder(path, found)
     elif not path.exists():
-        found.unknown.append(f"There is nothing at {path}.")
+        found.unknown.append(say("There is nothing at {path}.", path=path))
     elif name.endswith(".gguf"):
         found.models.append(str(path))
     elif name.endswith(_WEIGHTS) or name == "config.json":
@@ -76,7 +85,7 @@ def _sort_path(path: Path, found: Arrivals) -> None:
     elif data_names([path.name]):
         found.datasets.append(str(path))
     else:
-        found.unknown.append(f"{path.name} is nothing that this program opens.")
+        found.unknown.append(say("{name} is nothing that this program opens.", name=path.name))
 
 
 def _sort_folder(path: Path, found: Arrivals) -> None:
@@ -87,12 +96,17 @@ def _sort_folder(path: Path, found: Arrivals) -> None:
         found.models.append(str(path))
     elif (path / "adapter_config.json").is_file():
         found.unknown.append(
-            f"{path.name} is an adapter. A run goes on from it by the setting “Go on from” on the Training page."
+            say(
+                "{name} is an adapter. A run goes on from it by the setting “Go on from” on the Training page.",
+                name=path.name,
+            )
         )
     elif len(weights) == 1:
         found.models.append(str(weights[0]))
     elif weights:
-        found.unknown.append(f"{path.name} holds {len(weights)} GGUF files: drop the one that you mean.")
+        found.unknown.append(
+            say("{name} holds {weights} GGUF files: drop the one that you mean.", name=path.name, weights=len(weights))
+        )
     else:
         _sort_data_folder(path, found)
 
@@ -102,6 +116,8 @@ def _sort_data_folder(path: Path, found: Arrivals) -> None:
         locate_dataset(DatasetSource(path=str(path)))
     except StudioError as error:
         if not isinstance(error, DatasetChoice):  # which part of it is meant, is asked on the Data page
-            found.unknown.append(f"{path.name} holds no model, no run and no dataset. {error.message}")
+            found.unknown.append(
+                say("{name} holds no model, no run and no dataset. {message}", name=path.name, message=error.message)
+            )
             return
     found.datasets.append(str(path))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Command, EvaluateNow, Pause, Resume, SaveCheckpoint, Stop
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,20 @@ def asked_words(asked: Asked | None, state: RunState) -> str:
     """Return what is about to happen, in words; nothing where nothing was asked, or where it is done."""
     if asked is None or not asked.stands(state):
         return ""
-    when = " after this step …" if state.phase == Phase.TRAINING else " …"
+    within = state.phase == Phase.TRAINING
     match asked.command:
         case Pause():
-            return f"Pausing{when}"
+            return say("Pausing after this step …") if within else say("Pausing …")
+        case Stop() if asked.command.save:
+            return say("Stopping after this step …") if within else say("Stopping …")
         case Stop():
-            return f"Stopping{when}" if asked.command.save else f"Stopping without saving{when}"
+            return say("Stopping without saving after this step …") if within else say("Stopping without saving …")
         case SaveCheckpoint() if state.checkpoint == asked.before.checkpoint:
-            return f"Saving a checkpoint{when}"
+            return say("Saving a checkpoint after this step …") if within else say("Saving a checkpoint …")
         case EvaluateNow() if state.evaluation == asked.before.evaluation:
-            return f"Evaluating{when}"
+            return say("Evaluating after this step …") if within else say("Evaluating …")
         case Resume() if state.phase == Phase.WAITING:
-            return "Going on …"
+            return say("Going on …")
         case None:
-            return "Ending the worker …"
+            return say("Ending the worker …")
     return ""

@@ -3,6 +3,7 @@
 from PySide6.QtCore import QObject
 
 from qlora_studio.core.run.run_config import RunConfig, all_settings
+from qlora_studio.core.words import say
 from qlora_studio.ui.state.draft import DraftStore
 
 _MOST = 200
@@ -54,5 +55,7 @@ def changed_titles(one: RunConfig, other: RunConfig) -> str:
         for info in all_settings()
         if before.get(info.section, {}).get(info.name) != after.get(info.section, {}).get(info.name)
     ]
-    more = f" and {len(titles) - 3} more" if len(titles) > 3 else ""
-    return ", ".join(titles[:3]) + more or "the name"
+    first = ", ".join(titles[:3])
+    if len(titles) > 3:
+        return say("{names} and {more} more", names=first, more=len(titles) - 3)
+    return first or say("the name")

@@ -17,6 +17,7 @@ from qlora_studio.core.memory.spare import estimate_with_spare
 from qlora_studio.core.memory.step_rate import StepRate, rate_note, step_rate
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.storage.models.location import ModelFacts, ModelLocation, locate_model, model_facts
 from qlora_studio.storage.runs.parent_adapter import with_parent
 from qlora_studio.ui.state.background import Background
@@ -136,11 +137,11 @@ class EstimateControl(QObject):
         self.found = self.missing = None
         self.model_asked.emit()
         if source:
-            self._tell(None, "The model's files are looked at.")
+            self._tell(None, say("The model's files are looked at."))
             self._look_up.ask(_find, source, revision)
         else:
             self._look_up.forget()
-            self._tell(None, "Choose a model to see what it takes.")
+            self._tell(None, say("Choose a model to see what it takes."))
 
     def end(self) -> None:
         """Tell nothing any more."""
@@ -162,9 +163,9 @@ class EstimateControl(QObject):
             return
         facts = self.found.facts
         if facts is None:
-            self._tell(None, "Download the model to see what it takes.")
+            self._tell(None, say("Download the model to see what it takes."))
         elif facts.shape is None:
-            self._tell(None, f"There is no formula for {facts.architecture} yet.")
+            self._tell(None, say("There is no formula for {architecture} yet.", architecture=facts.architecture))
         else:
             try:
                 self._tell(self._estimate(facts.shape), "")

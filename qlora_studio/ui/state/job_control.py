@@ -8,6 +8,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Command, Stop
 from qlora_studio.core.run.events import Failed
 from qlora_studio.core.run.job import Job
+from qlora_studio.core.words import say
 from qlora_studio.storage.runs.run_folder import create_job_folder
 from qlora_studio.ui.state.job_thread import JobThread
 from qlora_studio.ui.state.run_store import RunStore
@@ -55,7 +56,10 @@ class JobControl(QObject):
             self.store.folder.send(command)
         except OSError as error:
             self.failed.emit(
-                StudioError(f"Cannot write to {self.store.folder.path}: {error}.", kind=FailureKind.NOT_WRITABLE)
+                StudioError(
+                    say("Cannot write to {path}: {error}.", path=self.store.folder.path, error=error),
+                    kind=FailureKind.NOT_WRITABLE,
+                )
             )
 
     def stop(self) -> None:

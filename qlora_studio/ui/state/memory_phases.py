@@ -6,8 +6,13 @@ from qlora_studio.core.memory.estimate import PHASE_LABELS, Estimate, estimate_f
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.reports import RunEstimateReported
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say
 
-_LEVELS = {"instant": "by formula", "traced": "traced", "probed": "with what a probe taught of this card"}
+_LEVELS = {
+    "instant": say("by formula"),
+    "traced": say("traced"),
+    "probed": say("with what a probe taught of this card"),
+}
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,20 @@ def memory_text(state: RunState) -> str:
     found, probe = run_estimate(state), state.probe
     parts = []
     if found is not None:
-        parts.append(f"Estimated {_LEVELS[found.level]}: {bytes_text(found.total_bytes)} of the card in all.")
+        parts.append(
+            say(
+                "Estimated {levels}: {total_bytes} of the card in all.",
+                levels=_LEVELS[found.level],
+                total_bytes=bytes_text(found.total_bytes),
+            )
+        )
     if probe is not None and probe.reserved_bytes:
         whole = probe.process_bytes or probe.reserved_bytes + probe.context_bytes + probe.managed_bytes
         parts.append(
-            f"The probe of its longest rows took {bytes_text(whole)}, {bytes_text(probe.allocated_bytes)} used."
+            say(
+                "The probe of its longest rows took {whole}, {allocated_bytes} used.",
+                whole=bytes_text(whole),
+                allocated_bytes=bytes_text(probe.allocated_bytes),
+            )
         )
     return " ".join(parts)

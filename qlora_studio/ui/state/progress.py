@@ -4,6 +4,7 @@ from qlora_studio.core.quantity import bytes_text, duration_text
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.reports import AwakeReported
 from qlora_studio.core.run.run_state import RunState, is_at_risk, work_at_risk
+from qlora_studio.core.words import say
 
 _TONES = {
     Phase.WAITING: "warn",
@@ -33,14 +34,15 @@ def progress_share(state: RunState) -> float | None:
 def progress_text(state: RunState) -> str:
     """Return step and epoch while training, else how far the phase is."""
     if state.phase in (Phase.TRAINING, Phase.EVALUATING) and state.total_steps:
-        epoch = f" · epoch {state.last_step.epoch:.2f}" if state.last_step else ""
-        return f"step {state.step:,} of {state.total_steps:,}{epoch}"
+        parts = [say("step {step:,} of {total:,}", step=state.step, total=state.total_steps)]
+        parts += [say("epoch {epoch:.2f}", epoch=state.last_step.epoch)] if state.last_step else []
+        return " · ".join(parts)
     progress = state.progress
     if progress is None or not progress.total:
         return ""
     if progress.unit == "bytes":
-        return f"{bytes_text(progress.done)} of {bytes_text(progress.total)}"
-    return f"{progress.done:,} of {progress.total:,} {progress.unit}".rstrip()
+        return say("{done} of {total}", done=bytes_text(progress.done), total=bytes_text(progress.total))
+    return say("{done:,} of {total:,} {unit}", done=progress.done, total=progress.total, unit=progress.unit).rstrip()
 
 
 def eta_text(state: RunState) -> str:
@@ -48,15 +50,17 @@ def eta_text(state: RunState) -> str:
     step = state.last_step
     if step is None or step.eta_seconds is None or not is_at_risk(state):
         return ""
-    return f"{duration_text(step.eta_seconds)} left"
+    return say("{eta_seconds} left", eta_seconds=duration_text(step.eta_seconds))
 
 
 def risk_text(state: RunState, now: float) -> str:
     """Return the newest safe checkpoint and what a crash would cost."""
     if not is_at_risk(state):
         return ""
-    safe = f"Safe checkpoint {state.checkpoint.step}, " if state.checkpoint else "No checkpoint yet, "
-    return f"{safe}{duration_text(work_at_risk(state, now))} of work at risk"
+    safe = (
+        say("Safe checkpoint {step}, ", step=state.checkpoint.step) if state.checkpoint else say("No checkpoint yet, ")
+    )
+    return say("{safe}{work_at_risk} of work at risk", safe=safe, work_at_risk=duration_text(work_at_risk(state, now)))
 
 
 def is_kept_awake(state: RunState) -> bool | None:

@@ -8,6 +8,7 @@ from qlora_studio.core.errors import FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.run.commands import Command, Resume, Stop
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
+from qlora_studio.core.words import say
 from qlora_studio.jobs.idle_worker import IdleWorker
 from qlora_studio.jobs.worker_ending import end_worker
 from qlora_studio.storage.runs import trust
@@ -216,8 +217,12 @@ class RunControl(QObject):
         try:
             session.folder.send(command)
         except OSError as error:
-            text = f"Cannot write to {session.folder.path}: {error.strerror or error}."
-            self.failed.emit(StudioError(text, kind=FailureKind.NOT_WRITABLE, advice="Check the folder's permissions."))
+            text = say(
+                "Cannot write to {path}: {strerror}.", path=session.folder.path, strerror=error.strerror or error
+            )
+            self.failed.emit(
+                StudioError(text, kind=FailureKind.NOT_WRITABLE, advice=say("Check the folder's permissions."))
+            )
         else:
             self._note(session, command)
 

@@ -10,6 +10,7 @@ from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.reports import ExportedFacts, VerificationReport
 from qlora_studio.core.run.titles import model_title
+from qlora_studio.core.words import say
 from qlora_studio.storage.run_care.run_label import RunLabel, read_label
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.export_folder import ExportManifest, exports_of, verification_of
@@ -71,8 +72,10 @@ class RunLine:
     def words(self) -> str:
         """The state, or the place in the queue and what the first one waits for."""
         if not self.queued:
-            return f"{self.state}, not trusted" if self.objection else self.state
-        return f"in the queue, no. {self.queued}" + (f": waits for {self.waits_for}" if self.waits_for else "")
+            return say("{state}, not trusted", state=self.state) if self.objection else self.state
+        if not self.waits_for:
+            return say("in the queue, no. {queued}", queued=self.queued)
+        return say("in the queue, no. {queued}: waits for {run}", queued=self.queued, run=self.waits_for)
 
     @property
     def remark(self) -> str:
@@ -87,7 +90,11 @@ class RunLine:
     @property
     def steps(self) -> str:
         """The steps taken, of how many."""
-        return f"{self.step:,} of {self.total_steps:,}" if self.total_steps else "–"
+        return (
+            say("{step:,} of {total_steps:,}", step=self.step, total_steps=self.total_steps)
+            if self.total_steps
+            else "–"
+        )
 
     @property
     def loss(self) -> str:
@@ -133,7 +140,7 @@ class KnownRuns:
 
 
 def _unreadable(folder: RunFolder, problem: str) -> RunLine:
-    return RunLine(str(folder.path), folder.path.name, state="not readable", problem=problem)
+    return RunLine(str(folder.path), folder.path.name, state=say("not readable"), problem=problem)
 
 
 def _labelled(line: RunLine, folder: RunFolder) -> RunLine:
@@ -145,7 +152,7 @@ def _labelled(line: RunLine, folder: RunFolder) -> RunLine:
 def _judged(line: RunLine, *, busy: bool, objection: str) -> RunLine:
     """A run that has not ended and has no worker broke off; one that is not trusted does not go on."""
     broken = not busy and line.state == "at work"
-    state = "broken off" if broken else line.state
+    state = say("broken off") if broken else line.state
     open_end = state in ("broken off", "paused", "failed", "stopped", "not started")
     resumable = not busy and open_end and not objection
     return replace(line, busy=busy, broken=broken, state=state, resumable=resumable, objection=objection)
@@ -167,7 +174,7 @@ def _line(folder: RunFolder, summary: RunSummary) -> RunLine:
         path=str(folder.path),
         name=summary.name,
         model=model_title(summary.source),
-        state=phase.words.lower() if phase.is_over or phase is Phase.WAITING else "at work",
+        state=phase.words.lower() if phase.is_over or phase is Phase.WAITING else say("at work"),
         step=summary.step,
         total_steps=summary.total_steps,
         evaluation_loss=summary.evaluation_loss,
@@ -180,7 +187,7 @@ def _line(folder: RunFolder, summary: RunSummary) -> RunLine:
         checkpoints=checkpoints,
         rank=summary.rank,
         text_model=summary.text_model,
-        parent=f"goes on from {summary.parent}" if summary.parent else "",
+        parent=say("goes on from {parent}", parent=summary.parent) if summary.parent else "",
         exports=past_exports(folder.exports_path),
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, phase_text
+from qlora_studio.core.words import say
 from qlora_studio.ui.state.asked import Asked, asked_words
 from qlora_studio.ui.state.progress import (
     eta_text,
@@ -20,7 +21,7 @@ from qlora_studio.ui.state.progress import (
 class Status:
     """What the line shows. `share` is 0 to 1, None where it is unknown; `tone` colours the dot."""
 
-    what: str = "Nothing runs"
+    what: str = say("Nothing runs")
     subject: str = ""
     share: float | None = None
     facts: str = ""
@@ -35,11 +36,11 @@ def run_status(
     """Return the status of a run. `others` is how many more runs are at work, `asked` what was asked of this one."""
     if config is None or (state.phase == Phase.NEW and not state.last_event and not others):
         return Status()
-    more = [f"{others} more at work"] if others else []
+    more = [say("{others} more at work", others=others)] if others else []
     if state.phase.is_over:
-        steps = [f"{state.step:,} steps"] if state.step else []
+        steps = [say("{step:,} steps", step=state.step)] if state.step else []
         return Status(phase_text(state), config.name, facts=" · ".join(steps + more), tone=phase_tone(state.phase))
-    awake = "kept awake" if is_kept_awake(state) else ""
+    awake = say("kept awake") if is_kept_awake(state) else ""
     facts = [text for text in (progress_text(state), eta_text(state), awake, *more) if text]
     return Status(
         what=asked_words(asked, state) or phase_text(state),
@@ -55,7 +56,7 @@ def run_status(
 def job_status(what: str, subject: str, state: RunState, *, stopping: bool = False) -> Status:
     """Return the status of an export or a download."""
     return Status(
-        "Stopping …" if stopping else what,
+        say("Stopping …") if stopping else what,
         subject,
         share=progress_share(state),
         facts=progress_text(state),

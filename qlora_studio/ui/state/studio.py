@@ -11,6 +11,7 @@ from PySide6.QtCore import QObject, QTimer, Signal
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Stop
+from qlora_studio.core.words import say
 from qlora_studio.jobs.card_choice import card_environment
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.jobs.idle_worker import IdleWorker
@@ -141,7 +142,11 @@ class Studio(QObject):
         else:
             session = shown
         if not working:
-            for what, job in (("Exporting", self.export), ("Uploading", self.upload), ("Downloading", self.download)):
+            for what, job in (
+                (say("Exporting"), self.export),
+                (say("Uploading"), self.upload),
+                (say("Downloading"), self.download),
+            ):
                 if job.is_at_work():
                     return job_status(what, "", job.store.state, stopping=job.stopping)
         if session is None:
@@ -154,8 +159,8 @@ class Studio(QObject):
     def names_at_work(self) -> tuple[str, ...]:
         """Return what a closing window leaves at work."""
         names = [session.store.config.name for session in self.runs.at_work() if session.store.config]
-        names += ["An export"] if self.export.is_at_work() else []
-        names += ["An upload"] if self.upload.is_at_work() else []
+        names += [say("An export")] if self.export.is_at_work() else []
+        names += [say("An upload")] if self.upload.is_at_work() else []
         return tuple(names)
 
     def end(self) -> None:

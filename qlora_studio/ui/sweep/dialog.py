@@ -7,9 +7,9 @@ from PySide6.QtWidgets import QDialog, QWidget
 
 from qlora_studio.core.comparison.sweep import Variation, swept
 from qlora_studio.core.errors import InvalidRunConfig, Problem
-from qlora_studio.core.quantity import counted
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.titles import datasets_title, model_title
+from qlora_studio.core.words import say, say_count
 from qlora_studio.ui.kit.tables import Column, Table, TableModel
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, PrimaryButton, column, row
@@ -20,10 +20,10 @@ _SIZE = (680, 560)
 _MOST = 4  # settings at once
 _BEGIN_WITH = ("lora.rank", "training.learning_rate")
 _COLUMNS = (
-    Column("Run", lambda item: item.name, stretch=True),
-    Column("Card memory", lambda item: item.memory, right=True),
-    Column("Fits", lambda item: item.fit, tone=lambda item: item.tone),
-    Column("Time", lambda item: item.time, right=True),
+    Column(say("Run"), lambda item: item.name, stretch=True),
+    Column(say("Card memory"), lambda item: item.memory, right=True),
+    Column(say("Fits"), lambda item: item.fit, tone=lambda item: item.tone),
+    Column(say("Time"), lambda item: item.time, right=True),
 )
 
 
@@ -42,19 +42,19 @@ class SweepDialog(QDialog):
         super().__init__(parent)
         self._config = config
         self._configs: tuple[RunConfig, ...] = ()
-        self.setWindowTitle("Run again over a few values")
+        self.setWindowTitle(say("Run again over a few values"))
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.resize(*_SIZE)
         self.lines: list[VariationLine] = []
-        self.more = Button("Vary another setting", "small")
+        self.more = Button(say("Vary another setting"), "small")
         self.model = TableModel(_COLUMNS)
-        self.table = Table(self.model, name="Runs to be made")
+        self.table = Table(self.model, name=say("Runs to be made"))
         self.summary = Label("", "strong", wrap=True)
         self._remark = Label("", "muted", wrap=True)
         self._problem = Label("", wrap=True)
         self._problem.set_tone("bad")
-        self.add_button = PrimaryButton("Add to the queue")
-        self.cancel_button = Button("Cancel")
+        self.add_button = PrimaryButton(say("Add to the queue"))
+        self.cancel_button = Button(say("Cancel"))
         self._place = column(spacing=10)
         self._build()
         self._add_line(_BEGIN_WITH[0])
@@ -68,7 +68,7 @@ class SweepDialog(QDialog):
     def render_forecasts(self, forecasts: Sequence[Forecast]) -> None:
         """Show the runs with what they will take."""
         self.model.set_rows(tuple(forecasts))
-        self.summary.setText(summary(forecasts) if forecasts else "No run yet.")
+        self.summary.setText(summary(forecasts) if forecasts else say("No run yet."))
 
     def _take(self) -> None:
         """Make the configs anew, or say what is wrong."""
@@ -87,7 +87,11 @@ class SweepDialog(QDialog):
         self._remark.setText(remark(self._config, variations))
         self._remark.setVisible(bool(self._remark.text()))
         self.add_button.setEnabled(bool(self._configs))
-        self.add_button.setText(f"Add {counted(len(self._configs), 'run')} to the queue" if self._configs else "Add")
+        self.add_button.setText(
+            say("Add {runs} to the queue", runs=say_count(len(self._configs), "{count:,} run", "{count:,} runs"))
+            if self._configs
+            else say("Add")
+        )
         self.render_forecasts([Forecast(config.name) for config in self._configs])
         self.runs_changed.emit(self._configs)
 
@@ -133,9 +137,15 @@ class SweepDialog(QDialog):
 
     def _build(self) -> None:
         box = column(self, margins=(20, 18, 20, 18), spacing=12)
-        box.addWidget(Label(f"Run {self._config.name} again", "heading", wrap=True))
+        box.addWidget(Label(say("Run {name} again", name=self._config.name), "heading", wrap=True))
         facts = f"{model_title(self._config.model.source)} · {datasets_title(self._config)}"
-        box.addWidget(Label(f"{facts}. Every combination of the values below is a run of its own.", "muted", wrap=True))
+        box.addWidget(
+            Label(
+                say("{facts}. Every combination of the values below is a run of its own.", facts=facts),
+                "muted",
+                wrap=True,
+            )
+        )
         box.addLayout(self._place)
         box.addWidget(self.more)
         box.addWidget(self._remark)

@@ -7,6 +7,7 @@ from PySide6.QtWidgets import QLineEdit, QWidget
 
 from qlora_studio.core.comparison.sweep import Variation, sweepable_settings, variation
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.fields import ComboBox
 from qlora_studio.ui.kit.text import Label, set_style_property
 from qlora_studio.ui.kit.widgets import Button, column, row
@@ -29,11 +30,11 @@ class VariationLine(QWidget):
         self._config = config
         self._infos = {info.path: info for info in sweepable_settings()}
         self.setting = ComboBox(setting_choices())
-        self.setting.setAccessibleName("Setting to vary")
+        self.setting.setAccessibleName(say("Setting to vary"))
         self.setting.setMinimumWidth(200)
         self.values = QLineEdit()
-        self.values.setPlaceholderText("Values, with commas between them")
-        self.remove = Button("Remove", "quiet")
+        self.values.setPlaceholderText(say("Values, with commas between them"))
+        self.remove = Button(say("Remove"), "quiet")
         self._hint = Label("", "caption", wrap=True)
         self._problem = Label("", "small", wrap=True)
         self._problem.set_tone("bad")
@@ -68,8 +69,8 @@ class VariationLine(QWidget):
     def _show_setting(self, path: str) -> None:
         info, value = self._infos[path], self._value(path)
         self.values.setText(suggested(info, value))
-        self.values.setAccessibleName(f"Values of {info.title}")
-        self.remove.setAccessibleName(f"Remove {info.title}")
+        self.values.setAccessibleName(say("Values of {title}", title=info.title))
+        self.remove.setAccessibleName(say("Remove {title}", title=info.title))
         self._hint.setText(hint(info))
         self.show_problem("")
 

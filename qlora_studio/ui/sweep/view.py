@@ -7,12 +7,13 @@ from typing import Any
 
 from qlora_studio.core.comparison.sweep import Variation, sweepable_settings
 from qlora_studio.core.memory.fit import FitVerdict
-from qlora_studio.core.quantity import bytes_text, counted, duration_text, number_text
+from qlora_studio.core.quantity import bytes_text, duration_text, number_text
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.setting import SettingInfo
+from qlora_studio.core.words import say, say_count
 
 _FIRST = ("lora.rank", "training.learning_rate", "lora.alpha", "lora.dropout", "training.epochs", "training.seed")
-_FITS = {FitVerdict.FITS: "fits", FitVerdict.TIGHT: "is tight", FitVerdict.NO: "does not fit"}
+_FITS = {FitVerdict.FITS: say("fits"), FitVerdict.TIGHT: say("is tight"), FitVerdict.NO: say("does not fit")}
 _TONES = {FitVerdict.FITS: "", FitVerdict.TIGHT: "warn", FitVerdict.NO: "bad"}
 _SMALL = (0.0, 0.05, 0.1)  # for a share that is 0
 
@@ -58,7 +59,7 @@ def setting_choices() -> dict[str, str]:
 def suggested(info: SettingInfo, value: Any) -> str:
     """Return values to begin with: around the run's own, or all that there are."""
     if info.kind is bool:
-        return "no, yes"
+        return say("no, yes")
     if info.choices:
         return ", ".join(info.choices)
     if not isinstance(value, int | float):
@@ -74,19 +75,20 @@ def suggested(info: SettingInfo, value: Any) -> str:
 def hint(info: SettingInfo) -> str:
     """Return what a setting is and what can be written."""
     low, high = (None if bound is None else number_text(float(bound)) for bound in (info.minimum, info.maximum))
-    bounds = f" From {low} to {high}." if low is not None and high is not None else ""
-    return f"{info.help}{bounds}"
+    if low is None or high is None:
+        return info.help
+    return f"{info.help} " + say("From {low} to {high}.", low=low, high=high)
 
 
 def summary(forecasts: Sequence[Forecast]) -> str:
     """Return how many runs there will be, and what they take together."""
     times = [item.seconds for item in forecasts]
     total = sum(seconds for seconds in times if seconds is not None)
-    words = [counted(len(forecasts), "run")]
+    words = [say_count(len(forecasts), "{count:,} run", "{count:,} runs")]
     if total and None not in times:
-        words.append(f"≈ {duration_text(total)} of training in all, by how long this run took")
+        words.append(say("≈ {total} of training in all, by how long this run took", total=duration_text(total)))
     largest = max((item.memory_bytes or 0 for item in forecasts), default=0)
-    words += [f"at most ≈ {bytes_text(largest)} of the card at once"] if largest else []
+    words += [say("at most ≈ {largest} of the card at once", largest=bytes_text(largest))] if largest else []
     return " · ".join(words)
 
 
@@ -95,9 +97,14 @@ def remark(config: RunConfig, variations: Sequence[Variation]) -> str:
     varied = {item.path for item in variations}
     if "lora.rank" in varied and "lora.alpha" not in varied and not config.lora.start_from:
         alpha = config.lora.alpha
-        return f"LoRA alpha stays {alpha}: the adapters are scaled by alpha / rank, so the rank changes that, too."
+        return say(
+            "LoRA alpha stays {alpha}: the adapters are scaled by alpha / rank, so the rank changes that, too.",
+            alpha=alpha,
+        )
     if config.lora.start_from and varied & {"lora.rank", "lora.alpha", "lora.target_modules"}:
-        return "The run goes on from an adapter, whose own rank, alpha and targets count: these values change nothing."
+        return say(
+            "The run goes on from an adapter, whose own rank, alpha and targets count: these values change nothing."
+        )
     return ""
 
 

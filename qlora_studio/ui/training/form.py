@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QWidget
 from qlora_studio.core.errors import Problem
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.setting import SettingInfo
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.widgets import Button, Card, Rule, column
 from qlora_studio.ui.readiness.changes import value_at
 from qlora_studio.ui.training.setting_line import SettingLine
@@ -28,8 +29,8 @@ class SettingsSection(Card):
         self._advanced.setVisible(False)
         self._advanced_box = column(self._advanced, spacing=0)
         self._fill_box(advanced, first_rule=bool(plain))
-        self.fold = Button(f"Advanced ({len(advanced)})", "quiet", checkable=True)
-        self.fold.setAccessibleName(f"Advanced settings of {title}")
+        self.fold = Button(say("Advanced ({advanced})", advanced=len(advanced)), "quiet", checkable=True)
+        self.fold.setAccessibleName(say("Advanced settings of {title}", title=title))
         self.fold.toggled.connect(self._advanced.setVisible)
         self.add_header(self.fold)
         self.fold.setVisible(bool(advanced))

@@ -11,6 +11,7 @@ from qlora_studio.core.errors import InvalidRunConfig, Problem
 from qlora_studio.core.memory.step_rate import StepRate
 from qlora_studio.core.run.run_config import DatasetSource, RunConfig, all_settings
 from qlora_studio.core.run.titles import datasets_title, model_title
+from qlora_studio.core.words import say
 from qlora_studio.storage.runs.drive_space import DriveSpace
 from qlora_studio.ui.kit.disk_lines import DiskLines
 from qlora_studio.ui.kit.fields import ComboBox
@@ -28,15 +29,15 @@ from qlora_studio.ui.window.page import GUTTER, Page
 _ON_DATA_PAGE = (*DatasetSource.model_fields, "more", "duplicates", "exclude", "bad_rows")
 _ELSEWHERE = (*(f"data.{name}" for name in _ON_DATA_PAGE), "export.formats")  # on other pages
 _LEFT = {
-    "lora": "What is learned",
-    "quantization": "How the base model is loaded",
-    "data": "Template, and what is held out",
+    "lora": say("What is learned"),
+    "quantization": say("How the base model is loaded"),
+    "data": say("Template, and what is held out"),
 }
 _RIGHT = {
-    "training": "How it is learned",
-    "evaluation": "Measuring on the way",
-    "checkpoint": "Keeping the work safe",
-    "export": "At the end",
+    "training": say("How it is learned"),
+    "evaluation": say("Measuring on the way"),
+    "checkpoint": say("Keeping the work safe"),
+    "export": say("At the end"),
 }
 
 
@@ -58,7 +59,7 @@ class TrainingPage(Page):
     """
 
     name = "training"
-    title = "Training"
+    title = say("Training")
 
     preset_requested = Signal(str)
     start_requested = Signal()
@@ -71,18 +72,20 @@ class TrainingPage(Page):
         self._report: DataReport | None = None
         self._reading = False
         self._rate: StepRate | None = None
-        self.queue_button = Button("Add to queue", tip="It starts by itself when the runs before it have ended")
+        self.queue_button = Button(
+            say("Add to queue"), tip=say("It starts by itself when the runs before it have ended")
+        )
         self.add_action(self.queue_button)
-        self.start_button = PrimaryButton("Start training")
+        self.start_button = PrimaryButton(say("Start training"))
         self.add_action(self.start_button)
         self.form = SettingsForm()
         self.run_name = QLineEdit()
-        self.run_name.setAccessibleName("Name of the run")
+        self.run_name.setAccessibleName(say("Name of the run"))
         self.run_name.setMaxLength(80)
         self.run_name.setMinimumWidth(100)
         self.run_name.setMaximumWidth(240)
         self.presets = ComboBox()
-        self.presets.setAccessibleName("Preset")
+        self.presets.setAccessibleName(say("Preset"))
         self.presets.setMinimumWidth(120)
         self.presets.setMaximumWidth(220)
         self._preset_words: dict[str, str] = {}
@@ -109,8 +112,11 @@ class TrainingPage(Page):
         if self.run_name.text() != config.name:
             self.run_name.setText(config.name)
         model, data = config.model.source, config.data.path
-        parts = [model_title(model) if model else "no model yet", datasets_title(config) if data else "no dataset yet"]
-        self.set_heading("Training", " · ".join(parts))
+        parts = [
+            model_title(model) if model else say("no model yet"),
+            datasets_title(config) if data else say("no dataset yet"),
+        ]
+        self.set_heading(say("Training"), " · ".join(parts))
         self._render_tiles()
 
     def render_dataset(self, report: DataReport | None, *, reading: bool = False) -> None:
@@ -136,7 +142,7 @@ class TrainingPage(Page):
     def render_presets(self, presets: Sequence[PresetLine]) -> None:
         """Offer presets to begin with."""
         self._preset_words = {preset.name: preset.description for preset in presets}
-        self.presets.set_choices({"": "Presets …", **{preset.name: preset.title for preset in presets}})
+        self.presets.set_choices({"": say("Presets …"), **{preset.name: preset.title for preset in presets}})
         self.presets.setVisible(bool(presets))
 
     def render_preset(self, name: str) -> None:
@@ -160,13 +166,13 @@ class TrainingPage(Page):
         if elsewhere:
             self.show_error(InvalidRunConfig(elsewhere))
             lines = "\n".join(problem.message for problem in elsewhere)
-            self.notice.show_message(lines, "Then start again." if len(elsewhere) > 1 else "")
+            self.notice.show_message(lines, say("Then start again.") if len(elsewhere) > 1 else "")
         elif not problems:
             self.clear_error()
 
     def render_busy(self, busy: bool) -> None:
         """Say on the button whether a run is at work already."""
-        self.start_button.setText("Start beside the other" if busy else "Start training")
+        self.start_button.setText(say("Start beside the other") if busy else say("Start training"))
 
     def _on_start_clicked(self) -> None:
         self.clear_error()
@@ -174,7 +180,7 @@ class TrainingPage(Page):
         if refused:
             titles = {info.path: info.title for info in all_settings()}
             words = "\n".join(f"{titles.get(item.field, item.field)}: {item.message}" for item in refused)
-            self.notice.show_message("Some settings are not right yet.", words)
+            self.notice.show_message(say("Some settings are not right yet."), words)
             return
         self.start_requested.emit()
 
@@ -195,7 +201,7 @@ class TrainingPage(Page):
     def _build(self) -> Iterator[None]:
         card = Card()
         line = row(spacing=12)
-        label = Label("Name of the run", "muted")
+        label = Label(say("Name of the run"), "muted")
         label.setBuddy(self.run_name)
         line.addWidget(label)
         line.addWidget(self.run_name, 2)

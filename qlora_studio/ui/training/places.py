@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.fields import number_text
 from qlora_studio.ui.training.form import SettingsSection
 from qlora_studio.ui.training.page import TrainingPage
@@ -27,7 +28,7 @@ def setting_entries(window: MainWindow, page: TrainingPage) -> Iterator[Entry]:
 def _value_text(line: SettingLine) -> str:
     value = line.value()
     if isinstance(value, bool):
-        return "on" if value else "off"
+        return say("on") if value else say("off")
     if isinstance(value, float):
         return number_text(value)
     return line.info.choices.get(str(value), "" if isinstance(value, list | dict) else str(value))

@@ -9,6 +9,7 @@ from PySide6.QtGui import QFocusEvent
 from PySide6.QtWidgets import QLineEdit, QPlainTextEdit, QWidget
 
 from qlora_studio.core.run.setting import SettingInfo
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox, number_text
 from qlora_studio.ui.kit.text import Label, set_style_property, set_tooltip
 from qlora_studio.ui.kit.widgets import column, row
@@ -109,7 +110,7 @@ class ListEdit(QPlainTextEdit):
         self._before = ""
         self.setTabChangesFocus(True)
         self.setFixedHeight(64)
-        self.setPlaceholderText("One a line")
+        self.setPlaceholderText(say("One a line"))
 
     def texts(self) -> list[str]:
         """Return the lines that are not empty."""
@@ -132,7 +133,7 @@ class TableEdit(ListEdit):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setPlaceholderText("enable_thinking = false, one a line")
+        self.setPlaceholderText(say("enable_thinking = false, one a line"))
 
     def table(self) -> dict[str, Any] | str:
         """Return the values by name. What is no such line goes on as it is: the config says what is wrong with it."""
@@ -241,8 +242,8 @@ def _number(text: str) -> float | str:
 def _tip(info: SettingInfo) -> str:
     bounds = []
     if info.minimum is not None:
-        bounds.append(f"from {number_text(float(info.minimum))}")
+        bounds.append(say("from {minimum}", minimum=number_text(float(info.minimum))))
     if info.maximum is not None:
-        bounds.append(f"to {number_text(float(info.maximum))}")
-    lines = [info.help, " ".join([*bounds, info.unit]).strip(), f"{info.path} in run.toml"]
+        bounds.append(say("to {maximum}", maximum=number_text(float(info.maximum))))
+    lines = [info.help, " ".join([*bounds, info.unit]).strip(), say("{path} in run.toml", path=info.path)]
     return "\n".join(line for line in lines if line)

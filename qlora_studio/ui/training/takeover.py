@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import Signal
 
-from qlora_studio.core.quantity import counted
+from qlora_studio.core.words import say, say_count
 from qlora_studio.ui.kit.tables import FactGrid
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card
@@ -30,9 +30,9 @@ class TakeoverCard(Card):
         super().__init__(" ")
         self._note, self.grid, self._more = Label("", "caption", wrap=True), FactGrid(), Label("", "caption", wrap=True)
         self.take, self.undo, self.close_button = (
-            Button("Change them"),
-            Button("Undo"),
-            Button("Leave as it is", "quiet"),
+            Button(say("Change them")),
+            Button(say("Undo")),
+            Button(say("Leave as it is"), "quiet"),
         )
         self.add_header(self.close_button, self.undo, self.take)
         self.add(self._note, self.grid, self._more)
@@ -43,18 +43,29 @@ class TakeoverCard(Card):
 
     def show_offer(self, title: str, changes: Sequence[Change], note: str = "") -> None:
         """Show what would be changed; `note` says what is offered."""
-        words = f"would change {counted(len(changes), 'setting')}" if changes else "would change nothing"
+        words = (
+            say("would change {settings}", settings=say_count(len(changes), "{count:,} setting", "{count:,} settings"))
+            if changes
+            else say("would change nothing")
+        )
         self._show(f"{title} {words}", changes, note)
         self.take.setVisible(bool(changes))
         self.undo.hide()
-        self.close_button.setText("Leave as it is" if changes else "Close")
+        self.close_button.setText(say("Leave as it is") if changes else say("Close"))
 
     def show_taken(self, title: str, changes: Sequence[Change]) -> None:
         """Show what was changed."""
-        self._show(f"{title} changed {counted(len(changes), 'setting')}", changes)
+        self._show(
+            say(
+                "{title} changed {settings}",
+                title=title,
+                settings=say_count(len(changes), "{count:,} setting", "{count:,} settings"),
+            ),
+            changes,
+        )
         self.take.hide()
         self.undo.show()
-        self.close_button.setText("Close")
+        self.close_button.setText(say("Close"))
 
     def _show(self, title: str, changes: Sequence[Change], note: str = "") -> None:
         self._note.setText(note)
@@ -63,6 +74,6 @@ class TakeoverCard(Card):
         self.setAccessibleName(title)
         self.grid.show_facts([(change.title, change.words) for change in changes[:_MOST]])
         left = [change.title for change in changes[_MOST:]]
-        self._more.setText(f"And: {', '.join(left)}." if left else "")
+        self._more.setText(say("And: {left}.", left=", ".join(left)) if left else "")
         self._more.setVisible(bool(left))
         self.show()

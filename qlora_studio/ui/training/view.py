@@ -8,6 +8,7 @@ from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.memory.step_rate import StepRate
 from qlora_studio.core.quantity import count_text, duration_text
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 
 
 @dataclass(frozen=True)
@@ -64,26 +65,34 @@ def tiles(
     `report` is of just this config's rows; without one what needs it is a dash, for a moment where they are `reading`.
     """
     training = config.training
-    batch = f"{training.batch_size} × {training.gradient_accumulation} rows a step"
+    batch = say(
+        "{batch_size} × {gradient_accumulation} rows a step",
+        batch_size=training.batch_size,
+        gradient_accumulation=training.gradient_accumulation,
+    )
     per_epoch, total = steps_per_epoch(config, report), total_steps(config, report)
     unknown = _unknown(config, reading=reading)
     return (
-        TileView("Effective batch", f"{config.effective_batch:,}", batch),
-        TileView("Steps per epoch", _count(per_epoch), f"{report.rows.per_epoch:,} rows" if report else unknown),
-        TileView("Steps in all", _count(total), _ends(config)),
-        TileView("Evaluations", _count(_evaluations(config, total)), _held_out(config, report)),
-        TileView("Tokens to learn from", *_tokens(report, per_epoch, total, unknown)),
-        TileView("Training time", *_time(config, report, rate, total)),
+        TileView(say("Effective batch"), f"{config.effective_batch:,}", batch),
+        TileView(
+            say("Steps per epoch"),
+            _count(per_epoch),
+            say("{per_epoch:,} rows", per_epoch=report.rows.per_epoch) if report else unknown,
+        ),
+        TileView(say("Steps in all"), _count(total), _ends(config)),
+        TileView(say("Evaluations"), _count(_evaluations(config, total)), _held_out(config, report)),
+        TileView(say("Tokens to learn from"), *_tokens(report, per_epoch, total, unknown)),
+        TileView(say("Training time"), *_time(config, report, rate, total)),
     )
 
 
 def _unknown(config: RunConfig, *, reading: bool) -> str:
     """Return why nothing is known of the rows."""
     if not config.data.path:
-        return "choose a dataset first"
+        return say("choose a dataset first")
     if not config.model.source:
-        return "choose a model first"
-    return "being counted …" if reading else "check the data first"
+        return say("choose a model first")
+    return say("being counted …") if reading else say("check the data first")
 
 
 def _sequences(config: RunConfig, report: DataReport | None) -> int:
@@ -94,9 +103,9 @@ def _sequences(config: RunConfig, report: DataReport | None) -> int:
 
 def _ends(config: RunConfig) -> str:
     if config.training.max_steps:
-        return "as set in Steps"
+        return say("as set in Steps")
     epochs = config.training.epochs
-    return f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
+    return say("1 epoch") if epochs == 1 else say("{epochs:g} epochs", epochs=epochs)
 
 
 def _evaluations(config: RunConfig, total: int | None) -> int | None:
@@ -110,9 +119,11 @@ def _evaluations(config: RunConfig, total: int | None) -> int | None:
 
 def _held_out(config: RunConfig, report: DataReport | None) -> str:
     if report and report.rows.evaluation:
-        return f"of {report.rows.evaluation:,} rows"
+        return say("of {evaluation:,} rows", evaluation=report.rows.evaluation)
     return (
-        f"of {config.data.evaluation_share:.0%} of the rows" if config.data.evaluation_share else "nothing is held out"
+        say("of {evaluation_share:.0%} of the rows", evaluation_share=config.data.evaluation_share)
+        if config.data.evaluation_share
+        else say("nothing is held out")
     )
 
 
@@ -123,13 +134,15 @@ def _tokens(report: DataReport | None, per_epoch: int | None, total: int | None,
     share = report.rows.training / max(1, lengths.rows) if report else 1.0  # of a report that knows no datasets
     known = sum(source.trained_tokens for source in report.sources) if report else 0
     trained = known or lengths.trained_tokens * min(1.0, share)
-    return count_text(round(trained * total / per_epoch)), f"{lengths.trained_share:.0%} of what is read"
+    return count_text(round(trained * total / per_epoch)), say(
+        "{trained_share:.0%} of what is read", trained_share=lengths.trained_share
+    )
 
 
 def _time(config: RunConfig, report: DataReport | None, rate: StepRate | None, total: int | None) -> tuple[str, str]:
     """Return how long the steps and evaluations will take, and by which rate."""
     if rate is None:
-        return "–", "the speed is not known here"
+        return "–", say("the speed is not known here")
     if total is None:
         return "–", rate.words
     measured = (_evaluations(config, total) or 0) * (report.rows.evaluation if report else 0)

@@ -4,6 +4,7 @@ from PySide6.QtCore import QObject
 
 from qlora_studio.core.export.disk_need import run_needs
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.storage.presets import presets
 from qlora_studio.storage.runs.drive_space import DriveSpace, Writing, drives
 from qlora_studio.storage.settings import cache_path
@@ -78,7 +79,11 @@ class TrainingWiring(QObject):
         self._page.render_drives(found)
         self._readiness.take_full_drives(
             tuple(
-                f"The drive {drive.name} has no room for this run. {what_to_free(drive)}"
+                say(
+                    "The drive {name} has no room for this run. {what_to_free}",
+                    name=drive.name,
+                    what_to_free=what_to_free(drive),
+                )
                 for drive in found
                 if not drive.fits
             )

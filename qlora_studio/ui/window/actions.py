@@ -8,6 +8,7 @@ from PySide6.QtCore import QObject
 from PySide6.QtGui import QAction, QKeySequence
 from PySide6.QtWidgets import QAbstractButton, QFileDialog, QPushButton
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.fields import PathField
 from qlora_studio.ui.state.draft import DraftStore
 from qlora_studio.ui.state.draft_history import DraftHistory
@@ -18,7 +19,7 @@ from qlora_studio.ui.window.palette import Palette
 from qlora_studio.ui.window.reachable import action_entries, page_entries
 from qlora_studio.ui.window.toast import Toast
 
-_PALETTE = "Search actions and settings"
+_PALETTE = say("Search actions and settings")
 
 
 class WindowActions(QObject):
@@ -31,17 +32,17 @@ class WindowActions(QObject):
         self.toast, self.key_sheet = Toast(window), KeySheet(window)
         self.palette = Palette(window, self._entries)
         self._add(_PALETTE, "Ctrl+K", self.palette.open_anew)
-        self._add("Keys of the window", "F1", self._show_keys)
-        self._add("Filter what the page lists", "Ctrl+F", self._find)
-        self._add("Open a file or folder", "Ctrl+O", self._browse)
-        self._add("Press the page's main button", "Ctrl+Return", self._go_on)
-        self._add("Undo a change of settings", "Ctrl+Z", self._undo)
-        self._add("Do it again", "Ctrl+Shift+Z", self._redo)
-        self._add("Hide or show the card's panel", "F9", window.toggle_panel)
-        self._add("Close QLoRA Studio", "Ctrl+Q", window.close)
+        self._add(say("Keys of the window"), "F1", self._show_keys)
+        self._add(say("Filter what the page lists"), "Ctrl+F", self._find)
+        self._add(say("Open a file or folder"), "Ctrl+O", self._browse)
+        self._add(say("Press the page's main button"), "Ctrl+Return", self._go_on)
+        self._add(say("Undo a change of settings"), "Ctrl+Z", self._undo)
+        self._add(say("Do it again"), "Ctrl+Shift+Z", self._redo)
+        self._add(say("Hide or show the card's panel"), "F9", window.toggle_panel)
+        self._add(say("Close QLoRA Studio"), "Ctrl+Q", window.close)
         for name in window.rail.names():
             button = window.rail.button(name)
-            self._add(f"Go to {button.text()}", "", button.click, shown_keys=button.keys)
+            self._add(say("Go to {text}", text=button.text()), "", button.click, shown_keys=button.keys)
 
     def _add(self, text: str, keys: str, run: Callable[[], object], *, shown_keys: str = "") -> None:
         """`shown_keys` are those that something else listens to."""
@@ -77,7 +78,7 @@ class WindowActions(QObject):
         if field is not None:
             field.button.click()
             return
-        chosen, _ = QFileDialog.getOpenFileName(self._window, "Open a dataset, a model or a run.toml")
+        chosen, _ = QFileDialog.getOpenFileName(self._window, say("Open a dataset, a model or a run.toml"))
         if chosen:
             self._window.drops.arrived.emit([chosen])
 
@@ -93,8 +94,8 @@ class WindowActions(QObject):
 
     def _undo(self) -> None:
         words = self._history.undo()
-        self.toast.tell(f"Undone: {words}" if words else "There is nothing to undo.")
+        self.toast.tell(say("Undone: {words}", words=words) if words else say("There is nothing to undo."))
 
     def _redo(self) -> None:
         words = self._history.redo()
-        self.toast.tell(f"Done again: {words}" if words else "There is nothing to do again.")
+        self.toast.tell(say("Done again: {words}", words=words) if words else say("There is nothing to do again."))

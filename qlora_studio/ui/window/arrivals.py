@@ -8,6 +8,7 @@ from PySide6.QtCore import QObject
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config_text import from_mapping
+from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import read_toml
 from qlora_studio.storage.presets import with_resources
 from qlora_studio.ui.state.arrival import Arrivals, sorted_arrivals
@@ -55,9 +56,17 @@ class ArrivalControl(QObject):
         for pack in found.packs[:1]:
             self._window.show_page("runs")
             self._places.pack(pack)
-        one_each = {"model": found.models, "run": found.runs, "run.toml": found.configs, "packed run": found.packs}
+        one_each = {
+            say("model"): found.models,
+            say("run"): found.runs,
+            "run.toml": found.configs,
+            say("packed run"): found.packs,
+        }
         for what, items in one_each.items():
-            unknown += [f"{Path(item).name} was left out: one {what} can be opened at a time." for item in items[1:]]
+            unknown += [
+                say("{name} was left out: one {what} can be opened at a time.", name=Path(item).name, what=what)
+                for item in items[1:]
+            ]
         if unknown:
             self._window.current_page().show_error(_error_of(unknown, found.advice))
 

@@ -4,6 +4,7 @@ from enum import Enum, auto
 
 from PySide6.QtWidgets import QMessageBox, QWidget
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.text import message_box
 
 
@@ -25,11 +26,13 @@ class Discarding(Enum):
 
 def ask_discard(parent: QWidget, name: str) -> Discarding:
     """Ask what becomes of a run that broke off."""
-    more = "Kept, it stays in the list and can be resumed or exported later. In the trash, its checkpoints go with it."
-    box = message_box(parent, "Discard a run", f"What is to become of {name}?", more)
-    keep = box.addButton("Keep it for later", QMessageBox.ButtonRole.AcceptRole)
-    trash = box.addButton("Move to the trash", QMessageBox.ButtonRole.DestructiveRole)
-    cancel = box.addButton("Cancel", QMessageBox.ButtonRole.RejectRole)
+    more = say(
+        "Kept, it stays in the list and can be resumed or exported later. In the trash, its checkpoints go with it."
+    )
+    box = message_box(parent, say("Discard a run"), say("What is to become of {name}?", name=name), more)
+    keep = box.addButton(say("Keep it for later"), QMessageBox.ButtonRole.AcceptRole)
+    trash = box.addButton(say("Move to the trash"), QMessageBox.ButtonRole.DestructiveRole)
+    cancel = box.addButton(say("Cancel"), QMessageBox.ButtonRole.RejectRole)
     box.setDefaultButton(keep)
     box.setEscapeButton(cancel)
     box.exec()
@@ -40,16 +43,20 @@ def ask_discard(parent: QWidget, name: str) -> Discarding:
 def ask_closing(parent: QWidget, names: tuple[str, ...]) -> Closing:
     """Ask what becomes of what runs."""
     one = len(names) == 1
-    what = f"{names[0]} is still at work." if one else f"{len(names)} runs are still at work."
-    more = (
-        "It goes on without the window, and the next start shows it again."
+    what = (
+        say("{names} is still at work.", names=names[0])
         if one
-        else ("They go on without the window, and the next start shows them again.")
+        else say("{names} runs are still at work.", names=len(names))
     )
-    box = message_box(parent, "Close QLoRA Studio", what, more)
-    keep = box.addButton("Keep training", QMessageBox.ButtonRole.AcceptRole)
-    stop = box.addButton("Stop and save", QMessageBox.ButtonRole.DestructiveRole)
-    cancel = box.addButton("Cancel", QMessageBox.ButtonRole.RejectRole)
+    more = (
+        say("It goes on without the window, and the next start shows it again.")
+        if one
+        else (say("They go on without the window, and the next start shows them again."))
+    )
+    box = message_box(parent, say("Close QLoRA Studio"), what, more)
+    keep = box.addButton(say("Keep training"), QMessageBox.ButtonRole.AcceptRole)
+    stop = box.addButton(say("Stop and save"), QMessageBox.ButtonRole.DestructiveRole)
+    cancel = box.addButton(say("Cancel"), QMessageBox.ButtonRole.RejectRole)
     box.setDefaultButton(keep)
     box.setEscapeButton(cancel)
     box.exec()
@@ -60,34 +67,43 @@ def ask_closing(parent: QWidget, names: tuple[str, ...]) -> Closing:
 
 def ask_trust(parent: QWidget, name: str, lines: tuple[str, ...]) -> bool:
     """Ask whether a run that came from elsewhere, or was changed, may do here what it would."""
-    more = "\n".join((*(f"– {line}" for line in lines), "It is trusted for as long as its run.toml stays as it is."))
-    return _ask(parent, "Trust a run", f"Trust {name}, and let it do this?", more, "Trust this run")
+    more = "\n".join(
+        (*(f"– {line}" for line in lines), say("It is trusted for as long as its run.toml stays as it is."))
+    )
+    return _ask(
+        parent, say("Trust a run"), say("Trust {name}, and let it do this?", name=name), more, say("Trust this run")
+    )
 
 
 def ask_end_worker(parent: QWidget, name: str) -> bool:
     """Ask whether a worker that may not answer is to be ended from outside."""
     return _ask(
         parent,
-        "End the worker",
-        f"End the worker of {name} now?",
-        "For a worker that does not answer. It is told to end, and killed after five seconds. Checkpoints stay.",
-        "End it",
+        say("End the worker"),
+        say("End the worker of {name} now?", name=name),
+        say("For a worker that does not answer. It is told to end, and killed after five seconds. Checkpoints stay."),
+        say("End it"),
     )
 
 
 def ask_go_on(parent: QWidget, name: str, question: str) -> bool:
     """Ask whether a run is to go on although its base model or dataset is another one now."""
-    return _ask(parent, "Something has changed", f"Go on with {name} all the same?", question, "Go on")
+    return _ask(
+        parent, say("Something has changed"), say("Go on with {name} all the same?", name=name), question, say("Go on")
+    )
 
 
 def ask_other_base(parent: QWidget, name: str) -> bool:
     """Ask whether a run is to be exported on a base that is not the one of its training."""
     return _ask(
         parent,
-        "Another base model",
-        f"Export {name} on another base all the same?",
-        "The adapter was trained on other weights: what comes out may answer badly. The export keeps a record of it.",
-        "Export all the same",
+        say("Another base model"),
+        say("Export {name} on another base all the same?", name=name),
+        say(
+            "The adapter was trained on other weights: what comes out may answer badly. The export "
+            "keeps a record of it."
+        ),
+        say("Export all the same"),
     )
 
 
@@ -95,17 +111,19 @@ def ask_stop_unsaved(parent: QWidget, name: str) -> bool:
     """Ask whether what a run learned since its last checkpoint may be thrown away."""
     return _ask(
         parent,
-        "Stop without saving",
-        f"Stop {name} without saving?",
-        "What it learned since its last checkpoint is lost. Checkpoints stay, and the run can be resumed from them.",
-        "Stop without saving",
+        say("Stop without saving"),
+        say("Stop {name} without saving?", name=name),
+        say(
+            "What it learned since its last checkpoint is lost. Checkpoints stay, and the run can be resumed from them."
+        ),
+        say("Stop without saving"),
     )
 
 
 def _ask(parent: QWidget, title: str, question: str, more: str, yes: str) -> bool:
     box = message_box(parent, title, question, more)
     accept = box.addButton(yes, QMessageBox.ButtonRole.DestructiveRole)
-    cancel = box.addButton("Cancel", QMessageBox.ButtonRole.RejectRole)
+    cancel = box.addButton(say("Cancel"), QMessageBox.ButtonRole.RejectRole)
     box.setDefaultButton(cancel)
     box.exec()
     return box.clickedButton() is accept

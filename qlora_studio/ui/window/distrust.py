@@ -1,10 +1,11 @@
 """The strip over a run that is not trusted: it can be looked at, and says what it takes for more."""
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.widgets import Button, Notice
 
-_ADVICE = (
-    "It can be looked at. Resume, queue, export and chat wait until you have seen what it would do, and trust it. "
-    "If you made or changed it yourself, that is all there is to do."
+_ADVICE = say(
+    "It can be looked at. Resume, queue, export and chat wait until you have seen what it would "
+    "do, and trust it. If you made or changed it yourself, that is all there is to do."
 )
 
 
@@ -13,7 +14,7 @@ class DistrustNotice(Notice):
 
     def __init__(self) -> None:
         super().__init__("warn")
-        self.trust = Button("Trust this run …", "small", tip="See what it would load, read and write here")
+        self.trust = Button(say("Trust this run …"), "small", tip=say("See what it would load, read and write here"))
         self.add_action(self.trust)
 
     def render_objection(self, words: str) -> None:

@@ -21,10 +21,11 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QApplication, QWidget
 
 from qlora_studio.core.path_text import paths_of_text
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.theme import active_theme, sans_font
 
 _COPY = Qt.DropAction.CopyAction
-_WORDS = "Drop it here: a dataset, a model, a run or a run.toml"
+_WORDS = say("Drop it here: a dataset, a model, a run or a run.toml")
 
 
 class Drops(QObject):

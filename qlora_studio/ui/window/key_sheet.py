@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from PySide6.QtWidgets import QGridLayout, QWidget
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button
 from qlora_studio.ui.window.entries import Entry
@@ -11,11 +12,11 @@ from qlora_studio.ui.window.overlay import Overlay
 
 _WIDTH = 520
 EVERYWHERE = (
-    ("Next field, the one before", "Tab, Shift+Tab"),
-    ("Press a button, tick a box", "Space"),
-    ("Change a number or a choice", "Up, Down"),
-    ("Copy the rows of a table", "Ctrl+C"),
-    ("Leave this sheet, a menu, a question", "Esc"),
+    (say("Next field, the one before"), say("Tab, Shift+Tab")),
+    (say("Press a button, tick a box"), say("Space")),
+    (say("Change a number or a choice"), say("Up, Down")),
+    (say("Copy the rows of a table"), "Ctrl+C"),
+    (say("Leave this sheet, a menu, a question"), "Esc"),
 )
 
 
@@ -23,10 +24,10 @@ class KeySheet(Overlay):
     """Lists actions with their keys, and the keys that work everywhere."""
 
     def __init__(self, window: QWidget) -> None:
-        super().__init__(window, "Keys", width=_WIDTH)
-        self.card.title_label.setText("Keys")
+        super().__init__(window, say("Keys"), width=_WIDTH)
+        self.card.title_label.setText(say("Keys"))
         self.card.title_label.show()
-        self._close = Button("Close", "quiet")
+        self._close = Button(say("Close"), "quiet")
         self._close.clicked.connect(self.close_again)
         self.card.add_header(self._close)
         self._grid = QGridLayout()

@@ -6,6 +6,7 @@ from PySide6.QtCore import QModelIndex, Qt, QTimer
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QLineEdit, QWidget
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.tables import ROW_HEIGHT, Column, Table, TableModel
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.window.entries import Entry, matching, without_twins
@@ -14,9 +15,9 @@ from qlora_studio.ui.window.overlay import Overlay
 _WIDTH, _ROWS = 640, 12
 _MOVES = (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
 _COLUMNS = (
-    Column("what", lambda entry: entry.title, stretch=True),
-    Column("where", lambda entry: entry.where, share=0.36, tone=lambda _entry: "muted"),
-    Column("keys", lambda entry: entry.note, right=True, share=0.24, tone=lambda _entry: "muted"),
+    Column(say("what"), lambda entry: entry.title, stretch=True),
+    Column(say("where"), lambda entry: entry.where, share=0.36, tone=lambda _entry: "muted"),
+    Column(say("keys"), lambda entry: entry.note, right=True, share=0.24, tone=lambda _entry: "muted"),
 )
 
 
@@ -24,13 +25,13 @@ class Palette(Overlay):
     """Asks `source` for what there is each time it opens, so that nothing in it is stale."""
 
     def __init__(self, window: QWidget, source: Callable[[], Iterable[Entry]]) -> None:
-        super().__init__(window, "Actions and settings", width=_WIDTH)
+        super().__init__(window, say("Actions and settings"), width=_WIDTH)
         self._source = source
         self._entries: tuple[Entry, ...] = ()
         self.field = _Field(self)
         self.model = TableModel(_COLUMNS)
-        self.table = Table(self.model, name="Actions and settings found")
-        self._nothing = Label("Nothing has a name like this.", "muted")
+        self.table = Table(self.model, name=say("Actions and settings found"))
+        self._nothing = Label(say("Nothing has a name like this."), "muted")
         self._build()
 
     def open_anew(self) -> None:
@@ -53,8 +54,8 @@ class Palette(Overlay):
         self.table.keyPressEvent(event)
 
     def _build(self) -> None:
-        self.field.setPlaceholderText("Search actions and settings")
-        self.field.setAccessibleName("Search actions and settings")
+        self.field.setPlaceholderText(say("Search actions and settings"))
+        self.field.setAccessibleName(say("Search actions and settings"))
         self.table.horizontalHeader().hide()
         self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the field keeps it
         self.table.setSelectionMode(Table.SelectionMode.SingleSelection)
@@ -72,7 +73,9 @@ class Palette(Overlay):
         self.table.setVisible(bool(found))
         self.table.setCurrentIndex(self.model.index(0, 0) if found else QModelIndex())
         if found:
-            self.field.setAccessibleDescription(f"{found[0].title}, {found[0].where}, first of {len(found)}")
+            self.field.setAccessibleDescription(
+                say("{title}, {where}, first of {found}", title=found[0].title, where=found[0].where, found=len(found))
+            )
 
 
 class _Field(QLineEdit):

@@ -7,6 +7,7 @@ import re
 import sys
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.storage.installation import install_command
 
 # What Qt's wheels take from the system: library, package of Debian and Ubuntu, package of Fedora.
@@ -52,13 +53,19 @@ def missing(text: str) -> StudioError:
     library = next(iter(re.findall(r"lib[\w.+-]+\.so(?:\.\d+)*", text)), "")
     if library in PACKAGES:
         debian, fedora = PACKAGES[library]
-        advice = f"On Debian and Ubuntu: sudo apt install {debian} · on Fedora: sudo dnf install {fedora}"
+        advice = say(
+            "On Debian and Ubuntu: sudo apt install {debian} · on Fedora: sudo dnf install {fedora}",
+            debian=debian,
+            fedora=fedora,
+        )
     elif library:
-        advice = f"Install the package of your system that contains {library}."
+        advice = say("Install the package of your system that contains {library}.", library=library)
     else:
-        advice = "Install Qt again: " + install_command("--force-reinstall", "PySide6-Essentials")
-    what = f"the system library {library} is missing" if library else text
-    return StudioError(f"The window cannot be opened: {what}.", kind=FailureKind.NO_DISPLAY, advice=advice, detail=text)
+        advice = say("Install Qt again: {command}", command=install_command("--force-reinstall", "PySide6-Essentials"))
+    what = say("the system library {library} is missing", library=library) if library else text
+    return StudioError(
+        say("The window cannot be opened: {what}.", what=what), kind=FailureKind.NO_DISPLAY, advice=advice, detail=text
+    )
 
 
 def _is_x11() -> bool:

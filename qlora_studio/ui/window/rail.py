@@ -6,6 +6,7 @@ from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QFont, QKeySequence, QPainter, QPainterPath, QPaintEvent, QPen, QShortcut
 from PySide6.QtWidgets import QAbstractButton, QButtonGroup, QSizePolicy, QWidget
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.theme import Theme, active_theme, sans_font
 from qlora_studio.ui.kit.widgets import Rule, column
@@ -95,7 +96,11 @@ class RailButton(QAbstractButton):
 
     def _describe(self) -> None:
         title = f"{self.text()} ({self.keys})" if self.keys else self.text()
-        step = "" if self._number is None else f"step {self._number}, {self._step.state.value}"
+        step = (
+            ""
+            if self._number is None
+            else say("step {number}, {state}", number=self._number, state=self._step.state.words)
+        )
         self.setAccessibleName(self.text())
         self.setAccessibleDescription(f"{step}: {' '.join(self._step.why)}" if self._step.why else step)
         set_tooltip(self, "\n".join(filter(None, (title, self._step.text))))

@@ -15,6 +15,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.widgets import Card
 from qlora_studio.ui.window.entries import Entry
 from qlora_studio.ui.window.main_window import MainWindow
@@ -34,7 +35,7 @@ def action_entries(window: QWidget) -> Iterator[Entry]:
     """Return the window's own actions."""
     for action in window.actions():
         if action.isEnabled() and action.text():
-            yield Entry(plain(action.text()), "Window", action.trigger, keys_of(action))
+            yield Entry(plain(action.text()), say("Window"), action.trigger, keys_of(action))
 
 
 def keys_of(action: QAction) -> str:

@@ -4,6 +4,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtGui import QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
+from qlora_studio.core.words import say
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.theme import active_theme
@@ -23,7 +24,7 @@ class StatusLine(QWidget):
         self._dot = _Dot()
         self._what = Label("", "small")
         self._subject = Label("", "strong")
-        self._line = ProgressLine("Progress", width=200)
+        self._line = ProgressLine(say("Progress"), width=200)
         self._facts = ElidedLabel("", "caption")
         self._at_risk = Label("", "caption")
         box = row(self, margins=(20, 0, 20, 0), spacing=10)
@@ -48,7 +49,7 @@ class StatusLine(QWidget):
         self._facts.setText(status.facts)
         self._at_risk.setText(status.at_risk)
         words = (status.what, status.subject, status.facts, status.at_risk)
-        self.setAccessibleName("Status: " + ", ".join(word for word in words if word))
+        self.setAccessibleName(say("Status: {words}", words=", ".join(word for word in words if word)))
 
     def status(self) -> Status:
         """Return what is shown."""

@@ -3,6 +3,7 @@
 So that the worker loads neither Qt nor the command line, the command line no Qt, and the supervisor next to nothing.
 """
 
+import os
 import signal
 import sys
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 def main() -> int:
     """Run a worker or what looks after one, or the command line, which opens the window where no command is given."""
     if sys.argv[1:2] == ["worker"] and len(sys.argv) == 3:
+        _speak()
         from qlora_studio.engine.worker import work
 
         return work(sys.argv[2])
@@ -25,6 +27,7 @@ def main() -> int:
 
         return supervise(sys.argv[2:])
     if sys.argv[1:2] == ["idle-worker"] and len(sys.argv) == 2:
+        _speak()
         from qlora_studio.engine.idle_worker import work_when_asked
 
         return work_when_asked()
@@ -37,6 +40,14 @@ def main() -> int:
 
         return recover(sys.argv[2], *map(int, sys.argv[3:]))
     return _guarded()
+
+
+def _speak() -> None:
+    """Speak the language of the window that started this worker; what the command line starts speaks English."""
+    if "QLORA_STUDIO_LANGUAGE" in os.environ:
+        from qlora_studio.storage.languages import speak_chosen
+
+        speak_chosen()
 
 
 def _guarded() -> int:

@@ -22,8 +22,13 @@ _NAME = re.compile(r"[A-Za-z]{2,16}([_-][A-Za-z0-9]{1,16})*")
 
 
 def speak_chosen() -> None:
-    """Speak the language of `QLORA_STUDIO_LANGUAGE` or of the settings; English where it has no catalogue."""
-    speak(catalogue_of(chosen_language()))
+    """Speak the language of `QLORA_STUDIO_LANGUAGE` or of the settings; English where it has no catalogue.
+
+    Workers that are started from here speak it, too.
+    """
+    language = chosen_language()
+    speak(catalogue_of(language))
+    os.environ["QLORA_STUDIO_LANGUAGE"] = language
 
 
 def chosen_language() -> str:

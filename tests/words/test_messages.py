@@ -40,8 +40,10 @@ def _run_at_import(path: Path) -> list[ast.AST]:
     while left:
         node = left.pop()
         found.append(node)
-        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        left += [node.args] if is_function else list(ast.iter_child_nodes(node))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            left.append(node.args)
+        else:
+            left += ast.iter_child_nodes(node)
     return found
 
 

@@ -7,6 +7,7 @@ from qlora_studio.core.memory.estimator import estimate_setup
 from qlora_studio.core.memory.setup import Attention, MemorySetup
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.run.optimizer import OF_FULL_TRAINING
+from qlora_studio.core.words import say
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ def compare_methods(
     whole = replace(common, quantization="none", optimizer=OF_FULL_TRAINING)
     small = common if common.quantization != "none" else replace(common, quantization="nf4", double=True)
     setups = {
-        ("full", "Full fine-tuning"): replace(whole, method="full", weight_bytes=4, rank=0, dora=False),
-        ("lora", "LoRA, 16-bit base"): whole,
-        ("qlora", "QLoRA, 4-bit base"): small,
+        ("full", say("Full fine-tuning")): replace(whole, method="full", weight_bytes=4, rank=0, dora=False),
+        ("lora", say("LoRA, 16-bit base")): whole,
+        ("qlora", say("QLoRA, 4-bit base")): small,
     }
     return tuple(
         MethodRow(key, label, estimate_setup(shape, setup, context_bytes=context_bytes))

@@ -11,6 +11,7 @@ from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.config import text_config
+from qlora_studio.core.words import say
 
 Number = int | float | bool | str | list[int] | list[float] | list[bool]
 
@@ -357,7 +358,7 @@ def gguf_traits(config: Mapping[str, Any]) -> GgufTraits:
 def gguf_words(config: Mapping[str, Any]) -> str:
     """Return what a model's text part is in llama.cpp, as its config says; or why no GGUF is written of it."""
     try:
-        return f"as llama.cpp's {gguf_traits(text_config(config)).architecture}"
+        return say("as llama.cpp's {architecture}", architecture=gguf_traits(text_config(config)).architecture)
     except StudioError as error:
         return f"not written: {error.message.partition('. ')[2]}"
 

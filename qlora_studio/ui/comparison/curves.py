@@ -30,7 +30,7 @@ class CurvesCard(Card):
         self.axis = ComboBox({name: say("over {words}", words=words) for name, words in AXES.items()})
         self.axis.setAccessibleName(say("What the curves are drawn over"))
         self.axis.chosen.connect(lambda _axis: self._render())
-        self.smooth = Button("smooth", "pill", checkable=True, tip=_SMOOTH_TIP)
+        self.smooth = Button(say("smooth"), "pill", checkable=True, tip=_SMOOTH_TIP)
         self.smooth.setChecked(True)
         self.smooth.toggled.connect(lambda _on: self._render())
         self.plots = LinkedPlots(say("Curves of the compared runs"))

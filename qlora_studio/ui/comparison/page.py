@@ -41,7 +41,7 @@ class ComparisonPage(Page):
         self._choice: tuple[str, ...] = ()
         self.choose_button = Button(say("Runs …"), tip=say("Choose which runs are compared"))
         self.copy_button = Button(say("copy"), "quiet", tip=say("Copy the table as it is shown, for a spreadsheet"))
-        self.back_button = Button(say("Back to runs"), tip="Esc")
+        self.back_button = Button(say("Back to runs"), tip=say("Esc"))
         for button in (self.choose_button, self.back_button):
             self.add_action(button)
         self.menu = QMenu(self)

@@ -93,7 +93,7 @@ class ModelSource(Card):
         self.hub_id, self.revision = QLineEdit(), QLineEdit()
         self.hub_id.setPlaceholderText(say("owner/name, such as Qwen/Qwen3-8B"))
         self.hub_id.setAccessibleName(say("Hub id"))
-        self.revision.setPlaceholderText("revision: main")
+        self.revision.setPlaceholderText(say("revision: main"))
         self.revision.setAccessibleName(say("Revision"))
         self.revision.setMaximumWidth(150)
         self.download, self.stop = Button(say("Download")), Button(say("Stop"))

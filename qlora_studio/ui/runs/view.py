@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.words import say, say_count
-from qlora_studio.ui.state.run_line import RunLine
+from qlora_studio.ui.state.run_line import PAUSED, RunLine
 
 # The columns by the names that the settings know, in their order, with their headings.
 COLUMNS = {
@@ -112,7 +112,7 @@ def unfinished(lines: Sequence[RunLine]) -> RunLine | None:
     for waits in (lambda line: line.busy, lambda line: line.broken):
         if found := next(filter(waits, lines), None):
             return found
-    return lines[0] if lines and lines[0].state == "paused" else None
+    return lines[0] if lines and lines[0].state == PAUSED else None
 
 
 def recovery_text(line: RunLine) -> str:

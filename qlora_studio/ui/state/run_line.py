@@ -20,7 +20,15 @@ from qlora_studio.storage.runs.run_summary import RunSummary
 from qlora_studio.storage.runs.trust import objection, trust_stamp
 
 _Stamp = tuple[tuple[str, int], ...]
-_TONES = {"finished": "ok", "failed": "bad", "broken off": "warn", "paused": "warn", "not readable": "bad"}
+PAUSED = Phase.PAUSED.words.lower()
+_AT_WORK, _BROKEN_OFF, _NOT_READABLE = say("at work"), say("broken off"), say("not readable")
+_TONES = {
+    Phase.FINISHED.words.lower(): "ok",
+    Phase.FAILED.words.lower(): "bad",
+    _BROKEN_OFF: "warn",
+    PAUSED: "warn",
+    _NOT_READABLE: "bad",
+}
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,7 @@ class KnownRuns:
 
 
 def _unreadable(folder: RunFolder, problem: str) -> RunLine:
-    return RunLine(str(folder.path), folder.path.name, state=say("not readable"), problem=problem)
+    return RunLine(str(folder.path), folder.path.name, state=_NOT_READABLE, problem=problem)
 
 
 def _labelled(line: RunLine, folder: RunFolder) -> RunLine:
@@ -151,8 +159,8 @@ def _labelled(line: RunLine, folder: RunFolder) -> RunLine:
 
 def _judged(line: RunLine, *, busy: bool, objection: str) -> RunLine:
     """A run that has not ended and has no worker broke off; one that is not trusted does not go on."""
-    broken = not busy and line.state == "at work"
-    state = say("broken off") if broken else line.state
+    broken = not busy and line.state == _AT_WORK
+    state = _BROKEN_OFF if broken else line.state
     open_end = state in ("broken off", "paused", "failed", "stopped", "not started")
     resumable = not busy and open_end and not objection
     return replace(line, busy=busy, broken=broken, state=state, resumable=resumable, objection=objection)
@@ -174,7 +182,7 @@ def _line(folder: RunFolder, summary: RunSummary) -> RunLine:
         path=str(folder.path),
         name=summary.name,
         model=model_title(summary.source),
-        state=phase.words.lower() if phase.is_over or phase is Phase.WAITING else say("at work"),
+        state=phase.words.lower() if phase.is_over or phase is Phase.WAITING else _AT_WORK,
         step=summary.step,
         total_steps=summary.total_steps,
         evaluation_loss=summary.evaluation_loss,
@@ -201,7 +209,9 @@ def when_text(when: float, now: float | None = None) -> str:
     if not when:
         return "–"
     same_day = moment[:3] == today[:3]
-    return time.strftime("today %H:%M" if same_day else "%Y-%m-%d %H:%M", moment)
+    if same_day:
+        return say("today {time}", time=time.strftime("%H:%M", moment))
+    return time.strftime("%Y-%m-%d %H:%M", moment)
 
 
 def past_exports(folder: Path) -> tuple[PastExport, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_toml
+from qlora_studio.core.words import say
 from qlora_studio.storage.resources import resource
 
 _RESOURCE = "resource:"
@@ -58,7 +59,8 @@ def _preset(path: Path) -> Preset:
     """The comment on top is the title, a line, and the description, the rest."""
     lines = path.read_text("utf-8").splitlines()
     comment = [line.lstrip("# ") for line in lines[: next(i for i, line in enumerate(lines) if line[:1] != "#")]]
-    return Preset(name=path.stem, title=comment[0], description=" ".join(comment[1:]), config=load_preset(path.stem))
+    title, description = say(comment[0]), say(" ".join(comment[1:]))
+    return Preset(name=path.stem, title=title, description=description, config=load_preset(path.stem))
 
 
 def _size(name: str) -> float:

@@ -25,7 +25,8 @@ class Message:
 
 def messages() -> list[Message]:
     """Return all of them, in the order of files and lines."""
-    return [message for path in sorted(PACKAGE.rglob("*.py")) for message in _messages_of(path)]
+    said = [message for path in sorted(PACKAGE.rglob("*.py")) for message in _messages_of(path)]
+    return [*said, *_messages_of_presets()]
 
 
 def unreadable_calls() -> list[str]:
@@ -33,6 +34,7 @@ def unreadable_calls() -> list[str]:
     return [
         f"{path.relative_to(PACKAGE)}:{call.lineno}"
         for path in sorted(PACKAGE.rglob("*.py"))
+        if path.name != "presets.py"  # which says what stands in its files
         for call in _calls(path)
         if any(_literal(argument) is None for argument in _texts(call))
     ]
@@ -45,6 +47,15 @@ def _messages_of(path: Path) -> Iterator[Message]:
             given = frozenset(keyword.arg for keyword in call.keywords if keyword.arg)
             counts = frozenset({"count"}) if len(texts) > 1 else frozenset()
             yield Message(texts[0], "".join(texts[1:]), given | counts, f"{path.relative_to(PACKAGE)}:{call.lineno}")
+
+
+def _messages_of_presets() -> Iterator[Message]:
+    """Yield the title of each preset, in the first line of the comment on top, and its description, in the others."""
+    for path in sorted((PACKAGE.parent / "resources" / "presets").glob("*.toml")):
+        comment = path.read_text("utf-8").partition("\n\n")[0].splitlines()
+        lines = [line.lstrip("# ") for line in comment if line.startswith("#")]
+        for text in (lines[0], " ".join(lines[1:])):
+            yield Message(text, "", frozenset(), f"resources/presets/{path.name}")
 
 
 def _calls(path: Path) -> Iterator[ast.Call]:

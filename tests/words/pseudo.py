@@ -5,6 +5,7 @@ from string import Formatter
 
 OPEN, CLOSE = "⟦", "⟧"
 _ACCENTS = str.maketrans("aceilnorsuyACEILNORSUY", "áçéíłñóřšúýÁÇÉÍŁÑÓŘŠÚÝ")
+_BETWEEN = re.compile("\0|\n| · |, |: | = |;")
 _SAID = re.compile(f"{OPEN}[^{OPEN}{CLOSE}]*{CLOSE}")
 
 
@@ -14,11 +15,13 @@ def pseudo(text: str) -> str:
     return OPEN + "".join(_drawled(words) + _field(name, spec, way) for words, name, spec, way in parts) + CLOSE
 
 
-def unsaid(text: str) -> str:
-    """Return what of a text that is shown was not said."""
-    while (rest := _SAID.sub(" ", text)) != text:
+def unsaid(text: str) -> list[str]:
+    """Return the pieces of a text that is shown that were not said."""
+    while (rest := _SAID.sub("\0", text)) != text:
         text = rest
-    return text
+    return [
+        piece for part in _BETWEEN.split(text) if (piece := part.strip(" ()“”.…–")) if re.search("[A-Za-z]{2}", piece)
+    ]
 
 
 def _drawled(words: str) -> str:

@@ -109,7 +109,7 @@ _ALL = (
         needs_eos=True,
     ),
     BaseTemplate(
-        title="plain",
+        title=say("plain"),
         text=(
             f"{_TURNS}"
             "{{ {'system': 'System', 'user': 'User', 'assistant': 'Assistant', 'tool': 'Tool'}[message['role']] }}: "

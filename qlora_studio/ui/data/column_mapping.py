@@ -46,7 +46,7 @@ class ColumnMapping(Card):
         self._file: tuple[str, str, tuple[str, ...]] = ("", "", ())
         self.keys = QLineEdit()
         self.keys.setPlaceholderText(
-            "role = speaker; content = text; user_role = Customer; assistant_role = Agent, Bot"
+            say("role = speaker; content = text; user_role = Customer; assistant_role = Agent, Bot")
         )
         self.keys.setAccessibleName(_KEYS)
         grid = QGridLayout()

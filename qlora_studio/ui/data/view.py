@@ -20,6 +20,7 @@ PART_WORDS = {
     "duplicate": say("dropped"),
     "not_drawn": say("not drawn"),
 }
+_VERDICTS = {"ok": say("ok"), "repaired": say("repaired"), "rejected": say("rejected")}
 _BY_HAND = "left out by hand"  # as the worker's reason begins, too
 _COUNTED = {"rows": say("Reading rows"), "evaluation rows": say("Reading evaluation rows")}  # in whichever activity
 
@@ -173,10 +174,10 @@ def verdict_text(row: RowSummary) -> str:
         return row.reason
     if row.part == "left_out" and row.reason:
         return say("left out: {reason}", reason=row.reason)
-    words = f"{row.verdict}: {row.reason}" if row.reason else str(row.verdict)
+    words = f"{_VERDICTS[row.verdict]}: {row.reason}" if row.reason else _VERDICTS[row.verdict]
     if not row.duplicate:
         return words
-    return repeats_text(row) if words == "ok" else f"{words}, {repeats_text(row)}"
+    return repeats_text(row) if row.verdict == "ok" and not row.reason else f"{words}, {repeats_text(row)}"
 
 
 def verdict_tone(row: RowSummary) -> str:

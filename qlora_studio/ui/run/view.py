@@ -9,6 +9,13 @@ from qlora_studio.core.run.run_state import RunState, phase_text
 from qlora_studio.core.run.titles import model_title
 from qlora_studio.core.words import say
 
+_SCHEDULES = {
+    "cosine": say("cosine"),
+    "linear": say("linear"),
+    "constant": say("constant"),
+    "constant_with_warmup": say("constant with warmup"),
+}
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -48,7 +55,7 @@ def tiles(state: RunState, smoothed_loss: float | None, config: RunConfig | None
         Tile(
             say("Learning rate"),
             f"{step.learning_rate:.1e}".replace("e-0", "e-") if step else "–",
-            config.training.scheduler.replace("_", " ") if config else "",
+            _SCHEDULES[config.training.scheduler] if config else "",
         ),
         Tile(
             say("Throughput"),

@@ -39,6 +39,8 @@ class LabelDialog(QDialog):
             form.addRow(say("N&ote"), self.note)
         kinds = QDialogButtonBox.StandardButton
         self.buttons = QDialogButtonBox(kinds.Save | kinds.Cancel)
+        for kind, words in ((kinds.Save, say("&Save")), (kinds.Cancel, say("Cancel"))):
+            self.buttons.button(kind).setText(words)
         self.buttons.accepted.connect(self.accept)
         self.buttons.rejected.connect(self.reject)
         box = column(self, margins=(18, 16, 18, 16), spacing=12)

@@ -118,6 +118,7 @@ class CommandDialog(QDialog):
             line.addWidget(copy)
             box.addLayout(line)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+        buttons.button(QDialogButtonBox.StandardButton.Close).setText(say("Close"))
         buttons.rejected.connect(self.reject)
         box.addWidget(buttons)
 

@@ -4,7 +4,7 @@ from enum import Enum, auto
 
 from PySide6.QtWidgets import QMessageBox, QWidget
 
-from qlora_studio.core.words import say
+from qlora_studio.core.words import say, say_count
 from qlora_studio.ui.kit.text import message_box
 
 
@@ -42,17 +42,12 @@ def ask_discard(parent: QWidget, name: str) -> Discarding:
 
 def ask_closing(parent: QWidget, names: tuple[str, ...]) -> Closing:
     """Ask what becomes of what runs."""
-    one = len(names) == 1
-    what = (
-        say("{names} is still at work.", names=names[0])
-        if one
-        else say("{names} runs are still at work.", names=len(names))
-    )
-    more = (
-        say("It goes on without the window, and the next start shows it again.")
-        if one
-        else (say("They go on without the window, and the next start shows them again."))
-    )
+    if len(names) == 1:
+        what = say("{name} is still at work.", name=names[0])
+        more = say("It goes on without the window, and the next start shows it again.")
+    else:
+        what = say_count(len(names), "One run is still at work.", "{count} runs are still at work.")
+        more = say("They go on without the window, and the next start shows them again.")
     box = message_box(parent, say("Close QLoRA Studio"), what, more)
     keep = box.addButton(say("Keep training"), QMessageBox.ButtonRole.AcceptRole)
     stop = box.addButton(say("Stop and save"), QMessageBox.ButtonRole.DestructiveRole)

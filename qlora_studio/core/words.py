@@ -18,8 +18,8 @@ class Catalogue(Protocol):
     def gettext(self, message: str, /) -> str:
         """Return the translation of a text, or the text."""
 
-    def ngettext(self, msgid1: str, msgid2: str, n: int, /) -> str:
-        """Return the translation for `n` of something, or one of both texts."""
+    def ngettext(self, one: str, many: str, count: int, /) -> str:
+        """Return the translation for a count of something, or one of both texts."""
 
 
 _catalogue: Catalogue | None = None

@@ -17,8 +17,9 @@ from qlora_studio.storage.resources import resource
 from qlora_studio.storage.settings import data_path, load_settings
 
 ENGLISH = "en"
-_LARGEST = 16 << 20
+_LARGEST = 16 << 20  # bytes
 _NAME = re.compile(r"[A-Za-z]{2,16}([_-][A-Za-z0-9]{1,16})*")
+_spoken = ENGLISH
 
 
 def speak_chosen() -> None:
@@ -26,14 +27,16 @@ def speak_chosen() -> None:
 
     Workers that are started from here speak it, too.
     """
-    language = chosen_language()
-    speak(catalogue_of(language))
-    os.environ["QLORA_STUDIO_LANGUAGE"] = language
+    global _spoken
+    language = os.environ.get("QLORA_STUDIO_LANGUAGE") or load_settings().language
+    catalogue = catalogue_of(language)
+    speak(catalogue)
+    _spoken = os.environ["QLORA_STUDIO_LANGUAGE"] = language if catalogue else ENGLISH
 
 
-def chosen_language() -> str:
-    """Return the language that the user chose."""
-    return os.environ.get("QLORA_STUDIO_LANGUAGE") or load_settings().language or ENGLISH
+def spoken_language() -> str:
+    """Return the language that this process speaks."""
+    return _spoken
 
 
 def languages() -> tuple[str, ...]:

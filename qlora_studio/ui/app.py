@@ -23,9 +23,11 @@ from shiboken6 import isValid
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.words import say
+from qlora_studio.storage.languages import spoken_language
 from qlora_studio.storage.session import load_session
 from qlora_studio.storage.settings import Settings, load_settings
 from qlora_studio.ui.kit.fonts import set_text_size
+from qlora_studio.ui.kit.language import speak_as
 from qlora_studio.ui.kit.qt_types import made_qt_types
 from qlora_studio.ui.kit.theme import apply_theme, chosen_theme
 from qlora_studio.ui.memory.panel import GpuPanel
@@ -57,6 +59,7 @@ def new_application() -> QApplication:
     app.setApplicationDisplayName("QLoRA Studio")
     app.setDesktopFileName("qlora-studio")
     app.setQuitOnLastWindowClosed(True)
+    speak_as(app, spoken_language())
     locale.setlocale(locale.LC_NUMERIC, "C")  # a decimal comma has broken tokenizers
     with contextlib.suppress(ValueError):  # not in the main thread: a test
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -13,7 +13,7 @@ _GERMAN = mo_file({"": "Content-Type: text/plain; charset=UTF-8\n", "Close": "Sc
 
 @pytest.fixture(autouse=True)
 def _english_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("QLORA_STUDIO_LANGUAGE", raising=False)
+    monkeypatch.setenv("QLORA_STUDIO_LANGUAGE", "")
     yield
     speak(None)
 

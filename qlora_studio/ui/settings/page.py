@@ -1,12 +1,13 @@
 """The page of what the user chooses once, for all runs; and what the program is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QWidget
 
 from qlora_studio.core.words import say
+from qlora_studio.storage.languages import ENGLISH
 from qlora_studio.storage.settings import Settings
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox, PathField
 from qlora_studio.ui.kit.layouts import SideBySide
@@ -50,6 +51,7 @@ class SettingsPage(Page):
         self.set_heading(say("Settings"), say("Chosen once, for all runs"))
         self.theme = ComboBox(_THEMES)
         self.text_size = ComboBox(_TEXT_SIZES)
+        self.language = ComboBox()
         self.runs_dir = PathField(say("Where runs are kept"), folder=True, caption=say("Folder of runs"))
         self.open_runs = Button(say("Show the runs"), "small")
         self.assumed = ComboBox({"": say("The card of this machine")})
@@ -66,6 +68,7 @@ class SettingsPage(Page):
         """Show the settings."""
         self.theme.set_value(settings.theme)
         self.text_size.set_value(settings.text_size)
+        self.language.set_value(settings.language or ENGLISH)
         self.runs_dir.set_text(str(settings.runs_path))
         self.assumed.set_value(settings.assumed_gpu)
         self.idle_worker.set_value(settings.idle_worker)
@@ -75,6 +78,12 @@ class SettingsPage(Page):
         """Show what bases in 4 bits take in the cache."""
         self.kept.setText(words)
         self.remove_bases.setEnabled(removable)
+
+    def render_languages(self, names: Mapping[str, str]) -> None:
+        """Show the languages that there are, by the names that they have for themselves; one alone is no choice."""
+        for part in self._language_parts:
+            part.setVisible(len(names) > 1)
+        self.language.set_choices(dict(names))
 
     def render_cards(self, assumable: Sequence[str]) -> None:
         """Show the cards to assume, by name."""
@@ -97,6 +106,7 @@ class SettingsPage(Page):
         for title, field, help in (
             (say("Appearance"), self.theme, ""),
             (say("Size of text"), self.text_size, ""),
+            (say("Language"), self.language, say("The program speaks it from its next start on.")),
             (say("Folder of runs"), self.runs_dir, say("Runs that exist stay where they are.")),
             (
                 say("Judge estimates for"),
@@ -105,19 +115,21 @@ class SettingsPage(Page):
             ),
             (say("Process that waits for the next run"), self.idle_worker, _IDLE_WORKER_HELP),
         ):
-            self._add(card, title, field, help)
+            parts = self._add(card, title, field, help)
+            if field is self.language:
+                self._language_parts = parts
         card.add(self.keep_bases, self.kept, self.remove_bases)
         card.body.addStretch(1)
         return card
 
-    def _add(self, card: Card, title: str, field: QWidget, help: str) -> None:
+    def _add(self, card: Card, title: str, field: QWidget, help: str) -> tuple[QWidget, ...]:
         label = Label(title, "muted")
         label.setBuddy(field)
         field.setAccessibleName(title)
-        card.add(label, field)
-        if help:
-            card.add(Label(help, "caption", wrap=True))
+        parts = (label, field, Label(help, "caption", wrap=True)) if help else (label, field)
+        card.add(*parts)
         card.body.addSpacing(6)
+        return parts
 
     def _about(self) -> Card:
         card = Card(say("About"))
@@ -131,6 +143,7 @@ class SettingsPage(Page):
         self.copy_button.clicked.connect(lambda: QGuiApplication.clipboard().setText(self._for_report))
         self.open_runs.clicked.connect(lambda: self.folder_requested.emit(self.runs_dir.text()))
         self.theme.chosen.connect(lambda value: self.settings_requested.emit({"theme": value}))
+        self.language.chosen.connect(lambda value: self.settings_requested.emit({"language": value}))
         self.text_size.chosen.connect(lambda value: self.settings_requested.emit({"text_size": value}))
         self.runs_dir.edited.connect(lambda value: self.settings_requested.emit({"runs_dir": value}))
         self.keep_bases.clicked.connect(lambda value: self.settings_requested.emit({"keep_bases": value}))

@@ -11,10 +11,12 @@ from qlora_studio import __version__
 from qlora_studio.core.memory.gpu_catalogue import GPUS
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.words import say
+from qlora_studio.storage.languages import languages
 from qlora_studio.storage.models.kept_bases import kept_name
 from qlora_studio.storage.runs.cache_rooms import Kept, require_nobody_at_work, room_named
 from qlora_studio.storage.settings import Settings, cache_path, data_path
 from qlora_studio.ui.kit.desktop import show_folder
+from qlora_studio.ui.kit.language import own_name
 from qlora_studio.ui.settings.page import SettingsPage
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.studio import Studio
@@ -46,6 +48,7 @@ class SettingsWiring(QObject):
     def _render(self) -> None:
         settings = self._studio.settings
         self._page.render_cards([gpu.name for gpu in GPUS])
+        self._page.render_languages({name: own_name(name) for name in languages()})
         self._page.render_settings(settings)
         self._page.render_about(versions(), folders(settings))
         self._bases.ask(_BASES.kept, kept_name)

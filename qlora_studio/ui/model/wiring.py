@@ -82,7 +82,9 @@ class ModelWiring(QObject):
     def _on_advice_requested(self) -> None:
         found = self._studio.estimates.found
         if found is not None and found.facts is not None:
-            self._studio.draft.replace(with_recommendations(self._studio.draft.config, found.facts.parameters))
+            draft = self._studio.draft
+            advised = with_recommendations(draft.config, found.facts.parameters)
+            draft.propose(say("What is advised for this model"), advised)
 
     def _judge_catalogue(self) -> None:
         """Judge the catalogue for the card, beside the event loop; only while the page shows it, and once a config."""

@@ -3,6 +3,7 @@
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from qlora_studio.core.errors import Problem
+from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.ui.readiness.data_check import DataCheck
 from qlora_studio.ui.readiness.steps import Situation, Step, start_problems, steps
 from qlora_studio.ui.state.studio import Studio
@@ -31,6 +32,7 @@ class Readiness(QObject):
         studio.estimates.model_asked.connect(self._look_soon)
         studio.estimates.model_found.connect(self._look_soon)
         studio.estimates.model_missing.connect(self._look_soon)
+        studio.estimates.estimated.connect(self._look_soon)
         check.changed.connect(self._look_soon)
         check.progressed.connect(self._look_soon)
         studio.runs.changed.connect(self._look_soon)
@@ -47,14 +49,15 @@ class Readiness(QObject):
 
     def _situation(self) -> Situation:
         studio, found, failure = self._studio, self._studio.estimates.found, self._check.failure
-        missing, shown = studio.estimates.missing, studio.runs.shown
+        missing, shown, fit = studio.estimates.missing, studio.runs.shown, studio.estimates.fit
         return Situation(
             config=studio.draft.config,
             model_here=None if found is None else found.facts is not None,
             model_problem=f"{missing.message} {missing.advice}".strip() if missing is not None else "",
             report=self._check.tokens,
             reading=self._check.reading,
-            data_problem=failure.message if failure is not None else "",
+            data_problem=f"{failure.message} {failure.advice}".strip() if failure is not None else "",
+            too_large=-fit.spare_bytes if fit is not None and fit.verdict is FitVerdict.NO else 0,
             refused=studio.draft.refused_values(),
             full=self._full,
             run=shown.store.state if shown is not None else None,

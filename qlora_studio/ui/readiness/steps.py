@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.errors import Problem
+from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
@@ -57,7 +58,8 @@ class Situation:
     `model_here` is None while the model's files are looked for, and `model_problem` why there is no such model.
     `report` is what is known of the draft's rows, None while that is computed (`reading`) or was never asked;
     `data_problem` why they could not be read. `refused` are settings that are no values, `full` drives without room,
-    in sentences. `run` is the run that is shown.
+    in sentences. `too_large` are the bytes that the card lacks for the draft, 0 where it fits or nothing is known.
+    `run` is the run that is shown.
     """
 
     config: RunConfig
@@ -68,6 +70,7 @@ class Situation:
     data_problem: str = ""
     refused: tuple[Problem, ...] = ()
     full: tuple[str, ...] = ()
+    too_large: int = 0
     run: RunState | None = None
 
 
@@ -126,6 +129,10 @@ def _training(now: Situation, data: Step) -> Step:
         return Step(StepState.BLOCKED, tuple(dict.fromkeys(problem.message for problem in problems)))
     if data.state in (StepState.TODO, StepState.BLOCKED):
         return Step(StepState.TODO, data.why)
+    if now.too_large:
+        missing = bytes_text(now.too_large)
+        words = say("It takes {missing} more than the card has: the panel at the right helps.", missing=missing)
+        return Step(StepState.ATTENTION, (words,))
     return Step(StepState.DONE, (say("Ready to start."),))
 
 

@@ -39,7 +39,7 @@ class RunFiles(QObject):
         page.command_requested.connect(self._on_command_requested)
 
     def open(self, path: Path) -> None:
-        """Take the settings of a file for the draft; what cannot be read is told, and the draft stays as it is."""
+        """Offer the settings of a file for the draft; what cannot be read is told."""
         self._page.clear_error()
         try:
             config = from_mapping(read_toml(path))
@@ -52,8 +52,7 @@ class RunFiles(QObject):
         except (StudioError, OSError) as error:
             self._page.show_error(error)
             return
-        self._studio.draft.replace(config)
-        self._window.show_page("training")
+        self._studio.draft.propose(say("“{file}”", file=path.name), config)
 
     def save(self, run: str, path: Path) -> None:
         """Write the settings of a run into a file of their own."""

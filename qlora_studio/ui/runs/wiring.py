@@ -100,4 +100,3 @@ class RunsWiring(QObject):
             self._page.show_error(error)
             return
         self._studio.draft.propose(f"“{config.name}”", config)
-        self._window.show_page("training")

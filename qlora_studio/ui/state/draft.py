@@ -58,16 +58,9 @@ class DraftStore(QObject):
 
     def set_values(self, values: dict[str, Any]) -> None:
         """Set several settings at once: all of them, or none."""
-        data = self.config.model_dump()
-        for path, value in values.items():
-            *sections, name = path.split(".")
-            target = data
-            for section in sections:
-                target = target[section]
-            target[name] = value
         mended = [path for path in values if self._refused.pop(path, None)]
         try:
-            self._take(from_mapping(data), mended=bool(mended))
+            self._take(self._with(values), mended=bool(mended))
         except InvalidRunConfig as error:
             self._refused |= {problem.field: problem for problem in error.problems if problem.field in values}
             self.refused.emit(error.problems)
@@ -86,6 +79,10 @@ class DraftStore(QObject):
         offered = config.model_copy(update={"hardware": self.config.hardware})
         self.offer, self.taken = Offer(title, offered, note), None
         self.offered.emit()
+
+    def propose_values(self, title: str, values: dict[str, Any]) -> None:
+        """Offer new values of several settings."""
+        self.propose(title, self._with(values))
 
     def take_offer(self) -> None:
         """Take what is offered, so that it can be undone."""
@@ -107,6 +104,17 @@ class DraftStore(QObject):
         """Leave the draft as it is, and speak of it no more."""
         self.offer = self.taken = None
         self.offered.emit()
+
+    def _with(self, values: dict[str, Any]) -> RunConfig:
+        """Return the draft with other values. Raises InvalidRunConfig."""
+        data = self.config.model_dump()
+        for path, value in values.items():
+            *sections, name = path.split(".")
+            target = data
+            for section in sections:
+                target = target[section]
+            target[name] = value
+        return from_mapping(data)
 
     def _take(self, config: RunConfig, *, mended: bool) -> None:
         """Take a config; where a refused value is gone with it, that is a change as well."""

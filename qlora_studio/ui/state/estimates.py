@@ -10,7 +10,7 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fastest import FastestFit, Situation, fastest_fit
-from qlora_studio.core.memory.fit import FitVerdict, judge
+from qlora_studio.core.memory.fit import Fit, FitVerdict, judge
 from qlora_studio.core.memory.gpu_catalogue import GpuSpec
 from qlora_studio.core.memory.probe_record import ProbeRecord
 from qlora_studio.core.memory.spare import estimate_with_spare
@@ -106,6 +106,12 @@ class EstimateControl(QObject):
         if self._lengths is None:
             return None
         return self._lengths.sequence_tokens(packing=training.packing, max_length=training.max_length)
+
+    @property
+    def fit(self) -> Fit | None:
+        """Whether the draft fits the card; None where what it takes is not known, or there is no card."""
+        free = self._card.free_bytes
+        return judge(self.estimate, free) if self.estimate is not None and free is not None else None
 
     @property
     def card(self) -> EstimatedCard:

@@ -67,6 +67,10 @@ class TakeoverCard(Card):
         self.undo.show()
         self.close_button.setText(say("Close"))
 
+    def answer(self) -> Button:
+        """Return the button that one would press."""
+        return self.close_button if self.take.isHidden() else self.take
+
     def _show(self, title: str, changes: Sequence[Change], note: str = "") -> None:
         self._note.setText(note)
         self._note.setVisible(bool(note))

@@ -31,7 +31,7 @@ class TrainingWiring(QObject):
         self._disks.answered.connect(self._on_disks_answered)
         studio.estimates.estimated.connect(self._on_estimated)
         studio.draft.changed.connect(self._on_draft_changed)
-        studio.draft.offered.connect(self._render_takeover)
+        studio.draft.offered.connect(self._on_offered)
         studio.draft.refused.connect(page.render_problems)
         check.changed.connect(self._on_check_changed)
         readiness.changed.connect(self._on_readiness_changed)
@@ -94,6 +94,13 @@ class TrainingWiring(QObject):
         self._page.render_config(config)
         self._page.render_preset(preset_of(config, self._presets))
         self._render_takeover()
+
+    def _on_offered(self) -> None:
+        """Bring what is offered before the user, from wherever it came."""
+        self._render_takeover()
+        if self._studio.draft.offer is not None:
+            self._window.show_page(self._page.name)
+            self._page.focus_on(self._page.takeover.answer())
 
     def _render_takeover(self) -> None:
         self._page.render_takeover(self._studio.draft.offer, self._studio.draft.taken)

@@ -71,14 +71,13 @@ class ArrivalControl(QObject):
             self._window.current_page().show_error(_error_of(unknown, found.advice))
 
     def _take_config(self, path: Path, unknown: list[str]) -> None:
-        """Make a file's settings those of the next run."""
+        """Offer a file's settings for the next run."""
         try:
             config = with_resources(from_mapping(read_toml(path)))
         except (StudioError, OSError) as error:
             unknown.append(f"{path.name}: {error}")
             return
-        self._studio.draft.replace(config)
-        self._window.show_page("training")
+        self._studio.draft.propose(say("“{file}”", file=path.name), config)
 
 
 def _error_of(unknown: list[str], advice: str) -> StudioError:

@@ -121,3 +121,11 @@ def test_each_step_says_what_it_waits_for(changes: dict[str, object], name: str,
     step = steps(now)[name]
     assert step.state is state
     assert why in step.text
+
+
+def test_what_is_too_large_for_the_card_is_no_tick_and_can_be_tried_all_the_same() -> None:
+    now = Situation(config=CHOSEN, model_here=True, report=GOOD, too_large=3 << 30)
+
+    assert steps(now)["training"].state is StepState.ATTENTION
+    assert "3.0 GiB more than the card has" in steps(now)["training"].text
+    assert not start_problems(now)

@@ -30,6 +30,7 @@ from qlora_studio.ui.runs.view import (
 )
 from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.state.run_line import RunLine
+from qlora_studio.ui.training.page import TrainingPage
 
 WaitUntil = Callable[[Callable[[], object]], None]
 LEFT = Qt.MouseButton.LeftButton
@@ -191,9 +192,14 @@ def test_in_the_window_a_run_is_named_ordered_saved_packed_opened_thrown_away_an
     assert "No rows, prompts" in page.summary.message.text() and is_zipfile(tmp_path / "report.zip")
     files.open(tmp_path / "nothing.toml")
     assert "nothing.toml is not there" in page.notice.message.text()
+    before, training = app_window.studio.draft.config, app_window.window.pages["training"]
     files.open(tmp_path / "kept.toml")
+    assert app_window.window.current_page() is training and isinstance(training, TrainingPage)
+    assert "kept.toml" in training.takeover.title_label.text() and app_window.studio.draft.config == before
+    QTest.keyClick(training.takeover.take, Qt.Key.Key_Space)
     assert app_window.studio.draft.config == first.config() and not page.notice.isVisible()
-    assert app_window.window.current_page().name == "training"
+    training.takeover.undo.click()
+    assert app_window.studio.draft.config == before
     app_window.window.show_page("runs")
 
     first_settings = first.config_path.read_text()

@@ -16,6 +16,7 @@ from qlora_studio.storage.runs.run_folder import run_folders
 from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.model.page import ModelPage
 from qlora_studio.ui.showcase.sample_run import write_sample_run
+from qlora_studio.ui.training.page import TrainingPage
 from qlora_studio.ui.window.main_window import MainWindow
 
 WaitUntil = Callable[[Callable[[], object]], None]
@@ -141,8 +142,11 @@ def test_several_things_go_each_where_it_belongs_and_unknown_ones_are_answered(
     path = tmp_path / "mine.toml"
     path.write_text(to_toml(RunConfig().with_value("lora.rank", 48)), "utf-8")
     drop_at(opened.panel, files(path))
-    wait_until(lambda: draft(opened).lora.rank == 48)
-    assert opened.window.current_page().name == "training"
+    wait_until(lambda: opened.window.current_page().name == "training")
+    training = opened.window.pages["training"]
+    assert isinstance(training, TrainingPage) and draft(opened).lora.rank != 48
+    training.takeover.take.click()
+    assert draft(opened).lora.rank == 48
     path.write_text("[lora]\nrank = 'many'\n", "utf-8")
     drop_at(opened.panel, files(path))
     wait_until(lambda: "mine.toml" in error(opened))

@@ -73,21 +73,18 @@ class JobControl(QObject):
         return self._thread is not None and self._thread.isRunning() and not self._is_over()
 
     def end(self) -> None:
-        """End the job now: nothing of value is lost with it."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        thread.events_received.disconnect(self.store.take)
-        self.store.forget()
-        thread.leave()
-        if thread.process is not None:
-            thread.process.terminate()
-        thread.deleteLater()
+        """End the job now, and wait for nothing: nothing of value is lost with it."""
+        self._leave(end_worker=True)
 
     def leave(self) -> None:
         """Stop following; the worker goes on."""
-        if self._thread is not None:
-            self._thread.leave()
+        self._leave(end_worker=False)
+
+    def _leave(self, *, end_worker: bool) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self.store.forget()
+            thread.leave(end_worker=end_worker)
 
     def _is_over(self) -> bool:
         return self.store.state.phase.is_over and self.store.state.last_event > 0

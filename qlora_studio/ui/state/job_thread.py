@@ -6,13 +6,14 @@ from PySide6.QtCore import QObject, QThread, Signal
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Command
-from qlora_studio.core.run.events import Failed
+from qlora_studio.core.run.events import Event, Failed
 from qlora_studio.jobs.idle_worker import IdleWorker
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 _STOP_MILLISECONDS = 5000
+_left: "set[JobThread]" = set()  # threads that are on their way out, which nobody else keeps any more
 
 
 class JobThread(QThread):
@@ -21,10 +22,11 @@ class JobThread(QThread):
     With `start_it` it starts the worker first; without, it re-attaches to one that lives, or replays one that ended.
 
     Signals:
-        events_received: a tuple of events, in order, none skipped.
+        events_received: a tuple of events, in order, none skipped; none any more once it is left.
     """
 
     events_received = Signal(tuple)
+    _read = Signal(tuple)
 
     def __init__(
         self,
@@ -41,7 +43,8 @@ class JobThread(QThread):
         self.process: WorkerProcess | None = None
         self._start_it = start_it
         self._initial_commands, self._gpus, self._idle = initial_commands, gpus, idle
-        self._leaving = threading.Event()
+        self._leaving, self._ends_worker = threading.Event(), False
+        self._read.connect(self._on_read)
 
     def run(self) -> None:
         """Start the worker where that is asked, and emit its events until its session ends."""
@@ -49,10 +52,12 @@ class JobThread(QThread):
             if self._start_it:
                 self._start_worker()
             for batch in RunFollower(self.folder, self.process).batches(self._leaving):
-                self.events_received.emit(batch)
+                self._read.emit(batch)
         except StudioError as error:
             failed = Failed(kind=error.kind, message=error.message, advice=error.advice, detail=error.detail)
-            self.events_received.emit((failed,))
+            self._read.emit((failed,))
+        if self._ends_worker and self.process is not None:
+            self.process.terminate()
 
     def _start_worker(self) -> None:
         """Start the worker; where another window was faster, its worker is followed, for the run is well."""
@@ -64,10 +69,33 @@ class JobThread(QThread):
             if error.kind is not FailureKind.RUN_BUSY or self.folder.job_path.exists():
                 raise
 
-    def leave(self) -> None:
-        """Stop following; the worker goes on. Returns when the thread has ended."""
+    def _on_read(self, batch: tuple[Event, ...]) -> None:
+        """Hand on what was read, in the window's thread, where it may have been left meanwhile."""
+        if not self._leaving.is_set():
+            self.events_received.emit(batch)
+
+    def leave(self, *, end_worker: bool = False) -> None:
+        """Stop following, at once; the worker goes on, unless it is to end with that. The thread deletes itself."""
+        self._ends_worker = end_worker
         self._leaving.set()
-        self.wait(_STOP_MILLISECONDS)
+        self.setParent(None)
+        _left.add(self)
+        self.finished.connect(self._on_finished)
+        if self.isFinished():
+            if end_worker and self.process is not None:
+                self.process.terminate()
+            self._on_finished()
+
+    def _on_finished(self) -> None:
+        if self in _left:
+            _left.remove(self)
+            self.deleteLater()
+
+
+def wait_for_threads() -> None:
+    """Wait until every thread that was left has ended, and its worker where that ends, too."""
+    for thread in tuple(_left):
+        thread.wait(_STOP_MILLISECONDS)
 
 
 class TrainingThread(JobThread):

@@ -70,7 +70,6 @@ class RunSession(QObject):
     def leave(self) -> None:
         """Stop following; the worker goes on."""
         if self.follower is not None:
-            self.follower.events_received.disconnect(self.store.take)
             self.store.forget()
             self.follower.leave()
             self.follower = None

@@ -26,6 +26,7 @@ from qlora_studio.ui.state.draft import DraftStore
 from qlora_studio.ui.state.estimates import EstimateControl
 from qlora_studio.ui.state.gpu_store import GpuStore
 from qlora_studio.ui.state.job_control import JobControl
+from qlora_studio.ui.state.job_thread import wait_for_threads
 from qlora_studio.ui.state.queue_control import QueueControl
 from qlora_studio.ui.state.run_control import RunControl, RunSession
 from qlora_studio.ui.state.session_keeper import SessionKeeper
@@ -175,6 +176,7 @@ class Studio(QObject):
             job.end()
         for job in (self.export, self.upload):
             job.leave()
+        wait_for_threads()
         self.gpu.stop()
 
     def stop_work(self) -> None:

@@ -44,6 +44,12 @@ class Example:
         parts = self._parts()
         return _key(parts), _near_key(parts)
 
+    def first_words(self) -> str:
+        """Return how it begins, in one line: what is said first behind a system message."""
+        spoken = [message for message in self.messages if message["role"] != "system"]
+        text = self.text if self.text is not None else str(spoken[0]["content"]) if spoken else ""
+        return " ".join(text[:400].split())[:120]
+
     def _parts(self) -> list[str]:
         if self.text is not None:
             return ["text", self.text]

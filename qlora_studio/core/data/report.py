@@ -284,7 +284,8 @@ class DataReport(_Report):
 
     `refused` holds the sentence that the run would be refused with, or is empty. `verdicts_path` is a JSON Lines file
     with every row that is not ok. The first reports of a job are not `complete`: rows are read and not yet
-    tokenized (there are no lengths), then a check is still to come.
+    tokenized (there are no lengths), then a check is still to come. While rows are still read, those before are not
+    even `read`: they have the first rows, and how many there were so far.
     """
 
     path: str
@@ -304,6 +305,7 @@ class DataReport(_Report):
     checks: tuple[Check, ...] = ()
     lengths: LengthStatistics | None = None
     refused: str = ""
+    read: bool = True
     complete: bool = True
     seconds: Seconds = 0.0
     verdicts_path: str = ""

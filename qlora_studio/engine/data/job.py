@@ -13,6 +13,7 @@ from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.reports import DataFacts, DatasetReported, SourcesReported
 from qlora_studio.core.run.run_config import DatasetSource, RunConfig
 from qlora_studio.engine.context import Commands, JobContext
+from qlora_studio.engine.data.first_rows import FirstRows
 from qlora_studio.engine.data.opened import OpenedData, open_data
 from qlora_studio.engine.data.read_report import read_report, source_reports
 from qlora_studio.storage.datasets.layout import DatasetChoice
@@ -31,11 +32,14 @@ def run(job: DataJob, context: JobContext) -> Finished:
     context.end_with_starter()
     opened = _open(config, context)
     context.phase(Activity.READING_DATA)
-    surveys = opened.training.surveys(
-        progress=lambda done, total: context.progress("rows", done, total, "bytes"),
-        cancelled=lambda: _cancelled(context),
-    )
-    report = read_report(surveys, opened, config, time.monotonic() - started)
+    first = FirstRows(config, opened.training.names, context)
+
+    def tell(done: int, total: int) -> None:
+        context.progress("rows", done, total, "bytes")
+        first.tell()
+
+    surveys = opened.training.surveys(progress=tell, cancelled=lambda: _cancelled(context), seen=first.see)
+    report = read_report(surveys, opened, config, time.monotonic() - started, first=first.rows)
     context.emit(DatasetReported(report=report))
     if not job.tokenize:
         return Finished(facts=DataFacts(refused=""))

@@ -142,7 +142,7 @@ class RowStream:
             elif self._exclude and (key := row.example.short_key()) in self._exclude:
                 rows.tally.excluded[key] += 1
                 verdicts.add(row, "excluded", EXCLUDED)
-                rows.tally.list_row(row, reason=EXCLUDED, words=_first_words(row.example), key=key)
+                rows.tally.list_row(row, reason=EXCLUDED, words=row.example.first_words(), key=key)
             else:
                 yield row
 
@@ -181,7 +181,7 @@ class RowStream:
                 tally.list_row(
                     row,
                     reason=error or row.reason,
-                    words=_first_words(row.example),
+                    words=row.example.first_words(),
                     key=row.example.short_key(),
                     tokens=len(tokens.ids) or None,
                     trained=kept if tokens.ids else None,
@@ -286,9 +286,3 @@ def _batches(rows: Iterator[ReadRow]) -> Iterator[tuple[list[ReadRow], list[Exam
             batch = []
     if batch:
         yield batch, [item.example for item in batch if item.example is not None]
-
-
-def _first_words(example: Example) -> str:
-    spoken = [message for message in example.messages if message["role"] != "system"]
-    text = example.text if example.text is not None else str(spoken[0]["content"]) if spoken else ""
-    return " ".join(text[:400].split())[:120]

@@ -32,8 +32,15 @@ def source_reports(data: DatasetMixture) -> Iterator[SourceReport]:
         )
 
 
-def read_report(surveys: Sequence[DatasetSurvey], opened: OpenedData, config: RunConfig, seconds: float) -> DataReport:
-    """Return what is known when the rows are read."""
+def read_report(
+    surveys: Sequence[DatasetSurvey],
+    opened: OpenedData,
+    config: RunConfig,
+    seconds: float,
+    *,
+    first: Sequence[RowSummary] = (),
+) -> DataReport:
+    """Return what is known when the rows are read; the `first` of them are listed with those that were rejected."""
     reports = source_reports(opened.training)
     sources = [_surveyed(report, survey) for report, survey in zip(reports, surveys, strict=True)]
     rejections = _rejections(surveys, opened.training.names)
@@ -56,21 +63,21 @@ def read_report(surveys: Sequence[DatasetSurvey], opened: OpenedData, config: Ru
             near_duplicates=sum(survey.near_duplicates for survey in surveys),
         ),
         rejections=tuple(rejection for rejection, _ in rejections),
-        listing=tuple(
-            RowSummary(
-                number=row.number,
-                line=row.line,
-                verdict="rejected",
-                reason=row.reason,
-                words=words,
-                dataset=row.dataset,
-            )
-            for row, words in rejections
-        ),
+        listing=_listing(first, rejections),
         sources=tuple(sources),
         complete=False,
         seconds=seconds,
     )
+
+
+def _listing(first: Sequence[RowSummary], rejections: Sequence[tuple[Rejection, str]]) -> tuple[RowSummary, ...]:
+    """Return rows by their number; a row that was taken for good may be rejected once the dataset's format is known."""
+    rows = {row.number: row for row in first}
+    for row, words in rejections:
+        rows[row.number] = RowSummary(
+            number=row.number, line=row.line, verdict="rejected", reason=row.reason, words=words, dataset=row.dataset
+        )
+    return tuple(rows[number] for number in sorted(rows))
 
 
 def _surveyed(report: SourceReport, survey: DatasetSurvey) -> SourceReport:

@@ -85,7 +85,7 @@ def _counts(read: DataReport, data: PreparedData) -> RowCounts:
 
 def _listing(read: DataReport, tally: RowTally) -> tuple[RowSummary, ...]:
     """Return the first rows with their tokens, and the first of each unusual kind, wherever they stand."""
-    rows = {row.number: row for row in read.listing}
+    rows = {row.number: row for row in read.listing if row.verdict == "rejected"}
     for line in tally.listing:
         number = line["number"]
         if number not in rows:

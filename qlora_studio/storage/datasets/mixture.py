@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 
 from qlora_studio.core.data.row_verdict import ReadRow
-from qlora_studio.storage.datasets.reader import Cancelled, DatasetReader, Progress
+from qlora_studio.storage.datasets.reader import Cancelled, DatasetReader, Progress, Seen
 from qlora_studio.storage.datasets.survey import DatasetSurvey
 
 
@@ -51,12 +51,14 @@ class DatasetMixture:
             self._totals[index] = number - began
 
     def surveys(
-        self, *, progress: Progress | None = None, cancelled: Cancelled | None = None
+        self, *, progress: Progress | None = None, cancelled: Cancelled | None = None, seen: Seen | None = None
     ) -> tuple[DatasetSurvey, ...]:
-        """Read everything once and return what each dataset is."""
-        found, done = [], 0
+        """Read everything once and return what each dataset is; `seen` is called with each row."""
+        found, done, rows = [], 0, 0
         for index, reader in enumerate(self.readers):
-            survey = reader.survey(progress=_shifted(progress, done, self.total_bytes), cancelled=cancelled)
+            tell = _shifted(progress, done, self.total_bytes)
+            survey = reader.survey(progress=tell, cancelled=cancelled, seen=_renumbered(seen, index, rows))
+            rows += survey.total
             self._totals[index] = survey.total
             done += reader.total_bytes
             found.append(survey)
@@ -69,6 +71,12 @@ def _distinct(names: list[str]) -> tuple[str, ...]:
         f"{name} ({names[: index + 1].count(name)})" if names.count(name) > 1 else name
         for index, name in enumerate(names)
     )
+
+
+def _renumbered(seen: Seen | None, index: int, before: int) -> Seen | None:
+    if seen is None or not index:
+        return seen
+    return lambda row: seen(row._replace(number=before + row.number, source=index))
 
 
 def _shifted(progress: Progress | None, before: int, total: int) -> Callable[[int, int], None] | None:

@@ -42,6 +42,7 @@ __all__ = ["DatasetReader", "DatasetSurvey", "ReadRow", "RowVerdict", "open_data
 _PROPOSED_FROM = 50  # rejected rows that are looked at for a mapping that reads them
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
+Seen = Callable[[ReadRow], None]
 
 
 def open_dataset(
@@ -115,8 +116,10 @@ class DatasetReader:
             looks = "" if record.fault else self._forced or detect(record.value)
             yield _read_row(number, file, record, self._fault_of(record, looks, form), looks, self._reading)
 
-    def survey(self, *, progress: Progress | None = None, cancelled: Cancelled | None = None) -> DatasetSurvey:
-        """Read everything once and return what it is. Raises StudioError as `rows` does."""
+    def survey(
+        self, *, progress: Progress | None = None, cancelled: Cancelled | None = None, seen: Seen | None = None
+    ) -> DatasetSurvey:
+        """Read everything once and return what it is; `seen` is called with each row. Raises StudioError as `rows`."""
         meter = Meter(self.total_bytes, progress, cancelled)
         evidence: Counter[str] = Counter()
         tallies: defaultdict[str, FormatTally] = defaultdict(FormatTally)
@@ -131,6 +134,8 @@ class DatasetReader:
                 columns.add(record.value)
             row = _read_row(number, file, record, self._fault_of(record, looks, looks), looks, self._reading)
             tallies[looks].add(row)
+            if seen is not None:
+                seen(row)
             if row.example is None and not record.fault and not proposed and looked_at < _PROPOSED_FROM:
                 proposed, looked_at = proposed_mapping(record.value), looked_at + 1
         self._format = self._forced or majority(evidence)

@@ -129,11 +129,14 @@ class DataPage(Page):
         self._refused.setText(true_now.refused if true_now else "")
         self._refused.setVisible(bool(true_now and true_now.refused))
         self.agree.setVisible(bool(true_now and true_now.refused and not true_now.supported))
-        self._sources = report.sources or _lone_source(report) if report else ()
+        is_read = report is not None and report.read
+        if report is None or report.read:
+            self._sources = report.sources or _lone_source(report) if report else ()
         self._show_sources()
         if report is not None and another:
             self.change.setChecked(False)
             self.add.setChecked(False)
+        if is_read and another:
             unknown = any(not source.format for source in self._sources)
             self.reading.setChecked(unknown or self.reading.isChecked())
         self._arrange()

@@ -27,6 +27,8 @@ _COUNTED = {"rows": say("Reading rows"), "evaluation rows": say("Reading evaluat
 
 def data_summary(report: DataReport, *, current: bool = True) -> str:
     """Return the line below the heading: rows, format with its evidence, size, time; of what is `current`, more."""
+    if not report.read:
+        return say("{rows:,} rows so far", rows=report.rows.total)
     parts = [say("{total:,} rows", total=report.rows.total), format_text(report)]
     if current:
         parts += [say("{evaluation:,} held out", evaluation=report.rows.evaluation)] if report.rows.evaluation else []
@@ -214,11 +216,10 @@ def reading_text(state: RunState) -> tuple[str, float | None]:
     words = counted or activity_words(state.activity) or Phase.STARTING.words
     if progress is None or not progress.total:
         return f"{words} …", None
+    share = min(1.0, progress.done / progress.total)
     if progress.unit == "bytes":
-        return say(
-            "{words}: {done} of {total}", words=words, done=bytes_text(progress.done), total=bytes_text(progress.total)
-        ), progress.done / progress.total
-    unit = f" {progress.unit}" if progress.unit else ""
-    return say(
-        "{words}: {done:,} of {total:,}{unit}", words=words, done=progress.done, total=progress.total, unit=unit
-    ), progress.done / progress.total
+        done, total = bytes_text(progress.done), bytes_text(progress.total)
+    else:
+        done, total = f"{progress.done:,}", f"{progress.total:,} {progress.unit}".rstrip()
+    text = say("{words}: {done} of {total}, {share:.0%}", words=words, done=done, total=total, share=share)
+    return text, share

@@ -102,6 +102,16 @@ def test_a_report_is_shown_with_format_evidence_and_counts(filled: DataPage) -> 
     assert filled.continue_button.isEnabled()
 
 
+def test_rows_are_shown_while_others_are_still_read_and_nothing_is_said_of_the_whole(page: DataPage) -> None:
+    page.render_config(CONFIG)
+    page.render_report(REPORT.model_copy(update={"read": False, "complete": False, "format": "", "checks": ()}))
+    assert page.rows.isVisibleTo(page)
+    assert page.rows.model.rowCount() == 3
+    assert page._subtitle.whole_text() == "3 rows so far"
+    assert not page.continue_button.isEnabled()
+    assert not page.reading.isChecked()
+
+
 def test_rows_are_filtered_by_verdict_and_by_words(filled: DataPage) -> None:
     QTest.mouseClick(filled.rows.pills["rejected"], LEFT)
     assert [filled.rows.model.row(i).number for i in range(filled.rows.model.rowCount())] == [1]

@@ -13,6 +13,7 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 Batch = tuple[Event, ...]
 
 _POLL_SECONDS = 0.03
+_QUIET_SECONDS = 0.12  # between two looks, where nothing came for a while
 _LOCK_SECONDS = 0.5  # between two looks at the lock, where no process tells whether the worker lives
 _STARTUP_SECONDS = 10.0  # a worker that somebody else started takes its lock within this
 _CHUNK = 1 << 18  # bytes of one read: about a thousand events
@@ -46,6 +47,7 @@ class RunFollower:
         """
         stop = stop or threading.Event()
         yield from self._earlier_sessions(stop)
+        pause = _POLL_SECONDS
         while not stop.is_set():
             dead = self._worker_is_dead()  # asked before reading: what it wrote last is then surely read
             position = self._log.position
@@ -53,6 +55,7 @@ class RunFollower:
             if self._log.position - position < _CHUNK and (damage := self._log.new_damage()):
                 batch = (*batch[:-1], damage, *batch[-1:])  # before what may be the end
             if batch:
+                pause = _POLL_SECONDS
                 yield batch
             elif self._log.position > position:
                 continue
@@ -62,7 +65,8 @@ class RunFollower:
                 yield (self._death(),)
                 return
             else:
-                stop.wait(_POLL_SECONDS)
+                stop.wait(pause)
+                pause = min(2 * pause, _QUIET_SECONDS)
 
     def _earlier_sessions(self, stop: threading.Event) -> Iterator[Batch]:
         """Yield what was told before our worker was started; no end in there is the end of it."""

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from qlora_studio.jobs.process_memory import resident_bytes, sample_memory
+from qlora_studio.jobs.process_memory import MemoryMeter, sample_memory
 
 
 def test_the_memory_of_a_living_process_is_measured() -> None:
@@ -19,5 +19,15 @@ def test_a_process_that_ended_holds_nothing() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
 
-    assert resident_bytes(child.pid) is None
+    assert sample_memory(child.pid).worker_bytes is None
     assert sample_memory().worker_bytes is None
+
+
+def test_a_worker_that_ends_between_two_samples_holds_nothing_any_more() -> None:
+    meter = MemoryMeter()
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    alive = meter.sample(child.pid).worker_bytes
+    child.communicate(b"\n")
+
+    assert alive is not None
+    assert meter.sample(child.pid).worker_bytes is None

@@ -208,6 +208,8 @@ class MessageLogReader(Generic[M]):
 
     def _new_lines(self, limit: int) -> list[bytes]:
         """Return the lines that are complete now. Of one that is too long no more is kept than that it is damaged."""
+        if self._is_at_the_end():
+            return []
         try:
             with os.fdopen(open_regular(self._path, inside=self._path.parent), "rb") as file:
                 data = self._read_on(file, limit)
@@ -220,6 +222,12 @@ class MessageLogReader(Generic[M]):
         if self._too_long or (self._bounded and len(self._rest) > _LONGEST):
             self._rest, self._too_long = b"", True
         return lines
+
+    def _is_at_the_end(self) -> bool:
+        """Whether nothing came since the last look: whoever follows a run looks many times a second."""
+        with suppress(OSError):
+            return self._offset > 0 and self._path.stat().st_size == self._offset
+        return False
 
     def _read_on(self, file: BinaryIO, limit: int) -> bytes:
         """Return the bytes behind those that were read before, which must be there as they were."""

@@ -1,5 +1,7 @@
 """Connects the GPU panel to the estimate, the card, and the settings that it can change."""
 
+from typing import Any
+
 from PySide6.QtCore import QObject
 
 from qlora_studio.core.memory.estimate import Estimate
@@ -11,6 +13,7 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.storage.runs.probe_records import probe_records
+from qlora_studio.ui.kit.seen import WhenSeen
 from qlora_studio.ui.memory.panel import GpuPanel
 from qlora_studio.ui.memory.view import available_bytes, fit_text, is_worth_it
 from qlora_studio.ui.state.estimates import EstimatedCard
@@ -26,13 +29,16 @@ class PanelWiring(QObject):
     def __init__(self, studio: Studio, panel: GpuPanel) -> None:
         super().__init__(panel)
         self._studio, self._panel = studio, panel
+        self._gpu_seen, self._run_seen = WhenSeen(panel, self._render_gpu), WhenSeen(panel, self._render_run)
         studio.estimates.estimated.connect(self._on_estimated)
-        studio.gpu.changed.connect(self._on_gpu_changed)
-        studio.runs.changed.connect(self._on_runs_changed)
+        studio.gpu.changed.connect(self._take_card)
+        studio.gpu.changed.connect(self._gpu_seen.ask)
+        studio.runs.changed.connect(self._take_card)
+        studio.runs.changed.connect(self._run_seen.ask)
         self._probed: tuple[str, str | None, float] | None = None
         self._probe: ProbeRecord | None = None
         studio.settings_changed.connect(self._render_assumed)
-        panel.advice.change_requested.connect(studio.draft.set_values)
+        panel.advice.change_requested.connect(self._on_change_requested)
         panel.card_chosen.connect(lambda wish: studio.draft.set_value("hardware.gpus", wish))
         studio.draft.changed.connect(self._on_draft_changed)
         panel.render_wish(studio.draft.config.hardware.gpus)
@@ -42,13 +48,15 @@ class PanelWiring(QObject):
         self._panel.render_estimate(result, why_not)
         self._render_advice()
 
+    def _on_change_requested(self, values: dict[str, Any]) -> None:
+        self._studio.draft.propose_values(say("What is advised for the card"), values)
+
     def _on_draft_changed(self, config: RunConfig) -> None:
         self._panel.render_wish(config.hardware.gpus)
 
-    def _on_runs_changed(self) -> None:
+    def _render_run(self) -> None:
         shown = self._studio.runs.shown
         self._panel.render_run(shown.store.state if shown is not None else None)
-        self._take_card()
 
     def _take_card(self) -> None:
         """Estimate for the card that is assumed, or for the one here with what its newest probe taught."""
@@ -73,9 +81,8 @@ class PanelWiring(QObject):
             self._probe = newest_for(probe_records(), sample.uuid, sample.driver)
         return self._probe
 
-    def _on_gpu_changed(self) -> None:
+    def _render_gpu(self) -> None:
         gpu = self._studio.gpu
-        self._take_card()
         before = self._panel.fit()
         self._panel.render_samples(gpu.samples, gpu.memories)
         self._panel.render_measured(gpu.measured_bytes)

@@ -1,10 +1,11 @@
 """The card with the curves of a run: metrics to choose, over what they are drawn, smoothing, the table behind them.
 
-One timer redraws at most ten times a second, when something came and the card is seen. How it is saved: `curve_files`.
+They are drawn anew when something came and the card is seen, at most once a second: a drawing takes the processor as
+long as a hundred steps that are only counted. How it is saved: `curve_files`.
 """
 
 from PySide6.QtCore import QTimer, Signal
-from PySide6.QtGui import QHideEvent, QShowEvent
+from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QButtonGroup, QStackedWidget, QWidget
 
 from qlora_studio.core.run.metric import METRICS
@@ -22,7 +23,7 @@ from qlora_studio.ui.run.marks import annotations
 from qlora_studio.ui.run.metric_plots import STEP, X_TITLES, Source, is_known, metric_plots
 from qlora_studio.ui.run.table import MetricRows, metric_columns
 
-REDRAW_MILLISECONDS = 100
+_PAUSE_MILLISECONDS, _MORE_MILLISECONDS = 1000, 200  # after a drawing, and for each further plot in it
 ALL = "all"
 _SMOOTHINGS = (0.0, 0.6, 0.9, 0.95, 0.99, 0.999)
 
@@ -42,11 +43,10 @@ class PlotCard(Card):
         self._shown = next(iter(METRICS))
         self._set_weight(0.9)
         self._loss_average = MovingAverage()
-        self._dirty = False
-        self._timer = QTimer(self)
-        self._timer.setInterval(REDRAW_MILLISECONDS)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._redraw)
+        self._dirty = True
+        self._pause = QTimer(self)  # after a drawing
+        self._pause.setSingleShot(True)
+        self._pause.timeout.connect(self._draw_what_came)
         self._plots = LinkedPlots(say("Curves of the run; the table button shows their numbers"))
         self._model = TableModel(metric_columns())
         self._table = Table(self._model, name=say("Metrics of each step"))
@@ -61,8 +61,8 @@ class PlotCard(Card):
         self._save.set_name(name)
         self._source = Source(history, state, checkpoints, self._over.value())
         self._dirty = True
-        if self.isVisible() and not self._timer.isActive():
-            self._timer.start()
+        if not self._pause.isActive():
+            self._draw_what_came()
 
     def smoothed_loss(self) -> Floats:
         """Return the moving average of the training loss, always the same one, however smooth the curves are drawn."""
@@ -82,12 +82,7 @@ class PlotCard(Card):
     def showEvent(self, event: QShowEvent) -> None:
         """Draw what came while hidden."""
         super().showEvent(event)
-        self._redraw()
-
-    def hideEvent(self, event: QHideEvent) -> None:
-        """Stop drawing."""
-        super().hideEvent(event)
-        self._timer.stop()
+        self._draw_what_came()
 
     def rows(self, *, all_of_them: bool = True) -> MetricRows:
         """Return the numbers behind the curves: of the whole run, or of what is zoomed to."""
@@ -96,7 +91,13 @@ class PlotCard(Card):
             between = self._plots.shown_x()
         return MetricRows(source.history, annotations(source.state, source.history), between)
 
+    def _draw_what_came(self) -> None:
+        if self._dirty and self.isVisible():
+            self._redraw()
+
     def _redraw(self) -> None:
+        plots = len(METRICS) if self._shown == ALL else 1
+        self._pause.start(_PAUSE_MILLISECONDS + _MORE_MILLISECONDS * (plots - 1))
         if self._table_button.isChecked():
             self._model.set_rows(self.rows(all_of_them=False))
         else:
@@ -106,8 +107,7 @@ class PlotCard(Card):
 
     def _redraw_now(self) -> None:
         self._dirty = True
-        if self.isVisible():
-            self._redraw()
+        self._draw_what_came()
 
     def _set_weight(self, weight: float) -> None:
         self._averages = {key: MovingAverage(weight) for key in METRICS}

@@ -9,6 +9,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
 from qlora_studio.core.words import say
 from qlora_studio.storage.runs.parent_adapter import run_around
+from qlora_studio.ui.kit.seen import WhenSeen
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.run.recovery_action import RecoveryAction
 from qlora_studio.ui.state.studio import Studio
@@ -22,7 +23,8 @@ class RunWiring(QObject):
     def __init__(self, studio: Studio, window: MainWindow, page: RunPage) -> None:
         super().__init__(window)
         self._studio, self._runs, self._window, self._page = studio, studio.runs, window, page
-        studio.runs.changed.connect(self._on_runs_changed)
+        self._seen = WhenSeen(page, self._render)
+        studio.runs.changed.connect(self._seen.ask)
         page.pause_requested.connect(lambda: self._runs.send(Pause()))
         page.checkpoint_requested.connect(lambda: self._runs.send(SaveCheckpoint()))
         page.evaluation_requested.connect(lambda: self._runs.send(EvaluateNow()))
@@ -36,7 +38,7 @@ class RunWiring(QObject):
         page.page_requested.connect(window.show_page)
         window.status_line.clicked.connect(self._on_status_clicked)
 
-    def _on_runs_changed(self) -> None:
+    def _render(self) -> None:
         session = self._runs.shown
         if session is None:
             self._page.render_nothing()

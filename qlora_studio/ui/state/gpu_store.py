@@ -7,7 +7,7 @@ from PySide6.QtCore import QObject, Signal
 
 from qlora_studio.core.run.run_config import AUTO_CARD
 from qlora_studio.jobs.gpu_monitor import GpuMonitor, GpuSample
-from qlora_studio.jobs.process_memory import ProcessMemory, sample_memory
+from qlora_studio.jobs.process_memory import MemoryMeter, ProcessMemory
 
 HISTORY = 120
 
@@ -79,6 +79,8 @@ class GpuStore(QObject):
         self._sampled.emit(sample, None)  # in the monitor's thread; Qt carries it over
 
     def _measure_memory(self) -> None:
+        meter = MemoryMeter()
         while not self._ending.is_set():
-            self._sampled.emit(None, sample_memory(self._worker_pid))
+            if self.sample is None or not self.sample.available:  # where a card is, its own memory is shown
+                self._sampled.emit(None, meter.sample(self._worker_pid))
             self._ending.wait(1.0)

@@ -76,6 +76,8 @@ class SessionKeeper(QObject):
 
     def _keep_run(self, runs: RunControl) -> None:
         path = str(runs.shown.folder.path) if runs.shown is not None else ""
+        if path == self.session.run:
+            return
         self.take(self.session.model_copy(update={"run": path}))
 
     def _on_model_found(self, found: FoundModel) -> None:

@@ -35,10 +35,14 @@ class StatusLine(QWidget):
         box.addWidget(self._at_risk)
         box.addSpacing(0)
         self._subject.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Preferred)
-        self.render_status(self._status)
+        self._show(self._status)
 
     def render_status(self, status: Status) -> None:
-        """Show a status."""
+        """Show a status; the same one again costs nothing."""
+        if status != self._status:
+            self._show(status)
+
+    def _show(self, status: Status) -> None:
         self._status = status
         self._dot.show_tone(status.tone)
         self._what.setText(status.what)
@@ -74,8 +78,9 @@ class _Dot(QWidget):
         self.setFixedSize(8, 8)
 
     def show_tone(self, tone: str) -> None:
-        self._tone = tone
-        self.update()
+        if tone != self._tone:
+            self._tone = tone
+            self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)

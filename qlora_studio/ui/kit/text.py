@@ -8,7 +8,7 @@ import html
 import unicodedata
 from dataclasses import dataclass
 
-from PySide6.QtCore import QEvent, Qt
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QFontMetrics, QPainter
 from PySide6.QtWidgets import QLabel, QMessageBox, QSizePolicy, QWidget
 
@@ -95,12 +95,6 @@ class ElidedLabel(Label):
         """Cut the text to the new width."""
         super().resizeEvent(event)  # type: ignore[arg-type]
         self._elide()
-
-    def changeEvent(self, event: QEvent) -> None:
-        """Cut the text anew where it is written larger or smaller."""
-        super().changeEvent(event)
-        if event.type() == QEvent.Type.FontChange:
-            self._elide()
 
     def _elide(self) -> None:
         shown = self.fontMetrics().elidedText(self._whole, self._mode, max(0, self.width() - 2))

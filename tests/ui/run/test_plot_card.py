@@ -72,6 +72,16 @@ def shown(qapp: QApplication, wait_until: WaitUntil) -> Iterator[_Shown]:
     shown.card.close()
 
 
+def test_what_comes_while_a_drawing_is_fresh_is_drawn_a_moment_later_all_at_once(shown: _Shown) -> None:
+    drawings: list[int] = []
+    shown.card._pause.timeout.connect(lambda: drawings.append(1))
+    for _ in range(5):
+        shown.card.render_history(shown.history, (), fold(RunState(), shown.events), "my run")
+        assert not shown.card.is_plot_ready()
+    shown.wait(shown.card.is_plot_ready)
+    assert len(drawings) == 1
+
+
 def test_one_metric_is_shown_or_all_of_them_over_one_x(shown: _Shown) -> None:
     plots = shown.card._plots
     assert [plot.plot().title for plot in plots.plots()] == ["Loss"]

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QEvent, QObject, Signal
 from PySide6.QtWidgets import QApplication
+from shiboken6 import isValid
 
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Event, Failed, Finished, Resumed
@@ -117,6 +118,20 @@ def test_a_run_whose_worker_died_silently_is_shown_as_failed(qapp: QApplication,
     assert store.state.failure.kind == "worker_died"
     assert store.state.failure.advice
     thread.leave()
+
+
+def test_a_run_that_is_left_tells_nothing_more_and_its_thread_goes_by_itself(
+    qapp: QApplication, tmp_path: Path
+) -> None:
+    thread = JobThread(write_sample_run(tmp_path / "run", steps=412, ending=Finished()), start_it=False)
+    told: list[object] = []
+    thread.events_received.connect(told.append)
+    thread.start()
+    assert thread.wait(10_000)  # what it read is on its way to this thread, which has not turned to it yet
+    thread.leave()
+    qapp.processEvents()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert told == [] and not isValid(thread)
 
 
 def test_a_worker_that_cannot_start_becomes_a_failure(

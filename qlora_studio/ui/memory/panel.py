@@ -50,7 +50,7 @@ class GpuPanel(QWidget):
         self.setAccessibleName(say("Graphics card"))
         self._estimate: Estimate | None = None
         self._sample: GpuSample | None = None
-        self._assumed: tuple[str, int] | None = None
+        self._assumed: tuple[str, int, int] | None = None
         self._name = ElidedLabel(say("Graphics card"), "title")
         self._facts = Label(say("Looking for a card …"), "caption", wrap=True)
         self.cards = ComboBox()
@@ -82,9 +82,9 @@ class GpuPanel(QWidget):
         self._render_bars()
         self._show_measured()
 
-    def render_assumed(self, name: str, total_bytes: int) -> None:
-        """Measure estimates against a card that is not here; an empty name ends that."""
-        self._assumed = (name, total_bytes) if name else None
+    def render_assumed(self, name: str, total_bytes: int, free_bytes: int) -> None:
+        """Measure estimates against a card that is not here, and what a run can have of it; an empty name ends that."""
+        self._assumed = (name, total_bytes, free_bytes) if name else None
         self._render_bars()
 
     def render_wish(self, wish: str) -> None:
@@ -181,7 +181,7 @@ class GpuPanel(QWidget):
 
     def _available(self) -> int | None:
         if self._assumed is not None:
-            return self._assumed[1]
+            return self._assumed[2]
         return available_bytes(self._sample) if self._sample is not None else None
 
     def _build(self) -> None:

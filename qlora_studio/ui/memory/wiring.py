@@ -93,7 +93,10 @@ class PanelWiring(QObject):
     def _render_assumed(self) -> None:
         name = self._studio.settings.assumed_gpu
         spec = next((spec for spec in GPUS if spec.name == name), None)
-        self._panel.render_assumed(name if spec else "", spec.total_bytes if spec else 0)
+        if spec is None:
+            self._panel.render_assumed("", 0, 0)
+        else:
+            self._panel.render_assumed(name, spec.total_bytes, spec.free_bytes)
         self._take_card()
         self._render_advice()
 

@@ -127,12 +127,12 @@ def _training(now: Situation, data: Step) -> Step:
     """Ready where nothing keeps it from starting and the rows are known to be fit for it."""
     if problems := start_problems(now):
         return Step(StepState.BLOCKED, tuple(dict.fromkeys(problem.message for problem in problems)))
-    if data.state in (StepState.TODO, StepState.BLOCKED):
-        return Step(StepState.TODO, data.why)
     if now.too_large:
         missing = bytes_text(now.too_large)
         words = say("It takes {missing} more than the card has: the panel at the right helps.", missing=missing)
         return Step(StepState.ATTENTION, (words,))
+    if data.state in (StepState.TODO, StepState.BLOCKED):
+        return Step(StepState.TODO, data.why)
     return Step(StepState.DONE, (say("Ready to start."),))
 
 

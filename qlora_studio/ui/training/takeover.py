@@ -34,6 +34,9 @@ class TakeoverCard(Card):
             Button(say("Undo")),
             Button(say("Leave as it is"), "quiet"),
         )
+        self.title_label.setWordWrap(True)  # a file's name may be long
+        self.header.setStretch(0, 1)
+        self.header.setStretch(1, 0)
         self.add_header(self.close_button, self.undo, self.take)
         self.add(self._note, self.grid, self._more)
         self.take.clicked.connect(self.taken)
@@ -63,8 +66,10 @@ class TakeoverCard(Card):
             ),
             changes,
         )
-        self.take.hide()
         self.undo.show()
+        if self.take.hasFocus():
+            self.undo.setFocus()  # else it goes on to a setting of the form
+        self.take.hide()
         self.close_button.setText(say("Close"))
 
     def answer(self) -> Button:

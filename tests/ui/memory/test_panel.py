@@ -111,11 +111,12 @@ def test_without_a_card_the_panel_says_why_and_shows_the_machines_memory(qapp: Q
 def test_a_card_that_is_assumed_judges_the_estimate_where_there_is_none(qapp: QApplication) -> None:
     panel = GpuPanel()
     panel.render_samples([ABSENT], [MEMORY])
-    panel.render_assumed("RTX 4090 24 GB", 24 * GIB)
+    panel.render_assumed("RTX 4090 24 GB", 24 * GIB, 23 * GIB)
     panel.render_estimate(estimate_of(10.0))
     fit = panel.fit()
     assert fit is not None
     assert fit.verdict == FitVerdict.FITS
+    assert fit.free_bytes == 23 * GIB, "the step in the rail goes by what is free, too"
     assert "Estimate on RTX 4090 24 GB" in shown_texts(panel)
 
 

@@ -22,6 +22,10 @@ def main() -> int:
         from qlora_studio.engine.worker import work
 
         return work(sys.argv[2])
+    if sys.argv[1:] == ["rank"]:
+        from qlora_studio.engine.rank_worker import work_as_rank
+
+        return work_as_rank()
     if sys.argv[1:2] == ["supervise"] and len(sys.argv) > 3:
         from qlora_studio.jobs.supervisor import supervise
 

@@ -201,6 +201,29 @@ class JobContext:
         self._events.close()
 
 
+class RankContext(JobContext):
+    """What another rank than the first has of a run: it reads the folder, tells nobody, and obeys the first."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._stop = None
+        self._ends_with_starter = False
+        self._last_progress = ("", 0.0)
+
+    def emit(self, event: Event) -> None:
+        """Tell nobody: the first rank does."""
+
+    def commands(self) -> list[Command]:
+        """Return nothing: the first rank reads them."""
+        return []
+
+    def raise_if_stopped(self) -> None:
+        """Go on: the first rank ends this process."""
+
+    def raise_if_gone(self) -> None:
+        """Go on: the first rank sees that."""
+
+
 def _commands(folder: RunFolder, offset: int) -> MessageLogReader[Command]:
     return MessageLogReader(folder.commands_path, parse_command, offset=offset)
 

@@ -15,6 +15,7 @@ from wakepy import keep
 
 from qlora_studio import __version__, child_process
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, StudioError
+from qlora_studio.core.run import ranks
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Failed, Finished, Recovering, TerminalEvent, WorkerStarted
 from qlora_studio.core.run.job import (
@@ -127,7 +128,7 @@ def _work_locked(folder: RunFolder, *, supervised: bool) -> int:
         context.emit(recovering or ending)
         if recovering:
             _leave_at_once(child_process.AGAIN)
-        if isinstance(ending, Failed) and ending.kind == FailureKind.CARD_LOST:
+        if isinstance(ending, Failed) and (ending.kind == FailureKind.CARD_LOST or os.environ.get(ranks.VARIABLE)):
             _leave_at_once(code)
         return code
     finally:
@@ -135,7 +136,10 @@ def _work_locked(folder: RunFolder, *, supervised: bool) -> int:
 
 
 def _leave_at_once(code: int) -> NoReturn:
-    """End without Python's own ending, which frees tensors: a card that is lost may never answer to that."""
+    """End without Python's own ending, which frees tensors: a card that is lost may never answer to that.
+
+    So it is with a card that waits for one of another rank.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

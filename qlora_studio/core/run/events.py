@@ -65,7 +65,8 @@ class Progressed(Message):
 class ModelLoaded(Message):
     """The base is in memory with its adapters. `parameters` counts the base's, `footprint_bytes` weighs both.
 
-    `card` is the UUID of the card that computes, as the driver names it; empty on a processor.
+    `card` is the UUID of the card that computes, as the driver names it; empty on a processor. `cards` are all of them
+    where several train the run.
     Of a model that also sees or hears it is what is trained; `text_model` is the class that this has of its own.
     `checkpointed_layers` of its `layers` are computed twice; both are 0 where that is not told. With `rows_end_to_end`
     the rows of a batch lie in one sequence without padding; runs of earlier versions padded theirs.
@@ -81,6 +82,7 @@ class ModelLoaded(Message):
     optimizer: Words
     device: Words
     card: Words = ""
+    cards: Names = Field(default_factory=list)
     target_modules: Names
     text_model: Words = ""
     layers: Count = 0

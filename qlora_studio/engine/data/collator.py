@@ -68,8 +68,12 @@ def joined(batches: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
             size = batch["input_ids"].shape[1]
         groups[-1].append(batch)
     whole = sorted((_end_to_end(group) for group in groups), key=lambda batch: -batch["input_ids"].shape[1])
-    empty = {name: value[..., :0] if torch.is_tensor(value) else type(value)() for name, value in batches[0].items()}
-    return whole + [dict(empty) for _ in range(len(batches) - len(whole))]
+    return whole + [emptied(batches[0]) for _ in range(len(batches) - len(whole))]
+
+
+def emptied(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return a batch without rows that stands in the place of one."""
+    return {name: value[..., :0] if torch.is_tensor(value) else type(value)() for name, value in batch.items()}
 
 
 def _end_to_end(batches: list[dict[str, Any]]) -> dict[str, Any]:

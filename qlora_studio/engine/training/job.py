@@ -1,6 +1,9 @@
 """The training job, from top to bottom: base, data, adapters, training, adapter saved, merged and exported."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,11 +13,12 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 from qlora_studio.core.export.disk_need import run_needs
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.core.run.commands import Pause
+from qlora_studio.core.run.commands import Pause, Stop
 from qlora_studio.core.run.events import (
     AdapterSaved,
     Evaluated,
     Finished,
+    ModelLoaded,
     Paused,
     Resumed,
     SampleGenerated,
@@ -22,6 +26,7 @@ from qlora_studio.core.run.events import (
 )
 from qlora_studio.core.run.fingerprint import Fingerprint, Fingerprints
 from qlora_studio.core.run.job import TrainJob
+from qlora_studio.core.run.ranks import require_shares
 from qlora_studio.core.run.recovery import batch_plan, with_plan
 from qlora_studio.core.run.reports import TrainingFacts
 from qlora_studio.core.run.run_config import RunConfig
@@ -38,6 +43,9 @@ from qlora_studio.engine.model.device import Device, choose_device, with_checkpo
 from qlora_studio.engine.model.generation import answer
 from qlora_studio.engine.model.original import with_stored_quantization
 from qlora_studio.engine.model.rehearsal import require_mergeable
+from qlora_studio.engine.ranks.group import Ranks
+from qlora_studio.engine.ranks.order import GoingOn
+from qlora_studio.engine.ranks.processes import RankProcesses, cards_of_ranks
 from qlora_studio.engine.templates.sandbox import TemplateRefusal
 from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_full
 from qlora_studio.engine.training.first_batch import refused_where_it_fails, require_trainable
@@ -51,7 +59,7 @@ from qlora_studio.engine.training.setup import build_trainer, expected_checkpoin
 from qlora_studio.engine.training.trainer import StudioTrainer
 from qlora_studio.storage.models.folder import read_config
 from qlora_studio.storage.models.quantized_base import refuse_quantized
-from qlora_studio.storage.runs.checkpoint_folder import Checkpoint, CheckpointFolder
+from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.runs.fingerprint import fingerprint_folder
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -59,6 +67,25 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 
 def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     """Train the run of the context's folder; go on from its newest safe checkpoint where there is one."""
+    cards, config = cards_of_ranks(), context.folder.config()
+    require_shares(with_plan(config, batch_plan(config, context.folder.state())), max(1, len(cards)))
+    with RankProcesses(cards, context.folder.path / "ranks") as others:
+        trained = _trained(context, others)
+    return _end(trained, context)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What is left of training to make an end of."""
+
+    trainer: StudioTrainer
+    base: Path
+    tokenizer: PreTrainedTokenizerBase
+    made_from: Fingerprints
+    config: RunConfig
+
+
+def _trained(context: JobContext, others: RankProcesses) -> _Trained:
     config, initial_commands = taken_over(context), context.initial_commands()
     require_usable_card(config)
     base = base_folder(config.model.source, config.model.revision, context)
@@ -73,8 +100,6 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     require_memory(base, config, device)
     data = _prepare_data(config, tokenizer, context)
     config = with_plan(config, batch_plan(config, context.folder.state()))
-    config = with_spare_memory_used(base, config, device, data.training)
-    device = with_checkpointing(config, device)
     _require_space(config, base, context.folder)
     context.phase(Activity.CHECKING_BASE)
     data_fingerprint = Fingerprint.model_validate(data.fingerprint)
@@ -84,9 +109,17 @@ def run(job: TrainJob, context: JobContext) -> Finished | Paused:
         require_sound_state(checkpoint.path, checkpoint.step)
     config = with_lowered_rate(config, checkpoint.step if checkpoint else 0, initial_commands, context)
     start = checkpoint.path if checkpoint else parent_adapter(config, made_from.base)
-    trainer = _load(base, tokenizer, data, config, device, context, made_from, start, resumes=checkpoint is not None)
-    _train(trainer, checkpoint, config, tokenizer, base, context)
-    return _end(trainer, base, tokenizer, made_from, config, context)
+    resumed = {"checkpoint": checkpoint.path, "step": checkpoint.step} if checkpoint else {}
+    going_on = GoingOn.model_validate({"start": start, **resumed})
+    others.hand(config, base, context.folder.path, going_on)
+    config = with_spare_memory_used(base, config, device, data.training)
+    device = with_checkpointing(config, device)
+    trainer = load_trainer(base, tokenizer, data, config, device, context, made_from, going_on, others.ranks)
+    keep_reserve(context.folder.path)
+    trainer.add_callback(_Samples(config, tokenizer, trainer, context))
+    meet = partial(others.meet, str(device.compute_dtype), on_card=device.is_cuda)
+    train(trainer, going_on, config, base, context, meet)
+    return _Trained(trainer, base, tokenizer, made_from, config)
 
 
 def _prepare_data(config: RunConfig, tokenizer: PreTrainedTokenizerBase, context: JobContext) -> PreparedData:
@@ -106,7 +139,7 @@ def _require_space(config: RunConfig, base: Path, run: RunFolder) -> None:
     require_drives([*writings, Writing(folder, "already there", -written)], "This run")
 
 
-def _load(
+def load_trainer(
     base: Path,
     tokenizer: PreTrainedTokenizerBase,
     data: PreparedData,
@@ -114,14 +147,14 @@ def _load(
     device: Device,
     context: JobContext,
     made_from: Fingerprints,
-    start: Path | None,
-    *,
-    resumes: bool,
+    going_on: GoingOn,
+    ranks: Ranks,
 ) -> StudioTrainer:
-    """Load the base with fresh adapters; of a run that goes on from an adapter, with that of `start`.
+    """Load the base with fresh adapters; of a run that goes on from an adapter, with that.
 
-    A run that `resumes` lays its rows as it did before.
+    A run that is resumed lays its rows as it did before.
     """
+    start = going_on.start
     context.phase(Activity.LOADING_MODEL)
     if config.lora.dropout != config.lora.used_dropout:
         context.warn("no_dropout", "Adapters on routed experts cannot have dropout: this run is trained without.")
@@ -132,7 +165,7 @@ def _load(
         model = continued(model, start, config)
     else:
         model = adapted_model.attach_adapters(model, config)
-    earlier = context.folder.state().model if resumes else None
+    earlier = context.folder.state().model if going_on.checkpoint else None
     end_to_end = (earlier is None or earlier.rows_end_to_end) and lay_end_to_end(model)
     if config.training.packing and not end_to_end and earlier is None:
         with refused_where_it_fails(model):
@@ -146,40 +179,53 @@ def _load(
         device=device,
         context=context,
         made_from=made_from,
+        ranks=ranks,
     )
-    context.emit(adapted_model.facts_of(trainer.model, config, device, text_class_name(base)))
-    keep_reserve(context.folder.path)
+    loaded = adapted_model.facts_of(trainer.model, config, device, text_class_name(base))
+    context.emit(_with_all_cards(loaded) if device.is_cuda and ranks.several else loaded)
     context.raise_if_stopped()
     return trainer
 
 
-def _train(
+def _with_all_cards(loaded: ModelLoaded) -> ModelLoaded:
+    cards = cards_of_ranks()
+    return loaded.model_copy(update={"cards": cards, "device": f"{loaded.device} and {len(cards) - 1} more"})
+
+
+def train(
     trainer: StudioTrainer,
-    checkpoint: Checkpoint | None,
+    going_on: GoingOn,
     config: RunConfig,
-    tokenizer: PreTrainedTokenizerBase,
     base: Path,
     context: JobContext,
+    meet: Callable[[], None],
 ) -> None:
-    """Measure, train, measure. A resumed run was measured before it began."""
-    step = checkpoint.step if checkpoint else 0
+    """Measure, train, measure. A resumed run was measured before it began.
+
+    `meet` is called once this rank is ready for what the ranks do together, which is everything after it.
+    """
+    checkpoint, step = going_on.checkpoint, going_on.step
     if checkpoint:
-        context.emit(Resumed(step=step, checkpoint=checkpoint.path.name))
+        context.emit(Resumed(step=step, checkpoint=checkpoint.name))
         earlier = [event for event in context.folder.events() if isinstance(event, Evaluated) and event.step <= step]
         trainer.training_control.remember(earlier)
-    trainer.add_callback(_Samples(config, tokenizer, trainer, context))
     require_trainable(trainer)
     if torch.cuda.is_available():
         measure_card(trainer, base, config, context)
+    meet()
+    trainer.begin_alike()
     if not checkpoint and trainer.eval_dataset is not None:
         trainer.evaluate()
     total = _total_steps(trainer, config)
     context.emit(TrainingStarted(step=step, total_steps=total))
     context.phase(Activity.TRAINING)
     if checkpoint and step >= total:  # it broke off between its last step and its end
-        trainer.take_over(checkpoint.path)
+        trainer.take_over(checkpoint)
     else:
-        trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    ending = trainer.training_control.ending
+    if ending is None or (isinstance(ending, Stop) and ending.save):
+        _measure_at_end(trainer)
 
 
 def _total_steps(trainer: StudioTrainer, config: RunConfig) -> int:
@@ -189,26 +235,26 @@ def _total_steps(trainer: StudioTrainer, config: RunConfig) -> int:
     return math.ceil(per_epoch * config.training.epochs)
 
 
-def _end(
-    trainer: StudioTrainer,
-    base: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    made_from: Fingerprints,
-    config: RunConfig,
-    context: JobContext,
-) -> Finished | Paused:
+def _measure_at_end(trainer: StudioTrainer) -> None:
+    step, last = trainer.state.global_step, trainer.last_evaluation
+    if trainer.eval_dataset is not None and (last is None or last.step != step):
+        trainer.evaluate()
+
+
+def _end(trained: _Trained, context: JobContext) -> Finished | Paused:
     """Keep what was learned, as the user asked: paused, stopped with or without saving, or completed and exported."""
+    trainer, config = trained.trainer, trained.config
     ending = trainer.training_control.ending
     step = trainer.state.global_step
     if isinstance(ending, Pause):
         return Paused(step=step, checkpoint=f"checkpoint-{step}")
     if ending is not None and not ending.save:
         raise JobStopped
-    if trainer.eval_dataset is not None and (trainer.last_evaluation is None or trainer.last_evaluation.step != step):
-        trainer.evaluate()
     context.phase(Activity.SAVING)
     retried_when_full(
-        lambda: save_final_adapter(trainer.model, tokenizer, base, made_from.base, config, context.folder),
+        lambda: save_final_adapter(
+            trainer.model, trained.tokenizer, trained.base, trained.made_from.base, config, context.folder
+        ),
         lambda: expected_checkpoint_bytes(trainer),
         context,
     )

@@ -22,9 +22,12 @@ from qlora_studio.engine.memory.checkpointing import checkpoint_layers
 from qlora_studio.engine.model.adapted import cast_adapters
 from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.model.row_attention import attends_by_rows
+from qlora_studio.engine.ranks.group import ALONE, Ranks
 from qlora_studio.engine.training.disk_space import retried_when_full
 from qlora_studio.engine.training.trainer import StudioTrainer
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
+
+_ENDINGS = (None, Pause(), Stop(save=True), Stop(save=False))  # as ranks tell them each other, by number
 
 
 def build_trainer(
@@ -37,14 +40,16 @@ def build_trainer(
     device: Device,
     context: JobContext,
     made_from: Fingerprints,
+    ranks: Ranks = ALONE,
 ) -> StudioTrainer:
     """Return a trainer over prepared rows or packs (`input_ids`, `labels`, `row`, and `seq_lengths` of packs)."""
-    training_control = TrainingControl(config, context, can_evaluate=evaluation is not None)
+    training_control = TrainingControl(config, context, can_evaluate=evaluation is not None, ranks=ranks)
     trainer = StudioTrainer(
         reporter=context,
         device=device,
         save_checkpoint=lambda trainer: _save(trainer, config, context, made_from),
         schedule=_schedule(config, training, evaluates=evaluation is not None),
+        ranks=ranks,
         model=model,
         args=arguments(config, device, str(context.folder.checkpoints_path)),
         train_dataset=training,
@@ -99,8 +104,11 @@ def arguments(config: RunConfig, device: Device, output: str) -> SFTConfig:
 class TrainingControl(TrainerCallback):
     """Decides after each step what is next: evaluate, save, pause, stop; from the config and the user's commands."""
 
-    def __init__(self, config: RunConfig, context: JobContext, *, can_evaluate: bool = True) -> None:
+    def __init__(
+        self, config: RunConfig, context: JobContext, *, can_evaluate: bool = True, ranks: Ranks = ALONE
+    ) -> None:
         self._config = config
+        self._ranks = ranks
         self._context = context
         self._can_evaluate = can_evaluate
         self._saved_at = time.monotonic()
@@ -109,7 +117,9 @@ class TrainingControl(TrainerCallback):
         self._worse = 0
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        """Obey between two batches of a step only to a stop that saves nothing."""
+        """Obey between two batches of a step only to a stop that saves nothing; ranks leave a step together."""
+        if self._ranks.several:
+            return control
         self._read_commands(control)
         if isinstance(self.ending, Stop) and not self.ending.save:
             control.should_training_stop = True
@@ -126,9 +136,18 @@ class TrainingControl(TrainerCallback):
         if self.ending is not None:
             control.should_training_stop = True
             control.should_save = isinstance(self.ending, Pause) or self.ending.save
+        if self._ranks.several:
+            self._do_as_first(control)
         if control.should_save:
             self._saved_at = time.monotonic()
         return control
+
+    def _do_as_first(self, control: Any) -> None:
+        """Have all ranks do what the first one decided: it alone knows the commands, and clocks differ."""
+        wishes = (control.should_evaluate, control.should_save, control.should_training_stop, _number_of(self.ending))
+        *flags, number = self._ranks.told_by_first(wishes)
+        control.should_evaluate, control.should_save, control.should_training_stop = map(bool, flags)
+        self.ending = _ENDINGS[number]
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
@@ -193,6 +212,11 @@ def _schedule(config: RunConfig, rows: Any, *, evaluates: bool) -> Schedule:
         saving_steps=config.checkpoint.every_steps,
         saving_seconds=config.checkpoint.every_minutes * 60,
     )
+
+
+def _number_of(ending: Pause | Stop | None) -> int:
+    facts = [(type(known), getattr(known, "save", None)) for known in _ENDINGS]
+    return facts.index((type(ending), getattr(ending, "save", None)))
 
 
 def _is_due(every: int, step: int) -> bool:

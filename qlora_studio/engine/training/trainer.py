@@ -20,7 +20,7 @@ from qlora_studio.core.run.optimizer import optimizer_named
 from qlora_studio.core.run.time_left import Schedule, TimeLeft
 from qlora_studio.engine import fault_injection
 from qlora_studio.engine.context import Reporter
-from qlora_studio.engine.data.collator import joined, take_facts
+from qlora_studio.engine.data.collator import emptied, joined, take_facts
 from qlora_studio.engine.data.row_files import row_lengths
 from qlora_studio.engine.expert_adapters import own_names
 from qlora_studio.engine.faults import is_out_of_memory
@@ -29,6 +29,7 @@ from qlora_studio.engine.model.adapted import cast_adapters
 from qlora_studio.engine.model.adapter import write_adapter
 from qlora_studio.engine.model.device import Device, memory_of
 from qlora_studio.engine.model.row_attention import attends_by_rows
+from qlora_studio.engine.ranks.group import ALONE, Ranks
 from qlora_studio.engine.training.optimizer_state import PagedBuffers, restore_paging, restore_rate
 from qlora_studio.engine.training.phase_memory import PhaseMemory, phase_memory
 from qlora_studio.engine.training.row_order import ByLength, EvenSteps, SortedSteps
@@ -52,8 +53,17 @@ class StudioTrainer(SFTTrainer):
     training_control: Any  # the TrainingControl among its callbacks; its module imports this one
 
     def __init__(
-        self, *, reporter: Reporter, device: Device, save_checkpoint: Any, schedule: Schedule, **kwargs: Any
+        self,
+        *,
+        reporter: Reporter,
+        device: Device,
+        save_checkpoint: Any,
+        schedule: Schedule,
+        ranks: Ranks = ALONE,
+        **kwargs: Any,
     ) -> None:
+        self.ranks = ranks
+        self._loss_of_step: torch.Tensor | float = 0.0
         self.reporter = reporter
         self.studio_device = device
         self._durable_save = save_checkpoint
@@ -92,9 +102,20 @@ class StudioTrainer(SFTTrainer):
         Where experts are kept evenly used they stay as they are: that is a mean of each batch.
         """
         batches, items = super().get_batch_samples(*args, **kwargs)
-        if self._end_to_end and batches and not self.aux_loss_enabled:
-            batches = joined(batches, self._most_tokens)
-        return batches, items
+        own = self._own_share(batches) if self.ranks.several else batches
+        if self._end_to_end and own and not self.aux_loss_enabled:
+            own = joined(own, self._most_tokens)
+        return own + [emptied(batches[0]) for _ in range(len(batches) - len(own))], items
+
+    def _own_share(self, batches: list[Any]) -> list[Any]:
+        """Return what this rank trains of a step; what the others do is counted, as the step is told as a whole."""
+        own = self.ranks.own(batches)
+        for batch in batches:
+            if not any(batch is mine for mine in own):
+                rows, tokens = take_facts(dict(batch))
+                self._rows += rows
+                self._pace.add(tokens)
+        return own
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward of one batch; remembers its rows and whether its loss was finite."""
@@ -110,6 +131,7 @@ class StudioTrainer(SFTTrainer):
         loss = fault_injection.after_loss(loss, step, batch_size)
         # Read once a step, not here: a read waits for the card.
         self._loss_is_finite = torch.isfinite(loss) & self._loss_is_finite
+        self._loss_of_step = loss.detach() + self._loss_of_step
         return loss
 
     def compute_loss(
@@ -136,6 +158,8 @@ class StudioTrainer(SFTTrainer):
 
         A gradient scaler (fp16) finds and skips infinite gradients by itself.
         """
+        if self.ranks.several:
+            self._join_step()
         norm = super()._clip_grad_norm(model)
         finite = bool(self._loss_is_finite) and (self.accelerator.scaler is not None or math.isfinite(float(norm)))
         rows, self._rows, self._loss_is_finite = self._rows, [], True
@@ -143,8 +167,17 @@ class StudioTrainer(SFTTrainer):
             raise _non_finite(self.state.global_step + 1, rows)
         return norm
 
+    def _join_step(self) -> None:
+        """Take the gradient, the loss, and whether that is finite, of all ranks together."""
+        self._loss_of_step, infinite = self.ranks.totals(float(self._loss_of_step), float(not self._loss_is_finite))
+        self._loss_is_finite = not infinite
+        self.ranks.add_gradients(self.model.parameters())
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Tell of an optimizer step."""
+        if "loss" in logs and self.ranks.several:
+            logs["loss"] = float(self._loss_of_step)
+        self._loss_of_step = 0.0
         super().log(logs, start_time)
         if "loss" in logs:
             self._tell_step(logs)
@@ -211,16 +244,28 @@ class StudioTrainer(SFTTrainer):
 
     def _metrics_or_none(self, started: float) -> dict[str, float] | None:
         try:
-            fault_injection.before_evaluation(self.state.global_step, self.args.per_device_train_batch_size)
             with torch.random.fork_rng():  # an evaluation more or less must not change what is trained
                 loss = self._held_out_loss()
-            return self._evaluated(loss, started)
+            return None if loss is None else self._evaluated(loss, started)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             return None
 
-    def _held_out_loss(self) -> float:
+    def _held_out_loss(self) -> float | None:
+        """Return the mean over the rows of all ranks; None where another one found no memory for its own."""
+        sums = None
+        try:
+            fault_injection.before_evaluation(self.state.global_step, self.args.per_device_train_batch_size)
+            sums = self._held_out_sums()
+        finally:  # the others wait for this rank's word, also where it is that there was no memory
+            total, tokens, without = self.ranks.totals(*(sums or (0.0, 0)), sums is None)
+        if without:
+            return None
+        return total / tokens if tokens else math.nan
+
+    def _held_out_sums(self) -> tuple[float, int]:
+        """Return the sum of all losses over the held-out rows and how many they are; of several ranks, of own rows."""
         was_training, balances_experts = self.model.training, self.aux_loss_enabled
         self.model.eval()
         self.aux_loss_enabled = False  # what keeps experts evenly used is no loss of the tokens
@@ -228,6 +273,8 @@ class StudioTrainer(SFTTrainer):
         batches = self.get_eval_dataloader()
         try:
             for index, batch in enumerate(batches):
+                if index % self.ranks.count != self.ranks.rank:
+                    continue
                 take_facts(batch)
                 inputs = self._prepare_inputs(batch)
                 total += float(self.loss_without_learning(inputs))
@@ -236,7 +283,7 @@ class StudioTrainer(SFTTrainer):
         finally:
             self.aux_loss_enabled = balances_experts
             self.model.train(was_training)
-        return total / tokens if tokens else math.nan
+        return total, tokens
 
     def loss_without_learning(self, inputs: dict[str, Any]) -> Any:
         """Return the sum of a batch's losses, in the precision of training: also before that has begun."""
@@ -245,6 +292,8 @@ class StudioTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Make a checkpoint safe. The plain trainer's is neither atomic nor synced, and rotates by file times."""
+        if not self.ranks.is_first:
+            return
         started = time.monotonic()
         self.memory.enter("save")
         self.store_flos()
@@ -266,6 +315,21 @@ class StudioTrainer(SFTTrainer):
         with told(partial(state_failure, adapter)), own_names():
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         cast_adapters(self.model, self.studio_device.adapter_dtype)
+
+    def begin_alike(self) -> None:
+        """Have all ranks begin with the same adapters, and each with random numbers of its own, for dropout."""
+        if self.ranks.several:
+            self.ranks.copy_from_first(found for found in self.model.parameters() if found.requires_grad)
+            self._draw_apart()
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Go on with the random numbers of a checkpoint, which are the first rank's."""
+        super()._load_rng_state(checkpoint)
+        self._draw_apart()
+
+    def _draw_apart(self) -> None:
+        if not self.ranks.is_first:
+            torch.manual_seed(self.args.seed + self.ranks.rank * 1_000_003 + self.state.global_step)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Load them, and mend what that does not restore: paging, and a rate that was lowered since."""

@@ -1,0 +1,33 @@
+"""The batches of a step are dealt evenly to the cards of a run, or the run is refused with what would be even."""
+
+import pytest
+
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.ranks import require_shares
+from qlora_studio.core.run.run_config import RunConfig
+
+
+def _config(batch: int, accumulation: int) -> RunConfig:
+    config = RunConfig().with_value("training.batch_size", batch)
+    return config.with_value("training.gradient_accumulation", accumulation)
+
+
+@pytest.mark.parametrize(("accumulation", "ranks"), [(8, 1), (8, 2), (8, 8), (6, 3)])
+def test_batches_that_can_be_dealt_are(accumulation: int, ranks: int) -> None:
+    require_shares(_config(2, accumulation), ranks)
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "ranks", "advice"),
+    [
+        (16, 1, 2, "training.batch_size=8 and training.gradient_accumulation=2: a step has as many rows"),
+        (2, 9, 2, "training.batch_size=9 and training.gradient_accumulation=2"),
+        (2, 8, 3, "training.gradient_accumulation a multiple of 3"),
+    ],
+)
+def test_others_are_refused_with_what_keeps_the_rows_of_a_step(
+    batch: int, accumulation: int, ranks: int, advice: str
+) -> None:
+    with pytest.raises(StudioError, match=f"accumulation of this run, {accumulation}, .* to {ranks} cards") as caught:
+        require_shares(_config(batch, accumulation), ranks)
+    assert advice in caught.value.advice

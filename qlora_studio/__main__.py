@@ -23,6 +23,7 @@ def main() -> int:
 
         return work(sys.argv[2])
     if sys.argv[1:] == ["rank"]:
+        _speak()
         from qlora_studio.engine.rank_worker import work_as_rank
 
         return work_as_rank()

@@ -1,6 +1,7 @@
 """Which card a worker computes on, chosen before it starts: libraries look for cards as soon as they are imported.
 
-The worker sees that one card alone, by its UUID: numbers mean one order to the driver and another to CUDA.
+The worker sees that one card alone, by its UUID: numbers mean one order to the driver and another to CUDA. Where
+several train a run, it is told of all, and each other rank that it starts sees one of them.
 """
 
 import os
@@ -8,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.quantity import GIB
+from qlora_studio.core.run import ranks
 from qlora_studio.core.run.job import (
     ChatJob,
     DataJob,
@@ -18,7 +20,7 @@ from qlora_studio.core.run.job import (
     UploadJob,
     VerifyJob,
 )
-from qlora_studio.core.run.run_config import AUTO_CARD, CPU
+from qlora_studio.core.run.run_config import ALL_CARDS, AUTO_CARD, CPU, means_several
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.storage.runs.run_folder import RunFolder
 
@@ -42,11 +44,13 @@ def worker_environment(folder: RunFolder, cards: Callable[[], Sequence[GpuCard]]
     if isinstance(job, DataJob | DownloadJob | UploadJob | EstimateJob):
         return {}  # they compute on no card
     here = cards()
+    if isinstance(job, TrainJob):
+        return card_environment(wish, here, os.environ)
     try:
+        several = chosen_cards(wish, here, os.environ)
+        wish = max(several, key=_free_gib).uuid if len(several) > 1 else wish
         return card_environment(wish, here, os.environ)
     except StudioError:
-        if isinstance(job, TrainJob):
-            raise
         return card_environment(AUTO_CARD, here, os.environ)
 
 
@@ -56,11 +60,25 @@ def card_environment(wish: str, cards: Sequence[GpuCard], environment: Mapping[s
         return {VISIBLE: ""}
     if wish.startswith(_PART):
         return {VISIBLE: wish}
-    card = chosen_card(wish, cards, environment)
+    several = chosen_cards(wish, cards, environment)
+    if len(several) > 1:
+        return {_ORDER: _BY_BUS, VISIBLE: several[0].uuid, ranks.VARIABLE: ",".join(card.uuid for card in several)}
+    card = several[0] if several else None
     if card is not None and card.uuid:
         return {_ORDER: _BY_BUS, VISIBLE: card.uuid}
     first, more, _ = environment.get(VISIBLE, "").partition(",")
     return {VISIBLE: first} if more else {}  # in CUDA's own order, and one of them alone
+
+
+def chosen_cards(wish: str, cards: Sequence[GpuCard], environment: Mapping[str, str]) -> tuple[GpuCard, ...]:
+    """Return every card that a wish means now; none where CUDA is to see what it was told to.
+
+    Raises StudioError for a card that is wished for and not there.
+    """
+    if wish == ALL_CARDS:
+        return visible_cards(cards, environment)
+    found = [chosen_card(name, cards, environment) for name in wish.split(",")]
+    return tuple(dict.fromkeys(card for card in found if card is not None))
 
 
 def chosen_card(
@@ -69,8 +87,11 @@ def chosen_card(
     """Return the card that a wish means now; None where there is none, or CUDA is to see what it was told to.
 
     Auto is the card with the most free memory, before those that are `taken`, by UUID, among what CUDA_VISIBLE_DEVICES
-    leaves. Raises StudioError for a card that is wished for and not there.
+    leaves. Of several that train a run it is the one with the least, which decides whether that fits. Raises
+    StudioError for a card that is wished for and not there.
     """
+    if means_several(wish):
+        return min(chosen_cards(wish, cards, environment), key=_free_gib, default=None)
     allowed = visible_cards(cards, environment)
     if wish == AUTO_CARD:
         return max(allowed, key=lambda card: (card.uuid not in taken, _free_gib(card), -card.index), default=None)

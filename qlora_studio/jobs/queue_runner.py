@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
-from qlora_studio.jobs.card_choice import chosen_card
+from qlora_studio.core.run.run_config import means_several
+from qlora_studio.jobs.card_choice import chosen_card, chosen_cards
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -16,10 +17,10 @@ _WELL = (Phase.FINISHED, Phase.PAUSED, Phase.STOPPED)
 
 
 class QueueRunner:
-    """Runs the queue: one run at a time on each card, and one where there is none.
+    """Runs the queue: one run at a time on each card, and one where there is none. Some runs take several cards.
 
-    `cards()` are the machine's cards; `at_work()` tells of each run at work elsewhere the UUID of its card, empty where
-    it is on a processor or has not said so yet.
+    `cards()` are the machine's cards; `at_work()` tells of each run at work elsewhere the UUIDs of its cards, an empty
+    one where it is on a processor or has not said so yet.
     """
 
     def __init__(
@@ -38,7 +39,8 @@ class QueueRunner:
     @property
     def current(self) -> tuple[RunFolder, ...]:
         """The runs that were started here and whose workers are at work."""
-        return tuple(process.folder for process in self._processes.values() if process.poll() is None)
+        processes = dict.fromkeys(self._processes.values())
+        return tuple(process.folder for process in processes if process.poll() is None)
 
     def start_next(self) -> WorkerProcess | None:
         """Start the first run that a card is free for and return its worker; None where there is none.
@@ -60,19 +62,20 @@ class QueueRunner:
             if run.folder.is_busy():  # somebody else started it
                 self._queue.remove(run.folder)
                 return None
-            card, why = _card_for(run, free, busy)
+            wanted, why = _cards_for(run, cards, free, busy)
             if not why:
-                return self._start(run, card)
+                return self._start(run, wanted)
             self.waiting_for = self.waiting_for or why
-            free = [other for other in free if other is not card]
+            free = [card for card in free if card not in wanted]
         return None
 
-    def _start(self, run: QueuedRun, card: GpuCard | None) -> WorkerProcess | None:
+    def _start(self, run: QueuedRun, cards: Sequence[GpuCard]) -> WorkerProcess | None:
         """Start a run and take it out of the queue, in this order: a power cut between the two loses no run."""
-        uuid = card.uuid if card is not None else ""
+        uuids = [card.uuid for card in cards] or [""]
         process = None
         try:
-            process = self._processes[uuid] = start_worker(run.folder, gpus=uuid)
+            process = start_worker(run.folder, gpus=",".join(uuids))
+            self._processes.update(dict.fromkeys(uuids, process))
         except StudioError as error:
             self.failures.append((run.folder, error))
         self._queue.remove(run.folder)
@@ -94,12 +97,21 @@ def ended_phase(folder: RunFolder) -> Phase:
     return phase if phase in _WELL else Phase.FAILED
 
 
-def _card_for(run: QueuedRun, free: Sequence[GpuCard], busy: set[str]) -> tuple[GpuCard | None, str]:
-    """Return the card that a run would take of those that are free, and what it still waits for."""
+def _cards_for(
+    run: QueuedRun, cards: Sequence[GpuCard], free: Sequence[GpuCard], busy: set[str]
+) -> tuple[tuple[GpuCard, ...], str]:
+    """Return the cards that a run would take of those that are free, and what it still waits for."""
     try:
-        card = chosen_card(run.folder.config().hardware.gpus, free, os.environ)
+        wish = run.folder.config().hardware.gpus
+        several = chosen_cards(wish, cards, os.environ) if means_several(wish) else ()
+        card = None if several else chosen_card(wish, free, os.environ)
     except StudioError:
-        return None, "its card to be free" if busy else ""  # where none is at work, the start says what is wrong
-    if card is None or card.free_bytes is None or card.free_bytes >= run.needed_bytes:
-        return card, "" if card is not None or not busy else "a card to be free"
-    return card, "the card to be free enough"
+        return (), "its card to be free" if busy else ""  # where none is at work, the start says what is wrong
+    wanted = several or ((card,) if card is not None else ())
+    if not wanted:
+        return (), "a card to be free" if busy else ""
+    if not all(card in free for card in wanted):
+        return wanted, "its cards to be free"
+    if all(card.free_bytes is None or card.free_bytes >= run.needed_bytes for card in wanted):
+        return wanted, ""
+    return wanted, "the cards to be free enough" if several else "the card to be free enough"

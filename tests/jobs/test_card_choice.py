@@ -9,7 +9,7 @@ import pytest
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_mapping
+from qlora_studio.core.run.run_config_text import from_mapping, from_toml, to_toml
 from qlora_studio.jobs.card_choice import card_environment, chosen_card, visible_cards
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.jobs.worker_process import start_worker
@@ -103,7 +103,41 @@ def test_without_cards_nothing_is_set_and_a_named_one_is_refused() -> None:
         card_environment("GPU-aa11", (), {})
 
 
-@pytest.mark.parametrize("wish", ["GPU", "gpu-x y", "-1", "0,1", "cuda:0", "'; ls"])
+@pytest.mark.parametrize(
+    ("wish", "together"),
+    [("all", ["GPU-aa11", "GPU-bb22", "GPU-cc33"]), ("2,GPU-aa11", ["GPU-cc33", "GPU-aa11"])],
+)
+def test_a_worker_sees_the_first_of_several_cards_and_is_told_of_all(wish: str, together: list[str]) -> None:
+    assert card_environment(wish, _CARDS, {}) == {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": together[0],
+        "QLORA_STUDIO_RANKS": ",".join(together),
+    }
+
+
+def test_one_card_named_twice_or_all_of_one_is_one_card() -> None:
+    alone = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "GPU-aa11"}
+    assert card_environment("0,GPU-aa11", _CARDS, {}) == alone
+    assert card_environment("all", _CARDS[:1], {}) == alone
+
+
+def test_of_cards_that_train_together_the_one_with_the_least_memory_is_asked_whether_it_fits() -> None:
+    assert chosen_card("all", _CARDS, {}) == _BUSY
+    assert chosen_card("0,2", _CARDS, {}) == _SMALL
+
+
+def test_one_of_several_cards_that_is_not_there_is_told() -> None:
+    with pytest.raises(StudioError, match="card number 7"):
+        card_environment("0,7", _CARDS, {})
+
+
+def test_several_cards_may_be_a_list_in_the_file() -> None:
+    config = from_toml('[hardware]\ngpus = ["GPU-aa11", 2]\n')
+    assert config.hardware.gpus == "GPU-aa11,2"
+    assert from_toml(to_toml(config)) == config
+
+
+@pytest.mark.parametrize("wish", ["GPU", "gpu-x y", "-1", "0,,1", "0,auto", "MIG-1,MIG-2", "cuda:0", "'; ls"])
 def test_a_wish_that_is_none_is_refused_with_what_may_stand_there(wish: str) -> None:
     with pytest.raises(StudioError, match="a number or a UUID"):
         from_mapping({"hardware": {"gpus": wish}})

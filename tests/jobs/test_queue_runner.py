@@ -125,6 +125,26 @@ def test_cards_that_others_train_on_are_left_alone(tmp_path: Path, at_work: list
         process.wait(30)
 
 
+@pytest.mark.usefixtures("two_cards")
+def test_a_run_on_both_cards_waits_for_both_and_then_holds_both(tmp_path: Path) -> None:
+    queue, at_work = RunQueue(tmp_path), ["GPU-a"]
+    both = create_run_folder(tmp_path, RunConfig(name="both").with_value("hardware.gpus", "all"))
+    queue.add(both)
+    queue.add(_runs(tmp_path, 1)[0])
+    runner = QueueRunner(queue, lambda: _TWO, lambda: at_work)
+    assert runner.start_next() is None
+    assert runner.waiting_for == "its cards to be free"
+
+    at_work.clear()
+    process = runner.start_next()
+    assert process is not None
+    assert psutil.Process(process.pid).environ()["QLORA_STUDIO_RANKS"] == "GPU-a,GPU-b"
+    assert runner.start_next() is None, "a card of a run at work was given away"
+    assert [folder.path for folder in runner.current] == [both.path.resolve()]
+    process.kill()
+    process.wait(30)
+
+
 def test_a_run_is_queued_once_and_can_be_taken_out(tmp_path: Path) -> None:
     queue = RunQueue(tmp_path)
     first, second = _runs(tmp_path, 2)

@@ -12,11 +12,12 @@ from qlora_studio.core.memory.setup import MemorySetup, setup_for
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import MIB, bytes_text
 from qlora_studio.core.run.optimizer import AUTO, optimizer_named
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_config import RunConfig, means_several
 from qlora_studio.core.words import say
 
 INSTANT_ERROR_SHARE, PROBED_ERROR_SHARE = 0.06, 0.05
 USUAL_CONTEXT_BYTES = 450 * MIB  # 300 to 500 MiB on most cards; measured by the probe where there is one
+BETWEEN_CARDS_BYTES = 200 * MIB  # NCCL's buffers, made after the probe: counted by its settings, not measured
 _NOTHING_PAGED = say(
     "No tensor of this adapter is large enough to be paged: AdamW that is not paged takes the same and does the same."
 )
@@ -36,10 +37,14 @@ def estimate(
 
     `row_tokens` is the longest row of the data where that is known; without it rows are as long as `max_length`.
     `gpu` says which kernels and which 16-bit format there are; without it, those of a recent card. `context_bytes` of 0
-    is an estimate of the run alone, for no card. `probe` is what a real step on this card taught.
+    is an estimate of the run alone, for no card. `probe` is what a real step on this card taught. Of several cards that
+    train together it is what each of them takes: they share the rows, and not the model.
     """
     setup = setup_for(config, shape, row_tokens=row_tokens, gpu=gpu)
-    found = estimate_setup(shape, setup, context_bytes=probe.context_bytes if probe else context_bytes)
+    context = probe.context_bytes if probe else USUAL_CONTEXT_BYTES if context_bytes is None else context_bytes
+    if context and means_several(config.hardware.gpus):
+        context += BETWEEN_CARDS_BYTES
+    found = estimate_setup(shape, setup, context_bytes=context)
     if config.training.optimizer != AUTO and optimizer_named(setup.optimizer).needs_card and not found.managed_bytes:
         found = replace(found, notes=(*found.notes, _NOTHING_PAGED))
     return _as_probed(found, probe) if probe else found

@@ -10,7 +10,7 @@ import re
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from qlora_studio.core.data.base_templates import BASE_TEMPLATES, template_choices
@@ -21,7 +21,7 @@ from qlora_studio.core.run.setting import SettingInfo, one_of, setting, settings
 from qlora_studio.core.words import say
 
 RUN_CONFIG_VERSION = 1
-AUTO_CARD, CPU = "auto", "cpu"
+AUTO_CARD, ALL_CARDS, CPU = "auto", "all", "cpu"
 ENCODING_NAMES = {"utf-8": "UTF-8", "utf-16": "UTF-16", "cp1252": say("Windows-1252")}
 
 
@@ -32,13 +32,28 @@ class Section(BaseModel):
 
 
 def _card_wish(text: str) -> str:
-    """Return which card is wished for, as it is compared; one alone, until several can train one run."""
-    wish = text.strip()
-    if wish.lower() in (AUTO_CARD, CPU) or wish.isdecimal():
-        return wish.lower()
-    if not re.fullmatch(r"(GPU|MIG)-[0-9A-Za-z/-]+", wish):
-        raise PydanticKnownError("literal_error", {"expected": say("auto, cpu, a number or a UUID (GPU-… or MIG-…)")})
-    return wish
+    """Return which card is wished for, or which ones, separated by commas, as it is compared."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    if len(names) == 1 and names[0].lower() in (AUTO_CARD, ALL_CARDS, CPU):
+        return names[0].lower()
+    one = r"[0-9]+|GPU-[0-9A-Za-z/-]+" + (r"|MIG-[0-9A-Za-z/-]+" if len(names) == 1 else "")
+    if not all(re.fullmatch(one, name) for name in names):
+        expected = say(
+            "auto, all, cpu, a number or a UUID (GPU-… or MIG-…), or several numbers or UUIDs of whole cards"
+        )
+        raise PydanticKnownError("literal_error", {"expected": expected})
+    return ",".join(names)
+
+
+def means_several(wish: str) -> bool:
+    """Whether a `hardware.gpus` means cards that train a run together; with all it may be one after all."""
+    return wish == ALL_CARDS or "," in wish
+
+
+def _as_text(wish: Any) -> Any:
+    """Return a list of cards as the text that it is kept as."""
+    is_list = isinstance(wish, list) and wish and all(isinstance(name, str | int) for name in wish)
+    return ",".join(map(str, wish)) if is_list else wish
 
 
 def _template_variables(variables: dict[str, Any]) -> dict[str, Any]:
@@ -495,10 +510,13 @@ class ExportSection(Section):
 class HardwareSection(Section):
     """What the run computes on."""
 
-    gpus: Annotated[str, AfterValidator(_card_wish)] = setting(
+    gpus: Annotated[str, BeforeValidator(_as_text), AfterValidator(_card_wish)] = setting(
         AUTO_CARD,
         title=say("Graphics card"),
-        help=say("Auto takes the one with the most free memory. Or a UUID (GPU-…, MIG-…), a number, or cpu."),
+        help=say(
+            "Auto takes the one with the most free memory. Or a UUID (GPU-…, MIG-…), a number, or cpu. All of them, or "
+            "several with commas between, train the run together: each takes its share of a step's batches."
+        ),
         advanced=True,
     )
 

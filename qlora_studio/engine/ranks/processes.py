@@ -137,9 +137,9 @@ class RankProcesses:
                 if failed is not None:
                     words = say("{process}: {message}", process=name, message=failed.message)
                     return StudioError(words, kind=failed.kind, advice=failed.advice, detail=failed.detail)
-                words = ending_in_words(code).removeprefix("the worker")
-                kind = FailureKind.WORKER_DIED
-                return StudioError(f"{name}{words}.", kind=kind, advice=advice_for(kind, "train"))
+                kind, how = FailureKind.WORKER_DIED, ending_in_words(code)
+                words = say("{process} is gone: {how}.", process=name, how=how)
+                return StudioError(words, kind=kind, advice=advice_for(kind, "train"))
         return None
 
     def _read(self, seconds: float) -> None:
@@ -161,8 +161,8 @@ def _started(card: str) -> "subprocess.Popen[bytes]":
 
 def _named(number: int, card: str) -> str:
     if card == "cpu":
-        return say("Process {number} of the run", number=number + 1)
-    return say("The run's process on card {card}", card=card)
+        return say("Worker {number} of the run", number=number + 1)
+    return say("The run's worker on card {card}", card=card)
 
 
 def _unlike(card: str, found: str, wanted: str) -> StudioError:

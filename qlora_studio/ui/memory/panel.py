@@ -96,7 +96,7 @@ class GpuPanel(QWidget):
         """Show the newest sample and the history; without a card, the machine's memory."""
         self._sample = samples[-1] if samples else None
         if self._sample is not None:
-            name, facts = card_title(self._sample)
+            name, facts = card_title(self._sample, self._wish)
             self._name.setText(name)
             self._facts.setText(facts)
             self._facts.set_tone("bad" if self._sample.is_lost or self._sample.unusable else "")
@@ -158,7 +158,7 @@ class GpuPanel(QWidget):
             self._estimate_bar.show_bar(BarView(say("Estimate"), "", "", (), 1))
         else:
             scale = self._scale() or round(estimate.total_bytes * 1.25)
-            title = estimate_title(estimate, self._assumed[0] if self._assumed else "")
+            title = estimate_title(estimate, self._assumed[0] if self._assumed else "", self._wish)
             self._estimate_bar.show_bar(estimate_bar(estimate, scale, title))
         if fit is not None:
             self._estimate_bar.chip.show_word(*FIT_WORDS[fit.verdict])

@@ -1,5 +1,6 @@
 """What the GPU panel says, as values: parts of bars, words, and whether a run fits. Pure; sizes are bytes."""
 
+import sys
 from collections import Counter
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.fastest import FastestFit
 from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.quantity import GIB, MIB, bytes_text
-from qlora_studio.core.run.run_config import AUTO_CARD, CPU, all_settings
+from qlora_studio.core.run.run_config import ALL_CARDS, AUTO_CARD, CPU, all_settings, means_several
 from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
@@ -78,10 +79,12 @@ def estimate_bar(estimate: Estimate, total: int, title: str = "Estimate") -> Bar
     return BarView(title, sign + bytes_text(estimate.total_bytes), "", parts, total, " ".join(estimate.notes))
 
 
-def estimate_title(estimate: Estimate, assumed: str) -> str:
-    """Return what the estimate is for: this run here, or on a card that is not here, or on none."""
+def estimate_title(estimate: Estimate, assumed: str, wish: str = "") -> str:
+    """Return what the estimate is for: this run here, or on a card that is not here, on none, or on each of several."""
     if assumed:
         return say("Estimate on {assumed}", assumed=assumed)
+    if means_several(wish) and estimate.context_bytes:
+        return say("Estimate, for each card")
     if estimate.level == "probed":
         return say("Estimate, probed")
     return say("Estimate") if estimate.context_bytes else say("Estimate, on a card")
@@ -136,8 +139,12 @@ def machine_bar(memory: ProcessMemory) -> BarView:
     return BarView(say("This machine"), bytes_text(used), say("used of {gib}", gib=_gib(total)), parts, total, note)
 
 
-def card_title(sample: GpuSample) -> tuple[str, str]:
-    """Return the card's name and a line about it; without a card, what is missing and why."""
+def card_title(sample: GpuSample, wish: str = "") -> tuple[str, str]:
+    """Return the card's name and a line about it; without a card, what is missing and why.
+
+    Of several that train a run together, the sample is of the one with the least free memory; while they do, of the
+    first.
+    """
     if sample.is_lost:
         return sample.name or say("The card"), say("It stopped answering. {lost_advice}", lost_advice=_LOST_ADVICE)
     if not sample.available:
@@ -149,6 +156,8 @@ def card_title(sample: GpuSample) -> tuple[str, str]:
     facts += [say("GPU {index}", index=sample.index)] if sample.index is not None else []
     facts += [say("slowed by {throttling}", throttling=", ".join(sample.throttling))] if sample.throttling else []
     line = " · ".join(facts)
+    if means_several(wish) and _count(sample, wish) > 1:
+        line += "\n" + say("One of {count} cards that train together.", count=_count(sample, wish))
     return sample.name, f"{line}\n{sample.unusable}" if sample.unusable else line
 
 
@@ -160,9 +169,12 @@ def card_choices(sample: GpuSample, wish: str) -> dict[str, str]:
         card.uuid: say("GPU {index}: {name}, {free}", index=card.index, name=card.name, free=_free_text(card))
         for card in sample.cards
     }
-    choices = {AUTO_CARD: say("Auto: the freest card"), **cards, CPU: say("The processor")}
+    together = {ALL_CARDS: _together(len(sample.cards))} if len(sample.cards) > 1 and sys.platform == "linux" else {}
+    choices = {AUTO_CARD: say("Auto: the freest card"), **cards, **together, CPU: say("The processor")}
     if wish in choices:
         return choices
+    if means_several(wish):
+        return {**choices, wish: _together(_count(sample, wish))}
     return {
         **choices,
         wish: say("GPU {wish}", wish=wish) if wish.isdecimal() else say("{wish}, not seen here", wish=wish),
@@ -206,6 +218,14 @@ def fit_text(found: FastestFit) -> str:
 def legend_text(size: int, total: int) -> str:
     """Return a component's size in the unit that suits the total, so that the column lines up."""
     return say("{size:.1f} GiB", size=size / GIB) if total >= 4 * GIB else say("{size:,.0f} MiB", size=size / MIB)
+
+
+def _count(sample: GpuSample, wish: str) -> int:
+    return wish.count(",") + 1 if "," in wish else len(sample.cards)
+
+
+def _together(count: int) -> str:
+    return say("Both cards together") if count == 2 else say("{count} cards together", count=count)
 
 
 def _free_text(card: GpuCard) -> str:

@@ -210,7 +210,8 @@ class Studio(QObject):
         return self.gpu.sample.cards if self.gpu.sample is not None else ()
 
     def _cards_at_work(self) -> tuple[str, ...]:
-        return tuple(_card_of(session) for session in self.runs.at_work())
+        models = [session.store.state.model for session in self.runs.at_work()]
+        return tuple(uuid for model in models for uuid in (model.cards or [model.card] if model is not None else [""]))
 
     def _watch_worker(self) -> None:
         """Watch the run that is shown, or another one at work, on the card that it says it computes on."""

@@ -93,6 +93,13 @@ def test_each_setting_weighs_what_it_should(shape: ModelShape, less: dict[str, A
     assert _total(shape, **less) < _total(shape, **more)
 
 
+def test_each_card_of_several_takes_what_one_takes_and_the_buffers_between_them(shape: ModelShape) -> None:
+    alone, together = (estimate(_with(hardware__gpus=wish), shape) for wish in ("0", "all"))
+    assert together.total_bytes - alone.total_bytes == 200 * MIB
+    assert together.allocated_bytes == alone.allocated_bytes
+    assert estimate(_with(hardware__gpus="all"), shape, context_bytes=0).context_bytes == 0
+
+
 def test_paged_state_is_told_apart(shape: ModelShape) -> None:
     found = estimate(_with(lora__rank=64), shape)
     assert found.managed_bytes > 0.9 * 8 * 167_772_160

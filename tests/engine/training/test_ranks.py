@@ -81,7 +81,7 @@ def test_ranks_listen_on_loopback_alone(runs: _Runs) -> None:
 
 def test_a_rank_that_dies_ends_the_run_in_words_at_once(runs: _Runs) -> None:
     assert runs.failed.kind is FailureKind.WORKER_DIED
-    assert runs.failed.message.startswith("Process 2 of the run was ended by SIGKILL: most often the system did that")
+    assert runs.failed.message.startswith("Worker 2 of the run is gone: the worker was ended by SIGKILL: ")
     assert "resumed from its last safe checkpoint" in runs.failed.advice
     assert runs.seconds < 60
     assert not runs.left

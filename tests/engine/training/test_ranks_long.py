@@ -108,7 +108,7 @@ def test_a_rank_that_is_killed_is_begun_anew_with_the_worker(
     events = follow(worker)
     (recovering,) = [event for event in events if isinstance(event, Recovering)]
     assert recovering.kind is FailureKind.WORKER_DIED
-    assert recovering.message.startswith("Process 2 of the run was ended by SIGKILL")
+    assert recovering.message.startswith("Worker 2 of the run is gone: the worker was ended by SIGKILL")
     assert recovering.message.endswith("the run goes on from its last safe checkpoint.")
     assert run.state().failure is None
     assert [event.step for event in _last(run, StepDone)] == [1, 2, 3, 4, 5, 6]

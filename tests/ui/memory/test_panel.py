@@ -23,6 +23,7 @@ from qlora_studio.ui.memory.view import (
     card_bar,
     card_title,
     estimate_bar,
+    estimate_title,
     fit_text,
     is_worth_it,
     legend_text,
@@ -246,6 +247,7 @@ def test_one_of_several_cards_is_chosen_on_the_panel(qapp: QApplication) -> None
         "Auto: the freest card",
         "GPU 0: NVIDIA RTX 4090, 22.0 GiB free",
         "GPU 1: RTX 3090, free memory not told",
+        "Both cards together",
         "The processor",
     ]
     panel.cards.setCurrentIndex(2)
@@ -261,6 +263,8 @@ def test_one_of_several_cards_is_chosen_on_the_panel(qapp: QApplication) -> None
         (CARDS[:1], "cpu", "The processor"),
         (CARDS, "GPU-gone", "GPU-gone, not seen here"),
         (CARDS, "1", "GPU 1"),
+        (CARDS, "all", "Both cards together"),
+        (CARDS, "0,GPU-b,2", "3 cards together"),
     ],
 )
 def test_the_choice_is_shown_where_there_is_one(
@@ -271,6 +275,14 @@ def test_the_choice_is_shown_where_there_is_one(
     panel.render_samples([replace(sample_of(), cards=cards)], [])
     assert panel.cards.isHidden() is (shown == "")
     assert shown in ("", panel.cards.currentText())
+
+
+def test_a_card_that_trains_with_others_says_so_and_the_estimate_is_of_each() -> None:
+    sample = replace(sample_of(), cards=CARDS)
+    assert card_title(sample, "all")[1].endswith("\nOne of 2 cards that train together.")
+    assert "together" not in card_title(sample, "0")[1]
+    assert estimate_title(estimate_of(10.0), "", "all") == "Estimate, for each card"
+    assert estimate_title(estimate_of(10.0), "", "0") == "Estimate"
 
 
 def test_a_lost_card_is_a_state_of_its_own_with_its_advice() -> None:

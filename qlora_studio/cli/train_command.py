@@ -58,7 +58,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--gpus",
         metavar="CARD",
         default="",
-        help="this time on another card than the run's hardware.gpus: auto, cpu, a number or a UUID",
+        help="this time on another card than the run's hardware.gpus: auto, all, cpu, a number or a UUID",
     )
     resume.set_defaults(run=resume_run)
 

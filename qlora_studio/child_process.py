@@ -54,8 +54,13 @@ def ask(command: Sequence[str], seconds: float) -> tuple[int, str, str]:
 
 
 def safe_environment() -> dict[str, str]:
-    """Return this process's environment with safe imports, and with folders named in full, as they are seen here."""
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    """Return this process's environment with safe imports, and with folders named in full, as they are seen here.
+
+    Where nothing may reach the network, that stands in it too, for the libraries of whatever is started.
+    """
+    from qlora_studio.storage.network import offline_environment  # here, for it takes pydantic
+
+    environment = {**os.environ, "PYTHONSAFEPATH": "1", **offline_environment()}
     environment.update({name: str(Path(environment[name]).absolute()) for name in _PLACES if environment.get(name)})
     # What a developer works from stays; an empty entry would mean the current folder.
     if entries := [entry for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]:

@@ -1,31 +1,36 @@
 """The doctor's questions, each answered by asking the thing itself: the driver, a fresh interpreter, the disk."""
 
 import json
+import platform
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from qlora_studio import child_process
+from qlora_studio import __version__, child_process
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.memory.gpu_catalogue import is_built_for
 from qlora_studio.core.quantity import GIB, bytes_text
+from qlora_studio.core.torch_builds import OLDEST_CAPABILITY, PROCESSOR, Machine, choose_build, system_of
+from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_monitor import GpuSample, sample_gpu
 from qlora_studio.jobs.process_memory import sample_memory
-from qlora_studio.jobs.torch_build import OLDEST_CAPABILITY
-from qlora_studio.storage.installation import install_command
-from qlora_studio.storage.models.location import starter_path
+from qlora_studio.storage.installation import Way, install_command, pinned, way_of_installation
+from qlora_studio.storage.models.location import starter_path, starter_words
+from qlora_studio.storage.qt_libraries import missing_libraries, packages_advice
+from qlora_studio.storage.resources import resource
 from qlora_studio.storage.settings import load_settings
 
 _LEAST_FREE_DISK = 20 * GIB
 _LEAST_MEMORY = 8 * GIB
 _PROBE_SECONDS = 180.0
-_TORCH_INDEX = "https://pytorch.org/get-started/locally/"
+_OTHER_QT = "PySide6-Essentials!=6.12.0"
+_BITSANDBYTES = ("--force-reinstall", "--no-deps", pinned("bitsandbytes"))
 
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt): .*$", re.MULTILINE)
 
@@ -57,22 +62,42 @@ class Finding:
     level: Literal["ok", "warning", "error"]
     message: str
     advice: str = ""
+    mend: tuple[str, ...] = ()  # what pip is told to install where that mends it
 
 
 def diagnose() -> Iterator[Finding]:
     """Yield the findings, one by one as they are made: PyTorch's take some seconds."""
     sample = sample_gpu()
+    yield program_finding()
     yield python_finding()
+    yield window_finding(missing_libraries())
     yield driver_finding(sample)
     if sample.available:
         yield card_finding(sample)
     if len(sample.cards) > 1:
         yield cards_finding(sample)
-    yield torch_finding(_ask(_TORCH_PROBE), has_card=sample.available)
+    yield torch_finding(_ask(_TORCH_PROBE), machine_of(sample))
     yield bitsandbytes_finding(_ask(_BITSANDBYTES_PROBE))
     yield memory_finding()
     yield disk_finding(load_settings().runs_path)
     yield starter_finding()
+
+
+def program_finding() -> Finding:
+    """Answer: which version is this, and how was it installed?"""
+    way = way_of_installation()
+    place = str(resource("").parent if way is Way.CHECKOUT else Path(sys.prefix))
+    message = say("{version}, installed by {way} in {place}", version=__version__, way=way.title, place=place)
+    return Finding("Program", "ok", message)
+
+
+def window_finding(missing: Sequence[str]) -> Finding:
+    """Answer: are the system's libraries there that a window takes?"""
+    if not missing:
+        return Finding("Window", "ok", say("The system's libraries that it takes are here."))
+    names = ", ".join(missing)
+    message = say("Without libraries of the system there is no window: {names}.", names=names)
+    return Finding("Window", "warning", message, packages_advice(missing))
 
 
 def python_finding() -> Finding:
@@ -87,7 +112,8 @@ def python_finding() -> Finding:
             "Python",
             "error",
             f"{python} with PySide6 {qt}, which makes the window crash.",
-            "Install another version: " + install_command("PySide6-Essentials!=6.12.0"),
+            "Install another version: " + install_command(_OTHER_QT),
+            (_OTHER_QT,),
         )
     return Finding("Python", "ok", f"{python}, PySide6 {qt}")
 
@@ -126,39 +152,50 @@ def cards_finding(sample: GpuSample) -> Finding:
     return Finding("Cards", "ok", f"{names}. {taken} Another one: hardware.gpus, or the panel of the window.")
 
 
-def torch_finding(facts: dict[str, Any], *, has_card: bool) -> Finding:
-    """Answer: is PyTorch there, and is it the build for this card?"""
+def machine_of(sample: GpuSample) -> Machine:
+    """Return what the driver tells of the card that runs would take."""
+    cards = (sample.compute_capability or OLDEST_CAPABILITY,) if sample.available else ()
+    return Machine(system_of(sys.platform, platform.release()), sample.driver or "", cards)
+
+
+def torch_finding(facts: dict[str, Any], machine: Machine) -> Finding:
+    """Answer: is PyTorch there, and is it the build for this card and its driver?"""
+    choice = choose_build(machine)
+    again = ("--force-reinstall",) if "failure" in facts else ()
+    mend = (
+        *again,
+        f"{pinned('torch')}+{choice.build}",
+        "--index-url",
+        choice.index,
+    )  # named, for pip keeps another else
+    advice = say("Install the build that goes with it: {command}", command=install_command(*mend))
     if "failure" in facts:
-        return Finding("PyTorch", "error", f"It cannot be loaded: {facts['failure']}", _again("torch"))
-    build = facts["version"]
-    if facts["cuda_build"] is None and has_card:
-        return Finding(
-            "PyTorch",
-            "error",
-            f"{build}: CPU-only PyTorch is installed, so the card is not used.",
-            f"Install the CUDA build: {_TORCH_INDEX}",
-        )
-    if facts["cuda_build"] is None:
-        return Finding("PyTorch", "ok", f"{build}, for the processor alone")
-    if has_card and not facts["available"]:
-        return Finding(
-            "PyTorch",
-            "error",
-            f"{build} was made for CUDA {facts['cuda_build']}, and the driver is too old for it.",
-            "Install NVIDIA's newest driver and restart the computer.",
-        )
-    if has_card and not is_built_for(facts["capability"], facts["built_for"]):
-        return Finding(
-            "PyTorch", "error", f"{build} was not built for this card.", f"Install the newest build: {_TORCH_INDEX}"
-        )
-    return Finding("PyTorch", "ok", f"{build}, CUDA {facts['cuda_build']}")
+        return Finding("PyTorch", "error", say("It cannot be loaded: {why}", why=facts["failure"]), advice, mend)
+    build, cuda = facts["version"], facts["cuda_build"]
+    if choice.problem and machine.cards and machine.cards[0] >= OLDEST_CAPABILITY:  # an older card has its own finding
+        return Finding("PyTorch", "error", f"{build}. {choice.problem}", choice.advice)
+    if cuda is None and choice.build != PROCESSOR:
+        message = say("{build}: CPU-only PyTorch is installed, so the card is not used.", build=build)
+        return Finding("PyTorch", "error", message, advice, mend)
+    if cuda is None:
+        return Finding("PyTorch", "ok", say("{build}, for the processor alone", build=build))
+    if choice.build != PROCESSOR and not facts["available"]:
+        message = say("{build}, for CUDA {cuda}, does not find the card.", build=build, cuda=cuda)
+        return Finding("PyTorch", "error", message, advice, mend)
+    if choice.build != PROCESSOR and not is_built_for(facts["capability"], facts["built_for"]):
+        return Finding("PyTorch", "error", say("{build} was not built for this card.", build=build), advice, mend)
+    return Finding("PyTorch", "ok", f"{build}, CUDA {cuda}")
 
 
 def bitsandbytes_finding(facts: dict[str, Any]) -> Finding:
     """Answer: can weights be put into 4 bits, here and now?"""
     if "failure" in facts:
         return Finding(
-            "bitsandbytes", "error", f"4-bit weights do not work: {facts['failure']}", _again("bitsandbytes")
+            "bitsandbytes",
+            "error",
+            f"4-bit weights do not work: {facts['failure']}",
+            say("Install it again: {command}", command=install_command(*_BITSANDBYTES)),
+            _BITSANDBYTES,
         )
     return Finding("bitsandbytes", "ok", f"{facts['version']}, 4-bit tried on the {facts['device']}")
 
@@ -200,7 +237,7 @@ def starter_finding() -> Finding:
     try:
         return Finding("Starter model", "ok", starter_path().name)
     except StudioError as error:
-        return Finding("Starter model", "warning", error.message, error.advice)
+        return Finding("Starter model", "warning", error.message, error.advice, starter_words())
 
 
 def _ask(program: str) -> dict[str, Any]:
@@ -219,7 +256,3 @@ def last_words(err: str) -> str:
     """Return the first line of the exception that a program ended with: CUDA's go on for lines that say nothing."""
     named = _EXCEPTION.findall(err)
     return named[-1] if named else (err.strip().splitlines() or [""])[-1]
-
-
-def _again(package: str) -> str:
-    return f"Install it again: {install_command('--force-reinstall', '--no-deps', package)}"

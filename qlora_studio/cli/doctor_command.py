@@ -7,6 +7,8 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.diagnosis import Finding, diagnose
 from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.words import say
+from qlora_studio.jobs.package_install import install_packages
 from qlora_studio.storage.models.kept_bases import kept_name
 from qlora_studio.storage.runs.cache_rooms import ROOMS, CacheRoom, Kept, require_nobody_at_work, room_named
 from qlora_studio.storage.settings import cache_path, load_settings, save_settings
@@ -23,6 +25,9 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         help="check Python, driver, card, libraries and disk",
         description="Check Python, driver, card, PyTorch, bitsandbytes and disk, and say what to do. "
         "Ends with exit code 34 where something keeps training from working.",
+    )
+    doctor.add_argument(
+        "--fix", action="store_true", help="install what mends a problem, then look again; some of it is large"
     )
     doctor.set_defaults(run=run_doctor)
     cache = commands.add_parser(
@@ -42,18 +47,33 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def run_doctor(arguments: argparse.Namespace, console: Console) -> int:
-    """Print every finding with its advice."""
-    findings: list[Finding] = []
+    """Print every finding with its advice; where that is asked for, mend what can be and look again."""
     console.if_interrupted("Not everything was checked; nothing was changed.")
+    findings = _look(console)
+    to_mend = [finding for finding in findings if finding.mend and finding.level != "ok"] if arguments.fix else []
+    for finding in to_mend:
+        console.if_interrupted(say("{name} may be half mended: run doctor --fix again.", name=finding.name))
+        console.say(say("Installing: {packages}", packages=" ".join(finding.mend)))
+        install_packages(*finding.mend, shown=not console.quiet)
+    if to_mend:
+        console.result("")
+        findings = _look(console)
+    healthy = all(finding.level != "error" for finding in findings)
+    report = {"ok": healthy, "checks": [vars(finding) for finding in findings]}
+    console.report(report | ({"mended": [finding.name for finding in to_mend]} if arguments.fix else {}))
+    console.result("Everything that training needs is here." if healthy else "See the problems above.")
+    return ExitCode.OK if healthy else ExitCode.DOCTOR_FOUND_PROBLEMS
+
+
+def _look(console: Console) -> list[Finding]:
+    """Print the findings as they come."""
+    findings: list[Finding] = []
     for finding in diagnose():
         findings.append(finding)
         console.result(f"{_MARKS[finding.level]}  {finding.name}: {finding.message}")
         if finding.advice:
             console.result(f"         {finding.advice}")
-    healthy = all(finding.level != "error" for finding in findings)
-    console.report({"ok": healthy, "checks": [vars(finding) for finding in findings]})
-    console.result("Everything that training needs is here." if healthy else "See the problems above.")
-    return ExitCode.OK if healthy else ExitCode.DOCTOR_FOUND_PROBLEMS
+    return findings
 
 
 def show_cache(arguments: argparse.Namespace, console: Console) -> int:

@@ -32,6 +32,7 @@ _COMMANDS = {
     "data": ("preview", "check-data"),
     "memory": ("estimate", "fit"),
     "doctor": ("cache", "doctor"),
+    "starter": ("starter",),
 }  # by the module that has them, of which the one that is named is imported
 _DESCRIPTION = """\
 Fine-tune a language model on one graphics card with QLoRA.

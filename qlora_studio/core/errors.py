@@ -114,6 +114,7 @@ class FailureKind(StrEnum):
     DOES_NOT_FIT = "does_not_fit", ExitCode.DOES_NOT_FIT, "The run does not fit the card."
     HUB_LOGIN = "hub_login", ExitCode.HUB_REFUSED, "Nobody is logged in at the hub, or may not do this there."
     HUB_REFUSED = "hub_refused", ExitCode.HUB_REFUSED, "The hub refused, or was not reached."
+    OFFLINE = "offline", ExitCode.HUB_REFUSED, "The network is switched off, by the settings or the environment."
     TOOL_MISSING = "tool_missing", ExitCode.ERROR, "A program that this needs is not installed."
     TRACER_OUTDATED = "tracer_outdated", ExitCode.ERROR, "The memory tracer does not know this version of a library."
     NO_DISPLAY = "no_display", ExitCode.NO_DISPLAY, "There is no display for the window."

@@ -39,6 +39,7 @@ from qlora_studio.engine.model.environment import environment
 from qlora_studio.engine.swift_imports import swift_imports
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.models.quantized_base import refuse_known_quantized, refuse_packed, refuse_quantized
+from qlora_studio.storage.network import close_network
 from qlora_studio.storage.permissions import work_as
 from qlora_studio.storage.runs import inherited_lock
 from qlora_studio.storage.runs.own_files import require_own_files
@@ -87,6 +88,7 @@ def prepare_process() -> None:
     """Settle what libraries find as they are imported."""
     os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
     faulthandler.enable()
+    close_network()
     # With that package, transformers and bitsandbytes fetch compiled code from the hub unasked. Here nobody has it.
     sys.modules["kernels"] = None  # type: ignore[assignment]
 

@@ -5,7 +5,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-OLDEST_CAPABILITY = (7, 5)
+from qlora_studio.core.torch_builds import OLDEST_CAPABILITY, build_of_cuda
+
 _CUDA = re.compile(r"^cuda\b[^=]*=\s*(?:None|['\"](?P<version>\d+[\d.]*)['\"])", re.MULTILINE)
 
 
@@ -25,6 +26,12 @@ def why_unusable(capability: tuple[int, int] | None, driver_cuda: int | None) ->
         return (
             f"Runs cannot use it: its driver knows CUDA {driver_cuda // 1000}, and PyTorch needs {build}. "
             "Install NVIDIA's newest driver."
+        )
+    known = build_of_cuda(build)
+    if known is not None and capability is not None and not known.carries(capability):
+        return (
+            f"Runs cannot use it: the installed PyTorch, for CUDA {build}, has no kernels for it. "
+            "See what qlora-studio doctor says."
         )
     return ""
 

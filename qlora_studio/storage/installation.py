@@ -1,12 +1,47 @@
-"""How a package is installed beside this program: that depends on what made the environment that it runs in."""
+"""How this program was installed, and how a package is installed beside it: what made the environment decides that."""
 
+import re
 import shlex
+import shutil
 import subprocess
 import sys
+from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from qlora_studio.storage.resources import resource
+
 _PIPX, _CONDA, _UV_TOOL = "pipx_metadata.json", "conda-meta", "uv-receipt.toml"  # what they leave in an environment
+_SETUP = "qlora-studio-setup.json"  # and what our own packages' first start leaves there
+
+
+class Way(Enum):
+    """What made the environment: how it is called, and the line that brings the newest version."""
+
+    CHECKOUT = "a checkout", "git pull, and then: make setup"
+    SETUP = "the package of this system", "qlora-studio-setup --repair"
+    UV_TOOL = "uv tool", "uv tool upgrade qlora-studio"
+    PIPX = "pipx", "pipx upgrade qlora-studio"
+    UV = "uv, in an environment", ""
+    CONDA = "conda", ""
+    PIP = "pip", ""
+
+    def __init__(self, title: str, upgrade: str) -> None:
+        self.title = title
+        self.upgrade = upgrade
+
+
+def way_of_installation(prefix: Path | None = None) -> Way:
+    """Return what made this environment, or the one in the folder `prefix`."""
+    place = prefix or Path(sys.prefix)
+    for file, way in ((_SETUP, Way.SETUP), (_UV_TOOL, Way.UV_TOOL), (_PIPX, Way.PIPX)):
+        if (place / file).is_file():
+            return way
+    if prefix is None and (resource("").parent / "pyproject.toml").is_file():
+        return Way.CHECKOUT
+    if (place / _CONDA).is_dir():
+        return Way.CONDA
+    return Way.UV if _is_of_uv(place) else Way.PIP
 
 
 def install_command(*words: str, prefix: Path | None = None, has_pip: bool | None = None) -> str:
@@ -16,7 +51,7 @@ def install_command(*words: str, prefix: Path | None = None, has_pip: bool | Non
     """
     place = prefix or Path(sys.prefix)
     python = str(_python(place))
-    has_pip = _is_installed("pip") if has_pip is None else has_pip
+    has_pip = is_installed("pip") if has_pip is None else has_pip
     if (place / _PIPX).is_file():
         return _line("pipx", "runpip", place.name, "install", *words)
     if (place / _UV_TOOL).is_file() or (not has_pip and _is_of_uv(place)):
@@ -27,11 +62,48 @@ def install_command(*words: str, prefix: Path | None = None, has_pip: bool | Non
     return install
 
 
-def _is_installed(name: str) -> bool:
+def installer(python: Path | None = None) -> list[str]:
+    """Return the program that installs packages into this environment and is here; none where there is none.
+
+    pipx lends its environments a pip, and uv lends its own none: there uv itself is asked.
+    """
+    interpreter = str(python or _python(Path(sys.prefix)))
+    if is_installed("pip"):
+        return [interpreter, "-m", "pip", "install"]
+    uv = shutil.which("uv") or shutil.which("uv", path=str(Path.home() / ".local" / "bin"))
+    return [uv, "pip", "install", "--python", interpreter] if uv else []
+
+
+def pinned(package: str) -> str:
+    """Return `package==version`, as it was tested with this version of the program; the bare name where none is said.
+
+    Raises nothing: a file that is missing is a file that says nothing.
+    """
+    try:
+        lines = _constraints().read_text("utf-8").splitlines()
+    except OSError:
+        return package
+    wanted = _normal(package)
+    found = (line.partition(";")[0].strip() for line in lines if _normal(line.partition("==")[0]) == wanted)
+    return next(found, package)
+
+
+def is_installed(name: str) -> bool:
+    """Whether a package is there, by its metadata."""
     try:  # not by `find_spec`: setuptools answers that one for pip, with a warning
         return bool(version(name))
     except PackageNotFoundError:
         return False
+
+
+def _constraints() -> Path:
+    """Return the file of pins: in the package, or in a checkout."""
+    installed = resource("constraints.txt")
+    return installed if installed.is_file() else resource("").parent / "packaging" / "constraints.txt"
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).strip().lower()
 
 
 def _python(place: Path) -> Path:

@@ -31,6 +31,7 @@ class Settings(BaseModel):
     last_model: str = ""
     last_data: str = ""
     keep_bases: bool = True
+    offline: bool = False
     runs_columns: tuple[str, ...] = ()
     runs_order: str = ""
     problem: str = Field(default="", exclude=True)

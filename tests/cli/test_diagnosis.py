@@ -10,11 +10,16 @@ from qlora_studio.cli.diagnosis import (
     disk_finding,
     driver_finding,
     last_words,
+    machine_of,
     torch_finding,
+    window_finding,
 )
+from qlora_studio.core.torch_builds import Machine
 from qlora_studio.jobs.gpu_monitor import GpuSample
 from qlora_studio.jobs.gpu_sample import GpuCard
 
+NO_CARD = Machine("linux")
+ADA = Machine("linux", "580.95.05", ((8, 9),))
 CPU_BUILD = {"version": "2.13.0+cpu", "cuda_build": None, "hip": None, "available": False}
 CUDA_BUILD = {"version": "2.13.0", "cuda_build": "13.0", "hip": None, "available": True}
 
@@ -26,22 +31,37 @@ def card(capability: tuple[int, int]) -> GpuSample:
 
 
 def test_a_card_with_a_cpu_only_pytorch_is_a_problem_said_in_plain_words() -> None:
-    finding = torch_finding(CPU_BUILD, has_card=True)
+    finding = torch_finding(CPU_BUILD, ADA)
 
     assert finding.level == "error"
     assert "CPU-only PyTorch is installed" in finding.message
-    assert "CUDA build" in finding.advice
+    assert "torch==2.13.0+cu130" in finding.advice and "/whl/cu130" in finding.advice
+    assert finding.mend == ("torch==2.13.0+cu130", "--index-url", "https://download.pytorch.org/whl/cu130")
 
 
 def test_a_cpu_only_pytorch_is_right_without_a_card() -> None:
-    assert torch_finding(CPU_BUILD, has_card=False).level == "ok"
+    assert torch_finding(CPU_BUILD, NO_CARD).level == "ok"
 
 
-def test_a_driver_too_old_for_pytorch_is_a_problem() -> None:
-    finding = torch_finding({**CUDA_BUILD, "available": False}, has_card=True)
+def test_a_driver_too_old_for_any_pytorch_is_a_problem_of_the_driver() -> None:
+    finding = torch_finding({**CUDA_BUILD, "available": False}, Machine("linux", "515.105.01", ((8, 9),)))
 
     assert finding.level == "error"
-    assert "driver is too old" in finding.message
+    assert "too old for the card: at least 580.65.06" in finding.message
+    assert "driver" in finding.advice and finding.mend == ()
+
+
+def test_a_driver_of_another_build_is_mended_by_that_build() -> None:
+    finding = torch_finding({**CUDA_BUILD, "available": False}, Machine("linux", "550.163.01", ((8, 9),)))
+
+    assert finding.level == "error"
+    assert finding.mend[0] == "torch==2.13.0+cu126"
+
+
+def test_a_card_that_tells_neither_its_age_nor_its_driver_is_a_card() -> None:
+    sample = GpuSample(available=True, name="Card")
+
+    assert torch_finding(CPU_BUILD, machine_of(sample)).level == "error"
 
 
 @pytest.mark.parametrize(
@@ -59,14 +79,22 @@ def test_a_build_without_kernels_for_the_card_is_a_problem(
 ) -> None:
     facts = {**CUDA_BUILD, "capability": list(capability), "built_for": built_for}
 
-    assert torch_finding(facts, has_card=True).level == level
+    assert torch_finding(facts, ADA).level == level
 
 
 def test_libraries_that_cannot_be_loaded_are_problems_with_their_own_words() -> None:
     failure = {"failure": "ImportError: libcudart.so.13 is missing"}
 
-    assert "libcudart.so.13" in torch_finding(failure, has_card=True).message
+    assert "libcudart.so.13" in torch_finding(failure, ADA).message
     assert bitsandbytes_finding(failure).level == "error"
+
+
+def test_all_libraries_that_a_window_lacks_are_named_at_once_with_one_line() -> None:
+    finding = window_finding(("libEGL.so.1", "libGLX.so.0", "libxcb-cursor.so.0"))
+
+    assert finding.level == "warning"
+    assert "libEGL.so.1, libGLX.so.0, libxcb-cursor.so.0" in finding.message
+    assert "sudo apt install libegl1 libglx0 libxcb-cursor0 ·" in finding.advice
 
 
 def test_a_computer_without_a_card_is_told_what_it_is_good_for() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.storage.installation import install_command
+from qlora_studio.storage.installation import Way, install_command, installer, pinned, way_of_installation
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the paths are those of another system")
 
@@ -56,3 +56,41 @@ def test_this_environment_is_that_of_the_interpreter_that_runs() -> None:
     found = shlex.split(install_command("something"))
 
     assert Path(next(word for word in found if word.endswith("python3"))).samefile(sys.executable)
+
+
+@pytest.mark.parametrize(
+    ("files", "way"),
+    [
+        ({"uv-receipt.toml": "", "pyvenv.cfg": "uv = 0.13.9\n"}, Way.UV_TOOL),
+        ({"pipx_metadata.json": "{}", "pyvenv.cfg": "home = /usr/bin\n"}, Way.PIPX),
+        ({"qlora-studio-setup.json": "{}", "pyvenv.cfg": "home = /usr/bin\n"}, Way.SETUP),
+        ({"conda-meta/history": ""}, Way.CONDA),
+        ({"pyvenv.cfg": "home = /usr/bin\nuv = 0.13.9\n"}, Way.UV),
+        ({"pyvenv.cfg": "home = /usr/bin\n"}, Way.PIP),
+        ({}, Way.PIP),
+    ],
+)
+def test_what_made_an_environment_is_known_by_what_it_left_there(
+    tmp_path: Path, files: dict[str, str], way: Way
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    assert way_of_installation(tmp_path) is way
+
+
+def test_a_checkout_knows_that_it_is_one() -> None:
+    assert way_of_installation() is Way.CHECKOUT
+
+
+def test_the_installer_of_this_environment_is_here_and_answers() -> None:
+    command = installer()
+
+    assert subprocess.run([*command, "--help"], check=False, capture_output=True).returncode == 0
+
+
+def test_a_package_is_pinned_as_it_was_tested_whatever_its_name_is_written_like() -> None:
+    assert pinned("torch").startswith("torch==2.")
+    assert pinned("PySide6_Essentials").startswith("pyside6-essentials==6.")
+    assert pinned("nobody-pins-this") == "nobody-pins-this"

@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.run_config import DatasetSource
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.model.download_progress import progress_bar
 from qlora_studio.storage.datasets.files import LocatedDataset, data_names, located
@@ -34,6 +35,7 @@ from qlora_studio.storage.datasets.layout import (
     declared_configs,
     layout_of,
 )
+from qlora_studio.storage.network import require_network
 from qlora_studio.storage.permissions import as_the_user
 from qlora_studio.storage.syncing import sync_fetched
 
@@ -123,6 +125,8 @@ class _Fetching:
         except HFValidationError as error:
             raise self._refused("is no name that the hub could have", "It is owner/name.", str(error)) from error
         except (_HTTP_ERROR, LocalEntryNotFoundError, OSError) as error:
+            name = self._name
+            require_network(say("The dataset {name} is not whole here, and the network is switched off.", name=name))
             raise self._refused(
                 "could not be fetched, and is not whole in the cache",
                 "Check the connection and the disk, then try again: files that came whole are not fetched again.",

@@ -11,7 +11,9 @@ from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.reports import UploadReport
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import Channel
+from qlora_studio.storage.network import require_network
 from qlora_studio.storage.runs.upload_files import UploadFile, upload_files
 
 
@@ -94,6 +96,7 @@ def _errors_in_words(repository: str) -> Iterator[None]:
         status = error.response.status_code if error.response is not None else 0
         raise _refused(repository, status, str(error)) from error
     except OfflineModeIsEnabled as error:
+        require_network(say("Nothing was uploaded: the network is switched off here."))
         raise _not_reached("The hub is switched off here: HF_HUB_OFFLINE is set.", str(error)) from error
     except ValueError as error:  # what is wrong with the model card's head, or with the request
         words = str(error).strip().splitlines()

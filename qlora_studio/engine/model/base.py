@@ -17,6 +17,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.stored_quantization import is_unpacked
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.fingerprint import Sha256
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import QUIET, Channel, Reporter
 from qlora_studio.engine.memory.load_failure import gguf_failure, tokenizer_failure, told
 from qlora_studio.engine.model.mxfp4 import unpacked_bytes, write_in_16_bits
@@ -39,6 +40,7 @@ from qlora_studio.storage.models.foreign_code import (
 )
 from qlora_studio.storage.models.location import ModelLocation, locate_model, sound_gguf
 from qlora_studio.storage.models.lone_file import lone_file
+from qlora_studio.storage.network import require_network
 from qlora_studio.storage.permissions import as_the_user
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.settings import cache_path
@@ -153,6 +155,7 @@ def download(source: str, revision: str, channel: Channel, *, weights: bool = Tr
             source, f"has no revision {revision!r}", "Leave the revision empty for the newest."
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        require_network(say("The model {source} is not whole here, and the network is switched off.", source=source))
         raise _download_error(
             source,
             "could not be downloaded",

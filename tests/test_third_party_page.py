@@ -39,3 +39,10 @@ def test_a_licence_that_is_not_permissive_is_spoken_of() -> None:
 @pytest.mark.parametrize("name", ["torch", "pyside6-essentials", "wakepy"])
 def test_a_licence_is_its_name_and_never_its_text(name: str) -> None:
     assert 2 < len(licence(needed()[name])) < 150
+
+
+def test_what_the_packages_hold_of_others_is_named_with_its_licence() -> None:
+    fonts = PAGE.parent / "resources" / "fonts"
+
+    assert [path.name for path in fonts.iterdir() if path.suffix == ".otf" and not path.name.startswith("Inter-")] == []
+    assert "Open Font License" in (fonts / "OFL.txt").read_text("utf-8") and "typeface Inter" in _TEXT

@@ -17,8 +17,9 @@ _LEAST_WORDS = 60  # a licence's name is shorter than its text
 _HEAD = """\
 # Licences of what QLoRA Studio uses
 
-QLoRA Studio is under Apache-2.0 ([LICENSE](LICENSE)). Its packages hold nothing of others: what it needs is fetched
-from the Python package index when it is installed. This page lists all of that, with what each package says of its
+QLoRA Studio is under Apache-2.0 ([LICENSE](LICENSE)). Of others, its packages hold the typeface Inter alone, under the
+SIL Open Font License 1.1 (its text lies beside it, in `resources/fonts`): what else it needs is fetched from the
+Python package index when it is installed. This page lists all of that, with what each package says of its
 own licence; `make third-party` writes it from what is installed and pinned.
 
 ## What follows of them

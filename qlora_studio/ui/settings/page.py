@@ -8,11 +8,12 @@ from PySide6.QtWidgets import QWidget
 
 from qlora_studio.core.words import say
 from qlora_studio.storage.languages import ENGLISH
+from qlora_studio.storage.network import VARIABLE
 from qlora_studio.storage.settings import Settings
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox, PathField
 from qlora_studio.ui.kit.layouts import SideBySide
 from qlora_studio.ui.kit.tables import FactGrid
-from qlora_studio.ui.kit.text import Label
+from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, Rule
 from qlora_studio.ui.window.page import Page
 
@@ -27,6 +28,9 @@ _PRIVACY = say(
     "Everything stays on this machine. The program reports nothing, opens no port, and reaches "
     "the network only when you ask for a model or a dataset of the hub, or upload an export. The "
     "libraries' own reporting is switched off."
+)
+_OFFLINE_HELP = say(
+    "Reaches nothing but this machine, whatever is asked for. Models and datasets that were fetched before can be used."
 )
 
 
@@ -59,6 +63,7 @@ class SettingsPage(Page):
         self.keep_bases = CheckBox(say("Keep bases in 4 bits"))
         self.kept = Label("", "caption", wrap=True)
         self.remove_bases = Button(say("Remove them"), "small")
+        self.offline = CheckBox(say("Offline"))
         self.versions, self.folders = FactGrid(), FactGrid()
         self._for_report = ""
         self._build()
@@ -73,6 +78,12 @@ class SettingsPage(Page):
         self.assumed.set_value(settings.assumed_gpu)
         self.idle_worker.set_value(settings.idle_worker)
         self.keep_bases.setChecked(settings.keep_bases)
+
+    def render_network(self, *, offline: bool, decided: bool) -> None:
+        """Show whether the network is switched off; where the environment decided that, it cannot be changed here."""
+        self.offline.setChecked(offline)
+        self.offline.setEnabled(not decided)
+        set_tooltip(self.offline, say("The environment decides: {name} is set", name=VARIABLE) if decided else "")
 
     def render_kept(self, words: str, *, removable: bool) -> None:
         """Show what bases in 4 bits take in the cache."""
@@ -136,6 +147,7 @@ class SettingsPage(Page):
         self.copy_button = Button(say("Copy"), "quiet", tip=say("Copy the versions for a bug report"))
         card.add_header(self.copy_button)
         card.add(self.versions, Rule(), self.folders, self.open_runs, Rule(), Label(_PRIVACY, "muted", wrap=True))
+        card.add(self.offline, Label(_OFFLINE_HELP, "caption", wrap=True))
         card.body.addStretch(1)
         return card
 
@@ -148,5 +160,6 @@ class SettingsPage(Page):
         self.runs_dir.edited.connect(lambda value: self.settings_requested.emit({"runs_dir": value}))
         self.keep_bases.clicked.connect(lambda value: self.settings_requested.emit({"keep_bases": value}))
         self.remove_bases.clicked.connect(self.removal_requested)
+        self.offline.clicked.connect(lambda value: self.settings_requested.emit({"offline": value}))
         self.assumed.chosen.connect(lambda value: self.settings_requested.emit({"assumed_gpu": value}))
         self.idle_worker.chosen.connect(lambda value: self.settings_requested.emit({"idle_worker": value}))

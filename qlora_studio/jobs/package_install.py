@@ -14,6 +14,7 @@ from qlora_studio.storage.installation import install_command, installer
 from qlora_studio.storage.network import require_network
 
 _LAST_WORDS = 2000
+_PYTHON = child_process.python()[0]
 
 
 def install_packages(*words: str, shown: bool = False) -> None:
@@ -55,11 +56,11 @@ def _pip_of_its_own(folder: Path) -> list[str]:
         raise StudioError(
             say("There is neither pip nor uv here, and none could be made."),
             kind=FailureKind.ERROR,
-            advice=say("Install uv, or pip for {python}.", python=sys.executable),
+            advice=say("Install uv, or pip for {python}.", python=_PYTHON),
             detail=said[-_LAST_WORDS:],
         )
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    return [str(python), "-m", "pip", "--python", sys.executable, "install"]
+    return [str(python), "-m", "pip", "--python", _PYTHON, "install"]
 
 
 def _packages(words: tuple[str, ...]) -> str:

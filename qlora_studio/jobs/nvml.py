@@ -11,22 +11,23 @@ import pynvml
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.run_config import AUTO_CARD, CPU
+from qlora_studio.core.words import say
 from qlora_studio.jobs.card_choice import chosen_card
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample
 from qlora_studio.jobs.torch_build import why_unusable
 
 _THROTTLING = {
-    pynvml.nvmlClocksEventReasonSwPowerCap: "power limit",
-    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power brake",
+    pynvml.nvmlClocksEventReasonSwPowerCap: say("power limit"),
+    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: say("power brake"),
     pynvml.nvmlClocksEventReasonSwThermalSlowdown: "heat",
     pynvml.nvmlClocksEventReasonHwThermalSlowdown: "heat (hardware)",
-    pynvml.nvmlClocksEventReasonHwSlowdown: "hardware slowdown",
+    pynvml.nvmlClocksEventReasonHwSlowdown: say("hardware slowdown"),
 }
 _ABSENT = {
-    "NVMLError_LibraryNotFound": "No NVIDIA driver is installed.",
-    "NVMLError_DriverNotLoaded": "The NVIDIA driver is installed and not loaded. Restart the computer.",
-    "NVMLError_LibRmVersionMismatch": "The NVIDIA driver was updated while running. Restart the computer.",
-    "NVMLError_NoPermission": "No permission to ask the NVIDIA driver.",
+    "NVMLError_LibraryNotFound": say("No NVIDIA driver is installed."),
+    "NVMLError_DriverNotLoaded": say("The NVIDIA driver is installed and not loaded. Restart the computer."),
+    "NVMLError_LibRmVersionMismatch": say("The NVIDIA driver was updated while running. Restart the computer."),
+    "NVMLError_NoPermission": say("No permission to ask the NVIDIA driver."),
 }
 
 
@@ -79,12 +80,12 @@ def _absent(reason: str, cards: tuple[GpuCard, ...]) -> GpuSample:
 
 def _why_none(wish: str, card: GpuCard | None, uuid: str, cards: tuple[GpuCard, ...]) -> str:
     if card is not None:
-        return f"{card.name} does not answer."
+        return say("{name} does not answer.", name=card.name)
     if uuid:
-        return "The card that the run computed on does not answer."
+        return say("The card that the run computed on does not answer.")
     if wish == CPU:
-        return "The processor was chosen for this run."
-    return "No card is left by CUDA_VISIBLE_DEVICES." if cards else "No NVIDIA card is installed."
+        return say("The processor was chosen for this run.")
+    return say("No card is left by CUDA_VISIBLE_DEVICES.") if cards else say("No NVIDIA card is installed.")
 
 
 def _sample(card: GpuCard, handle: Any, worker_pid: int | None) -> GpuSample:
@@ -168,7 +169,7 @@ def _program(pid: int) -> str:
     try:
         return str(psutil.Process(pid).name())
     except psutil.Error:
-        return f"process {pid}"
+        return say("process {pid}", pid=pid)
 
 
 def _throttling(handle: Any) -> tuple[str, ...] | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.run_config import means_several
+from qlora_studio.core.words import say
 from qlora_studio.jobs.card_choice import chosen_card, chosen_cards
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
@@ -85,7 +86,8 @@ class QueueRunner:
 def queue_summary(folders: Sequence[RunFolder]) -> str:
     """Return what became of runs: "The queue is done: 2 finished, 1 failed."."""
     counts = Counter(ended_phase(folder) for folder in folders)
-    return "The queue is done: " + ", ".join(f"{count} {phase.words.lower()}" for phase, count in counts.items()) + "."
+    told = ", ".join(f"{count} {phase.words.lower()}" for phase, count in counts.items())
+    return say("The queue is done: {told}.", told=told)
 
 
 def ended_phase(folder: RunFolder) -> Phase:
@@ -106,12 +108,12 @@ def _cards_for(
         several = chosen_cards(wish, cards, os.environ) if means_several(wish) else ()
         card = None if several else chosen_card(wish, free, os.environ)
     except StudioError:
-        return (), "its card to be free" if busy else ""  # where none is at work, the start says what is wrong
+        return (), say("its card to be free") if busy else ""  # where none is at work, the start says what is wrong
     wanted = several or ((card,) if card is not None else ())
     if not wanted:
-        return (), "a card to be free" if busy else ""
+        return (), say("a card to be free") if busy else ""
     if not all(card in free for card in wanted):
-        return wanted, "its cards to be free"
+        return wanted, say("its cards to be free")
     if all(card.free_bytes is None or card.free_bytes >= run.needed_bytes for card in wanted):
         return wanted, ""
-    return wanted, "the cards to be free enough" if several else "the card to be free enough"
+    return wanted, say("the cards to be free enough") if several else say("the card to be free enough")

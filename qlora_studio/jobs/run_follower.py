@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from qlora_studio.core.errors import FailureKind, advice_for
 from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Recovering, WorkerStarted
 from qlora_studio.core.run.job import TrainJob
+from qlora_studio.core.words import say
 from qlora_studio.jobs.worker_process import WorkerProcess
 from qlora_studio.storage.runs.run_folder import RunFolder
 
@@ -119,7 +120,7 @@ class RunFollower:
     def _death(self) -> Failed:
         process = self._process if self._outlived <= 1 else None  # whoever looks holds the lock for a moment, too
         code = process.poll() if process else None
-        how = process.ending_text() if process else "the worker is gone and did not say how it ended"
+        how = process.ending_text() if process else say("the worker is gone and did not say how it ended")
         return Failed(
             kind=_KINDS.get(code, FailureKind.WORKER_DIED) if code is not None else FailureKind.WORKER_DIED,
             message=f"{how[0].upper()}{how[1:]}.",

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from qlora_studio.core.torch_builds import OLDEST_CAPABILITY, build_of_cuda
+from qlora_studio.core.words import say
 
 _CUDA = re.compile(r"^cuda\b[^=]*=\s*(?:None|['\"](?P<version>\d+[\d.]*)['\"])", re.MULTILINE)
 
@@ -16,22 +17,27 @@ def why_unusable(capability: tuple[int, int] | None, driver_cuda: int | None) ->
     What is not known is no reason. Within a major version an older driver serves newer libraries.
     """
     if capability is not None and capability < OLDEST_CAPABILITY:
-        return "Runs cannot use it: it is too old. A card of the RTX 20 series or newer is needed."
+        return say("Runs cannot use it: it is too old. A card of the RTX 20 series or newer is needed.")
     build = _cuda_of_torch()
     if build is None:
         return ""
     if not build:
-        return "Runs cannot use it: the installed PyTorch is built for the processor alone. Install its CUDA build."
+        return say(
+            "Runs cannot use it: the installed PyTorch is built for the processor alone. Install its CUDA build."
+        )
     if driver_cuda and driver_cuda // 1000 < int(build.partition(".")[0]):
-        return (
-            f"Runs cannot use it: its driver knows CUDA {driver_cuda // 1000}, and PyTorch needs {build}. "
-            "Install NVIDIA's newest driver."
+        return say(
+            "Runs cannot use it: its driver knows CUDA {driver_cuda}, and PyTorch needs {build}. "
+            "Install NVIDIA's newest driver.",
+            driver_cuda=driver_cuda // 1000,
+            build=build,
         )
     known = build_of_cuda(build)
     if known is not None and capability is not None and not known.carries(capability):
-        return (
-            f"Runs cannot use it: the installed PyTorch, for CUDA {build}, has no kernels for it. "
-            "See what qlora-studio doctor says."
+        return say(
+            "Runs cannot use it: the installed PyTorch, for CUDA {build}, has no kernels for it. "
+            "See what qlora-studio doctor says.",
+            build=build,
         )
     return ""
 

@@ -9,6 +9,7 @@ from filelock import Timeout
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import Failed
+from qlora_studio.core.words import say
 from qlora_studio.jobs.run_follower import breakdown_advice, log_tail
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -36,8 +37,10 @@ def end_worker(folder: RunFolder, pid: int, grace_seconds: float = 5.0) -> bool:
 def acknowledge_breakdown(folder: RunFolder) -> None:
     """Put on record that a run's worker died without a word: it is not told again. Raises StudioError, OSError."""
     step = folder.state().step
-    at = f" at step {step:,}" if step else ""
-    message = f"The run broke off{at}: its worker is gone and did not say how it ended."
+    if step:
+        message = say("The run broke off at step {step:,}: its worker is gone and did not say how it ended.", step=step)
+    else:
+        message = say("The run broke off: its worker is gone and did not say how it ended.")
     advice, detail = breakdown_advice(folder), log_tail(folder)
     failed = Failed(kind=FailureKind.WORKER_DIED, message=message, advice=advice, detail=detail)
     put_ending_on_record(folder, failed)
@@ -52,7 +55,7 @@ def put_ending_on_record(folder: RunFolder, failed: Failed) -> None:
                     log.append(failed, sync=True)
     except Timeout as error:
         raise StudioError(
-            "A worker is at work in this run.", kind=FailureKind.RUN_BUSY, advice="Look at it first."
+            say("A worker is at work in this run."), kind=FailureKind.RUN_BUSY, advice=say("Look at it first.")
         ) from error
 
 

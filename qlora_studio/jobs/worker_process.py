@@ -16,6 +16,7 @@ from pathlib import Path
 from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, StudioError, ending_in_words
 from qlora_studio.core.run.commands import Command, Stop
+from qlora_studio.core.words import say
 from qlora_studio.jobs.card_choice import worker_environment
 from qlora_studio.jobs.gpu_monitor import gpu_cards
 from qlora_studio.jobs.idle_worker import ENVIRONMENT, IdleWorker
@@ -107,9 +108,9 @@ def start_worker(
     require_startable(folder)
     if not wait_until_free(folder, _LOOK_SECONDS):
         raise StudioError(
-            f"A worker is at work in {folder.path}.",
+            say("A worker is at work in {path}.", path=folder.path),
             kind=FailureKind.RUN_BUSY,
-            advice="Watch that one, or stop it first.",
+            advice=say("Watch that one, or stop it first."),
         )
     cards = worker_environment(folder, gpu_cards, gpus)
     require_own_files(folder.path)
@@ -132,12 +133,14 @@ def start_worker(
                 creationflags=_creation_flags(),
             )
     except FileNotFoundError as error:
-        raise StudioError(f"There is no folder {folder.path}.", kind=FailureKind.RUN_NOT_FOUND) from error
+        raise StudioError(
+            say("There is no folder {path}.", path=folder.path), kind=FailureKind.RUN_NOT_FOUND
+        ) from error
     except OSError as error:
         raise StudioError(
-            f"No worker can be started in {folder.path}: {error.strerror or error}.",
+            say("No worker can be started in {path}: {strerror}.", path=folder.path, strerror=error.strerror or error),
             kind=FailureKind.NOT_WRITABLE,
-            advice="Choose another folder, or give yourself permission to write there.",
+            advice=say("Choose another folder, or give yourself permission to write there."),
         ) from error
     return WorkerProcess(popen, folder, events_offset=offset)
 

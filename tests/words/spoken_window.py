@@ -91,7 +91,7 @@ def _dialogs(app_window: "AppWindow") -> "Iterator[QDialog]":
     yield LabelDialog(app_window.window, RunLabel())
     yield LabelDialog(app_window.window, RunLabel(), several=2)
     yield CommandDialog(app_window.window, "runs/1-trained")
-    yield SweepDialog(RunConfig(), app_window.window)
+    yield SweepDialog(RunConfig(name="support-bot"), app_window.window)
 
 
 def _ask_all(app_window: "AppWindow", look: "Callable[[QDialog], None]") -> None:

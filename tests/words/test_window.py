@@ -7,8 +7,10 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
 from qlora_studio.core.memory.gpu_catalogue import GPUS
 from tests.engine.training_run import write_rows
@@ -17,7 +19,7 @@ from tests.words.messages import PACKAGE, messages
 from tests.words.pseudo import pseudo, unsaid
 
 _RESOURCES = PACKAGE.parent / "resources"
-_PROPER_NAMES = {"Studio", "Ollama", "Alpaca", "Llama", "Python"}
+_PROPER_NAMES = {"Studio", "Ollama", "Alpaca", "Llama", "Python", "English", "auto"}  # the last as a value in run.toml
 _KEYS = re.compile(r"((Ctrl|Shift|Alt)\+)*(Esc|Del|Return|Space|[A-Z0-9]+)")  # as Qt writes them in its own language
 
 
@@ -58,8 +60,18 @@ def _data(home: Path, model: Path, rows: Path) -> str:
         model.joinpath("config.json").read_text("utf-8"),
     ]
     texts += [turn["content"] for line in rows.read_text("utf-8").splitlines() for turn in json.loads(line)["messages"]]
-    texts += [json.dumps({"messages": []}), *(run.read_text("utf-8") for run in home.glob("runs/*/*.*"))]
+    texts += [json.dumps({"messages": []}), *map(str, _told_by_runs(home))]
     texts += [str(tomllib.loads(path.read_text("utf-8"))) for path in _RESOURCES.rglob("*.toml")]
     texts += [gpu.name for gpu in GPUS]
     texts += [str(found.metadata["Name"]) for found in distributions()]
     return "\n".join(texts)
+
+
+def _told_by_runs(home: Path) -> Iterator[Any]:
+    """Yield what the runs were asked, answered and are called, and what model they have."""
+    for path in home.glob("runs/*/events.jsonl"):
+        events = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        yield from (event.get(name, "") for event in events for name in ("prompt", "answer", "architecture"))
+    for path in home.glob("runs/*/run.toml"):
+        config = tomllib.loads(path.read_text("utf-8"))
+        yield from (config["name"], config["model"]["source"], config["data"]["path"])

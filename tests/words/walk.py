@@ -30,7 +30,7 @@ _ROWS = 40  # of a table
 def words_of(window: QWidget) -> Iterator[tuple[str, str]]:
     """Return each text of a window, with where it stands."""
     for widget in (window, *window.findChildren(QWidget)):
-        where = type(widget).__name__
+        where = f"{type(widget).__name__} {widget.accessibleName()}".strip()
         for text in _texts(widget):
             if text.strip():
                 yield where, _plain(text)

@@ -45,7 +45,7 @@ def run_needs(
             ending.append(DiskNeed("run", export_name(item), size))
     spare = checkpoint - sum(need.size for need in ending)
     making = [DiskNeed("run", say("a checkpoint in the making"), spare)] if spare > 0 else []
-    needs = [DiskNeed("run", "checkpoints", (config.checkpoint.keep + 1) * checkpoint), *making, *ending]
+    needs = [DiskNeed("run", say("checkpoints"), (config.checkpoint.keep + 1) * checkpoint), *making, *ending]
     if convert:
         needs.append(DiskNeed("cache", say("the base in 16 bit"), 2 * shape.parameters + tokenizer))
     if tokens:

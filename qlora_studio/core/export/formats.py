@@ -69,7 +69,7 @@ EXPORT_KINDS = {
     "safetensors": ExportKind(
         title=say("Merged model (safetensors)"),
         purpose=say("For transformers, vLLM, TGI and further training."),
-        name="merged model",
+        name=say("merged model"),
         precisions=("bf16", "fp16", "fp32"),
         is_merged=True,
         answers_as="merged",
@@ -77,7 +77,7 @@ EXPORT_KINDS = {
     "text_model": ExportKind(
         title=say("Text model alone (safetensors)"),
         purpose=say("The language model of one that also sees or hears, for programs that know no pictures."),
-        name="text model alone",
+        name=say("text model alone"),
         precisions=("bf16", "fp16", "fp32"),
         is_merged=True,
         is_text_alone=True,
@@ -86,13 +86,13 @@ EXPORT_KINDS = {
     "adapter": ExportKind(
         title=say("Adapter alone (PEFT)"),
         purpose=say("A few megabytes; needs the base model beside it."),
-        name="adapter alone",
+        name=say("adapter alone"),
         keeps_adapter=False,
     ),
     "gguf_adapter": ExportKind(
         title=say("Adapter alone (GGUF)"),
         purpose=say("For llama.cpp's --lora, beside a GGUF of the base."),
-        name="adapter as GGUF",
+        name=say("adapter as GGUF"),
         is_gguf=True,
         has_tokenizer=False,
         loads=False,

@@ -14,18 +14,19 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.data.example import Example
+from qlora_studio.core.words import say
 from qlora_studio.engine.templates.base_template import give_template, text_frame
 from qlora_studio.engine.templates.loss_mask import Learned
 from qlora_studio.engine.templates.sandbox import Conversation, TemplateSandbox
 from qlora_studio.storage.models.folder import generation_config
 
 HOW_WORDS = {
-    "markers": "the template's own generation markers",
-    "turns": "rendered turn by turn and verified",
-    "contents": "marks around all that is said, rendered again and verified",
-    "kept": "marks around all that is said, each answer with its reasoning",
-    "all": "the full text",
-    "text": "plain text, trained in full",
+    "markers": say("the template's own generation markers"),
+    "turns": say("rendered turn by turn and verified"),
+    "contents": say("marks around all that is said, rendered again and verified"),
+    "kept": say("marks around all that is said, each answer with its reasoning"),
+    "all": say("the full text"),
+    "text": say("plain text, trained in full"),
 }
 
 

@@ -3,6 +3,8 @@
 from PySide6.QtCore import QLibraryInfo, QLocale, QTranslator
 from PySide6.QtWidgets import QApplication
 
+from qlora_studio.storage.languages import ENGLISH
+
 
 def speak_as(app: QApplication, language: str) -> None:
     """Lay everything out in the direction of a language, and have Qt's own buttons and menus speak it where Qt does."""
@@ -14,5 +16,7 @@ def speak_as(app: QApplication, language: str) -> None:
 
 def own_name(language: str) -> str:
     """Return what a language calls itself, its code where Qt does not know it."""
+    if language == ENGLISH:
+        return "English"  # Qt's is of one country
     locale = QLocale(language)
     return language if locale.language() == QLocale.Language.C else locale.nativeLanguageName()

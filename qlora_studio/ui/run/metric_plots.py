@@ -73,7 +73,7 @@ def _plot(
 def _curves(metric: Metric, history: MetricHistory, average: MovingAverage, over: str, at: Steps) -> tuple[Curve, ...]:
     series = history.of(metric)
     smooth = average.of(series) / metric.scale if metric.smooth and average.weight else None
-    name = "train" if metric.loss else metric.title.lower()
+    name = say("train") if metric.loss else metric.title.lower()
     x = series.x if over == STEP else history.places[over].y  # which has the same steps
     values = Curve(name, x, series.y / metric.scale, metric.color, smooth=smooth)
     if not metric.loss or not len(history.evaluation):
@@ -86,7 +86,8 @@ def _event_marks(source: Source, at: Steps) -> tuple[Mark, ...]:
     marks = curve_marks(source.state)
     places = at(np.array([mark.step for mark in marks], dtype=float))
     return tuple(
-        Mark(float(x), mark.words, label=mark.label, kind="what changed") for mark, x in zip(marks, places, strict=True)
+        Mark(float(x), mark.words, label=mark.label, kind=say("what changed"))
+        for mark, x in zip(marks, places, strict=True)
     )
 
 
@@ -95,12 +96,18 @@ def _loss_marks(source: Source, at: Steps) -> tuple[Mark, ...]:
     tops = zip(at(np.array([spike.step for spike in spikes], dtype=float)), spikes, strict=True)
     feet = zip(at(np.array(checkpoints, dtype=float)), checkpoints, strict=True)
     saved = [
-        Mark(float(x), say("Checkpoint saved at step {step:,}.", step=step), "triangle", kind="checkpoint", token="ok")
+        Mark(
+            float(x),
+            say("Checkpoint saved at step {step:,}.", step=step),
+            "triangle",
+            kind=say("checkpoint"),
+            token="ok",
+        )
         for x, step in feet
     ]
     return (
         *saved,
-        *(Mark(float(x), spike_words(s), "diamond", kind="spike", token="bad", y=s.loss) for x, s in tops),
+        *(Mark(float(x), spike_words(s), "diamond", kind=say("spike"), token="bad", y=s.loss) for x, s in tops),
     )
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QPointF, QRect, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QFont, QKeySequence, QPainter, QPainterPath, QPaintEvent, QPen, QShortcut
-from PySide6.QtWidgets import QAbstractButton, QButtonGroup, QSizePolicy, QWidget
+from PySide6.QtWidgets import QAbstractButton, QButtonGroup, QSizePolicy, QStyle, QWidget
 
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.text import Label, set_tooltip
@@ -12,7 +12,7 @@ from qlora_studio.ui.kit.theme import Theme, active_theme, sans_font
 from qlora_studio.ui.kit.widgets import Rule, column
 from qlora_studio.ui.readiness.steps import Step, StepState
 
-_BADGE = 18.0
+_BADGE = 18
 
 
 class RailButton(QAbstractButton):
@@ -53,13 +53,17 @@ class RailButton(QAbstractButton):
         theme, painter = active_theme(), QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         self._paint_surface(painter, theme)
-        self._paint_badge(painter, theme, QRectF(10, (self.height() - _BADGE) / 2, _BADGE, _BADGE))
+        self._paint_badge(painter, theme, self._placed(10, (self.height() - _BADGE) // 2, _BADGE, _BADGE))
         weight = QFont.Weight.DemiBold if self.isChecked() else QFont.Weight.Medium
         painter.setFont(sans_font(13, weight))
         painter.setPen(theme.color("accent" if self.isChecked() else "text"))
-        words = QRectF(38, 0, self.width() - 42, self.height())
+        words = self._placed(38, 0, self.width() - 42, self.height())
         painter.drawText(words, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, self.text())
         painter.end()
+
+    def _placed(self, x: int, y: int, width: int, height: int) -> QRectF:
+        """Return a place counted from where a line begins: the right, in languages that are written so."""
+        return QRectF(QStyle.visualRect(self.layoutDirection(), self.rect(), QRect(x, y, width, height)))
 
     def _paint_surface(self, painter: QPainter, theme: Theme) -> None:
         area = QRectF(self.rect()).adjusted(1, 1, -1, -1)

@@ -64,7 +64,7 @@ class _Chart:
         self._render_y_axis(plot, inside, theme)
         self._render_x_axis(plot, inside, theme)
         in_one = painter.paintEngine().type() == QPaintEngine.Type.SVG
-        for curve in plot.curves:
+        for curve in plot.shown:
             for values, pen in _lines(curve, theme):
                 self._add_values(curve.x, values, inside, pen, in_one=in_one)
         around = (-LEFT, -ABOVE, RIGHT, BELOW)

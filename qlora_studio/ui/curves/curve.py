@@ -55,7 +55,7 @@ class Plot:
     """One pair of axes with its curves and marks. The x axis reaches `end` at least.
 
     `x_title` is what x counts; `whole` says that it counts in whole numbers. `place` says in words where an x is, in
-    lines, the first the most important.
+    lines, the first the most important. Curves of the names in `hidden` stand in the legend alone.
     """
 
     title: str
@@ -68,6 +68,14 @@ class Plot:
     whole: bool = True
     nothing: str = say("Nothing to draw yet.")
     place: Callable[[float], tuple[str, ...]] | None = None
+    hidden: frozenset[str] = frozenset()
+
+    @property
+    def shown(self) -> tuple[Curve, ...]:
+        """The curves that are drawn. A single one always is: it has no entry in the legend to bring it back by."""
+        if len(self.curves) < 2:
+            return self.curves
+        return tuple(curve for curve in self.curves if curve.name not in self.hidden)
 
     @property
     def is_empty(self) -> bool:

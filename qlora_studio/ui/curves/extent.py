@@ -27,7 +27,7 @@ def x_extent(plots: Iterable[Plot]) -> Range:
 
 def y_extent(plot: Plot, shown: Range) -> Range:
     """Return the y range for what lies in an x range, with some air. Single outliers do not flatten the rest."""
-    parts = [values for curve in plot.curves for values in _telling(curve, shown, plot.log)]
+    parts = [values for curve in plot.shown for values in _telling(curve, shown, plot.log)]
     values = np.concatenate(parts) if parts else np.empty(0)
     if not len(values):
         return (0.1, 1.0) if plot.log else (0.0, 1.0)
@@ -49,6 +49,12 @@ def zoomed(shown: Range, around: float, factor: float, *, log: bool = False) -> 
         low, high = zoomed((math.log10(shown[0]), math.log10(shown[1])), math.log10(around), factor)
         return 10.0**low, 10.0**high
     return around - (around - shown[0]) * factor, around + (shown[1] - around) * factor
+
+
+def moved(shown: Range, by: float, whole: Range) -> Range:
+    """Return a range as wide as before, moved by some way, but not out of the whole."""
+    by = max(min(by, whole[1] - shown[1]), whole[0] - shown[0])
+    return shown[0] + by, shown[1] + by
 
 
 def _telling(curve: Curve, shown: Range, log: bool) -> Iterable[Floats]:

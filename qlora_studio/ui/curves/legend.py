@@ -18,15 +18,18 @@ PEN_STYLES = {
 _ROW = 20.0
 _SYMBOL = 18.0
 _GAP = 16.0
+_PALE = 0.55
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A word of the legend and the shape before it; the title has none."""
+    """A word of the legend and the shape before it; the title has none. `curve` is the name of the curve it is of."""
 
     word: str
     shape: str = ""
     token: str = "text"
+    curve: str = ""
+    is_hidden: bool = False
 
 
 def legend_height(plot: Plot, width: float) -> float:
@@ -34,11 +37,21 @@ def legend_height(plot: Plot, width: float) -> float:
     return _ROW * len({top for _, _, top in _placed(plot, width)})
 
 
+def legend_areas(plot: Plot, width: float) -> dict[str, QRectF]:
+    """Return where in the legend each curve has its entry, by name."""
+    return {
+        entry.curve: QRectF(left, top, min(_entry_width(entry), width - left), _ROW)
+        for entry, left, top in _placed(plot, width)
+        if entry.curve
+    }
+
+
 def paint_legend(painter: QPainter, plot: Plot, place: QRectF, theme: Theme) -> None:
-    """Paint the legend at the top of a place."""
+    """Paint the legend at the top of a place; what is hidden is pale and struck out."""
     painter.save()
     for entry, left, top in _placed(plot, place.width()):
         x, middle = place.left() + left, place.top() + top + _ROW / 2
+        painter.setOpacity(_PALE if entry.is_hidden else 1.0)
         symbol = _symbol_width(entry)
         if symbol:
             paint_symbol(painter, entry.shape, QPointF(x + (symbol - 6) / 2, middle), symbol - 6, theme, entry.token)
@@ -80,7 +93,7 @@ def paint_corners(
 def _placed(plot: Plot, width: float) -> Iterator[tuple[_Entry, float, float]]:
     left = top = 0.0
     for entry in _entries(plot):
-        wide = _symbol_width(entry) + QFontMetricsF(_font(entry)).horizontalAdvance(entry.word)
+        wide = _entry_width(entry)
         if left and left + wide > width:
             left, top = 0.0, top + _ROW
         yield entry, left, top
@@ -91,11 +104,16 @@ def _entries(plot: Plot) -> Iterator[_Entry]:
     if plot.title:
         yield _Entry(f"{plot.title}, {plot.unit}" if plot.unit else plot.title)
     for curve in plot.curves if len(plot.curves) > 1 else ():
-        yield _Entry(curve.name, "ring" if curve.rings else curve.line, curve.token)
+        line, is_hidden = "ring" if curve.rings else curve.line, curve.name in plot.hidden
+        yield _Entry(curve.name, line, curve.token, curve.name, is_hidden)
     kinds = {mark.kind: mark for mark in plot.marks if mark.kind and not plot.is_empty}
     for kind, mark in kinds.items():
         shape = mark.shape if mark.shape != "line" else "dot" if mark.faint else "dash-dot"
         yield _Entry(kind, shape, mark.token)
+
+
+def _entry_width(entry: _Entry) -> float:
+    return _symbol_width(entry) + QFontMetricsF(_font(entry)).horizontalAdvance(entry.word)
 
 
 def _symbol_width(entry: _Entry) -> float:
@@ -105,4 +123,6 @@ def _symbol_width(entry: _Entry) -> float:
 
 
 def _font(entry: _Entry) -> QFont:
-    return sans_font(12, QFont.Weight.Normal if entry.shape else QFont.Weight.DemiBold)
+    font = sans_font(12, QFont.Weight.Normal if entry.shape else QFont.Weight.DemiBold)
+    font.setStrikeOut(entry.is_hidden)
+    return font

@@ -9,7 +9,8 @@ from PySide6.QtWidgets import QGridLayout, QWidget
 
 from qlora_studio.ui.curves.curve import Plot
 from qlora_studio.ui.curves.extent import Range, x_extent
-from qlora_studio.ui.curves.plot import HEIGHT, CurvePlot
+from qlora_studio.ui.curves.plot import CurvePlot
+from qlora_studio.ui.curves.surface import HEIGHT
 from qlora_studio.ui.kit.theme import active_theme, sans_font
 
 _WIDE = 640  # pixels from which on plots stand in two columns
@@ -109,8 +110,10 @@ class LinkedPlots(QWidget):
         plot.setParent(self)  # before it is shown: it would be a window for a moment
         plot.view_chosen.connect(lambda _shown: self._on_view_chosen(plot))
         plot.pointed.connect(lambda x: self._on_pointed(plot, x))
+        plot.hidden_chosen.connect(self._on_hidden_chosen)
         if self._plots:
             plot.show_x(self._plots[0].shown_x())
+            plot.hide_curves(self._plots[0].plot().hidden)
         self._plots.append(plot)
 
     def _on_view_chosen(self, chosen: CurvePlot) -> None:
@@ -118,6 +121,10 @@ class LinkedPlots(QWidget):
             if plot is not chosen and (chosen.is_following() or plot.shown_x() != chosen.shown_x()):
                 plot.show_x(chosen.shown_x())
         self.view_chosen.emit()
+
+    def _on_hidden_chosen(self, names: frozenset[str]) -> None:
+        for plot in self._plots:
+            plot.hide_curves(names)
 
     def _on_pointed(self, under: CurvePlot, x: float | None) -> None:
         for plot in self._plots:

@@ -29,7 +29,7 @@ def paint_plot(painter: QPainter, plot: Plot, frame: Frame, place: QRectF, theme
     painter.drawText(QPointF(end, area.bottom() + 8 + metrics.ascent()), plot.x_title)
     _paint_lines(painter, [mark for mark in plot.marks if mark.shape == "line"], frame, theme)
     paint_chart(painter, plot, frame, theme)
-    for curve in plot.curves:
+    for curve in plot.shown:
         if curve.rings:
             _paint_rings(painter, curve, frame, theme)
     for mark in plot.marks:

@@ -1,126 +1,62 @@
 """A plot to look into: drag to zoom, the wheel on an axis, double-click for all of it again; a crosshair reads values.
 
-What is drawn is kept as a picture, so that the crosshair moves without drawing 100,000 points anew. The wheel elsewhere
-belongs to the page. All of it goes by keyboard too: arrows move the crosshair, + and - zoom around it, 0 shows all.
+The wheel elsewhere belongs to the page. All of it goes by keyboard too: left and right move the crosshair, + and - zoom
+around it, 0 shows all, up and down choose a curve of the legend, which Space hides and shows; Enter opens the table
+behind the plot.
 """
 
-from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QFocusEvent, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QPixmap, QWheelEvent
-from PySide6.QtWidgets import QSizePolicy, QWidget
+from PySide6.QtCore import QEvent, QPointF, QRectF, Qt, Signal
+from PySide6.QtGui import QColor, QFocusEvent, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QWheelEvent
 
-from qlora_studio.ui.curves.curve import Plot
-from qlora_studio.ui.curves.extent import FLAT, Range, x_extent, y_extent, zoomed
-from qlora_studio.ui.curves.frame import Frame, frame_of
-from qlora_studio.ui.curves.painting import paint_plot
-from qlora_studio.ui.curves.reading import Reading, nearest_x, neighbour_x, reading
+from qlora_studio.core.words import say
+from qlora_studio.ui.curves.extent import FLAT, Range, moved, zoomed
+from qlora_studio.ui.curves.frame import Frame
+from qlora_studio.ui.curves.numbers import PlotRows, plot_columns
+from qlora_studio.ui.curves.reading import neighbour_x
 from qlora_studio.ui.curves.readout import paint_crosshair
-from qlora_studio.ui.kit.theme import Theme, active_theme
+from qlora_studio.ui.curves.surface import PlotSurface
+from qlora_studio.ui.kit.tables import NumbersDialog
+from qlora_studio.ui.kit.text import set_tooltip
+from qlora_studio.ui.kit.theme import active_theme
 
-HEIGHT = 236
 _LEAST_DRAG = 6.0  # pixels
 _NARROW = 16.0  # a drag that is lower than this zooms along x alone, and a narrower one along y
-_REACH = 7.0  # pixels around the crosshair within which marks are told
 _NOTCH_FACTOR = 0.8
 _FAR = 10  # points that an arrow key moves with Shift
+_HELP = (
+    "Drag to zoom; with Shift, or the middle button, drag to move along. The wheel zooms on an axis, a double-click "
+    "shows all. Click a name of the legend to hide its curve. Enter opens the numbers as a table."
+)
 
 
-class CurvePlot(QWidget):
-    """Shows a Plot. Without chosen ranges it follows: all of x, and y as the curves need it.
+class CurvePlot(PlotSurface):
+    """A PlotSurface that mouse and keyboard reach.
 
     Signals:
         view_chosen: the user zoomed, or follows again; carries the range of x, None for all of it.
         pointed: the x of the crosshair, or None where there is none.
+        hidden_chosen: the user hid or showed a curve; carries the names of all that are hidden.
     """
 
     view_chosen = Signal(object)
     pointed = Signal(object)
+    hidden_chosen = Signal(object)
 
     def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-        self._plot = Plot("", ())
-        self._all_x: Range = (0.0, 1.0)
-        self._x: Range | None = None
-        self._y: Range | None = None
-        self._cross: float | None = None
-        self._is_brief = False
+        super().__init__(name)
         self._from: QPointF | None = None
         self._to = QPointF()
-        self._picture: QPixmap | None = None
-        self._theme = active_theme()
-        self._frame: Frame | None = None
-        self.setAccessibleName(name)
+        self._grip: tuple[QPointF, Frame] | None = None
+        self._picked = ""
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setMinimumHeight(120)
-
-    def show_plot(self, plot: Plot, all_x: Range | None = None) -> None:
-        """Show another plot; `all_x` is the whole range of x, where it is that of several plots together."""
-        if plot.log != self._plot.log:
-            self._y = None
-        self._plot, self._all_x = plot, all_x or x_extent([plot])
-        if self._cross is not None:
-            self._cross = nearest_x([plot], self._cross)
-        self._redraw()
-
-    def plot(self) -> Plot:
-        """Return what is shown."""
-        return self._plot
-
-    def shown_x(self) -> Range | None:
-        """Return the chosen range of x, None where it is all."""
-        return self._x
-
-    def show_x(self, shown: Range | None) -> None:
-        """Show a range of x, or follow."""
-        self._x, self._y = shown, None
-        self._redraw()
-
-    def show_crosshair(self, x: float | None, *, brief: bool = False) -> None:
-        """Put the crosshair at the point nearest to an x; `brief` where the pointer is over another plot."""
-        cross = nearest_x([self._plot], x) if x is not None else None
-        if (cross, brief) != (self._cross, self._is_brief):
-            self._cross, self._is_brief = cross, brief
-            told = self.reading()
-            self.setAccessibleDescription(told.as_text() if told else "")
-            self.update()
-
-    def reading(self) -> Reading | None:
-        """Return what the crosshair reads."""
-        if self._cross is None:
-            return None
-        frame = self.frame()
-        return reading(self._plot, self._cross, _REACH * (frame.x[1] - frame.x[0]) / max(1.0, frame.area.width()))
-
-    def frame(self) -> Frame:
-        """Return where what values lie."""
-        if self._frame is None:
-            self._frame = self._frame_in(QRectF(self.rect()))
-        return self._frame
-
-    def _frame_in(self, place: QRectF) -> Frame:
-        """Return where what values lie on another surface."""
-        x = self._x or self._all_x
-        return frame_of(self._plot, place, x, self._y or y_extent(self._plot, x))
-
-    def paint_in(self, painter: QPainter, place: QRectF, theme: Theme) -> None:
-        """Paint what is shown, without the crosshair, on another surface."""
-        paint_plot(painter, self._plot, self._frame_in(place), place, theme)
-
-    def is_following(self) -> bool:
-        """Whether all is shown, whatever comes."""
-        return self._x is None and self._y is None
-
-    def sizeHint(self) -> QSize:
-        """Return a height that leaves room for the cards below."""
-        return QSize(480, HEIGHT)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint the picture of the plot, and what follows the pointer."""
         painter = QPainter(self)
-        painter.drawPixmap(0, 0, self._drawn())
-        theme, told = active_theme(), self.reading()
+        self._draw()
+        painter.drawPixmap(0, 0, self._picture)
+        theme, told = active_theme(), self.reading() if not self._is_stale else None
         if self._from is not None:
             band = QColor(theme.color("accent"))
             painter.setPen(QPen(band, 1))
@@ -133,22 +69,22 @@ class CurvePlot(QWidget):
             painter.setPen(QPen(theme.color("accent"), 1))
             painter.setBrush(Qt.BrushStyle.NoBrush)
             painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), 4, 4)
+            if (picked := self._legend().get(self._picked)) is not None:
+                painter.drawRoundedRect(picked.adjusted(-4, 0.5, 4, -0.5), 4, 4)
         painter.end()
 
-    def resizeEvent(self, event: QEvent) -> None:
-        """Draw for another size."""
-        self._redraw()
-
-    def changeEvent(self, event: QEvent) -> None:
-        """Draw in another theme or font."""
-        super().changeEvent(event)
-        if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange, QEvent.Type.FontChange):
-            self._redraw()
-
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Begin to drag."""
-        if event.button() == Qt.MouseButton.LeftButton and self.frame().area.contains(event.position()):
-            self._from = self._to = event.position()
+        """Begin to drag, or hide a curve."""
+        place, button = event.position(), event.button()
+        if button == Qt.MouseButton.LeftButton and (name := self._name_at(place)) is not None:
+            self._toggle(name)
+        elif not self.frame().area.contains(place):
+            return
+        elif button == Qt.MouseButton.MiddleButton or event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
+            self._grip = None if self.is_following() else (place, self.frame())
+        elif button == Qt.MouseButton.LeftButton:
+            self._from = self._to = place
+        self._show_cursor(place)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Drag, or point."""
@@ -156,11 +92,17 @@ class CurvePlot(QWidget):
             self._to = event.position()
             self.update()
             return
+        if self._grip is not None:
+            self._move_along(*self._grip, event.position())
+            return
+        self._show_cursor(event.position())
         area = self.frame().area.adjusted(-4, 0, 4, 0)
         self.pointed.emit(self.frame().x_at(event.position().x()) if area.contains(event.position()) else None)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        """Zoom to what was dragged over."""
+        """Zoom to what was dragged over, or let go."""
+        self._grip = None
+        self._show_cursor(event.position())
         if self._from is None or event.button() != Qt.MouseButton.LeftButton:
             return
         way, band, frame = self._to - self._from, self._band(), self.frame()
@@ -176,7 +118,10 @@ class CurvePlot(QWidget):
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Show all again."""
         self._from = None
-        self.follow()
+        if self._name_at(event.position()) is None:
+            self.follow()
+        else:  # two clicks on a name, and it is as it was
+            self.mousePressEvent(event)
 
     def leaveEvent(self, event: QEvent) -> None:
         """Take the crosshair away with the pointer."""
@@ -185,6 +130,8 @@ class CurvePlot(QWidget):
     def focusOutEvent(self, event: QFocusEvent) -> None:
         """Take the crosshair of the keyboard away."""
         super().focusOutEvent(event)
+        self._picked = ""
+        self._describe()
         self.pointed.emit(None)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
@@ -201,14 +148,20 @@ class CurvePlot(QWidget):
             event.ignore()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Move the crosshair, zoom, or show all."""
+        """Move the crosshair, zoom, show all, or go through the legend."""
         key, far = event.key(), event.modifiers() & Qt.KeyboardModifier.ShiftModifier
         moves = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_Home: -(10**9), Qt.Key.Key_End: 10**9}
         frame = self.frame()
         start = self._cross if self._cross is not None else frame.x[0 if key == Qt.Key.Key_Home else 1]
         if key in moves:
             by = moves[Qt.Key(key)] * (_FAR if far else 1)
-            self.pointed.emit(neighbour_x([self._plot], start, by if self._cross is not None else min(0, by + 1)))
+            self._point_at(neighbour_x([self._plot], start, by if self._cross is not None else min(0, by + 1)))
+        elif key in (Qt.Key.Key_Up, Qt.Key.Key_Down) and self._legend():
+            self._pick(-1 if key == Qt.Key.Key_Up else 1)
+        elif key == Qt.Key.Key_Return and not self._plot.is_empty:
+            self._show_numbers()
+        elif key == Qt.Key.Key_Space and self._picked in self._legend():
+            self._toggle(self._picked)
         elif key in (Qt.Key.Key_Plus, Qt.Key.Key_Equal):
             self._choose_x(zoomed(frame.x, start, _NOTCH_FACTOR))
         elif key == Qt.Key.Key_Minus:
@@ -218,10 +171,70 @@ class CurvePlot(QWidget):
         else:
             super().keyPressEvent(event)
 
+    def description(self) -> str:
+        """Say of the curve that is picked in the legend what Space does with it, before all else."""
+        words = super().description()
+        if self._picked in self._plot.hidden:
+            return say("{name} is hidden: Space shows it. {rest}", name=self._picked, rest=words)
+        if self._picked:
+            return say("{name} is shown: Space hides it. {rest}", name=self._picked, rest=words)
+        return words
+
     def follow(self) -> None:
         """Show all from now on."""
         self.show_x(None)
         self.view_chosen.emit(None)
+
+    def _show_numbers(self) -> None:
+        title = self._plot.title or self.accessibleName()
+        NumbersDialog(self, title, plot_columns(self._plot), PlotRows(self._plot)).open()
+
+    def _point_at(self, x: float | None) -> None:
+        """Put the crosshair somewhere by the keyboard; what is zoomed to goes along with it."""
+        if x is not None and self._x is not None and not self._x[0] <= x <= self._x[1]:
+            self._x = moved(self._x, x - self._x[0 if x < self._x[0] else 1], self._all_x)
+            self._redraw()
+            self.view_chosen.emit(self._x)
+        self.pointed.emit(x)
+
+    def _move_along(self, start: QPointF, frame: Frame, place: QPointF) -> None:
+        """Show what lies beside, on the axes that were zoomed; what was taken hold of stays below the hand."""
+        way, area = place - start, frame.area
+        if self._x is not None:
+            self._x = moved(frame.x, frame.x_at(area.left() - way.x()) - frame.x[0], self._all_x)
+        if self._y is not None:
+            self._y = (frame.y_at(area.bottom() - frame.strip - way.y()), frame.y_at(area.top() - way.y()))
+        self._redraw()
+        self.view_chosen.emit(self._x)
+
+    def _name_at(self, place: QPointF) -> str | None:
+        """Return the curve whose entry of the legend is at a place."""
+        return next((name for name, area in self._legend().items() if area.contains(place)), None)
+
+    def _toggle(self, name: str) -> None:
+        self.hide_curves(self._plot.hidden ^ {name})
+        self.hidden_chosen.emit(self._plot.hidden)
+
+    def _pick(self, by: int) -> None:
+        names = list(self._legend())
+        at = names.index(self._picked) + by if self._picked in names else 0 if by > 0 else -1
+        self._picked = names[at % len(names)]
+        self._describe()
+        self.update()
+
+    def _show_cursor(self, place: QPointF) -> None:
+        """Show by the pointer what a press does; beside the curves, a tooltip says what can be done at all."""
+        is_within = self.frame().area.contains(place)
+        shape = Qt.CursorShape.ArrowCursor
+        if self._grip is not None:
+            shape = Qt.CursorShape.ClosedHandCursor
+        elif self._name_at(place) is not None:
+            shape = Qt.CursorShape.PointingHandCursor
+        if self.cursor().shape() != shape:
+            self.setCursor(shape)
+        help = "" if is_within or self._plot.is_empty else say(_HELP)
+        if bool(help) != bool(self.toolTip()):
+            set_tooltip(self, help)
 
     def _choose_x(self, wanted: Range) -> None:
         """Zoom along x within what there is; what is all of it follows again."""
@@ -253,20 +266,3 @@ class CurvePlot(QWidget):
             band.setLeft(area.left())
             band.setRight(area.right())
         return band & area
-
-    def _redraw(self) -> None:
-        self._picture = self._frame = None
-        self.update()
-
-    def _drawn(self) -> QPixmap:
-        """Return the picture of the plot, which is drawn where something in it changed."""
-        ratio = self.devicePixelRatioF()
-        if self._picture is None or self._picture.devicePixelRatio() != ratio or self._theme is not active_theme():
-            self._theme = active_theme()
-            self._picture = QPixmap(self.size() * ratio)
-            self._picture.setDevicePixelRatio(ratio)
-            self._picture.fill(Qt.GlobalColor.transparent)
-            painter = QPainter(self._picture)
-            self.paint_in(painter, QRectF(self.rect()), self._theme)
-            painter.end()
-        return self._picture

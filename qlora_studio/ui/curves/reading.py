@@ -39,13 +39,13 @@ class Reading:
 
 def nearest_x(plots: Iterable[Plot], x: float) -> float | None:
     """Return the x of the nearest point of any curve, or None where there is no point."""
-    near = [_nearest(curve, x) for plot in plots for curve in plot.curves if len(curve.x)]
+    near = [_nearest(curve, x) for plot in plots for curve in plot.shown if len(curve.x)]
     return min(near, key=lambda other: abs(other - x)) if near else None
 
 
 def neighbour_x(plots: Iterable[Plot], x: float, by: int) -> float | None:
     """Return the x of the point `by` points on, on the curve that has most of them."""
-    curves = [curve for plot in plots for curve in plot.curves if len(curve.x)]
+    curves = [curve for plot in plots for curve in plot.shown if len(curve.x)]
     if not curves:
         return None
     longest = max(curves, key=lambda curve: len(curve.x)).x
@@ -55,10 +55,15 @@ def neighbour_x(plots: Iterable[Plot], x: float, by: int) -> float | None:
 
 def reading(plot: Plot, x: float, reach: float = 0.0) -> Reading:
     """Return what a plot says at `x`; marks are told within `reach` on either side."""
-    values = [value for curve in plot.curves for value in _values(curve, x, plot)]
+    values = [value for curve in plot.shown for value in _values(curve, x, plot)]
     words = dict.fromkeys(mark.words for mark in plot.marks if mark.words and abs(mark.x - x) <= reach)
-    place = plot.place(x) if plot.place is not None else (_counted(plot, x),)
+    place = plot.place(x) if plot.place is not None else (counted(plot, x),)
     return Reading(x, place, tuple(values), tuple(words)[:4])
+
+
+def counted(plot: Plot, x: float) -> str:
+    """Return an x with what it counts."""
+    return f"{plot.x_title} {x:,.0f}" if plot.whole else f"{plot.x_title} {value_text(x)}"
 
 
 def _values(curve: Curve, x: float, plot: Plot) -> Iterable[ReadValue]:
@@ -68,17 +73,13 @@ def _values(curve: Curve, x: float, plot: Plot) -> Iterable[ReadValue]:
         return
     unit = f" {plot.unit}" if plot.unit else ""
     at = float(curve.x[index])
-    where = "" if at == x else f", {_counted(plot, at)}"
+    where = "" if at == x else f", {counted(plot, at)}"
     for values, name in ((curve.smooth, say("{name}, smoothed", name=curve.name)), (curve.y, curve.name)):
         if values is not None:
             value = float(values[index])
             strong = values is curve.smooth or curve.smooth is None
             text = value_text(value) + unit
             yield ReadValue(name + where, text, value, curve.token, curve.line, not where, strong)
-
-
-def _counted(plot: Plot, x: float) -> str:
-    return f"{plot.x_title} {x:,.0f}" if plot.whole else f"{plot.x_title} {value_text(x)}"
 
 
 def _nearest(curve: Curve, x: float) -> float:

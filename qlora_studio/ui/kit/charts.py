@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PySide6.QtCore import QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QPainter, QPainterPath, QPaintEvent, QPen, QPolygonF
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPainterPath, QPaintEvent, QPen, QPolygonF
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from qlora_studio.ui.kit.text import set_tooltip
@@ -62,7 +62,13 @@ class StackedBar(QWidget):
 
 
 class Sparkline(QWidget):
-    """The last values of one quantity as a line; None leaves a gap. `low` and `high` fix the scale where given."""
+    """The last values of one quantity as a line; None leaves a gap. `low` and `high` fix the scale where given.
+
+    Signals:
+        numbers_requested: the user wants the numbers behind it: Enter, or a double-click.
+    """
+
+    numbers_requested = Signal()
 
     def __init__(self, name: str, token: str, *, low: float | None = None, high: float | None = None) -> None:
         super().__init__()
@@ -71,6 +77,7 @@ class Sparkline(QWidget):
         self._capacity = 120
         self.setFixedHeight(28)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setAccessibleName(name)
 
     def show_values(self, values: Sequence[float | None], *, high: float | None = None, capacity: int = 120) -> None:
@@ -79,9 +86,24 @@ class Sparkline(QWidget):
         self._high = high if high is not None else self._high
         self.update()
 
+    def values(self) -> tuple[float | None, ...]:
+        """Return what is shown, oldest first."""
+        return self._values
+
     def sizeHint(self) -> QSize:
         """Return the usual size."""
         return QSize(200, 28)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Ask for the numbers."""
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+            self.numbers_requested.emit()
+        else:
+            super().keyPressEvent(event)
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        """Ask for the numbers."""
+        self.numbers_requested.emit()
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint the line."""
@@ -93,6 +115,9 @@ class Sparkline(QWidget):
         painter.setPen(QPen(theme.color(self._token), 1.4))
         for line in self._lines():
             painter.drawPolyline(line)
+        if self.hasFocus():
+            painter.setPen(QPen(theme.color("accent"), 1))
+            painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), 4, 4)
         painter.end()
 
     def _lines(self) -> list[QPolygonF]:

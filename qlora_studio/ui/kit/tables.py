@@ -8,7 +8,16 @@ from typing import Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QGuiApplication, QKeyEvent, QKeySequence, QResizeEvent
-from PySide6.QtWidgets import QAbstractItemView, QFrame, QGridLayout, QHeaderView, QTableView, QWidget
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QDialog,
+    QFrame,
+    QGridLayout,
+    QHeaderView,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
 
 from qlora_studio.ui.kit.text import Label, tooltip
 from qlora_studio.ui.kit.theme import active_theme
@@ -17,6 +26,7 @@ _Index = QModelIndex | QPersistentModelIndex
 ROW_HEIGHT = 30
 _TURN_SECONDS = 0.01  # of copying, between which the window answers
 _LINES_AT_ONCE = 64
+_NUMBERS_SIZE = (520, 420)
 _MEASURED_ROWS = 48  # for the width of a column: to ask a thousand rows takes longer than a person takes to notice
 
 
@@ -184,6 +194,20 @@ class Table(QTableView):
         text, self._text = self._text, []
         QGuiApplication.clipboard().setText("\n".join(text))
         self.copied.emit(len(text) - 1)
+
+
+class NumbersDialog(QDialog):
+    """The table behind a plot, in a window of its own: Esc closes it."""
+
+    def __init__(self, parent: QWidget, title: str, columns: Sequence[Column], rows: Sequence[Any]) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(title)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.resize(*_NUMBERS_SIZE)
+        self.model = TableModel(columns)
+        self.model.set_rows(rows)
+        box = QVBoxLayout(self)
+        box.addWidget(Table(self.model, name=title))
 
 
 def _side(column: Column) -> Qt.AlignmentFlag:

@@ -1,6 +1,6 @@
 """The parts of the GPU panel: a bar with its words, the legend, the history, and advice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from PySide6.QtCore import Signal
@@ -12,6 +12,7 @@ from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.kit.charts import Sparkline, StackedBar, Swatch
+from qlora_studio.ui.kit.tables import Column, NumbersDialog
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.widgets import Button, Card, Chip, column, row
 from qlora_studio.ui.memory.view import BarView, legend_text
@@ -118,7 +119,10 @@ class _Gauge(QWidget):
     def __init__(self, title: str, token: str, *, low: float | None = None, high: float | None = None) -> None:
         super().__init__()
         self._value = Label("", "strong")
+        self._title = title
+        self._in_words: Callable[[float], str] = str
         self.line = Sparkline(say("{title}, last two minutes", title=title), token, low=low, high=high)
+        self.line.numbers_requested.connect(self._show_numbers)
         box = column(self, spacing=2)
         head = row()
         head.addWidget(Label(title, "caption"), 1)
@@ -126,10 +130,28 @@ class _Gauge(QWidget):
         box.addLayout(head)
         box.addWidget(self.line)
 
-    def show_history(self, text: str, values: list[float | None], high: float | None = None) -> None:
-        self.setVisible(any(value is not None for value in values))
+    def show_history(
+        self, text: str, values: Sequence[float | None], in_words: Callable[[float], str], high: float | None = None
+    ) -> None:
+        """Show the newest value as a text, and the values of the last seconds, each of which is told `in_words`."""
+        known = [value for value in values if value is not None]
+        self.setVisible(bool(known))
         self._value.setText(text)
+        self._in_words = in_words
         self.line.show_values(values, high=high)
+        if known:
+            least, most = in_words(min(known)), in_words(max(known))
+            told = say("{now} now, {least} to {most} in the last two minutes", now=text, least=least, most=most)
+            self.line.setAccessibleDescription(told)
+
+    def _show_numbers(self) -> None:
+        seconds = range(len(self.line.values()) - 1, -1, -1)
+        rows = [(ago, value) for ago, value in zip(seconds, self.line.values(), strict=True) if value is not None]
+        columns = (
+            Column(say("Seconds ago"), lambda row: str(row[0]), right=True),
+            Column(self._title, lambda row: self._in_words(row[1]), right=True, stretch=True),
+        )
+        NumbersDialog(self, self.line.accessibleName(), columns, rows[::-1]).open()
 
 
 class Gauges(QWidget):
@@ -158,20 +180,23 @@ class Gauges(QWidget):
         now = samples[-1]
         self._worker.hide()
         self._machine.hide()
-        self._utilisation.show_history(_percent(now.utilisation_percent), [s.utilisation_percent for s in samples])
+        used = [s.utilisation_percent for s in samples]
+        self._utilisation.show_history(_percent(now.utilisation_percent), used, lambda share: f"{share:.0f} %")
         celsius = (
             say("{temperature_celsius} °C", temperature_celsius=now.temperature_celsius)
             if now.temperature_celsius is not None
             else say("not told")
         )
-        self._temperature.show_history(celsius, [s.temperature_celsius for s in samples])
+        degrees = [s.temperature_celsius for s in samples]
+        self._temperature.show_history(celsius, degrees, lambda value: f"{value:.0f} °C")
         limit = f" / {now.power_limit_watts:.0f}" if now.power_limit_watts else ""
         watts = (
             say("{power_watts:.0f}{limit} W", power_watts=now.power_watts, limit=limit)
             if now.power_watts is not None
             else say("not told")
         )
-        self._power.show_history(watts, [s.power_watts for s in samples], high=now.power_limit_watts)
+        drawn = [s.power_watts for s in samples]
+        self._power.show_history(watts, drawn, lambda value: f"{value:.0f} W", now.power_limit_watts)
 
     def show_machine(self, memories: Sequence[ProcessMemory]) -> None:
         """Show the machine's memory."""
@@ -179,11 +204,13 @@ class Gauges(QWidget):
         for gauge in (self._utilisation, self._temperature, self._power):
             gauge.hide()
         worker = [None if m.worker_bytes is None else float(m.worker_bytes) for m in memories]
-        self._worker.show_history(bytes_text(now.worker_bytes or 0), worker if now.worker_bytes else [])
+        shown = worker if now.worker_bytes else []
+        self._worker.show_history(bytes_text(now.worker_bytes or 0), shown, _size_text)
         used = now.machine_total_bytes - now.machine_available_bytes
         self._machine.show_history(
             bytes_text(used),
             [float(m.machine_total_bytes - m.machine_available_bytes) for m in memories],
+            _size_text,
             high=float(now.machine_total_bytes),
         )
 
@@ -226,6 +253,10 @@ class Advice(Card):
         box.addWidget(Label(words, "small", wrap=True), 1)
         box.addWidget(button)
         return line
+
+
+def _size_text(size: float) -> str:
+    return bytes_text(int(size))
 
 
 def _percent(value: int | None) -> str:

@@ -276,3 +276,121 @@ def test_many_curves_differ_in_colour_and_line_and_neighbours_in_both() -> None:
     looks = [look(index) for index in range(28)]
     assert len(set(looks)) == 28
     assert all(one[0] != other[0] and one[1] != other[1] for one, other in pairwise(looks))
+
+
+def _drag_along(plot: CurvePlot, start: QPoint, end: QPoint, button: Qt.MouseButton = _LEFT) -> None:
+    keys = Qt.KeyboardModifier.ShiftModifier if button == _LEFT else _NONE
+    QTest.mousePress(plot, button, keys, start)
+    QTest.mouseMove(plot, end)
+    QTest.mouseRelease(plot, button, keys, end)
+
+
+@pytest.mark.parametrize("button", [_LEFT, Qt.MouseButton.MiddleButton])
+def test_what_is_zoomed_to_is_dragged_along_with_shift_or_the_middle_button(
+    plots: LinkedPlots, button: Qt.MouseButton
+) -> None:
+    first, second = plots.plots()
+    _drag(first, _at(first, 40), _at(first, 80))
+    low, high = first.frame().x
+    _drag_along(first, _at(first, 50), _at(first, 60), button)
+    assert first.frame().x == pytest.approx((low - 10, high - 10), abs=1), "what was under the hand stays there"
+    assert second.frame().x == first.frame().x
+    _drag_along(first, _at(first, 50), _at(first, 55) + QPoint(2000, 0), button)
+    assert first.frame().x == pytest.approx((0, high - low)), "and not beyond the beginning"
+    assert not plots.is_following()
+
+
+def test_a_height_that_was_zoomed_to_is_dragged_along_and_a_whole_curve_stays(plots: LinkedPlots) -> None:
+    first, _ = plots.plots()
+    whole = first.frame()
+    _drag_along(first, _at(first, 50), _at(first, 90))
+    assert plots.is_following() and first.frame() == whole
+    _drag(first, _at(first, 50, 0.25), _at(first, 52, 0.75))
+    bottom, top = first.frame().y
+    _drag_along(first, _at(first, 50, 0.5), _at(first, 50, 0.75))
+    assert first.frame().y == pytest.approx((bottom + (top - bottom) / 4, top + (top - bottom) / 4), abs=0.05)
+    assert first.frame().x == (0.0, 200.0)
+
+
+def test_the_crosshair_of_the_keyboard_takes_along_what_is_zoomed_to(plots: LinkedPlots) -> None:
+    first, second = plots.plots()
+    _drag(first, _at(first, 40), _at(first, 80))
+    plots.activateWindow()
+    first.setFocus()
+    for key in (Qt.Key.Key_Left, Qt.Key.Key_End):
+        QTest.keyClick(first, key)
+    assert first.frame().x[1] == second.frame().x[1] == 100
+
+
+def _entry(plot: CurvePlot, name: str) -> QPoint:
+    return plot._legend()[name].center().toPoint()
+
+
+def test_a_click_on_a_name_of_the_legend_hides_its_curve_and_another_one_shows_it(plots: LinkedPlots) -> None:
+    first, _ = plots.plots()
+    assert active_theme().weights in _colors(first.grab(first.frame().area.toRect()).toImage())
+    QTest.mouseClick(first, _LEFT, _NONE, _entry(first, "train"))
+    colors = _colors(first.grab(first.frame().area.toRect()).toImage())
+    assert active_theme().weights not in colors and active_theme().logits in colors
+    assert first.frame().y[0] > 2, "the height fits what is left"
+    assert "train is hidden" in first.accessibleDescription()
+    QTest.mouseMove(first, _at(first, 40))
+    told = first.reading()
+    assert told is not None and [value.name for value in told.values] == ["evaluation"]
+    plots.show_plots((_loss(150), _rate(150)))
+    assert [curve.name for curve in first.plot().shown] == ["evaluation"], "what comes brings nothing back"
+    QTest.mouseClick(first, _LEFT, _NONE, _entry(first, "train"))
+    assert [curve.name for curve in first.plot().shown] == ["train", "evaluation"]
+
+
+def test_keys_go_through_the_legend_and_space_hides_and_shows(plots: LinkedPlots) -> None:
+    first, _ = plots.plots()
+    plots.activateWindow()
+    first.setFocus()
+    for key in (Qt.Key.Key_Down, Qt.Key.Key_Down, Qt.Key.Key_Space):
+        QTest.keyClick(first, key)
+    assert first.plot().hidden == {"evaluation"}
+    assert first.accessibleDescription().startswith("evaluation is hidden: Space shows it.")
+    QTest.keyClick(first, Qt.Key.Key_Space)
+    assert not first.plot().hidden
+    QTest.keyClick(first, Qt.Key.Key_Up)
+    QTest.keyClick(first, Qt.Key.Key_Space)
+    assert first.plot().hidden == {"train"}
+
+
+def test_the_one_curve_that_is_left_is_shown_whatever_was_hidden(plots: LinkedPlots) -> None:
+    first, _ = plots.plots()
+    QTest.mouseClick(first, _LEFT, _NONE, _entry(first, "train"))
+    plots.show_plots((Plot("Loss", _loss().curves[:1]),))
+    assert [curve.name for curve in first.plot().shown] == ["train"], "it has no entry to bring it back by"
+
+
+def test_beside_the_curves_a_tooltip_says_what_can_be_done_and_over_them_it_is_not_in_the_way(
+    plots: LinkedPlots,
+) -> None:
+    first, _ = plots.plots()
+    QTest.mouseMove(first, QPoint(5, 100))
+    assert "Shift" in first.toolTip() and "legend" in first.toolTip()
+    QTest.mouseMove(first, _at(first, 40))
+    assert first.toolTip() == ""
+
+
+def test_long_plots_are_drawn_in_turns_of_their_own(qapp: QApplication) -> None:
+    widget, x = LinkedPlots("Curves"), np.arange(200_000.0)
+    noise = np.random.default_rng(0).normal(size=(8, len(x)))
+    widget.resize(900, 600)
+    drawn: list[int] = []
+    widget.show()
+    looks = [look(index) for index in range(4)]
+    widget.show_plots(
+        [
+            Plot(str(plot), tuple(Curve(str(n), x, noise[n], *looks[n], smooth=noise[n + 4]) for n in range(4)))
+            for plot in range(5)
+        ]
+    )
+    while sum(drawn) < 5:
+        before = {plot for plot in widget.plots() if not plot._is_stale}
+        qapp.processEvents()
+        drawn.append(len({plot for plot in widget.plots() if not plot._is_stale} - before))
+    widget.close()
+    assert max(drawn) < 4 and all(not plot._is_stale for plot in widget.plots()), drawn

@@ -14,6 +14,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QScrollArea, QWidget
 
 from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.kit.letters import plain
 from qlora_studio.ui.kit.text import ElidedLabel
 from qlora_studio.ui.kit.widgets import Notice
 from qlora_studio.ui.window.rail import RailButton
@@ -228,7 +229,7 @@ def application() -> QApplication:
 
 def _name(widget: QWidget) -> str:
     """Return what a screen reader says: the accessible name, else the text of a button."""
-    text = widget.text().replace("&&", "&") if isinstance(widget, QAbstractButton) else ""
+    text = plain(widget.text()) if isinstance(widget, QAbstractButton) else ""
     return widget.accessibleName() or text
 
 

@@ -9,8 +9,10 @@ import unicodedata
 from dataclasses import dataclass
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QFontMetrics, QPainter
+from PySide6.QtGui import QFontMetrics, QPainter, QShowEvent
 from PySide6.QtWidgets import QLabel, QMessageBox, QSizePolicy, QWidget
+
+from qlora_studio.ui.kit.letters import give_letters
 
 _NAMES = {
     0x00: "NUL",
@@ -133,7 +135,7 @@ def tooltip(text: str) -> str:
 
 def message_box(parent: QWidget | None, title: str, text: str, more: str = "") -> QMessageBox:
     """Return a message box whose texts are shown literally."""
-    box = QMessageBox(parent)
+    box = _MessageBox(parent)
     box.setWindowTitle(title)
     box.setTextFormat(Qt.TextFormat.PlainText)
     box.setText(text)
@@ -141,6 +143,13 @@ def message_box(parent: QWidget | None, title: str, text: str, more: str = "") -
     for label in box.findChildren(QLabel):  # of the text above and of the one below, which older Qt took for HTML
         label.setTextFormat(Qt.TextFormat.PlainText)
     return box
+
+
+class _MessageBox(QMessageBox):
+    def showEvent(self, event: QShowEvent) -> None:
+        """Give its buttons letters: they come after it is made."""
+        give_letters(self)
+        super().showEvent(event)
 
 
 def set_style_property(widget: QWidget, name: str, value: str) -> None:

@@ -3,10 +3,20 @@
 from typing import TypeVar
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QBoxLayout, QFrame, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtGui import QGuiApplication, QKeySequence
+from PySide6.QtWidgets import (
+    QBoxLayout,
+    QFrame,
+    QHBoxLayout,
+    QPushButton,
+    QSizePolicy,
+    QStyleOptionButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from qlora_studio.core.words import say
+from qlora_studio.ui.kit.letters import marked, plain
 from qlora_studio.ui.kit.text import ElidedLabel, Label, NumberLabel, set_style_property, set_tooltip
 
 GAP = 8
@@ -18,12 +28,29 @@ class Button(QPushButton):
 
     def __init__(self, text: str, kind: str = "plain", *, tip: str = "", checkable: bool = False) -> None:
         super().__init__(text)
+        self._letter = ""
         self.setProperty("kind", kind)
         self.setCheckable(checkable)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
         self.setAutoDefault(False)
         set_tooltip(self, tip)
+
+    def set_letter(self, letter: str) -> None:
+        """Be pressed by Alt and this letter, which is underlined where the text has it."""
+        self._letter = letter
+        self.setShortcut(QKeySequence(f"Alt+{letter}" if letter else ""))
+
+    def setText(self, text: str) -> None:
+        """Show another text, and keep the letter."""
+        super().setText(text)
+        self.set_letter(self._letter)
+
+    def initStyleOption(self, option: QStyleOptionButton) -> None:
+        """Have the letter underlined; `text` stays the word itself."""
+        super().initStyleOption(option)
+        if self._letter:
+            option.text = marked(plain(self.text()), self._letter)
 
 
 class PrimaryButton(Button):

@@ -4,6 +4,7 @@ from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFormLayout, QLineEdit,
 
 from qlora_studio.core.words import say
 from qlora_studio.storage.run_care.run_label import RunLabel, tags_of
+from qlora_studio.ui.kit.letters import give_letters
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import column
 
@@ -49,6 +50,7 @@ class LabelDialog(QDialog):
         box.addWidget(Label(words, "caption", wrap=True))
         box.addWidget(self.buttons)
         (self.tags if several else self.name).setFocus()
+        give_letters(self)
 
     def label(self) -> RunLabel:
         """Return what was typed, cut where it is longer than a label can be."""

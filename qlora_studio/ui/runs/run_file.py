@@ -13,6 +13,7 @@ from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_toml
 from qlora_studio.storage.run_care.report_pack import write_report
 from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.ui.kit.letters import give_letters
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, column, row
 from qlora_studio.ui.runs.page import RunsPage
@@ -120,6 +121,7 @@ class CommandDialog(QDialog):
         buttons.button(QDialogButtonBox.StandardButton.Close).setText(say("Close"))
         buttons.rejected.connect(self.reject)
         box.addWidget(buttons)
+        give_letters(self)
 
 
 def _packed(folder: RunFolder, path: Path) -> Path:

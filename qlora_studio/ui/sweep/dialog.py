@@ -10,6 +10,7 @@ from qlora_studio.core.errors import InvalidRunConfig, Problem
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.titles import datasets_title, model_title
 from qlora_studio.core.words import say, say_count
+from qlora_studio.ui.kit.letters import give_letters
 from qlora_studio.ui.kit.tables import Column, Table, TableModel
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, PrimaryButton, column, row
@@ -58,6 +59,7 @@ class SweepDialog(QDialog):
         self._place = column(spacing=10)
         self._build()
         self._add_line(_BEGIN_WITH[0])
+        give_letters(self)
 
     def begin(self) -> None:
         """Tell which runs there would be, and come up."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QAction
+from PySide6.QtGui import QAction, QKeySequence
 from PySide6.QtWidgets import (
     QAbstractButton,
     QAbstractSpinBox,
@@ -16,6 +16,7 @@ from PySide6.QtWidgets import (
 )
 
 from qlora_studio.core.words import say
+from qlora_studio.ui.kit.letters import plain
 from qlora_studio.ui.kit.widgets import Card
 from qlora_studio.ui.window.entries import Entry
 from qlora_studio.ui.window.main_window import MainWindow
@@ -48,11 +49,6 @@ def name_of(widget: QWidget) -> str:
     return widget.accessibleName() or (plain(widget.text()) if isinstance(widget, QAbstractButton) else "")
 
 
-def plain(text: str) -> str:
-    """Return a text of Qt without the marks of its mnemonics."""
-    return text.replace("&&", "\0").replace("&", "").replace("\0", "&")
-
-
 def _entries(window: MainWindow, page: Page) -> Iterator[Entry]:
     for widget in page.findChildren(QWidget):
         if isinstance(widget, QMenu):
@@ -62,7 +58,8 @@ def _entries(window: MainWindow, page: Page) -> Iterator[Entry]:
             if isinstance(widget, _FIELDS):
                 yield Entry(name_of(widget), where, _going(window, page, widget), words=widget.accessibleDescription())
             elif isinstance(widget, QAbstractButton) and widget.focusPolicy() & Qt.FocusPolicy.TabFocus:
-                yield Entry(name_of(widget), where, _pressing(window, page, widget))
+                keys = widget.shortcut().toString(QKeySequence.SequenceFormat.NativeText)
+                yield Entry(name_of(widget), where, _pressing(window, page, widget), keys)
 
 
 def _menu_entries(window: MainWindow, page: Page, menu: QMenu) -> Iterator[Entry]:

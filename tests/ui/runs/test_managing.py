@@ -15,6 +15,7 @@ from qlora_studio.storage.run_care.run_label import RunLabel, read_label
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.kit.letters import plain
 from qlora_studio.ui.runs.label_dialog import LabelDialog
 from qlora_studio.ui.runs.managing import RunsManaging
 from qlora_studio.ui.runs.page import RunsPage
@@ -207,7 +208,7 @@ def test_in_the_window_a_run_is_named_ordered_saved_packed_opened_thrown_away_an
     def throw_it_away() -> None:
         box = QApplication.activeModalWidget()
         assert isinstance(box, QMessageBox) and "Baseline" in box.text()
-        next(button for button in box.findChildren(QPushButton) if button.text() == "Move to the trash").click()
+        next(button for button in box.findChildren(QPushButton) if plain(button.text()) == "Move to the trash").click()
 
     page.table.selectRow(0)
     QTimer.singleShot(0, throw_it_away)

@@ -33,12 +33,15 @@ class Place(BaseModel):
 
 
 class Session(BaseModel):
-    """What the next start takes up. `problem` says what became of a session that could not be read."""
+    """What the next start takes up; `panel` is whether the card's panel is shown. `problem` says what became of a
+    session that could not be read.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     page: str = ""
     place: Place | None = None
+    panel: bool = True
     draft: str = ""
     run: PathText = ""
     recent_models: tuple[PathText, ...] = ()

@@ -32,6 +32,7 @@ class Settings(BaseModel):
     last_data: str = ""
     keep_bases: bool = True
     offline: bool = False
+    tell_endings: bool = True
     runs_columns: tuple[str, ...] = ()
     runs_order: str = ""
     problem: str = Field(default="", exclude=True)

@@ -93,6 +93,7 @@ class AppWindow(QObject):
         self.window.show_page(self._first_page)
         if self._session.place is not None:
             self.window.take_place(self._session.place)
+        self.window.show_panel(self._session.panel)
         self._import = Background(self)
         self._import.answered.connect(self._on_import_answered)
         self._first_paint = _FirstPaint(self.window, self._on_first_paint)
@@ -119,7 +120,8 @@ class AppWindow(QObject):
             self._ticks.stop()
         if self.studio is not None:
             keeper = self.studio.session
-            keeper.take(keeper.session.model_copy(update={"place": place_of(self.window)}))
+            there = {"place": place_of(self.window), "panel": self.window.is_panel_wanted}
+            keeper.take(keeper.session.model_copy(update=there))
             self.studio.end()
 
     def destroy(self) -> None:

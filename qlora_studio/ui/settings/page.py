@@ -61,6 +61,7 @@ class SettingsPage(Page):
         self.assumed = ComboBox({"": say("The card of this machine")})
         self.idle_worker = ComboBox(_IDLE_WORKERS)
         self.keep_bases = CheckBox(say("Keep bases in 4 bits"))
+        self.tell_endings = CheckBox(say("Tell on the desktop when a run has ended"))
         self.kept = Label("", "caption", wrap=True)
         self.remove_bases = Button(say("Remove them"), "small")
         self.offline = CheckBox(say("Offline"))
@@ -78,6 +79,7 @@ class SettingsPage(Page):
         self.assumed.set_value(settings.assumed_gpu)
         self.idle_worker.set_value(settings.idle_worker)
         self.keep_bases.setChecked(settings.keep_bases)
+        self.tell_endings.setChecked(settings.tell_endings)
 
     def render_network(self, *, offline: bool, decided: bool) -> None:
         """Show whether the network is switched off; where the environment decided that, it cannot be changed here."""
@@ -129,7 +131,7 @@ class SettingsPage(Page):
             parts = self._add(card, title, field, help)
             if field is self.language:
                 self._language_parts = parts
-        card.add(self.keep_bases, self.kept, self.remove_bases)
+        card.add(self.tell_endings, self.keep_bases, self.kept, self.remove_bases)
         card.body.addStretch(1)
         return card
 
@@ -159,6 +161,7 @@ class SettingsPage(Page):
         self.text_size.chosen.connect(lambda value: self.settings_requested.emit({"text_size": value}))
         self.runs_dir.edited.connect(lambda value: self.settings_requested.emit({"runs_dir": value}))
         self.keep_bases.clicked.connect(lambda value: self.settings_requested.emit({"keep_bases": value}))
+        self.tell_endings.clicked.connect(lambda value: self.settings_requested.emit({"tell_endings": value}))
         self.remove_bases.clicked.connect(self.removal_requested)
         self.offline.clicked.connect(lambda value: self.settings_requested.emit({"offline": value}))
         self.assumed.chosen.connect(lambda value: self.settings_requested.emit({"assumed_gpu": value}))

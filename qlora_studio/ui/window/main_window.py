@@ -5,6 +5,7 @@ from PySide6.QtGui import QCloseEvent, QGuiApplication, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QApplication, QMainWindow, QStackedWidget, QWidget
 
 from qlora_studio.storage.session import Place
+from qlora_studio.ui.kit.letters import give_letters
 from qlora_studio.ui.kit.theme import finish_theme
 from qlora_studio.ui.kit.widgets import column, row
 from qlora_studio.ui.window.drops import Drops
@@ -16,8 +17,10 @@ from qlora_studio.ui.window.status_line import StatusLine
 STEPS = ("model", "data", "training", "run", "export")
 FIRST, LAST = "start", "settings"
 SIZE = (1440, 900)
-SMALLEST = (1024, 640)
+SMALLEST = (720, 440)
 NARROW = 1200
+TINY = 980  # pixels below which the panel is folded, until F9 asks for it
+_TITLE_BAR = 36  # of the desktop, which the window's own size leaves out
 RAIL_WIDTHS = (184, 152)  # usual, narrow
 PANEL_WIDTHS = (316, 272)
 
@@ -44,6 +47,7 @@ class MainWindow(QMainWindow):
         self._stack = QStackedWidget()
         self._stack.currentChanged.connect(self._move_unseen_focus)
         self._may_close = False
+        self.is_panel_wanted = True
         self._build()
         self.drops = Drops(self)
         self.rail.chosen.connect(self.show_page)
@@ -60,6 +64,7 @@ class MainWindow(QMainWindow):
     def show_page(self, name: str) -> None:
         """Bring a page to the front."""
         page = self.pages[name]
+        give_letters(page)
         finish_theme(page)
         self._stack.setCurrentWidget(page)
         self.rail.select(page.entry or name)
@@ -74,7 +79,13 @@ class MainWindow(QMainWindow):
 
     def toggle_panel(self) -> None:
         """Fold the GPU panel away, or show it again."""
-        self.gpu_panel.setVisible(self.gpu_panel.isHidden())
+        self.show_panel(self.gpu_panel.isHidden())
+
+    def show_panel(self, shown: bool) -> None:
+        """Show the GPU panel, or fold it away."""
+        if self.width() >= TINY:  # else it is about the moment alone
+            self.is_panel_wanted = shown
+        self.gpu_panel.setVisible(shown)
 
     def close_now(self) -> None:
         """Close without asking again."""
@@ -83,7 +94,7 @@ class MainWindow(QMainWindow):
 
     def resize_for(self, screen: QRect) -> None:
         """Take the usual size, or what the screen has."""
-        self.resize(min(SIZE[0], max(SMALLEST[0], screen.width())), min(SIZE[1], max(SMALLEST[1], screen.height())))
+        self.resize(min(SIZE[0], screen.width()), min(SIZE[1], screen.height() - _TITLE_BAR))
 
     def take_place(self, place: Place) -> None:
         """Stand where the window stood, within the screens of now."""
@@ -99,7 +110,10 @@ class MainWindow(QMainWindow):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Leave the page more room in a narrow window."""
         super().resizeEvent(event)
-        narrow = event.size().width() < NARROW
+        width, before = event.size().width(), event.oldSize().width()
+        narrow = width < NARROW
+        if (width < TINY) != (before < TINY) or before < 0:
+            self.gpu_panel.setVisible(self.is_panel_wanted and width >= TINY)
         self.rail.setFixedWidth(RAIL_WIDTHS[narrow])
         self.gpu_panel.setFixedWidth(PANEL_WIDTHS[narrow])
 

@@ -69,6 +69,18 @@ def test_every_control_can_be_reached_by_keyboard_and_has_a_name(app_window: App
                 assert control.accessibleName() or control.text(), f"a button of {page.name}"
 
 
+def test_every_main_button_of_a_page_has_a_letter_that_no_other_one_has(app_window: AppWindow) -> None:
+    window = app_window.window
+    for page in window.pages.values():
+        window.show_page(page.name)
+        buttons = [button for button in window.findChildren(QAbstractButton) if button.isVisible()]
+        letters = [keys for button in buttons if (keys := button.shortcut().toString())]
+        assert len(set(letters)) == len(letters), (page.name, sorted(letters))
+        for button in buttons:
+            if button.property("kind") in ("primary", "plain", "pill") and page.isAncestorOf(button):
+                assert button.shortcut().toString(), f"{button.text()} of {page.name}"
+
+
 def test_a_run_of_the_folder_is_replayed_with_its_curves(
     app_window: AppWindow, tmp_path: Path, wait_until: WaitUntil
 ) -> None:

@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QPointF, QRect, Qt
-from PySide6.QtGui import QColor, QFont, QFontMetrics, QGuiApplication, QKeyEvent, QKeySequence, QPainter, QPen
+from PySide6.QtGui import (
+    QColor,
+    QFont,
+    QFontMetrics,
+    QGuiApplication,
+    QKeyEvent,
+    QKeySequence,
+    QPainter,
+    QPen,
+    QResizeEvent,
+)
 from PySide6.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QTableView
 
 from qlora_studio.core.words import say
@@ -145,6 +155,7 @@ class ComparisonTable(QTableView):
     def __init__(self) -> None:
         super().__init__()
         self.lines = ComparisonModel()
+        self._wanted: list[int] = []  # widths of the columns
         self.setModel(self.lines)
         self.setAccessibleName(say("Runs side by side"))
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -168,11 +179,23 @@ class ComparisonTable(QTableView):
         strong = QFontMetrics(sans_font(weight=_STRONG))
         titles = max((strong.horizontalAdvance(_title(line)) for line in lines), default=0)
         self.verticalHeader().setFixedWidth(min(titles + 2 * _GAP, _TITLES))
-        for column, name in enumerate(names):
-            half = max(map(strong.horizontalAdvance, name.split(" "))) + _GAP // 2 + _EDGE + 2
-            self.setColumnWidth(column, min(max(self.sizeHintForColumn(column), half, _NARROWEST), _WIDEST))
+        halves = [max(map(strong.horizontalAdvance, name.split(" "))) + _GAP // 2 + _EDGE + 2 for name in names]
+        hints = [max(self.sizeHintForColumn(column), half) for column, half in enumerate(halves)]
+        self._wanted = [min(max(hint, _NARROWEST), _WIDEST) for hint in hints]
+        self._fit_columns()
         bar = self.horizontalScrollBar().sizeHint().height()
-        self.setFixedHeight(ROW_HEIGHT * len(lines) + _NAMES_HEIGHT + bar)
+        self.setFixedHeight(ROW_HEIGHT * len(lines) + _NAMES_HEIGHT + bar + 2)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Give the columns what there is room for."""
+        super().resizeEvent(event)
+        self._fit_columns()
+
+    def _fit_columns(self) -> None:
+        """Have two runs beside each other in sight where that is possible; beyond, the table scrolls."""
+        most = max(_NARROWEST, self.viewport().width() // 2)
+        for column, wanted in enumerate(self._wanted):
+            self.setColumnWidth(column, min(wanted, most))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Copy the whole table."""

@@ -142,6 +142,9 @@ class TokenView(QAbstractScrollArea):
         first, last = top // LINE, (top + self.viewport().height()) // LINE
         for piece in self._layout.between(first, last):
             self._paint(painter, theme, piece, piece.line * LINE - top + _MARGIN)
+        if self.hasFocus():
+            painter.setPen(QPen(theme.color("accent"), 1))
+            painter.drawRoundedRect(QRectF(self.viewport().rect()).adjusted(0.5, 0.5, -0.5, -0.5), 4, 4)
         painter.end()
 
     def _paint(self, painter: QPainter, theme: Theme, piece: Placed, top: float) -> None:

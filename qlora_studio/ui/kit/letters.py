@@ -8,13 +8,16 @@ from collections.abc import Iterable
 from PySide6.QtGui import QKeySequence
 from PySide6.QtWidgets import QLabel, QMenu, QPushButton, QWidget
 
-_ORDER = ("primary", "plain", "danger", "pill", "small", "quiet")  # kinds of buttons, what is pressed most first
+_ORDER = ("primary", "plain", "danger", "pill", "small")  # kinds of buttons, what is pressed most first
+_WITHOUT = "quiet"  # the kind of words that act: too many, and too light to be underlined
 _HAS_LETTERS = "hasLetters"
 
 
 def give_letters(part: QWidget) -> None:
     """Give a letter to every button of a page or dialog that has none yet, and to the menus there."""
-    buttons = [button for button in part.findChildren(QPushButton) if button.text()]
+    buttons = [
+        button for button in part.findChildren(QPushButton) if button.text() and button.property("kind") != _WITHOUT
+    ]
     taken = {_letter_of(button.shortcut()) for button in buttons}
     taken |= {_letter_of(QKeySequence.mnemonic(label.text())) for label in part.findChildren(QLabel) if label.buddy()}
     without = sorted((button for button in buttons if button.shortcut().isEmpty()), key=_rank)

@@ -66,7 +66,7 @@ QPushButton[kind="pill"] { background: transparent; border: 1px solid $line; bor
   padding: 0 10px; min-height: 22px; font-size: 12px; font-weight: 400; }
 QPushButton[kind="pill"]:hover { background: $hover; color: $text; }
 QPushButton[kind="pill"]:checked { color: $accent; border-color: $accent; background: $selection; }
-QPushButton[kind="pill"]:focus { border: 1px solid $accent; }
+QPushButton[kind="pill"]:focus { border: 2px solid $accent; padding: 0 9px; min-height: 20px; }
 QPushButton[kind="pill"]:disabled { color: $muted; background: transparent; }
 QPushButton::menu-indicator { image: url($icons/chevron-down.svg); width: 12px; height: 12px;
   subcontrol-origin: padding; subcontrol-position: center right; right: 8px; }
@@ -84,7 +84,9 @@ QLineEdit:focus { padding: 0 5px; }
 QPlainTextEdit:focus, QTextEdit:focus { padding: 5px 7px; }
 QLineEdit[invalid="true"], QAbstractSpinBox[invalid="true"], QComboBox[invalid="true"] { border-color: $bad; }
 QLineEdit:disabled, QAbstractSpinBox:disabled, QComboBox:disabled { color: $muted; background: $background; }
-QPlainTextEdit[quiet="true"], QTextEdit[quiet="true"] { border: none; background: transparent; padding: 0; }
+QPlainTextEdit[quiet="true"], QTextEdit[quiet="true"] { border: 1px solid transparent;
+  background: transparent; padding: 0; }
+QPlainTextEdit[quiet="true"]:focus, QTextEdit[quiet="true"]:focus { border: 1px solid $accent; }
 QAbstractSpinBox QLineEdit, QComboBox QLineEdit { border: none; background: transparent; padding: 0; min-height: 0; }
 QAbstractSpinBox { padding: 0 20px 0 0; max-height: 30px; }
 QAbstractSpinBox:focus { padding: 0 19px 0 0; max-height: 28px; }
@@ -108,8 +110,11 @@ QCheckBox:focus { color: $accent; }
 QCheckBox::indicator:focus { border: 2px solid $accent; width: 14px; height: 14px; }
 QCheckBox:disabled { color: $muted; }
 
-QTableView, QTreeView, QListView { background: transparent; border: none; gridline-color: $line;
+QTableView, QTreeView, QListView { background: transparent; border: 1px solid transparent; gridline-color: $line;
   selection-background-color: $selection; selection-color: $text; alternate-background-color: transparent; }
+QTableView:focus, QTreeView:focus, QListView:focus { border: 1px solid $accent; border-radius: 4px; }
+QLabel:focus { background: $hover; }
+QScrollArea:focus { border: 1px solid $accent; border-radius: 4px; }
 QTableView::item, QTreeView::item, QListView::item { border-bottom: 1px solid $line; padding: 0 8px; }
 QTableView::item:selected, QTreeView::item:selected, QListView::item:selected { background: $selection; color: $text; }
 QHeaderView, QHeaderView::section { background: transparent; color: $muted; border: none; }

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QGuiApplication, QKeySequence
+from PySide6.QtGui import QAccessible, QAccessibleEvent, QGuiApplication, QKeySequence
 from PySide6.QtWidgets import (
     QBoxLayout,
     QFrame,
@@ -167,8 +167,11 @@ class Notice(QFrame):
         self.detail.hide()
         for part in (self.fold, self._copy):
             part.setVisible(bool(detail))
+        is_new = bool(message) and message != self.accessibleName()
         self.setAccessibleName(message)
         self.setVisible(bool(message))
+        if is_new:
+            QAccessible.updateAccessibility(QAccessibleEvent(self, QAccessible.Event.Alert))
 
     def add_action(self, button: QPushButton) -> None:
         """Put a button before Details."""

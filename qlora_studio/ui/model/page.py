@@ -111,7 +111,10 @@ class ModelPage(Page):
         self._render_facts()
 
     def render_download(self, state: RunState | None) -> None:
-        """Show how far the download is."""
+        """Show how far the download is, and why it failed, as every other error."""
+        failure = state.failure if state is not None else None
+        if failure is not None and (self._download is None or failure != self._download.failure):
+            self.notice.show_message(failure.message, failure.advice, failure.detail)
         self._download = state
         self.source.show_download(state, needed=self._needed)
 

@@ -154,8 +154,6 @@ def _with_help(field: QWidget, text: str) -> QWidget:
 
 def _download_text(state: RunState | None, *, needed: bool) -> str:
     if state is None or state.phase.is_over:
-        if state is not None and state.failure is not None:
-            return f"{state.failure.message} {state.failure.advice}".strip()
         if needed:
             return say("Not on this machine. Only what you download here leaves or enters it; nothing else is sent.")
         return say("On this machine.")

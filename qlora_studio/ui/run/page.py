@@ -2,8 +2,8 @@
 
 import time
 
-from PySide6.QtCore import QTimer, Signal
-from PySide6.QtWidgets import QMenu, QSizePolicy, QWidget
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtWidgets import QApplication, QMenu, QSizePolicy, QWidget
 
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Pause
@@ -78,6 +78,7 @@ class RunPage(Page):
         self._says = _Findings()
         self._work = _Work()
         self._recovery_action: RecoveryAction | None = None
+        self._takes_focus = self._is_put_aside = False
         self._empty = self._empty_card()
         self._full = QWidget()
         self._build_buttons()
@@ -99,6 +100,8 @@ class RunPage(Page):
     def render_run(self, store: RunStore, objection: str = "", asked: Asked | None = None) -> None:
         """Show what a store knows of a run, what was asked of it, and why it may give no orders, if it may not."""
         self.distrust.render_objection(objection)
+        self._takes_focus |= store is not self._store and store.state.last_event == 0  # it is just being started
+        shown, follows = (self._pause.isVisible(), self._stop.isVisible()), self._has_focus_of_run()
         self._store = store
         if store.config is None:
             self.render_nothing()
@@ -117,11 +120,17 @@ class RunPage(Page):
         self.samples.render_samples(state.samples)
         self.memory.render_state(state)
         self._says.render_sentences(findings(state, store.history, store.config))
+        if follows and (shown != (self._pause.isVisible(), self._stop.isVisible()) or state.phase.is_over):
+            self._follow_run()
 
     def on_shown(self) -> None:
-        """Bring clock texts up to date while in front."""
+        """Bring clock texts up to date while in front, and have a run that was just started under the fingers."""
         self._clock.start()
         self._on_clock_timeout()
+        focused = QApplication.focusWidget()
+        if self._takes_focus and focused is not None and self.isAncestorOf(focused):
+            self._follow_run()
+        self._takes_focus = False
 
     def hideEvent(self, event: object) -> None:
         """Rest while another page is in front."""
@@ -144,6 +153,7 @@ class RunPage(Page):
         ending = asked if asked is not None and asked.ends and asked.stands(state) else None
         stopping = ending is not None and not isinstance(ending.command, Pause)
         if ending is not None and (self._pause.hasFocus() or self._stop.hasFocus()):
+            self._is_put_aside = True
             self._more.setFocus()  # else it goes on to the next button, and a second Space would stop what was paused
         self._pause.setEnabled(ending is None)
         self._pause.setText(say("Pausing …") if ending and not stopping else say("Pause"))
@@ -161,6 +171,18 @@ class RunPage(Page):
         self._parent.setVisible(bool(state.parent and state.parent.run))
         self._stop_unsaved.setEnabled(running)
         self._end_worker.setEnabled(running)
+
+    def _has_focus_of_run(self) -> bool:
+        """Whether the focus is on what a run at work is asked by, or was put beside that when it was asked to end."""
+        return self._pause.hasFocus() or self._stop.hasFocus() or (self._is_put_aside and self._more.hasFocus())
+
+    def _follow_run(self) -> None:
+        """Put the focus on what is next asked of the run: to pause, and once it is over, to go on."""
+        ways = (self._pause, self._stop, self._other_way, self._export, self._resume, self._more)
+        way = next((way for way in ways if way.isVisible() and way.isEnabled()), None)
+        if way is not None:
+            way.setFocus(Qt.FocusReason.OtherFocusReason)
+        self._is_put_aside = way is self._more
 
     def _render_failure(self, state: RunState) -> None:
         failure = state.failure

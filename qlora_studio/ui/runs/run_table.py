@@ -75,11 +75,12 @@ class RunTable(Table):
             self.setColumnHidden(index, name not in columns)
 
     def show_runs(self, lines: Sequence[RunLine]) -> None:
-        """Show these runs; those that are selected stay so where they are still there, else the first one is."""
+        """Show these runs; those that are selected stay so where they are still there, else the next one is."""
         chosen = {line.path for line in self.selected()}
+        before = min((index.row() for index in self.selectionModel().selectedRows()), default=0)
         self._restoring = True
         self.rows.set_rows(ordered(lines, self._order, descending=self._descending))
-        self._select(chosen)
+        self._select(chosen, before)
         self._restoring = False
         self.chosen.emit()
 
@@ -88,11 +89,13 @@ class RunTable(Table):
         rows = sorted(index.row() for index in self.selectionModel().selectedRows())
         return tuple(self.rows.row(row) for row in rows)
 
-    def _select(self, paths: Collection[str]) -> None:
-        """Select runs; the first one where none of them is there any more."""
+    def _select(self, paths: Collection[str], instead: int) -> None:
+        """Select runs; the one of another row where none of them is there any more."""
         model = self.selectionModel()
         shown = range(self.rows.rowCount())
-        wanted = [row for row in shown if self.rows.row(row).path in paths] or list(shown[:1])
+        there = [row for row in shown if self.rows.row(row).path in paths]
+        row = min(instead, len(shown) - 1)
+        wanted = there or list(shown[row : row + 1])
         if wanted == sorted(index.row() for index in model.selectedRows()):
             return
         selection = QItemSelection()

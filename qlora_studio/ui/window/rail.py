@@ -151,8 +151,14 @@ class Rail(QWidget):
         button.set_keys(keys)
 
     def select(self, name: str) -> None:
-        """Mark an entry as the page that is open; the focus goes along where an entry has it."""
+        """Mark an entry as the page that is open; the focus goes along where an entry has it.
+
+        Tab comes to that entry alone, and arrows go to the others, so that a page is one Tab away.
+        """
         self._buttons[name].setChecked(True)
+        policies = Qt.FocusPolicy
+        for other, button in self._buttons.items():
+            button.setFocusPolicy(policies.StrongFocus if other == name else policies.ClickFocus)
         if any(button.hasFocus() for button in self._buttons.values()):
             self._buttons[name].setFocus()
 

@@ -153,7 +153,7 @@ def test_a_download_shows_how_far_it_is_and_why_it_failed(page: ModelPage) -> No
     QTest.mouseClick(page.source.stop, LEFT)
     assert stopped == [True]
     page.render_download(reduce(state, Failed(kind=FailureKind.MODEL_NOT_FOUND, message="The hub does not know it.")))
-    assert "The hub does not know it." in texts(page)
+    assert page.notice.message.text() == "The hub does not know it." and page.notice.isVisibleTo(page)
     assert page.source.download.isVisibleTo(page)
 
 

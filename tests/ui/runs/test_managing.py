@@ -227,3 +227,16 @@ def test_in_the_window_a_run_is_named_ordered_saved_packed_opened_thrown_away_an
     wait_until(lambda: page.model.rowCount() == 2)
     page.table.selectRow([page.model.row(row).path.endswith("3-theirs") for row in range(2)].index(True))
     assert page.distrust.isVisible() and not page.resume_button.isEnabled() and page.open_button.isEnabled()
+
+
+def test_where_a_selected_run_is_gone_the_next_one_is_selected(page: RunsPage) -> None:
+    lines = page.model.rows()
+    page.table.selectRow(1)
+    page.render_runs([lines[0], lines[2]])
+    selected = page.selected()
+    assert selected is not None and selected.path == lines[2].path
+    page.render_runs([lines[0]])
+    selected = page.selected()
+    assert selected is not None and selected.path == lines[0].path
+    page.render_runs([])
+    assert page.selected() is None

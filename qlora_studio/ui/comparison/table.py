@@ -126,7 +126,7 @@ class _Header(QHeaderView):
     def _paint_title(self, painter: QPainter, rect: QRect, line: TableLine, theme: Theme) -> None:
         painter.setFont(sans_font(weight=_STRONG if line.is_heading else QFont.Weight.Normal))
         painter.setPen(theme.color("text" if line.is_heading else "muted"))
-        place = rect.adjusted(0, 0, -_GAP, -3)
+        place = rect.adjusted(6, 0, -_GAP, -3)
         text = painter.fontMetrics().elidedText(_title(line), Qt.TextElideMode.ElideRight, place.width())
         painter.drawText(place, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, text)
 

@@ -42,6 +42,7 @@ class PlotSurface(QWidget):
         self.setAccessibleName(name)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumHeight(120)
+        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)  # numbers rise to the right in every language
 
     def show_plot(self, plot: Plot, all_x: Range | None = None) -> None:
         """Show another plot; `all_x` is the whole range of x, where it is that of several plots together."""

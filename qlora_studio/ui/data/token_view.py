@@ -55,6 +55,7 @@ class TokenView(QAbstractScrollArea):
         self._more = QTimer(self)
         self._more.setInterval(0)
         self._more.timeout.connect(self._set_more)
+        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)  # tokens stand as the model reads them
         self.setProperty("surface", "clear")
         self.setFrameShape(QAbstractScrollArea.Shape.NoFrame)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)

@@ -43,8 +43,7 @@ class StackedBar(QWidget):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint the track, the parts and, where they exceed it, the edge."""
-        theme, painter = active_theme(), QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        theme, painter = active_theme(), _painter(self)
         area = QRectF(self.rect())
         shape = QPainterPath()
         shape.addRoundedRect(area, 4, 4)
@@ -160,8 +159,7 @@ class ProgressLine(QWidget):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint the track and the share."""
-        theme, painter = active_theme(), QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        theme, painter = active_theme(), _painter(self)
         painter.setPen(Qt.PenStyle.NoPen)
         self._bar(painter, theme.color("track"), 1.0)
         if self._share:
@@ -190,3 +188,13 @@ class Swatch(QWidget):
         painter.setBrush(active_theme().color(self._token))
         painter.drawRoundedRect(QRectF(self.rect()), 2, 2)
         painter.end()
+
+
+def _painter(bar: QWidget) -> QPainter:
+    """Return a painter of a bar, which begins where lines of text begin."""
+    painter = QPainter(bar)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    if bar.isRightToLeft():
+        painter.translate(bar.width(), 0)
+        painter.scale(-1, 1)
+    return painter

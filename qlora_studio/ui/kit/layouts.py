@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QMargins, QPoint, QRect, QSize, Qt
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QBoxLayout, QGridLayout, QLayout, QLayoutItem, QSizePolicy, QWidget
+from PySide6.QtWidgets import QBoxLayout, QGridLayout, QLayout, QLayoutItem, QSizePolicy, QStyle, QWidget
 
 from qlora_studio.ui.kit.fonts import scaled
 from qlora_studio.ui.kit.widgets import row
@@ -77,14 +77,15 @@ class _FlowLayout(QLayout):
     def _place(self, rect: QRect, *, move: bool) -> int:
         """Set the items in lines, each in the middle of its line; return the height of all."""
         lines = self._lines(rect.width())
-        heights = [max(item.sizeHint().height() for item in line) for line in lines]
+        heights = [max(_fitted(item, rect.width()).height() for item in line) for line in lines]
         height = sum(heights) + self._gap * max(0, len(lines) - 1)
         top = rect.y() + max(0, rect.height() - height) // 2
         for line, line_height in zip(lines if move else [], heights, strict=False):
             left = rect.x()
             for item in line:
-                size = item.sizeHint()
-                item.setGeometry(QRect(QPoint(left, top + (line_height - size.height()) // 2), size))
+                size = _fitted(item, rect.width())
+                place = QRect(QPoint(left, top + (line_height - size.height()) // 2), size)
+                item.setGeometry(QStyle.visualRect(self._direction(), rect, place))
                 left += size.width() + self._gap
             top += line_height + self._gap
         return height
@@ -101,8 +102,20 @@ class _FlowLayout(QLayout):
             left += size + self._gap
         return lines
 
+    def _direction(self) -> Qt.LayoutDirection:
+        parent = self.parentWidget()
+        return parent.layoutDirection() if parent is not None else Qt.LayoutDirection.LeftToRight
+
     def _shown(self) -> list[QLayoutItem]:
         return [item for item in self._items if not item.isEmpty()]
+
+
+def _fitted(item: QLayoutItem, width: int) -> QSize:
+    """Return the size of an item in a line; one that is wider than the line gets along with that, if need be higher."""
+    size = item.sizeHint()
+    if size.width() <= width:
+        return size
+    return QSize(width, item.heightForWidth(width) if item.hasHeightForWidth() else size.height())
 
 
 class SideBySide(QWidget):

@@ -119,7 +119,10 @@ class NumberLabel(Label):
             font.setPixelSize(font.pixelSize() - 1)
         painter.setFont(font)
         painter.setPen(self.palette().color(self.foregroundRole()))
-        painter.drawText(self.rect(), Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeading, self.text())
+        painter.setLayoutDirection(Qt.LayoutDirection.LayoutDirectionAuto)  # "35 min", whichever way the window goes
+        flags = Qt.AlignmentFlag
+        side = flags.AlignRight if self.isRightToLeft() else flags.AlignLeft
+        painter.drawText(self.rect(), flags.AlignVCenter | flags.AlignAbsolute | side, self.text())
         painter.end()
 
 

@@ -131,10 +131,11 @@ class GpuPanel(QWidget):
         return judge(self._estimate, available) if self._estimate is not None and available else None
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Paint the surface and the line at its left edge."""
+        """Paint the surface and the line at the edge of the page."""
         theme, painter = active_theme(), QPainter(self)
         painter.fillRect(self.rect(), theme.color("panel"))
-        painter.fillRect(0, 0, 1, self.height(), theme.color("line"))
+        edge = self.width() - 1 if self.isRightToLeft() else 0
+        painter.fillRect(edge, 0, 1, self.height(), theme.color("line"))
         painter.end()
 
     def resizeEvent(self, event: QResizeEvent) -> None:

@@ -6,7 +6,7 @@ long as a hundred steps that are only counted. How it is saved: `curve_files`.
 
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import QButtonGroup, QStackedWidget, QWidget
+from PySide6.QtWidgets import QButtonGroup, QStackedWidget
 
 from qlora_studio.core.run.metric import METRICS
 from qlora_studio.core.run.metric_history import Floats, MetricHistory
@@ -17,7 +17,7 @@ from qlora_studio.ui.curves.smoothing import MovingAverage
 from qlora_studio.ui.kit.layouts import FlowRow
 from qlora_studio.ui.kit.menus import ChoiceButton
 from qlora_studio.ui.kit.tables import Table, TableModel
-from qlora_studio.ui.kit.widgets import Button, Card, row
+from qlora_studio.ui.kit.widgets import Button, Card
 from qlora_studio.ui.run.curve_files import SaveButton
 from qlora_studio.ui.run.marks import annotations
 from qlora_studio.ui.run.metric_plots import STEP, X_TITLES, Source, is_known, metric_plots
@@ -144,7 +144,7 @@ class PlotCard(Card):
         self._smoothing.setVisible(any(metric.smooth for metric in shown))
 
     def _build(self) -> None:
-        tabs, tools = QWidget(), QWidget()
+        tabs, tools = FlowRow(spacing=6), FlowRow(spacing=2)
         self._build_tabs(tabs)
         self._build_tools(tools)
         self.body.addWidget(FlowRow(tabs, tools, spacing=12))
@@ -154,19 +154,22 @@ class PlotCard(Card):
         self.body.addWidget(self._stack, 1)
         self._render_tools()
 
-    def _build_tabs(self, place: QWidget) -> None:
-        box, group = row(place, spacing=6), QButtonGroup(self)
+    def _build_tabs(self, place: FlowRow) -> None:
+        group = QButtonGroup(self)
         self._tabs: dict[str, Button] = {}
         for key, title in ({key: metric.title for key, metric in METRICS.items()} | {ALL: say("All")}).items():
             tab = self._tabs[key] = Button(title, "pill", checkable=True)
             group.addButton(tab)
             tab.clicked.connect(lambda _=False, key=key: self.show_metric(key))
-            box.addWidget(tab)
+            place.add(tab)
         self._tabs[self._shown].setChecked(True)
 
-    def _build_tools(self, place: QWidget) -> None:
+    def _build_tools(self, place: FlowRow) -> None:
         self._follow = Button(
-            say("follow"), "quiet", tip=say("Show all of it as it comes; zoom by dragging"), checkable=True
+            say("follow"),
+            "quiet",
+            tip=say("Show all of it as it comes. Zoom by dragging; with Shift, drag to move along"),
+            checkable=True,
         )
         self._follow.setChecked(True)
         self._follow.clicked.connect(self._on_follow_clicked)
@@ -190,6 +193,5 @@ class PlotCard(Card):
         self._table_button.toggled.connect(self._on_table_toggled)
         self._save = SaveButton(self._plots, self.rows)
         self._save.failed.connect(self.failed)
-        box = row(place, spacing=2)
         for tool in (self._follow, self._over, self._smoothing, self._log_button, self._table_button, self._save):
-            box.addWidget(tool)
+            place.add(tool)

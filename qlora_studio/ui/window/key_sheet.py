@@ -11,7 +11,7 @@ from qlora_studio.ui.kit.widgets import Button
 from qlora_studio.ui.window.entries import Entry
 from qlora_studio.ui.window.overlay import Overlay
 
-_WIDTH = 560
+_WIDTH = 600
 _PAGE = re.compile(r"Ctrl\+\d")
 EVERYWHERE = (
     (say("Next field, the one before"), say("Tab, Shift+Tab")),
@@ -52,6 +52,6 @@ class KeySheet(Overlay):
             keys = say("{first} to {last}", first=pages[0], last=pages[-1])
             lines.append((say("Go to a page of the rail, from above"), keys))
         for row, (what, keys) in enumerate((*lines, *EVERYWHERE)):
-            self._grid.addWidget(Label(what), row, 0)
+            self._grid.addWidget(Label(what, wrap=True), row, 0)
             self._grid.addWidget(Label(keys, "muted"), row, 1)
         self.open(self._close)

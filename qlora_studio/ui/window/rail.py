@@ -58,7 +58,8 @@ class RailButton(QAbstractButton):
         painter.setFont(sans_font(13, weight))
         painter.setPen(theme.color("accent" if self.isChecked() else "text"))
         words = self._placed(38, 0, self.width() - 42, self.height())
-        painter.drawText(words, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, self.text())
+        text = painter.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, round(words.width()))
+        painter.drawText(words, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, text)
         painter.end()
 
     def _placed(self, x: int, y: int, width: int, height: int) -> QRectF:
@@ -176,10 +177,11 @@ class Rail(QWidget):
         return tuple(self._buttons)
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Paint the surface and the line at its right edge."""
+        """Paint the surface and the line at the edge of the page."""
         theme, painter = active_theme(), QPainter(self)
         painter.fillRect(self.rect(), theme.color("panel"))
-        painter.fillRect(self.width() - 1, 0, 1, self.height(), theme.color("line"))
+        edge = 0 if self.isRightToLeft() else self.width() - 1
+        painter.fillRect(edge, 0, 1, self.height(), theme.color("line"))
         painter.end()
 
 

@@ -23,7 +23,7 @@ _LEAST_DRAG = 6.0  # pixels
 _NARROW = 16.0  # a drag that is lower than this zooms along x alone, and a narrower one along y
 _NOTCH_FACTOR = 0.8
 _FAR = 10  # points that an arrow key moves with Shift
-_HELP = (
+_HELP = say(
     "Drag to zoom; with Shift, or the middle button, drag to move along. The wheel zooms on an axis, a double-click "
     "shows all. Click a name of the legend to hide its curve. Enter opens the numbers as a table."
 )
@@ -232,7 +232,7 @@ class CurvePlot(PlotSurface):
             shape = Qt.CursorShape.PointingHandCursor
         if self.cursor().shape() != shape:
             self.setCursor(shape)
-        help = "" if is_within or self._plot.is_empty else say(_HELP)
+        help = "" if is_within or self._plot.is_empty else _HELP
         if bool(help) != bool(self.toolTip()):
             set_tooltip(self, help)
 

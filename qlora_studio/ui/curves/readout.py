@@ -20,6 +20,7 @@ def paint_crosshair(painter: QPainter, reading: Reading, frame: Frame, theme: Th
     if not area.left() - 1 <= left <= area.right() + 1:
         return
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setLayoutDirection(Qt.LayoutDirection.LeftToRight)  # as the axes go
     painter.setPen(QPen(theme.color("muted"), 1))
     painter.drawLine(QPointF(left, area.top()), QPointF(left, area.bottom()))
     for value in reading.values:

@@ -9,8 +9,14 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtDBus import QDBusConnection, QDBusError, QDBusMessage, QDBusVirtualObject
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QWidget
 
+from qlora_studio.storage.session import Session
+from qlora_studio.storage.settings import Settings
 from qlora_studio.ui.kit.desktop_bus import notify_desktop
+from qlora_studio.ui.state.studio import Studio
+from qlora_studio.ui.window.notification import EndingNotifier
 
 WaitUntil = Callable[[Callable[[], object]], None]
 _NAME, _PATH = "org.freedesktop.Notifications", "/org/freedesktop/Notifications"
@@ -75,6 +81,25 @@ def test_a_desktop_that_refuses_is_one_that_did_not_take_it(desktop: _Desktop, w
     desktop.refuses = True
     assert not _told(wait_until, "run", "Finished")
     assert len(desktop.told) == 1
+
+
+def test_an_ending_is_told_where_the_window_is_not_in_front_and_the_settings_want_it(
+    desktop: _Desktop, wait_until: WaitUntil
+) -> None:
+    studio, window = Studio(Settings(tell_endings=False), Session()), QWidget()
+    EndingNotifier(studio, window)
+    for text, wanted in (("not wanted", False), ("wanted", True)):
+        studio.change_settings(tell_endings=wanted)
+        studio.queue.ended.emit(text)
+    wait_until(lambda: desktop.told)
+    window.show()
+    window.activateWindow()
+    assert QTest.qWaitForWindowActive(window)
+    studio.queue.ended.emit("seen anyway")
+    QTest.qWait(100)
+    studio.end()
+    window.close()
+    assert [message.arguments()[3:5] for message in desktop.told] == [["QLoRA Studio", "wanted"]]
 
 
 def test_no_bus_and_one_that_hangs_up_are_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

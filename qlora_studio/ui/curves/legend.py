@@ -19,6 +19,7 @@ _ROW = 20.0
 _SYMBOL = 18.0
 _GAP = 16.0
 _PALE = 0.55
+_INSET = 6.0  # beside the ring of the focus
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,11 @@ def paint_corners(
 
 
 def _placed(plot: Plot, width: float) -> Iterator[tuple[_Entry, float, float]]:
-    left = top = 0.0
+    left, top = _INSET, 0.0
     for entry in _entries(plot):
         wide = _entry_width(entry)
-        if left and left + wide > width:
-            left, top = 0.0, top + _ROW
+        if left > _INSET and left + wide > width:
+            left, top = _INSET, top + _ROW
         yield entry, left, top
         left += wide + _GAP
 

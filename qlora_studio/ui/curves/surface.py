@@ -21,6 +21,7 @@ from qlora_studio.ui.curves.summary import summary
 from qlora_studio.ui.kit.theme import Theme, active_theme
 
 HEIGHT = 236
+_LONG = 10_000  # points; a plot with fewer is drawn at once
 _REACH = 7.0  # pixels around the crosshair within which marks are told
 
 
@@ -142,7 +143,7 @@ class PlotSurface(QWidget):
         ratio = self.devicePixelRatioF()
         if not self._is_stale and self._picture.devicePixelRatio() == ratio and self._theme is active_theme():
             return
-        if DRAWING_TIME.is_over():
+        if DRAWING_TIME.is_over() and sum(len(curve.x) for curve in self._plot.shown) > _LONG:
             self._is_stale = True
             QTimer.singleShot(0, self, self.update)
             return

@@ -20,7 +20,8 @@ from PySide6.QtWidgets import QAbstractButton, QApplication, QComboBox, QMenu, Q
 from shiboken6 import isValid
 
 from qlora_studio.ui.app import AppWindow, new_application
-from qlora_studio.ui.window.reachable import action_entries, name_of, plain
+from qlora_studio.ui.kit.letters import plain
+from qlora_studio.ui.window.reachable import action_entries, name_of
 from tests.ui.monkey.world import make_world
 from tests.ui.watchdog import Watchdog
 

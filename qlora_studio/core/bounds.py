@@ -24,6 +24,9 @@ Amount = Annotated[int, Field(ge=0, lt=1 << 63)]
 Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False)]
 """A rate, a share, a weight."""
 
+Energy = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+"""Joules: what a thousand cards take in decades is less."""
+
 
 def _measured(value: Any) -> Any:
     return None if isinstance(value, float) and not (math.isfinite(value) and abs(value) <= _LARGEST) else value

@@ -6,6 +6,7 @@ from qlora_studio.core.words import say
 
 GIB = 1 << 30
 MIB = 1 << 20
+JOULES_OF_KWH = 3.6e6
 
 
 def bytes_text(size: int) -> str:
@@ -31,6 +32,14 @@ def duration_text(seconds: float) -> str:
     if hours:
         return say("{hours} h {minutes} min", hours=hours, minutes=minutes)
     return say("{minutes} min", minutes=minutes)
+
+
+def energy_text(joules: float) -> str:
+    """Return 1.23 kWh, 0.0123 kWh, 123 kWh."""
+    kwh = joules / JOULES_OF_KWH
+    if kwh < 1e-4:
+        return say("less than 0.0001 kWh")
+    return say("{kwh} kWh", kwh=f"{kwh:#.3g}" if kwh < 99.95 else f"{kwh:,.0f}")
 
 
 def count_text(count: float) -> str:

@@ -6,12 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { OK = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15 };
-enum { TOTAL, RESERVED, USED, UTILISATION, TEMPERATURE, POWER, POWER_LIMIT, THROTTLING, LOST, FIGURES };
+enum { TOTAL, RESERVED, USED, UTILISATION, TEMPERATURE, POWER, POWER_LIMIT, THROTTLING, LOST, ENERGY, FIGURES };
 enum { MOST_CARDS = 8, MOST_PROCESSES = 16 };
 
-static const char *const keys[FIGURES] = {"total", "reserved", "used", "utilisation", "temperature", "power", "power_limit", "throttling", "lost"};
+static const char *const keys[FIGURES] = {"total", "reserved", "used", "utilisation", "temperature", "power", "power_limit", "throttling", "lost", "energy"};
 
 typedef struct { unsigned pid; char kind; unsigned long long bytes; } Process;
 typedef struct {
@@ -165,6 +166,18 @@ int nvmlDeviceGetUtilizationRates(void *handle, unsigned *out) { out[1] = 0; ret
 int nvmlDeviceGetTemperature(void *handle, unsigned sensor, unsigned *out) { (void)sensor; return figure(handle, TEMPERATURE, out); }
 int nvmlDeviceGetPowerUsage(void *handle, unsigned *out) { return figure(handle, POWER, out); }
 int nvmlDeviceGetEnforcedPowerLimit(void *handle, unsigned *out) { return figure(handle, POWER_LIMIT, out); }
+
+// Millijoules: what the record says, and since the machine was started what the power makes of the time.
+int nvmlDeviceGetTotalEnergyConsumption(void *handle, unsigned long long *out) {
+  unsigned before, power;
+  struct timespec now;
+  int error = figure(handle, ENERGY, &before);
+  if (!error) error = figure(handle, POWER, &power);
+  if (error) return error;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  *out = before + (unsigned long long)(power * (now.tv_sec + now.tv_nsec / 1e9));
+  return OK;
+}
 
 int nvmlDeviceGetCurrentClocksEventReasons(void *handle, unsigned long long *out) {
   unsigned bits = 0;

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qlora_studio.core.errors import ExitCode
-from qlora_studio.core.run.events import ModelLoaded
+from qlora_studio.core.run.events import ModelLoaded, StepDone
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.cli.conftest import run_cli
@@ -48,6 +48,16 @@ def test_a_run_in_4_bit_is_trained_merged_and_verified_on_the_card(undisturbed: 
     assert (state.model.quantization, state.model.compute_dtype) == ("nf4", "bfloat16")
     assert state.model.optimizer == "paged_adamw_32bit"
     assert state.facts.model_dump()["verified"] is True
+
+
+def test_the_energy_of_the_card_is_told_with_the_steps_by_its_counter(undisturbed: Undisturbed) -> None:
+    state, watts = undisturbed.state, 38.25  # as the record has it
+    steps = [event for event in undisturbed.run.events() if isinstance(event, StepDone)]
+    assert state.energy is not None and steps[0].energy_joules is not None
+    trained = state.energy - steps[0].energy_joules
+
+    assert watts * sum(step.seconds for step in steps[1:]) * 0.99 < trained
+    assert state.energy < watts * (state.last_event - state.started)
 
 
 @pytest.mark.parametrize(

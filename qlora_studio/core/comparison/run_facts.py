@@ -7,11 +7,9 @@ from typing import Any
 
 from qlora_studio.core.comparison.run_record import RunRecord
 from qlora_studio.core.data.source_facts import SourceFacts
-from qlora_studio.core.quantity import bytes_text, count_text, duration_text
+from qlora_studio.core.quantity import JOULES_OF_KWH, bytes_text, count_text, duration_text, energy_text
 from qlora_studio.core.run.events import DatasetPrepared, EnvironmentTold, ModelLoaded
 from qlora_studio.core.words import say, say_count
-
-_JOULES_OF_KWH = 3.6e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,9 +159,12 @@ COST = (
     Fact(
         path="cost.energy_kwh",
         title=say("Energy of the card"),
-        value=lambda record: None if record.energy_joules is None else record.energy_joules / _JOULES_OF_KWH,
-        text=lambda kwh: say("{kwh:.3f} kWh", kwh=kwh) if kwh < 1 else say("{kwh:.2f} kWh", kwh=kwh),
-        tip=say("What the graphics card took while it trained, by its own counter; not all cards have one."),
+        value=lambda record: None if record.energy_joules is None else record.energy_joules / JOULES_OF_KWH,
+        text=lambda kwh: energy_text(kwh * JOULES_OF_KWH),
+        tip=say(
+            "What the graphics card took while it trained, by its own counter; older cards tell their power alone, "
+            "which is added up."
+        ),
     ),
     Fact(
         path="cost.peak_bytes",

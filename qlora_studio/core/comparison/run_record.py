@@ -108,6 +108,7 @@ class RunReading:
             tokens=int(tokens[-1]) if len(tokens) else 0,
             peak_bytes=self._peak,
             train_loss=_mean_at_the_end(self._column("loss")),
+            energy_joules=self._state.energy or None,
             curves=self._curves(steps[:, 0], tokens, seconds / _HOUR),
             made_from=made_from,
         )

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from qlora_studio.core.bounds import Amount, Count, Measured, Names, Number, Seconds, Words
+from qlora_studio.core.bounds import Amount, Count, Energy, Measured, Names, Number, Seconds, Words
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.fingerprint import Fingerprint
@@ -126,7 +126,11 @@ class TrainingStarted(Message):
 
 
 class StepDone(Message):
-    """An optimizer step was taken. Memory is the card's by torch's count; `process_bytes` is the worker's in RAM."""
+    """An optimizer step was taken. Memory is the card's by torch's count; `process_bytes` is the worker's in RAM.
+
+    `energy_joules` is what the card took since the session began to train, evaluations and savings included; None where
+    it does not tell.
+    """
 
     type: Literal["step_done"] = "step_done"
     step: Count
@@ -143,16 +147,18 @@ class StepDone(Message):
     reserved_bytes: Amount = 0
     peak_bytes: Amount = 0
     process_bytes: Amount = 0
+    energy_joules: Energy | None = None
 
 
 class Evaluated(Message):
-    """The held-out rows were measured; loss is the mean over trained tokens."""
+    """The held-out rows were measured; loss is the mean over trained tokens. `energy_joules` is as with a step."""
 
     type: Literal["evaluated"] = "evaluated"
     step: Count
     loss: Measured
     perplexity: Measured
     seconds: Seconds = 0.0
+    energy_joules: Energy | None = None
 
 
 class SampleGenerated(Message):

@@ -50,6 +50,8 @@ class RunState:
     probe: ev.Probed | None = None
     memory: dict[str, ev.MemoryMeasured] = field(default_factory=dict)
     stopped_early: ev.StoppedEarly | None = None
+    energy: float | None = 0.0  # joules; None once a session took steps and did not tell what the card took
+    energy_before: float | None = 0.0  # of the sessions before this one
     failure: ev.Failed | None = None
     facts: Facts = field(default_factory=NoFacts)
 
@@ -72,6 +74,7 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
                 started=event.time,
                 safe_since=event.time,
                 training_over=False,
+                energy_before=state.energy,
                 failure=None,
                 progress=None,
             )
@@ -97,6 +100,7 @@ def reduce(state: RunState, event: ev.Event) -> RunState:
                 last_step=event,
                 training_over=False,
                 stopped_early=None,
+                energy=_energy(state, event),
             )
         case ev.Evaluated():
             return _evaluated(state, event)
@@ -194,11 +198,23 @@ def _memory_measured(state: RunState, event: ev.MemoryMeasured) -> RunState:
     return replace(state, memory={**state.memory, event.phase: event})
 
 
+def _energy(state: RunState, event: ev.StepDone | ev.Evaluated) -> float | None:
+    """Return what the card took until an event that tells of its own session; None where one does not."""
+    before, since = state.energy_before, event.energy_joules
+    return None if before is None or since is None else before + since
+
+
 def _evaluated(state: RunState, event: ev.Evaluated) -> RunState:
     best = state.best_evaluation
     if event.loss is not None and (best is None or best.loss is None or event.loss < best.loss):
         best = event
-    return replace(state, evaluation=event, first_evaluation=state.first_evaluation or event, best_evaluation=best)
+    return replace(
+        state,
+        evaluation=event,
+        first_evaluation=state.first_evaluation or event,
+        best_evaluation=best,
+        energy=_energy(state, event),
+    )
 
 
 def _ended(state: RunState, event: ev.TerminalEvent) -> RunState:

@@ -27,9 +27,10 @@ from qlora_studio.engine.faults import is_out_of_memory
 from qlora_studio.engine.memory.load_failure import told
 from qlora_studio.engine.model.adapted import cast_adapters
 from qlora_studio.engine.model.adapter import write_adapter
-from qlora_studio.engine.model.device import Device, memory_of
+from qlora_studio.engine.model.device import Device, current_card, memory_of
 from qlora_studio.engine.model.row_attention import attends_by_rows
 from qlora_studio.engine.ranks.group import ALONE, Ranks
+from qlora_studio.engine.training.energy import EnergyMeter
 from qlora_studio.engine.training.optimizer_state import PagedBuffers, restore_paging, restore_rate
 from qlora_studio.engine.training.phase_memory import PhaseMemory, phase_memory
 from qlora_studio.engine.training.row_order import ByLength, EvenSteps, SortedSteps
@@ -75,6 +76,7 @@ class StudioTrainer(SFTTrainer):
         self.memory = phase_memory(reporter.emit)
         self.paged = PagedBuffers()
         self._spill = SpillWatch()
+        self._energy = EnergyMeter(current_card().uuid if device.is_cuda else "")
         super().__init__(**kwargs)
         self._end_to_end = attends_by_rows(self.model)
         longest = numpy.sort(row_lengths(self.train_dataset))[-self.args.per_device_train_batch_size :]
@@ -198,10 +200,17 @@ class StudioTrainer(SFTTrainer):
                 seconds=seconds,
                 eta_seconds=self._time_left.seconds(self.state.global_step, self.state.max_steps),
                 **memory_of(self.studio_device, self.memory.peak_bytes),
+                energy_joules=self._joules(),
             )
         )
         self.memory.tell()
         self._look_for_spill(seconds / max(1, tokens))
+
+    def _joules(self) -> float | None:
+        """Return what the cards of all ranks took until now; None where one of them does not tell."""
+        own = self._energy.joules()
+        joules, silent = self.ranks.totals(own or 0.0, float(own is None))
+        return None if silent else joules
 
     def _look_for_spill(self, seconds_per_token: float) -> None:
         if sys.platform != "win32" or not self.studio_device.is_cuda:  # elsewhere an allocation fails instead
@@ -235,6 +244,7 @@ class StudioTrainer(SFTTrainer):
             loss=_finite(loss),
             perplexity=_finite(math.exp(min(loss, 700.0))),
             seconds=time.monotonic() - started,
+            energy_joules=self._joules(),
         )
         self.last_evaluation = event
         self.reporter.emit(event)

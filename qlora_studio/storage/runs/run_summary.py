@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from qlora_studio.core.bounds import Amount, Count, Moment, Number, Words
+from qlora_studio.core.bounds import Amount, Count, Energy, Moment, Number, Words
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import AdapterContinued, Evaluated, Failed, ModelLoaded
@@ -28,6 +28,8 @@ class RunSummary(BaseModel):
     parent: Words
     parameters: Amount
     text_model: Words
+    energy: Energy | None
+    energy_before: Energy | None
     damage: Words
 
     def as_state(self) -> RunState:
@@ -54,6 +56,8 @@ class RunSummary(BaseModel):
             adapter_path=self.adapter_path,
             parent=AdapterContinued(parent=self.parent) if self.parent else None,
             model=model,
+            energy=self.energy,
+            energy_before=self.energy_before,
         )
 
 
@@ -73,5 +77,7 @@ def summary_of(config: RunConfig, state: RunState, damage: str) -> RunSummary:
         parent=state.parent.words if state.parent else "",
         parameters=state.model.parameters if state.model else 0,
         text_model=state.model.text_model if state.model else "",
+        energy=state.energy,
+        energy_before=state.energy_before,
         damage=damage,
     )

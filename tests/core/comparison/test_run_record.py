@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qlora_studio.core.comparison.run_record import HELD_OUT, RunReading, RunRecord, centred_mean, thinned
-from qlora_studio.core.run.events import CheckpointSaved, Evaluated, Event, Resumed, StepDone
+from qlora_studio.core.run.events import CheckpointSaved, Evaluated, Event, Resumed, StepDone, WorkerStarted
 from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_state import RunState, fold, reduce
 
 
 def _step(step: int, *, loss: float | None = 1.0, seconds: float = 2.0, tokens: int = 10, peak: int = 0) -> StepDone:
@@ -105,3 +106,41 @@ def test_thinned_values_keep_their_order_both_ends_and_the_extremes(values: list
         known = [value for value in values if value == value]
         left = [values[index] for index in kept if values[index] == values[index]]
         assert not known or (min(left), max(left)) == (min(known), max(known))
+
+
+def _energy(*told: float | None) -> list[Event]:
+    """Return a session whose steps tell this much each, and an evaluation that tells the last."""
+    steps = [_step(step + 1).model_copy(update={"energy_joules": joules}) for step, joules in enumerate(told)]
+    return [
+        WorkerStarted(job="train", studio="1", pid=1),
+        *steps,
+        Evaluated(step=len(told), loss=0.5, perplexity=None, energy_joules=told[-1]),
+    ]
+
+
+def test_what_the_card_took_is_added_up_over_sessions_steps_that_were_taken_again_included() -> None:
+    record = _read(*_energy(40.0, 90.0), *_energy(10.0, 30.0))
+
+    assert record.energy_joules == 120.0
+
+
+@pytest.mark.parametrize(
+    "events",
+    [_energy(None, None), [*_energy(None), *_energy(40.0)], [*_energy(40.0), *_energy(None)], []],
+    ids=["never", "not at first", "not at last", "no step"],
+)
+def test_energy_that_a_session_did_not_tell_is_not_told(events: list[Event]) -> None:
+    assert _read(*events).energy_joules is None
+
+
+def test_a_question_that_the_card_did_not_answer_once_is_made_up_for_by_the_next_answer() -> None:
+    assert _read(*_energy(40.0, None, 90.0)).energy_joules == 90.0
+
+
+def test_many_steps_at_once_and_one_by_one_come_to_the_same_energy() -> None:
+    events = [*_energy(40.0, 90.0, 95.0), *_energy(10.0)]
+    one_by_one = RunState()
+    for event in events:
+        one_by_one = reduce(one_by_one, event)
+
+    assert fold(RunState(), events).energy == one_by_one.energy == 105.0

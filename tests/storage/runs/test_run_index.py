@@ -31,9 +31,9 @@ _EVENTS: tuple[ev.Event, ...] = (
     ev.PhaseChanged(phase=Activity.LOADING_MODEL, time=2.0),
     ev.AdapterContinued(parent="first", stages=["a", "b"], time=3.0),
     ev.TrainingStarted(step=0, total_steps=9, time=4.0),
-    ev.StepDone(step=3, total_steps=9, epoch=0.5, loss=1.0, learning_rate=1e-4, time=5.0),
-    ev.StepDone(step=4, total_steps=9, epoch=0.6, loss=0.9, learning_rate=1e-4, time=6.0),
-    ev.Evaluated(step=4, loss=0.75, perplexity=2.1, time=7.0),
+    ev.StepDone(step=3, total_steps=9, epoch=0.5, loss=1.0, learning_rate=1e-4, energy_joules=7.5, time=5.0),
+    ev.StepDone(step=4, total_steps=9, epoch=0.6, loss=0.9, learning_rate=1e-4, energy_joules=9.5, time=6.0),
+    ev.Evaluated(step=4, loss=0.75, perplexity=2.1, energy_joules=10.5, time=7.0),
     ev.Evaluated(step=4, loss=None, perplexity=None, time=8.0),
     ev.Recovering(kind=FailureKind.CARD_LOST, message="", step=4, batch_size=1, gradient_accumulation=1, time=9.0),
     ev.AdapterSaved(path="/runs/x/adapter", step=9, time=10.0),
@@ -101,6 +101,8 @@ def folded(folder: RunFolder) -> dict[str, object] | str:
         "adapter_path": state.adapter_path,
         "parent": state.parent.words if state.parent else "",
         "damage": log.damage,
+        "energy": state.energy,
+        "energy_before": state.energy_before,
     }
 
 

@@ -51,7 +51,7 @@ def open_regular(path: Path, *, inside: Path | None = None) -> int:
                 raise unreadable(path, "it is a link that leads out of its folder")
             descriptor = os.open(real, flags)
     except (FileNotFoundError, NotADirectoryError):
-        if path.is_symlink():  # it leads nowhere
+        if _is_link(path):  # it leads nowhere
             raise unreadable(path, "it is a link that leads nowhere") from None
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
     except (OSError, ValueError) as error:
@@ -60,6 +60,12 @@ def open_regular(path: Path, *, inside: Path | None = None) -> int:
         os.close(descriptor)
         raise unreadable(path, "it is no regular file")
     return descriptor
+
+
+def _is_link(path: Path) -> bool:
+    with suppress(OSError):  # a name that is too long for the system, in a folder that is not there
+        return path.is_symlink()
+    return False
 
 
 def _opened_in(path: Path, inside: Path | None, flags: int) -> int | None:

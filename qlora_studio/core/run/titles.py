@@ -4,6 +4,7 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 
 STARTER = "starter"  # the model that comes with the program, as it stands in a run config
+OLLAMA = "ollama:"  # what stands before the name of a model that Ollama keeps
 STARTER_TITLE = "SmolLM2-135M-Instruct"
 
 

@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 def cached_snapshot(source: str, revision: str) -> Path | None:
     """Return the hub cache's folder of a revision, where config and weights are all there."""
-    repository = _hub_cache() / ("models--" + source.replace("/", "--"))
+    repository = hub_cache() / ("models--" + source.replace("/", "--"))
     reference = repository / "refs" / revision
     commit = reference.read_text("utf-8").strip() if reference.is_file() else revision
     snapshot = repository / "snapshots" / commit
@@ -24,15 +24,16 @@ def remove_partial_files(name: str, kind: str = "models") -> list[Path]:
     """
     repository = f"{kind}--{name.replace('/', '--')}"
     removed = []
-    for path in (_hub_cache() / repository / "blobs").glob("*.incomplete"):
-        lock = _hub_cache() / ".locks" / repository / f"{path.name.partition('.')[0]}.lock"
+    for path in (hub_cache() / repository / "blobs").glob("*.incomplete"):
+        lock = hub_cache() / ".locks" / repository / f"{path.name.partition('.')[0]}.lock"
         with suppress(OSError, Timeout), FileLock(lock).acquire(blocking=False):
             path.unlink()
             removed.append(path)
     return removed
 
 
-def _hub_cache() -> Path:
+def hub_cache() -> Path:
+    """Return where the hub keeps its downloads."""
     if path := os.environ.get("HF_HUB_CACHE"):
         return Path(path)
     home = os.environ.get("HF_HOME")

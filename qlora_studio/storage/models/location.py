@@ -14,12 +14,13 @@ from qlora_studio.core.model.config_bounds import require_sound_config
 from qlora_studio.core.model.gguf_family import gguf_words
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.model.tensors import shape_from_tensors
-from qlora_studio.core.run.titles import STARTER
+from qlora_studio.core.run.titles import OLLAMA, STARTER
 from qlora_studio.core.words import say
 from qlora_studio.storage.installation import install_command, pinned
 from qlora_studio.storage.models.folder import chat_template, folder_tensors, held, licence, read_config
 from qlora_studio.storage.models.gguf_header import GgufHeader, gguf_config, read_gguf_header
 from qlora_studio.storage.models.hub_cache import cached_snapshot
+from qlora_studio.storage.models.local_models import ollama_file
 from qlora_studio.storage.models.quantized_base import quantized_words, require_weights_of
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$|^[\w.-]+$")
@@ -55,10 +56,17 @@ class ModelFacts:
 
 
 def locate_model(source: str, revision: str = "") -> ModelLocation:
-    """Return where `source` is: `starter`, a folder, a .gguf file or a hub id. Raises StudioError where it is none."""
+    """Return where `source` is: `starter`, a folder, a .gguf file, a model of Ollama's, or a hub id.
+
+    Raises StudioError where it is none.
+    """
     source = source.strip()
     if source == STARTER:
         return ModelLocation("gguf", source, starter_path())
+    if source.startswith(OLLAMA):
+        if (file := ollama_file(source.removeprefix(OLLAMA))) is None:
+            raise _not_found(source)
+        return ModelLocation("gguf", source, file.resolve())
     path = Path(source).expanduser()
     if source.lower().endswith(".gguf") and path.is_file():
         return ModelLocation("gguf", source, path.resolve())

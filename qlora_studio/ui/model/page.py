@@ -18,6 +18,7 @@ from qlora_studio.ui.kit.tables import ROW_HEIGHT, Column, FactGrid, Table, Tabl
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import mono_font
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton
+from qlora_studio.ui.model.local import LocalModels
 from qlora_studio.ui.model.source import ModelSource
 from qlora_studio.ui.model.view import (
     CatalogueLine,
@@ -84,6 +85,8 @@ class ModelPage(Page):
         self.source = ModelSource()
         self.catalogue = TableModel(_COLUMNS)
         self.body.addWidget(self.source)
+        self.local = LocalModels()
+        self.body.addWidget(self.local)
         self.body.addWidget(SideBySide(self._about(), self._fitness()))
         self.body.addWidget(self._comparison())
         self.body.addWidget(self._catalogue(), 1)
@@ -213,6 +216,7 @@ class ModelPage(Page):
         return card
 
     def _connect(self) -> None:
+        self.local.source_requested.connect(lambda source: self.source.source_requested.emit(source, ""))
         self.take_advice.clicked.connect(self.advice_requested)
         self.template_button.toggled.connect(self.template.setVisible)
         self.continue_button.clicked.connect(self.continue_requested)

@@ -16,6 +16,7 @@ from qlora_studio.storage.models.catalogue import model_catalogue
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.models.quantized_base import refused_as_stored
 from qlora_studio.ui.memory.view import available_bytes
+from qlora_studio.ui.model.local_wiring import LocalWiring
 from qlora_studio.ui.model.page import ModelPage
 from qlora_studio.ui.model.view import CatalogueLine, method_lines
 from qlora_studio.ui.state.background import Background
@@ -31,6 +32,7 @@ class ModelWiring(QObject):
         super().__init__(window)
         self._studio, self._window, self._page = studio, window, page
         self._judged: tuple[RunConfig, int | None, int] | None = None
+        self._local = LocalWiring(page.local, lambda: (studio.draft.config, *self._card()))
         self._catalogue = Background(self)
         self._catalogue.answered.connect(lambda answer: page.render_catalogue(*answer))
         studio.draft.changed.connect(page.render_config)
@@ -41,12 +43,17 @@ class ModelWiring(QObject):
         studio.gpu.changed.connect(self._judge_catalogue)
         studio.estimates.estimated.connect(self._on_estimated)
         studio.settings_changed.connect(self._judge_catalogue)
-        window.page_shown.connect(lambda _name: self._judge_catalogue())
+        window.page_shown.connect(self._on_page_shown)
         page.source.source_requested.connect(self._on_source_requested)
         page.source.download_requested.connect(self._on_download_requested)
         page.source.download_stop_requested.connect(self._on_download_stop_requested)
         page.advice_requested.connect(self._on_advice_requested)
         page.continue_requested.connect(lambda: window.show_page("data"))
+
+    def _on_page_shown(self, name: str) -> None:
+        self._judge_catalogue()
+        if name == self._page.name:
+            self._local.look()
 
     def _on_source_requested(self, source: str, revision: str) -> None:
         self._page.clear_error()
@@ -94,6 +101,7 @@ class ModelWiring(QObject):
         config, rows = self._studio.draft.config, self._studio.estimates.row_tokens
         if self._judged is None or self._judged[:2] != (config, rows) or abs(self._judged[2] - free) > free // 50:
             self._judged = (config, rows, free)
+            self._local.judge()
             self._catalogue.ask(_judged_lines, config, rows, card, free)
 
     def _on_estimated(self) -> None:

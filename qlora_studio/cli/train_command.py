@@ -18,6 +18,7 @@ from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.storage.datasets.files import hub_name, locate_dataset
 from qlora_studio.storage.models.location import locate_model
+from qlora_studio.storage.run_care.run_label import read_label
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder, run_folders
 from qlora_studio.storage.runs.run_summary import RunSummary
 from qlora_studio.storage.settings import load_settings
@@ -175,9 +176,15 @@ def existing_run(named: str) -> RunFolder:
 
 
 def _runs_named(text: str) -> list[RunFolder]:
-    """Return the runs of the settings' folder of a name; without any, those whose name or folder begins like that."""
+    """Return the runs of the settings' folder of a name; without any, those of which one begins like that.
+
+    A name is the folder's, that of the settings, or what the user calls the run.
+    """
     runs = run_folders(runs_path(None))
-    names = {run.path: (run.path.name, run.path.name.partition("-")[2].partition("-")[2]) for run in runs}
+    names = {
+        run.path: (run.path.name, run.path.name.partition("-")[2].partition("-")[2], read_label(run).name)
+        for run in runs
+    }
     whole = [run for run in runs if text in names[run.path]]
     return whole or [run for run in runs if any(name.startswith(text) for name in names[run.path])]
 

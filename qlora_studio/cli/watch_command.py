@@ -12,6 +12,7 @@ from qlora_studio.core.errors import ExitCode, StudioError
 from qlora_studio.core.run.events import Event, StepDone
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.jobs.run_follower import RunFollower
+from qlora_studio.storage.run_care.run_label import read_label
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.run_index import RunIndex
 from qlora_studio.storage.runs.run_summary import RunSummary
@@ -92,12 +93,14 @@ def _facts(folder: RunFolder, known: RunSummary | StudioError) -> dict[str, Any]
     return {
         "name": folder.path.name,
         "run_dir": str(folder.path.resolve()),
+        **_label_facts(folder, known.name),
         "status": status_of(known, busy=busy),
         "words": _words(known, busy),
         "trusted": objection(folder.path) is None,
         "steps": known.step,
         "total_steps": known.total_steps,
         "eval_loss": known.evaluation_loss,
+        "energy_joules": known.energy or None,
         "adapter_dir": known.adapter_path or None,
         "last_event": known.last_event,
         "parent": known.parent or None,
@@ -107,11 +110,16 @@ def _facts(folder: RunFolder, known: RunSummary | StudioError) -> dict[str, Any]
 
 def _unreadable(folder: RunFolder, error: StudioError) -> dict[str, Any]:
     """Return the same keys of a run that this version cannot read."""
-    nothing = dict.fromkeys(
-        ("trusted", "steps", "total_steps", "eval_loss", "adapter_dir", "last_event", "parent", "damage")
-    )
+    numbers = ("steps", "total_steps", "eval_loss", "energy_joules", "last_event")
+    nothing = dict.fromkeys(("trusted", *numbers, "adapter_dir", "parent", "damage"))
     place = {"name": folder.path.name, "run_dir": str(folder.path.resolve())}
-    return {**place, "status": "unreadable", "words": f"{error.message} {error.advice}", **nothing}
+    words = f"{error.message} {error.advice}"
+    return {**place, **_label_facts(folder, folder.path.name), "status": "unreadable", "words": words, **nothing}
+
+
+def _label_facts(folder: RunFolder, given: str) -> dict[str, Any]:
+    label = read_label(folder)
+    return {"title": label.name or given, "tags": list(label.tags)}
 
 
 def _words(state: RunState | RunSummary, busy: bool) -> str:

@@ -271,8 +271,8 @@ def _listed(folder: Path) -> object:
 def _compared(folder: Path) -> object:
     from argparse import Namespace
 
-    from qlora_studio.cli.compare_command import compare_runs
     from qlora_studio.cli.console import Console
+    from qlora_studio.cli.run_care.compare_command import compare_runs
 
     shutil.copy(_SOUND / _ADAPTER / "run.toml", folder / "run" / "run.toml")
     folders = [str(folder / "run"), str(_SOUND)]

@@ -45,12 +45,29 @@ class _File:
     open: Callable[[], IO[bytes]]
 
 
-def import_run(source: Path, runs: Path) -> RunFolder:
+@dataclass
+class Copying:
+    """How far a copy is, in bytes, and whether it is to stop. Who copies counts here; others look, and may say so."""
+
+    done: int = 0
+    total: int = 0
+    stopped: bool = False
+
+    def add(self, size: int) -> None:
+        """Count what was copied. Raises StudioError where it is to stop."""
+        if self.stopped:
+            raise StudioError("Nothing was taken in: it was stopped.", kind=FailureKind.INTERRUPTED)
+        self.done += size
+
+
+def import_run(source: Path, runs: Path, copying: Copying | None = None) -> RunFolder:
     """Copy a run from a folder or a zip into the folder of runs, whole or not at all; return it. Raises StudioError."""
+    copying = copying or Copying()
     with _files_of(source) as found:
         name, files = _run_in(source, found)
         _check(source, files, runs)
-        return _copied(source, files, runs, folder_name(name))
+        copying.total = sum(file.size for file in files)
+        return _copied(source, files, runs, folder_name(name), copying)
 
 
 @contextmanager
@@ -88,7 +105,7 @@ def _opener(path: Path, source: Path) -> Callable[[], IO[bytes]]:
 
 def _in_zip(source: Path, pack: zipfile.ZipFile) -> list[_File]:
     files, whole = [], source.stat().st_size
-    infos = [info for info in pack.infolist() if not info.is_dir()]
+    infos = [info for info in pack.infolist() if not info.filename.endswith("/")]
     if sum(info.compress_size for info in infos) > whole or sum(info.file_size for info in infos) > max(
         _SMALL, _MOST_TIMES * whole
     ):
@@ -137,13 +154,13 @@ def _check(source: Path, files: list[_File], runs: Path) -> None:
         )
 
 
-def _copied(source: Path, files: list[_File], runs: Path, name: str) -> RunFolder:
+def _copied(source: Path, files: list[_File], runs: Path, name: str, copying: Copying) -> RunFolder:
     final = next(path for number in range(1, 10_000) if not (path := runs / _numbered(name, number)).exists())
     staging = staging_path(final)
     try:
         staging.mkdir(mode=0o700)
         for file in files:
-            _copy(source, file, staging.joinpath(*file.parts))
+            _copy(source, file, staging.joinpath(*file.parts), copying)
         RunFolder(staging).config()
         staging.rename(final)
         sync_folder(runs)
@@ -154,7 +171,7 @@ def _copied(source: Path, files: list[_File], runs: Path, name: str) -> RunFolde
     return RunFolder(final)
 
 
-def _copy(source: Path, file: _File, place: Path) -> None:
+def _copy(source: Path, file: _File, place: Path, copying: Copying) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     left = file.size
     with file.open() as reading, place.open("xb") as writing:
@@ -162,6 +179,7 @@ def _copy(source: Path, file: _File, place: Path) -> None:
             left -= len(piece)
             if left < 0:
                 raise _refused(source, f"{place.name} is larger than it says")
+            copying.add(len(piece))
             writing.write(piece)
 
 

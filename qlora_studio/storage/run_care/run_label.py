@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_parsed, set_aside
 from qlora_studio.storage.runs.own_files import require_own_file
@@ -35,6 +36,11 @@ def read_label(folder: RunFolder) -> RunLabel:
         return read_parsed(folder.path / FILE, RunLabel.model_validate_json, inside=folder.path)
     except (FileNotFoundError, StudioError):
         return RunLabel()
+
+
+def name_of(folder: RunFolder, config: RunConfig) -> str:
+    """Return what a run is called: by its user, else by its settings."""
+    return read_label(folder).name or config.name
 
 
 def write_label(folder: RunFolder, label: RunLabel) -> None:

@@ -15,6 +15,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import Event
 from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.storage.durable import DamagedManifest, NewerManifest, read_manifest
+from qlora_studio.storage.run_care.run_label import name_of
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, CheckpointManifest
 from qlora_studio.storage.runs.event_log import EventLog
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -32,7 +33,7 @@ class RunReadings:
         self._lock = threading.Lock()
 
     def read(self, path: str, name: str = "") -> RunRecord:
-        """Return the record of a run as it is now, called by `name` or as its settings say.
+        """Return the record of a run as it is now, called by `name`, or as its user and its settings say.
 
         Raises StudioError and OSError where it cannot be read.
         """
@@ -43,7 +44,7 @@ class RunReadings:
             if known is None or known[0] != stamp:
                 known = self._records[path] = (stamp, self._read_on(folder))
         record = known[1]
-        return replace(record, name=name or record.config.name)
+        return replace(record, name=name or name_of(folder, record.config))
 
     def _read_on(self, folder: RunFolder) -> RunRecord:
         key, config = str(folder.path), folder.config()

@@ -1,6 +1,7 @@
 """Connects the comparison to the runs: reads them beside the event loop, one after another, and again what goes on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from PySide6.QtCore import QObject, QTimer
 
@@ -36,7 +37,7 @@ class ComparisonWiring(QObject):
         page.back_requested.connect(lambda: window.show_page("runs"))
         page.choice_requested.connect(self.choose)
         page.shown.connect(self._read_again)
-        runs.changed.connect(self._render_choices)
+        runs.changed.connect(self._on_runs_changed)
 
     def open(self, paths: Sequence[str]) -> None:
         """Compare runs, and bring the page to the front."""
@@ -68,6 +69,15 @@ class ComparisonWiring(QObject):
             self._reader.ask(self._readings.read, self._to_read[0], line.name if line else "")
         elif any(not record.state.phase.is_over for record in self._records.values()):
             self._again.start()
+
+    def _on_runs_changed(self) -> None:
+        """Offer the runs that are there now, and call those that are compared as their user does now."""
+        names = {path: line.name for path in self._records if (line := self._runs.line(path))}
+        renamed = {path: name for path, name in names.items() if name != self._records[path].name}
+        self._records |= {path: replace(self._records[path], name=name) for path, name in renamed.items()}
+        self._render_choices()
+        if renamed:
+            self._render()
 
     def _on_reader_answered(self, record: RunRecord) -> None:
         self._records[self._to_read.pop(0)] = record

@@ -109,13 +109,13 @@ class RunPage(Page):
         state = store.state
         self._empty.hide()
         self._full.show()
-        self.set_heading(store.config.name, subtitle(store.config, state))
+        self.set_heading(store.name, subtitle(store.config, state))
         self._recovery_action = recovery_action(state) if not objection else None
         self._render_buttons(state, asked)
         self._render_failure(state)
         self._warning.show_message(*_warnings(state))
         self._work.render_state(state, asked)
-        self.plots.render_history(store.history, store.checkpoints, state, store.config.name)
+        self.plots.render_history(store.history, store.checkpoints, state, store.name)
         self._render_tiles(store)
         self.samples.render_samples(state.samples)
         self.memory.render_state(state)

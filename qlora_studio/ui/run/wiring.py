@@ -50,25 +50,25 @@ class RunWiring(QObject):
         session = self._runs.shown
         if session is None or session.store.config is None:
             return
-        if save or ask_stop_unsaved(self._window, session.store.config.name):
+        if save or ask_stop_unsaved(self._window, session.store.name):
             self._runs.send(Stop(save=save))
 
     def _on_recovery_action_requested(self, way: RecoveryAction) -> None:
         session = self._runs.shown
         if session is None or session.store.config is None:
             return
-        if not way.question or ask_go_on(self._window, session.store.config.name, way.question):
+        if not way.question or ask_go_on(self._window, session.store.name, way.question):
             self._runs.resume(*([way.command] if way.command else []), gpus=way.gpus)
 
     def _on_trust_requested(self) -> None:
         session = self._runs.shown
         if session is not None and session.store.config:
-            name = session.store.config.name
+            name = session.store.name
             self._studio.trust(session.folder, lambda lines: ask_trust(self._window, name, lines))
 
     def _on_kill_requested(self) -> None:
         session = self._runs.shown
-        if session is not None and session.store.config and ask_end_worker(self._window, session.store.config.name):
+        if session is not None and session.store.config and ask_end_worker(self._window, session.store.name):
             self._runs.end_now()
 
     def _on_folder_requested(self) -> None:

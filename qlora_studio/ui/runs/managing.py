@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QObject
-from PySide6.QtWidgets import QDialog, QFileDialog, QMessageBox
+from PySide6.QtWidgets import QDialog, QMessageBox
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.words import say
 from qlora_studio.storage.run_care.disk_use import DiskUse
 from qlora_studio.storage.run_care.removal import require_removable
-from qlora_studio.storage.run_care.run_import import import_run
 from qlora_studio.storage.run_care.run_label import MOST_TAGS, RunLabel, write_label
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.kit.desktop import move_to_trash
@@ -34,11 +33,6 @@ class RunsManaging(QObject):
         self._removal = Background(self)
         self._removal.answered.connect(self._on_removed)
         self._removal.failed.connect(self._on_failed)
-        self._import = Background(self)
-        self._import.answered.connect(self._on_imported)
-        self._import.failed.connect(self._on_failed)
-        page.import_requested.connect(self._on_import_requested)
-        page.taking_requested.connect(lambda path: self.take_in(Path(path)))
         page.label_requested.connect(self._on_label_requested)
         page.delete_requested.connect(self._on_delete_requested)
         page.view_changed.connect(lambda columns, order: studio.change_settings(runs_columns=columns, runs_order=order))
@@ -66,6 +60,7 @@ class RunsManaging(QObject):
                 write_label(RunFolder(line.path), line.label.model_copy(update={"tags": tags}) if adding else label)
         except (StudioError, OSError) as error:
             self._page.show_error(error)
+        self._studio.runs.look_at_names()
         self._runs.refresh()
 
     def _on_delete_requested(self, paths: list[str]) -> None:
@@ -87,39 +82,12 @@ class RunsManaging(QObject):
         box.exec()
         return box.clickedButton() is move
 
-    def take_in(self, source: Path) -> None:
-        """Copy a run from elsewhere among the user's, beside the event loop."""
-        self._page.clear_error()
-        self._page.render_summary(say("{name} is copied …", name=source.name))
-        self._import.ask(import_run, source, self._studio.settings.runs_path)
-
-    def _on_import_requested(self, packed: bool) -> None:
-        if packed:
-            path, _ = QFileDialog.getOpenFileName(
-                self._window, say("Take in a packed run"), "", say("Zip files (*.zip)")
-            )
-        else:
-            path = QFileDialog.getExistingDirectory(self._window, say("Take in a run's folder"))
-        if path:
-            self.take_in(Path(path))
-
-    def _on_imported(self, folder: RunFolder) -> None:
-        self._page.render_summary(
-            say(
-                "{name} is among the runs now. Unless it is one of yours it can be looked at, and no "
-                "more, until you trust it.",
-                name=folder.path.name,
-            )
-        )
-        self._runs.refresh()
-
     def _on_removed(self, paths: list[str]) -> None:
         for path in paths:
             self._studio.queue.remove(RunFolder(path))
         self._runs.refresh()
 
     def _on_failed(self, error: StudioError) -> None:
-        self._page.render_summary("")
         self._page.show_error(error)
         self._runs.refresh()
 

@@ -49,6 +49,7 @@ class RunsPage(Page):
         save_requested: save a run's settings as a file.
         import_requested: take a run from elsewhere in: True where it is packed, False where it is a folder.
         taking_requested: take in the run at a path, a folder or a zip.
+        taking_stop_requested: do not go on with that.
         report_requested: pack a run for a bug report.
         file_requested: open a `run.toml` as the draft.
         view_changed: other columns are chosen, or another order: the columns, and by which, `-` before where it falls.
@@ -76,6 +77,7 @@ class RunsPage(Page):
     save_requested = Signal(str)
     import_requested = Signal(bool)
     taking_requested = Signal(str)
+    taking_stop_requested = Signal()
     report_requested = Signal(str)
     file_requested = Signal()
     view_changed = Signal(tuple, str)
@@ -117,6 +119,8 @@ class RunsPage(Page):
         self.discard = Button(say("Discard …"), "small", tip=say("Put it away, or leave it as it is"))
         self.distrust = DistrustNotice()
         self.summary = Notice("info")
+        self.taking = Notice("info")
+        self.stop_taking = Button(say("Stop"), "small", tip=say("Nothing of what was copied stays"))
         self.remark = Label("", "muted", wrap=True)
         self._summary_seen = Button(say("Close"), "small")
         self._broken = ""
@@ -170,6 +174,10 @@ class RunsPage(Page):
         """Show what became of the queue; an empty text hides it."""
         self.summary.show_message(text)
 
+    def render_taking(self, text: str) -> None:
+        """Show how far a run from elsewhere is copied; an empty text hides it."""
+        self.taking.show_message(text)
+
     def _show_recovery(self) -> None:
         broken = [line for line in self._lines if line.broken]
         self._broken = broken[0].path if broken else ""
@@ -206,6 +214,7 @@ class RunsPage(Page):
         for button in (self.discard, self.inspect, self.recover):
             self.recovery.add_action(button)
         self.summary.add_action(self._summary_seen)
+        self.taking.add_action(self.stop_taking)
         self._card = Card()
         tools = row(spacing=8)
         going = (self.resume_button, self.queue_button)
@@ -222,6 +231,7 @@ class RunsPage(Page):
         self._card.add(self.remark)
         self.body.addWidget(self.recovery)
         self.body.addWidget(self.distrust)
+        self.body.addWidget(self.taking)
         self.body.addWidget(self.summary)
         self.body.addWidget(self._empty)
         self.body.addWidget(self._card, 1)
@@ -272,6 +282,7 @@ class RunsPage(Page):
         self.inspect.clicked.connect(lambda: self.open_requested.emit(self._broken))
         self.discard.clicked.connect(lambda: self.discard_requested.emit(self._broken))
         self._summary_seen.clicked.connect(lambda: self.render_summary(""))
+        self.stop_taking.clicked.connect(self.taking_stop_requested)
         self.go_training.clicked.connect(self.training_requested)
         self.search.textChanged.connect(self._show_lines)
         self.table.chosen.connect(self._on_selection_changed)

@@ -8,15 +8,18 @@ from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFileDialog, QLineEdit,
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config_text import from_mapping, to_toml
+from qlora_studio.core.run.titles import datasets_title
 from qlora_studio.core.words import say
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_toml
 from qlora_studio.storage.run_care.report_pack import write_report
+from qlora_studio.storage.run_care.run_label import name_of
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.kit.letters import give_letters
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, column, row
 from qlora_studio.ui.runs.page import RunsPage
+from qlora_studio.ui.runs.report_dialog import ReportDialog
 from qlora_studio.ui.runs.view import command_lines, report_text
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.studio import Studio
@@ -63,20 +66,34 @@ class RunFiles(QObject):
         except (StudioError, OSError) as error:
             self._page.show_error(error)
 
-    def pack(self, run: str, path: Path) -> None:
+    def pack(self, run: str, path: Path, *, with_data: bool = False) -> None:
         """Pack a run for a bug report, beside the event loop."""
         self._page.clear_error()
-        self._packing.ask(_packed, RunFolder(run), path)
+        self._packing.ask(_packed, RunFolder(run), path, with_data)
 
-    def _on_packed(self, path: Path) -> None:
-        self._page.render_summary(report_text(path))
+    def _on_packed(self, text: str) -> None:
+        self._page.render_summary(text)
 
     def _on_report_requested(self, run: str) -> None:
+        folder = RunFolder(run)
+        try:
+            config = folder.config()
+        except (StudioError, OSError) as error:
+            self._page.show_error(error)
+            return
+        dialog = ReportDialog(self._window, name_of(folder, config), datasets_title(config))
+        accepted = dialog.exec() == QDialog.DialogCode.Accepted
+        with_data = dialog.with_data.isChecked()
+        dialog.deleteLater()
+        if accepted:
+            self._ask_place(run, with_data)
+
+    def _ask_place(self, run: str, with_data: bool) -> None:
         path, _ = QFileDialog.getSaveFileName(
             self._window, say("Pack a bug report"), "run-report.zip", say("Zip files (*.zip)")
         )
         if path:
-            self.pack(run, Path(path))
+            self.pack(run, Path(path), with_data=with_data)
 
     def _on_file_requested(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self._window, say("Open a run.toml"), "", _FILES)
@@ -124,6 +141,6 @@ class CommandDialog(QDialog):
         give_letters(self)
 
 
-def _packed(folder: RunFolder, path: Path) -> Path:
-    write_report(folder, path)
-    return path
+def _packed(folder: RunFolder, path: Path, with_data: bool) -> str:
+    write_report(folder, path, with_data=with_data)
+    return report_text(path, with_data=with_data)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QItemSelection, QItemSelectionModel, Qt, Signal
 
-from qlora_studio.core.quantity import bytes_text, count_text
+from qlora_studio.core.quantity import bytes_text, count_text, energy_text
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.tables import Column, Table, TableModel
 from qlora_studio.ui.runs.view import COLUMNS, name_tip, ordered
@@ -28,6 +28,11 @@ _CELLS = {
     "rank": Column(COLUMNS["rank"], lambda line: "–" if line.problem else str(line.rank), right=True),
     "parameters": Column(
         COLUMNS["parameters"], lambda line: count_text(line.parameters) if line.parameters else "–", right=True
+    ),
+    "energy": Column(
+        COLUMNS["energy"],
+        lambda line: "–" if line.energy_joules is None else energy_text(line.energy_joules),
+        right=True,
     ),
     "folder": Column(COLUMNS["folder"], lambda line: Path(line.path).name, tip=lambda line: line.path),
 }

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.words import say, say_count
+from qlora_studio.storage.run_care.report_pack import MOST_ROWS
+from qlora_studio.storage.run_care.run_import import Copying
 from qlora_studio.ui.state.run_line import PAUSED, RunLine
 
 # The columns by the names that the settings know, in their order, with their headings.
@@ -22,12 +24,14 @@ COLUMNS = {
     "tags": say("Tags"),
     "rank": say("Rank"),
     "parameters": say("Parameters"),
+    "energy": say("Energy"),
     "folder": say("Folder"),
 }
 ALWAYS = "name"
 USUAL = ("name", "model", "state", "steps", "loss", "size", "when")
 NARROW = 700  # pixels, below which the page leaves out what is told elsewhere
-_LEFT_OUT = ("model", "size", "tags", "parameters", "folder", "rank")  # where it is narrow, unless the order goes by it
+# Where it is narrow, unless the order goes by it:
+_LEFT_OUT = ("model", "size", "tags", "parameters", "energy", "folder", "rank")
 _NAMED = 8  # of several runs, in a question
 _ORDER: dict[str, Callable[[RunLine], object]] = {
     "name": lambda line: _natural(line.name),
@@ -40,6 +44,7 @@ _ORDER: dict[str, Callable[[RunLine], object]] = {
     "tags": lambda line: _natural(", ".join(line.label.tags)) or None,
     "rank": lambda line: None if line.problem else line.rank,
     "parameters": lambda line: line.parameters or None,
+    "energy": lambda line: line.energy_joules,
     "folder": lambda line: _natural(Path(line.path).name),
 }
 
@@ -158,8 +163,46 @@ def command_lines(run: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def report_text(path: Path) -> str:
+def taking_text(sources: Sequence[Path], copying: Copying) -> str:
+    """Return how far the first of these runs is copied, and how many wait."""
+    name = sources[0].name
+    if copying.stopped:
+        text = say("{name}: what was copied is removed …", name=name)
+    elif not copying.total:
+        text = say("{name} is looked at …", name=name)
+    else:
+        done, total = bytes_text(copying.done), bytes_text(copying.total)
+        share = copying.done / copying.total
+        text = say("{name} is copied: {share:.0%}, {done} of {total}", name=name, share=share, done=done, total=total)
+    return say("{copied} · {count} more after it", copied=text, count=len(sources) - 1) if len(sources) > 1 else text
+
+
+def taken_text(name: str) -> str:
+    """Return what became of a run that was taken in."""
+    return say(
+        "{name} is among the runs now. Unless it is one of yours it can be looked at, and no more, until you trust it.",
+        name=name,
+    )
+
+
+def own_text_words(dataset: str) -> str:
+    """Return what of its user's goes into a report that is packed with data."""
+    return say(
+        "The report then holds your own text: names, folders, prompts, answers and messages of the run, worker.log, "
+        "and the first {rows} rows of {dataset}. Look at it before you send it.",
+        rows=MOST_ROWS,
+        dataset=dataset,
+    )
+
+
+def report_text(path: Path, *, with_data: bool = False) -> str:
     """Return what is in a report that was packed, and what is not."""
+    if with_data:
+        return say(
+            "{path} holds your own text, too: settings, messages, prompts, answers and rows. Look at it before you "
+            "send it; CONTENTS.txt says what is there.",
+            path=path,
+        )
     return say(
         "{path} holds the run's numbers, choices among settings, and versions. No rows, prompts, "
         "answers, names, folders or messages are in it; CONTENTS.txt says so too.",

@@ -4,11 +4,13 @@ from PySide6.QtCore import QObject
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.jobs.worker_ending import acknowledge_breakdown
+from qlora_studio.storage.run_care.run_label import name_of
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.kit.desktop import move_to_trash, show_folder
 from qlora_studio.ui.runs.managing import RunSizes, RunsManaging
 from qlora_studio.ui.runs.page import RunsPage
 from qlora_studio.ui.runs.run_file import RunFiles
+from qlora_studio.ui.runs.taking import RunsTaking
 from qlora_studio.ui.runs.view import unfinished, with_queue, with_sizes
 from qlora_studio.ui.state.run_list import RunsList
 from qlora_studio.ui.state.studio import Studio
@@ -24,6 +26,7 @@ class RunsWiring(QObject):
         self._studio, self._window, self._page, self._runs = studio, window, page, runs
         self._launched = False
         RunsManaging(studio, window, page, runs)
+        RunsTaking(studio, window, page, runs)
         RunFiles(studio, window, page)
         self._sizes = RunSizes(page, runs, self._render)
         runs.changed.connect(self._render)
@@ -96,7 +99,8 @@ class RunsWiring(QObject):
     def _on_draft_requested(self, path: str) -> None:
         try:
             config = RunFolder(path).config()
+            name = name_of(RunFolder(path), config)
         except (StudioError, OSError) as error:
             self._page.show_error(error)
             return
-        self._studio.draft.propose(f"“{config.name}”", config)
+        self._studio.draft.propose(f"“{name}”", config)

@@ -105,6 +105,7 @@ class RunControl(QObject):
         self._others = QTimer(self)
         self._others.setInterval(_LOOK_MILLISECONDS)
         self._others.timeout.connect(self._look_for_others)
+        self._others.timeout.connect(self.look_at_names)
         self._others.start()
 
     def start(self, config: RunConfig, runs: Path) -> bool:
@@ -144,6 +145,11 @@ class RunControl(QObject):
         if (session := self._sessions.get(folder.path.resolve())) is not None:
             session.objection = trust.objection(folder.path)
             self.changed.emit()
+
+    def look_at_names(self) -> None:
+        """Call each run as its user does now: the names may change in this window, another one, or by a command."""
+        for session in self._sessions.values():
+            session.store.look_at_name()
 
     def forget(self, folder: RunFolder) -> None:
         """Show the run no more, and follow it no more."""

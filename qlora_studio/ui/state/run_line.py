@@ -75,6 +75,7 @@ class RunLine:
     label: RunLabel = field(default_factory=RunLabel)
     given_name: str = ""
     size: int | None = None
+    energy_joules: float | None = None
 
     @property
     def words(self) -> str:
@@ -195,6 +196,7 @@ def _line(folder: RunFolder, summary: RunSummary) -> RunLine:
         checkpoints=checkpoints,
         rank=summary.rank,
         text_model=summary.text_model,
+        energy_joules=summary.energy or None,
         parent=say("goes on from {parent}", parent=summary.parent) if summary.parent else "",
         exports=past_exports(folder.exports_path),
     )

@@ -10,6 +10,7 @@ from qlora_studio.core.run.events import CheckpointSaved, Event
 from qlora_studio.core.run.metric_history import MetricHistory
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, fold
+from qlora_studio.storage.run_care.run_label import name_of
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 _AT_ONCE = 256  # events, which take about a millisecond
@@ -18,7 +19,7 @@ _TELL_SECONDS = 0.5  # until a replay tells again, and from then on twice as lon
 
 
 class RunStore(QObject):
-    """Applies events in their order. Live view and replay are the same calls.
+    """Applies events in their order. Live view and replay are the same calls. `name` is what its user calls the run.
 
     Signals:
         changed: state or history are others now; once per batch.
@@ -32,6 +33,7 @@ class RunStore(QObject):
         super().__init__()
         self.folder: RunFolder | None = None
         self.config: RunConfig | None = None
+        self.name = ""
         self.state = RunState()
         self.history = MetricHistory()
         self.checkpoints: tuple[int, ...] = ()
@@ -48,9 +50,16 @@ class RunStore(QObject):
         """Begin anew with another folder, before its events come."""
         self.forget()
         self.folder, self.config = folder, config
+        self.name = name_of(folder, config) if folder and config else ""
         self.state, self.history = RunState(), MetricHistory()
         self.checkpoints = ()
         self.changed.emit()
+
+    def look_at_name(self) -> None:
+        """See whether the run is called otherwise now: by this window, another one, or the command line."""
+        if self.folder and self.config and (name := name_of(self.folder, self.config)) != self.name:
+            self.name = name
+            self.changed.emit()
 
     def take(self, events: tuple[Event, ...]) -> None:
         """Apply events bit by bit where there are many: a replay has thousands, and the window answers meanwhile."""

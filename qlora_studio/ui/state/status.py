@@ -31,22 +31,32 @@ class Status:
 
 
 def run_status(
-    state: RunState, config: RunConfig | None, now: float, *, others: int = 0, asked: Asked | None = None
+    state: RunState,
+    config: RunConfig | None,
+    now: float,
+    *,
+    name: str = "",
+    others: int = 0,
+    asked: Asked | None = None,
 ) -> Status:
-    """Return the status of a run. `others` is how many more runs are at work, `asked` what was asked of this one."""
+    """Return the status of a run that its user calls `name`, where they do.
+
+    `others` is how many more runs are at work, `asked` what was asked of this one.
+    """
     if config is None or (state.phase == Phase.NEW and not state.last_event and not others):
         return Status()
     more = [say("{others} more at work", others=others)] if others else []
     if state.phase.is_over:
         steps = [say("{step:,} steps", step=state.step)] if state.step else []
-        return Status(phase_text(state), config.name, facts=" · ".join(steps + more), tone=phase_tone(state.phase))
+        facts = " · ".join(steps + more)
+        return Status(phase_text(state), name or config.name, facts=facts, tone=phase_tone(state.phase))
     awake = say("kept awake") if is_kept_awake(state) else ""
-    facts = [text for text in (progress_text(state), eta_text(state), awake, *more) if text]
+    told = [text for text in (progress_text(state), eta_text(state), awake, *more) if text]
     return Status(
         what=asked_words(asked, state) or phase_text(state),
-        subject=config.name,
+        subject=name or config.name,
         share=progress_share(state),
-        facts=" · ".join(facts),
+        facts=" · ".join(told),
         at_risk=risk_text(state, now),
         tone=phase_tone(state.phase),
         busy=True,

@@ -154,12 +154,12 @@ class Studio(QObject):
             return Status(facts=self._removed)
         others = max(0, len(working) - 1)
         now, store = time.time(), session.store
-        status = run_status(store.state, store.config, now, others=others, asked=session.asked)
+        status = run_status(store.state, store.config, now, name=store.name, others=others, asked=session.asked)
         return status if status.busy or not self._removed else replace(status, at_risk=self._removed)
 
     def names_at_work(self) -> tuple[str, ...]:
         """Return what a closing window leaves at work."""
-        names = [session.store.config.name for session in self.runs.at_work() if session.store.config]
+        names = [session.store.name for session in self.runs.at_work() if session.store.config]
         names += [say("An export")] if self.export.is_at_work() else []
         names += [say("An upload")] if self.upload.is_at_work() else []
         return tuple(names)

@@ -6,8 +6,9 @@ from PySide6.QtCore import QObject, QTimer
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.run_care.run_label import name_of
 from qlora_studio.storage.run_care.run_reading import RunReadings
-from qlora_studio.storage.runs.run_folder import create_run_folder
+from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from qlora_studio.storage.runs.run_queue import RunQueue
 from qlora_studio.storage.runs.trusted_run import TrustedRun
 from qlora_studio.ui.state.background import Background
@@ -44,6 +45,7 @@ class SweepWiring(QObject):
         """Ask over which values a run is to run again. Only a trusted one gives its settings to others."""
         try:
             config = TrustedRun(path).config()
+            config = config.model_copy(update={"name": name_of(RunFolder(path), config)})
         except (StudioError, OSError) as error:
             self._window.current_page().show_error(error)
             return

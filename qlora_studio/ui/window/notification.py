@@ -71,5 +71,5 @@ class EndingNotifier(QObject):
         working = self._studio.runs.at_work()
         for session in self._working:
             if session not in working and session.store.config is not None:
-                self._tell(session.store.config.name, phase_text(session.store.state))
+                self._tell(session.store.name, phase_text(session.store.state))
         self._working = working

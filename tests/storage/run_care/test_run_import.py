@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.core.errors import StudioError
+from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
-from qlora_studio.storage.run_care.run_import import import_run
+from qlora_studio.storage.run_care.run_import import Copying, import_run
 from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.run_folder import RunFolder
 
@@ -149,3 +149,21 @@ def test_what_cannot_be_read_is_said_in_words_and_nothing_is_left(damage: str, r
     with pytest.raises(StudioError):
         import_run(source, runs)
     assert not list(runs.glob("*")) and not list(runs.glob(".*"))
+
+
+def test_a_copy_tells_how_far_it_is_and_one_that_is_stopped_leaves_nothing(runs: Path, tmp_path: Path) -> None:
+    source, seen = packed(tmp_path / "theirs.zip", FILES), list[int]()
+
+    class Watched(Copying):
+        def add(self, size: int) -> None:
+            super().add(size)
+            seen.append(self.done)
+            self.stopped = self.stopped or self is stopped
+
+    whole, stopped = Watched(), Watched()
+    import_run(source, runs, whole)
+    assert seen == sorted(seen) and seen[-1] == whole.total == sum(len(FILES[name]) for name in TAKEN)
+    with pytest.raises(StudioError, match="it was stopped") as error:
+        import_run(source, runs, stopped)
+    assert error.value.kind is FailureKind.INTERRUPTED
+    assert [path.name for path in runs.iterdir()] == ["theirs"]

@@ -1,6 +1,8 @@
 """Runs are put in order, chosen, named and thrown away: as values, on the page, and in the real window."""
 
+import os
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from zipfile import is_zipfile
@@ -8,18 +10,22 @@ from zipfile import is_zipfile
 import pytest
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QMessageBox, QPushButton
+from PySide6.QtWidgets import QApplication, QLabel, QMessageBox, QPushButton
 
 from qlora_studio.core.run.events import Finished
 from qlora_studio.storage.run_care.run_label import RunLabel, read_label
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.comparison.page import ComparisonPage
+from qlora_studio.ui.comparison.wiring import ComparisonWiring
 from qlora_studio.ui.kit.letters import plain
+from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.runs.label_dialog import LabelDialog
-from qlora_studio.ui.runs.managing import RunsManaging
 from qlora_studio.ui.runs.page import RunsPage
+from qlora_studio.ui.runs.report_dialog import ReportDialog
 from qlora_studio.ui.runs.run_file import CommandDialog, RunFiles
+from qlora_studio.ui.runs.taking import RunsTaking
 from qlora_studio.ui.runs.view import (
     COLUMNS,
     command_lines,
@@ -31,7 +37,10 @@ from qlora_studio.ui.runs.view import (
 )
 from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.state.run_line import RunLine
+from qlora_studio.ui.state.run_list import RunsList
+from qlora_studio.ui.sweep.wiring import SweepWiring
 from qlora_studio.ui.training.page import TrainingPage
+from tests.cli.conftest import run_cli
 
 WaitUntil = Callable[[Callable[[], object]], None]
 LEFT = Qt.MouseButton.LeftButton
@@ -217,16 +226,69 @@ def test_in_the_window_a_run_is_named_ordered_saved_packed_opened_thrown_away_an
     assert not first.path.exists() and list((tmp_path / "data" / "Trash" / "files").iterdir())
     assert not page.notice.isVisible()
 
-    [managing] = app_window.window.findChildren(RunsManaging)
-    managing.take_in(tmp_path / "report.zip")  # no run is in that
+    [taking] = app_window.window.findChildren(RunsTaking)
+    taking.take_in(tmp_path / "report.zip")  # no run is in that
     wait_until(lambda: "it has no run.toml" in page.notice.message.text())
     strange = tmp_path / "3-theirs"
     strange.mkdir()
     (strange / "run.toml").write_text(first_settings)
-    managing.take_in(strange)
+    taking.take_in(strange)
     wait_until(lambda: page.model.rowCount() == 2)
+    assert "3-theirs is among the runs now" in page.summary.message.text() and not page.taking.isVisible()
     page.table.selectRow([page.model.row(row).path.endswith("3-theirs") for row in range(2)].index(True))
     assert page.distrust.isVisible() and not page.resume_button.isEnabled() and page.open_button.isEnabled()
+    _stop_taking_in(taking, page, strange)
+
+
+def _stop_taking_in(taking: RunsTaking, page: RunsPage, source: Path) -> None:
+    """Of a run whose copy is stopped nothing stays, and the one that waits is not begun."""
+    (source / "worker.log").touch()
+    os.truncate(source / "worker.log", 256 << 20)
+    told: list[str] = []
+    taking._copier.failed.connect(lambda error: told.append(error.message))
+    page.taking_requested.emit(str(source))
+    page.taking_requested.emit(str(source))
+    assert page.taking.isVisible() and "1 more" in page.taking.message.text()
+    QTest.mouseClick(page.stop_taking, LEFT)
+    deadline = time.monotonic() + 20
+    while page.taking.isVisible() and time.monotonic() < deadline:
+        QTest.qWait(10)
+    assert told == ["Nothing was taken in: it was stopped."] == [page.summary.message.text()]
+    assert not page.notice.isVisible() and page.model.rowCount() == 2
+    runs = Path(page.model.row(0).path).parent
+    assert len([path for path in runs.iterdir() if path.is_dir()]) == 2
+
+
+def test_what_a_run_is_called_is_said_everywhere_at_once_whoever_renames_it(
+    app_window: AppWindow, studio_home: Path, wait_until: WaitUntil
+) -> None:
+    window, studio = app_window.window, app_window.studio
+    run, comparison = window.pages["run"], window.pages["comparison"]
+    assert studio is not None and isinstance(run, RunPage) and isinstance(comparison, ComparisonPage)
+    folder = RunFolder(studio_home / "runs" / "1-first")
+    studio.runs.open(folder)
+    [compared] = window.findChildren(ComparisonWiring)
+    compared.open([str(folder.path), str(studio_home / "runs" / "2-second")])
+    wait_until(lambda: len(comparison._comparison.names) == 2)
+
+    run_cli("rename", str(folder.path), "Baseline", home=studio_home)
+    wait_until(lambda: run._heading.text() == "Baseline")
+    assert studio.status().subject == "Baseline"
+    [runs_list] = studio.findChildren(RunsList)
+    runs_list.refresh()
+    wait_until(lambda: "Baseline" in comparison._comparison.names)
+    [sweep] = window.findChildren(SweepWiring)
+    sweep.open(str(folder.path))
+    assert sweep.dialog is not None
+    assert any(label.text() == "Run Baseline again" for label in sweep.dialog.findChildren(QLabel))
+    sweep.dialog.reject()
+
+
+def test_a_report_holds_the_users_text_only_where_that_is_ticked_and_it_is_said_what_that_is(page: RunsPage) -> None:
+    dialog = ReportDialog(page, "Baseline", "chats.jsonl")
+    words = " ".join(label.text() for label in dialog.findChildren(QLabel))
+    assert "the first 100 rows of chats.jsonl" in words and "your own text" in words
+    assert not dialog.with_data.isChecked()
 
 
 def test_where_a_selected_run_is_gone_the_next_one_is_selected(page: RunsPage) -> None:

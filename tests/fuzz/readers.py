@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from tests.fuzz.mutations import altered, damaged, dumped, encoded, flipped, tom
 
 Damage = Callable[[bytes, list[bytes], random.Random], bytes]
 _SOUND = Path(__file__).parents[1] / "compatibility" / "v0_1" / "finished"
+_NAMES = ("../outside", "/outside", "adapter/../../outside", "C:\\outside", "adapter/nul", "adapter/\x00a", "adapter/")
 _ADAPTER, _EXPORT = "adapter", "exports/safetensors"
 
 
@@ -121,6 +123,8 @@ def _of_runs() -> Iterator[Reader]:
         "verification.json", "verification.json", _verification, _sound("verification.json", under=_EXPORT), _json
     )
     yield Reader("queue.json", "queue.json", _queue, samples.queue, _json)
+    yield Reader("label.json", "label.json", _label, samples.labels, _json, errors=(StudioError, OSError))
+    yield Reader("a packed run", "run.zip", _taken_in, samples.packed_runs, _pack)
 
 
 def _of_models() -> Iterator[Reader]:
@@ -144,6 +148,8 @@ def _of_models() -> Iterator[Reader]:
         around=around,
     )
     yield Reader("safetensors index", "model.safetensors.index.json", _model, samples.index, _json, around=around)
+    manifest_of_ollama = "manifests/registry.ollama.ai/library/x/1b"
+    yield Reader("Ollama's manifest", manifest_of_ollama, _local_models, samples.ollama_manifest, _json)
     yield Reader("GGUF header", "model.gguf", _gguf, samples.gguf, on_disk=True)
 
 
@@ -234,6 +240,20 @@ def _safetensors(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
     length = int.from_bytes(data[:8], "little")
     header = encoded(dumped(altered(json.loads(data[8 : 8 + length]), rng)))
     return struct.pack("<Q", len(header)) + header + data[8 + length :]
+
+
+def _pack(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
+    """Damage a zip: its bytes, or what it says that one of its files is called, and is."""
+    if rng.random() < 0.5:
+        return damaged(data, others, rng)
+    with zipfile.ZipFile(io.BytesIO(data)) as pack:
+        files = [(name, pack.read(name), 0) for name in pack.namelist()]
+    name, held, _ = files[at := rng.randrange(len(files))]
+    name = rng.choice([name, *_NAMES, name + rng.choice(_NAMES), name.replace("/", "/../"), name.upper()])
+    files[at] = (name, held * rng.choice([1, 1, 20_000]), rng.choice([0, 0o100644, 0o120777, 0o010644, 0o040755]))
+    return samples.zipped(
+        [*files, *rng.choice([[], [files[0]]])], rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+    )
 
 
 def _run_config(folder: Path) -> object:
@@ -349,6 +369,35 @@ def _queue(folder: Path) -> object:
     from qlora_studio.storage.runs.run_queue import RunQueue
 
     return RunQueue(folder).runs()
+
+
+def _label(folder: Path) -> object:
+    """Read what a run is called, and give it a tag more."""
+    from qlora_studio.storage.run_care.run_label import read_label, write_label
+    from qlora_studio.storage.runs.run_folder import RunFolder
+
+    run = RunFolder(folder)
+    label = read_label(run)
+    write_label(run, label.model_copy(update={"tags": (*label.tags[:29], "more")}))
+    return read_label(run)
+
+
+def _taken_in(folder: Path) -> object:
+    from qlora_studio.storage.run_care.run_import import import_run
+
+    shutil.rmtree(folder / "runs", ignore_errors=True)
+    taken = import_run(folder / "run.zip", folder / "runs")
+    outside = {path.name for path in folder.iterdir()} - {"run.zip", "runs", "cache"}
+    if outside or list((folder / "runs").iterdir()) != [taken.path]:
+        raise AssertionError(f"it wrote {outside or 'beside the run'}")
+    return taken.config()
+
+
+def _local_models(folder: Path) -> object:
+    from qlora_studio.storage.models.local_models import local_models
+
+    os.environ["OLLAMA_MODELS"] = str(folder)
+    return local_models()
 
 
 def _model(folder: Path) -> object:

@@ -7,6 +7,8 @@ import io
 import json
 import math
 import struct
+import warnings
+import zipfile
 from typing import Any
 
 CHATML = """{% for message in messages %}<|im_start|>{{ message['role'] }}
@@ -332,3 +334,37 @@ def _arrow(*, stream: bool, compression: str | None = None) -> bytes:
     with (pa.ipc.new_stream if stream else pa.ipc.new_file)(sink, _table().schema, options=options) as writer:
         writer.write_table(_table(), max_chunksize=2)
     return sink.getvalue()
+
+
+@functools.cache
+def labels() -> list[bytes]:
+    return [json.dumps({"name": "Baseline", "tags": ["good", "rank 32"], "note": "hot\nat first"}).encode(), b"{}"]
+
+
+@functools.cache
+def ollama_manifest() -> list[bytes]:
+    layers = [
+        {"mediaType": f"application/vnd.ollama.image.{name}", "digest": f"sha256:{'ab' * 32}", "size": 9}
+        for name in ("template", "model")
+    ]
+    return [json.dumps({"schemaVersion": 2, "layers": layers}).encode()]
+
+
+@functools.cache
+def packed_runs() -> list[bytes]:
+    """Return zips of a run, in a folder and without one."""
+    files = {"run.toml": b'name = "theirs"\n', "events.jsonl": b"{}\n" * 50, "adapter/a.bin": b"0" * 999}
+    packs = (("theirs/", zipfile.ZIP_DEFLATED), ("", zipfile.ZIP_STORED))
+    return [zipped([(root + name, data, 0) for name, data in files.items()], how) for root, how in packs]
+
+
+def zipped(files: list[tuple[str, bytes, int]], how: int) -> bytes:
+    """Return a zip of files: the name of each, what it holds, and its mode, as Unix has it."""
+    pack = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(pack, "w", how) as writing:
+        warnings.simplefilter("ignore")  # of a name that is there twice
+        for name, data, mode in files:
+            info = zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0))
+            info.external_attr = mode << 16
+            writing.writestr(info, data, how)
+    return pack.getvalue()

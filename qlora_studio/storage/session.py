@@ -56,6 +56,13 @@ class Session(BaseModel):
         """Return the session with another draft."""
         return self.model_copy(update={"draft": "" if config == RunConfig() else to_toml(config)})
 
+    def with_used(self, config: RunConfig) -> "Session":
+        """Return the session with the model and the datasets of a run as the most recent ones."""
+        session = self.with_recent(model=config.model.source)
+        for source in reversed(config.data.sources):
+            session = session.with_recent(dataset=source.path)
+        return session
+
     def with_recent(self, *, model: str = "", dataset: str = "") -> "Session":
         """Return the session with a model or dataset as the most recent one."""
         models, datasets = _before(model, self.recent_models), _before(dataset, self.recent_datasets)

@@ -65,7 +65,7 @@ def _of_lm_studio() -> Iterator[LocalModel]:
                 yield LocalModel(name, LM_STUDIO, str(folder), size)
             for file in _names(folder, "*.gguf"):
                 if _NO_MODEL not in file.name.lower() and not _PIECE.search(file.name) and (size := _size_of(file)):
-                    yield LocalModel(f"{folder.parent.name}/{file.stem}", LM_STUDIO, str(file), size)
+                    yield LocalModel(file.stem, LM_STUDIO, str(file), size)
 
 
 def _of_ollama() -> Iterator[LocalModel]:

@@ -34,7 +34,8 @@ _MEASURED_ROWS = 48  # for the width of a column: to ask a thousand rows takes l
 class Column:
     """A column: its heading, how a value becomes text, and where it stands. `tone` gives a row's colour token.
 
-    `share` is the part of the table's width that the column takes at most.
+    `share` is the part of the table's width that the column takes at most; `least` are the pixels that one that takes
+    the rest has in any case.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Column:
     right: bool = False
     stretch: bool = False
     share: float = 0.0
+    least: int = 0
     tone: Callable[[Any], str] | None = None
     tip: Callable[[Any], str] | None = None
 
@@ -142,19 +144,32 @@ class Table(QTableView):
             modes = QHeaderView.ResizeMode
             plain = modes.Fixed if column.share else modes.ResizeToContents
             header.setSectionResizeMode(index, modes.Stretch if column.stretch else plain)
+        self._least = {index: column.least for index, column in enumerate(model.columns) if column.least}
         self._shares = {index: column.share for index, column in enumerate(model.columns) if column.share}
-        model.modelReset.connect(self._share_width)
-        model.rowsInserted.connect(self._share_width)
+        model.modelReset.connect(self.share_width)
+        model.rowsInserted.connect(self.share_width)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Give columns their part of the new width."""
         super().resizeEvent(event)
-        self._share_width()
+        self.share_width()
 
-    def _share_width(self) -> None:
+    def share_width(self) -> None:
+        """Give columns their parts of the width; one that takes the rest has its least, and the table is moved then."""
         for index, share in self._shares.items():
-            wanted = max(self.sizeHintForColumn(index), self.horizontalHeader().sectionSizeHint(index))
-            self.setColumnWidth(index, min(wanted, int(share * self.viewport().width())))
+            self.setColumnWidth(index, min(self._wanted_width(index), int(share * self.viewport().width())))
+        modes = QHeaderView.ResizeMode
+        for index, least in self._least.items():
+            others = (other for other in range(len(self._shown.columns)) if other != index)
+            left = self.viewport().width() - sum(self._wanted_width(other) for other in others)
+            self.horizontalHeader().setSectionResizeMode(index, modes.Stretch if left >= least else modes.Fixed)
+            if left < least:
+                self.setColumnWidth(index, least)
+
+    def _wanted_width(self, index: int) -> int:
+        if self.isColumnHidden(index):
+            return 0
+        return max(self.sizeHintForColumn(index), self.horizontalHeader().sectionSizeHint(index))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Copy the selected rows, or all of them where none is selected."""

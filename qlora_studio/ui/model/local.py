@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from PySide6.QtCore import Signal
+from PySide6.QtGui import QResizeEvent
 
 from qlora_studio.core.words import say
 from qlora_studio.storage.models.local_models import LocalModel
@@ -12,8 +13,9 @@ from qlora_studio.ui.kit.widgets import Button, Card
 from qlora_studio.ui.model.local_view import LocalLine, local_places, local_title
 
 _MOST_ROWS = 8
+_NARROW = 600
 _COLUMNS = (
-    Column(say("Model"), lambda line: line.model.name, stretch=True, tip=lambda line: line.remark),
+    Column(say("Model"), lambda line: line.model.name, stretch=True, least=140, tip=lambda line: line.remark),
     Column(say("In"), lambda line: line.model.keeper),
     Column(say("On disk"), lambda line: line.size, right=True),
     Column(say("Takes"), lambda line: line.needs, right=True),
@@ -65,6 +67,12 @@ class LocalModels(Card):
             if line.model in chosen:
                 self.table.selectRow(row)
         self._on_selection_changed()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave out whose each is where it is narrow: the title row says it of all."""
+        super().resizeEvent(event)
+        self.table.setColumnHidden(1, event.size().width() < _NARROW)
+        self.table.share_width()
 
     def _on_toggled(self, unfolded: bool) -> None:
         self.show_button.setText(say("Hide") if unfolded else say("Show"))

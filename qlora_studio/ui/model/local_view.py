@@ -57,7 +57,7 @@ class LocalLine:
                 "from the hub learns better where you can have it.",
                 bits=self.bits,
             )
-        return self.model.source
+        return "" if self.model.source == self.model.name else self.model.source
 
 
 def local_title(models: Sequence[LocalModel]) -> str:

@@ -11,8 +11,9 @@ from qlora_studio.ui.kit.tables import Column, Table, TableModel
 from qlora_studio.ui.runs.view import COLUMNS, name_tip, ordered
 from qlora_studio.ui.state.run_line import RunLine, when_text
 
+_NAME_WIDTH = 150  # pixels, at least
 _CELLS = {
-    "name": Column(COLUMNS["name"], lambda line: line.name, stretch=True, tip=name_tip),
+    "name": Column(COLUMNS["name"], lambda line: line.name, stretch=True, least=_NAME_WIDTH, tip=name_tip),
     "model": Column(COLUMNS["model"], lambda line: line.model),
     "state": Column(
         COLUMNS["state"],
@@ -78,6 +79,7 @@ class RunTable(Table):
         """Show these columns and no others."""
         for index, name in enumerate(_NAMES):
             self.setColumnHidden(index, name not in columns)
+        self.share_width()
 
     def show_runs(self, lines: Sequence[RunLine]) -> None:
         """Show these runs; those that are selected stay so where they are still there, else the next one is."""

@@ -29,6 +29,7 @@ class SessionKeeper(QObject):
         super().__init__(parent)
         self.session = self._saved = session
         self._has_failed = False
+        self._used = ""  # the run whose model and datasets were kept last
         self._saving = Background(self)
         self._saving.failed.connect(self._on_saving_failed)
         self._settle = QTimer(self)
@@ -75,10 +76,15 @@ class SessionKeeper(QObject):
             self.failed.emit(error)
 
     def _keep_run(self, runs: RunControl) -> None:
-        path = str(runs.shown.folder.path) if runs.shown is not None else ""
-        if path == self.session.run:
-            return
-        self.take(self.session.model_copy(update={"run": path}))
+        shown, session = runs.shown, self.session
+        path = str(shown.folder.path) if shown is not None else ""
+        if path != session.run:
+            session = session.model_copy(update={"run": path})
+        if shown is not None and shown.store.config and path != self._used and shown.is_at_work():
+            self._used = path  # once: what is chosen for another run meanwhile is more recent
+            session = session.with_used(shown.store.config)
+        if session is not self.session:
+            self.take(session)
 
     def _on_model_found(self, found: FoundModel) -> None:
         if found.facts is not None:

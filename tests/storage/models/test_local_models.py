@@ -60,7 +60,7 @@ def test_each_programs_models_are_named_as_it_names_them(home: Path) -> None:
 
     assert local_models() == (
         LocalModel("Qwen/Qwen3-8B", "Hugging Face", "Qwen/Qwen3-8B", 7),
-        LocalModel("qwen/Qwen3-8B-Q4_K_M", "LM Studio", str(gguf), 7),
+        LocalModel("Qwen3-8B-Q4_K_M", "LM Studio", str(gguf), 7),
         LocalModel("hf.co/unsloth/gemma:Q8_0", "Ollama", "ollama:hf.co/unsloth/gemma:Q8_0", 10),
         LocalModel("llama3.2:3b", "Ollama", "ollama:llama3.2:3b", 7),
         LocalModel("me/mine:latest", "Ollama", "ollama:me/mine:latest", 6),

@@ -147,6 +147,13 @@ def test_several_runs_are_compared_tagged_and_thrown_away_together_and_nothing_e
     assert not actions.delete.isEnabled() and actions.label.isEnabled() and not actions.compare.isEnabled()
 
 
+def test_the_name_keeps_its_room_however_many_columns_are_chosen(page: RunsPage) -> None:
+    page.render_view(("name", "state"), "")
+    wide = page.table.columnWidth(0)
+    page.render_view(tuple(COLUMNS), "")
+    assert wide > page.table.columnWidth(0) >= 150
+
+
 def test_the_command_line_is_copied(qapp: QApplication, page: RunsPage) -> None:
     dialog = CommandDialog(page, "/r/a")
     QTest.mouseClick(dialog.copy_buttons[0], LEFT)

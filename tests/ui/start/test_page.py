@@ -59,6 +59,8 @@ def test_at_a_first_start_one_click_trains_the_starter(opened: Open, studio_home
     (folder,) = run_folders(studio_home / "runs")
     assert folder.config() == starter
     person.wait(lambda: studio.runs.shown is not None and studio.runs.shown.store.state.pid, "the worker")
+    assert studio.session.session.recent_models == ("starter",)
+    assert studio.session.session.recent_datasets == (starter.data.path,)
     studio.runs.end_now()
     person.wait(lambda: not studio.runs.at_work(), "its end")
 

@@ -8,17 +8,27 @@ import pynvml
 
 
 class EnergyMeter:
-    """Counts the energy of one card from now on. No card (an empty UUID), or one that does not answer, tells none."""
+    """Counts the energy of cards from now on, by their UUIDs: of all together, or nothing where one does not tell."""
 
+    def __init__(self, *uuids: str) -> None:
+        self._cards = [_CardMeter(uuid) for uuid in uuids]
+
+    def joules(self) -> float | None:
+        """Return what they took since this was made; None where one does not tell, now or ever, or there are none."""
+        told = [card.joules() for card in self._cards]
+        known = [joules for joules in told if joules is not None]
+        return sum(known) if told and len(known) == len(told) else None
+
+
+class _CardMeter:
     def __init__(self, uuid: str) -> None:
-        self._card = _card(uuid) if uuid else None
+        self._card = _card(uuid)
         self._at_first = self._told(pynvml.nvmlDeviceGetTotalEnergyConsumption)
         self._power = self._told(pynvml.nvmlDeviceGetPowerUsage)
         self._summed = 0.0
         self._since = time.monotonic()
 
     def joules(self) -> float | None:
-        """Return what the card took since this was made; None where it does not tell, now or ever."""
         if self._at_first is None:  # cards before Volta have no counter
             return self._by_power()
         counted = self._told(pynvml.nvmlDeviceGetTotalEnergyConsumption)

@@ -76,7 +76,7 @@ class StudioTrainer(SFTTrainer):
         self.memory = phase_memory(reporter.emit)
         self.paged = PagedBuffers()
         self._spill = SpillWatch()
-        self._energy = EnergyMeter(current_card().uuid if device.is_cuda else "")
+        self._energy = EnergyMeter(*([current_card().uuid] if device.is_cuda else []))
         super().__init__(**kwargs)
         self._end_to_end = attends_by_rows(self.model)
         longest = numpy.sort(row_lengths(self.train_dataset))[-self.args.per_device_train_batch_size :]

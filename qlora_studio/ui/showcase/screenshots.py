@@ -120,7 +120,10 @@ def _hide_this_machine(window: "AppWindow") -> None:
     from PySide6.QtWidgets import QLineEdit, QWidget
 
     from qlora_studio.ui.kit.text import ElidedLabel, Label
+    from qlora_studio.ui.model.local import LocalModels
 
+    for local in window.window.findChildren(LocalModels):
+        local.hide()
     names = {
         os.environ["QLORA_STUDIO_HOME"]: "~/.local/share/qlora-studio",
         sysconfig.get_path("purelib"): "~/qlora-studio/.venv/lib/python3/site-packages",

@@ -15,40 +15,41 @@ _ASK = """
 import sys, time
 from qlora_studio.engine.training.energy import EnergyMeter
 begun = time.monotonic()
-meter = EnergyMeter(sys.argv[1])
+meter = EnergyMeter(*sys.argv[1:])
 time.sleep(0.2)
 told = meter.joules()
 time.sleep(0.1)
 again = meter.joules()
 print(told, again, time.monotonic() - begun, "torch" in sys.modules)
 """
-_CARD = "driver 1\ncuda 13000\ncard A\nuuid GPU-1\ntotal 9\nreserved 0\nused 0\n"
+_FIGURES = {"counter": "power 200000\nenergy 5000000\n", "power": "power 200000\n", "silent": ""}
+_CARDS = "driver 1\ncuda 13000\n" + "".join(
+    f"card {name}\nuuid {name}\ntotal 9\nreserved 0\nused 0\n{figures}" for name, figures in _FIGURES.items()
+)
 
 
-def asked(figures: str, tmp_path: Path, model_cache: Path, uuid: str = "GPU-1") -> tuple[float, float, float] | None:
+def asked(tmp_path: Path, model_cache: Path, *cards: str) -> tuple[float, float, float] | None:
     """Return what is told after 0.2 s and after 0.3 s, and how many seconds it really were; None where nothing is."""
-    cards = tmp_path / "cards.txt"
-    cards.write_text(_CARD + figures)
-    around = {**os.environ, **environment(build(model_cache), tmp_path, cards)}
+    (tmp_path / "cards.txt").write_text(_CARDS)
+    around = {**os.environ, **environment(build(model_cache), tmp_path, tmp_path / "cards.txt")}
     around["PYTHONPATH"] = str(Path(__file__).parents[3])  # the library alone: no card of memory is needed
-    found = subprocess.run([sys.executable, "-c", _ASK, uuid], env=around, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", _ASK, *cards]
+    found = subprocess.run(command, env=around, capture_output=True, text=True, check=True)
     told, again, seconds, torch = found.stdout.split()
     assert torch == "False"
     return None if told == again == "None" else (float(told), float(again), float(seconds))
 
 
-@pytest.mark.parametrize(
-    "figures", ["power 200000\nenergy 5000000\n", "power 200000\n"], ids=["counter", "power alone"]
-)
-def test_energy_grows_by_the_power_from_nothing_on(figures: str, tmp_path: Path, model_cache: Path) -> None:
-    told = asked(figures, tmp_path, model_cache)
+@pytest.mark.parametrize("cards", [("counter",), ("power",), ("counter", "power")])
+def test_energy_grows_by_the_power_from_nothing_on(cards: tuple[str, ...], tmp_path: Path, model_cache: Path) -> None:
+    told = asked(tmp_path, model_cache, *cards)
 
     assert told is not None
-    first, second, seconds = told
-    assert 0.2 * 200 * 0.95 < first < second <= seconds * 200
-    assert second - first > 0.1 * 200 * 0.95
+    watts, (first, second, seconds) = 200 * len(cards), told
+    assert 0.2 * watts * 0.95 < first < second <= seconds * watts
+    assert second - first > 0.1 * watts * 0.95
 
 
-@pytest.mark.parametrize("uuid", ["GPU-1", "", "GPU-2"], ids=["no figures", "a processor", "a card that is not there"])
-def test_where_nothing_is_known_nothing_is_told(uuid: str, tmp_path: Path, model_cache: Path) -> None:
-    assert asked("", tmp_path, model_cache, uuid) is None
+@pytest.mark.parametrize("cards", [("silent",), ("of another machine",), ("counter", "silent"), ()])
+def test_where_one_does_not_tell_nothing_is_told(cards: tuple[str, ...], tmp_path: Path, model_cache: Path) -> None:
+    assert asked(tmp_path, model_cache, *cards) is None

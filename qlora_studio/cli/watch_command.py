@@ -13,7 +13,7 @@ from qlora_studio.core.run.events import Event, StepDone
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.storage.run_care.run_label import read_label
-from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.run_folder import RunFolder, folder_name
 from qlora_studio.storage.runs.run_index import RunIndex
 from qlora_studio.storage.runs.run_summary import RunSummary
 from qlora_studio.storage.runs.trust import objection
@@ -77,6 +77,8 @@ def list_runs(arguments: argparse.Namespace, console: Console) -> int:
         loss = "" if run["eval_loss"] is None else f"held-out loss {run['eval_loss']:.4f}"
         parent = f"  goes on from {run['parent']}" if run["parent"] else ""
         parent += "" if run["trusted"] is not False else "  (not trusted)"
+        parent += "" if folder_name(run["title"]) in run["name"] else f"  called {run['title']}"
+        parent += f"  [{', '.join(run['tags'])}]" if run["tags"] else ""
         words = "unreadable" if run["status"] == "unreadable" else run["words"]
         console.result(f"{run['name']:{width}}  {words:34}  {loss:22}  {run['run_dir']}{parent}")
         if remark := run["damage"] or (run["words"] if words == "unreadable" else ""):

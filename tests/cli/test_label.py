@@ -31,6 +31,7 @@ def test_a_run_is_called_otherwise_tagged_and_noted_and_stays_as_it_was(studio: 
     assert run.config_path.read_bytes() == before and trust.objection(run.path) is None
     [listed] = studio("--json", "runs").report["runs"]
     assert (listed["title"], listed["tags"]) == ("My baseline", ["rank 32", "old"])
+    assert "called My baseline  [rank 32, old]" in studio("runs").out
     assert studio("note", "My base").out == "hot at first\n"  # named as its user calls it
 
 

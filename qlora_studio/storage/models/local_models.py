@@ -6,7 +6,7 @@ their own: `ollama:llama3.2:3b` is how a run config names such a model, as Ollam
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -15,12 +15,13 @@ from typing import Any
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.titles import OLLAMA
-from qlora_studio.storage.foreign import read_json
+from qlora_studio.storage.foreign import read_bytes, read_json
 from qlora_studio.storage.models.hub_cache import cached_snapshot, hub_cache
 
 LM_STUDIO, OLLAMA_TITLE, HUB = "LM Studio", "Ollama", "Hugging Face"
 _MOST = 500  # models of a program; and how many names of a folder are looked at, times ten
 _LARGEST_MANIFEST = 1 << 20  # bytes; they have about a thousand
+_LONGEST_PATH = 4096  # bytes
 _PART = re.compile(r"\w[\w.-]{0,199}")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _USUAL = ("registry.ollama.ai", "library")  # what Ollama leaves out of a name
@@ -58,7 +59,7 @@ def ollama_file(name: str) -> Path | None:
 
 
 def _of_lm_studio() -> Iterator[LocalModel]:
-    for place in (Path.home() / ".lmstudio" / "models", Path.home() / ".cache" / "lm-studio" / "models"):
+    for place in _lm_studio_places():
         for folder in (model for owner in _folders(place) for model in _folders(owner)):
             name = f"{folder.parent.name}/{folder.name}"
             if (folder / "config.json").is_file() and (size := _size(folder, "*.safetensors")):
@@ -91,6 +92,18 @@ def _of_the_hub() -> Iterator[LocalModel]:
             snapshot = cached_snapshot(name, "main")
             if snapshot is not None and (size := _size(snapshot, "*.safetensors")):
                 yield LocalModel(name, HUB, name, size)
+
+
+def _lm_studio_places() -> Iterable[Path]:
+    """Return the folders of models: where a pointer says that LM Studio is at home, or where its settings say."""
+    homes = [Path.home() / ".lmstudio", Path.home() / ".cache" / "lm-studio"]
+    with suppress(FileNotFoundError, StudioError, UnicodeDecodeError):
+        homes.insert(0, Path(read_bytes(Path.home() / ".lmstudio-home-pointer", limit=_LONGEST_PATH).decode().strip()))
+    places = [home / "models" for home in homes]
+    for home in homes:
+        with suppress(FileNotFoundError, StudioError, KeyError, TypeError):
+            places.append(Path(read_json(home / "settings.json", limit=_LARGEST_MANIFEST)["downloadsFolder"]))
+    return dict.fromkeys(place for place in places if place.is_absolute())
 
 
 def _ollama_places() -> Iterator[Path]:
@@ -126,7 +139,7 @@ def _folders(place: Path) -> list[Path]:
 
 def _names(place: Path, pattern: str) -> list[Path]:
     """Return what lies in a folder, by name; of very many the first that are found."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         return sorted(islice(place.glob(pattern), 10 * _MOST))
     return []
 

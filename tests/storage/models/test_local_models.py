@@ -68,6 +68,23 @@ def test_each_programs_models_are_named_as_it_names_them(home: Path) -> None:
     assert all(locate_model(model.source).path is not None for model in local_models())
 
 
+def test_lm_studio_may_be_at_home_elsewhere_and_keep_its_models_elsewhere_again(home: Path) -> None:
+    moved, kept = put(home / "b" / "models" / "x" / "y" / "m.gguf"), put(home / "c" / "x" / "y" / "n.gguf")
+    put(home / ".lmstudio-home-pointer", f"{home / 'b'}\n".encode())
+    put(home / "b" / "settings.json", json.dumps({"downloadsFolder": str(home / "c")}).encode())
+    assert [model.source for model in local_models()] == [str(moved), str(kept)]
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"\xff", b"models", b"/a\x00b", b"x" * 9000, b'{"downloadsFolder": 3}', b"[]", b"{}"]
+)
+def test_what_lm_studio_says_of_its_folders_and_is_no_folder_is_passed_over(said: bytes, home: Path) -> None:
+    put(home / ".lmstudio-home-pointer", said)
+    put(home / ".lmstudio" / "settings.json", said)
+    kept = put(home / ".lmstudio" / "models" / "x" / "y" / "m.gguf")
+    assert [model.source for model in local_models()] == [str(kept)]
+
+
 def test_where_there_are_none_none_are_found(home: Path) -> None:
     assert local_models() == ()
 

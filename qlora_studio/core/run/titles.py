@@ -12,7 +12,7 @@ def model_title(source: str) -> str:
     """Return a base model's name: the last part of a hub id or path."""
     if source == STARTER:
         return STARTER_TITLE
-    return _last_part(source) if source else say("No model yet")
+    return _last_part(source.removeprefix(OLLAMA)) if source else say("No model yet")
 
 
 def data_title(path: str) -> str:

@@ -157,7 +157,8 @@ class Table(QTableView):
     def share_width(self) -> None:
         """Give columns their parts of the width; one that takes the rest has its least, and the table is moved then."""
         for index, share in self._shares.items():
-            self.setColumnWidth(index, min(self._wanted_width(index), int(share * self.viewport().width())))
+            wanted = max(self.sizeHintForColumn(index), self.horizontalHeader().sectionSizeHint(index))
+            self.setColumnWidth(index, min(wanted, int(share * self.viewport().width())))
         modes = QHeaderView.ResizeMode
         for index, least in self._least.items():
             others = (other for other in range(len(self._shown.columns)) if other != index)
@@ -169,6 +170,8 @@ class Table(QTableView):
     def _wanted_width(self, index: int) -> int:
         if self.isColumnHidden(index):
             return 0
+        if index in self._shares:
+            return self.columnWidth(index)
         return max(self.sizeHintForColumn(index), self.horizontalHeader().sectionSizeHint(index))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:

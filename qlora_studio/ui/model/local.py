@@ -14,11 +14,12 @@ from qlora_studio.ui.model.local_view import LocalLine, local_places, local_titl
 
 _MOST_ROWS = 8
 _NARROW = 600
+_MEMORY = say("Graphics memory of a run with these settings")
 _COLUMNS = (
     Column(say("Model"), lambda line: line.model.name, stretch=True, least=140, tip=lambda line: line.remark),
     Column(say("In"), lambda line: line.model.keeper),
     Column(say("On disk"), lambda line: line.size, right=True),
-    Column(say("Takes"), lambda line: line.needs, right=True),
+    Column(say("Memory"), lambda line: line.needs, right=True, tip=lambda _line: _MEMORY),
     Column(say("This card"), lambda line: line.fit, tone=lambda line: line.tone, tip=lambda line: line.remark),
 )
 

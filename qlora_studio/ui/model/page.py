@@ -35,24 +35,24 @@ from qlora_studio.ui.model.view import (
 )
 from qlora_studio.ui.window.page import Page
 
+_MEMORY = say("Graphics memory of a run with these settings")
 _COLUMNS = (
-    Column(say("Model"), lambda line: line.title, stretch=True, tip=lambda line: line.id),
+    Column(say("Model"), lambda line: line.title, stretch=True, least=150, tip=lambda line: line.id),
     Column(say("Parameters"), lambda line: line.size, right=True),
-    Column(say("Takes"), lambda line: line.needs, right=True),
+    Column(say("Memory"), lambda line: line.needs, right=True, tip=lambda _line: _MEMORY),
     Column(say("This card"), lambda line: line.fit, tone=lambda line: line.tone),
     Column(say("Since"), lambda line: line.date),
-    Column(say("Licence"), lambda line: line.licence + (say(", ask first") if line.gated else "")),
-    Column(say("Here"), lambda line: say("yes") if line.here else ""),
+    Column(say("Licence"), lambda line: _licence(line), share=0.17, tip=lambda line: _licence(line)),
+    Column(say("On disk"), lambda line: say("yes") if line.here else ""),
 )
-
 
 _TRAINED = say("What is trained, with its gradients and the optimizer's state")
 _METHODS = (
-    Column(say("Way"), lambda line: line.label, stretch=True),
+    Column(say("Method"), lambda line: line.label, stretch=True),
     Column(say("Weights"), lambda line: bytes_text(line.weights_bytes), right=True),
     Column(say("Trained"), lambda line: bytes_text(line.trained_bytes), right=True, tip=lambda _line: _TRAINED),
     Column(say("Activations"), lambda line: bytes_text(line.activations_bytes), right=True),
-    Column(say("In all"), lambda line: bytes_text(line.total_bytes), right=True),
+    Column(say("In total"), lambda line: bytes_text(line.total_bytes), right=True),
     Column(say("This card"), lambda line: line.fit, tone=lambda line: line.tone),
 )
 _NARROW = 700
@@ -135,8 +135,12 @@ class ModelPage(Page):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Leave parts of the totals out where the window is narrow: which way is which matters more."""
         super().resizeEvent(event)
+        narrow = event.size().width() < _NARROW
         for index in (2, 3):
-            self._method_table.setColumnHidden(index, event.size().width() < _NARROW)
+            self._method_table.setColumnHidden(index, narrow)
+        for index in (1, 4):
+            self.table.setColumnHidden(index, narrow)
+        self.table.share_width()
 
     def render_methods(self, lines: Sequence[MethodLine]) -> None:
         """Show the ways to train the chosen model; none hides them."""
@@ -145,6 +149,8 @@ class ModelPage(Page):
 
     def _render_facts(self) -> None:
         facts, config = self._facts, self._config
+        before = self._unloaded is not None
+        self._about_card.title_label.setText(say("Before you download it") if before else say("About this model"))
         if self._unloaded is not None:
             self.grid.show_facts(needed_pairs(self._unloaded, config))
         self.set_heading(model_title(config.model.source), model_summary(facts) if facts else self._subtitle_without())
@@ -161,8 +167,9 @@ class ModelPage(Page):
         return say("not on this machine yet") if self._config.model.source else say("What should learn? Start here.")
 
     def _about(self) -> Card:
-        card = Card(say("What it is"))
-        self.grid, self._empty = FactGrid(), Label("", "muted", wrap=True)
+        card = self._about_card = Card(say("About this model"))
+        self.grid = FactGrid()
+        self._empty = Label(say("Choose a model above, or one of the list below."), "muted", wrap=True)
         card.add(self.grid, self._empty)
         card.body.addStretch(1)
         return card
@@ -188,7 +195,7 @@ class ModelPage(Page):
         return card
 
     def _comparison(self) -> Card:
-        self._methods = Card(say("Three ways to train it"))
+        self._methods = Card(say("Memory by training method"))
         text = say("Graphics memory with this run's settings; computed for this model.")
         self.methods = TableModel(_METHODS)
         table = self._method_table = Table(self.methods, name=say("Ways to train the model"))
@@ -235,3 +242,7 @@ class ModelPage(Page):
     def _use_selected(self) -> None:
         for index in self.table.selectionModel().selectedRows()[:1]:
             self.source.source_requested.emit(self.catalogue.row(index.row()).id, "")
+
+
+def _licence(line: CatalogueLine) -> str:
+    return say("{licence}, ask first", licence=line.licence) if line.gated else line.licence

@@ -162,7 +162,7 @@ def needed_pairs(model: CatalogueModel, config: RunConfig) -> tuple[tuple[str, s
     disk = bytes_text(sum(need.size for need in run_needs(config, model.shape)))
     return (
         (say("Download"), download),
-        (say("Card's memory"), say("about {memory} with this run's settings", memory=memory)),
+        (say("Graphics memory"), say("about {memory} with this run's settings", memory=memory)),
         (say("Disk for a run"), say("about {disk}: checkpoints, adapter and exports, beside the download", disk=disk)),
         (say("Parameters"), f"{model.parameters:,}"),
         (say("Licence"), model.licence + (say(", to be accepted on the hub first") if model.gated else "")),

@@ -129,7 +129,7 @@ def test_a_model_of_the_catalogue_says_what_it_takes_before_it_is_downloaded(pag
     facts = dict(page.grid.facts())
     assert facts["Download"] == "about 1.1 GiB" and page.grid.isVisible()
     page.render_config(config.with_value("training.max_length", 8192))
-    assert dict(page.grid.facts())["Card's memory"] != facts["Card's memory"]
+    assert dict(page.grid.facts())["Graphics memory"] != facts["Graphics memory"]
     page.render_model(ModelLocation("hub", "nobody/knows-it", None), None)
     assert not page.grid.isVisible()
     stored = ModelLocation("hub", "openai/gpt-oss-20b", None)

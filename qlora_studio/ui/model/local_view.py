@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.quantity import bytes_text
-from qlora_studio.core.words import say
+from qlora_studio.core.words import say, say_count
 from qlora_studio.storage.models.local_models import LocalModel
 from qlora_studio.ui.model.view import VERDICT_TONES, VERDICT_WORDS
 
@@ -62,11 +62,7 @@ class LocalLine:
 
 def local_title(models: Sequence[LocalModel]) -> str:
     """Return how many models are here, in one line."""
-    return (
-        say("{count} models on this computer", count=len(models))
-        if len(models) > 1
-        else say("1 model on this computer")
-    )
+    return say_count(len(models), "{count} model on this computer", "{count} models on this computer")
 
 
 def local_places(models: Sequence[LocalModel]) -> str:

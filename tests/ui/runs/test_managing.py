@@ -278,10 +278,13 @@ def test_what_a_run_is_called_is_said_everywhere_at_once_whoever_renames_it(
     compared.open([str(folder.path), str(studio_home / "runs" / "2-second")])
     wait_until(lambda: len(comparison._comparison.names) == 2)
 
+    window.show_page("run")
+    wait_until(lambda: run._heading.text() == "support-bot")
     run_cli("rename", str(folder.path), "Baseline", home=studio_home)
     wait_until(lambda: run._heading.text() == "Baseline")
     assert studio.status().subject == "Baseline"
     [runs_list] = studio.findChildren(RunsList)
+    window.show_page("comparison")
     runs_list.refresh()
     wait_until(lambda: "Baseline" in comparison._comparison.names)
     [sweep] = window.findChildren(SweepWiring)

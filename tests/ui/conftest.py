@@ -12,8 +12,9 @@ import pytest
 os.environ["QT_QPA_PLATFORM"] = f"offscreen:configfile={Path(__file__).with_name('screen.json')}"
 os.environ["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/dev/null"  # no test tells a desktop that a run has ended
 
-from PySide6.QtCore import QEvent, QMessageLogContext, QtMsgType, qInstallMessageHandler
-from PySide6.QtWidgets import QApplication
+from PySide6.QtCore import QEvent, QMessageLogContext, Qt, QtMsgType, qInstallMessageHandler
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QWidget
 
 from qlora_studio.ui.kit.qt_types import made_qt_types
 from qlora_studio.ui.kit.theme import LIGHT, apply_theme
@@ -52,6 +53,14 @@ def _warnings_of_qt_fail(qapp: QApplication) -> Iterator[None]:
     qapp.processEvents()
     qInstallMessageHandler(before)
     assert not said, said
+
+
+@pytest.fixture(autouse=True)
+def _no_key_left_pressed(qapp: QApplication) -> Iterator[None]:
+    """Ctrl+C by QTest leaves Ctrl pressed for Qt, and the next test's click would add to a selection."""
+    yield
+    if qapp.keyboardModifiers() != Qt.KeyboardModifier.NoModifier:
+        QTest.keyClick(QWidget(), Qt.Key.Key_Control)
 
 
 @pytest.fixture(autouse=True)

@@ -62,7 +62,11 @@ def _made(places: Places, wish: Wish, *, ask: bool, text: bool = False) -> int:
 
         return window.set_up(places, wish)
     if ask and not (sys.stdin and sys.stdin.isatty()):
-        raise SetupError(say("QLoRA Studio is not set up for your user yet."), say("Run: qlora-studio-setup"))
+        later = say("Run: qlora-studio-setup")
+        if places.current() is None:
+            raise SetupError(say("QLoRA Studio is not set up for your user yet."), later)
+        print(say("A new version of QLoRA Studio is installed and not set up yet."), later, file=sys.stderr)
+        return 0
     return terminal.set_up(places, wish, ask=ask)
 
 

@@ -144,19 +144,8 @@ class Journey:
             meter = _Meter(self.tell, 1 - left / whole, sum(piece.weight for piece in batch) / whole, batch)
             meter("")
             urls = [piece.url + (f"#sha256={piece.sha256}" if piece.sha256 else "") for piece in batch]
-            self._runner.pip(
-                environment.python,
-                "download",
-                "--no-deps",
-                "--no-cache-dir",
-                *_BINARY,
-                "--progress-bar",
-                "raw",
-                "--dest",
-                str(arriving),
-                *urls,
-                tick=meter,
-            )
+            words = ["download", "--no-deps", "--no-cache-dir", *_BINARY, "--progress-bar", meter.way(environment)]
+            self._runner.pip(environment.python, *words, "--dest", str(arriving), *urls, tick=meter)
             folder.mkdir(parents=True, exist_ok=True)
             for path in arriving.iterdir():
                 path.replace(folder / path.name)
@@ -226,6 +215,12 @@ class _Meter:
     _done: int = -1
     _share: float = 0.0
     _bytes: str = ""
+
+    def way(self, environment: Environment) -> str:
+        """Return how pip is to tell it: one of before 24.1 has no form for programs."""
+        name = next(environment.packages.glob("pip-*.dist-info"), Path("pip-0.dist-info")).name
+        numbers = name.split("-")[1].split(".")
+        return "raw" if [int(part) for part in numbers[:2] if part.isdigit()] >= [24, 1] else "off"
 
     def __call__(self, line: str) -> None:
         words = line.split()

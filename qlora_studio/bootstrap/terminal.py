@@ -14,14 +14,14 @@ from qlora_studio.bootstrap.summary import summary
 from qlora_studio.core.words import say
 
 _WIDTH = 79
-_ENDED = 130  # as a shell says it of a program that Ctrl-C ended
+STOPPED = 130  # as a shell says it of a program that Ctrl-C ended
 
 
 def set_up(places: Places, wish: Wish, *, ask: bool) -> int:
     """Set it up, after a question where `ask` says so; return the exit code."""
     print("\n".join(summary(places, wish)))
     if ask and not _is_wanted():
-        return _ENDED
+        return 0 if places.current() else STOPPED
     journey, show = _journey(places, wish)
     return _told(journey, lambda: _go(journey, show))
 
@@ -95,7 +95,7 @@ def _told(journey: Journey, work: Callable[[], None]) -> int:
         return fail(error)
     except Stopped:
         print("\n" + say("Stopped. What was downloaded is kept: the next time, it goes on from there."))
-        return _ENDED
+        return STOPPED
     return 0
 
 

@@ -69,6 +69,8 @@ def _guarded() -> int:
 
 
 def _command_line(interruption: "Interruption") -> int:
+    from pathlib import Path
+
     from qlora_studio.cli.console import open_streams
 
     open_streams()
@@ -87,6 +89,8 @@ def _command_line(interruption: "Interruption") -> int:
 
     if not sys.argv[1:]:
         return _open_at_once(open_window)
+    if len(sys.argv) == 2 and Path(sys.argv[1]).is_absolute():  # what a file manager opens with it
+        return _open_at_once(lambda demo: _open_window(demo, sys.argv[1]))
     from qlora_studio.cli.main import run
 
     return run(sys.argv[1:], open_window=open_window, self_test=test_window, interruption=interruption)
@@ -104,13 +108,13 @@ def _open_at_once(open_window: "Callable[[bool], int]") -> int:
         return Console().fail(error)
 
 
-def _open_window(demo: bool) -> int:
+def _open_window(demo: bool, opened: str = "") -> int:
     from qlora_studio.ui.window.qt_check import require_qt
 
     require_qt()
     from qlora_studio.ui import app
 
-    return app.main(demo=demo)
+    return app.main(demo=demo, opened=opened)
 
 
 def _test_window(as_json: bool) -> int:

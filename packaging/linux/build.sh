@@ -16,7 +16,8 @@ trap 'rm -rf "$tree"' EXIT
 name=qlora-studio-$(cut -d- -f1 "$tree/package/edition")
 mkdir "$tree/$name"
 mv "$tree/package" "$tree/$name"
-cp "$here/install.sh" "$here/desktop-files.sh" "$here"/qlora-studio* "$root/LICENSE" "$tree/$name"
+cp "$here/install.sh" "$here/desktop-files.sh" "$here"/qlora-studio* "$root/resources/icons/qlora-studio.svg" \
+  "$root/LICENSE" "$tree/$name"
 mkdir -p "$dist"
 tar --create --directory "$tree" --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner --format=gnu "$name" \
   | gzip -9n > "$dist/$name-linux.tar.gz"

@@ -5,6 +5,8 @@
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 prefix=$1
+icon=$here/qlora-studio.svg
+[ -e "$icon" ] || icon=$here/../../resources/icons/qlora-studio.svg  # in the archive it lies beside this
 date=$(date -u -d "@${SOURCE_DATE_EPOCH:-$(date +%s)}" +%F)
 icons=$prefix/share/icons/hicolor/scalable
 mkdir -p "$prefix/bin" "$prefix/share/applications" "$prefix/share/metainfo" "$prefix/share/mime/packages" "$icons/apps"
@@ -13,7 +15,7 @@ for name in qlora-studio qlora-studio-setup; do
   chmod 755 "$prefix/bin/$name"
 done
 cp "$here/qlora-studio.desktop" "$prefix/share/applications"
-cp "$here/qlora-studio.svg" "$icons/apps"
+cp "$icon" "$icons/apps"
 cp "$here/qlora-studio.mime.xml" "$prefix/share/mime/packages/qlora-studio.xml"
 sed -e "s|@VERSION@|$4|" -e "s|@DATE@|$date|" "$here/qlora-studio.metainfo.xml" \
   > "$prefix/share/metainfo/io.github.qlora_studio.qlora_studio.metainfo.xml"

@@ -44,6 +44,6 @@ cp "$here"/package/* "$home.new"
 rm -rf "$home" && mv "$home.new" "$home"
 read -r edition < "$home/edition"
 "$here/desktop-files.sh" "$prefix" "$home" "$python" "${edition%%-*}"
-sed -i -e "s|^Exec=qlora-studio|Exec=$prefix/bin/qlora-studio|" "$prefix/share/applications/qlora-studio.desktop"
+sed -i -e "s|^Exec=\(qlora-studio[a-z-]*\)|Exec=\"$prefix/bin/\1\"|" "$prefix/share/applications/qlora-studio.desktop"
 refresh_desktop
 exec "$prefix/bin/qlora-studio-setup" "$@"

@@ -13,17 +13,19 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QObject, QTimer, Signal
-from PySide6.QtGui import QGuiApplication
+from PySide6.QtGui import QGuiApplication, QIcon
 from PySide6.QtWidgets import QApplication, QWidget
 from shiboken6 import isValid
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.words import say
 from qlora_studio.storage.languages import spoken_language
+from qlora_studio.storage.resources import resource
 from qlora_studio.storage.session import load_session
 from qlora_studio.storage.settings import Settings, load_settings
 from qlora_studio.ui.kit.fonts import set_text_size
@@ -47,9 +49,12 @@ if TYPE_CHECKING:
     from qlora_studio.ui.state.studio import Studio
 
 
-def main(*, demo: bool = False) -> int:
-    """Open the window and return when it is closed; with `demo`, start the starter project in it."""
-    return with_whole_errors(lambda: _main(demo))
+def main(*, demo: bool = False, opened: str = "") -> int:
+    """Open the window and return when it is closed; with `demo`, start the starter project in it.
+
+    `opened` is a file or folder that a file manager opened with it.
+    """
+    return with_whole_errors(lambda: _main(demo, opened))
 
 
 def new_application() -> QApplication:
@@ -77,11 +82,11 @@ class AppWindow(QObject):
     painted = Signal()
     completed = Signal()
 
-    def __init__(self, *, demo: bool = False) -> None:
+    def __init__(self, *, demo: bool = False, opened: str = "") -> None:
         super().__init__()
         self.studio: Studio | None = None
         self._settings, self._session = load_settings(), load_session()
-        self._demo = demo
+        self._demo, self._opened = demo, opened
         self._closing = False
         self._ticks: QTimer | None = None
         _dress(self._settings)
@@ -162,6 +167,8 @@ class AppWindow(QObject):
             self.actions = wire_actions(studio, self.window)
             runs.refresh()
             self.completed.emit()
+            if self._opened:
+                self.window.drops.arrived.emit([_what_is_meant(Path(self._opened))])
 
         _in_turn(steps())
 
@@ -196,6 +203,7 @@ class AppWindow(QObject):
         self._ticks.setInterval(1000)
         self._ticks.timeout.connect(self._render_status)
         self._ticks.start()
+        _app().setWindowIcon(QIcon(str(resource("icons/qlora-studio.svg"))))  # after the first paint: it takes QtSvg
         studio.failed.connect(self.show_error)
         studio.runs.worked.connect(self._render_status)
         studio.runs.changed.connect(self._render_status)
@@ -270,10 +278,15 @@ class _FirstPaint(QObject):
         return False
 
 
-def _main(demo: bool) -> int:
+def _what_is_meant(path: Path) -> str:
+    """Return the run where somebody opened the file that makes a folder one: a folder has no type of its own."""
+    return str(path.parent if path.name == "run.toml" and (path.parent / "events.jsonl").is_file() else path)
+
+
+def _main(demo: bool, opened: str) -> int:
     app = new_application()
     gc.set_threshold(50_000, 20, 100)  # a long run is read in new objects by the hundred thousand, none in a circle
-    app_window = AppWindow(demo=demo)
+    app_window = AppWindow(demo=demo, opened=opened)
     app_window.completed.connect(app_window.keep_idle_worker)
     app_window.show()
     code = int(app.exec())

@@ -44,6 +44,17 @@ def test_a_window_stands_where_it_stood_and_always_within_a_screen(place: Place,
     assert area_within(place, SCREENS) == area
 
 
+def test_a_run_that_a_file_manager_opens_is_shown(qapp: QApplication, wait_until: WaitUntil, studio_home: Path) -> None:
+    folder = write_sample_run(studio_home / "runs" / "1-run", steps=20, ending=Finished())
+    app_window = AppWindow(opened=str(folder.path / "run.toml"))
+
+    app_window.show()
+
+    wait_until(lambda: app_window.studio is not None and app_window.window.current_page().name == "run")
+    assert not qapp.windowIcon().isNull()
+    app_window.destroy()
+
+
 def test_draft_page_place_and_run_are_as_they_were_left(
     qapp: QApplication, tmp_path: Path, wait_until: WaitUntil, studio_home: Path
 ) -> None:

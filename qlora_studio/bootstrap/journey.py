@@ -14,11 +14,13 @@ from qlora_studio.bootstrap.failure import MissingLibrary, SetupError
 from qlora_studio.bootstrap.pip import Runner
 from qlora_studio.bootstrap.places import Environment, Places, removed
 from qlora_studio.bootstrap.plan import Piece, batches, pieces_of
+from qlora_studio.bootstrap.reuse import taken_over
 from qlora_studio.bootstrap.source import USUAL, Source, size_of
 from qlora_studio.core.torch_builds import PROCESSOR, Choice, index_of
 from qlora_studio.core.words import say
 
 _GB = 1_000_000_000
+_UPDATE_BYTES = 2 * _GB  # most often: a newer PyTorch takes more, and the full disk is told then
 _OLDEST_PYTHON = (3, 11)
 _TRIAL = "import PySide6.QtCore, torch, transformers, trl, peft, bitsandbytes, datasets"
 _BINARY = ("--only-binary", ":all:")
@@ -96,8 +98,11 @@ class Journey:
     def _fill(self, environment: Environment) -> None:
         environment = self._made(environment)
         pieces = self._chosen(environment)
-        paths = self._fetched(environment, pieces, self.places.wheels)
-        self._install(environment, paths)
+        current = self.places.current()
+        if current and is_update(self.places, self.wish):  # a repair takes over nothing
+            there = taken_over(current, environment, pieces)
+            pieces = [piece for piece in pieces if piece.name not in there]
+        self._install(environment, self._fetched(environment, pieces, self.places.wheels))
 
     def _made(self, environment: Environment) -> Environment:
         """Make the environment anew: installing is minutes at most, and half a package is worse than none."""
@@ -153,9 +158,14 @@ class Journey:
         return list(paths.values())
 
     def _install(self, environment: Environment, paths: list[Path]) -> None:
+        def there() -> int:
+            return sum(1 for _ in environment.packages.glob("*.dist-info"))
+
         def count(_line: str) -> None:
-            there = sum(1 for _ in environment.packages.glob("*.dist-info"))
-            self.tell(Progress(Step.INSTALL, min(there / (len(paths) + 1), 1.0), say("{n} packages", n=len(paths))))
+            share = min((there() - before) / len(paths), 1.0)
+            self.tell(Progress(Step.INSTALL, share, say("{n} packages", n=len(paths))))
+
+        before = there()
 
         words = ["install", "--no-index", "--no-deps", "--no-warn-script-location", "--quiet", *map(str, paths)]
         self._runner.pip(environment.python, *words, tick=count)
@@ -184,7 +194,7 @@ def check(places: Places, wish: Wish) -> None:
             say("Install a newer Python beside it, and set QLoRA Studio up with that."),
         )
     place = next(folder for folder in (places.root, *places.root.parents) if folder.is_dir())
-    need, free = needed(wish), shutil.disk_usage(place).free
+    need, free = needed(places, wish), shutil.disk_usage(place).free
     have = sum(path.stat().st_size for path in places.wheels.glob("*.whl"))
     if free + have < need:
         raise SetupError(
@@ -198,10 +208,18 @@ def check(places: Places, wish: Wish) -> None:
         )
 
 
-def needed(wish: Wish) -> int:
+def needed(places: Places, wish: Wish) -> int:
     """Return the bytes that an installation needs on the disk while it is made."""
     size = size_of(wish.torch.build)
+    if is_update(places, wish):
+        return _UPDATE_BYTES
     return size.installed + (0 if wish.wheels else size.downloaded)
+
+
+def is_update(places: Places, wish: Wish) -> bool:
+    """Whether another edition is in use, of which all is taken over that stays the same."""
+    current = places.current()
+    return current is not None and not wish.source.is_in(current)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Which files are installed: what pip would take, asked once, so that each can be fetched alone and kept."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,11 @@ def pieces_of(report: Path) -> list[Piece]:
     ]
 
 
+def package_name(name: str) -> str:
+    """Return a package's name as an index writes it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
     """Yield what is fetched together: small ones by tens first, then each large one alone."""
     pieces = list(pieces)
@@ -69,6 +75,5 @@ def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def _piece_of(about: dict[str, str], download: dict[str, Any]) -> Piece:
-    name = about["name"].lower().replace("_", "-")
     sums = download.get("archive_info", {}).get("hashes", {})
-    return Piece(name, about["version"], download["url"], sums.get("sha256", ""))
+    return Piece(package_name(about["name"]), about["version"], download["url"], sums.get("sha256", ""))

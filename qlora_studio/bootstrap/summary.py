@@ -1,6 +1,6 @@
 """What the setup will do, in sentences: shown before it begins, in the window and on the terminal."""
 
-from qlora_studio.bootstrap.journey import Wish, needed
+from qlora_studio.bootstrap.journey import Wish, is_update, needed
 from qlora_studio.bootstrap.places import Places
 from qlora_studio.bootstrap.source import size_of, version_of
 from qlora_studio.core.torch_builds import PROCESSOR
@@ -35,7 +35,7 @@ def _what(places: Places, wish: Wish) -> str:
 
 
 def _how_much(places: Places, wish: Wish) -> str:
-    need, size = needed(wish) / _GB, size_of(wish.torch.build)
+    need, size = needed(places, wish) / _GB, size_of(wish.torch.build)
     if wish.wheels:
         return say(
             "They come from {wheels} and need {need:.0f} GB in {folder}.",
@@ -43,6 +43,8 @@ def _how_much(places: Places, wish: Wish) -> str:
             need=need,
             folder=places.root,
         )
+    if is_update(places, wish):
+        return say("Only what is new in it is downloaded; up to {need:.0f} GB are needed.", need=need)
     return say(
         "About {download:.1f} GB are downloaded; {need:.0f} GB are needed in {folder}.",
         download=size.downloaded / _GB,

@@ -110,7 +110,7 @@ def small_wheel(
     }
     if script:
         files[f"{about}/entry_points.txt"] = f"[console_scripts]\n{script}\n"
-    files[f"{about}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{about}/RECORD"])
+    files[f"{about}/RECORD"] = "".join(f"{path},,{len(text)}\n" for path, text in files.items())
     folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
         for path, text in files.items():

@@ -66,8 +66,11 @@ def test_an_update_that_fails_leaves_what_was_there_and_one_that_works_takes_its
     assert code == 1
     assert "The package index was not reached" in said
     assert Places(setup.program).current() == old
+    index.asked.clear()
     assert setup.run("--text", "--torch", "usual")[0] == 0
     assert setup.run("--start") == (0, "program 2.0\n")
+    fetched_again = [name for name in index.asked if index.asked.count(name) > 1]  # once to choose, by an old pip
+    assert fetched_again == []
     assert old is not None and not old.folder.exists()
 
 

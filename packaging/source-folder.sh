@@ -1,13 +1,14 @@
 #!/bin/sh
 # Fills a folder with what every package carries: the wheel, the pins, the setup and the edition that names them.
 #   packaging/source-folder.sh FOLDER [WHEEL]
-# Without a WHEEL it is built, with hatchling as it is installed for $PYTHON: nothing is fetched.
+# Without a WHEEL the newest in $DIST is taken; where there is none, it is built with $PYTHON's hatchling: nothing is fetched.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 folder=$1
 mkdir -p "$folder"
-if [ $# -gt 1 ]; then
-  cp "$2" "$folder"
+wheel=${2:-$(ls -t "${DIST:-$here/../dist}"/qlora_studio-*.whl 2>/dev/null | head -1)}
+if [ -n "$wheel" ]; then
+  cp "$wheel" "$folder"
 else
   "${PYTHON:-python3}" -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation \
     --wheel-dir "$folder" "$here/.."

@@ -1,15 +1,14 @@
 #!/bin/sh
 # Builds the .deb, without a network; the same bytes from the same tree.
 #   packaging/debian/build.sh [WHEEL]
-# Into dist/, or into $DIST; a wheel that lies there is taken.
+# Into dist/, or into $DIST; without a WHEEL, the newest that lies there is taken, or one is built.
 set -eu
 umask 022
 here=$(dirname "$(readlink -f "$0")")
 root=$here/../..
 dist=${DIST:-$root/dist}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$root" log -1 --format=%ct 2>/dev/null || date +%s)}
-export SOURCE_DATE_EPOCH
-[ $# -gt 0 ] || for wheel in "$dist"/qlora_studio-*.whl; do [ ! -e "$wheel" ] || set -- "$wheel"; done
+export SOURCE_DATE_EPOCH DIST="$dist"
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 chmod 755 "$tree"

@@ -91,7 +91,8 @@ class Journey:
             for path in self._fetched(environment, pieces, folder):
                 if path.parent != folder:
                     shutil.copy2(path, folder)
-            self._runner.pip(environment.python, "download", "--no-deps", "--dest", str(folder), "pip")
+            with contextlib.suppress(SetupError):  # an index may be without
+                self._runner.pip(environment.python, "download", "--no-deps", "--dest", str(folder), "pip")
             removed(environment.folder)
         return len(pieces)
 

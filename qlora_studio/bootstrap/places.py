@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from qlora_studio.core.words import say
 
 _NAME = "qlora-studio-program"
 _WHOLE = ".whole"
+_GOING = ".going-"  # a folder that is being removed: no name of an environment
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,10 @@ class Places:
     def unfinished(self, edition: str) -> Environment:
         """Return the environment to make: one that was begun for this edition, or the next free name."""
         current = self.current()
-        taken = {folder.name for folder in self._all()}
-        begun = [
-            name for name in taken if name.startswith(f"{edition}.") and (not current or name != current.folder.name)
-        ]
-        number = next(n for n in range(1, len(taken) + 2) if f"{edition}.{n}" not in taken)
-        return Environment(self._environments / (min(begun) if begun else f"{edition}.{number}"))
+        made = {path.name for path in self._all() if re.fullmatch(rf"{re.escape(edition)}\.\d+", path.name)}
+        begun = made - ({current.folder.name} if current else set())
+        free = next(name for n in range(1, len(made) + 2) if (name := f"{edition}.{n}") not in made)
+        return Environment(self._environments / min(begun, default=free))
 
     def switch(self, environment: Environment) -> None:
         """Make an environment the one in use: at one moment, and on the disk before anything goes."""
@@ -100,7 +100,9 @@ class Places:
         """Remove what is not in use: a run may go on for days in the environment that it was started in."""
         current = self.current()
         for folder in self._all():
-            if (not current or folder != current.folder) and not at_work_in(folder):
+            if folder.name.startswith(_GOING):
+                shutil.rmtree(folder, ignore_errors=True)
+            elif (not current or folder != current.folder) and not at_work_in(folder):
                 removed(folder)
         removed(self.wheels)
 
@@ -129,7 +131,7 @@ class Places:
 
 def removed(folder: Path) -> bool:
     """Remove a folder that may be in use, renamed first so that no half of it is ever taken for a whole."""
-    going = folder.with_name(f"{folder.name}.going")
+    going = folder.with_name(f"{_GOING}{folder.name}")
     shutil.rmtree(going, ignore_errors=True)
     with contextlib.suppress(OSError):  # not there; or, on Windows, in use
         folder.rename(going)

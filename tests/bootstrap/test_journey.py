@@ -61,7 +61,8 @@ def test_an_update_that_fails_leaves_what_was_there_and_one_that_works_takes_its
         0,
         "A new version of QLoRA Studio is installed and not set up yet. Run: qlora-studio-setup\nprogram 1.0\n",
     )
-    code, said = setup.run("--text", "--torch", "usual", PIP_INDEX_URL="http://127.0.0.1:9/simple")
+    offline = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "1"}
+    code, said = setup.run("--text", "--torch", "usual", **offline)
 
     assert code == 1
     assert "The package index was not reached" in said

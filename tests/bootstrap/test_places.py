@@ -32,6 +32,21 @@ def test_what_was_begun_is_gone_on_with_and_what_is_in_use_is_not(tmp_path: Path
     assert places.unfinished("1.0-aa").folder.name == "1.0-aa.2"
 
 
+def test_what_is_being_removed_is_never_taken_for_an_environment_and_goes_the_next_time(tmp_path: Path) -> None:
+    """A setup was killed while it removed what another had begun; what it made then was removed by the next repair."""
+    places = Places(tmp_path)
+    begun = places.unfinished("1.0-aa")
+    for name in (f"{begun.folder.name}.going", f".going-{begun.folder.name}"):
+        (begun.folder.parent / name).mkdir(parents=True)
+
+    made = _made(places, "1.0-aa")
+    assert made == begun
+    places.switch(made)
+    places.remove_unused()
+
+    assert list(begun.folder.parent.iterdir()) == [made.folder]
+
+
 def test_a_name_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
     places = Places(tmp_path / "program")
     elsewhere = _made(Places(tmp_path / "other"), "1.0-aa")

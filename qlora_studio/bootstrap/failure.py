@@ -73,14 +73,12 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "A file of the program cannot be written.",
         "Close QLoRA Studio where it is open; the folder must be your user's own.",
     ),
-    (
-        r"ResolutionImpossible|conflicting dependencies",
-        "The package index offers versions that do not go together.",
-        "Update QLoRA Studio: its newest version names the packages that were tested together.",
-    ),
 )  # a pattern, what is wrong, and what to do; the first that is found holds
 _LIBRARY = re.compile(r"(lib\S+\.so\S*): cannot open shared object file|DLL load failed while importing (\w+)")
-_MISSING = re.compile(r"No matching distribution found for ([\w.-]+)|satisfies the requirement ([\w.-]+)")
+_MISSING = re.compile(
+    r"No matching distribution found for ([\w.-]+)|satisfies the requirement ([\w.-]+)"
+    r"|requested \(constraint\) ([\w.-]+)"
+)  # the last is what pip says of a package that is pinned: each has one version
 
 
 def failure_of(lines: Sequence[str], wheels: str, python: str) -> SetupError:
@@ -95,7 +93,7 @@ def failure_of(lines: Sequence[str], wheels: str, python: str) -> SetupError:
             say("Install it with your system's packages, and try again: all else is there already."),
         )
     if found := _MISSING.search(text):
-        return _missing(found[1] or found[2], wheels, python)
+        return _missing(found[1] or found[2] or found[3], wheels, python)
     errors = [line for line in lines if line.startswith("ERROR:")] or list(lines)[-1:]
     said = errors[-1].removeprefix("ERROR:").strip() if errors else "nothing"
     return SetupError(say("It did not work: {said}", said=said), say("setup.log has all that was said. Try again."))

@@ -134,7 +134,7 @@ class Journey:
 
     def _asked(self, environment: Environment, *words: str) -> list[Piece]:
         report = environment.folder / "report.json"
-        asked = ["install", "--dry-run", "--ignore-installed", "--quiet", "--report", str(report), *_BINARY, *words]
+        asked = ["install", "--dry-run", "--ignore-installed", "--report", str(report), *_BINARY, *words]
         self._runner.pip(environment.python, *asked)
         return pieces_of(report)
 

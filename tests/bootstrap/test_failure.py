@@ -56,6 +56,12 @@ def test_a_failure_is_told_by_its_cause_with_what_to_do(line: str, message: str,
 
 def test_a_package_that_is_nowhere_is_named() -> None:
     assert "The package index has no torch for Python 3.15" in failure_of([_NONE], "", "3.15").message
+    pinned = [
+        "    x 1.0 depends on peft",
+        "    The user requested (constraint) peft==1.0",
+        "ERROR: ResolutionImpossible",
+    ]
+    assert "/media/wheels has no wheel of peft" in failure_of(pinned, "/media/wheels", "3.11").message
     assert "/media/wheels has no wheel of torch" in failure_of([_NONE], "/media/wheels", "3.11").message
 
 

@@ -22,56 +22,53 @@ class Stopped(Exception):
     """The user stopped it; it goes on from there the next time."""
 
 
-_AGAIN = "What was downloaded is kept: try again, and it goes on from there."
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
         r"No space left on device|Errno 28|WinError 112|Disk quota exceeded|Errno 122",
-        "The disk became full.",
-        "Free some space, or name a folder on a larger disk in QLORA_STUDIO_PROGRAM. " + _AGAIN,
+        say("The disk became full."),
+        say("Free some space, or name a folder on a larger disk in QLORA_STUDIO_PROGRAM."),
     ),
     (
         r"\b407\b.*Proxy|Proxy Authentication Required",
-        "The proxy wants a name and a password.",
-        "Give both in HTTPS_PROXY (http://name:password@host:port) or with: pip config set global.proxy ADDRESS.",
+        say("The proxy wants a name and a password."),
+        say("Give both in HTTPS_PROXY (http://name:password@host:port) or with: pip config set global.proxy ADDRESS."),
     ),
     (
         r"ProxyError|Cannot connect to proxy|Tunnel connection failed",
-        "The proxy was not reached.",
-        "Look at HTTPS_PROXY and at pip's settings (pip config list). " + _AGAIN,
+        say("The proxy was not reached."),
+        say("Look at HTTPS_PROXY and at pip's settings (pip config list), and try again: what was downloaded is kept."),
     ),
     (
         r"CERTIFICATE_VERIFY_FAILED|certificate verify failed",
-        "The certificate of the package index is not trusted here.",
-        "In a company's network, name its certificates in PIP_CERT, or: pip config set global.cert FILE.",
+        say("The certificate of the package index is not trusted here."),
+        say("In a company's network, name its certificates in PIP_CERT, or: pip config set global.cert FILE."),
     ),
     (
         r"DO NOT MATCH THE HASHES",
-        "What arrived is not what the package index announced.",
-        "Try again. If it happens again, something on the way changes files: a proxy, or a broken mirror.",
+        say("What arrived is not what the package index announced."),
+        say("Try again. If it happens again, something on the way changes files: a proxy, or a broken mirror."),
     ),
     (
         r"\b40[13]\b.*(Client Error|Forbidden|Unauthorized)",
-        "The package index refused.",
-        "Look at the address and the password of the index in pip's settings (pip config list).",
+        say("The package index refused."),
+        say("Look at the address and the password of the index in pip's settings (pip config list)."),
     ),
     (
         r"name resolution|NameResolutionError|getaddrinfo failed|NewConnectionError|Max retries exceeded"
         r"|Connection refused|ConnectTimeout|Read timed out|ReadTimeoutError|Connection reset|IncompleteRead"
         r"|Connection broken|ConnectionError|Network is unreachable",
-        "The package index was not reached, or the connection broke.",
-        "Look at the network; behind a proxy, set HTTPS_PROXY. "
-        + _AGAIN
-        + " Without a network, set it up from a folder of wheels.",
+        say("The package index was not reached, or the connection broke."),
+        say("Look at the network (behind a proxy, set HTTPS_PROXY), and try again: what was downloaded is kept."),
     ),
     (
         r"ensurepip is not available|No module named '?(ensurepip|venv)",
-        "This Python cannot make environments.",
-        "On Debian and Ubuntu: sudo apt install python3-venv.",
+        say("This Python cannot make environments."),
+        say("On Debian and Ubuntu: sudo apt install python3-venv."),
     ),
     (
         r"Permission ?[Dd]enied|Errno 13|WinError 5\b",
-        "A file of the program cannot be written.",
-        "Close QLoRA Studio where it is open; the folder must be your user's own.",
+        say("A file of the program cannot be written."),
+        say("Close QLoRA Studio where it is open; the folder must be your user's own."),
     ),
 )  # a pattern, what is wrong, and what to do; the first that is found holds
 _LIBRARY = re.compile(r"(lib\S+\.so\S*): cannot open shared object file|DLL load failed while importing (\w+)")
@@ -86,7 +83,7 @@ def failure_of(lines: Sequence[str], wheels: str, python: str) -> SetupError:
     text = "\n".join(lines)
     for pattern, message, advice in _KNOWN:
         if re.search(pattern, text):
-            return SetupError(say(message), say(advice))
+            return SetupError(message, advice)
     if found := _LIBRARY.search(text):
         return MissingLibrary(
             say("A library of the system is missing: {name}.", name=found[1] or found[2]),

@@ -30,12 +30,12 @@ _USUAL_BUILD = {"linux": "cu130", "win32": PROCESSOR}  # which build the usual i
 class Step(Enum):
     """The steps, each with its words."""
 
-    LOOK = "Look at the disk and at Python"
-    PREPARE = "Make an environment"
-    CHOOSE = "Choose the packages"
-    FETCH = "Download"
-    INSTALL = "Install"
-    TRY = "Try it"
+    LOOK = say("Look at the disk and at Python")
+    PREPARE = say("Make an environment")
+    CHOOSE = say("Choose the packages")
+    FETCH = say("Download")
+    INSTALL = say("Install")
+    TRY = say("Try it")
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Lines:
             self.end()
             self._step = progress.step
         share = f" {progress.share:4.0%}" if progress.share is not None else ""
-        line = f"{say(progress.step.value)}{share}  {progress.detail}".rstrip()
+        line = f"{progress.step.value}{share}  {progress.detail}".rstrip()
         if self._is_terminal:
             print("\r" + line[:_WIDTH].ljust(_WIDTH), end="", flush=True)
         elif (said := progress.detail.split(",")[0] or progress.step.value) != self._last:

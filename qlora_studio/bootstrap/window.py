@@ -106,7 +106,7 @@ class SetupWindow:
         tkinter.Frame(page, height=pixels(self.root, 12), background=colours.background).pack()
         self._bad = paragraph(page, colours.bad, colours, width, bold=True)
         self._text = paragraph(page, colours.text, colours, width)
-        self._steps = StepList(page, colours, [(step, say(step.value)) for step in Step])
+        self._steps = StepList(page, colours, [(step, step.value) for step in Step])
         self._bar = Bar(page, colours, width)
         self._detail = paragraph(page, colours.muted, colours, width)
         self._gap = tkinter.Frame(page, height=pixels(self.root, 22), background=colours.background)

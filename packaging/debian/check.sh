@@ -8,6 +8,7 @@ wheels=$(readlink -f "$2")
 . /etc/os-release
 mirror=$(apt-get indextargets --format '$(REPO_URI)' "Created-By: Packages" "Codename: $VERSION_CODENAME" | head -1)
 root=$(mktemp -d "${TMPDIR:-/tmp}/qlora-studio-check.XXXXXX")
+chmod 755 "$root"
 trap 'rm -rf --one-file-system "$root"' EXIT
 
 debootstrap --variant=minbase "$VERSION_CODENAME" "$root" "$mirror" >/dev/null

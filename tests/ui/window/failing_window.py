@@ -20,8 +20,8 @@ class _Failing(QWidget):
 
 
 class _Window(app.AppWindow):
-    def __init__(self, *, demo: bool = False) -> None:
-        super().__init__(demo=demo)
+    def __init__(self, *, demo: bool = False, opened: str = "") -> None:
+        super().__init__(demo=demo, opened=opened)
         self.part = _Failing()
         self.completed.connect(self._show_part)
 

@@ -55,8 +55,8 @@ unshare --mount --pid --fork sh -eu -c '
   chroot "$0" apt-get update -qq
   chroot "$0" apt-get install -y -qq --no-install-recommends /tmp/qlora-studio.deb > /dev/null 2>&1
   chroot "$0" useradd --create-home someone
-  env -i HOME=/home/someone PATH=/usr/bin:/bin \
-    chroot "$0" setpriv --reuid=someone --regid=someone --init-groups sh /tmp/as-user.sh
+  chroot "$0" env -i HOME=/home/someone PATH=/usr/bin:/bin \
+    setpriv --reuid=someone --regid=someone --init-groups sh /tmp/as-user.sh
   echo "== purged: what is left of it in the system"
   chroot "$0" dpkg --purge qlora-studio > /dev/null
   chroot "$0" find / -xdev -name "*qlora*" -not -path "/proc/*" -not -path "/home/*" -not -path "/tmp/*"

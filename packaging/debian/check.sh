@@ -30,8 +30,12 @@ echo "== killed while it installs"
 set_up > /dev/null & setup=$!
 until ls -d "$program"/environments/*/lib/*/site-packages/torch > /dev/null 2>&1; do sleep 0.5; done
 kill -KILL $setup
-sleep 1
-fails grep -aql "$program" /proc/[0-9]*/cmdline
+tries=0
+while grep -aqs "$program" /proc/[0-9]*/cmdline; do  # pip goes with it, as soon as the disk lets it
+  tries=$((tries + 1))
+  [ $tries -lt 60 ] || { echo "pip outlived the setup"; exit 1; }
+  sleep 0.5
+done
 fails qlora-studio-setup --status
 echo "== goes on"
 set_up

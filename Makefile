@@ -127,9 +127,7 @@ wheel sdist: setup
 	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/hatchling build --target $@ --directory $(DIST)
 
 deb linux windows: wheel
-	@if [ -x packaging/$(BUILT_IN)/build.sh ]; then \
-	  SOURCE_DATE_EPOCH=$(EPOCH) DIST=$(abspath $(DIST)) packaging/$(BUILT_IN)/build.sh $(DIST)/qlora_studio-*.whl; \
-	  else echo "packaging/$(BUILT_IN)/build.sh is not here: no $@."; fi
+	SOURCE_DATE_EPOCH=$(EPOCH) DIST=$(abspath $(DIST)) packaging/$(BUILT_IN)/build.sh $(DIST)/qlora_studio-*.whl
 deb: BUILT_IN := debian
 linux: BUILT_IN := linux
 windows: BUILT_IN := windows

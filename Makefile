@@ -104,6 +104,7 @@ bench: setup
 	$(BIN)/python tests/benchmarks/reading.py
 	$(BIN)/python -m tests.benchmarks.preparing
 	$(BIN)/python -m tests.benchmarks.event_loop
+	$(BIN)/python -m tests.benchmarks.window_memory
 	$(BIN)/python -m tests.benchmarks.merging
 	$(BIN)/python -m tests.benchmarks.durability
 	$(BIN)/python -m tests.benchmarks.training --quick

@@ -18,12 +18,12 @@ from PySide6.QtGui import (
     QPen,
     QWheelEvent,
 )
-from PySide6.QtWidgets import QAbstractScrollArea, QSizePolicy, QToolTip, QWidget
+from PySide6.QtWidgets import QAbstractScrollArea, QSizePolicy, QWidget
 
 from qlora_studio.core.data.report import TokenPiece
 from qlora_studio.core.words import say
 from qlora_studio.ui.data.token_layout import LINE, PAD, Placed, TokenLayout
-from qlora_studio.ui.kit.text import tooltip, visible_text
+from qlora_studio.ui.kit.text import show_tip, visible_text
 from qlora_studio.ui.kit.theme import Theme, active_theme, mono_font
 
 _LINES_SHOWN = (4, 10)
@@ -102,7 +102,7 @@ class TokenView(QAbstractScrollArea):
         if isinstance(event, QHelpEvent):
             token = self._token_at(event.pos().x(), event.pos().y())
             text = "" if token is None else self._described(token)
-            QToolTip.showText(event.globalPos(), tooltip(text), self.viewport())
+            show_tip(event.globalPos(), text, self.viewport())
             return True
         if event.type() == QEvent.Type.Leave and not self.hasFocus():
             self._point_at(None)

@@ -8,9 +8,9 @@ import html
 import unicodedata
 from dataclasses import dataclass
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QFontMetrics, QPainter, QShowEvent
-from PySide6.QtWidgets import QLabel, QMessageBox, QSizePolicy, QWidget
+from PySide6.QtWidgets import QLabel, QMessageBox, QSizePolicy, QToolTip, QWidget
 
 from qlora_studio.ui.kit.letters import give_letters
 
@@ -134,6 +134,11 @@ def set_tooltip(widget: QWidget, text: str) -> None:
 def tooltip(text: str) -> str:
     """Return `text` as the rich text that shows it literally: for tooltips of item models."""
     return f"<p style='white-space:pre-wrap'>{html.escape(text)}</p>" if text else ""
+
+
+def show_tip(at: QPoint, text: str, widget: QWidget, milliseconds: int = -1) -> None:
+    """Show `text` literally at a place of the screen, above a widget, until the mouse leaves it or the time is over."""
+    QToolTip.showText(at, tooltip(text), widget, widget.rect(), milliseconds)
 
 
 def message_box(parent: QWidget | None, title: str, text: str, more: str = "") -> QMessageBox:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from PySide6.QtCore import QPoint, Signal
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QMenu, QToolTip
+from PySide6.QtWidgets import QMenu
 
 from qlora_studio.core.words import say
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.ui.curves.linked_plots import LinkedPlots, png_bytes
 from qlora_studio.ui.kit.save_dialog import ask_save_path
+from qlora_studio.ui.kit.text import show_tip
 from qlora_studio.ui.kit.widgets import Button
 from qlora_studio.ui.run.table import MetricRows
 from qlora_studio.ui.state.background import Background
@@ -78,8 +79,7 @@ class SaveButton(Button):
         self._tell(say("The numbers are copied"))
 
     def _tell(self, words: str) -> None:
-        place = self.mapToGlobal(QPoint(0, self.height()))
-        QToolTip.showText(place, words, self, self.rect(), _TOLD_MILLISECONDS)
+        show_tip(self.mapToGlobal(QPoint(0, self.height())), words, self, _TOLD_MILLISECONDS)
 
 
 def _written(path: Path, content: Callable[[], bytes]) -> Path:

@@ -1,15 +1,15 @@
 """Text of models, datasets and files is shown literally, wherever it is shown."""
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QTextDocument
-from PySide6.QtWidgets import QApplication, QLabel
+from PySide6.QtWidgets import QApplication, QLabel, QToolTip
 
 from qlora_studio.ui.chat.page import ChatPage
 from qlora_studio.ui.data.page import DataPage
 from qlora_studio.ui.export.page import ExportPage
 from qlora_studio.ui.kit.tables import Column, TableModel
-from qlora_studio.ui.kit.text import ElidedLabel, Label, message_box, set_tooltip
+from qlora_studio.ui.kit.text import ElidedLabel, Label, message_box, set_tooltip, show_tip
 from qlora_studio.ui.kit.widgets import ErrorNotice
 from qlora_studio.ui.memory.panel import GpuPanel
 from qlora_studio.ui.model.page import ModelPage
@@ -34,6 +34,14 @@ def test_a_tooltip_shows_tags_as_they_are(qapp: QApplication) -> None:
     set_tooltip(label, EVIL)
     assert _rendered(label.toolTip()) == EVIL
     assert "<img" not in label.toolTip()
+
+
+def test_a_tip_that_tells_of_something_done_shows_tags_as_they_are(qapp: QApplication) -> None:
+    label = Label("x")
+    label.show()
+    show_tip(label.mapToGlobal(QPoint()), f"Saved as {EVIL}", label)
+    assert _rendered(QToolTip.text()) == f"Saved as {EVIL}"
+    QToolTip.hideText()
 
 
 def test_a_tooltip_of_a_table_shows_tags_as_they_are(qapp: QApplication) -> None:

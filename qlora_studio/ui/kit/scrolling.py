@@ -21,6 +21,15 @@ class ScrollArea(QScrollArea):
         self.setWidget(content)
 
 
+def bring_into_view(widget: QWidget) -> None:
+    """Scroll every area around a widget so that it is seen."""
+    parent = widget.parentWidget()
+    while parent is not None:
+        if isinstance(parent, QScrollArea):
+            parent.ensureWidgetVisible(widget)
+        parent = parent.parentWidget()
+
+
 class _QuietBar(QScrollBar):
     def paintEvent(self, event: QPaintEvent) -> None:
         if self.maximum() > self.minimum():

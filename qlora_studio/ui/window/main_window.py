@@ -6,6 +6,7 @@ from PySide6.QtWidgets import QApplication, QMainWindow, QStackedWidget, QWidget
 
 from qlora_studio.storage.session import Place
 from qlora_studio.ui.kit.letters import give_letters
+from qlora_studio.ui.kit.scrolling import bring_into_view
 from qlora_studio.ui.kit.theme import finish_theme
 from qlora_studio.ui.kit.widgets import column, row
 from qlora_studio.ui.window.drops import Drops
@@ -124,6 +125,13 @@ class MainWindow(QMainWindow):
             return
         event.ignore()
         QTimer.singleShot(0, self.close_requested.emit)  # after this event: within it, Qt closes nothing
+
+    def focusNextPrevChild(self, next: bool) -> bool:
+        """Move the focus on, and scroll to it: Qt does so only where it was within the scrolled area before."""
+        moved = super().focusNextPrevChild(next)
+        if moved and (focused := self.focusWidget()) is not None:
+            bring_into_view(focused)
+        return moved
 
     def _move_unseen_focus(self) -> None:
         """Go on to what is seen: a page gets its focus back in a field that may have been hidden meanwhile."""

@@ -1,7 +1,8 @@
 """A page that comes to the front again takes the keyboard with it, but never into what was hidden meanwhile."""
 
+from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QAbstractButton, QApplication, QLineEdit, QWidget
+from PySide6.QtWidgets import QAbstractButton, QApplication, QLineEdit, QScrollArea, QWidget
 
 from qlora_studio.ui.kit.widgets import Card
 from qlora_studio.ui.window.main_window import MainWindow
@@ -65,3 +66,22 @@ def test_the_rails_focus_goes_along_with_the_page_and_no_other_focus_does(qapp: 
 
     assert isinstance(along, QAbstractButton) and along.isChecked() and along.accessibleName().startswith("Runs")
     assert stays is other.field
+
+
+def test_the_page_scrolls_to_the_focus_where_the_keyboard_comes_from_the_rail(qapp: QApplication) -> None:
+    window, page = MainWindow(QWidget()), _Second()
+    window.add_page(page)
+    page.body.addSpacing(3000)
+    window.show_page("runs")
+    window.show()
+    window.activateWindow()
+    assert QTest.qWaitForWindowActive(window)
+    bar = page.findChildren(QScrollArea)[0].verticalScrollBar()
+    QTest.qWait(10)
+    bar.setValue(bar.maximum())
+    assert page.field.visibleRegion().isEmpty()
+    window.rail.button("runs").setFocus()
+    while not page.field.hasFocus():
+        QTest.keyClick(window.windowHandle(), Qt.Key.Key_Tab)
+    assert not page.field.visibleRegion().isEmpty()
+    window.close_now()

@@ -127,7 +127,7 @@ class Hand:
 
     def _use(self, action: Action) -> None:
         window = self._window
-        usable = [w for w in window.findChildren(QWidget) if isinstance(w, _USABLE) and _is_usable(w)]
+        usable = _usable_of(window, _USABLE)
         rail = self._app_window.window.rail if self._app_window else None
         if usable := [widget for widget in usable if not (rail and rail.isAncestorOf(widget))]:
             widget = _one_of(usable, action.a)
@@ -162,8 +162,7 @@ class Hand:
             QTest.keyClick(self._handle(), _one_of((_KEY.Key_Return, _KEY.Key_Tab), action.c))
 
     def _fill(self, action: Action) -> None:
-        fields = [w for w in self._window.findChildren(QWidget) if isinstance(w, _FIELDS) and _is_usable(w)]
-        if fields:
+        if fields := _usable_of(self._window, _FIELDS):
             field = _one_of(fields, action.a)
             _bring_into_view(field)
             self._click(_middle(field, self._window))
@@ -319,8 +318,10 @@ def _one_of(things: "tuple[T, ...] | list[T] | str", number: float) -> T:
     return things[int(number * len(things))]  # type: ignore[return-value]
 
 
-def _is_usable(widget: QWidget) -> bool:
-    return widget.isVisible() and widget.isEnabled()
+def _usable_of(window: QWidget, kinds: tuple[type[QWidget], ...]) -> list[QWidget]:
+    """Return what can be used of these kinds; Qt itself leaves out the others, which are many."""
+    found = (widget for kind in kinds for widget in window.findChildren(kind))
+    return [widget for widget in found if widget.isVisible() and widget.isEnabled()]
 
 
 def _middle(widget: QWidget, window: QWidget) -> QPoint:

@@ -9,6 +9,7 @@ PLACE names.
 import faulthandler
 import gc
 import json
+import os
 import re
 import sys
 import threading
@@ -32,6 +33,7 @@ from tests.ui.monkey.world import World, make_world
 from tests.ui.watchdog import Watchdog
 
 HUNG_SECONDS = 60
+_WATCHED = 20  # actions together: each watch is a thread of its own
 _HARMLESS = ("This plugin does not support", "QXcb", "Could not connect to", "propagateSizeHints")
 _LOOK_EVERY = 25  # actions: at words and files
 _SETTLE_EVERY = 150
@@ -61,6 +63,7 @@ class Game:
         self.watchdog = Watchdog(limit=limit, ours=_OURS)
         self.hand = Hand(self.world)
         self.at = place / "at"
+        self._at = os.open(self.at, os.O_CREAT | os.O_WRONLY)
         self.app_window = self._opened()
         self._asked_to_close = False
         self.work = 0.0
@@ -68,8 +71,9 @@ class Game:
     def play(self, actions: list[Action]) -> None:
         """Do one after another; raises Found."""
         for number, action in enumerate(actions):
-            faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True)
-            self.at.write_text(str(number))
+            if number % _WATCHED == 0:
+                faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True)
+            os.pwrite(self._at, f"{number:9}".encode(), 0)
             self._do(action)
             if number % _LOOK_EVERY == _LOOK_EVERY - 1:
                 self._look_closely()
@@ -155,7 +159,7 @@ class Game:
         """Raise it, unless it is known and passed over."""
         if self._known is None or not self._known.search(f"{found.kind}: {found.words}"):
             raise found
-        self.passed_over[found.kind] += 1
+        self.passed_over[f"{found.kind}: {found.words[:160]}"] += 1
 
     def _listen(self) -> None:
         """Hear of every exception, in any thread, and of every warning of Qt."""
@@ -221,6 +225,4 @@ def _last_line(words: str) -> str:
 if __name__ == "__main__":
     main()
     sys.stdout.flush()
-    import os
-
     os._exit(0)  # what is left of Qt is not what is tried here

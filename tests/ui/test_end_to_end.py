@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
 from qlora_studio.core.run.events import WorkerStarted
@@ -19,10 +18,9 @@ from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.data.token_view import TokenView
 from qlora_studio.ui.kit.tables import Table
 from qlora_studio.ui.kit.text import Label
-from qlora_studio.ui.model.page import ModelPage
 from qlora_studio.ui.run.plot_card import PlotCard
 from tests.engine.training_run import write_rows
-from tests.ui.window_driver import Person
+from tests.ui.window_driver import Person, picture
 
 
 @pytest.fixture
@@ -88,9 +86,7 @@ def choose_starter(person: Person) -> None:
     """Take the model and the rows that come with the program."""
     person.pulse.stage = "Model"
     person.go_to("Model")
-    page = person.window.current_page()
-    assert isinstance(page, ModelPage)
-    person.press(page.source.use_starter)
+    person.click("Use the starter model")
     person.wait(lambda: person.sees("Continue to Data"), "the starter model's facts")
     person.click("Continue to Data")
     person.pulse.stage = "Data"
@@ -231,13 +227,3 @@ def find_in_runs(person: Person, name: str) -> None:
 def word(person: Person, text: str) -> bool:
     """Whether a label says exactly this."""
     return text in [label.text() for label in person.window.current_page().findChildren(QLabel) if label.isVisible()]
-
-
-def picture(person: Person, name: str) -> None:
-    """Take a picture where the environment asks for pictures: for people, to look at."""
-    place = os.environ.get("QLORA_STUDIO_TEST_PICTURES", "")
-    if place:
-        with person.pulse.resting():
-            Path(place).mkdir(parents=True, exist_ok=True)
-            QTest.qWait(300)  # what is still being laid out
-            person.window.grab().save(str(Path(place) / f"{name}.png"))

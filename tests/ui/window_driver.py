@@ -3,9 +3,11 @@
 Clicks go through the window, at a place on it, so that what is covered, clipped or scrolled away is not hit.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from PySide6.QtCore import QElapsedTimer, QEvent, QObject, QPoint, QPointF, Qt, QTimer
@@ -117,6 +119,11 @@ class Person:
         notice = self.window.current_page().notice
         return notice if notice.isVisible() else None
 
+    def focused(self) -> str:
+        """Return the name of what has the focus, empty where nothing has it."""
+        focus = QApplication.focusWidget()
+        return "" if focus is None else _name(focus)
+
     def wait(self, condition: Callable[[], object], what: str, seconds: float | None = None) -> None:
         """Let the window live until something holds; what is waited for in vain fails with what the page says."""
         deadline = time.monotonic() + (seconds or self.patience)
@@ -151,7 +158,7 @@ class Person:
             middle = widget.mapTo(area.viewport(), widget.rect().center())
             if area.viewport().rect().adjusted(0, 8, 0, -8).contains(middle):
                 return
-            _turn_wheel(area, -_NOTCH if middle.y() > 0 else _NOTCH)
+            _turn_wheel(area, -_NOTCH if middle.y() > area.viewport().height() // 2 else _NOTCH)
         raise AssertionError(f"{_name(widget)!r} cannot be scrolled into view")
 
 
@@ -218,6 +225,16 @@ class _Strangers(QObject):
             if watched is not self._window and watched.windowType() not in known:
                 self.seen.append(f"{type(watched).__name__} {_name(watched)!r}")
         return False
+
+
+def picture(person: Person, name: str) -> None:
+    """Take a picture where the environment asks for pictures: for people, to look at."""
+    place = os.environ.get("QLORA_STUDIO_TEST_PICTURES", "")
+    if place:
+        with person.pulse.resting():
+            Path(place).mkdir(parents=True, exist_ok=True)
+            QTest.qWait(300)  # what is still being laid out
+            person.window.grab().save(str(Path(place) / f"{name}.png"))
 
 
 def application() -> QApplication:

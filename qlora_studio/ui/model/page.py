@@ -215,6 +215,7 @@ class ModelPage(Page):
         self.search.setMaximumWidth(150)
         card.add_header(self.search)
         self.use_selected = Button(say("Use it"), "small", tip=say("Choose the selected model"))
+        self.use_selected.setAccessibleName(say("Use the selected model"))
         self.use_selected.setEnabled(False)
         card.add_header(self.use_selected)
         self.table = Table(self.catalogue, name=say("Models"))

@@ -82,6 +82,7 @@ class ModelSource(Card):
         words.addWidget(Label(text, "muted", wrap=True))
         box.addLayout(words, 1)
         self.use_starter = Button(say("Use it"))
+        self.use_starter.setAccessibleName(say("Use the starter model"))
         self.use_starter.clicked.connect(lambda: self.source_requested.emit(STARTER, ""))
         box.addWidget(self.use_starter)
         return part

@@ -202,8 +202,16 @@ class Hand:
         begin, end = self._place(action.a, action.b), self._place(action.c, action.b)
         QTest.mousePress(self._handle(), Qt.MouseButton.LeftButton, pos=begin)
         for part in range(1, 5):
-            QTest.mouseMove(self._handle(), begin + (end - begin) * part / 4)
-        QTest.mouseRelease(self._handle(), Qt.MouseButton.LeftButton, pos=end)
+            self._move(begin + (end - begin) * part / 4)
+        QTest.mouseRelease(self._handle(), Qt.MouseButton.LeftButton, pos=self._within(end))
+
+    def _move(self, place: QPoint) -> None:
+        QTest.mouseMove(self._handle(), self._within(place))
+
+    def _within(self, place: QPoint) -> QPoint:
+        """Return a place of the window as large as it is now: the press may have made it smaller."""
+        size = self._handle().size()
+        return QPoint(min(place.x(), size.width() - 1), min(place.y(), size.height() - 1))
 
     def _wheel(self, action: Action) -> None:
         place = self._place(action.a, action.b)
@@ -264,8 +272,8 @@ class Hand:
     def _click(self, place: QPoint) -> None:
         if not self._window.rect().contains(place):
             return
-        QTest.mouseMove(self._handle(), place)
-        QTest.mouseClick(self._handle(), Qt.MouseButton.LeftButton, pos=place)
+        self._move(place)
+        QTest.mouseClick(self._handle(), Qt.MouseButton.LeftButton, pos=self._within(place))
 
     def _handle(self) -> QWindow:
         return self._window.windowHandle()

@@ -6,6 +6,7 @@ them. What is looked for is found by the name that a screen reader reads.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PySide6.QtCore import QRect, Qt, QTimer
 from PySide6.QtGui import QAction, QGuiApplication
@@ -160,9 +161,10 @@ class Keys(Hands):
 
     def type(self, text: str) -> None:
         """Type a text."""
+        press: Any = QTest.keyClick  # takes a letter, too, which its types do not say
         for letter in text:
             self.presses += 1
-            QTest.keyClick(QGuiApplication.focusWindow(), letter)
+            press(QGuiApplication.focusWindow(), letter)
 
     def go_to(self, title: str) -> None:
         """Go to a page by the palette."""
@@ -284,5 +286,5 @@ def _main_buttons(page: QWidget) -> list[QAbstractButton]:
 def _type_path(dialog: QWidget, path: Path) -> None:
     """The field for the name has the focus as the dialog comes up; Return takes what stands there."""
     assert isinstance(dialog, QFileDialog)
-    QTest.keyClicks(QApplication.focusWidget(), str(path))
-    QTest.keyClick(QApplication.focusWidget(), _KEY.Key_Return)
+    QTest.keyClicks(_focus(), str(path))
+    QTest.keyClick(_focus(), _KEY.Key_Return)

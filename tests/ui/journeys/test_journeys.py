@@ -26,7 +26,7 @@ _ROWS = 30
 _PATIENCE = 900.0  # seconds, of the longest wait: a worker that imports and loads on a machine that others use too
 _SETTINGS = {
     "LoRA rank": "4",
-    "Learning rate": "2e-3",
+    "Learning rate": "1e-3",
     "Per-device batch size": "1",
     "Gradient accumulation": "1",
     "Max length": "64",

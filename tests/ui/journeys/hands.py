@@ -149,21 +149,17 @@ class Mouse(Hands):
 
 
 class Keys(Hands):
-    """The keyboard alone. Wherever the focus goes on the way, it is to be seen; `presses` counts the keys."""
-
-    presses = 0
+    """The keyboard alone. Wherever the focus goes on the way, it is to be seen."""
 
     def key(self, key: Qt.Key, held: Qt.KeyboardModifier = _NONE) -> None:
         """Press a key."""
         self._come_back()
-        self.presses += 1
         QTest.keyClick(QGuiApplication.focusWindow(), key, held)
 
     def type(self, text: str) -> None:
         """Type a text."""
         press: Any = QTest.keyClick  # takes a letter, too, which its types do not say
         for letter in text:
-            self.presses += 1
             press(QGuiApplication.focusWindow(), letter)
 
     def go_to(self, title: str) -> None:

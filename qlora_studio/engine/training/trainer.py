@@ -10,10 +10,8 @@ from typing import Any
 import numpy
 import torch
 from transformers import TrainerCallback, TrainerState
-from trl import SFTTrainer
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Evaluated, StepDone
 from qlora_studio.core.run.memory_spill import SpillWatch, StepMemory
 from qlora_studio.core.run.optimizer import optimizer_named
@@ -23,7 +21,6 @@ from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.data.collator import emptied, joined, take_facts
 from qlora_studio.engine.data.row_files import row_lengths
 from qlora_studio.engine.expert_adapters import own_names
-from qlora_studio.engine.faults import is_out_of_memory
 from qlora_studio.engine.memory.load_failure import told
 from qlora_studio.engine.model.adapted import cast_adapters
 from qlora_studio.engine.model.adapter import write_adapter
@@ -31,7 +28,9 @@ from qlora_studio.engine.model.device import Device, current_card, memory_of
 from qlora_studio.engine.model.row_attention import attends_by_rows
 from qlora_studio.engine.ranks.group import ALONE, Ranks
 from qlora_studio.engine.training.energy import EnergyMeter
+from qlora_studio.engine.training.held_out import HeldOutTrainer, finite
 from qlora_studio.engine.training.optimizer_state import PagedBuffers, restore_paging, restore_rate
+from qlora_studio.engine.training.pace import Pace
 from qlora_studio.engine.training.phase_memory import PhaseMemory, phase_memory
 from qlora_studio.engine.training.row_order import ByLength, EvenSteps, SortedSteps
 from qlora_studio.engine.training.saved_state import require_state_of, state_failure
@@ -42,7 +41,7 @@ class NonFiniteLoss(StudioError):
     """A loss or gradient was NaN or infinite; no optimizer step was taken."""
 
 
-class StudioTrainer(SFTTrainer):
+class StudioTrainer(HeldOutTrainer):
     """An SFTTrainer that tells facts.
 
     `save_checkpoint(trainer)` makes a checkpoint safe, `schedule` says what is done beside the steps; everything else
@@ -68,7 +67,7 @@ class StudioTrainer(SFTTrainer):
         self.reporter = reporter
         self.studio_device = device
         self._durable_save = save_checkpoint
-        self._pace = _Pace()
+        self._pace = Pace()
         self._time_left = TimeLeft(schedule)
         self._rows: list[int] = []
         self._loss_is_finite: torch.Tensor | bool = True
@@ -192,9 +191,9 @@ class StudioTrainer(SFTTrainer):
                 step=self.state.global_step,
                 total_steps=self.state.max_steps,
                 epoch=float(self.state.epoch or 0.0),
-                loss=_finite(logs["loss"]),
+                loss=finite(logs["loss"]),
                 learning_rate=float(logs["learning_rate"]),
-                gradient_norm=_finite(logs.get("grad_norm")),
+                gradient_norm=finite(logs.get("grad_norm")),
                 tokens=tokens,
                 tokens_per_second=tokens / seconds if seconds else 0.0,
                 seconds=seconds,
@@ -206,12 +205,6 @@ class StudioTrainer(SFTTrainer):
         self.memory.tell()
         self._look_for_spill(seconds / max(1, tokens))
 
-    def _joules(self) -> float | None:
-        """Return what the cards of all ranks took until now; None where one of them does not tell."""
-        own = self._energy.joules()
-        joules, silent = self.ranks.totals(own or 0.0, float(own is None))
-        return None if silent else joules
-
     def _look_for_spill(self, seconds_per_token: float) -> None:
         if sys.platform != "win32" or not self.studio_device.is_cuda:  # elsewhere an allocation fails instead
             return
@@ -219,86 +212,6 @@ class StudioTrainer(SFTTrainer):
         step = StepMemory(seconds_per_token, torch.cuda.memory_reserved(), total, free)
         if words := self._spill.look(step):
             self.reporter.warn("memory_spill", words)
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Return and tell the held-out loss, the exact mean over all trained tokens.
-
-        (The plain trainer averages batch means, so that a short batch counts as much as a long one.) Where the card has
-        no memory for it, the evaluation is skipped, told, and training goes on.
-        """
-        started = time.monotonic()
-        self.reporter.phase(Activity.EVALUATING)
-        self.memory.enter("evaluation")
-        metrics = self._metrics_or_none(started)
-        if metrics is None:  # only now is nothing of the failed batch held any more
-            torch.cuda.empty_cache()
-            self.reporter.warn("evaluation_skipped", "An evaluation found no memory and was skipped; training goes on.")
-            metrics = {"eval_loss": math.nan}
-        self.reporter.phase(Activity.TRAINING)
-        self._time_left.evaluation(self._pace.pause(started))
-        return metrics
-
-    def _evaluated(self, loss: float, started: float) -> dict[str, float]:
-        event = Evaluated(
-            step=self.state.global_step,
-            loss=_finite(loss),
-            perplexity=_finite(math.exp(min(loss, 700.0))),
-            seconds=time.monotonic() - started,
-            energy_joules=self._joules(),
-        )
-        self.last_evaluation = event
-        self.reporter.emit(event)
-        metrics = {"eval_loss": loss}
-        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    def _metrics_or_none(self, started: float) -> dict[str, float] | None:
-        try:
-            with torch.random.fork_rng():  # an evaluation more or less must not change what is trained
-                loss = self._held_out_loss()
-            return None if loss is None else self._evaluated(loss, started)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
-
-    def _held_out_loss(self) -> float | None:
-        """Return the mean over the rows of all ranks; None where another one found no memory for its own."""
-        sums = None
-        try:
-            fault_injection.before_evaluation(self.state.global_step, self.args.per_device_train_batch_size)
-            sums = self._held_out_sums()
-        finally:  # the others wait for this rank's word, also where it is that there was no memory
-            total, tokens, without = self.ranks.totals(*(sums or (0.0, 0)), sums is None)
-        if without:
-            return None
-        return total / tokens if tokens else math.nan
-
-    def _held_out_sums(self) -> tuple[float, int]:
-        """Return the sum of all losses over the held-out rows and how many they are; of several ranks, of own rows."""
-        was_training, balances_experts = self.model.training, self.aux_loss_enabled
-        self.model.eval()
-        self.aux_loss_enabled = False  # what keeps experts evenly used is no loss of the tokens
-        total, tokens = 0.0, 0
-        batches = self.get_eval_dataloader()
-        try:
-            for index, batch in enumerate(batches):
-                if index % self.ranks.count != self.ranks.rank:
-                    continue
-                take_facts(batch)
-                inputs = self._prepare_inputs(batch)
-                total += float(self.loss_without_learning(inputs))
-                tokens += int((inputs["labels"][:, 1:] != -100).sum())
-                self.reporter.progress("evaluate", index + 1, len(batches), "batches")
-        finally:
-            self.aux_loss_enabled = balances_experts
-            self.model.train(was_training)
-        return total, tokens
-
-    def loss_without_learning(self, inputs: dict[str, Any]) -> Any:
-        """Return the sum of a batch's losses, in the precision of training: also before that has begun."""
-        with torch.no_grad(), self.accelerator.autocast(), self.compute_loss_context_manager():
-            return self.compute_loss(self.model, inputs, num_items_in_batch=1)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Make a checkpoint safe. The plain trainer's is neither atomic nor synced, and rotates by file times."""
@@ -384,36 +297,6 @@ class _OptimizerPhase(TrainerCallback):
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The gradients are there, and clipped."""
         self._memory.enter("optimizer")
-
-
-class _Pace:
-    """Tokens and seconds of the current step; pauses are left out."""
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._tokens = 0
-
-    def add(self, tokens: int) -> None:
-        self._tokens += tokens
-
-    def pause(self, started: float) -> float:
-        """Leave out what lasted since then; return its seconds."""
-        seconds = time.monotonic() - started
-        self._since += seconds
-        return seconds
-
-    def restart(self) -> None:
-        self._since = time.monotonic()
-
-    def take(self) -> tuple[float, int]:
-        now = time.monotonic()
-        seconds, self._since = max(now - self._since, 1e-9), now
-        tokens, self._tokens = self._tokens, 0
-        return seconds, tokens
-
-
-def _finite(value: float | None) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _non_finite(step: int, rows: list[int]) -> NonFiniteLoss:

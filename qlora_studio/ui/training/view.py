@@ -142,7 +142,7 @@ def _tokens(report: DataReport | None, per_epoch: int | None, total: int | None,
 def _time(config: RunConfig, report: DataReport | None, rate: StepRate | None, total: int | None) -> tuple[str, str]:
     """Return how long the steps and evaluations will take, and by which rate."""
     if rate is None:
-        return "–", say("the speed is not known here")
+        return "–", say("speed not known here")
     if total is None:
         return "–", rate.words
     measured = (_evaluations(config, total) or 0) * (report.rows.evaluation if report else 0)

@@ -73,7 +73,7 @@ def test_the_time_that_training_takes_is_told_where_a_rate_is_known(page: Traini
     page.render_rate(rate)
     assert page._tiles[-1].accessibleName() == "Training time: ≈ 2 h 7 min about 2,000 tokens/s"
     page.render_rate(None)
-    assert page._tiles[-1].accessibleName() == "Training time: – the speed is not known here"
+    assert page._tiles[-1].accessibleName() == "Training time: – speed not known here"
 
 
 def test_the_tiles_follow_the_draft_and_the_dataset(page: TrainingPage) -> None:

@@ -57,7 +57,7 @@ def test_every_pin_is_exact_and_names_no_address() -> None:
 
 
 def test_every_package_of_debian_that_is_named_is_one_that_brings_what_qt_takes() -> None:
-    named = set(re.findall(r"\blib[\w-]+\d\b", _RECIPES.partition("sudo apt install")[2].partition("```")[0]))
+    named = set(re.findall(r"\blib[\w-]+\d\b", _RECIPES.partition("sudo apt install lib")[2].partition("```")[0]))
     known = {debian for debian, _fedora in PACKAGES.values()} | {"libxcb-randr0", "libxcb-shape0"}
 
     assert named and named <= known

@@ -43,7 +43,7 @@ from qlora_studio.ui.window.place import place_of
 from qlora_studio.ui.window.whole_errors import forget_handled, with_whole_errors
 
 _TURN_SECONDS = 0.01  # of building pages, between which the window answers
-_SWITCH_SECONDS = 0.001  # how long the importing thread may keep Python for itself
+_SWITCH_SECONDS = 0.0005  # how long another thread, that imports or reads, may keep Python for itself
 
 if TYPE_CHECKING:
     from qlora_studio.ui.state.studio import Studio
@@ -59,6 +59,8 @@ def main(*, demo: bool = False, opened: str = "") -> int:
 
 def new_application() -> QApplication:
     """Return the application, dressed, with numbers as `run.toml` writes them."""
+    gc.set_threshold(50_000, 20, 100)  # a long run is read in new objects by the hundred thousand, none in a circle
+    sys.setswitchinterval(_SWITCH_SECONDS)
     app = QApplication(sys.argv[:1])
     app.setApplicationName("qlora-studio")
     app.setApplicationDisplayName("QLoRA Studio")
@@ -141,14 +143,11 @@ class AppWindow(QObject):
 
         def steps() -> Iterator[None]:
             yield from made_qt_types()
-            self._switch = sys.getswitchinterval()
-            sys.setswitchinterval(_SWITCH_SECONDS)
             self._import.ask(importlib.import_module, "qlora_studio.ui.wiring")
 
         _in_turn(steps())
 
     def _on_import_answered(self, _module: object) -> None:
-        sys.setswitchinterval(self._switch)
         from qlora_studio.ui.state.studio import Studio
         from qlora_studio.ui.wiring import PAGES, wire_actions, wire_pages
 
@@ -285,7 +284,6 @@ def _what_is_meant(path: Path) -> str:
 
 def _main(demo: bool, opened: str) -> int:
     app = new_application()
-    gc.set_threshold(50_000, 20, 100)  # a long run is read in new objects by the hundred thousand, none in a circle
     app_window = AppWindow(demo=demo, opened=opened)
     app_window.completed.connect(app_window.keep_idle_worker)
     app_window.show()

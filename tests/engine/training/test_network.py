@@ -20,7 +20,8 @@ from tests.engine.training_run import follow, make_run
 _NO_NETWORK = """
 import socket, sys
 def refuse(event, arguments):
-    if event in ("socket.connect", "socket.getaddrinfo", "socket.bind", "socket.sendto"):
+    is_socket = event in ("socket.connect", "socket.bind", "socket.sendto") and arguments[0].family != socket.AF_UNIX
+    if is_socket or event == "socket.getaddrinfo":
         print("NETWORK", event, arguments, file=sys.stderr, flush=True)
 sys.addaudithook(refuse)
 """

@@ -160,19 +160,16 @@ class Table(QTableView):
             wanted = max(self.sizeHintForColumn(index), self.horizontalHeader().sectionSizeHint(index))
             self.setColumnWidth(index, min(wanted, int(share * self.viewport().width())))
         modes = QHeaderView.ResizeMode
+        self.horizontalHeader().length()  # has it measure columns that are as wide as what they hold, where that is due
         for index, least in self._least.items():
             others = (other for other in range(len(self._shown.columns)) if other != index)
-            left = self.viewport().width() - sum(self._wanted_width(other) for other in others)
+            left = self.viewport().width() - sum(self._width(other) for other in others)
             self.horizontalHeader().setSectionResizeMode(index, modes.Stretch if left >= least else modes.Fixed)
             if left < least:
                 self.setColumnWidth(index, least)
 
-    def _wanted_width(self, index: int) -> int:
-        if self.isColumnHidden(index):
-            return 0
-        if index in self._shares:
-            return self.columnWidth(index)
-        return max(self.sizeHintForColumn(index), self.horizontalHeader().sectionSizeHint(index))
+    def _width(self, index: int) -> int:
+        return 0 if self.isColumnHidden(index) else self.columnWidth(index)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Copy the selected rows, or all of them where none is selected."""

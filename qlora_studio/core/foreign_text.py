@@ -9,6 +9,8 @@ import re
 import tomllib
 from typing import Any, NoReturn
 
+from qlora_studio.core.words import say
+
 DEEPEST = 64  # tables and lists inside each other; the deepest that the libraries write has a dozen
 LARGEST_JSON = 16 << 20  # bytes
 MOST_VALUES = 1_000_000  # the vocabulary of a tokenizer has half as many
@@ -32,7 +34,7 @@ def json_value(
     """
     text = _decoded(data, limit)
     if sum(map(data.count, b"[{,")) > most:  # each value stands behind one of them: what it takes in memory is bounded
-        raise Unreadable(f"it holds more than {most:,} values")
+        raise Unreadable(say("it holds more than {most:,} values", most=most))
     _refuse_depth(data)
     try:
         found = json.loads(
@@ -44,9 +46,11 @@ def json_value(
     except Unreadable:
         raise
     except json.JSONDecodeError as error:
-        raise Unreadable(f"it is no valid JSON (line {error.lineno}: {error.msg})") from error
+        raise Unreadable(
+            say("it is no valid JSON (line {lineno}: {msg})", lineno=error.lineno, msg=error.msg)
+        ) from error
     except (ValueError, RecursionError) as error:  # a number of more digits than Python reads
-        raise Unreadable("it holds a number that is too long") from error
+        raise Unreadable(say("it holds a number that is too long")) from error
     if _HALF_SIGN.search(data):
         _refuse_half_signs(found)
     return found
@@ -56,7 +60,7 @@ def json_table(data: bytes, **limits: Any) -> dict[str, Any]:
     """Return the table that a JSON text is. Raises Unreadable, as `json_value` does."""
     value = json_value(data, **limits)
     if not isinstance(value, dict):
-        raise Unreadable("it is no table")
+        raise Unreadable(say("it is no table"))
     return value
 
 
@@ -68,11 +72,11 @@ def toml_table(data: bytes, *, limit: int = LARGEST_TOML) -> dict[str, Any]:
     except Unreadable:
         raise
     except tomllib.TOMLDecodeError as error:
-        raise Unreadable(f"it is no valid TOML: {error}") from error
+        raise Unreadable(say("it is no valid TOML: {error}", error=error)) from error
     except (ValueError, RecursionError) as error:
-        raise Unreadable("it holds a number that is too long, or is nested too deeply") from error
+        raise Unreadable(say("it holds a number that is too long, or is nested too deeply")) from error
     if depth_of(table) > DEEPEST:
-        raise Unreadable(f"it is nested more than {DEEPEST} deep")
+        raise Unreadable(say("it is nested more than {deepest} deep", deepest=DEEPEST))
     return table
 
 
@@ -89,11 +93,11 @@ def depth_of(value: object) -> int:
 
 def _decoded(data: bytes, limit: int) -> str:
     if len(data) > limit:
-        raise Unreadable(f"it is larger than {limit >> 20} MiB")
+        raise Unreadable(say("it is larger than {limit} MiB", limit=limit >> 20))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Unreadable(f"byte {error.start} is no UTF-8") from error
+        raise Unreadable(say("byte {start} is no UTF-8", start=error.start)) from error
 
 
 def _refuse_depth(data: bytes) -> None:
@@ -106,7 +110,7 @@ def _refuse_depth(data: bytes) -> None:
         if sign in b"[{":
             depth += 1
             if depth > DEEPEST:
-                raise Unreadable(f"it is nested more than {DEEPEST} deep")
+                raise Unreadable(say("it is nested more than {deepest} deep", deepest=DEEPEST))
         elif sign in b"]}":
             depth -= 1
 
@@ -114,7 +118,7 @@ def _refuse_depth(data: bytes) -> None:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise Unreadable(f"{text[:20]} is no finite number")
+        raise Unreadable(say("{text} is no finite number", text=text[:20]))
     return number
 
 
@@ -125,7 +129,7 @@ def _infinite(word: str) -> float:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise Unreadable("it says something twice")
+        raise Unreadable(say("it says something twice"))
     return found
 
 
@@ -133,8 +137,8 @@ def _refuse_half_signs(value: object) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise Unreadable("it holds half of a sign, which is no text") from error
+        raise Unreadable(say("it holds half of a sign, which is no text")) from error
 
 
 def _refuse_constant(word: str) -> NoReturn:
-    raise Unreadable(f"{word} is no finite number")
+    raise Unreadable(say("{word} is no finite number", word=word))

@@ -13,9 +13,9 @@ from qlora_studio.core.words import say
 OLDEST_CAPABILITY = (7, 5)  # Turing: the RTX 20 series
 PROCESSOR = "cpu"
 _INDEX = "https://download.pytorch.org/whl/"
-_NEWEST_DRIVER = "Install NVIDIA's newest driver and restart the computer."
-_WINDOWS_DRIVER = "Install NVIDIA's newest driver in Windows, none in WSL, and run: wsl --shutdown"
-_NEWER_VERSION = "Install a newer version of QLoRA Studio."
+_NEWEST_DRIVER = say("Install NVIDIA's newest driver and restart the computer.")
+_WINDOWS_DRIVER = say("Install NVIDIA's newest driver in Windows, none in WSL, and run: wsl --shutdown")
+_NEWER_VERSION = say("Install a newer version of QLoRA Studio.")
 
 System = Literal["linux", "windows", "wsl"]
 Capability = tuple[int, int]

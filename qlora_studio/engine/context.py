@@ -26,6 +26,7 @@ from qlora_studio.core.run.events import (
     StoppedEarly,
     Warned,
 )
+from qlora_studio.core.words import say
 from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 
@@ -191,9 +192,9 @@ class JobContext:
         """Raise StudioError where the folder was removed or moved: what is written there would be found by nobody."""
         if not self._events.is_in_place():
             raise StudioError(
-                f"The folder {self.folder.path} was removed or moved while its run was at work.",
+                say("The folder {path} was removed or moved while its run was at work.", path=self.folder.path),
                 kind=FailureKind.RUN_NOT_FOUND,
-                advice="Put it back where it was, then resume; or begin a new run.",
+                advice=say("Put it back where it was, then resume; or begin a new run."),
             )
 
     def close(self) -> None:

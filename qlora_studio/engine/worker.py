@@ -33,6 +33,7 @@ from qlora_studio.core.run.job import (
 from qlora_studio.core.run.recovery import recovery_from
 from qlora_studio.core.run.reports import AwakeReport, AwakeReported
 from qlora_studio.core.run.run_config_text import problems_before_start
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.faults import failure_of
 from qlora_studio.engine.model.environment import environment
@@ -266,7 +267,7 @@ def preflight(job: Job, folder: RunFolder) -> None:
     for path in filter(None, (*(source.path for source in config.data.sources), config.data.evaluation_path)):
         if Path(path).is_absolute() and not Path(path).exists():
             raise StudioError(
-                f"There is no dataset at {path}.",
+                say("There is no dataset at {path}.", path=path),
                 kind=FailureKind.DATA_NOT_FOUND,
-                advice="It may have been moved or renamed: choose it again.",
+                advice=say("It may have been moved or renamed: choose it again."),
             )

@@ -21,6 +21,7 @@ from qlora_studio.core.run.job import (
     VerifyJob,
 )
 from qlora_studio.core.run.run_config import ALL_CARDS, AUTO_CARD, CPU, means_several
+from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.storage.runs.run_folder import RunFolder
 
@@ -145,7 +146,7 @@ def _not_here(wish: str, found: GpuCard | None, cards: Sequence[GpuCard]) -> Stu
     else:
         why = "No NVIDIA card answers in this computer."
     return StudioError(
-        f"This run is to be trained on {name}. {why.removesuffix('.')}.",
+        say("This run is to be trained on {name}. {why}.", name=name, why=why.removesuffix(".")),
         kind=FailureKind.NO_CARD,
-        advice="Choose another card, or auto: --set hardware.gpus=auto",
+        advice=say("Choose another card, or auto: --set hardware.gpus=auto"),
     )

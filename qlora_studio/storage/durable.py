@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.fingerprint import FileEntry
+from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import read_bytes
 from qlora_studio.storage.permissions import as_its_folder, give, mode_of_file, private_folder
 from qlora_studio.storage.staging import REPLACED, remove_abandoned, restore_replaced, staging_path
@@ -57,9 +58,9 @@ def write_atomically(path: Path, data: bytes) -> None:
 def not_writable(path: Path, error: OSError) -> StudioError:
     """Return the error of a folder that nothing can be written to, in words."""
     return StudioError(
-        f"Cannot write to {path}: {error.strerror or error}.",
+        say("Cannot write to {path}: {strerror}.", path=path, strerror=error.strerror or error),
         kind=FailureKind.NOT_WRITABLE,
-        advice="Choose another folder, or give yourself permission to write there.",
+        advice=say("Choose another folder, or give yourself permission to write there."),
     )
 
 

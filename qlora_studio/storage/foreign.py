@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 
 from qlora_studio.core.errors import FailureKind, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.foreign_text import LARGEST_JSON, LARGEST_TOML, Unreadable, json_table, toml_table
+from qlora_studio.core.words import say
 
 T = TypeVar("T")
 SMALL = 1 << 20  # bytes: enough for settings, a queue, a report
 _SHARED = re.compile(r"[0-9a-f]{64}")  # the name of a blob that repositories share
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # of Windows there is none
-_ADVICE = "Replace or remove the file, or take a copy that is whole."
 
 
 def read_bytes(path: Path, *, limit: int, inside: Path | None = None) -> bytes:
@@ -37,7 +37,7 @@ def read_bytes(path: Path, *, limit: int, inside: Path | None = None) -> bytes:
         except OSError as error:
             raise unreadable(path, error.strerror or str(error)) from error
     if len(data) > limit:
-        raise unreadable(path, f"it is larger than {limit:,} bytes")
+        raise unreadable(path, say("it is larger than {limit:,} bytes", limit=limit))
     return data
 
 
@@ -48,17 +48,17 @@ def open_regular(path: Path, *, inside: Path | None = None) -> int:
         if (descriptor := _opened_in(path, inside, flags)) is None:
             real = Path(os.path.realpath(path, strict=True))
             if inside is not None and not real.is_relative_to(os.path.realpath(inside)):
-                raise unreadable(path, "it is a link that leads out of its folder")
+                raise unreadable(path, say("it is a link that leads out of its folder"))
             descriptor = os.open(real, flags)
     except (FileNotFoundError, NotADirectoryError):
         if _is_link(path):  # it leads nowhere
-            raise unreadable(path, "it is a link that leads nowhere") from None
+            raise unreadable(path, say("it is a link that leads nowhere")) from None
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
     except (OSError, ValueError) as error:
         raise unreadable(path, getattr(error, "strerror", None) or str(error)) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise unreadable(path, "it is no regular file")
+        raise unreadable(path, say("it is no regular file"))
     return descriptor
 
 
@@ -94,7 +94,9 @@ def read_toml(path: Path, *, limit: int = LARGEST_TOML, inside: Path | None = No
     try:
         return toml_table(data, limit=limit)
     except Unreadable as error:
-        raise InvalidRunConfig((Problem("", f"{path} cannot be read: {error}."),)) from error
+        raise InvalidRunConfig(
+            (Problem("", say("{path} cannot be read: {error}.", path=path, error=error)),)
+        ) from error
 
 
 def read_parsed(path: Path, parse: Callable[[bytes], T], *, limit: int = SMALL, inside: Path | None = None) -> T:
@@ -108,7 +110,7 @@ def read_parsed(path: Path, parse: Callable[[bytes], T], *, limit: int = SMALL, 
     except Unreadable as error:
         raise unreadable(path, str(error)) from error
     except ValueError as error:
-        raise unreadable(path, "it does not say what it should") from error
+        raise unreadable(path, say("it does not say what it should")) from error
 
 
 def set_aside(path: Path) -> Path:
@@ -129,7 +131,10 @@ def leads_out(path: Path, folder: Path) -> bool:
 def unreadable(path: Path, why: str) -> StudioError:
     """Return the error of a file that cannot be read; `why` is the end of a sentence."""
     return StudioError(
-        f"{path.name} cannot be read: {why}.", kind=FailureKind.NOT_READABLE, advice=_ADVICE, detail=str(path)
+        say("{name} cannot be read: {why}.", name=path.name, why=why),
+        kind=FailureKind.NOT_READABLE,
+        advice=say("Replace or remove the file, or take a copy that is whole."),
+        detail=str(path),
     )
 
 

@@ -25,6 +25,8 @@ _SETTERS = {
 }
 _WORDS_ALONE = {"Label", "ElidedLabel", "Button", "Chip", "CurveMark", "Mark", "Step", "show_word", "show_message"}
 _KEYWORDS = {"tip", "caption", "advice", "message", "title", "question", "help"}  # `name` and `kind` are none
+_ERRORS = {"StudioError", "RowRefused", "Unreadable"}
+_TELLERS = _ERRORS | {"Problem", "TemplateRefusal", "RowVerdict", "warn"}
 _PROPER = {"QLoRA Studio"}
 
 
@@ -37,6 +39,28 @@ def test_no_widget_of_the_window_is_given_a_text_that_was_not_said() -> None:
         if _is_words(_literal(text))
     ]
     assert not found, "\n".join(found)
+
+
+def test_no_error_warning_or_refused_row_is_told_in_words_that_were_not_said() -> None:
+    paths = (path for path in sorted(PACKAGE.rglob("*.py")) if path.parts[len(PACKAGE.parts)] != "cli")
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+    tellers = _TELLERS | {name for tree in trees.values() for name in _makers_of_errors(tree)}
+    found = [
+        f"{path.relative_to(PACKAGE)}:{text.lineno}: {_literal(text)}"
+        for path, tree in trees.items()
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and _name(call.func) in tellers
+        for argument in (*call.args, *(keyword.value for keyword in call.keywords if keyword.arg in _KEYWORDS))
+        for text in _unsaid(argument)
+        if len(_literal(text).split()) > 1 and _is_words(_literal(text))
+    ]
+    assert not found, "\n".join(found)
+
+
+def _makers_of_errors(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.returns and ast.unparse(node.returns) in _ERRORS:
+            yield node.name
 
 
 def _texts_given(tree: ast.AST) -> Iterator[ast.expr]:

@@ -10,6 +10,7 @@ from qlora_studio.core.errors import InvalidRunConfig, Problem
 from qlora_studio.core.run.run_config import RunConfig, all_settings
 from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.core.run.setting import SettingInfo
+from qlora_studio.core.words import say
 
 MOST_RUNS = 100
 _LONGEST_NAME = 80  # letters, as the form takes them
@@ -59,11 +60,11 @@ def _wrong_paths(variations: Iterable[Variation]) -> list[Problem]:
     problems = []
     for item in variations:
         if item.path in lists:
-            problems.append(Problem(item.path, "is a list or a table, and cannot be varied."))
+            problems.append(Problem(item.path, say("is a list or a table, and cannot be varied.")))
         elif item.path == "name":
-            problems.append(Problem(item.path, "is made of the values, and cannot be varied."))
+            problems.append(Problem(item.path, say("is made of the values, and cannot be varied.")))
         elif item.path in seen:
-            problems.append(Problem(item.path, "is varied twice; give all its values at once."))
+            problems.append(Problem(item.path, say("is varied twice; give all its values at once.")))
         seen.add(item.path)
     return problems
 

@@ -8,6 +8,7 @@ from qlora_studio.core.data.row_notes import Fields, RowNotes
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.tool_call import tool_call
 from qlora_studio.core.data.values import kind_of, number_as_text, shown
+from qlora_studio.core.words import say
 
 # What a part of a type is, and the keys that may hold it, first come first served.
 _TEXTS = dict.fromkeys(("text", "input_text", "output_text", "refusal"), ("text", "value", "content", "refusal"))
@@ -45,7 +46,9 @@ def joined_parts(parts: list[Any], what: str, path: str, notes: RowNotes) -> Con
             texts.append(part)
             continue
         if not isinstance(part, dict):
-            raise RowRefused(f"{what} is a list of parts, and one of them {kind_of(part)}")
+            raise RowRefused(
+                say("{what} is a list of parts, and one of them {kind_of}", what=what, kind_of=kind_of(part))
+            )
         fields = Fields(part)
         kind = str(fields.get("type") or "text")
         if kind in _TEXTS:
@@ -99,7 +102,7 @@ def media_words(name: Any) -> str:
 def _text(fields: Fields, keys: tuple[str, ...], what: str) -> str:
     text = next((fields.get(key) for key in keys if key in fields), None)
     if not isinstance(text, str):
-        raise RowRefused(f"{what} is a list of parts, and one of them is no text")
+        raise RowRefused(say("{what} is a list of parts, and one of them is no text", what=what))
     return text
 
 
@@ -109,7 +112,7 @@ def _reasoning(value: Any, what: str) -> str:
     if isinstance(value, dict):
         value = value.get("text")
     if not isinstance(value, str):
-        raise RowRefused(f"{what} holds reasoning that {kind_of(value)}, not text")
+        raise RowRefused(say("{what} holds reasoning that {kind_of}, not text", what=what, kind_of=kind_of(value)))
     return value
 
 

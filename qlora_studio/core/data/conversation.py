@@ -11,6 +11,7 @@ from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.tool_call import CALL_KEYS, calls_of_text, tool_calls
 from qlora_studio.core.data.turn_marks import MARK_KEYS, trained_mark
 from qlora_studio.core.data.values import from_json_text, is_blank, kind_of, number_as_text, shown
+from qlora_studio.core.words import say
 
 Message = dict[str, Any]
 
@@ -104,7 +105,7 @@ def checked_order(messages: list[Message], notes: RowNotes) -> tuple[Message, ..
         return tuple(messages)
     last = max((number for number, message in enumerate(messages, 1) if message["role"] == "assistant"), default=0)
     if not last:
-        raise RowRefused("there is no assistant's turn to learn from")
+        raise RowRefused(say("there is no assistant's turn to learn from"))
     if last < len(messages):
         notes.repaired("left out what follows the last answer")
     return tuple(messages[:last])
@@ -118,9 +119,9 @@ def _listed(turns: Any, notes: RowNotes) -> list[Any]:
             notes.repaired("read the conversation from an object of lists")
             turns = [dict(zip(turns, values, strict=True)) for values in zip(*columns, strict=True)]
     if not isinstance(turns, list):
-        raise RowRefused(f"the conversation {kind_of(turns)}, not a list")
+        raise RowRefused(say("the conversation {kind_of}, not a list", kind_of=kind_of(turns)))
     if not turns:
-        raise RowRefused("the conversation is empty")
+        raise RowRefused(say("the conversation is empty"))
     if all(isinstance(turn, str) and not turn.lstrip().startswith("{") for turn in turns):
         notes.repaired("read texts that follow each other as question and answer")
         roles = ("user", "assistant") * len(turns)
@@ -166,7 +167,7 @@ class _Turn:
     def __init__(self, turn: Any, what: str, path: str, notes: RowNotes) -> None:
         value = from_json_text(turn, what, "a message", notes)
         if not isinstance(value, dict):
-            raise RowRefused(f"{what} {kind_of(value)}, not an object")
+            raise RowRefused(say("{what} {kind_of}, not an object", what=what, kind_of=kind_of(value)))
         self._fields, self._what, self._path, self._notes = Fields(value), what, path, notes
         self._present = _present(tuple(value))
 
@@ -200,10 +201,17 @@ class _Turn:
 
     def _role_name(self, role_key: str) -> str:
         if role_key not in self._fields:
-            raise RowRefused(f"{self._what} has no '{role_key}'")
+            raise RowRefused(say("{what} has no '{role_key}'", what=self._what, role_key=role_key))
         name = self._fields.get(role_key)
         if not isinstance(name, str):
-            raise RowRefused(f"{self._what}: '{role_key}' {kind_of(name)}, not text")
+            raise RowRefused(
+                say(
+                    "{what}: '{role_key}' {kind_of}, not text",
+                    what=self._what,
+                    role_key=role_key,
+                    kind_of=kind_of(name),
+                )
+            )
         return name
 
     def _role(self, name: str, roles: Mapping[str, str]) -> str:
@@ -211,7 +219,7 @@ class _Turn:
             return roles[name]
         role = OTHER_ROLES.get(name.strip().lower())
         if role is None:
-            raise RowRefused(f"{self._what} has the unknown role '{shown(name)}'")
+            raise RowRefused(say("{what} has the unknown role '{shown}'", what=self._what, shown=shown(name)))
         self._notes.repaired(f"read the role '{shown(name)}' as {role}")
         return role
 
@@ -232,14 +240,18 @@ class _Turn:
         if self._present.calls:
             content.calls += tool_calls(self._fields, self._what, self._path, self._notes)
         if content.calls and role != "assistant":
-            raise RowRefused(f"{self._what} calls tools, but is from the {role}")
+            raise RowRefused(say("{what} calls tools, but is from the {role}", what=self._what, role=role))
         if content.text is None:
             if not content.calls and not content.results:
-                raise RowRefused(f"{what} is null" if text_key in self._fields else f"{what} has no '{text_key}'")
+                raise RowRefused(
+                    say("{what} is null", what=what)
+                    if text_key in self._fields
+                    else say("{what} has no '{text_key}'", what=what, text_key=text_key)
+                )
         elif not isinstance(content.text, str):
-            raise RowRefused(f"{what} {kind_of(content.text)}, not text")
+            raise RowRefused(say("{what} {kind_of}, not text", what=what, kind_of=kind_of(content.text)))
         elif is_blank(content.text) and not content.calls and role not in ("system", "tool"):
-            raise RowRefused(f"{what} is empty")
+            raise RowRefused(say("{what} is empty", what=what))
         return content
 
     def _more(self, content: Content) -> Message:
@@ -248,7 +260,9 @@ class _Turn:
         for key, names in _TEXT_KEYS.items() if self._present.texts else ():
             if (value := number_as_text(self._fields.first(*names), self._notes)) is not None:
                 if not isinstance(value, str):
-                    raise RowRefused(f"{self._what}: {key} {kind_of(value)}, not text")
+                    raise RowRefused(
+                        say("{what}: {key} {kind_of}, not text", what=self._what, key=key, kind_of=kind_of(value))
+                    )
                 message[key] = value
         if self._present.reasoning:
             message |= reasoning_of(self._fields, self._what, self._notes)

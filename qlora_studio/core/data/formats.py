@@ -155,7 +155,7 @@ def _conversation_alone(
     """Read a row that is a conversation and nothing else: what most rows are, so it is done without detours."""
     column = next(name for name in CONVERSATION_COLUMNS if name in record)
     if record[column] is None:
-        raise RowRefused(f"'{column}' is null")
+        raise RowRefused(say("'{column}' is null", column=column))
     messages = checked_order(messages_of(record[column], column, notes), notes)
     for name in others:
         if not is_nothing(record[name]):
@@ -174,12 +174,16 @@ def _refuse_other_kinds(record: Mapping[str, Any]) -> None:
     if reason := preference_reason(record):
         raise RowRefused(reason)
     if record.get("kto_tag") is False:
-        raise RowRefused("this row is marked as a bad example (kto_tag)")
+        raise RowRefused(say("this row is marked as a bad example (kto_tag)"))
     for name in _MEDIA_COLUMNS & record.keys():
         if not is_nothing(record[name]):
             raise RowRefused(
-                f"this row comes with {media_words(name)} (column '{name}'); only text can be learned. To learn the "
-                "text alone, name the columns in data.mapping"
+                say(
+                    "this row comes with {media} (column '{name}'); only text can be learned. To "
+                    "learn the text alone, name the columns in data.mapping",
+                    media=media_words(name),
+                    name=name,
+                )
             )
 
 
@@ -216,7 +220,11 @@ def _conversation(record: Fields, notes: RowNotes) -> Example:
     )
     if column is None:
         absent = next((name for name in CONVERSATION_COLUMNS if name in record), None)
-        raise RowRefused(f"'{absent}' is null" if absent else "there is no column 'messages' or 'conversations'")
+        raise RowRefused(
+            say("'{absent}' is null", absent=absent)
+            if absent
+            else say("there is no column 'messages' or 'conversations'")
+        )
     messages = messages_of(_column(record, column)[0], column, notes)
     system = _system(record, notes)
     return Example(checked_order(_with_system(system, messages, notes), notes), _tools(record, notes))
@@ -254,11 +262,11 @@ def _history(history: Any, notes: RowNotes) -> list[Message]:
         return []
     history = from_json_text(history, "history", "the history", notes)
     if not isinstance(history, list):
-        raise RowRefused(f"history {kind_of(history)}, not a list of pairs")
+        raise RowRefused(say("history {kind_of}, not a list of pairs", kind_of=kind_of(history)))
     messages = []
     for number, pair in enumerate(history, 1):
         if not isinstance(pair, list) or len(pair) != 2:
-            raise RowRefused(f"history: entry {number} is not a pair of question and answer")
+            raise RowRefused(say("history: entry {number} is not a pair of question and answer", number=number))
         question = text_of(pair[0], f"history: question {number}", notes)
         messages += _pair(question, text_of(pair[1], f"history: answer {number}", notes))
     return messages
@@ -268,14 +276,14 @@ def _prompt_completion(record: Fields, notes: RowNotes) -> Example:
     if notes.reading.mapping:
         return _two_columns(record, notes)
     if record.values.get("label") is False:
-        raise RowRefused("this row is marked as a bad example (label)")
+        raise RowRefused(say("this row is marked as a bad example (label)"))
     prompt, completion = record.values.get("prompt"), record.values.get("completion")
     if not isinstance(prompt, list) and not isinstance(completion, list):
         return _of_pair(record, "prompt", "completion", notes)
     messages = _half(record.get("prompt"), "user", "prompt", notes)
     answers = _half(record.get("completion"), "assistant", "completion", notes)
     if answers and answers[0]["role"] != "assistant":
-        raise RowRefused("completion does not begin with the assistant's turn")
+        raise RowRefused(say("completion does not begin with the assistant's turn"))
     messages = _with_system(_system(record, notes), [*messages, *answers], notes)
     return Example(checked_order(messages, notes), _tools(record, notes))
 
@@ -328,7 +336,7 @@ def _text(record: Fields, notes: RowNotes) -> Example:
 def _known_pair(record: Fields) -> tuple[str, str]:
     question, answer = _pair_among(record) or ("", "")
     if not question:
-        raise RowRefused("no two columns are a question and its answer; choose the columns")
+        raise RowRefused(say("no two columns are a question and its answer; choose the columns"))
     return question, answer
 
 
@@ -338,7 +346,7 @@ def _pair_among(columns: Container[str]) -> tuple[str, ...]:
 
 def _column(record: Fields, name: str) -> tuple[Any, str]:
     if name not in record:
-        raise RowRefused(f"there is no column '{shown(name)}'")
+        raise RowRefused(say("there is no column '{shown}'", shown=shown(name)))
     return record.get(name), f"'{shown(name)}'"
 
 
@@ -350,7 +358,7 @@ def _optional(record: Fields, names: tuple[str, ...], notes: RowNotes) -> str:
         if not isinstance(value, str):
             value = number_as_text(value, notes)
         if not isinstance(value, str):
-            raise RowRefused(f"'{shown(name)}' {kind_of(value)}, not text")
+            raise RowRefused(say("'{shown}' {kind_of}, not text", shown=shown(name), kind_of=kind_of(value)))
         if value and not value.isspace():
             return value
     return ""

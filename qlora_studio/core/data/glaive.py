@@ -10,6 +10,7 @@ from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.tool_call import function_schema, tool_call
 from qlora_studio.core.data.values import text_of
 from qlora_studio.core.foreign_text import DEEPEST, depth_of
+from qlora_studio.core.words import say
 
 _SPEAKER = re.compile(r"(?:^|\n)[^\S\n]*(USER|ASSISTANT|FUNCTION RESPONSE):")
 _ROLES = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
@@ -28,7 +29,7 @@ def glaive_messages(chat: Any, notes: RowNotes) -> list[dict[str, Any]]:
     """Return the messages of the text. Raises RowRefused."""
     start, *pieces = _SPEAKER.split(text_of(chat, "'chat'", notes))
     if start.strip():
-        raise RowRefused("'chat' does not begin with who speaks")
+        raise RowRefused(say("'chat' does not begin with who speaks"))
     return [
         _message(role, text.replace(_END, "").strip(), notes) for role, text in zip(*[iter(pieces)] * 2, strict=True)
     ]

@@ -5,6 +5,7 @@ from typing import Any
 from qlora_studio.core.data.row_notes import Fields, RowNotes
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.values import kind_of
+from qlora_studio.core.words import say
 
 # The names that transformers hands reasoning to templates by: what stands under them stays there.
 _KNOWN_KEYS = ("reasoning_content", "thinking", "reasoning")
@@ -41,7 +42,7 @@ def _text(value: Any, key: str, what: str) -> str:
         return "".join(part if isinstance(part, str) else _part_text(part) for part in value)
     if isinstance(value, dict):
         return _part_text(value)
-    raise RowRefused(f"{what}: {key} {kind_of(value)}, not text")
+    raise RowRefused(say("{what}: {key} {kind_of}, not text", what=what, key=key, kind_of=kind_of(value)))
 
 
 def _part_text(part: dict[str, Any]) -> str:

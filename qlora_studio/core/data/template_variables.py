@@ -10,6 +10,7 @@ from typing import Any
 from qlora_studio.core.data.row_notes import Fields, RowNotes, is_nothing
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.values import from_json_text, kind_of, shown
+from qlora_studio.core.words import say
 
 _COLUMN = "chat_template_kwargs"
 _CONVERSATION = ("messages", "conversation", "conversations", "tools", "documents", "chat_template", "template")
@@ -44,7 +45,7 @@ def variables_of(fields: Fields, notes: RowNotes) -> dict[str, Any]:
         return {}
     value = from_json_text(value, _COLUMN, "the template's variables", notes)
     if not isinstance(value, Mapping):
-        raise RowRefused(f"{_COLUMN} {kind_of(value)}, not an object of variables")
+        raise RowRefused(say("{column} {kind_of}, not an object of variables", column=_COLUMN, kind_of=kind_of(value)))
     variables = {str(name): item for name, item in value.items() if item is not None}
     if why := objection(variables):
         raise RowRefused(f"{_COLUMN}: {why}")

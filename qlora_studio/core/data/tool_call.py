@@ -6,6 +6,7 @@ from typing import Any
 from qlora_studio.core.data.row_notes import Fields, RowNotes, is_nothing
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.values import from_json_text, kind_of
+from qlora_studio.core.words import say
 
 # OpenAI's names first; then those of Hermes and xLAM, Llama, Gemini and LangChain, Anthropic.
 _NAMES = ("name", "tool_name", "function_name")
@@ -23,7 +24,7 @@ def tool_schemas(value: Any, notes: RowNotes, what: str = "tools") -> tuple[dict
         value = [value]
         notes.repaired("read one tool as a list of tools")
     if not isinstance(value, list):
-        raise RowRefused(f"{what} is not a list of objects")
+        raise RowRefused(say("{what} is not a list of objects", what=what))
     return tuple(schema for tool in value for schema in _schemas(tool, notes, what))
 
 
@@ -41,7 +42,7 @@ def tool_calls(turn: Fields, what: str, path: str, notes: RowNotes) -> list[dict
     if isinstance(calls, dict):
         calls = [calls]
     if not isinstance(calls, list):
-        raise RowRefused(f"{what}: tool_calls {kind_of(calls)}, not a list")
+        raise RowRefused(say("{what}: tool_calls {kind_of}, not a list", what=what, kind_of=kind_of(calls)))
     return [tool_call(call, what, path, notes) for call in calls]
 
 
@@ -64,7 +65,7 @@ def tool_call(call: Any, what: str, path: str, notes: RowNotes) -> dict[str, Any
     inner = outer if function is outer.values else Fields(function if isinstance(function, Mapping) else {})
     name = inner.first(*_NAMES)
     if not isinstance(name, str):
-        raise RowRefused(f"{what} has a tool call without a function's name")
+        raise RowRefused(say("{what} has a tool call without a function's name", what=what))
     arguments = inner.first(*_ARGUMENTS)
     if isinstance(arguments, str):
         words = "the arguments of a tool call"
@@ -72,7 +73,7 @@ def tool_call(call: Any, what: str, path: str, notes: RowNotes) -> dict[str, Any
     if arguments is None:
         arguments = {}
     if not isinstance(arguments, dict):
-        raise RowRefused(f"{what}: the arguments of a tool call are not an object")
+        raise RowRefused(say("{what}: the arguments of a tool call are not an object", what=what))
     outer.get("type")
     known = {"id": found} if isinstance(found := outer.first(*_CALL_IDS), str) else {}
     notes.left(outer, path)
@@ -85,7 +86,7 @@ def tool_call(call: Any, what: str, path: str, notes: RowNotes) -> dict[str, Any
 def _schemas(tool: Any, notes: RowNotes, what: str) -> list[dict[str, Any]]:
     tool = from_json_text(tool, f"{what}: an entry", "tools", notes)
     if not isinstance(tool, dict):
-        raise RowRefused(f"{what} is not a list of objects")
+        raise RowRefused(say("{what} is not a list of objects", what=what))
     if declared := tool.get("function_declarations"):
         notes.repaired("read function_declarations as tools")
         return [function_schema(item) for item in declared] if isinstance(declared, list) else []

@@ -6,6 +6,7 @@ from typing import Any
 from qlora_studio.core.data.row_notes import Fields
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.values import kind_of
+from qlora_studio.core.words import say
 
 # Whether a set mark says that the turn is learned: OpenAI's weight, LLaMA-Factory's loss_weight, ms-swift's loss
 # and loss_scale, axolotl's train and training, torchtune's masked.
@@ -38,13 +39,15 @@ def trained_mark(turn: Fields, what: str) -> bool | None:
     """
     for mark in _PARTIAL:
         if turn.get(mark):
-            raise RowRefused(f"{what}: {mark} marks parts of it, but a turn is learned as a whole or not")
+            raise RowRefused(
+                say("{what}: {mark} marks parts of it, but a turn is learned as a whole or not", what=what, mark=mark)
+            )
     said = {mark: _is_set(value, mark, what) for mark in MARKS if (value := turn.get(mark)) is not None}
     if not said:
         return None
     trained = {value == MARKS[mark] for mark, value in said.items()}
     if len(trained) > 1:
-        raise RowRefused(f"{what}: its marks {' and '.join(said)} contradict each other")
+        raise RowRefused(say("{what}: its marks {said} contradict each other", what=what, said=" and ".join(said)))
     return trained.pop()
 
 
@@ -85,4 +88,11 @@ def _is_set(value: Any, mark: str, what: str) -> bool:
         value = _WORDS.get(value.strip().lower(), value)
     if isinstance(value, bool | int | float) and value in (0, 1):
         return bool(value)
-    raise RowRefused(f"{what}: {mark} {kind_of(value)}, but a turn is learned (1) or not (0)")
+    raise RowRefused(
+        say(
+            "{what}: {mark} {kind_of}, but a turn is learned (1) or not (0)",
+            what=what,
+            mark=mark,
+            kind_of=kind_of(value),
+        )
+    )

@@ -7,6 +7,7 @@ from typing import Any
 from qlora_studio.core.data.row_notes import RowNotes
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.foreign_text import Unreadable, json_value
+from qlora_studio.core.words import say
 
 
 class BinaryData:
@@ -24,9 +25,9 @@ def text_of(value: Any, what: str, notes: RowNotes) -> str:
     if not isinstance(value, str):
         value = number_as_text(value, notes)
     if not isinstance(value, str):
-        raise RowRefused(f"{what} {kind_of(value)}, not text")
+        raise RowRefused(say("{what} {kind_of}, not text", what=what, kind_of=kind_of(value)))
     if is_blank(value):
-        raise RowRefused(f"{what} is empty")
+        raise RowRefused(say("{what} is empty", what=what))
     return value
 
 
@@ -83,6 +84,6 @@ def from_json_text(value: Any, what: str, words: str, notes: RowNotes) -> Any:
     try:
         parsed = json_value(value.encode("utf-8", "surrogatepass"), limit=len(value) * 4)
     except Unreadable as error:
-        raise RowRefused(f"{what} is text, but not JSON") from error
+        raise RowRefused(say("{what} is text, but not JSON", what=what)) from error
     notes.repaired(f"read {words} from JSON text")
     return parsed

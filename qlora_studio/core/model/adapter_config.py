@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 
 ADAPTER_CONFIG = "adapter_config.json"
 Number = Annotated[int | float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
@@ -39,9 +40,14 @@ def sound_adapter_config(table: dict[str, Any], name: str) -> dict[str, Any]:
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False)[0]
         raise StudioError(
-            f"The adapter in {name} cannot be read: its {ADAPTER_CONFIG} cannot be right, "
-            f"{found['loc'][0]} is {found['input']!r:.40}.",
+            say(
+                "The adapter in {name} cannot be read: its {adapter_config} cannot be right, {loc} is {input:.40}.",
+                name=name,
+                adapter_config=ADAPTER_CONFIG,
+                loc=found["loc"][0],
+                input=repr(found["input"]),
+            ),
             kind=FailureKind.DAMAGED,
-            advice="Copy it again, or take another one.",
+            advice=say("Copy it again, or take another one."),
         ) from error
     return table

@@ -6,6 +6,7 @@ from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.family import FAMILIES, Family, Flag, wrapped_family
+from qlora_studio.core.words import say
 
 # What older and other families call the same number. No family has two of a line, so the order is of no matter.
 _ALIASES: dict[str, tuple[str, ...]] = {
@@ -109,9 +110,9 @@ class ConfigReader:
 def nonsense(key: str) -> StudioError:
     """Return the error of a config that does not say something, or not so that it can be true."""
     return StudioError(
-        f"The model's config.json does not say {key}, or says nonsense.",
+        say("The model's config.json does not say {key}, or says nonsense.", key=key),
         kind=FailureKind.MODEL_REFUSED,
-        advice="Choose a text-generating language model in the Hugging Face format.",
+        advice=say("Choose a text-generating language model in the Hugging Face format."),
     )
 
 

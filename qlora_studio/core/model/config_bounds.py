@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 
 _ANY = 1 << 53  # what is no size, as a count of all its parameters
 # The deepest models that are published have 130 layers, the widest mixtures 16,384 experts.
@@ -43,9 +44,9 @@ def require_sound_config(config: Mapping[str, Any], name: str) -> None:
     """Raise StudioError where a config says what none can."""
     if problem := next(_problems(config), ""):
         raise StudioError(
-            f"{name} is refused: its config.json cannot be right, {problem}.",
+            say("{name} is refused: its config.json cannot be right, {problem}.", name=name, problem=problem),
             kind=FailureKind.MODEL_REFUSED,
-            advice="Take the config.json that the model was published with.",
+            advice=say("Take the config.json that the model was published with."),
         )
 
 

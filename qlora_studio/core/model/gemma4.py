@@ -4,6 +4,7 @@ from typing import Any
 
 from qlora_studio.core.model.config import ConfigReader, nonsense
 from qlora_studio.core.model.layers import LayerShape, Linear, Sizes
+from qlora_studio.core.words import say
 
 _PATTERN = 6  # every sixth layer attends in full, where the config leaves it open
 _GLOBAL_HEAD = 512
@@ -60,7 +61,7 @@ def _is_full(read: ConfigReader, layer: int) -> bool:
     last = read.size("num_hidden_layers") - 1
     kinds = read.value("layer_types")
     if kinds and len(kinds) <= layer:
-        raise nonsense("of each layer what it is")
+        raise nonsense(say("of each layer what it is"))
     return layer == last or (kinds[layer] == "full_attention" if kinds else (layer + 1) % _PATTERN == 0)
 
 

@@ -345,10 +345,22 @@ def gguf_traits(config: Mapping[str, Any]) -> GgufTraits:
     """Return how a GGUF holds a model's family. Raises StudioError for one that is not written here."""
     traits = GGUF_FAMILIES.get(config.get("wrapper", "")) or GGUF_FAMILIES.get(config.get("model_type", ""))
     if traits is None:
-        raise not_written(f"Models of the kind {config.get('model_type')} are not among those that were tested.")
+        raise not_written(
+            say(
+                "Models of the kind {model_type} are not among those that were tested.",
+                model_type=config.get("model_type"),
+            )
+        )
     for key, value in traits.assumed.items():
         if config.get(key, value) != value:
-            raise not_written(f"llama.cpp takes for granted that {key} is {value}; here it is {config[key]}.")
+            raise not_written(
+                say(
+                    "llama.cpp takes for granted that {key} is {value}; here it is {config}.",
+                    key=key,
+                    value=value,
+                    config=config[key],
+                )
+            )
     if traits.attention_only and attends(config) and all(attends(config)):
         kind = f"{traits.attention_only}moe" if config.get("num_local_experts") else traits.attention_only
         return replace(traits, architecture=kind)
@@ -371,9 +383,9 @@ def attends(config: Mapping[str, Any]) -> list[bool]:
 def not_written(why: str) -> StudioError:
     """Return the error that refuses a model."""
     return StudioError(
-        f"This model cannot be written as a GGUF here. {why}",
+        say("This model cannot be written as a GGUF here. {why}", why=why),
         kind=FailureKind.MODEL_REFUSED,
-        advice="Export as safetensors, and convert with llama.cpp's own script.",
+        advice=say("Export as safetensors, and convert with llama.cpp's own script."),
     )
 
 

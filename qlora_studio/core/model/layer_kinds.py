@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple
 
 from qlora_studio.core.model.config import ConfigReader, nonsense
 from qlora_studio.core.model.family import Family, Mixer
+from qlora_studio.core.words import say
 
 # As config.json names layers, in words or in the letters of a pattern
 _FEEDS: dict[str, Literal["dense", "experts"]] = {"mlp": "dense", "-": "dense", "moe": "experts", "E": "experts"}
@@ -24,7 +25,7 @@ def layer_kinds(read: ConfigReader, family: Family) -> list[LayerKind]:
     layers = read.size("num_hidden_layers")
     mixers, feeds = _mixers(read, family, layers), _feeds(read, layers)
     if len(mixers) != layers or len(feeds) != layers:
-        raise nonsense("of each layer what it is")
+        raise nonsense(say("of each layer what it is"))
     return [LayerKind(*kind) for kind in zip(mixers, feeds, strict=True)]
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from qlora_studio.core.errors import InvalidRunConfig, NewerVersion, Problem
 from qlora_studio.core.foreign_text import Unreadable, toml_table
 from qlora_studio.core.run.run_config import RUN_CONFIG_VERSION, SECTIONS, RunConfig, all_settings
+from qlora_studio.core.words import say
 
 _MOST_PROBLEMS = 50
 _MOST_LETTERS = 200  # of a value that is wrong
@@ -45,7 +46,7 @@ def from_toml(text: str) -> RunConfig:
     try:
         data = toml_table(text.encode("utf-8", "surrogatepass"))
     except Unreadable as error:
-        raise InvalidRunConfig((Problem("", f"This cannot be read: {error}."),)) from error
+        raise InvalidRunConfig((Problem("", say("This cannot be read: {error}.", error=error)),)) from error
     return from_mapping(data)
 
 
@@ -68,13 +69,15 @@ def problems_before_start(config: RunConfig) -> tuple[Problem, ...]:
     """Return what still keeps a valid config from being started."""
     found = []
     if not config.model.source:
-        found.append(Problem("model.source", "Choose a base model."))
+        found.append(Problem("model.source", say("Choose a base model.")))
     if not config.data.path:
-        found.append(Problem("data.path", "Choose a dataset."))
+        found.append(Problem("data.path", say("Choose a dataset.")))
     if not config.name.strip():
-        found.append(Problem("name", "Give the run a name."))
+        found.append(Problem("name", say("Give the run a name.")))
     if config.quantization.method == "none" and config.quantization.compute_dtype == "float32":
-        found.append(Problem("quantization.compute_dtype", "A 16-bit base cannot be computed in fp32; choose Auto."))
+        found.append(
+            Problem("quantization.compute_dtype", say("A 16-bit base cannot be computed in fp32; choose Auto."))
+        )
     return tuple(found)
 
 
@@ -82,7 +85,7 @@ def _apply_override(data: dict[str, Any], text: str) -> Problem | None:
     path, equals, value = text.partition("=")
     section, dot, name = path.strip().partition(".")
     if not equals:
-        return Problem(path, f'Write it as section.field=value, not "{text}".')
+        return Problem(path, say('Write it as section.field=value, not "{text}".', text=text))
     if not dot:
         if section != "name":
             return Problem(section, _unknown(section))
@@ -90,7 +93,7 @@ def _apply_override(data: dict[str, Any], text: str) -> Problem | None:
         return None
     target = data.setdefault(section, {})
     if not isinstance(target, dict):
-        return Problem(section, "must be a section with settings")
+        return Problem(section, say("must be a section with settings"))
     target[name] = _parsed(path.strip(), value)
     return None
 
@@ -112,7 +115,7 @@ def _in_words(item: Any) -> Problem:
         return Problem(path, _unknown(path))
     template = _WORDS.get(item["type"])
     words = template.format(**item.get("ctx", {})) if template else str(item["msg"])
-    return Problem(path, f"{words}, not {repr(item['input'])[:_MOST_LETTERS]}")
+    return Problem(path, say("{words}, not {input}", words=words, input=repr(item["input"])[:_MOST_LETTERS]))
 
 
 def _unknown(path: str) -> str:

@@ -14,6 +14,7 @@ from qlora_studio.core.export.formats import EXPORT_VARIANTS, answering_kinds, k
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.engine.chat.answering import Answering, LlamaCppModel, TorchModel
 from qlora_studio.engine.chat.room import Room, room, sizes
 from qlora_studio.engine.context import Channel
@@ -132,7 +133,7 @@ def find_export(run: RunFolder, checkpoint: str, variant: str) -> Path:
             return path
     of = "final adapter" if wanted == "final" else f"checkpoint of step {wanted}"
     raise StudioError(
-        f"This run has no {EXPORT_VARIANTS[variant]} of its {of}.",
+        say("This run has no {export_variants} of its {of}.", export_variants=EXPORT_VARIANTS[variant], of=of),
         kind=FailureKind.MODEL_NOT_FOUND,
-        advice=f"Export one first: qlora-studio export {run.path} --to {kinds[0]}",
+        advice=say("Export one first: qlora-studio export {path} --to {kinds}", path=run.path, kinds=kinds[0]),
     )

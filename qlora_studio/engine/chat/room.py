@@ -10,6 +10,7 @@ from qlora_studio.core.memory.resident import weights_bytes
 from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.words import say
 from qlora_studio.engine.model.free_memory import free_ram
 from qlora_studio.storage.models.folder import read_config
 
@@ -33,8 +34,13 @@ class Room:
         if size > self.free + self.held:
             where = "on the card" if self.on_card else "in this computer"
             raise StudioError(
-                f"There is not enough memory for {what}: it takes {bytes_text(size)}, and "
-                f"{bytes_text(self.free + self.held)} are free {where}.",
+                say(
+                    "There is not enough memory for {what}: it takes {size}, and {free} are free {where}.",
+                    what=what,
+                    size=bytes_text(size),
+                    free=bytes_text(self.free + self.held),
+                    where=where,
+                ),
                 kind=FailureKind.OUT_OF_MEMORY,
                 advice=advice_for(FailureKind.OUT_OF_MEMORY, "chat"),
             )

@@ -77,7 +77,9 @@ class _Fetching:
         try:
             tree = get_cached_repo_tree(self._name, repo_type="dataset", revision=folder.name)
         except CachedRepoTreeNotFoundError as error:
-            raise self._refused("is in the cache, but not its list of files", "Connect once, and try again.") from error
+            raise self._refused(
+                say("is in the cache, but not its list of files"), say("Connect once, and try again.")
+            ) from error
         return folder, [file.path for file in tree]
 
     def _converted(self, names: Sequence[str]) -> tuple[Layout, str]:
@@ -88,14 +90,17 @@ class _Fetching:
             folder, converted = self._look(_CONVERTED)
         except StudioError as error:
             raise self._refused(
-                f"has no data files that can be read, nor a Parquet conversion by the hub.{there}".rstrip("."),
-                "JSON Lines, JSON, CSV, TSV, Parquet and plain text can be read; scripts are never run.",
+                say(
+                    "has no data files that can be read, nor a Parquet conversion by the hub.{there}", there=there
+                ).rstrip("."),
+                say("JSON Lines, JSON, CSV, TSV, Parquet and plain text can be read; scripts are never run."),
                 error.detail or error.message,
             ) from error
         layout = converted_layout(name for name in converted if name.endswith(".parquet"))
         if not layout:
             raise self._refused(
-                f"has no data files that can be read.{there}".rstrip("."), "Scripts and pickles are never run."
+                say("has no data files that can be read.{there}", there=there).rstrip("."),
+                say("Scripts and pickles are never run."),
             )
         return layout, folder.name
 
@@ -112,24 +117,29 @@ class _Fetching:
                 )
         except GatedRepoError as error:
             raise self._refused(
-                "asks you to accept its terms first",
-                f"Open https://huggingface.co/datasets/{self._name}, accept, then run `hf auth login`.",
+                say("asks you to accept its terms first"),
+                say("Open https://huggingface.co/datasets/{name}, accept, then run `hf auth login`.", name=self._name),
             ) from error
         except RepositoryNotFoundError as error:
             raise self._refused(
-                "is not on the hub, or is private",
-                "Check the spelling: it is owner/name. For a private one run `hf auth login`.",
+                say("is not on the hub, or is private"),
+                say("Check the spelling: it is owner/name. For a private one run `hf auth login`."),
             ) from error
         except RevisionNotFoundError as error:
-            raise self._refused(f"has no revision {revision!r}", "Leave the revision empty for the newest.") from error
+            raise self._refused(
+                say("has no revision {revision}", revision=repr(revision)),
+                say("Leave the revision empty for the newest."),
+            ) from error
         except HFValidationError as error:
-            raise self._refused("is no name that the hub could have", "It is owner/name.", str(error)) from error
+            raise self._refused(
+                say("is no name that the hub could have"), say("It is owner/name."), str(error)
+            ) from error
         except (_HTTP_ERROR, LocalEntryNotFoundError, OSError) as error:
             name = self._name
             require_network(say("The dataset {name} is not whole here, and the network is switched off.", name=name))
             raise self._refused(
-                "could not be fetched, and is not whole in the cache",
-                "Check the connection and the disk, then try again: files that came whole are not fetched again.",
+                say("could not be fetched, and is not whole in the cache"),
+                say("Check the connection and the disk, then try again: files that came whole are not fetched again."),
                 str(error),
             ) from error
         sync_fetched(Path(folder))
@@ -137,5 +147,8 @@ class _Fetching:
 
     def _refused(self, what: str, advice: str, detail: str = "") -> StudioError:
         return StudioError(
-            f"The dataset {self._name} {what}.", kind=FailureKind.DATA_NOT_FOUND, advice=advice, detail=detail
+            say("The dataset {name} {what}.", name=self._name, what=what),
+            kind=FailureKind.DATA_NOT_FOUND,
+            advice=advice,
+            detail=detail,
         )

@@ -16,6 +16,7 @@ from qlora_studio.core.data.example import Example
 from qlora_studio.core.data.row_verdict import ReadRow
 from qlora_studio.core.data.split import Keys, RowPlan, first_of, plan_rows, repeated
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.data.answer_ends import AnswerEnds
 from qlora_studio.engine.data.plan import DataPlan
@@ -244,9 +245,9 @@ def hold_out_own(own: TokenizedData, rows: TokenizedData, split: RowPlan, evalua
     if not evaluation.rows:
         why = " All of them are in the training data, too." if both.any() else ""
         raise StudioError(
-            f"No row of {', '.join(own.data.names)} can be used for evaluation.{why}",
+            say("No row of {names} can be used for evaluation.{why}", names=", ".join(own.data.names), why=why),
             kind=FailureKind.DATA_REFUSED,
-            advice="Choose another evaluation file.",
+            advice=say("Choose another evaluation file."),
         )
 
 

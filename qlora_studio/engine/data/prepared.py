@@ -16,10 +16,10 @@ from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.data.base_templates import AUTO
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.quantity import counted
 from qlora_studio.core.run.events import DatasetPrepared
 from qlora_studio.core.run.fingerprint import Fingerprint
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say, say_count
 from qlora_studio.engine.context import Channel, Reporter
 from qlora_studio.engine.data.opened import open_data
 from qlora_studio.engine.data.plan import DataPlan, rendering_day
@@ -77,7 +77,7 @@ def prepared(plan: DataPlan, config: RunConfig, channel: Channel) -> PreparedDat
     if (name := template_name(plan.tokenizer)) != "model":
         has_none = plan.chat_template == AUTO
         why = "This base model has no chat template." if has_none else "The run chose its chat template."
-        channel.warn("no_chat_template", f"{why} A {name} one is used, and saved with it.")
+        channel.warn("no_chat_template", say("{why} A {name} one is used, and saved with it.", why=why, name=name))
     folder = store_path() / plan.key
     with _alone(folder, channel):
         found = _kept(folder, plan, config)
@@ -86,9 +86,9 @@ def prepared(plan: DataPlan, config: RunConfig, channel: Channel) -> PreparedDat
             found = _kept(folder, plan, config)
         if found is None:
             raise StudioError(
-                "The prepared rows in the cache are damaged.",
+                say("The prepared rows in the cache are damaged."),
                 kind=FailureKind.DAMAGED,
-                advice=f"Delete {folder} and try again.",
+                advice=say("Delete {folder} and try again.", folder=folder),
             )
         return _packed(found, config) if config.training.packing and len(found.training) else found
 
@@ -172,19 +172,36 @@ def _warn(data: PreparedData, reporter: Reporter) -> None:
     """Tell what is left out of rows that a run takes."""
     if data.tally.untrainable:
         reasons = "; ".join(f"{count} because {reason}" for reason, count in data.tally.errors.most_common(3))
-        reporter.warn("rows_left_out", f"Left out: {counted(data.tally.untrainable, 'row')}: {reasons}.")
+        reporter.warn(
+            "rows_left_out",
+            say(
+                "Left out: {rows}: {reasons}.",
+                rows=say_count(data.tally.untrainable, "{count:,} row", "{count:,} rows"),
+                reasons=reasons,
+            ),
+        )
     if data.tally.verdicts["rejected"]:
         reporter.warn(
-            "rows_rejected", f"Left out, for they could not be read: {counted(data.tally.verdicts['rejected'], 'row')}."
+            "rows_rejected",
+            say(
+                "Left out, for they could not be read: {rows}.",
+                rows=say_count(data.tally.verdicts["rejected"], "{count:,} row", "{count:,} rows"),
+            ),
         )
     if lost := [path for counts in data.tally.unread for path in counts if "[]." in path]:
-        reporter.warn("keys_not_used", f"Nothing is learned from these keys of the rows: {', '.join(lost[:12])}.")
+        reporter.warn(
+            "keys_not_used", say("Nothing is learned from these keys of the rows: {lost}.", lost=", ".join(lost[:12]))
+        )
     own = data.facts.evaluation
     if own and own.rejected + own.untrainable + own.in_training:
         reporter.warn(
             "evaluation_rows_left_out",
-            f"{own.rejected + own.untrainable} evaluation rows cannot be used, and {own.in_training} repeat a training "
-            "row: they are left out.",
+            say(
+                "{rejected} evaluation rows cannot be used, and {in_training} repeat a training row: "
+                "they are left out.",
+                rejected=own.rejected + own.untrainable,
+                in_training=own.in_training,
+            ),
         )
 
 
@@ -196,20 +213,31 @@ def _refusals(tally: RowTally, config: RunConfig) -> Iterator[StudioError]:
     bad += tally.evaluation.get("rejected", 0) + tally.evaluation.get("untrainable", 0)
     first = f" The first: {tally.problems[0]['reason']} (line {tally.problems[0]['line']})." if tally.problems else ""
     if not read and not rejected:
-        yield _refused(f"{name} holds no rows.", "Choose a file with at least two rows.")
+        yield _refused(say("{name} holds no rows.", name=name), say("Choose a file with at least two rows."))
     if not read:
-        yield _refused(f"No row of {name} can be read.{first}", "Check the file and its format on the Data page.")
+        yield _refused(
+            say("No row of {name} can be read.{first}", name=name, first=first),
+            say("Check the file and its format on the Data page."),
+        )
     if tally.hidden and tally.hidden == read:
         yield _refused(
-            "The chat template of this model does not show where its answers begin and end: "
-            "they alone cannot be trained exactly.",
-            'Set "Learn from" to the full text (training.loss_on = "all"), or choose another model.',
+            say(
+                "The chat template of this model does not show where its answers begin and end: they "
+                "alone cannot be trained exactly."
+            ),
+            say('Set "Learn from" to the full text (training.loss_on = "all"), or choose another model.'),
         )
     if not tally.mine("training").any():
-        yield _refused(f"No row of {name} can be trained.{first}", "Look at the rows and checks on the Data page.")
+        yield _refused(
+            say("No row of {name} can be trained.{first}", name=name, first=first),
+            say("Look at the rows and checks on the Data page."),
+        )
     yield from _empty_datasets(tally, config)
     if config.data.bad_rows == "stop" and bad:
-        yield _refused(f"{bad} rows of {name} cannot be used.{first}", "Correct them, or choose to leave bad rows out.")
+        yield _refused(
+            say("{bad} rows of {name} cannot be used.{first}", bad=bad, name=name, first=first),
+            say("Correct them, or choose to leave bad rows out."),
+        )
 
 
 def _empty_datasets(tally: RowTally, config: RunConfig) -> Iterator[StudioError]:
@@ -221,8 +249,8 @@ def _empty_datasets(tally: RowTally, config: RunConfig) -> Iterator[StudioError]
         problem = next((item for item in tally.problems if item["source"] == index), None)
         why = f" The first: {problem['reason']} (line {problem['line']})." if problem else ""
         yield _refused(
-            f"No row of {source.name} can be used.{why}",
-            "Say which column plays which part, check its format and encoding, or leave this dataset out.",
+            say("No row of {name} can be used.{why}", name=source.name, why=why),
+            say("Say which column plays which part, check its format and encoding, or leave this dataset out."),
         )
 
 

@@ -17,6 +17,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import ShowRows
 from qlora_studio.core.run.reports import RowsReported
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.data.plan import DataPlan
 from qlora_studio.engine.data.prepared import PreparedData
@@ -244,4 +245,8 @@ def _changed(config: RunConfig, path: str, value: object) -> RunConfig:
     try:
         return config.with_value(path, value)
     except (ValueError, KeyError) as error:
-        raise StudioError(f"{path} cannot be {value!r}.", kind=FailureKind.INVALID_CONFIG, detail=str(error)) from error
+        raise StudioError(
+            say("{path} cannot be {value}.", path=path, value=repr(value)),
+            kind=FailureKind.INVALID_CONFIG,
+            detail=str(error),
+        ) from error

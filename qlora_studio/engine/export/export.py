@@ -15,6 +15,7 @@ from qlora_studio.core.export.model_card import public_name
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.reports import ExportedFacts
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.data.plan import prompting_of
 from qlora_studio.engine.export.importance import measured_importance
@@ -96,7 +97,9 @@ def _place(source: ExportSource, shape: ExportFormat, out_dir: str, *, alone: bo
     exports = source.run.exports_path
     if exports.is_symlink():
         raise StudioError(
-            f"{exports} is a link.", kind=FailureKind.NOT_WRITABLE, advice="Name the folder to export to instead."
+            say("{exports} is a link.", exports=exports),
+            kind=FailureKind.NOT_WRITABLE,
+            advice=say("Name the folder to export to instead."),
         )
     stem = shape.folder_name if source.weights == "original" else f"{shape.folder_name}-{source.weights}"
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 10_000))

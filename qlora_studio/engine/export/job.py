@@ -4,6 +4,7 @@ from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported, Failed, Finished
 from qlora_studio.core.run.job import ExportJob, VerifyJob
 from qlora_studio.core.run.reports import ExportFacts, FormatCheck, VerificationReported
+from qlora_studio.core.words import say
 from qlora_studio.engine.child_job import run_child
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export.export import export_run
@@ -54,10 +55,17 @@ def verify_exports(
     ending, reports = run_child(job, context.folder.jobs_path, context)
     found = [item.report for item in reports if isinstance(item, VerificationReported)]
     if isinstance(ending, Failed):
-        context.warn("not_verified", f"The export could not be verified: {ending.message}")
+        context.warn("not_verified", say("The export could not be verified: {message}", message=ending.message))
     for report in found:
         if failed := [check.name for check in report.checks if not check.passed]:
-            context.warn("not_verified", f"{report.format} did not pass: {', '.join(failed)}. See verification.md.")
+            context.warn(
+                "not_verified",
+                say(
+                    "{format} did not pass: {failed}. See verification.md.",
+                    format=report.format,
+                    failed=", ".join(failed),
+                ),
+            )
         if report.ends is not None and report.ends.warning:
             context.warn("ends", f"{report.format}: {report.ends.words} {report.ends.warning}")
     verified = len(found) == len(exports) and all(report.verified for report in found)

@@ -9,6 +9,7 @@ from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported, Failed, Finished
 from qlora_studio.core.run.job import MergeJob, VerifyJob
 from qlora_studio.core.run.reports import ExportedFacts, ExportFacts, VerificationReport, VerificationReported
+from qlora_studio.core.words import say
 from qlora_studio.engine.child_job import run_child
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export.sidecar import PROVENANCE, copy_adapter
@@ -73,6 +74,6 @@ def _verified(out: Path, base: Path, adapter: Path, context: JobContext) -> Veri
     found = next((item.report for item in reports if isinstance(item, VerificationReported)), None)
     if found is None:
         why = ending.message if isinstance(ending, Failed) else "it was stopped"
-        context.warn("not_verified", f"The merge could not be verified: {why}")
+        context.warn("not_verified", say("The merge could not be verified: {why}", why=why))
         return VerificationReport()
     return found

@@ -8,6 +8,7 @@ import torch
 
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.export.importance import Importance
 from qlora_studio.engine.merge.nf4_round_trip import Nf4RoundTrip
@@ -62,11 +63,11 @@ def export_source(run: RunFolder, checkpoint: str, weights: BaseWeights, channel
         base = original
         if weights == "nf4":
             channel.warn(
-                "base", "This run was trained on a base stored in 4 bits: its original is what it is merged into."
+                "base", say("This run was trained on a base stored in 4 bits: its original is what it is merged into.")
             )
             weights = "original"
     if weights == "nf4" and config.quantization.method == "none":
-        channel.warn("base", "This run was trained on 16-bit weights, so they are what it is merged into.")
+        channel.warn("base", say("This run was trained on 16-bit weights, so they are what it is merged into."))
         weights = "original"
     return ExportSource(run, config, base, adapter, checkpoint_name(adapter), weights)
 

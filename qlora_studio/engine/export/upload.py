@@ -60,9 +60,9 @@ def _require_login(api: Any) -> None:
 
     if get_token() is None:
         raise StudioError(
-            "You are not logged in to the hub.",
+            say("You are not logged in to the hub."),
             kind=FailureKind.HUB_LOGIN,
-            advice="Run `hf auth login` in a terminal, once: the token stays in the hub's own store.",
+            advice=say("Run `hf auth login` in a terminal, once: the token stays in the hub's own store."),
         )
 
 
@@ -77,9 +77,9 @@ def _open_repository(api: Any, repository: str, *, private: bool) -> None:
         found = api.model_info(repository)
     if private and not found.private:
         raise StudioError(
-            f"Everybody can see {repository}, and the upload was to be private.",
+            say("Everybody can see {repository}, and the upload was to be private.", repository=repository),
             kind=FailureKind.HUB_REFUSED,
-            advice="Choose another name, or upload it publicly.",
+            advice=say("Choose another name, or upload it publicly."),
         )
 
 
@@ -97,40 +97,42 @@ def _errors_in_words(repository: str) -> Iterator[None]:
         raise _refused(repository, status, str(error)) from error
     except OfflineModeIsEnabled as error:
         require_network(say("Nothing was uploaded: the network is switched off here."))
-        raise _not_reached("The hub is switched off here: HF_HUB_OFFLINE is set.", str(error)) from error
+        raise _not_reached(say("The hub is switched off here: HF_HUB_OFFLINE is set."), str(error)) from error
     except ValueError as error:  # what is wrong with the model card's head, or with the request
         words = str(error).strip().splitlines()
         raise StudioError(
-            f"The hub does not take this: {words[0] if words else 'it did not say why'}",
+            say("The hub does not take this: {words}", words=words[0] if words else say("it did not say why")),
             kind=FailureKind.HUB_REFUSED,
             detail=str(error),
         ) from error
     except (broken, OSError, RuntimeError) as error:
-        raise _not_reached("The hub could not be reached, or broke off.", str(error)) from error
+        raise _not_reached(say("The hub could not be reached, or broke off."), str(error)) from error
 
 
 def _refused(repository: str, status: int, detail: str) -> StudioError:
     if status == 401:
         return StudioError(
-            "The hub does not know the stored token.",
+            say("The hub does not know the stored token."),
             kind=FailureKind.HUB_LOGIN,
-            advice="Run `hf auth login` again.",
+            advice=say("Run `hf auth login` again."),
             detail=detail,
         )
     if status in (403, 404):
         return StudioError(
-            f"Your token may not write to {repository}.",
+            say("Your token may not write to {repository}.", repository=repository),
             kind=FailureKind.HUB_REFUSED,
-            advice="Check the owner's name, and that the token has permission to write.",
+            advice=say("Check the owner's name, and that the token has permission to write."),
             detail=detail,
         )
-    return StudioError(f"The hub refused the upload ({status}).", kind=FailureKind.HUB_REFUSED, detail=detail)
+    return StudioError(
+        say("The hub refused the upload ({status}).", status=status), kind=FailureKind.HUB_REFUSED, detail=detail
+    )
 
 
 def _not_reached(message: str, detail: str) -> StudioError:
     return StudioError(
         message,
         kind=FailureKind.HUB_REFUSED,
-        advice="Check the connection, and upload again: files that arrived are not sent twice.",
+        advice=say("Check the connection, and upload again: files that arrived are not sent twice."),
         detail=detail,
     )

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.engine.gguf.layout import GgufLayout
 from qlora_studio.engine.gguf.numbers import gguf_numbers
 from qlora_studio.engine.gguf.text_part import settings_of
@@ -30,7 +31,13 @@ def write_gguf_adapter(base: Path, adapter: Path, folder: Path, *, name: str) ->
     layout = GgufLayout(config, int(gguf_numbers(config)["block_count"]))  # type: ignore[arg-type]
     updates = _updates(MergedWeights(base, adapter))
     if passed := [update.name for update in updates if update.name.split(".")[-2] in layout.traits.without_adapters]:
-        raise _refused(f"llama.cpp would pass over what it does to {passed[0]} and {len(passed) - 1} others.")
+        raise _refused(
+            say(
+                "llama.cpp would pass over what it does to {passed} and {others} others.",
+                passed=passed[0],
+                others=len(passed) - 1,
+            )
+        )
     file = folder / f"{name}-LoRA.gguf"
     writer = gguf.GGUFWriter(file, layout.traits.architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)
@@ -77,7 +84,7 @@ def _of_tensor(tensor: MergedTensor) -> Iterator[_Update]:
     update = inner.low_rank
     is_plain = update is None or update.magnitude is None
     if len(change.parts) > 1 or (part and change.low_rank) or inner.addend is not None or not is_plain:
-        raise _refused(f"{name} is changed by more than a plain low-rank update.")
+        raise _refused(say("{name} is changed by more than a plain low-rank update.", name=name))
     if part and inner.stacked:
         yield from _of_experts(name, part.block, inner.stacked, is_stack=len(tensor.shape) == 3)
     elif update is not None and part is None:
@@ -85,7 +92,7 @@ def _of_tensor(tensor: MergedTensor) -> Iterator[_Update]:
         expert = int(found[1]) if found else None
         yield _Update(name, update.a.whole(), update.b.whole(), update.scale, update.transposed, expert)
     else:
-        raise _refused(f"{name} is changed by more than a plain low-rank update.")
+        raise _refused(say("{name} is changed by more than a plain low-rank update.", name=name))
 
 
 def _of_experts(name: str, block: Block, stacked: StackedLowRank, *, is_stack: bool) -> Iterator[_Update]:
@@ -113,7 +120,7 @@ def _together(place: str, pairs: dict[int | None, Pair]) -> Pair:
     ordered = [pairs.get(number) for number in range(len(pairs))]
     ranks = {pair[0].shape for pair in ordered if pair}
     if None in ordered or len(ranks) > 1:
-        raise _refused(f"It changes some of the experts of {place}, or with unlike ranks.")
+        raise _refused(say("It changes some of the experts of {place}, or with unlike ranks.", place=place))
     return torch.stack([pair[0] for pair in ordered if pair]), torch.stack([pair[1] for pair in ordered if pair])
 
 
@@ -126,7 +133,7 @@ def _laid_out(update: _Update, alpha: float, layout: GgufLayout) -> dict[str, Pa
     a, b = update.a, _scaled(update, alpha)
     whole = _tried(layout, update, b @ a)
     if whole is None and update.transposed:
-        raise _refused(f"{update.name} is an embedding.")
+        raise _refused(say("{name} is an embedding.", name=update.name))
     if whole is None:
         return {update.name: (a, b)}
     by_rows, by_columns = _tried(layout, update, b) or {}, _tried(layout, update, a) or {}
@@ -135,7 +142,9 @@ def _laid_out(update: _Update, alpha: float, layout: GgufLayout) -> dict[str, Pa
         pairs = ((a, b), (a, by_rows.get(key)), (by_columns.get(key), b))
         fitting = next((pair for pair in pairs if _gives(pair, wanted)), None)
         if fitting is None:
-            raise _refused(f"{update.name} is laid out in a GGUF in a way that leaves no low-rank update.")
+            raise _refused(
+                say("{name} is laid out in a GGUF in a way that leaves no low-rank update.", name=update.name)
+            )
         found[key] = fitting
     return found
 
@@ -171,7 +180,7 @@ def _scaled(update: _Update, alpha: float) -> torch.Tensor:
 
 def _refused(why: str) -> StudioError:
     return StudioError(
-        f"This adapter cannot be written as a GGUF. {why}",
+        say("This adapter cannot be written as a GGUF. {why}", why=why),
         kind=FailureKind.MODEL_REFUSED,
-        advice="Export the merged model as a GGUF instead.",
+        advice=say("Export the merged model as a GGUF instead."),
     )

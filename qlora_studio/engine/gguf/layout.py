@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from qlora_studio.core.model.gguf_family import gguf_traits, not_written
+from qlora_studio.core.words import say
 from qlora_studio.engine.gguf.expert_tensors import is_stack
 from qlora_studio.engine.gguf.rearrangement import rearranged
 from qlora_studio.engine.gguf.text_part import is_text, text_name
@@ -59,7 +60,9 @@ class GgufLayout:
             for planned in self._planned(tensor):
                 known = found.get(planned.name)
                 if known and not _STACKED.search(tensor.name):
-                    raise not_written(f"{tensor.name} has the same place as {known.sources[0].name}.")
+                    raise not_written(
+                        say("{name} has the same place as {other}.", name=tensor.name, other=known.sources[0].name)
+                    )
                 found[planned.name] = _stacked(known, planned) if known or _STACKED.search(tensor.name) else planned
         return found
 
@@ -108,7 +111,7 @@ class GgufLayout:
         for known in (_stack_name(name), _stack_name(name).removeprefix("transformer.")):
             if found := self._names.get_name(known, try_suffixes=(".weight", ".bias")):
                 return str(found)
-        raise not_written(f"{name} has no place in a GGUF of this family.")
+        raise not_written(say("{name} has no place in a GGUF of this family.", name=name))
 
     def _is_ahead(self, name: str) -> bool:
         """Whether a tensor is of a layer behind the last one, that guesses further tokens."""

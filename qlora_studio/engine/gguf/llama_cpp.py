@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.storage.installation import install_command
 
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int32
@@ -78,9 +79,9 @@ class LlamaCpp:
         self._library = _library()
         if self._library is None:
             raise StudioError(
-                "There is no llama.cpp to load a GGUF file with.",
+                say("There is no llama.cpp to load a GGUF file with."),
                 kind=FailureKind.TOOL_MISSING,
-                advice="Install it: " + install_command("xllamacpp"),
+                advice=say("Install it: {command}", command=install_command("xllamacpp")),
             )
         call = self._library
         _LOG.clear()
@@ -166,7 +167,9 @@ class LlamaCpp:
     def _read(self, tokens: Sequence[int]) -> None:
         ids = (_INT * len(tokens))(*tokens)
         if code := self._call.llama_decode(self._context, self._call.llama_batch_get_one(ids, len(tokens))):
-            raise StudioError(f"llama.cpp does not compute: {code}.", kind=FailureKind.DAMAGED, detail="".join(_LOG))
+            raise StudioError(
+                say("llama.cpp does not compute: {code}.", code=code), kind=FailureKind.DAMAGED, detail="".join(_LOG)
+            )
 
     def _loaded(self, adapter: Path) -> Any:
         if loaded := self._call.llama_adapter_lora_init(self._model, str(adapter).encode()):
@@ -241,8 +244,8 @@ def _library() -> Any:
 def _refused(path: Path) -> StudioError:
     why = next((line.strip() for line in reversed(_LOG) if "error" in line), "it does not say why")
     return StudioError(
-        f"llama.cpp does not load {path.name}: {why}",
+        say("llama.cpp does not load {name}: {why}", name=path.name, why=why),
         kind=FailureKind.DAMAGED,
-        advice="Export it again; where that does not help, report it with this sentence.",
+        advice=say("Export it again; where that does not help, report it with this sentence."),
         detail="".join(_LOG),
     )

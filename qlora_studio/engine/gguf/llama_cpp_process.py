@@ -15,6 +15,7 @@ import torch
 
 from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.engine.gguf.llama_cpp import CHILD
 from qlora_studio.storage.models.location import sound_gguf
 
@@ -92,9 +93,9 @@ class LlamaCppProcess:
         words = self._words.read_text("utf-8", "replace")
         why = next((line.strip() for line in words.splitlines() if "ASSERT" in line or "error" in line.lower()), "")
         raise StudioError(
-            f"llama.cpp gives up on {self._path.name}" + (f": {why.rsplit('/', 1)[-1]}" if why else "."),
+            say("llama.cpp gives up on {name}", name=self._path.name) + (f": {why.rsplit('/', 1)[-1]}" if why else "."),
             kind=FailureKind.DAMAGED,
-            advice="Use another format of export, and report it with this sentence.",
+            advice=say("Use another format of export, and report it with this sentence."),
             detail=words,
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from qlora_studio.core.model.gguf_family import Number, attends, gguf_traits, not_written
+from qlora_studio.core.words import say
 from qlora_studio.engine.gguf.rearrangement import falcon_key_heads
 from qlora_studio.engine.gguf.rope import far_head_size, layer_value, rope_numbers, rope_parameters
 
@@ -57,7 +58,11 @@ def gguf_numbers(config: Config) -> dict[str, Number]:
         return _numbers(config)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise not_written(
-            f"Its config.json does not say what llama.cpp asks: {type(error).__name__} {error}."
+            say(
+                "Its config.json does not say what llama.cpp asks: {name} {error}.",
+                name=type(error).__name__,
+                error=error,
+            )
         ) from error
 
 
@@ -119,7 +124,7 @@ def _granite(config: Config) -> dict[str, Any]:
 def _granite_hybrid(config: Config) -> dict[str, Any]:
     layers = attends(config)
     if all(layers) and config.get("position_embedding_type") != "rope":
-        raise not_written("None of its layers knows positions.")
+        raise not_written(say("None of its layers knows positions."))
     keys = config["num_key_value_heads"]
     return {
         **_granite(config),
@@ -133,7 +138,7 @@ def _granite_hybrid(config: Config) -> dict[str, Any]:
 def _nemotron_hybrid(config: Config) -> dict[str, Any]:
     kinds = config["layers_block_type"]
     if "moe" in kinds:
-        raise not_written("Some of its layers are experts.")
+        raise not_written(say("Some of its layers are experts."))
     return {
         **_granite(config),
         "block_count": len(kinds),
@@ -170,19 +175,19 @@ def _windows(config: Config) -> dict[str, Any]:
 
 def _exaone4(config: Config) -> dict[str, Any]:
     if config.get("sliding_window") and config["num_hidden_layers"] != _EXAONE_LAYERS:
-        raise not_written("llama.cpp knows such models with windows of 64 layers alone.")
+        raise not_written(say("llama.cpp knows such models with windows of 64 layers alone."))
     return _windows(config)
 
 
 def _cohere(config: Config) -> dict[str, Any]:
     if config["use_qk_norm"] and config["num_hidden_layers"] < _COHERE_LAYERS:
-        raise not_written("llama.cpp knows norms of queries and keys in such models of 64 layers and more.")
+        raise not_written(say("llama.cpp knows norms of queries and keys in such models of 64 layers and more."))
     return {}
 
 
 def _olmoe(config: Config) -> dict[str, Any]:
     if config["num_key_value_heads"] != config["num_attention_heads"]:
-        raise not_written("llama.cpp knows such models with as many keys as queries.")
+        raise not_written(say("llama.cpp knows such models with as many keys as queries."))
     return {}
 
 
@@ -192,19 +197,21 @@ def _gpt2(config: Config) -> dict[str, Any]:
 
 def _gpt_bigcode(config: Config) -> dict[str, Any]:
     if not config["multi_query"]:
-        raise not_written("Its heads have keys of their own.")
+        raise not_written(say("Its heads have keys of their own."))
     return _gpt2(config)
 
 
 def _falcon(config: Config) -> dict[str, Any]:
     if config["alibi"] or not config["parallel_attn"]:
-        raise not_written("llama.cpp knows Falcons that turn positions and attend beside their feed-forward layers.")
+        raise not_written(
+            say("llama.cpp knows Falcons that turn positions and attend beside their feed-forward layers.")
+        )
     return {"attention.head_count_kv": falcon_key_heads(config)}
 
 
 def _bloom(config: Config) -> dict[str, Any]:
     if config["apply_residual_connection_post_layernorm"]:
-        raise not_written("Its residuals branch off after the norms.")
+        raise not_written(say("Its residuals branch off after the norms."))
     size = config["hidden_size"]
     return {"feed_forward_length": 4 * size, "context_length": config.get("seq_length") or size}
 
@@ -243,7 +250,7 @@ def _mamba2(config: Config) -> dict[str, Any]:
 
 def _falcon_h1(config: Config) -> dict[str, Any]:
     if config["mamba_rms_norm"] and config["mamba_norm_before_gate"]:
-        raise not_written("llama.cpp knows such models with norms that come after the gate.")
+        raise not_written(say("llama.cpp knows such models with norms that come after the gate."))
     return {"ssm.time_step_rank": config["mamba_d_ssm"] // config["mamba_d_head"]}
 
 
@@ -319,7 +326,7 @@ def _hunyuan_moe(config: Config) -> dict[str, Any]:
     def same(name: str) -> Any:
         values = config.get(name)
         if isinstance(values, list) and len(set(values)) > 1:
-            raise not_written(f"Its layers differ in their {name}.")
+            raise not_written(say("Its layers differ in their {name}.", name=name))
         return values[0] if isinstance(values, list) else values
 
     return {

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from qlora_studio import child_process
 from qlora_studio.core.export.serving import TemplateShape, TurnShape, modelfile
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.model.base import plain_tokenizer
 from qlora_studio.engine.templates.prompting import Prompting
@@ -44,8 +45,10 @@ def write_modelfile(
     if shape is None:
         reporter.warn(
             "template",
-            "This chat template cannot be written as Ollama's. Ollama will use the one in the GGUF where it knows it; "
-            "compare an answer with the Chat page.",
+            say(
+                "This chat template cannot be written as Ollama's. Ollama will use the one in the "
+                "GGUF where it knows it; compare an answer with the Chat page."
+            ),
         )
     generation = generation_config(tokenizer_folder)
     ends = tokenizer.convert_ids_to_tokens(stop_token_ids(tokenizer))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from qlora_studio.core.model.gguf_family import not_written
+from qlora_studio.core.words import say
 
 _YARN = {
     "rope.scaling.yarn_ext_factor": ("extrapolation_factor",),
@@ -84,7 +85,7 @@ def _scaling(config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, An
             "rope.scaling.original_context_length": original,
             "rope.scaling.attn_factor": float(rope.get("attention_factor") or attention),
         }
-    raise not_written(f"Its positions are scaled in a way ({kind}) that is not known.")
+    raise not_written(say("Its positions are scaled in a way ({kind}) that is not known.", kind=kind))
 
 
 def _stretched(config: Mapping[str, Any], rope: Mapping[str, Any]) -> torch.Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import read_bytes
 
 _LARGEST = 64 << 20  # bytes; those of 260,000 words have 5 million
@@ -24,9 +25,13 @@ def piece_scores(folder: Path, tokens: list[str], model: dict[str, Any]) -> list
             known = dict(_pieces(read_bytes(original, limit=_LARGEST)))
         except (LookupError, ValueError, struct.error) as error:
             raise StudioError(
-                f"{original.name} of {folder.name} is damaged: it is no model of sentencepiece.",
+                say(
+                    "{name} of {folder} is damaged: it is no model of sentencepiece.",
+                    name=original.name,
+                    folder=folder.name,
+                ),
                 kind=FailureKind.MODEL_REFUSED,
-                advice="Take that file from where the model was published.",
+                advice=say("Take that file from where the model was published."),
                 detail=str(error),
             ) from error
         if known and all(token in known for token in model["vocab"]):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.engine.gguf.pre_tokenizers import pre_tokenizer_name
 from qlora_studio.engine.gguf.sentencepiece_scores import piece_scores
 from qlora_studio.engine.model.base import plain_tokenizer
@@ -77,10 +78,12 @@ def gguf_tokenizer(folder: Path, rows: int, by_merges: str = "") -> GgufTokenize
     """
     tokenizer: Any = plain_tokenizer(folder)
     if not getattr(tokenizer, "is_fast", False):
-        raise _refused("It has no tokenizer.json.")
+        raise _refused(say("It has no tokenizer.json."))
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     if content["model"].get("type") != "BPE":
-        raise _refused(f"It is of the kind {content['model'].get('type')}; byte-pair encoding can be written.")
+        raise _refused(
+            say("It is of the kind {model}; byte-pair encoding can be written.", model=content["model"].get("type"))
+        )
     is_sentencepiece = bool(content["model"].get("byte_fallback"))
     found = _sentencepiece(folder, content, rows) if is_sentencepiece else _byte_level(content, rows)
     if is_sentencepiece and by_merges:
@@ -96,7 +99,7 @@ def gguf_tokenizer(folder: Path, rows: int, by_merges: str = "") -> GgufTokenize
 def _byte_level(content: dict[str, Any], rows: int) -> GgufTokenizer:
     pre = pre_tokenizer_name(content)
     if pre is None:
-        raise _refused("The way it splits text is none of those that llama.cpp is known to have.")
+        raise _refused(say("The way it splits text is none of those that llama.cpp is known to have."))
     tokens, types = _vocabulary(content, rows)
     return GgufTokenizer("gpt2", pre, tokens, types, merges=_merges(content))
 
@@ -148,7 +151,9 @@ def _vocabulary(content: dict[str, Any], rows: int) -> tuple[list[str], list[int
     added = content.get("added_tokens", [])
     largest = max([*vocabulary.values(), *(token["id"] for token in added)], default=-1)
     if largest >= rows:
-        raise _refused(f"It has the token {largest}, and the model knows {rows:,} tokens.")
+        raise _refused(
+            say("It has the token {largest}, and the model knows {rows:,} tokens.", largest=largest, rows=rows)
+        )
     tokens = [f"[PAD{number}]" for number in range(rows)]
     types = [int(TokenType.UNUSED)] * rows
     for text, number in vocabulary.items():
@@ -187,7 +192,7 @@ def _special_tokens(tokenizer: Any, folder: Path) -> dict[str, int]:
 
 def _refused(why: str) -> StudioError:
     return StudioError(
-        f"This model's tokenizer cannot be written into a GGUF. {why}",
+        say("This model's tokenizer cannot be written into a GGUF. {why}", why=why),
         kind=FailureKind.MODEL_REFUSED,
-        advice="Export as safetensors, and convert with llama.cpp's own script.",
+        advice=say("Export as safetensors, and convert with llama.cpp's own script."),
     )

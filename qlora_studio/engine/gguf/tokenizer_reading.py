@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.engine.memory.load_failure import gguf_failure, told
 from qlora_studio.storage.installation import install_command
 from qlora_studio.storage.models.gguf_header import read_gguf_header
@@ -95,9 +96,9 @@ def _of_bytes(said: dict[str, Any], tokens: list[str], path: Path) -> Any:
     name = str(said.get("ggml.pre", ""))
     if name not in _PATTERNS:
         raise StudioError(
-            f"{path.name} splits text in a way that is not known here: {name}.",
+            say("{name} splits text in a way that is not known here: {way}.", name=path.name, way=name),
             kind=FailureKind.MODEL_REFUSED,
-            advice="With llama.cpp that is asked: " + install_command("xllamacpp"),
+            advice=say("With llama.cpp that is asked: {command}", command=install_command("xllamacpp")),
         )
     merges = [tuple(merge.split(" ", 1)) for merge in said["ggml.merges"]]
     vocabulary = {text: number for number, text in enumerate(tokens)}

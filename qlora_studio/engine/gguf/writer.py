@@ -15,6 +15,7 @@ import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Activity
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import QUIET, Channel
 from qlora_studio.engine.gguf.layout import GgufLayout
 from qlora_studio.engine.gguf.mixture import tensor_types
@@ -26,7 +27,9 @@ from qlora_studio.engine.memory.architecture import config_of
 from qlora_studio.engine.merge.weights import MergedWeights
 
 _PLAIN = ("f16", "bf16")
-_ALONE = "This GGUF holds the language model alone; what sees or hears was left as it was, in the base's own mmproj."
+_ALONE = say(
+    "This GGUF holds the language model alone; what sees or hears was left as it was, in the base's own mmproj."
+)
 
 
 def write_gguf(
@@ -70,9 +73,9 @@ def gguf_bytes(weights: MergedWeights, tokenizer: Path, precision: str) -> int:
 def _require_quantizer(precision: str) -> None:
     if find_spec("libgguf") is None:
         raise StudioError(
-            f"{precision} needs the package libgguf, and it is not installed.",
+            say("{precision} needs the package libgguf, and it is not installed.", precision=precision),
             kind=FailureKind.TOOL_MISSING,
-            advice="Install qlora-studio anew with what it depends on. bf16 and f16 need no such package.",
+            advice=say("Install qlora-studio anew with what it depends on. bf16 and f16 need no such package."),
         )
 
 
@@ -196,9 +199,9 @@ def _encoded(
     cast = block.to(dtype).contiguous()
     if not bool(torch.isfinite(cast).all()):
         raise StudioError(
-            f"{name} holds numbers that do not fit into {kind.name.lower()}.",
+            say("{name} holds numbers that do not fit into {format}.", name=name, format=kind.name.lower()),
             kind=FailureKind.DAMAGED,
-            advice="Choose bf16 or q8_0.",
+            advice=say("Choose bf16 or q8_0."),
         )
     return cast.reshape(-1).view(torch.uint8).numpy().data
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812  its usual name
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.memory.setup import MemorySetup
+from qlora_studio.core.words import say
 from qlora_studio.engine.memory.cuda_kernels import HalfSoftmax, attention_kernel
 
 _FUNCTIONAL = "torch.nn.functional"
@@ -52,9 +53,15 @@ class PatchPoint:
     def _outdated(self, why: str) -> TracerOutdated:
         library = self.module.split(".")[0]
         return TracerOutdated(
-            f"Memory cannot be traced with {library} {_version(library)}: {self.path} {why}.",
+            say(
+                "Memory cannot be traced with {library} {version}: {path} {why}.",
+                library=library,
+                version=_version(library),
+                path=self.path,
+                why=why,
+            ),
             kind=FailureKind.TRACER_OUTDATED,
-            advice="The instant estimate still holds. Install the versions that this program was released with.",
+            advice=say("The instant estimate still holds. Install the versions that this program was released with."),
             detail=self.path,
         )
 

@@ -18,6 +18,7 @@ from qlora_studio.core.run.events import Finished
 from qlora_studio.core.run.job import EstimateJob
 from qlora_studio.core.run.reports import EstimateReported
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.memory.traced_step import TracedStep, TraceOptions, trace_step
 from qlora_studio.storage.models.catalogue import find_in_catalogue
@@ -33,9 +34,9 @@ def run(job: EstimateJob, context: JobContext) -> Finished:
     """Trace the job's config; report the estimate."""
     if job.gpu and find_gpu(job.gpu) is None:
         raise StudioError(
-            f"No graphics card {job.gpu!r} is in the catalogue.",
+            say("No graphics card {gpu} is in the catalogue.", gpu=repr(job.gpu)),
             kind=FailureKind.INVALID_CONFIG,
-            advice="Use a name such as 'RTX 4090' or 'A100 80 GB'.",
+            advice=say("Use a name such as 'RTX 4090' or 'A100 80 GB'."),
         )
 
     def tell(phase: str) -> None:
@@ -72,9 +73,9 @@ def model_config(source: str, revision: str = "") -> dict[str, Any]:
         if (known := find_in_catalogue(source)) is not None:
             return known.config
         raise StudioError(
-            f"{source} is neither on this machine nor in the catalogue, so its shape is not known.",
+            say("{source} is neither on this machine nor in the catalogue, so its shape is not known.", source=source),
             kind=FailureKind.MODEL_NOT_FOUND,
-            advice="Download the model first.",
+            advice=say("Download the model first."),
         )
     path = Path(location.path)
     return gguf_config(sound_gguf(path)) if location.kind == "gguf" else read_config(path)

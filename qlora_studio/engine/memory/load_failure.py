@@ -14,6 +14,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.stored_quantization import stored_quantization
+from qlora_studio.core.words import say
 from qlora_studio.engine.faults import is_card_lost, is_disk_full, is_out_of_memory
 from qlora_studio.storage.foreign import read_json
 from qlora_studio.storage.installation import install_command
@@ -89,7 +90,7 @@ def config_failure(folder: Path, error: Exception) -> StudioError:
         why, advice = f"{type(error).__name__} says: {_sentence(words)}", "The details say more."
     ending = "" if why.endswith((".", "!", "?")) else "."
     return StudioError(
-        f"The model in {folder.name} cannot be loaded: {why}{ending}",
+        say("The model in {name} cannot be loaded: {why}{ending}", name=folder.name, why=why, ending=ending),
         kind=FailureKind.MODEL_REFUSED,
         advice=advice,
         detail=str(error),
@@ -100,9 +101,14 @@ def gguf_failure(path: Path, error: Exception) -> StudioError:
     """Return why a library does not read a GGUF file whose header is in order."""
     words = " ".join(str(error).split())
     return StudioError(
-        f"{path.name} cannot be read: {type(error).__name__} says: {_sentence(words)}",
+        say(
+            "{name} cannot be read: {error} says: {sentence}",
+            name=path.name,
+            error=type(error).__name__,
+            sentence=_sentence(words),
+        ),
         kind=FailureKind.MODEL_REFUSED,
-        advice="Download or copy it again, or take the model's folder of safetensors files.",
+        advice=say("Download or copy it again, or take the model's folder of safetensors files."),
         detail=str(error),
     )
 
@@ -124,7 +130,7 @@ def tokenizer_failure(folder: Path, error: Exception) -> StudioError:
         advice = f"Add the model's tokenizer.json, or install it: {install_command('sentencepiece')}"
     ending = "" if why.endswith((".", "!", "?")) else "."
     return StudioError(
-        f"The tokenizer of {folder.name} cannot be loaded: {why}{ending}",
+        say("The tokenizer of {name} cannot be loaded: {why}{ending}", name=folder.name, why=why, ending=ending),
         kind=FailureKind.MODEL_REFUSED,
         advice=advice,
         detail=str(error),

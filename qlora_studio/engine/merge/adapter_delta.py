@@ -13,6 +13,7 @@ import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.adapter_config import ADAPTER_CONFIG, sound_adapter_config
+from qlora_studio.core.words import say
 from qlora_studio.engine.merge.adapter_change import AdapterTensor, Change, LowRank
 from qlora_studio.engine.merge.parameter_updates import stacked_update, wrapped_parameters
 from qlora_studio.engine.merge.safetensors_file import WeightsFolder
@@ -104,7 +105,7 @@ def load_adapter(
             # Below trained tokens, a resized embedding is kept too.
             _change(delta, plain.replace(".token_adapter.", ".").replace(".base_layer", "")).replacement = tensor
         elif not plain.endswith(_ONLY_FOR_TRAINING):
-            raise refused(f"It holds {plain}, which is of a kind that is not known here.")
+            raise refused(say("It holds {plain}, which is of a kind that is not known here.", plain=plain))
     _add_parameters(delta, parts, models)
     for module, tensors in parts.items():
         _add_low_rank(delta, module.replace(".base_layer", ""), tensors, is_transposed)
@@ -121,9 +122,11 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
         return sound_adapter_config(read_json(folder / ADAPTER_CONFIG), folder.name)
     except FileNotFoundError as error:
         raise StudioError(
-            f"{folder} is not an adapter: it has no {ADAPTER_CONFIG}.",
+            say(
+                "{folder} is not an adapter: it has no {adapter_config}.", folder=folder, adapter_config=ADAPTER_CONFIG
+            ),
             kind=FailureKind.MODEL_NOT_FOUND,
-            advice="Name the folder that holds adapter_config.json and adapter_model.safetensors.",
+            advice=say("Name the folder that holds adapter_config.json and adapter_model.safetensors."),
         ) from error
 
 
@@ -132,9 +135,11 @@ def adapter_weights(folder: Path) -> WeightsFolder:
     pickle = next((name for name in _PICKLES if (folder / name).is_file()), None)
     if pickle and not any(folder.glob("*.safetensors")):
         raise StudioError(
-            f"{pickle} is a pickle: opening it would run whatever code somebody put into it.",
+            say("{pickle} is a pickle: opening it would run whatever code somebody put into it.", pickle=pickle),
             kind=FailureKind.MODEL_REFUSED,
-            advice="Ask for adapter_model.safetensors, or let whoever trusts it save it anew: peft writes safetensors.",
+            advice=say(
+                "Ask for adapter_model.safetensors, or let whoever trusts it save it anew: peft writes safetensors."
+            ),
         )
     return WeightsFolder(folder)
 
@@ -156,7 +161,9 @@ def plain_names(stored: Iterable[str]) -> dict[str, str]:
         if "modules_to_save" in plain.split("."):
             plain, kept = plain.replace("modules_to_save.", ""), copies
         if plain in kept:
-            raise refused(f"It holds {plain} twice, as {kept[plain]} and {name}.")
+            raise refused(
+                say("It holds {plain} twice, as {kept} and {name}.", plain=plain, kept=kept[plain], name=name)
+            )
         kept[plain] = name
     return copies | found
 
@@ -177,13 +184,19 @@ def names_modules(config: dict[str, Any]) -> bool:
 def require_plain_update(config: dict[str, Any]) -> None:
     """Raise StudioError for an adapter of another kind than LoRA, or one that changes more than its base's weights."""
     if config.get("peft_type") != "LORA":
-        raise refused(f"It is of the kind {config.get('peft_type')}; LoRA, rsLoRA and DoRA can be merged.")
+        raise refused(
+            say(
+                "It is of the kind {peft_type}; LoRA, rsLoRA and DoRA can be merged.", peft_type=config.get("peft_type")
+            )
+        )
     for key in _UNKNOWN_SETTINGS:
         if config.get(key):
-            raise refused(f"It was made with {key}, which is no plain update of the weights.")
+            raise refused(say("It was made with {key}, which is no plain update of the weights.", key=key))
     how = config.get("init_lora_weights")
     if isinstance(how, str) and how.lower().startswith(_CHANGES_THE_BASE):
-        raise refused(f"It was started with {how}, which changes the base too; convert it to plain LoRA first.")
+        raise refused(
+            say("It was started with {how}, which changes the base too; convert it to plain LoRA first.", how=how)
+        )
 
 
 def scaling(config: dict[str, Any], module: str, rank: int) -> float:
@@ -199,9 +212,9 @@ def scaling(config: dict[str, Any], module: str, rank: int) -> float:
 def refused(why: str) -> StudioError:
     """Return the error for an adapter that is no plain update of its base's weights."""
     return StudioError(
-        f"This adapter cannot be merged. {why}",
+        say("This adapter cannot be merged. {why}", why=why),
         kind=FailureKind.MODEL_REFUSED,
-        advice="Use it as an adapter, unmerged.",
+        advice=say("Use it as an adapter, unmerged."),
     )
 
 
@@ -210,9 +223,9 @@ def _matches(pattern: str, module: str) -> bool:
     try:
         return regex.match(rf"(.*\.)?({pattern})$", module, timeout=_PATTERN_SECONDS) is not None
     except TimeoutError as error:
-        raise refused(f"Its alpha_pattern {pattern!r} would be matched for ever.") from error
+        raise refused(say("Its alpha_pattern {pattern} would be matched for ever.", pattern=repr(pattern))) from error
     except regex.error as error:
-        raise refused(f"Its alpha_pattern {pattern!r} is no regular expression.") from error
+        raise refused(say("Its alpha_pattern {pattern} is no regular expression.", pattern=repr(pattern))) from error
 
 
 def _by_kind(names: Iterable[str]) -> dict[str, dict[int, str]]:
@@ -236,7 +249,7 @@ def _add_parameters(
     if not targets or (models is None and all(name.endswith(".weight") for name in targets)):
         return  # of layers alone
     if models is None:
-        raise refused("It changes parameters that are no layers of their own, as experts of a mixture.")
+        raise refused(say("It changes parameters that are no layers of their own, as experts of a mixture."))
     halves = {
         name: (part["lora_A"], part["lora_B"]) for name, part in parts.items() if set(part) == {"lora_A", "lora_B"}
     }
@@ -255,16 +268,23 @@ def _add_low_rank(delta: AdapterDelta, module: str, tensors: dict[str, AdapterTe
     is_embedding = "lora_embedding_A" in tensors
     kind = "lora_embedding_" if is_embedding else "lora_"
     if f"{kind}A" not in tensors or f"{kind}B" not in tensors:
-        raise refused(f"It holds only half of the update of {module}.")
+        raise refused(say("It holds only half of the update of {module}.", module=module))
     a, b = tensors[f"{kind}A"], tensors[f"{kind}B"]
     if len(a.shape) > 2:
-        raise refused(f"{module} is a convolution; linear layers and embeddings can be merged.")
+        raise refused(say("{module} is a convolution; linear layers and embeddings can be merged.", module=module))
     if len(a.shape) != 2 or len(b.shape) != 2 or b.shape[1] != a.shape[0]:
-        raise refused(f"The update of {module} has the shapes {a.shape} and {b.shape}.")
+        raise refused(
+            say(
+                "The update of {module} has the shapes {shape} and {other}.",
+                module=module,
+                shape=a.shape,
+                other=b.shape,
+            )
+        )
     scale = scaling(delta.config, module, a.shape[0])
     magnitude = tensors.get("lora_magnitude_vector")
     if magnitude is None and delta.config.get("use_dora"):
-        raise refused(f"It is a DoRA adapter and has no magnitudes for {module}.")
+        raise refused(say("It is a DoRA adapter and has no magnitudes for {module}.", module=module))
     low_rank = LowRank(a, b, scale, magnitude, is_embedding or transposed)
     _change(delta, f"{module}.weight").low_rank = low_rank
     if "lora_B.bias" in tensors:
@@ -278,6 +298,6 @@ def _add_tokens(delta: AdapterDelta, module: str, rows: AdapterTensor) -> None:
         named = [value for key, value in wanted.items() if f".{module}".endswith(f".{key}")]
         wanted = next(iter(named or wanted.values()))  # a tied head is kept too, under its own name
     if not wanted or len(wanted) != rows.shape[0]:
-        raise refused(f"It retrained tokens of {module} and does not say which.")
+        raise refused(say("It retrained tokens of {module} and does not say which.", module=module))
     change = _change(delta, f"{module}.weight")
     change.row_numbers, change.row_values = torch.tensor(wanted), rows

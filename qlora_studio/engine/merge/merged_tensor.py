@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.engine.merge.adapter_change import Change, OpenedChange
 from qlora_studio.engine.merge.rounding import rounded
 from qlora_studio.engine.merge.safetensors_file import DTYPES, SafetensorsFile, StoredTensor
@@ -47,17 +48,31 @@ def fitted(stored: StoredTensor, change: Change) -> tuple[Change, tuple[int, ...
             change = replace(change, replacement=None)  # the frozen base below an update, kept by peft: same as ours
         shape = replaced
     if change.replacement is not None and (len(shape) != len(stored.shape) or shape[1:] != stored.shape[1:]):
-        raise mismatch(f"{stored.name} is {stored.shape} in the base and {shape} in the adapter.")
+        raise mismatch(
+            say(
+                "{name} is {shape} in the base and {other} in the adapter.",
+                name=stored.name,
+                shape=stored.shape,
+                other=shape,
+            )
+        )
     low_rank = change.low_rank
     if low_rank is not None and low_rank.shape != shape:
         low_rank = replace(low_rank, transposed=not low_rank.transposed)
         change = replace(change, low_rank=low_rank)
     if low_rank is not None and low_rank.shape != shape:
-        raise mismatch(f"{stored.name} is {shape} in the base and {low_rank.shape[::-1]} in the adapter.")
+        raise mismatch(
+            say(
+                "{name} is {shape} in the base and {other} in the adapter.",
+                name=stored.name,
+                shape=shape,
+                other=low_rank.shape[::-1],
+            )
+        )
     if change.addend is not None and change.addend.shape != shape:
-        raise mismatch(f"{stored.name} has another length in the adapter.")
+        raise mismatch(say("{name} has another length in the adapter.", name=stored.name))
     if change.row_numbers is not None and int(change.row_numbers.max()) >= shape[0]:
-        raise mismatch(f"It retrains tokens that {stored.name} does not have.")
+        raise mismatch(say("It retrains tokens that {name} does not have.", name=stored.name))
     return change, shape
 
 
@@ -73,9 +88,9 @@ def finished(tensor: MergedTensor, change: OpenedChange | None, block: torch.Ten
     must_be_finite = change is not None or (dtype != block.dtype and _is_finite(block))  # limits may be infinite
     if must_be_finite and not _is_finite(merged):
         raise StudioError(
-            f"{tensor.name} would hold numbers that are not finite.",
+            say("{name} would hold numbers that are not finite.", name=tensor.name),
             kind=FailureKind.DAMAGED,
-            advice="The adapter is broken (a NaN in training?), or the weights do not fit into fp16: choose bf16.",
+            advice=say("The adapter is broken (a NaN in training?), or the weights do not fit into fp16: choose bf16."),
         )
     return merged.contiguous()
 
@@ -83,9 +98,9 @@ def finished(tensor: MergedTensor, change: OpenedChange | None, block: torch.Ten
 def mismatch(why: str) -> StudioError:
     """Return the error of an adapter on a base that it was not trained on."""
     return StudioError(
-        f"The adapter was not trained on this base. {why}",
+        say("The adapter was not trained on this base. {why}", why=why),
         kind=FailureKind.FINGERPRINT_MISMATCH,
-        advice="Choose the base model that the adapter was trained on.",
+        advice=say("Choose the base model that the adapter was trained on."),
     )
 
 

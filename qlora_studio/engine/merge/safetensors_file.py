@@ -14,6 +14,7 @@ from typing import BinaryIO
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.storage.models.folder import INDEX, weights_files
 from qlora_studio.storage.models.safetensors_header import read_safetensors_header
 
@@ -76,7 +77,7 @@ class SafetensorsFile:
         buffer = bytearray((stop - start) * tensor.row_bytes)
         file.seek(len(self.header) + tensor.offset + start * tensor.row_bytes)
         if file.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
-            raise _damaged(self.path, f"it ends within {tensor.name}")
+            raise _damaged(self.path, say("it ends within {name}", name=tensor.name))
         shape = (stop - start, *tensor.shape[1:]) if tensor.shape else ()
         if not buffer:
             return torch.empty(shape, dtype=DTYPES[tensor.dtype])
@@ -119,9 +120,9 @@ def read_header(path: Path) -> SafetensorsFile:
     )
     if unknown := {tensor.dtype for tensor in tensors} - set(DTYPES):
         raise StudioError(
-            f"{path.name} holds weights of type {', '.join(sorted(unknown))}.",
+            say("{name} holds weights of type {unknown}.", name=path.name, unknown=", ".join(sorted(unknown))),
             kind=FailureKind.MODEL_REFUSED,
-            advice="Take the model in 16 bit: compressed weights can be neither trained nor merged here.",
+            advice=say("Take the model in 16 bit: compressed weights can be neither trained nor merged here."),
         )
     return SafetensorsFile(path, header.raw, tensors, header.metadata)
 
@@ -147,7 +148,7 @@ def write_index(folder: Path, places: Mapping[str, str], size: int) -> None:
 
 def _damaged(path: Path, why: str) -> StudioError:
     return StudioError(
-        f"{path.name} is damaged or incomplete: {why}.",
+        say("{name} is damaged or incomplete: {why}.", name=path.name, why=why),
         kind=FailureKind.DAMAGED,
-        advice="Download or copy the model again.",
+        advice=say("Download or copy the model again."),
     )

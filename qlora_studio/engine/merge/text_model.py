@@ -14,6 +14,7 @@ from transformers.core_model_loading import PrefixChange, revert_weight_conversi
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.engine.memory.architecture import config_of, meta_models
 from qlora_studio.engine.merge.stored_names import loaded_names
 from qlora_studio.engine.merge.weights import MergedWeights
@@ -26,12 +27,16 @@ def text_class(config: Any) -> Any:
     text = config.get_text_config()
     name = next(iter(config.architectures or ()), config.model_type)
     if text is config:
-        raise _refused(f"{name} is a language model and nothing else", "Export it as safetensors.")
+        raise _refused(say("{name} is a language model and nothing else", name=name), say("Export it as safetensors."))
     kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(text), None)
     if kind is None:
         raise _refused(
-            f"the one inside {name} ({text.model_type}) has no class of its own in transformers",
-            "Export the merged model as it is, which keeps the whole.",
+            say(
+                "the one inside {name} ({model_type}) has no class of its own in transformers",
+                name=name,
+                model_type=text.model_type,
+            ),
+            say("Export the merged model as it is, which keeps the whole."),
         )
     return kind
 
@@ -105,5 +110,7 @@ def _name_of(model: Any, module: Any) -> str:
 
 def _refused(why: str, advice: str) -> StudioError:
     return StudioError(
-        f"A language model cannot be exported alone here: {why}.", kind=FailureKind.INVALID_CONFIG, advice=advice
+        say("A language model cannot be exported alone here: {why}.", why=why),
+        kind=FailureKind.INVALID_CONFIG,
+        advice=advice,
     )

@@ -13,6 +13,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.config import text_config
 from qlora_studio.core.model.family import nearest_family
 from qlora_studio.core.model.stored_quantization import stored_quantization
+from qlora_studio.core.words import say
 from qlora_studio.engine.memory.architecture import config_of, meta_models
 from qlora_studio.engine.merge.adapter_change import Change, Part
 from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter, refused
@@ -146,7 +147,10 @@ class MergedWeights:
             made = conversion.made({item: tensor.shape for item, (_, tensor) in self.base.places.items()})
             if made is None:
                 raise refused(
-                    f"It changes {name}, which transformers computes of others in a way that has no way back."
+                    say(
+                        "It changes {name}, which transformers computes of others in a way that has no way back.",
+                        name=name,
+                    )
                 )
             return made[name]
         if change.stacked is not None:
@@ -171,11 +175,21 @@ class MergedWeights:
             return stored
         found = [item for item in self.base.places if item.endswith(f".{name}") or name.endswith(f".{item}")]
         if name.removesuffix(".weight") + ".in_proj_weight" in self.base.places:
-            raise refused(f"{name.removesuffix('.weight')} is a fused attention of torch, which has no such weights.")
+            raise refused(
+                say(
+                    "{name} is a fused attention of torch, which has no such weights.",
+                    name=name.removesuffix(".weight"),
+                )
+            )
         if name.endswith(".bias") and name.removesuffix("bias") + "weight" in self.base.places:
-            raise refused(f"It shifts {name.removesuffix('.bias')}, and that layer of the base has no bias to hold it.")
+            raise refused(
+                say(
+                    "It shifts {name}, and that layer of the base has no bias to hold it.",
+                    name=name.removesuffix(".bias"),
+                )
+            )
         if len(found) != 1:
-            raise mismatch(f"It changes {name}, which this base does not have.")
+            raise mismatch(say("It changes {name}, which this base does not have.", name=name))
         return found[0]
 
     def _models(self) -> list[Any]:
@@ -242,7 +256,7 @@ class MergedWeights:
         for name, change in changes.items():
             embedding = next((item for item in self.base.places if item.endswith(_EMBEDDINGS)), None)
             if name != self._head or embedding is None:
-                raise mismatch(f"It changes {name}, which this base does not have.")
+                raise mismatch(say("It changes {name}, which this base does not have.", name=name))
             file, stored = self.base.places[embedding]
             planned = self._planned(file, stored, change, dtype)
             is_plain = change.low_rank is None and change.replacement is None
@@ -256,7 +270,14 @@ class MergedWeights:
         for name, change in changes.items():
             new, (_, old) = change.replacement, self.base.places.get(name, (None, None))
             if new and old and new.shape[:1] != old.shape[:1] and not name.endswith(grow):
-                raise mismatch(f"{name} is {old.shape} in the base and {new.shape} in the adapter.")
+                raise mismatch(
+                    say(
+                        "{name} is {shape} in the base and {other} in the adapter.",
+                        name=name,
+                        shape=old.shape,
+                        other=new.shape,
+                    )
+                )
 
     def _require_covered(self, delta: AdapterDelta) -> None:
         names = [tensor.name for tensor in self.base if len(tensor.shape) == 2]
@@ -265,7 +286,13 @@ class MergedWeights:
             present = set(self._names.stored.values())
             missing = [name for name in missing if not present or name in present]
         if missing:
-            raise mismatch(f"It holds nothing for {missing[0]} ({len(missing)} such), so the base has other layers.")
+            raise mismatch(
+                say(
+                    "It holds nothing for {missing} ({count} such), so the base has other layers.",
+                    missing=missing[0],
+                    count=len(missing),
+                )
+            )
 
 
 def _base_config(folder: Path) -> dict[str, Any]:
@@ -273,9 +300,9 @@ def _base_config(folder: Path) -> dict[str, Any]:
     config = read_config(folder)
     if stored_quantization(config):
         raise StudioError(
-            "The base is quantized; a merge into such weights destroys them.",
+            say("The base is quantized; a merge into such weights destroys them."),
             kind=FailureKind.MODEL_REFUSED,
-            advice="Merge into the original 16-bit weights.",
+            advice=say("Merge into the original 16-bit weights."),
         )
     return without_code(config)
 
@@ -284,10 +311,17 @@ def _require_divisible(name: str, change: Change, made: Made, block: Block) -> N
     """Raise StudioError where a change does not fit a tensor in memory, or cannot be made of it by parts."""
     update = change.stacked or change.low_rank or change.replacement or change.addend
     if update is not None and update.shape != made.shape:
-        raise mismatch(f"{name} is {made.shape} in the base and {update.shape} in the adapter.")
+        raise mismatch(
+            say(
+                "{name} is {shape} in the base and {other} in the adapter.",
+                name=name,
+                shape=made.shape,
+                other=update.shape,
+            )
+        )
     low_rank = change.low_rank
     whole_rows = block.axes[-1] == 1 and len(block.places[-1]) == made.shape[-1]
     if low_rank is not None and low_rank.magnitude is not None and (low_rank.transposed or not whole_rows):
-        raise refused(f"It changes the length of the rows of {name}, of which files hold parts of rows.")
+        raise refused(say("It changes the length of the rows of {name}, of which files hold parts of rows.", name=name))
     if change.row_numbers is not None:
-        raise refused(f"It retrains rows of {name}, which transformers computes of others.")
+        raise refused(say("It retrains rows of {name}, which transformers computes of others.", name=name))

@@ -22,6 +22,7 @@ from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.model.stored_quantization import stored_in_4_bits
 from qlora_studio.core.run.events import ModelLoaded
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import QUIET, Reporter
 from qlora_studio.engine.expert_adapters import expert_targets, own_names, wrappable_experts
 from qlora_studio.engine.experts import stacked_experts
@@ -112,7 +113,10 @@ def with_possible_checkpointing(model: Any, device: Device, reporter: Reporter) 
     if not device.gradient_checkpointing or model.supports_gradient_checkpointing:
         return device
     name = type(model).__name__
-    reporter.warn("no_checkpointing", f"{name} has no gradient checkpointing: each step keeps all of its activations.")
+    reporter.warn(
+        "no_checkpointing",
+        say("{name} has no gradient checkpointing: each step keeps all of its activations.", name=name),
+    )
     return replace(device, gradient_checkpointing=False)
 
 
@@ -176,9 +180,9 @@ def attach_adapters(model: Any, config: RunConfig) -> PeftModel:
             adapted = get_peft_model(model, lora)
     except ValueError as error:
         raise StudioError(
-            f"The adapters cannot be attached to {names}.",
+            say("The adapters cannot be attached to {names}.", names=names),
             kind=FailureKind.INVALID_CONFIG,
-            advice="Set the target modules to auto, or to names of linear layers of this model.",
+            advice=say("Set the target modules to auto, or to names of linear layers of this model."),
             detail=str(error),
         ) from error
     say_as_plain_peft(adapted)

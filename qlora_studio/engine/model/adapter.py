@@ -13,6 +13,7 @@ from qlora_studio.core.run.events import ChangeAccepted
 from qlora_studio.core.run.fingerprint import Fingerprint, differences
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import Channel, Reporter
 from qlora_studio.engine.expert_adapters import own_names
 from qlora_studio.engine.memory.load_failure import told
@@ -88,9 +89,9 @@ def load_tuned(
 
 def _unfit(folder: Path, error: Exception) -> StudioError:
     return StudioError(
-        f"The adapter in {folder.name} does not go onto its base: {type(error).__name__}.",
+        say("The adapter in {name} does not go onto its base: {error}.", name=folder.name, error=type(error).__name__),
         kind=FailureKind.DAMAGED,
-        advice="Use another checkpoint, or the adapter as it was copied from.",
+        advice=say("Use another checkpoint, or the adapter as it was copied from."),
         detail=str(error),
     )
 
@@ -125,15 +126,15 @@ def adapter_folder(run: RunFolder, checkpoint: str) -> Path:
         path = run.checkpoints_path / f"checkpoint-{checkpoint.removeprefix('checkpoint-')}"
     if path is None or not path.is_dir():
         raise StudioError(
-            f"This run has no {checkpoint} adapter.",
+            say("This run has no {checkpoint} adapter.", checkpoint=checkpoint),
             kind=FailureKind.RUN_NOT_FOUND,
-            advice="Train it first, or name another checkpoint.",
+            advice=say("Train it first, or name another checkpoint."),
         )
     try:
         return verify(path).path
     except DamagedCheckpoint as error:
         raise StudioError(
-            f"{error}.", kind=FailureKind.DAMAGED, advice="Use another checkpoint: best, last or a step."
+            f"{error}.", kind=FailureKind.DAMAGED, advice=say("Use another checkpoint: best, last or a step.")
         ) from error
 
 
@@ -154,12 +155,14 @@ def check_base(
     changed = differences(_trained_on(run, adapter), found)
     if changed and accepted_by is not None:
         accepted_by.emit(ChangeAccepted(what="base", step=0, changes=changed, fingerprint=found))
-        accepted_by.warn("change_accepted", f"Going on with another base model, as you asked: {changed[0]}.")
+        accepted_by.warn(
+            "change_accepted", say("Going on with another base model, as you asked: {changed}.", changed=changed[0])
+        )
     elif changed:
         raise StudioError(
-            f"The base model is not the one that this adapter was trained on: {changed[0]}.",
+            say("The base model is not the one that this adapter was trained on: {changed}.", changed=changed[0]),
             kind=FailureKind.FINGERPRINT_MISMATCH,
-            advice="Put the original base model back. To go on all the same is possible, and is recorded.",
+            advice=say("Put the original base model back. To go on all the same is possible, and is recorded."),
             detail="\n".join(changed),
         )
 

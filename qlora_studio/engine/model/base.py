@@ -116,9 +116,14 @@ def _require_tokenizer_class(folder: Path) -> None:
             continue
         if not (isinstance(found, type) and issubclass(found, PreTrainedTokenizerBase)):
             raise StudioError(
-                f"{folder.name} is refused: it names {name} as its tokenizer's class (tokenizer_class), which is none.",
+                say(
+                    "{name} is refused: it names {class_name} as its tokenizer's class (tokenizer_class), "
+                    "which is none.",
+                    name=folder.name,
+                    class_name=name,
+                ),
                 kind=FailureKind.MODEL_REFUSED,
-                advice="Take tokenizer_config.json from where the model was published.",
+                advice=say("Take tokenizer_config.json from where the model was published."),
             )
 
 
@@ -145,21 +150,23 @@ def download(source: str, revision: str, channel: Channel, *, weights: bool = Tr
     except GatedRepoError as error:
         raise _download_error(
             source,
-            "asks you to accept its terms first",
-            f"Open https://huggingface.co/{source}, accept, then run `hf auth login`.",
+            say("asks you to accept its terms first"),
+            say("Open https://huggingface.co/{source}, accept, then run `hf auth login`.", source=source),
         ) from error
     except RepositoryNotFoundError as error:
-        raise _download_error(source, "is not on the hub", "Check the spelling: it is owner/name.") from error
+        raise _download_error(source, say("is not on the hub"), say("Check the spelling: it is owner/name.")) from error
     except RevisionNotFoundError as error:
         raise _download_error(
-            source, f"has no revision {revision!r}", "Leave the revision empty for the newest."
+            source,
+            say("has no revision {revision}", revision=repr(revision)),
+            say("Leave the revision empty for the newest."),
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         require_network(say("The model {source} is not whole here, and the network is switched off.", source=source))
         raise _download_error(
             source,
-            "could not be downloaded",
-            "Check the connection and the disk, then try again: files that came whole are not fetched again.",
+            say("could not be downloaded"),
+            say("Check the connection and the disk, then try again: files that came whole are not fetched again."),
             str(error),
         ) from error
     sync_fetched(Path(folder))
@@ -168,12 +175,19 @@ def download(source: str, revision: str, channel: Channel, *, weights: bool = Tr
 
 
 def _download_error(source: str, what: str, advice: str, detail: str = "") -> StudioError:
-    return StudioError(f"The model {source} {what}.", kind=FailureKind.MODEL_NOT_FOUND, advice=advice, detail=detail)
+    return StudioError(
+        say("The model {source} {what}.", source=source, what=what),
+        kind=FailureKind.MODEL_NOT_FOUND,
+        advice=advice,
+        detail=detail,
+    )
 
 
 def _path_of(location: ModelLocation) -> Path:
     if location.path is None:
-        raise StudioError(f"{location.source} is not on this computer.", kind=FailureKind.MODEL_NOT_FOUND)
+        raise StudioError(
+            say("{source} is not on this computer.", source=location.source), kind=FailureKind.MODEL_NOT_FOUND
+        )
     return location.path
 
 

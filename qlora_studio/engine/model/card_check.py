@@ -7,11 +7,12 @@ import torch
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.memory.gpu_catalogue import is_built_for
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.engine.model.environment import driver_and_cards
 from qlora_studio.storage.installation import install_command
 
 _PYTORCH = "https://pytorch.org/get-started/locally/"
-_PROCESSOR = "Or train on the processor: --set hardware.gpus=cpu"
+_PROCESSOR = say("Or train on the processor: --set hardware.gpus=cpu")
 
 
 def require_usable_card(config: RunConfig) -> None:
@@ -26,15 +27,26 @@ def require_usable_card(config: RunConfig) -> None:
         major, minor = torch.cuda.get_device_capability()
         raise _unusable(
             torch.cuda.get_device_name(),
-            f"PyTorch {torch.__version__} has no kernels for its compute capability, {major}.{minor}",
-            "A card of the RTX 20 series or newer is needed; for a newer card than this PyTorch, install its newest "
-            f"build: {_PYTORCH}",
+            say(
+                "PyTorch {version} has no kernels for its compute capability, {major}.{minor}",
+                version=torch.__version__,
+                major=major,
+                minor=minor,
+            ),
+            say(
+                "A card of the RTX 20 series or newer is needed; for a newer card than this PyTorch, "
+                "install its newest build: {pytorch}",
+                pytorch=_PYTORCH,
+            ),
         )
     elif config.quantization.method != "none" and not _bitsandbytes_has_cuda():
         raise _unusable(
             torch.cuda.get_device_name(0),
-            "bitsandbytes has no CUDA library for it, so that no weights can be put into 4 bits there",
-            f"Install bitsandbytes again: {install_command('--force-reinstall', '--no-deps', 'bitsandbytes')}",
+            say("bitsandbytes has no CUDA library for it, so that no weights can be put into 4 bits there"),
+            say(
+                "Install bitsandbytes again: {command}",
+                command=install_command("--force-reinstall", "--no-deps", "bitsandbytes"),
+            ),
         )
 
 
@@ -63,7 +75,7 @@ def _bitsandbytes_has_cuda() -> bool:
 
 def _unusable(card: str, why: str, advice: str, detail: str = "") -> StudioError:
     return StudioError(
-        f"There is a card here ({card}) that cannot be used: {why}.",
+        say("There is a card here ({card}) that cannot be used: {why}.", card=card, why=why),
         kind=FailureKind.CARD_UNUSABLE,
         advice=f"{advice} {_PROCESSOR}",
         detail=detail,

@@ -10,6 +10,7 @@ import torch
 from qlora_studio.core.run.events import Warned
 from qlora_studio.core.run.optimizer import AUTO, resolved
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import Reporter
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes")
@@ -65,7 +66,13 @@ def _compute_dtype(wish: str, on_card: bool, reporter: Reporter) -> torch.dtype:
     if (dtype == torch.bfloat16 and not has_bf16) or (dtype == torch.float16 and not on_card):
         name = str(best).removeprefix("torch.")
         reporter.warn(
-            "compute_dtype", f"This {'card' if on_card else 'processor'} does not compute in {wish}; {name} is used."
+            "compute_dtype",
+            say(
+                "This {on_card} does not compute in {wish}; {name} is used.",
+                on_card="card" if on_card else "processor",
+                wish=wish,
+                name=name,
+            ),
         )
         return best
     return dtype

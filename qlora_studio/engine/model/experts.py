@@ -18,6 +18,7 @@ from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import LoraSection
+from qlora_studio.core.words import say
 from qlora_studio.engine.experts import is_read_as_it_is, put_in_4_bit, stacked_experts
 from qlora_studio.engine.memory.text_part import text_model_name
 from qlora_studio.engine.model.targets import adapted_modules
@@ -52,15 +53,15 @@ def require_possible_experts(model: Any, lora: LoraSection) -> None:
     """Raise StudioError where adapters on experts are wished for and cannot be."""
     if lora.experts and not stacked_experts(model):
         raise StudioError(
-            "Adapters on routed experts are wished for, and this model has none.",
+            say("Adapters on routed experts are wished for, and this model has none."),
             kind=FailureKind.INVALID_CONFIG,
-            advice="Set lora.experts = false.",
+            advice=say("Set lora.experts = false."),
         )
     if lora.experts and lora.dora:
         raise StudioError(
-            "DoRA cannot be trained on routed experts.",
+            say("DoRA cannot be trained on routed experts."),
             kind=FailureKind.INVALID_CONFIG,
-            advice="Set lora.dora = false, or lora.experts = false.",
+            advice=say("Set lora.dora = false, or lora.experts = false."),
         )
 
 
@@ -116,20 +117,28 @@ def _with_parent(path: str) -> str:
 
 def _refused(names: list[str]) -> StudioError:
     return StudioError(
-        f"Adapters cannot be attached to {', '.join(names)} of this mixture of experts.",
+        say("Adapters cannot be attached to {names} of this mixture of experts.", names=", ".join(names)),
         kind=FailureKind.INVALID_CONFIG,
-        advice="Set the target modules to auto, which adapts attention, shared experts and dense layers, or to q_proj, "
-        "k_proj, v_proj, o_proj. Routed experts get adapters by lora.experts = true.",
+        advice=say(
+            "Set the target modules to auto, which adapts attention, shared experts and dense "
+            "layers, or to q_proj, k_proj, v_proj, o_proj. Routed experts get adapters by "
+            "lora.experts = true."
+        ),
     )
 
 
 def _require_size(name: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> None:
     if stored != wanted:
         raise StudioError(
-            f"The experts of this model cannot be loaded: {name} is {stored} in its files, and {wanted} by its "
-            "config.json.",
+            say(
+                "The experts of this model cannot be loaded: {name} is {stored} in its files, and "
+                "{wanted} by its config.json.",
+                name=name,
+                stored=stored,
+                wanted=wanted,
+            ),
             kind=FailureKind.MODEL_REFUSED,
-            advice="Take config.json and all files of weights from one place.",
+            advice=say("Take config.json and all files of weights from one place."),
         )
 
 

@@ -27,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.memory.load_failure import told
@@ -99,7 +100,12 @@ class _KeptBase:
             return None
         except StudioError as error:
             self._reporter.warn(
-                "kept_base", f"The 4-bit copy of {self._name} in the cache is removed and made again. {error.message}"
+                "kept_base",
+                say(
+                    "The 4-bit copy of {name} in the cache is removed and made again. {message}",
+                    name=self._name,
+                    message=error.message,
+                ),
             )
             remove_kept(self._folder)
             return None
@@ -141,18 +147,18 @@ class _KeptBase:
         try:
             manifest = read_manifest(self._folder, KeptManifest)
         except DamagedManifest as error:
-            raise _wrong("Its manifest cannot be read.") from error
+            raise _wrong(say("Its manifest cannot be read.")) from error
         if manifest.files.keys() != {_WEIGHTS, *self._settings}:
-            raise _wrong("It holds other files than it should.")
+            raise _wrong(say("It holds other files than it should."))
         for why in disagreements(self._folder, manifest):
-            raise _wrong(f"Its {why}.")
+            raise _wrong(say("Its {why}.", why=why))
         for name, data in self._settings.items():
             if read_bytes(self._folder / name, limit=_LARGEST_SETTINGS, inside=self._folder) != data:
-                raise _wrong(f"Its {name} is not the base's.")
+                raise _wrong(say("Its {name} is not the base's.", name=name))
         stored = folder_tensors(self._folder)
         model = from_files(self._kind, self._folder, **self._how)
         if stored.keys() != dict(_own_tensors(model)).keys():
-            raise _wrong("It holds other tensors than the model has.")
+            raise _wrong(say("It holds other tensors than the model has."))
         self._require_same_weights(model)
         model.config.name_or_path = model.name_or_path = str(self._base)
         return model
@@ -163,7 +169,7 @@ class _KeptBase:
         stored = names_in([model], files.places).stored
         for name in SystemRandom().sample(sorted(layers), min(_COMPARED, len(layers))):
             if not _is_made_of(layers[name], files.tensor(stored[name]), self._packed, self._how["dtype"]):
-                raise _wrong(f"Its {name} is not what the base's files give.")
+                raise _wrong(say("Its {name} is not what the base's files give.", name=name))
 
     def _write(self, staged: StagedFolder, tensors: dict[str, torch.Tensor]) -> None:
         give(staged.path, 0o700)
@@ -182,7 +188,12 @@ class _KeptBase:
 
     def _tell_not_kept(self, why: str) -> None:
         self._reporter.warn(
-            "base_not_kept", f"{self._name} in 4 bits is not kept in the cache: {why}. The next run quantizes it again."
+            "base_not_kept",
+            say(
+                "{name} in 4 bits is not kept in the cache: {why}. The next run quantizes it again.",
+                name=self._name,
+                why=why,
+            ),
         )
 
 
@@ -262,4 +273,4 @@ def _wrong(why: str) -> StudioError:
 
 
 def _unusable(error: Exception) -> StudioError:
-    return _wrong(f"It cannot be loaded: {type(error).__name__}.")
+    return _wrong(say("It cannot be loaded: {name}.", name=type(error).__name__))

@@ -17,6 +17,7 @@ from bitsandbytes.nn import Linear4bit
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.model.stored_quantization import stored_quantization
+from qlora_studio.core.words import say
 from qlora_studio.engine.memory.architecture import auto_class, config_of, meta_model
 from qlora_studio.engine.memory.load_failure import load_failure, told
 from qlora_studio.engine.merge.weights import MergedWeights
@@ -43,10 +44,26 @@ def from_files(kind: Any, folder: Path, **settings: Any) -> Any:
         )
     if missing := sorted(found["missing_keys"]):
         count = f" ({len(missing)} such)" if len(missing) > 1 else ""
-        raise _incomplete(folder, f"none of its files ({_files(folder)}) holds {missing[0]}{count}")
+        raise _incomplete(
+            folder,
+            say(
+                "none of its files ({files}) holds {missing}{count}",
+                files=_files(folder),
+                missing=missing[0],
+                count=count,
+            ),
+        )
     for name, stored, wanted in _sizes_of_quantized(model):
         if stored != wanted:
-            raise _incomplete(folder, f"{name} is {stored} in its files, and {wanted} by its config.json")
+            raise _incomplete(
+                folder,
+                say(
+                    "{name} is {stored} in its files, and {wanted} by its config.json",
+                    name=name,
+                    stored=stored,
+                    wanted=wanted,
+                ),
+            )
     return model
 
 
@@ -152,7 +169,7 @@ def _files(folder: Path) -> str:
 
 def _incomplete(folder: Path, why: str) -> StudioError:
     return StudioError(
-        f"The model in {folder.name} cannot be loaded: {why}.",
+        say("The model in {name} cannot be loaded: {why}.", name=folder.name, why=why),
         kind=FailureKind.MODEL_REFUSED,
-        advice="Take config.json and all files of weights from one place.",
+        advice=say("Take config.json and all files of weights from one place."),
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.engine.merge.safetensors_file import (
     SafetensorsFile,
     StoredTensor,
@@ -100,9 +101,15 @@ def _tensors(weights: WeightsFolder) -> Iterator[_Tensor]:
         scales = weights.places.get(plain + _SCALES)
         if scales and (len(stored.shape) != 4 or scales[1].shape != stored.shape[:3]):
             raise StudioError(
-                f"{file.path.name} is damaged: {name} is {stored.shape}, and its scales are {scales[1].shape}.",
+                say(
+                    "{name} is damaged: {tensor} is {shape}, and its scales are {scales_shape}.",
+                    name=file.path.name,
+                    tensor=name,
+                    shape=stored.shape,
+                    scales_shape=scales[1].shape,
+                ),
                 kind=FailureKind.MODEL_REFUSED,
-                advice="Download the model again.",
+                advice=say("Download the model again."),
             )
         yield _Tensor(plain if scales else name, file, stored, scales)
 

@@ -15,6 +15,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.foreign_text import json_table
 from qlora_studio.core.model.stored_quantization import stored_in_4_bits
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import QUIET, Channel
 from qlora_studio.engine.memory.load_failure import told
 from qlora_studio.engine.merge.safetensors_file import WeightsFolder
@@ -55,16 +56,20 @@ def require_fitting(stored: Path, original: Path) -> None:
     states = {name.split(_STATE)[0]: name for name in packed.places if _STATE in name}
     common = sorted(name for name in states if name in whole.places)
     if not common:
-        raise _unlike(stored, original, "they have no layer of one name")
+        raise _unlike(stored, original, say("they have no layer of one name"))
     for name in common[:: max(1, len(common) // _COMPARED)]:
         weights = whole.tensor(name)
         with told(partial(_unreadable, stored, states[name])):
             state = json_table(bytes(packed.tensor(states[name]).tolist()))
             if list(weights.shape) != state["shape"]:
-                raise _unlike(stored, original, f"{name} has another shape")
+                raise _unlike(stored, original, say("{name} has another shape", name=name))
             same = _same_codes(packed.tensor(name), weights, state)
         if same < _SAME_CODES:
-            raise _unlike(stored, original, f"in {name} {same:.0%} of the weights are the same in 4 bits")
+            raise _unlike(
+                stored,
+                original,
+                say("in {name} {same:.0%} of the weights are the same in 4 bits", name=name, same=same),
+            )
 
 
 def _same_codes(packed: torch.Tensor, weights: torch.Tensor, state: dict[str, object]) -> float:
@@ -82,16 +87,16 @@ def _same_codes(packed: torch.Tensor, weights: torch.Tensor, state: dict[str, ob
 
 def _unreadable(stored: Path, name: str, error: Exception) -> StudioError:
     return StudioError(
-        f"{stored.name} is damaged: how its weights are stored cannot be read ({name}).",
+        say("{name} is damaged: how its weights are stored cannot be read ({other}).", name=stored.name, other=name),
         kind=FailureKind.MODEL_REFUSED,
-        advice="Download the model again.",
+        advice=say("Download the model again."),
         detail=str(error),
     )
 
 
 def _unlike(stored: Path, original: Path, why: str) -> StudioError:
     return StudioError(
-        f"{stored.name} was not made from {original.name}: {why}.",
+        say("{name} was not made from {other}: {why}.", name=stored.name, other=original.name, why=why),
         kind=FailureKind.FINGERPRINT_MISMATCH,
-        advice="Name the model that it was quantized from as its 16-bit original (quantization.original).",
+        advice=say("Name the model that it was quantized from as its 16-bit original (quantization.original)."),
     )

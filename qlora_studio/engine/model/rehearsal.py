@@ -13,6 +13,7 @@ from qlora_studio.core.export.formats import parse_format
 from qlora_studio.core.model.adapter_config import ADAPTER_CONFIG
 from qlora_studio.core.model.stored_quantization import stored_in_4_bits
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.memory.architecture import config_of, meta_model
 from qlora_studio.engine.merge.safetensors_file import CODES, encode_header
@@ -36,7 +37,10 @@ def require_mergeable(base: Path, config: RunConfig, reporter: Reporter, parent:
     except StudioError as error:
         if config.export.merge:
             raise
-        reporter.warn("not_mergeable", f"What this run trains can be used as an adapter alone. {error.message}")
+        reporter.warn(
+            "not_mergeable",
+            say("What this run trains can be used as an adapter alone. {message}", message=error.message),
+        )
 
 
 def merge_rehearsal(base: Path, config: RunConfig, parent: Path | None = None) -> None:

@@ -13,6 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.engine.expert_adapters import own_names, wrappable_experts
 from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.merge.adapter_change import LowRank
@@ -48,7 +49,13 @@ def with_saved_adapter(model: Any, folder: Path, *, dropout: float = 0.0) -> Pef
     say_as_plain_peft(adapted)
     unknown = [name for name in found.unexpected_keys if "token_adapter" not in name and "lora_velora" not in name]
     if unknown:
-        raise _mismatch(f"The model has no {unknown[0].removeprefix(_PREFIX)} ({len(unknown)} such).")
+        raise _mismatch(
+            say(
+                "The model has no {removeprefix} ({unknown} such).",
+                removeprefix=unknown[0].removeprefix(_PREFIX),
+                unknown=len(unknown),
+            )
+        )
     return adapted
 
 
@@ -182,8 +189,8 @@ def _resize(model: Any, delta: AdapterDelta) -> None:
 
 def _mismatch(detail: str) -> StudioError:
     return StudioError(
-        "This adapter was not made for this base model.",
+        say("This adapter was not made for this base model."),
         kind=FailureKind.FINGERPRINT_MISMATCH,
-        advice="Choose the base model that the adapter was trained on.",
+        advice=say("Choose the base model that the adapter was trained on."),
         detail=detail,
     )

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from qlora_studio.core.data.base_templates import AUTO, BASE_TEMPLATES, base_template_of
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 
 _OWN: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # what a tokenizer came with, before one was chosen
 
@@ -27,9 +28,15 @@ def choose_template(tokenizer: PreTrainedTokenizerBase, wish: str) -> None:
     if why := _missing(tokenizer, wish):
         others = [name for name in BASE_TEMPLATES if not _missing(tokenizer, name)]
         raise StudioError(
-            f"The {BASE_TEMPLATES[wish].title} template cannot be used with this base model: {why}.",
+            say(
+                "The {title} template cannot be used with this base model: {why}.",
+                title=BASE_TEMPLATES[wish].title,
+                why=why,
+            ),
             kind=FailureKind.INVALID_CONFIG,
-            advice=f"Set data.chat_template to {', '.join([AUTO, *others])}." if others else "Choose another model.",
+            advice=say("Set data.chat_template to {value}.", value=", ".join([AUTO, *others]))
+            if others
+            else say("Choose another model."),
         )
     tokenizer.chat_template = _written(tokenizer, wish)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from qlora_studio.core.data.row_verdict import RowRefused
+from qlora_studio.core.words import say
 from qlora_studio.engine.templates.anchors import DEPTHS, Anchors
 from qlora_studio.engine.templates.answer_bounds import AnswerBounds, without_opener
 from qlora_studio.engine.templates.chat_template import REFUSALS, SPAN_END, SPAN_START, ChatTemplate, Message
@@ -123,7 +124,7 @@ class AnswerFinder:
     def answers(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> Answers:
         """Return the conversation with the answers that are learned. Raises RowRefused, MaskUnavailable."""
         if not any(_is_answer(message) for message in messages):
-            raise RowRefused("there is no answer in this conversation")
+            raise RowRefused(say("there is no answer in this conversation"))
         shaped = self._shape.rendered(messages, tools)
         messages, text = shaped.messages, shaped.text
         learned = self._learned_turns(messages)
@@ -197,9 +198,9 @@ class AnswerFinder:
         learned = [index for index in answers if messages[index].get("trained") in wanted]
         if not learned:
             raise RowRefused(
-                "none of its answers is marked as one to be learned"
+                say("none of its answers is marked as one to be learned")
                 if self._learned == "marked"
-                else "its answers are marked as not to be learned"
+                else say("its answers are marked as not to be learned")
             )
         return learned
 

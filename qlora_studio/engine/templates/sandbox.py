@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 
 BATCH_SECONDS = 30.0
 ROW_SECONDS = 5.0
@@ -240,16 +241,16 @@ def _why(reply: dict[str, Any] | None) -> str:
 
 def _unusable(why: str) -> StudioError:
     return StudioError(
-        "The chat template of this model cannot be used.",
+        say("The chat template of this model cannot be used."),
         kind=FailureKind.MODEL_REFUSED,
-        advice="Correct the model's chat_template, or choose another model.",
+        advice=say("Correct the model's chat_template, or choose another model."),
         detail=why,
     )
 
 
 def _endless() -> StudioError:
     return StudioError(
-        "The chat template of this model does not come to an end.",
+        say("The chat template of this model does not come to an end."),
         kind=FailureKind.MODEL_REFUSED,
-        advice="Correct the model's chat_template, or choose another model.",
+        advice=say("Correct the model's chat_template, or choose another model."),
     )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.engine.data.collator import take_facts
 from qlora_studio.engine.faults import is_card_lost, is_out_of_memory
 
@@ -33,9 +34,11 @@ def refused_where_it_fails(model: Any) -> Iterator[None]:
             raise
         name = type(model.get_base_model()).__name__
         raise StudioError(
-            f"{name} cannot be trained by the installed libraries: they fail on a row.",
+            say("{name} cannot be trained by the installed libraries: they fail on a row.", name=name),
             kind=FailureKind.MODEL_REFUSED,
-            advice="Choose another model, or a 16-bit base (quantization.method = none) where quantizing is the cause.",
+            advice=say(
+                "Choose another model, or a 16-bit base (quantization.method = none) where quantizing is the cause."
+            ),
             detail=f"{type(error).__name__}: {error}",
         ) from error
 

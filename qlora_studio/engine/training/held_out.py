@@ -10,6 +10,7 @@ from trl import SFTTrainer
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Evaluated
 from qlora_studio.core.run.time_left import TimeLeft
+from qlora_studio.core.words import say
 from qlora_studio.engine import fault_injection
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.data.collator import take_facts
@@ -44,7 +45,9 @@ class HeldOutTrainer(SFTTrainer):
         metrics = self._metrics_or_none(started)
         if metrics is None:  # only now is nothing of the failed batch held any more
             torch.cuda.empty_cache()
-            self.reporter.warn("evaluation_skipped", "An evaluation found no memory and was skipped; training goes on.")
+            self.reporter.warn(
+                "evaluation_skipped", say("An evaluation found no memory and was skipped; training goes on.")
+            )
             metrics = {"eval_loss": math.nan}
         self.reporter.phase(Activity.TRAINING)
         self._time_left.evaluation(self._pace.pause(started))

@@ -30,6 +30,7 @@ from qlora_studio.core.run.ranks import require_shares
 from qlora_studio.core.run.recovery import batch_plan, with_plan
 from qlora_studio.core.run.reports import TrainingFacts
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import JobContext, JobStopped, Reporter
 from qlora_studio.engine.data.plan import prompting_of
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
@@ -157,7 +158,7 @@ def load_trainer(
     start = going_on.start
     context.phase(Activity.LOADING_MODEL)
     if config.lora.dropout != config.lora.used_dropout:
-        context.warn("no_dropout", "Adapters on routed experts cannot have dropout: this run is trained without.")
+        context.warn("no_dropout", say("Adapters on routed experts cannot have dropout: this run is trained without."))
     set_seed(config.training.seed)
     model = adapted_model.load_base(base, config, device, start, context)
     device = adapted_model.with_possible_checkpointing(model, device, context)
@@ -307,6 +308,6 @@ class _Samples(TrainerCallback):
                     self._trainer.model, self._tokenizer, messages, prompting=self._prompting, max_new_tokens=96
                 )
             except TemplateRefusal as error:
-                self._reporter.warn("sample", f"A sample prompt was left out. {error.message}")
+                self._reporter.warn("sample", say("A sample prompt was left out. {message}", message=error.message))
                 continue
             self._reporter.emit(SampleGenerated(step=state.global_step, prompt=prompt, answer=text))

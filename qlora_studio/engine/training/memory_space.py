@@ -12,6 +12,7 @@ from qlora_studio.core.memory.fit import least_bytes
 from qlora_studio.core.memory.probe_record import newest_for
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.engine.data.row_files import row_lengths
 from qlora_studio.engine.model.device import Device, current_card
 from qlora_studio.engine.model.free_memory import free_ram
@@ -34,8 +35,15 @@ def require_memory(base: Path, config: RunConfig, device: Device) -> None:
         return
     place = "the card" if device.is_cuda else "the memory"
     raise StudioError(
-        f"{config.model.source} does not fit: its weights and the smallest step take at least {bytes_text(needed)}, "
-        f"and {place} has {bytes_text(free)} free of {bytes_text(total)}.",
+        say(
+            "{source} does not fit: its weights and the smallest step take at least {needed}, and "
+            "{place} has {free} free of {total}.",
+            source=config.model.source,
+            needed=bytes_text(needed),
+            place=place,
+            free=bytes_text(free),
+            total=bytes_text(total),
+        ),
         kind=FailureKind.MODEL_REFUSED,
         advice=_advice(config, needed <= total),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.engine.faults import is_card_lost, is_out_of_memory
 from qlora_studio.engine.model.row_attention import attend_by_rows, knows_row_attention
 
@@ -20,9 +21,12 @@ def require_isolation(model: Any) -> None:
     """Raise StudioError where a row's outputs change with what stands before it in its pack."""
     if not _keeps_apart(model):
         raise StudioError(
-            "This model does not keep the rows of a pack apart: each would be trained with the text of its neighbours.",
+            say(
+                "This model does not keep the rows of a pack apart: each would be trained with the "
+                "text of its neighbours."
+            ),
             kind=FailureKind.INVALID_CONFIG,
-            advice="Turn packing off (training.packing = false).",
+            advice=say("Turn packing off (training.packing = false)."),
         )
 
 

@@ -12,6 +12,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import AdapterContinued
 from qlora_studio.core.run.fingerprint import Fingerprint, differences
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.memory.architecture import meta_models
 from qlora_studio.engine.merge.adapter_delta import AdapterDelta, load_adapter
@@ -62,7 +63,9 @@ def taken_over(context: JobContext) -> RunConfig:
     )
     if changed:
         words = "; ".join(changed)
-        context.warn("taken_over", f"The adapter that this run goes on from has settings of its own: {words}.")
+        context.warn(
+            "taken_over", say("The adapter that this run goes on from has settings of its own: {words}.", words=words)
+        )
     context.folder.write_config(new)
     return new
 
@@ -79,9 +82,9 @@ def parent_adapter(config: RunConfig, base: Fingerprint) -> Path | None:
     changes = differences(before, base) if before.files else []
     if changes:
         raise StudioError(
-            f"The adapter to go on from was trained on another base model: {changes[0]}.",
+            say("The adapter to go on from was trained on another base model: {changes}.", changes=changes[0]),
             kind=FailureKind.FINGERPRINT_MISMATCH,
-            advice="Choose the base model that it was trained on, or go on from another adapter.",
+            advice=say("Choose the base model that it was trained on, or go on from another adapter."),
             detail="\n".join(changes),
         )
     return folder
@@ -98,16 +101,22 @@ def continued(model: Any, folder: Path, config: RunConfig) -> Any:
     delta = load_adapter(folder, models=lambda: meta_models(model.config))
     if missing := delta.uncovered(names):
         raise StudioError(
-            f"The adapter to go on from holds nothing for {missing[0]} ({len(missing)} such): it was not made for this "
-            "base model.",
+            say(
+                "The adapter to go on from holds nothing for {missing} ({count} such): it was not "
+                "made for this base model.",
+                missing=missing[0],
+                count=len(missing),
+            ),
             kind=FailureKind.FINGERPRINT_MISMATCH,
-            advice="Choose the base model that it was trained on, or go on from another adapter.",
+            advice=say("Choose the base model that it was trained on, or go on from another adapter."),
         )
     if reason := next(_hindrances(model, delta), ""):
         raise _not_trainable(reason)
     adapted = with_saved_adapter(model, folder, dropout=config.lora.dropout)
     if isinstance(adapted.get_output_embeddings(), TrainableTokensWrapper):
-        raise _not_trainable("it trains single tokens of a head that is the embedding, and trl trains no such head")
+        raise _not_trainable(
+            say("it trains single tokens of a head that is the embedding, and trl trains no such head")
+        )
     adapted.enable_input_require_grads()
     return adapted
 
@@ -138,9 +147,9 @@ def _hindrances(model: Any, delta: AdapterDelta) -> Iterator[str]:
 
 def _not_trainable(reason: str) -> StudioError:
     return StudioError(
-        f"This adapter cannot be trained further: {reason}.",
+        say("This adapter cannot be trained further: {reason}.", reason=reason),
         kind=FailureKind.MODEL_REFUSED,
-        advice="Merge it, and take the merged model as the base of the new run.",
+        advice=say("Merge it, and take the merged model as the base of the new run."),
     )
 
 

@@ -9,6 +9,7 @@ from qlora_studio.core.run.events import ChangeAccepted, RateLowered
 from qlora_studio.core.run.fingerprint import Fingerprint, Fingerprints, differences
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import JobContext, Reporter
 from qlora_studio.storage.runs.checkpoint_folder import Checkpoint, CheckpointFolder
 
@@ -26,7 +27,9 @@ def newest_safe_checkpoint(
     """
     folder = CheckpointFolder(context.folder.checkpoints_path)
     checkpoint = folder.newest_safe(
-        lambda path, why: context.warn("damaged_checkpoint", f"{why}. It is set aside as {path.name}.")
+        lambda path, why: context.warn(
+            "damaged_checkpoint", say("{why}. It is set aside as {name}.", why=why, name=path.name)
+        )
     )
     if checkpoint is not None:
         accepted = [(event.what, event.fingerprint) for event in context.folder.state().accepted]
@@ -75,10 +78,15 @@ def _accept_or_refuse(
     name = _PARTS[what]
     if not any(isinstance(command, AcceptChanges) for command in initial_commands):
         raise StudioError(
-            f"The {name} is not what this run began with: {changes[0]}.",
+            say("The {name} is not what this run began with: {changes}.", name=name, changes=changes[0]),
             kind=FailureKind.FINGERPRINT_MISMATCH,
-            advice="Put the original back, or start a new run. To go on all the same is possible, and is recorded.",
+            advice=say(
+                "Put the original back, or start a new run. To go on all the same is possible, and is recorded."
+            ),
             detail="\n".join(changes),
         )
     reporter.emit(ChangeAccepted(what=what, step=step, changes=changes, fingerprint=found))
-    reporter.warn("change_accepted", f"Going on with another {name} than before, as you asked: {changes[0]}.")
+    reporter.warn(
+        "change_accepted",
+        say("Going on with another {name} than before, as you asked: {changes}.", name=name, changes=changes[0]),
+    )

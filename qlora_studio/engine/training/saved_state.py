@@ -20,6 +20,7 @@ from transformers import TrainerState
 from transformers.trainer_pt_utils import safe_globals
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.engine.memory.load_failure import told
 from qlora_studio.storage.foreign import open_regular
 
@@ -68,9 +69,17 @@ def state_failure(path: Path, error: Exception) -> StudioError:
     elif type(error) is ValueError:
         why = str(error)
     return StudioError(
-        f"The run cannot go on from {path.parent.name}: {path.name} is refused, {why}.",
+        say(
+            "The run cannot go on from {name}: {file} is refused, {why}.",
+            name=path.parent.name,
+            file=path.name,
+            why=why,
+        ),
         kind=FailureKind.DAMAGED,
-        advice=f"Move {path.parent.name} out of the run's folder: the run then goes on from an earlier checkpoint.",
+        advice=say(
+            "Move {name} out of the run's folder: the run then goes on from an earlier checkpoint.",
+            name=path.parent.name,
+        ),
         detail=f"{path}: {error}",
     )
 

@@ -15,6 +15,7 @@ from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.optimizer import optimizer_named
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.time_left import Schedule
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.collator import collator
 from qlora_studio.engine.data.row_files import row_lengths
@@ -182,7 +183,7 @@ class TrainingControl(TrainerCallback):
                 case SaveCheckpoint():
                     control.should_save = True
                 case EvaluateNow() if not self._can_evaluate:
-                    self._context.warn("no_held_out_rows", "There are no held-out rows to measure in this run.")
+                    self._context.warn("no_held_out_rows", say("There are no held-out rows to measure in this run."))
                 case EvaluateNow():
                     control.should_evaluate = True
                 case _:

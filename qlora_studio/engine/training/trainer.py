@@ -16,6 +16,7 @@ from qlora_studio.core.run.events import Evaluated, StepDone
 from qlora_studio.core.run.memory_spill import SpillWatch, StepMemory
 from qlora_studio.core.run.optimizer import optimizer_named
 from qlora_studio.core.run.time_left import Schedule, TimeLeft
+from qlora_studio.core.words import say
 from qlora_studio.engine import fault_injection
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.data.collator import emptied, joined, take_facts
@@ -302,8 +303,11 @@ class _OptimizerPhase(TrainerCallback):
 def _non_finite(step: int, rows: list[int]) -> NonFiniteLoss:
     named = ", ".join(str(row + 1) for row in sorted(set(rows))[:20])
     return NonFiniteLoss(
-        f"At step {step} the loss became infinite or not a number. No optimizer step was taken with it.",
+        say("At step {step} the loss became infinite or not a number. No optimizer step was taken with it.", step=step),
         kind=FailureKind.NON_FINITE_LOSS,
-        advice="Resume from the last safe checkpoint with a lower learning rate (half is a good start), and look at "
-        f"these rows of the dataset: {named or 'not known'}.",
+        advice=say(
+            "Resume from the last safe checkpoint with a lower learning rate (half is a good "
+            "start), and look at these rows of the dataset: {named}.",
+            named=named or say("not known"),
+        ),
     )

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from qlora_studio.core.errors import StudioError
+from qlora_studio.core.words import say
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.gguf.reading import load_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
@@ -149,7 +150,9 @@ class Passes:
         try:
             return question(item.whole())
         except _NOT_STREAMED as error:
-            self.channel.warn("not_asked", f"This model gives no answers of its own: {str(error)[:200]}.")
+            self.channel.warn(
+                "not_asked", say("This model gives no answers of its own: {error}.", error=str(error)[:200])
+            )
             return None
         finally:
             release_memory()
@@ -160,7 +163,7 @@ class Passes:
         require_whole(item.size, reason)
         if reason not in self._told:
             self._told.add(reason)
-            self.channel.warn("not_streamed", f"This model has to be loaded whole: {reason}.")
+            self.channel.warn("not_streamed", say("This model has to be loaded whole: {reason}.", reason=reason))
 
     def _streamed(self, item: Pass, flags: Sequence[bool], store: StatesStore) -> dict[bool, Outcome]:
         skeleton = item.skeleton()

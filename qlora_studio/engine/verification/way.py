@@ -16,6 +16,7 @@ from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.config import text_config
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.words import say
 from qlora_studio.engine.model.free_memory import free_bytes, free_ram
 from qlora_studio.storage.models.folder import read_config
 
@@ -82,11 +83,18 @@ def require_whole(size: int, reason: str) -> None:
     if size <= (free := free_bytes()):
         return
     raise StudioError(
-        f"This model cannot be verified here: it has to be loaded whole ({reason}), which takes {bytes_text(size)}, "
-        f"and {bytes_text(max(0, free))} are free.",
+        say(
+            "This model cannot be verified here: it has to be loaded whole ({reason}), which takes "
+            "{size}, and {value} are free.",
+            reason=reason,
+            size=bytes_text(size),
+            value=bytes_text(max(0, free)),
+        ),
         kind=FailureKind.OUT_OF_MEMORY,
-        advice="The export is there, and not verified. Close what else takes memory, or verify it on a computer with "
-        "more: qlora-studio verify.",
+        advice=say(
+            "The export is there, and not verified. Close what else takes memory, or verify "
+            "it on a computer with more: qlora-studio verify."
+        ),
     )
 
 

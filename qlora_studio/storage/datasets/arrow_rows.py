@@ -6,6 +6,7 @@ from typing import Any
 
 from qlora_studio.core.data.values import BINARY
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.storage.datasets.arrow_values import Reader, is_binary, is_list, reader_of
 from qlora_studio.storage.datasets.files import DatasetFile
 from qlora_studio.storage.datasets.record import RAW_LIMIT, ROW_LIMIT, Record, first_twice, too_long
@@ -33,9 +34,13 @@ def arrow_records(file: DatasetFile, meter: Meter, *, with_raw: bool = True) -> 
                 yield Record(number, -1, value, fault, _raw(value) if with_raw and not fault else "")
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
         raise StudioError(
-            f"{file.path.name} is damaged, or of a kind that cannot be read, after row {number}.",
+            say(
+                "{name} is damaged, or of a kind that cannot be read, after row {number}.",
+                name=file.path.name,
+                number=number,
+            ),
             kind=FailureKind.DATA_REFUSED,
-            advice="Copy or download it again.",
+            advice=say("Copy or download it again."),
             detail=str(error),
         ) from error
 
@@ -44,9 +49,9 @@ def _check_names(file: DatasetFile, names: list[str]) -> None:
     """Refuse columns of the same name: of a row only one of them would be left."""
     if (twice := first_twice(names)) is not None:
         raise StudioError(
-            f"{file.path.name} has two columns '{twice[:40]}'.",
+            say("{name} has two columns '{twice}'.", name=file.path.name, twice=twice[:40]),
             kind=FailureKind.DATA_REFUSED,
-            advice="Rename one of them, and save it again.",
+            advice=say("Rename one of them, and save it again."),
         )
 
 

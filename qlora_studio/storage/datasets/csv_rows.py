@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterator
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.storage.datasets.line_rows import lines
 from qlora_studio.storage.datasets.record import RAW_LIMIT, ROW_LIMIT, Record, first_twice, too_long
 from qlora_studio.storage.datasets.stream import DatasetStream
@@ -109,10 +110,10 @@ def _columns(stream: DatasetStream, cells: list[str], fault: str) -> list[str]:
     if fault:
         raise _bad_header(stream, fault)
     if len(cells) > _MOST_COLUMNS:
-        raise _bad_header(stream, f"it has more than {_MOST_COLUMNS:,} columns")
+        raise _bad_header(stream, say("it has more than {most_columns:,} columns", most_columns=_MOST_COLUMNS))
     names = [cell or f"column {number}" for number, cell in enumerate(cells, 1)]
     if (twice := first_twice(names)) is not None:
-        raise _bad_header(stream, f"the column '{twice[:40]}' stands there twice")
+        raise _bad_header(stream, say("the column '{twice}' stands there twice", twice=twice[:40]))
     return names
 
 
@@ -139,7 +140,7 @@ def _words(error: csv.Error) -> str:
 
 def _bad_header(stream: DatasetStream, fault: str) -> StudioError:
     return StudioError(
-        f"The header of {stream.file.path.name} cannot be read: {fault}.",
+        say("The header of {name} cannot be read: {fault}.", name=stream.file.path.name, fault=fault),
         kind=FailureKind.DATA_REFUSED,
-        advice="The first line must name the columns, each once.",
+        advice=say("The first line must name the columns, each once."),
     )

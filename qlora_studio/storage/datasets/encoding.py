@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import ENCODING_NAMES
+from qlora_studio.core.words import say
 
 _CONTEXT = 24
 _READING = 480
@@ -103,9 +104,9 @@ def _refuse_utf16(head: bytes, file_name: str) -> None:
     """
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         raise StudioError(
-            f"{file_name} is UTF-32, not UTF-8.",
+            say("{file_name} is UTF-32, not UTF-8.", file_name=file_name),
             kind=FailureKind.DATA_REFUSED,
-            advice="Save it as UTF-8 and read it again.",
+            advice=say("Save it as UTF-8 and read it again."),
         )
     has_bom = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     zeros = head.count(b"\x00")
@@ -113,14 +114,23 @@ def _refuse_utf16(head: bytes, file_name: str) -> None:
         return
     if not has_bom and max(head[0::2].count(b"\x00"), head[1::2].count(b"\x00")) < 0.9 * zeros:
         raise StudioError(
-            f"{file_name} is no text: {zeros:,} of its first {len(head):,} bytes are zero.",
+            say(
+                "{file_name} is no text: {zeros:,} of its first {head:,} bytes are zero.",
+                file_name=file_name,
+                zeros=zeros,
+                head=len(head),
+            ),
             kind=FailureKind.DATA_REFUSED,
-            advice="A copy or download of it was not finished, most likely: copy or download it again.",
+            advice=say("A copy or download of it was not finished, most likely: copy or download it again."),
         )
     big = head.startswith(codecs.BOM_UTF16_BE) or (not has_bom and head[:1] == b"\x00")
     reading = preview(head[2 if has_bom else 0 :][:120], "utf-16-be" if big else "utf-16-le")
     raise StudioError(
-        f"{file_name} is not UTF-8 from its first byte on. As UTF-16 it reads: {reading}",
+        say(
+            "{file_name} is not UTF-8 from its first byte on. As UTF-16 it reads: {reading}",
+            file_name=file_name,
+            reading=reading,
+        ),
         kind=FailureKind.DATA_REFUSED,
-        advice="If that is right, set the text encoding (data.encoding) to utf-16; else save the file as UTF-8.",
+        advice=say("If that is right, set the text encoding (data.encoding) to utf-16; else save the file as UTF-8."),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import DatasetSource
+from qlora_studio.core.words import say
 from qlora_studio.storage.datasets.layout import DEFAULT, Layout, chosen, declared_configs, layout_of
 from qlora_studio.storage.foreign import leads_out, open_regular, read_json
 
@@ -85,7 +86,7 @@ def hub_name(path: str) -> str:
 def locate_dataset(source: DatasetSource) -> LocatedDataset:
     """Return the file at a path, or the data files of a folder. Raises StudioError; DatasetChoice, to be asked."""
     if not source.path.strip():
-        raise _not_found("No dataset is chosen.", "Choose a file of examples.")
+        raise _not_found(say("No dataset is chosen."), say("Choose a file of examples."))
     try:
         path = Path(source.path).expanduser()
         mode = path.stat().st_mode
@@ -97,7 +98,7 @@ def locate_dataset(source: DatasetSource) -> LocatedDataset:
         except OSError as error:
             raise cannot_read(path, error) from error
     if not stat.S_ISREG(mode):
-        raise _refused(f"{path} is not a file.", "Choose a file of examples.")
+        raise _refused(say("{path} is not a file.", path=path), say("Choose a file of examples."))
     return LocatedDataset((_file_at(path),))
 
 
@@ -108,8 +109,13 @@ def located(folder: Path, layout: Layout, source: DatasetSource, name: str, comm
     containers = {CONTAINER_NAMES[file.container] for file in files}
     if len(containers) > 1:
         raise _refused(
-            f"The split {split} of {name} holds {' and '.join(sorted(containers))} side by side.",
-            "Choose one file of it.",
+            say(
+                "The split {split} of {name} holds {containers} side by side.",
+                split=split,
+                name=name,
+                containers=" and ".join(sorted(containers)),
+            ),
+            say("Choose one file of it."),
         )
     return LocatedDataset(files, subset, split, {key: tuple(splits) for key, splits in layout.items()}, commit)
 
@@ -134,7 +140,8 @@ def _file_at(path: Path) -> DatasetFile:
     file = _described(path)
     if file is None:
         raise _refused(
-            f"The name {path.name} does not say what the file holds.", f"{_SUPPORTED} Rename the file to match."
+            say("The name {name} does not say what the file holds.", name=path.name),
+            say("{supported} Rename the file to match.", supported=_SUPPORTED),
         )
     _check_signature(file)
     return file
@@ -164,19 +171,32 @@ def _check_signature(file: DatasetFile) -> None:
         raise cannot_read(file.path, error) from error
     if file.compression and file.container in ("parquet", "arrow"):
         raise _refused(
-            f"{file.path.name} is a compressed {CONTAINER_NAMES[file.container]} file.", "Decompress it first."
+            say(
+                "{name} is a compressed {container_names} file.",
+                name=file.path.name,
+                container_names=CONTAINER_NAMES[file.container],
+            ),
+            say("Decompress it first."),
         )
     if not head:
         if file.container in ("parquet", "arrow") or file.compression:
-            raise _refused(f"{file.path.name} is empty: it has no bytes.", "Copy or download it again.")
+            raise _refused(
+                say("{name} is empty: it has no bytes.", name=file.path.name), say("Copy or download it again.")
+            )
         return
     if expected in _EXPECTED_SIGNATURES and not head.startswith(_EXPECTED_SIGNATURES[expected]):
-        raise _refused(f"{file.path.name} is not a {expected} file, in spite of its name.", "Rename the file to match.")
+        raise _refused(
+            say("{name} is not a {expected} file, in spite of its name.", name=file.path.name, expected=expected),
+            say("Rename the file to match."),
+        )
     if expected in _EXPECTED_SIGNATURES or expected == "arrow":
         return
     for signature, words in _SIGNATURES:
         if head.startswith(signature):
-            raise _refused(f"{file.path.name} is {words}, in spite of its name.", f"{_SUPPORTED} Rename or convert it.")
+            raise _refused(
+                say("{name} is {words}, in spite of its name.", name=file.path.name, words=words),
+                say("{supported} Rename or convert it.", supported=_SUPPORTED),
+            )
 
 
 def _layout_of_folder(folder: Path) -> Layout:
@@ -189,7 +209,7 @@ def _layout_of_folder(folder: Path) -> Layout:
     if not kinds:
         folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         advice = f"It has the folders {', '.join(folders[:6])}: choose one of them." if folders else _SUPPORTED
-        raise _not_found(f"The folder {folder} holds no data files.", advice)
+        raise _not_found(say("The folder {folder} holds no data files.", folder=folder), advice)
     return layout_of(kinds, declared_configs(folder / "README.md"), kinds)
 
 
@@ -201,12 +221,19 @@ def _names_below(folder: Path) -> list[str]:
         folders[:] = [name for name in folders if not name.startswith(".")] if len(inside.parts) < _DEEPEST else []
         if out := next((name for name in files if leads_out(Path(place) / name, folder)), ""):
             raise _refused(
-                f"In the folder {folder}, {(inside / out).as_posix()} is a link to a file outside of it.",
-                "Choose that file itself, or put a copy of it in the place of the link.",
+                say(
+                    "In the folder {folder}, {as_posix} is a link to a file outside of it.",
+                    folder=folder,
+                    as_posix=(inside / out).as_posix(),
+                ),
+                say("Choose that file itself, or put a copy of it in the place of the link."),
             )
         names += [(inside / name).as_posix() for name in files]
         if len(names) > _MOST_FILES:
-            raise _refused(f"The folder {folder} holds more than {_MOST_FILES:,} files.", "Choose a folder within it.")
+            raise _refused(
+                say("The folder {folder} holds more than {most_files:,} files.", folder=folder, most_files=_MOST_FILES),
+                say("Choose a folder within it."),
+            )
     return names
 
 
@@ -216,11 +243,13 @@ def _saved_names(folder: Path) -> tuple[str, ...]:
     try:
         names = tuple(Path(entry["filename"]).name for entry in read_json(state)["_data_files"])
     except (StudioError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _refused(f"{state} is damaged: it does not name the data files.", "Save the dataset again.") from error
+        raise _refused(
+            say("{state} is damaged: it does not name the data files.", state=state), say("Save the dataset again.")
+        ) from error
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:
         lacking = f"{folder} lacks its file {missing[0]}." if missing else f"{folder} names no data files."
-        raise _not_found(lacking, "Copy it again.")
+        raise _not_found(lacking, say("Copy it again."))
     return names
 
 
@@ -228,13 +257,20 @@ def _cannot_find(source: str, error: Exception) -> StudioError:
     if isinstance(error, PermissionError):
         return cannot_read(Path(source), error)
     if hub_name(source):
-        return _not_found(f"There is no file or folder {source} here, and it was not fetched from the hub.", "")
-    return _not_found(f"There is no file {source}.", "Check the path; patterns such as * are not followed.")
+        return _not_found(
+            say("There is no file or folder {source} here, and it was not fetched from the hub.", source=source), ""
+        )
+    return _not_found(
+        say("There is no file {source}.", source=source), say("Check the path; patterns such as * are not followed.")
+    )
 
 
 def cannot_read(path: Path, error: OSError) -> StudioError:
     """Return the error for a file that is there and cannot be read."""
-    return _refused(f"Cannot read {path}: {error.strerror or error}.", "Check the permissions and the disk.")
+    return _refused(
+        say("Cannot read {path}: {strerror}.", path=path, strerror=error.strerror or error),
+        say("Check the permissions and the disk."),
+    )
 
 
 def _refused(message: str, advice: str) -> StudioError:

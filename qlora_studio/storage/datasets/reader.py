@@ -23,6 +23,7 @@ from qlora_studio.core.data.row_notes import Reading
 from qlora_studio.core.data.row_verdict import ReadRow, RowRefused, RowVerdict
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config import DatasetSource
+from qlora_studio.core.words import say
 from qlora_studio.storage.datasets.encoding import TextEncoding, readings
 from qlora_studio.storage.datasets.files import DatasetFile, LocatedDataset, locate_dataset
 from qlora_studio.storage.datasets.record import ROW_LIMIT, Record
@@ -243,9 +244,9 @@ def _forced_format(data: DatasetSource) -> str | None:
     unknown = next((key for key in data.mapping if key not in MAPPING_KEYS), None)
     if unknown is not None:
         raise StudioError(
-            f"The columns name a part that there is not: {unknown}.",
+            say("The columns name a part that there is not: {unknown}.", unknown=unknown),
             kind=FailureKind.DATA_REFUSED,
-            advice=f"The parts are {', '.join(MAPPING_KEYS)}.",
+            advice=say("The parts are {mapping_keys}.", mapping_keys=", ".join(MAPPING_KEYS)),
         )
     if data.format != "auto":
         return data.format
@@ -256,8 +257,8 @@ def _forced_format(data: DatasetSource) -> str | None:
         return None
     if form == UNKNOWN:
         raise StudioError(
-            "The columns name only half of a pair.",
+            say("The columns name only half of a pair."),
             kind=FailureKind.DATA_REFUSED,
-            advice="Choose a column for the prompt and one for the completion, or one for the text.",
+            advice=say("Choose a column for the prompt and one for the completion, or one for the text."),
         )
     return form

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.storage.datasets.array_rows import array_records
 from qlora_studio.storage.datasets.arrow_rows import arrow_records
 from qlora_studio.storage.datasets.csv_rows import csv_records
@@ -54,15 +55,17 @@ def _is_array(file: DatasetFile, encoding: str) -> bool:
         return file.container == "json" or not rest or not _is_whole(first)
     if file.container == "jsonl" and first.startswith("{") and rest and _goes_on(f"{first}\n{rest}", len(first)):
         raise StudioError(
-            f"The rows of {file.path.name} are JSON objects over several lines, not an object per line.",
+            say("The rows of {name} are JSON objects over several lines, not an object per line.", name=file.path.name),
             kind=FailureKind.DATA_REFUSED,
-            advice="Save them without line breaks and indents, or as an array, [ … ], in a file that is called .json.",
+            advice=say(
+                "Save them without line breaks and indents, or as an array, [ … ], in a file that is called .json."
+            ),
         )
     if file.container == "json" and first.startswith("{") and rest and not first.endswith("}"):
         raise StudioError(
-            f"{file.path.name} is one JSON object, not a list of rows.",
+            say("{name} is one JSON object, not a list of rows.", name=file.path.name),
             kind=FailureKind.DATA_REFUSED,
-            advice="Save the rows as an array, [ … ], or as JSON Lines: an object per line.",
+            advice=say("Save the rows as an array, [ … ], or as JSON Lines: an object per line."),
         )
     return False
 

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import BinaryIO
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.storage.datasets.encoding import TextEncoding
 from qlora_studio.storage.datasets.files import DatasetFile, cannot_read
 from qlora_studio.storage.foreign import open_regular
@@ -42,7 +43,7 @@ class Meter:
             self._told = self._done
             self._progress(self._done, self._total)
         if self._cancelled is not None and self._cancelled():
-            raise StudioError("Reading the dataset was cancelled.", kind=FailureKind.INTERRUPTED)
+            raise StudioError(say("Reading the dataset was cancelled."), kind=FailureKind.INTERRUPTED)
 
 
 class DatasetStream:
@@ -79,7 +80,8 @@ class DatasetStream:
             size += len(block)
             if size > max(_HARMLESS, _MOST_TIMES * self._taken):
                 raise self._refused(
-                    f"becomes more than {_MOST_TIMES} times its size", "Decompress it, and look into it."
+                    say("becomes more than {most_times} times its size", most_times=_MOST_TIMES),
+                    say("Decompress it, and look into it."),
                 )
             yield block
 
@@ -123,7 +125,7 @@ class DatasetStream:
         except zlib.error as error:
             raise self._damaged(str(error)) from error
         if began and not decompressor.eof:
-            raise self._damaged("the end is missing")
+            raise self._damaged(say("the end is missing"))
 
     def _unzstd(self, stream: BinaryIO) -> Iterator[bytes]:
         import zstandard
@@ -142,10 +144,10 @@ class DatasetStream:
         except zstandard.ZstdError as error:
             raise self._damaged(str(error)) from error
         if began and not decompressor.eof:
-            raise self._damaged("the end is missing")
+            raise self._damaged(say("the end is missing"))
 
     def _damaged(self, detail: str) -> StudioError:
-        return self._refused(f"is damaged: {detail}", "Copy or download it again.")
+        return self._refused(say("is damaged: {detail}", detail=detail), say("Copy or download it again."))
 
     def _refused(self, why: str, advice: str) -> StudioError:
         words = f"The compressed file {self.file.path.name} {why}."

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from qlora_studio.core.data.values import kind_of
 from qlora_studio.core.foreign_text import DEEPEST, depth_of
+from qlora_studio.core.words import say
 from qlora_studio.storage.datasets.record import RAW_LIMIT, Record
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -52,7 +53,7 @@ def raw_decode(text: str, start: int = 0) -> tuple[Any, int]:
     """Return the value that stands there, and where it ends. Raises ValueError and RecursionError."""
     # A list of empty lists takes twenty times as much memory as its text.
     if len(text) - start > _MOST_VALUES and sum(text.count(sign, start) for sign in ",[{") > _MOST_VALUES:
-        raise NotJson(f"there are more than {_MOST_VALUES:,} values in it")
+        raise NotJson(say("there are more than {most_values:,} values in it", most_values=_MOST_VALUES))
     return _DECODER.raw_decode(text, start)
 
 
@@ -87,12 +88,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise NotJson(f"the name '{twice[:40]}' stands twice in one object")
+        raise NotJson(say("the name '{twice}' stands twice in one object", twice=twice[:40]))
     return result
 
 
 def _constant(name: str) -> NoReturn:
-    raise NotJson(f"{name} is not a JSON number")
+    raise NotJson(say("{name} is not a JSON number", name=name))
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)

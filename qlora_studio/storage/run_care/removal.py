@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.storage.durable import not_writable
 from qlora_studio.storage.run_care import run_label
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -19,9 +20,9 @@ def require_removable(folder: RunFolder) -> None:
     if worker := next((place for place in (folder, *_jobs(folder)) if place.is_busy()), None):
         what = "A worker" if worker is folder else f"{worker.path.name}, an export or a chat of it,"
         raise StudioError(
-            f"{folder.path.name} is left where it is: {what} is at work there.",
+            say("{name} is left where it is: {what} is at work there.", name=folder.path.name, what=what),
             kind=FailureKind.RUN_BUSY,
-            advice="Stop it first.",
+            advice=say("Stop it first."),
         )
     try:
         names = {path.name for path in folder.path.iterdir()}
@@ -29,9 +30,9 @@ def require_removable(folder: RunFolder) -> None:
         raise not_writable(folder.path, error) from error
     foreign = sorted(names - _OURS - _OF_THE_DESKTOP)
     if folder.path.is_symlink():
-        raise _not_removed(folder.path, "is a link to a folder elsewhere")
+        raise _not_removed(folder.path, say("is a link to a folder elsewhere"))
     if foreign:
-        raise _not_removed(folder.path, f"holds {foreign[0]}, which is not ours")
+        raise _not_removed(folder.path, say("holds {foreign}, which is not ours", foreign=foreign[0]))
 
 
 def remove_for_ever(folder: RunFolder) -> None:
@@ -52,7 +53,7 @@ def _jobs(folder: RunFolder) -> list[RunFolder]:
 
 def _not_removed(path: Path, why: str) -> StudioError:
     return StudioError(
-        f"{path} is not deleted: it {why}.",
+        say("{path} is not deleted: it {why}.", path=path, why=why),
         kind=FailureKind.NOT_WRITABLE,
-        advice="Look at it, and delete by hand what should go.",
+        advice=say("Look at it, and delete by hand what should go."),
     )

@@ -18,6 +18,7 @@ from typing import IO
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.words import say
 from qlora_studio.storage.durable import not_writable
 from qlora_studio.storage.foreign import open_regular, unreadable
 from qlora_studio.storage.permissions import private_folder
@@ -56,7 +57,7 @@ class Copying:
     def add(self, size: int) -> None:
         """Count what was copied. Raises StudioError where it is to stop."""
         if self.stopped:
-            raise StudioError("Nothing was taken in: it was stopped.", kind=FailureKind.INTERRUPTED)
+            raise StudioError(say("Nothing was taken in: it was stopped."), kind=FailureKind.INTERRUPTED)
         self.done += size
 
 
@@ -79,9 +80,9 @@ def _files_of(source: Path) -> Iterator[list[_File]]:
         with os.fdopen(open_regular(source), "rb") as file, zipfile.ZipFile(file) as pack:
             yield _in_zip(source, pack)
     except FileNotFoundError as error:
-        raise StudioError(f"{source} is not there.", kind=FailureKind.RUN_NOT_FOUND) from error
+        raise StudioError(say("{source} is not there.", source=source), kind=FailureKind.RUN_NOT_FOUND) from error
     except _BROKEN as error:
-        raise unreadable(source, "it is no zip, or a damaged one") from error
+        raise unreadable(source, say("it is no zip, or a damaged one")) from error
 
 
 def _in_folder(source: Path) -> Iterator[_File]:
@@ -94,7 +95,7 @@ def _in_folder(source: Path) -> Iterator[_File]:
                 continue
             mode = path.lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise _refused(source, f"{name} is a link, or no regular file")
+                raise _refused(source, say("{name} is a link, or no regular file", name=name))
             if stat.S_ISREG(mode):
                 yield _File((*parts, name), path.lstat().st_size, _opener(path, source))
 
@@ -109,13 +110,15 @@ def _in_zip(source: Path, pack: zipfile.ZipFile) -> list[_File]:
     if sum(info.compress_size for info in infos) > whole or sum(info.file_size for info in infos) > max(
         _SMALL, _MOST_TIMES * whole
     ):
-        raise _refused(source, "it holds far more than its size can honestly hold")
+        raise _refused(source, say("it holds far more than its size can honestly hold"))
     for info in infos:
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
-            raise _refused(source, f"{info.filename[:80]} is a link, or no regular file")
+            raise _refused(source, say("{filename} is a link, or no regular file", filename=info.filename[:80]))
         if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _refused(source, f"{info.filename[:80]} is locked, or packed in another way than usual")
+            raise _refused(
+                source, say("{filename} is locked, or packed in another way than usual", filename=info.filename[:80])
+            )
         files.append(_File(tuple(info.orig_filename.split("/")), info.file_size, lambda info=info: pack.open(info)))  # type: ignore[misc]
     return files
 
@@ -127,7 +130,9 @@ def _run_in(source: Path, files: list[_File]) -> tuple[str, list[_File]]:
     if root is None or (root and len(roots) > 1):
         why = "it has no run.toml" if root is None else "it holds several"
         raise StudioError(
-            f"{source} is not a run: {why}.", kind=FailureKind.RUN_NOT_FOUND, advice="Choose a run's own folder or zip."
+            say("{source} is not a run: {why}.", source=source, why=why),
+            kind=FailureKind.RUN_NOT_FOUND,
+            advice=say("Choose a run's own folder or zip."),
         )
     of_run = [file for file in files if file.parts[: len(root)] == root]
     inner = [_File(file.parts[len(root) :], file.size, file.open) for file in of_run]
@@ -138,19 +143,25 @@ def _run_in(source: Path, files: list[_File]) -> tuple[str, list[_File]]:
 
 def _check(source: Path, files: list[_File], runs: Path) -> None:
     if source.is_dir() and source.resolve().parent == runs.resolve():
-        raise StudioError(f"{source.name} is among the runs already.", kind=FailureKind.USAGE)
+        raise StudioError(say("{name} is among the runs already.", name=source.name), kind=FailureKind.USAGE)
     names = {"/".join(file.parts).casefold() for file in files}
     bad = next((file for file in files if any(not part or _REFUSED.search(part) for part in file.parts)), None)
     if bad is not None:
-        raise _refused(source, f"no file may be called {'/'.join(bad.parts)[:80]!r}")
+        raise _refused(source, say("no file may be called {parts}", parts=repr("/".join(bad.parts)[:80])))
     if len(names) < len(files) or len(files) > _MOST_FILES or any(len(file.parts) > _DEEPEST for file in files):
-        raise _refused(source, "it holds a name twice, too many files, or folders too deep in each other")
+        raise _refused(source, say("it holds a name twice, too many files, or folders too deep in each other"))
     total, place = sum(file.size for file in files), private_folder(runs)
     if (free := shutil.disk_usage(place).free) < total + _LEFT_FREE:
         raise StudioError(
-            f"{source.name} takes {bytes_text(total)}, and {bytes_text(free)} are free in {runs}.",
+            say(
+                "{name} takes {total}, and {free} are free in {runs}.",
+                name=source.name,
+                total=bytes_text(total),
+                free=bytes_text(free),
+                runs=runs,
+            ),
             kind=FailureKind.DISK_FULL,
-            advice="Free some space first.",
+            advice=say("Free some space first."),
         )
 
 
@@ -178,7 +189,7 @@ def _copy(source: Path, file: _File, place: Path, copying: Copying) -> None:
         while piece := reading.read(_PIECE):
             left -= len(piece)
             if left < 0:
-                raise _refused(source, f"{place.name} is larger than it says")
+                raise _refused(source, say("{name} is larger than it says", name=place.name))
             copying.add(len(piece))
             writing.write(piece)
 
@@ -189,5 +200,7 @@ def _numbered(name: str, number: int) -> str:
 
 def _refused(source: Path, why: str) -> StudioError:
     return StudioError(
-        f"{source.name} is not taken in: {why}.", kind=FailureKind.NOT_READABLE, advice="Nothing was written."
+        say("{name} is not taken in: {why}.", name=source.name, why=why),
+        kind=FailureKind.NOT_READABLE,
+        advice=say("Nothing was written."),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.storage.runs.run_folder import run_folders
 from qlora_studio.storage.settings import cache_path
 
@@ -61,9 +62,9 @@ def require_nobody_at_work(runs: Path) -> None:
     for folder in run_folders(runs):
         if folder.is_busy():
             raise StudioError(
-                f"Nothing was removed: {folder.path.name} is at work, and may use what is there.",
+                say("Nothing was removed: {name} is at work, and may use what is there.", name=folder.path.name),
                 kind=FailureKind.RUN_BUSY,
-                advice="Wait for its end, or pause it.",
+                advice=say("Wait for its end, or pause it."),
             )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.words import say
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,19 @@ def require_drives(writings: Iterable[Writing], what: str) -> None:
         if not drive.fits and drive.free is not None:
             parts = ", ".join(f"{item.what} {bytes_text(item.size)}" for item in drive.writings if item.size)
             raise StudioError(
-                f"{what} needs {bytes_text(drive.needed)} on the drive {drive.name}, which has {bytes_text(drive.free)}"
-                f" free ({parts}).",
+                say(
+                    "{what} needs {needed} on the drive {name}, which has {free} free ({parts}).",
+                    what=what,
+                    needed=bytes_text(drive.needed),
+                    name=drive.name,
+                    free=bytes_text(drive.free),
+                    parts=parts,
+                ),
                 kind=FailureKind.DISK_FULL,
-                advice=f"Free {bytes_text(drive.needed - drive.free)} there, or choose another drive. "
-                "None of that was written.",
+                advice=say(
+                    "Free {needed} there, or choose another drive. None of that was written.",
+                    needed=bytes_text(drive.needed - drive.free),
+                ),
             )
 
 

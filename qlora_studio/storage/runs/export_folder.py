@@ -15,6 +15,7 @@ from qlora_studio.core.bounds import Amount, Count
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.fingerprint import Fingerprint
 from qlora_studio.core.run.reports import VerificationReport
+from qlora_studio.core.words import say
 from qlora_studio.storage.durable import (
     DamagedManifest,
     Manifest,
@@ -80,9 +81,9 @@ def safe_name(name: str) -> str:
     """Return `name` where it can be the name of an export or of a file in one. Raises StudioError."""
     if not _NAME.fullmatch(name) or name.endswith("."):
         raise StudioError(
-            f'"{name}" cannot be the name of an export.',
+            say('"{name}" cannot be the name of an export.', name=name),
             kind=FailureKind.NOT_WRITABLE,
-            advice="Use letters, digits, dots, dashes and underscores, beginning with a letter or digit.",
+            advice=say("Use letters, digits, dots, dashes and underscores, beginning with a letter or digit."),
         )
     return name
 
@@ -100,9 +101,9 @@ def read_export(folder: Path) -> ExportManifest:
         return read_manifest(folder, ExportManifest)
     except DamagedManifest as error:
         raise StudioError(
-            f"{folder} is not a finished export: it has no readable manifest.json.",
+            say("{folder} is not a finished export: it has no readable manifest.json.", folder=folder),
             kind=FailureKind.DAMAGED,
-            advice="Export again.",
+            advice=say("Export again."),
         ) from error
 
 
@@ -130,23 +131,23 @@ def verification_of(folder: Path) -> VerificationReport:
 
 def _taken(final: Path) -> StudioError:
     return StudioError(
-        f"{final} exists already.",
+        say("{final} exists already.", final=final),
         kind=FailureKind.NOT_WRITABLE,
-        advice="Choose another name, or remove the old one first.",
+        advice=say("Choose another name, or remove the old one first."),
     )
 
 
 def _in_words(final: Path, error: OSError) -> StudioError:
     if error.errno in _NO_SPACE or "No space left" in str(error):
         return StudioError(
-            f"The disk became full while {final.name} was written.",
+            say("The disk became full while {name} was written.", name=final.name),
             kind=FailureKind.DISK_FULL,
-            advice="Free some space and export again. Nothing half-made was left.",
+            advice=say("Free some space and export again. Nothing half-made was left."),
             detail=str(error),
         )
     return StudioError(
-        f"Cannot write {final}: {error.strerror or error}.",
+        say("Cannot write {final}: {strerror}.", final=final, strerror=error.strerror or error),
         kind=FailureKind.NOT_WRITABLE,
-        advice="Choose another folder, or give yourself permission to write there.",
+        advice=say("Choose another folder, or give yourself permission to write there."),
         detail=str(error),
     )

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from qlora_studio.core.bounds import Amount
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.message import DamagedLine, Message
+from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import open_regular
 from qlora_studio.storage.permissions import mode_of_file, private_folder
 from qlora_studio.storage.runs.own_files import require_own_file
@@ -235,9 +236,9 @@ class MessageLogReader(Generic[M]):
         found = file.read(len(self._tail) + limit)
         if not found.startswith(self._tail) or os.fstat(file.fileno()).st_size < self._offset:
             raise StudioError(
-                f"{self._path.name} was replaced or cut short while it was read.",
+                say("{name} was replaced or cut short while it was read.", name=self._path.name),
                 kind=FailureKind.DAMAGED,
-                advice="Open it again to see what it says now.",
+                advice=say("Open it again to see what it says now."),
                 detail=str(self._path),
             )
         data = found[len(self._tail) :]

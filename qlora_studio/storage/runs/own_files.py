@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.words import say
 from qlora_studio.storage.permissions import mode_of_file
 
 _WITHIN = ("checkpoints", "adapter", "exports", "jobs")
@@ -37,9 +38,9 @@ def require_own_file(path: Path) -> None:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         what = "a link, which may lead out of the folder" if stat.S_ISLNK(mode) else "no regular file"
         raise StudioError(
-            f"Nothing is written in {path.parent}: {path.name} is {what}.",
+            say("Nothing is written in {parent}: {name} is {what}.", parent=path.parent, name=path.name, what=what),
             kind=FailureKind.NOT_WRITABLE,
-            advice="Remove it, or put the file or folder that it leads to in its place.",
+            advice=say("Remove it, or put the file or folder that it leads to in its place."),
         )
 
 

@@ -8,6 +8,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.foreign_text import json_table
 from qlora_studio.core.model.adapter_config import ADAPTER_CONFIG, sound_adapter_config
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import open_regular, read_json
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -30,9 +31,13 @@ def parent_folder(start_from: str) -> Path:
         found = next((place for place in places if (place / ADAPTER_CONFIG).is_file()), None)
     if found is None:
         raise StudioError(
-            f"There is no adapter to go on from in {start_from}.",
+            say("There is no adapter to go on from in {start_from}.", start_from=start_from),
             kind=FailureKind.MODEL_NOT_FOUND,
-            advice=f"Name a run, or a folder that holds {ADAPTER_CONFIG} and {_WEIGHTS}.",
+            advice=say(
+                "Name a run, or a folder that holds {adapter_config} and {weights}.",
+                adapter_config=ADAPTER_CONFIG,
+                weights=_WEIGHTS,
+            ),
         )
     return found
 
@@ -62,9 +67,9 @@ def with_parent(config: RunConfig) -> RunConfig:
         return config.model_validate({**config.model_dump(), "lora": {**config.lora.model_dump(), **lora}})
     except (OSError, ValueError) as error:
         raise StudioError(
-            f"The adapter in {folder} cannot be read.",
+            say("The adapter in {folder} cannot be read.", folder=folder),
             kind=FailureKind.DAMAGED,
-            advice="Copy it again, or go on from another one.",
+            advice=say("Copy it again, or go on from another one."),
             detail=str(error),
         ) from error
 

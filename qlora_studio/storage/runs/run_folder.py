@@ -21,6 +21,7 @@ from qlora_studio.core.run.job import Job, TrainJob, parse_job
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_mapping, to_toml
 from qlora_studio.core.run.run_state import RunState, fold
+from qlora_studio.core.words import say
 from qlora_studio.storage.durable import not_writable, write_atomically
 from qlora_studio.storage.foreign import read_parsed, read_toml, unreadable
 from qlora_studio.storage.permissions import mode_of_file, private_folder
@@ -58,9 +59,9 @@ class RunFolder:
             return from_mapping(read_toml(self.config_path, inside=self.path))
         except FileNotFoundError as error:
             raise StudioError(
-                f"{self.path} is not a run: it has no run.toml.",
+                say("{path} is not a run: it has no run.toml.", path=self.path),
                 kind=FailureKind.RUN_NOT_FOUND,
-                advice="Name a run's own folder.",
+                advice=say("Name a run's own folder."),
             ) from error
 
     def write_config(self, config: RunConfig) -> None:
@@ -168,7 +169,7 @@ def make_folder(parent: Path, stem: str) -> Path:
         except OSError as error:
             raise not_writable(parent, error) from error
         return path
-    raise not_writable(parent, FileExistsError("a file stands in the way"))
+    raise not_writable(parent, FileExistsError(say("a file stands in the way")))
 
 
 def folder_name(name: str) -> str:

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.foreign_text import LARGEST_TOML
+from qlora_studio.core.words import say
 from qlora_studio.storage.durable import not_writable, write_atomically
 from qlora_studio.storage.foreign import read_bytes
 from qlora_studio.storage.permissions import private_folder
@@ -65,8 +66,8 @@ def shown_text(folder: Path) -> bytes | None:
     if os.path.lexists(folder / "job.json"):
         raise NotTrusted(
             folder,
-            f"{folder} holds a job.json, as no run does: somebody else put an order there.",
-            advice="Nothing here obeys it. Remove it to go on.",
+            say("{folder} holds a job.json, as no run does: somebody else put an order there.", folder=folder),
+            advice=say("Nothing here obeys it. Remove it to go on."),
         )
     return text
 

@@ -12,6 +12,7 @@ from qlora_studio.core.run.job import Job, parse_job
 from qlora_studio.core.run.orders import orders_in_words
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_toml
+from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import read_bytes
 from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -77,13 +78,15 @@ def given_job(folder: RunFolder, sha256: str) -> Job:
 
 def _not_given(folder: RunFolder) -> StudioError:
     return StudioError(
-        f"The job.json of {folder.path} was not written by what starts it now, so it is not obeyed.",
+        say("The job.json of {path} was not written by what starts it now, so it is not obeyed.", path=folder.path),
         kind=FailureKind.NOT_TRUSTED,
-        advice="Begin the job again, by its own command or in the window.",
+        advice=say("Begin the job again, by its own command or in the window."),
     )
 
 
 def _no_run(path: Path) -> StudioError:
     return StudioError(
-        f"{path} is not a run: it has no run.toml.", kind=FailureKind.RUN_NOT_FOUND, advice="Name a run's own folder."
+        say("{path} is not a run: it has no run.toml.", path=path),
+        kind=FailureKind.RUN_NOT_FOUND,
+        advice=say("Name a run's own folder."),
     )

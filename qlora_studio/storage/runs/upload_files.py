@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.disclosure import disclosures
+from qlora_studio.core.words import say
 from qlora_studio.storage.durable import MANIFEST
 from qlora_studio.storage.runs.export_folder import VERIFICATION_FILES, damages, read_export, verification_of
 
@@ -44,9 +45,9 @@ def check_repository(name: str) -> str:
     """Return a repository's name where it is owner/name. Raises StudioError."""
     if not _REPOSITORY.fullmatch(name):
         raise StudioError(
-            f'"{name}" is no repository on the hub.',
+            say('"{name}" is no repository on the hub.', name=name),
             kind=FailureKind.USAGE,
-            advice="It is owner/name, such as alice/my-model.",
+            advice=say("It is owner/name, such as alice/my-model."),
         )
     return name
 
@@ -54,20 +55,24 @@ def check_repository(name: str) -> str:
 def check_upload(folder: Path, repository: str, *, force: bool) -> None:
     """Raise StudioError where an export may not be uploaded. `force` passes over a missing proof and over traces."""
     if broken := damages(folder):
-        raise StudioError(f"The export is damaged: {broken[0]}.", kind=FailureKind.DAMAGED, advice="Export it again.")
+        raise StudioError(
+            say("The export is damaged: {broken}.", broken=broken[0]),
+            kind=FailureKind.DAMAGED,
+            advice=say("Export it again."),
+        )
     if force:
         return
     if not is_verified(folder):
         raise StudioError(
-            "This export is not verified, so it is not uploaded.",
+            say("This export is not verified, so it is not uploaded."),
             kind=FailureKind.NOT_VERIFIED,
-            advice=f"Verify it first: qlora-studio verify {folder}",
+            advice=say("Verify it first: qlora-studio verify {folder}", folder=folder),
         )
     if found := traces(folder, owner=repository.partition("/")[0]):
         raise StudioError(
-            f"The export tells of this computer, so it is not uploaded: {found[0]}.",
+            say("The export tells of this computer, so it is not uploaded: {found}.", found=found[0]),
             kind=FailureKind.NOT_VERIFIED,
-            advice="Rename what is named there, and export again.",
+            advice=say("Rename what is named there, and export again."),
             detail="\n".join(found),
         )
 

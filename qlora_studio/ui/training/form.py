@@ -67,6 +67,7 @@ class SettingsForm(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.sections: list[SettingsSection] = []
+        self._config = RunConfig()
 
     def add_section(self, title: str, settings: Sequence[SettingInfo]) -> SettingsSection:
         """Make a section; the caller places it."""
@@ -80,6 +81,7 @@ class SettingsForm(QWidget):
 
     def render_config(self, config: RunConfig) -> None:
         """Show the values of a config. A text that was refused stays, with its problem, until it is corrected."""
+        self._config = config
         for path, line in self._lines():
             if not (line.has_problem() and line.is_pending()):
                 line.show_value(value_at(config, path))
@@ -98,8 +100,10 @@ class SettingsForm(QWidget):
         return tuple(problem for problem in problems if problem.field not in known)
 
     def forget_refused(self) -> None:
-        """Let go of texts that were refused: another config comes whole."""
-        for _, line in self._lines():
+        """Let go of texts that were refused: another config comes whole, which may be the one that is shown."""
+        for path, line in self._lines():
+            if line.is_pending():
+                line.show_value(value_at(self._config, path))
             line.show_problem("")
 
     def refused(self) -> tuple[Problem, ...]:

@@ -101,7 +101,8 @@ class Hand:
         }
         self._timer = QTimer()
         self._timer.setInterval(_ANSWER_MILLISECONDS)
-        self._timer.timeout.connect(self._answer)
+        # Not answered within the timer's own turn: what an answer opens would wait there, and the timer with it.
+        self._timer.timeout.connect(lambda: QTimer.singleShot(0, self._answer))
         self._timer.start()
 
     def act(self, action: Action, app_window: AppWindow) -> None:

@@ -116,6 +116,18 @@ def test_a_text_that_is_no_number_stays_with_its_problem_until_it_is_corrected(f
     assert not form.line("training.learning_rate").has_problem()
 
 
+def test_a_refused_text_gives_way_to_the_value_when_a_whole_config_comes_even_the_same(form: SettingsForm) -> None:
+    draft = DraftStore()
+    form.changed.connect(draft.set_value)
+    draft.refused.connect(form.render_problems)
+    line = form.line("training.learning_rate")
+    assert isinstance(line.field, QLineEdit)
+    before = line.field.text()
+    _type(line.field, "fast")
+    form.forget_refused()
+    assert (line.field.text(), line.has_problem()) == (before, False)
+
+
 def test_all_problems_are_shown_at_their_fields_and_those_without_a_field_come_back(form: SettingsForm) -> None:
     elsewhere = form.render_problems(
         [

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.scaling_page import PAGE, table
+
 _PAGE = Path(__file__).parents[1] / "docs" / "SCALING.md"
 _BYTES = 4 * 41_943_040
 _BATCH_SECONDS = 1.08
@@ -25,3 +27,8 @@ def test_the_table_follows_from_what_the_page_assumes() -> None:
         assert times_and_shares[:3] == pytest.approx([time * 1e3 for time in times], abs=0.5)
         assert times_and_shares[3] == pytest.approx(step, abs=0.05)
         assert times_and_shares[4:] == pytest.approx([time / step * 100 for time in times], abs=0.06)
+
+
+def test_the_table_is_what_the_program_predicts() -> None:
+    """The test above reckons by itself, and knows nothing of the program."""
+    assert table() in PAGE.read_text("utf-8"), "run `python -m tests.scaling_page --write`"

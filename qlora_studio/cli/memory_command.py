@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from qlora_studio.core.run.reports import EstimateReported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.core.run.setting import either
-from qlora_studio.jobs.gpu_monitor import sample_gpu
+from qlora_studio.jobs.card_choice import count_together
+from qlora_studio.jobs.gpu_monitor import gpu_cards, sample_gpu
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.models.catalogue import find_in_catalogue, model_catalogue
 from qlora_studio.storage.models.location import locate_model, model_facts
@@ -92,7 +94,7 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
         resolved, result = estimate_with_spare(
             config, shape, free, lambda tried: estimate(tried, shape, gpu=gpu, probe=probe)
         )
-        rate = step_rate(resolved, shape, gpu)
+        rate = step_rate(resolved, shape, gpu, cards=_count(arguments, config))
     fit = judge(result, card[1]) if card else None
     rate = rate if fit and fit.verdict is not FitVerdict.NO else None
     quantized = _quantized(config)
@@ -119,8 +121,10 @@ def fit_run(arguments: argparse.Namespace, console: Console) -> int:
     config, shape = _config_and_shape(arguments)
     card = _card_or_refusal(arguments, config)
     gpu, probe = find_gpu(card[0]), None if arguments.gpu else _probe_here(config)
+    count = _count(arguments, config)
     found = fastest_fit(
-        config, Situation(shape, gpu, card[1], lambda tried: estimate(tried, shape, gpu=gpu, probe=probe))
+        config,
+        Situation(shape, gpu, card[1], lambda tried: estimate(tried, shape, gpu=gpu, probe=probe), cards=count),
     )
     proposal = found.proposal
     knobs: tuple[Knob, ...] = ("batch", "length") if config.lora.start_from else ("batch", "length", "rank")
@@ -225,6 +229,11 @@ def _probe_here(config: RunConfig) -> ProbeRecord | None:
     return newest_for(probe_records(), sample.uuid, sample.driver) if sample.available else None
 
 
+def _count(arguments: argparse.Namespace, config: RunConfig) -> int:
+    """Return how many cards would train together: those here, or as many as are wished for of one that is named."""
+    return count_together(config.hardware.gpus, () if arguments.gpu else gpu_cards(), os.environ)
+
+
 def _card(name: str | None, config: RunConfig) -> tuple[str, int] | None:
     """Return the name and the free bytes of a card of the catalogue, or of the one here; None where there is none."""
     if name:
@@ -254,7 +263,8 @@ def _card_json(card: tuple[str, int] | None, fit: Fit | None) -> dict[str, Any] 
 def _rate_json(rate: StepRate | None) -> dict[str, Any] | None:
     if rate is None:
         return None
-    return {"tokens_per_second": rate.tokens_per_second, "step_seconds": rate.seconds, "error_share": ERROR_SHARE}
+    facts = {"tokens_per_second": rate.tokens_per_second, "step_seconds": rate.seconds, "error_share": ERROR_SHARE}
+    return facts | ({"cards": rate.cards} if rate.cards > 1 else {})
 
 
 def _later_json(later: tuple[Reading, ...]) -> dict[str, Any]:

@@ -82,6 +82,16 @@ def chosen_cards(wish: str, cards: Sequence[GpuCard], environment: Mapping[str, 
     return tuple(dict.fromkeys(card for card in found if card is not None))
 
 
+def count_together(wish: str, cards: Sequence[GpuCard], environment: Mapping[str, str]) -> int:
+    """Return how many cards train a run of this wish together, as far as that is known here."""
+    if not means_several(wish):
+        return 1
+    try:
+        return max(1, len(chosen_cards(wish, cards, environment)))
+    except StudioError:  # one of them is not here
+        return wish.count(",") + 1
+
+
 def chosen_card(
     wish: str, cards: Sequence[GpuCard], environment: Mapping[str, str], taken: Collection[str] = ()
 ) -> GpuCard | None:

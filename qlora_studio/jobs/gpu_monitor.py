@@ -19,8 +19,8 @@ _RETRY_SECONDS = 30.0  # a driver may be loaded later; asking it costs little
 class GpuMonitor(threading.Thread):
     """Calls `on_sample`, in this thread, with each sample. `stop` ends it at once.
 
-    `wish` is a run's `hardware.gpus`; `uuid` is the card that a run at work computes on, and goes before it.
-    `worker_pid` tells our own worker from other programs. All may be set at any time.
+    `wish` is a run's `hardware.gpus`; `uuid` is the card that a run at work computes on, or several with commas
+    between, and goes before it. `worker_pid` tells our own worker from other programs. All may be set at any time.
     """
 
     def __init__(

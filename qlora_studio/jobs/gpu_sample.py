@@ -17,7 +17,7 @@ class GpuSample:
     """One card at one moment; `available` is False where there is none, and `reason` says why in words.
 
     `cards` are all that answer; a card that was measured before and answers no more `is_lost`. `unusable` is why runs
-    cannot compute on it, and what to do, in words.
+    cannot compute on it, and what to do, in words. Where several train one run, `together` has a sample of each.
 
     `others` are the programs beside ours; WSL2's driver lists none, and `others_told` is False.
     `used_bytes` leaves out what the driver keeps for itself (`reserved_bytes`): total = used + reserved + free.
@@ -45,6 +45,7 @@ class GpuSample:
     throttling: tuple[str, ...] | None = None
     compute_capability: tuple[int, int] | None = None
     cards: "tuple[GpuCard, ...]" = ()
+    together: "tuple[GpuSample, ...]" = ()
     is_lost: bool = False
     unusable: str = ""
 

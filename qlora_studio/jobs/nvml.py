@@ -10,9 +10,9 @@ import psutil
 import pynvml
 
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import AUTO_CARD, CPU
+from qlora_studio.core.run.run_config import AUTO_CARD, CPU, means_several
 from qlora_studio.core.words import say
-from qlora_studio.jobs.card_choice import chosen_card
+from qlora_studio.jobs.card_choice import chosen_card, chosen_cards
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample
 from qlora_studio.jobs.torch_build import why_unusable
 
@@ -48,18 +48,31 @@ class Nvml:
         return tuple(self._card(index, handle) for index, handle in handles if handle is not None)
 
     def sample(self, wish: str = AUTO_CARD, worker_pid: int | None = None, uuid: str = "") -> GpuSample:
-        """Return what is measured of the card with this UUID, or of the one that a wish means now."""
+        """Return what is measured of the card with this UUID, or of the one that a wish means now.
+
+        Of several UUIDs, with commas between, it is the first; each card that trains with it is measured beside it.
+        """
         cards = self.cards()
+        first, *_ = named = uuid.split(",")
         try:
-            card = next((card for card in cards if uuid and card.uuid == uuid), None)
-            card = card or (None if uuid else chosen_card(wish, cards, os.environ))
+            card = next((card for card in cards if first and card.uuid == first), None)
+            card = card or (None if first else chosen_card(wish, cards, os.environ))
+            together = _together(wish, named, cards)
         except StudioError as error:
             return _absent(error.message, cards)
         answers = card is not None and bool(card.uuid or card.total_bytes)
         handle = _quietly(pynvml.nvmlDeviceGetHandleByIndex, card.index) if card is not None and answers else None
         if card is None or handle is None:
             return _absent(_why_none(wish, card, uuid, cards), cards)
-        return replace(_sample(card, handle, worker_pid), cards=cards)
+        beside = tuple(self._measured(found, worker_pid) for found in together) if len(together) > 1 else ()
+        return replace(_sample(card, handle, worker_pid), cards=cards, together=beside)
+
+    def _measured(self, card: GpuCard, worker_pid: int | None) -> GpuSample:
+        """Return what is measured of one of several cards, which may have stopped answering."""
+        handle = _quietly(pynvml.nvmlDeviceGetHandleByIndex, card.index)
+        if handle is None or not (card.uuid or card.total_bytes):
+            return GpuSample(available=False, index=card.index, uuid=card.uuid, name=card.name)
+        return _sample(card, handle, worker_pid)
 
     def _card(self, index: int, handle: Any) -> GpuCard:
         memory = _quietly(pynvml.nvmlDeviceGetMemoryInfo, handle)
@@ -72,6 +85,13 @@ class Nvml:
 def absence_in_words(error: pynvml.NVMLError) -> str:
     """Return why no card can be asked."""
     return _ABSENT.get(type(error).__name__, f"The NVIDIA driver does not answer: {error}.")
+
+
+def _together(wish: str, named: list[str], cards: tuple[GpuCard, ...]) -> tuple[GpuCard, ...]:
+    """Return the cards that train a run together: those that it named, or else those that a wish means now."""
+    if named[0]:
+        return tuple(card for card in cards if card.uuid in named)
+    return chosen_cards(wish, cards, os.environ) if means_several(wish) else ()
 
 
 def _absent(reason: str, cards: tuple[GpuCard, ...]) -> GpuSample:

@@ -10,7 +10,7 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_mapping, from_toml, to_toml
-from qlora_studio.jobs.card_choice import card_environment, chosen_card, visible_cards
+from qlora_studio.jobs.card_choice import card_environment, chosen_card, count_together, visible_cards
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.run_folder import create_job_folder, create_run_folder
@@ -163,3 +163,9 @@ def test_a_run_whose_card_is_not_here_is_not_started_and_may_take_another(tmp_pa
         start_worker(folder)
     assert start_worker(folder, (sys.executable, "-c", ""), gpus="cpu").wait(30) == 0
     assert os.environ.get("CUDA_VISIBLE_DEVICES") is None
+
+
+@pytest.mark.parametrize(("wish", "count"), [("auto", 1), ("0", 1), ("all", 2), ("0,1", 2), ("0,5,7", 3), ("cpu", 1)])
+def test_how_many_cards_train_together_is_known_though_one_is_not_here(wish: str, count: int) -> None:
+    assert count_together(wish, _CARDS[:2], {}) == count
+    assert count_together("all", (), {}) == 1

@@ -94,3 +94,12 @@ def ask(program: str, cards: Path, model_cache: Path, *arguments: str) -> Any:
         check=True,
     )
     return json.loads(done.stdout)
+
+
+def test_each_card_that_trains_with_others_is_measured(model_cache: Path) -> None:
+    """Those that a run named by its UUIDs go before those that are wished for now."""
+    program = _SAMPLE.replace("sample_gpu()", "sample_gpu(sys.argv[1])")
+    together = ask(program, _RECORDS / "two.txt", model_cache, "all")
+    assert [card["name"] for card in together["together"]] == ["NVIDIA GeForce GTX 1650", "NVIDIA GeForce RTX 4090"]
+    assert [card["power_watts"] for card in together["together"]] == [30.0, 38.25]
+    assert (together["index"], ask(program, _RECORDS / "two.txt", model_cache, "1")["together"]) == (0, [])

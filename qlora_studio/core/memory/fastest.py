@@ -44,13 +44,17 @@ class FastestFit:
 
 @dataclass(frozen=True)
 class Situation:
-    """For which model and card settings are sought; `estimated` is how an estimate is made for the two."""
+    """For which model and card settings are sought; `estimated` is how an estimate is made for the two.
+
+    Where several `cards` train together, the batches of a step must come out even over them.
+    """
 
     shape: ModelShape
     card: GpuSpec | None
     free_bytes: int
     estimated: Callable[[RunConfig], Estimate]
     lengths: LengthStatistics | None = None
+    cards: int = 1
 
 
 def fastest_fit(config: RunConfig, situation: Situation) -> FastestFit:
@@ -80,7 +84,8 @@ class _Trial:
         self._estimate = situation.estimated(self._resolved)
         self._fit: Fit = judge(self._estimate, free)
         self.fits = self._fit.verdict is FitVerdict.FITS
-        self.rate = step_rate(self._resolved, shape, situation.card, situation.lengths) if self.fits else None
+        card, lengths, cards = situation.card, situation.lengths, situation.cards
+        self.rate = step_rate(self._resolved, shape, card, lengths, cards=cards) if self.fits else None
         self.speed = self.rate.tokens_per_second if self.rate else 0.0
 
     def result(self, before: RunConfig, gain: float | None) -> FastestFit:
@@ -120,7 +125,10 @@ def _trials(config: RunConfig, situation: Situation) -> Iterator[_Trial]:
     update = {"gradient_checkpointing": "auto", "checkpointed_layers": 0}
     config = config.model_copy(update={"training": config.training.model_copy(update=update)})
     for batch in possible_batches(config):
-        trial = _Trial(split_batch(config, batch), situation)
+        split = split_batch(config, batch)
+        if split.training.gradient_accumulation % situation.cards:
+            continue
+        trial = _Trial(split, situation)
         if not trial.fits:
             return
         yield trial

@@ -14,6 +14,7 @@ from qlora_studio.core.memory.fit import split_batch
 from qlora_studio.core.memory.gpu_catalogue import GpuSpec
 from qlora_studio.core.memory.rate import ERROR_SHARE, batch_seconds
 from qlora_studio.core.memory.setup import MemorySetup, setup_for
+from qlora_studio.core.memory.together import joining_seconds, trained_numbers
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import duration_text
 from qlora_studio.core.run.run_config import RunConfig
@@ -24,11 +25,12 @@ _ROWS = 64  # of a step that are reckoned with: of a larger one as many batches 
 
 @dataclass(frozen=True)
 class StepRate:
-    """A step as predicted: its seconds, its real tokens, and the seconds of a held-out row."""
+    """A step as predicted, by `cards` together: its seconds, its real tokens, and the seconds of a held-out row."""
 
     seconds: float
     tokens: int
     row_seconds: float  # forward alone
+    cards: int = 1
 
     @property
     def tokens_per_second(self) -> float:
@@ -42,11 +44,17 @@ class StepRate:
 
 
 def step_rate(
-    config: RunConfig, shape: ModelShape, card: GpuSpec | None, lengths: LengthStatistics | None = None
+    config: RunConfig,
+    shape: ModelShape,
+    card: GpuSpec | None,
+    lengths: LengthStatistics | None = None,
+    *,
+    cards: int = 1,
 ) -> StepRate | None:
     """Return how fast a run is whose checkpointing is resolved; None where nothing is known of that.
 
-    Without lengths every row is as long as `max_length`.
+    Without lengths every row is as long as `max_length`. Of several `cards`, each takes an equal share of a step, and
+    all wait until the gradients are added up.
     """
     rows = _rows_of_step(config, lengths)
     setups = [*_batches(config, shape, card, rows, lengths.trained_share if lengths else 1.0)]
@@ -57,7 +65,8 @@ def step_rate(
         return None
     whole = config.effective_batch / len(rows)
     seconds, tokens = sum(times[setup] or 0.0 for setup in setups), sum(rows)
-    return StepRate(whole * seconds, round(whole * tokens), forward / mean.batch)
+    joining = joining_seconds(trained_numbers(config, shape), cards)
+    return StepRate(whole * seconds / cards + joining, round(whole * tokens), forward / mean.batch / cards, cards)
 
 
 def _batches(
@@ -79,13 +88,24 @@ def _batches(
 def rate_note(rate: StepRate, config: RunConfig) -> str:
     """Return a predicted rate as a sentence, with its error and what it is for."""
     mean = round(rate.tokens / config.effective_batch)
+    seconds = duration_text(rate.seconds) if rate.seconds >= 10 else say("{seconds:.1f} s", seconds=rate.seconds)
+    if rate.cards > 1:
+        return say(
+            "Predicted for {cards} cards together, never measured: {words}, a step of {effective_batch:,} × {mean:,} "
+            "tokens in {seconds}.",
+            cards=rate.cards,
+            words=rate.words,
+            effective_batch=config.effective_batch,
+            mean=mean,
+            seconds=seconds,
+        )
     return say(
         "Predicted: {words} (± {error_share:.0%}), a step of {effective_batch:,} × {mean:,} tokens in {seconds}.",
         words=rate.words,
         error_share=ERROR_SHARE,
         effective_batch=config.effective_batch,
         mean=mean,
-        seconds=duration_text(rate.seconds) if rate.seconds >= 10 else say("{seconds:.1f} s", seconds=rate.seconds),
+        seconds=seconds,
     )
 
 

@@ -13,29 +13,45 @@ VARIABLE = "QLORA_STUDIO_RANKS"
 
 def require_shares(config: RunConfig, ranks: int) -> None:
     """Raise StudioError where the batches of a step cannot be dealt evenly to so many ranks."""
-    training = config.training
-    if training.gradient_accumulation % ranks == 0:
-        return
-    raise StudioError(
-        say(
-            "The gradient accumulation of this run, {batches}, cannot be dealt evenly to {ranks} cards.",
-            batches=training.gradient_accumulation,
-            ranks=ranks,
-        ),
-        kind=FailureKind.INVALID_CONFIG,
-        advice=_advice(config, ranks),
+    if message := uneven(config, ranks):
+        raise StudioError(message, kind=FailureKind.INVALID_CONFIG, advice=_advice(config, ranks))
+
+
+def uneven(config: RunConfig, ranks: int) -> str:
+    """Return why the batches of a step cannot be dealt evenly to so many ranks; nothing where they can."""
+    batches = config.training.gradient_accumulation
+    if batches % ranks == 0:
+        return ""
+    return say(
+        "The gradient accumulation of this run, {batches}, cannot be dealt evenly to {ranks} cards.",
+        batches=batches,
+        ranks=ranks,
     )
+
+
+def even_shares(config: RunConfig, ranks: int) -> tuple[int, int] | None:
+    """Return the batch and accumulation that come out even with as many rows in a step; None where none does."""
+    rows = config.effective_batch
+    most = min(rows // ranks, config.training.batch_size)  # more at once might not fit the cards
+    for batch in range(most, 0, -1):
+        if rows % (batch * ranks) == 0:
+            return batch, rows // batch
+    return None
+
+
+def mended_shares(config: RunConfig, ranks: int) -> tuple[int, int]:
+    """Return a batch and accumulation that come out even: with as many rows in a step, or else some more."""
+    training = config.training
+    return even_shares(config, ranks) or (training.batch_size, -(-training.gradient_accumulation // ranks) * ranks)
 
 
 def _advice(config: RunConfig, ranks: int) -> str:
     """Return what keeps the rows of a step as they are, where something does."""
-    rows = config.effective_batch
-    for accumulation in range(ranks, rows + 1, ranks):
-        if rows % accumulation == 0:
-            return say(
-                "Set training.batch_size={batch} and training.gradient_accumulation={accumulation}: a step has as many "
-                "rows then. Or choose another number of cards.",
-                batch=rows // accumulation,
-                accumulation=accumulation,
-            )
+    if shares := even_shares(config, ranks):
+        return say(
+            "Set training.batch_size={batch} and training.gradient_accumulation={accumulation}: a step has as many "
+            "rows then. Or choose another number of cards.",
+            batch=shares[0],
+            accumulation=shares[1],
+        )
     return say("Make training.gradient_accumulation a multiple of {ranks}, or choose fewer cards.", ranks=ranks)

@@ -19,7 +19,8 @@ from qlora_studio.ui.kit.tables import FactGrid
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import Rule, column
-from qlora_studio.ui.memory.parts import Advice, Gauges, MemoryBar, PartsLegend, ProgramLines
+from qlora_studio.ui.memory.parts import Advice, CardBars, CardChecks, Gauges, MemoryBar, PartsLegend, ProgramLines
+from qlora_studio.ui.memory.together import card_checks, together_bars, together_programs, together_title
 from qlora_studio.ui.memory.view import (
     FIT_WORDS,
     BarView,
@@ -58,8 +59,11 @@ class GpuPanel(QWidget):
         self.cards.chosen.connect(self.card_chosen.emit)
         self._choices: dict[str, str] = {}
         self._wish = AUTO_CARD
+        self.checks = CardChecks()
+        self.checks.chosen.connect(self.card_chosen.emit)
         self._estimate_bar = MemoryBar(say("Estimate"))
         self._now_bar = MemoryBar(say("Now"))
+        self._card_bars = CardBars()
         self._legend = PartsLegend()
         self._programs = ProgramLines()
         self._measured = Label("", "caption", wrap=True)
@@ -70,6 +74,7 @@ class GpuPanel(QWidget):
         self._run_estimate: Estimate | None = None
         self._gauges = Gauges()
         self.advice = Advice()
+        self.shares = Advice()  # near the choice of cards, which is why a step may not come out even
         self._build()
         self.render_estimate(None, say("Choose a model to see what it takes."))
 
@@ -96,12 +101,18 @@ class GpuPanel(QWidget):
         """Show the newest sample and the history; without a card, the machine's memory."""
         self._sample = samples[-1] if samples else None
         if self._sample is not None:
-            name, facts = card_title(self._sample, self._wish)
+            name, facts = together_title(self._sample) if self._sample.together else card_title(self._sample)
             self._name.setText(name)
             self._facts.setText(facts)
             self._facts.set_tone("bad" if self._sample.is_lost or self._sample.unusable else "")
             self._render_choices()
-        if self._sample is not None and self._sample.available:
+        several = self._sample is not None and self._sample.available and bool(self._sample.together)
+        self._now_bar.setVisible(not several)
+        self._gauges.setVisible(not several)
+        self._card_bars.show_bars(together_bars(self._sample) if self._sample is not None and several else ())
+        if self._sample is not None and several:
+            self._programs.show_lines(together_programs(self._sample), several=True)
+        elif self._sample is not None and self._sample.available:
             self._now_bar.show_bar(card_bar(self._sample))
             self._gauges.show_card(samples)
             self._programs.show_lines(program_lines(self._sample))
@@ -151,6 +162,7 @@ class GpuPanel(QWidget):
             self.cards.set_choices(choices)
         self.cards.set_value(self._wish)
         self.cards.setVisible(bool(choices))
+        self.checks.show_checks(card_checks(self._sample.cards if self._sample is not None else (), self._wish))
 
     def _render_bars(self) -> None:
         estimate, fit = self._estimate, self.fit()
@@ -197,9 +209,12 @@ class GpuPanel(QWidget):
         for part, gap in (
             (self._name, 2),
             (self._facts, 8),
-            (self.cards, 12),
+            (self.cards, 6),
+            (self.checks, 0),
+            (self.shares, 6),
             (self._estimate_bar, 14),
-            (self._now_bar, 12),
+            (self._now_bar, 0),
+            (self._card_bars, 12),
             (self._programs, 0),
             (self._legend, 12),
             (Rule(), 12),

@@ -12,9 +12,11 @@ from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.kit.charts import Sparkline, StackedBar, Swatch
+from qlora_studio.ui.kit.fields import CheckBox
 from qlora_studio.ui.kit.tables import Column, NumbersDialog
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.widgets import Button, Card, Chip, column, row
+from qlora_studio.ui.memory.together import CardCheck, wish_of
 from qlora_studio.ui.memory.view import BarView, legend_text
 
 
@@ -50,6 +52,69 @@ class MemoryBar(QWidget):
         if view.note:
             self.note.setText(view.note)
             self.note.show()
+
+
+class CardBars(QWidget):
+    """A bar for each of several cards that train together, with how it is now below it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._box: QVBoxLayout = column(self, spacing=10)
+        self._bars: list[MemoryBar] = []
+        self.hide()
+
+    def show_bars(self, views: Sequence[BarView]) -> None:
+        """Show these cards, or none."""
+        while len(self._bars) < len(views):
+            self._bars.append(MemoryBar(say("Now")))
+            self._box.addWidget(self._bars[-1])
+        for index, bar in enumerate(self._bars):
+            bar.setVisible(index < len(views))
+            if index < len(views):
+                bar.show_bar(views[index])
+        self.setVisible(bool(views))
+
+
+class CardChecks(QWidget):
+    """A box for each card of which some may train together.
+
+    Signals:
+        chosen: the user takes one in or leaves one out; carries a value of `hardware.gpus`.
+    """
+
+    chosen = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setAccessibleName(say("Cards that train together"))
+        self._box: QVBoxLayout = column(self, margins=(0, 4, 0, 6), spacing=4)
+        self._checks: tuple[CardCheck, ...] = ()
+        self.boxes: list[CheckBox] = []
+        self.hide()
+
+    def show_checks(self, checks: tuple[CardCheck, ...]) -> None:
+        """Show these cards, or none."""
+        if checks == self._checks:
+            return
+        self._checks = checks
+        while len(self.boxes) < len(checks):
+            self.boxes.append(CheckBox())
+            self._box.addWidget(self.boxes[-1])
+            self.boxes[-1].clicked.connect(self._on_clicked)
+        for index, box in enumerate(self.boxes):
+            box.setVisible(index < len(checks))
+            if index < len(checks):
+                box.setText(checks[index].words)
+                box.setChecked(checks[index].is_on)
+        self.setVisible(bool(checks))
+
+    def _on_clicked(self) -> None:
+        on = [(check.uuid, box.isChecked()) for check, box in zip(self._checks, self.boxes, strict=False)]
+        if wish := wish_of(on):
+            self.chosen.emit(wish)
+        else:  # one has to be left
+            for check, box in zip(self._checks, self.boxes, strict=False):
+                box.setChecked(check.is_on)
 
 
 class PartsLegend(QWidget):
@@ -89,12 +154,14 @@ class ProgramLines(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._box: QVBoxLayout = column(self, margins=(0, 0, 0, 12), spacing=4)
-        self._box.addWidget(Label(say("Other programs on the card"), "caption"))
+        self._title = Label("", "caption")
+        self._box.addWidget(self._title)
         self._lines: list[tuple[QWidget, ElidedLabel, Label]] = []
         self.hide()
 
-    def show_lines(self, lines: Sequence[tuple[str, str]]) -> None:
-        """Show names and sizes, or nothing."""
+    def show_lines(self, lines: Sequence[tuple[str, str]], *, several: bool = False) -> None:
+        """Show names and sizes, or nothing; `several` says that they are of more than one card."""
+        self._title.setText(say("Other programs on the cards") if several else say("Other programs on the card"))
         while len(self._lines) < len(lines):
             self._lines.append(self._new_line())
         for index, (line, name, size) in enumerate(self._lines):

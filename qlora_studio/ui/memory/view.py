@@ -139,12 +139,8 @@ def machine_bar(memory: ProcessMemory) -> BarView:
     return BarView(say("This machine"), bytes_text(used), say("used of {gib}", gib=_gib(total)), parts, total, note)
 
 
-def card_title(sample: GpuSample, wish: str = "") -> tuple[str, str]:
-    """Return the card's name and a line about it; without a card, what is missing and why.
-
-    Of several that train a run together, the sample is of the one with the least free memory; while they do, of the
-    first.
-    """
+def card_title(sample: GpuSample) -> tuple[str, str]:
+    """Return the card's name and a line about it; without a card, what is missing and why."""
     if sample.is_lost:
         return sample.name or say("The card"), say("It stopped answering. {lost_advice}", lost_advice=_LOST_ADVICE)
     if not sample.available:
@@ -156,8 +152,6 @@ def card_title(sample: GpuSample, wish: str = "") -> tuple[str, str]:
     facts += [say("GPU {index}", index=sample.index)] if sample.index is not None else []
     facts += [say("slowed by {throttling}", throttling=", ".join(sample.throttling))] if sample.throttling else []
     line = " · ".join(facts)
-    if means_several(wish) and _count(sample, wish) > 1:
-        line += "\n" + say("One of {count} cards that train together.", count=_count(sample, wish))
     return sample.name, f"{line}\n{sample.unusable}" if sample.unusable else line
 
 
@@ -166,7 +160,7 @@ def card_choices(sample: GpuSample, wish: str) -> dict[str, str]:
     if len(sample.cards) < 2 and wish == AUTO_CARD:
         return {}
     cards = {
-        card.uuid: say("GPU {index}: {name}, {free}", index=card.index, name=card.name, free=_free_text(card))
+        card.uuid: say("GPU {index}: {name}, {free}", index=card.index, name=card.name, free=free_text(card))
         for card in sample.cards
     }
     together = {ALL_CARDS: _together(len(sample.cards))} if len(sample.cards) > 1 and sys.platform == "linux" else {}
@@ -220,20 +214,21 @@ def legend_text(size: int, total: int) -> str:
     return say("{size:.1f} GiB", size=size / GIB) if total >= 4 * GIB else say("{size:,.0f} MiB", size=size / MIB)
 
 
+def free_text(card: GpuCard) -> str:
+    """Return how much of a card is free, where that is told."""
+    return (
+        say("{free_bytes} free", free_bytes=bytes_text(card.free_bytes))
+        if card.free_bytes is not None
+        else say("free memory not told")
+    )
+
+
 def _count(sample: GpuSample, wish: str) -> int:
     return wish.count(",") + 1 if "," in wish else len(sample.cards)
 
 
 def _together(count: int) -> str:
     return say("Both cards together") if count == 2 else say("{count} cards together", count=count)
-
-
-def _free_text(card: GpuCard) -> str:
-    return (
-        say("{free_bytes} free", free_bytes=bytes_text(card.free_bytes))
-        if card.free_bytes is not None
-        else say("free memory not told")
-    )
 
 
 def _others(sample: GpuSample) -> str:

@@ -1,5 +1,6 @@
 """Connects the GPU panel to the estimate, the card, and the settings that it can change."""
 
+import os
 from typing import Any
 
 from PySide6.QtCore import QObject
@@ -11,10 +12,12 @@ from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.quantity import MIB, bytes_text
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
+from qlora_studio.jobs.card_choice import count_together
 from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.storage.runs.probe_records import probe_records
 from qlora_studio.ui.kit.seen import WhenSeen
 from qlora_studio.ui.memory.panel import GpuPanel
+from qlora_studio.ui.memory.together import uneven_advice
 from qlora_studio.ui.memory.view import available_bytes, fit_text, is_worth_it
 from qlora_studio.ui.state.estimates import EstimatedCard
 from qlora_studio.ui.state.studio import Studio
@@ -39,6 +42,8 @@ class PanelWiring(QObject):
         self._probe: ProbeRecord | None = None
         studio.settings_changed.connect(self._render_assumed)
         panel.advice.change_requested.connect(self._on_change_requested)
+        panel.shares.change_requested.connect(studio.draft.set_values)
+        self._uneven: tuple[str, str, dict[str, Any]] | None = None
         panel.card_chosen.connect(lambda wish: studio.draft.set_value("hardware.gpus", wish))
         studio.draft.changed.connect(self._on_draft_changed)
         panel.render_wish(studio.draft.config.hardware.gpus)
@@ -53,6 +58,20 @@ class PanelWiring(QObject):
 
     def _on_draft_changed(self, config: RunConfig) -> None:
         self._panel.render_wish(config.hardware.gpus)
+        self._render_shares()
+
+    def _render_shares(self) -> None:
+        """Say where a step cannot be dealt evenly to the chosen cards, and what mends it."""
+        uneven = uneven_advice(self._studio.draft.config, self._count())
+        if uneven != self._uneven:  # asked with each sample, and the button that is there stays
+            self._uneven = uneven
+            why, words, values = uneven or ("", "", {})
+            title = say("A step does not come out even") if uneven else ""
+            self._panel.shares.show_advice(title, why, [(words, values)] if uneven else [])
+
+    def _count(self) -> int:
+        """Return how many cards would train the draft together."""
+        return count_together(self._studio.draft.config.hardware.gpus, self._studio.gpu.cards, os.environ)
 
     def _render_run(self) -> None:
         shown = self._studio.runs.shown
@@ -67,7 +86,9 @@ class PanelWiring(QObject):
             free = available_bytes(sample)
             steady = None if free is None else free // _STEADY * _STEADY
             spec, probe = find_gpu(sample.name), self._probe_of(sample)
-            self._studio.estimates.take_card(EstimatedCard(known=True, free_bytes=steady, spec=spec, probe=probe))
+            card = EstimatedCard(known=True, free_bytes=steady, spec=spec, probe=probe, cards=self._count())
+            self._studio.estimates.take_card(card)
+            self._render_shares()
         else:
             self._studio.estimates.take_card(EstimatedCard())
 

@@ -1,9 +1,12 @@
 """Keeps where the steps stand true to everything that they depend on."""
 
+import os
+
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from qlora_studio.core.errors import Problem
 from qlora_studio.core.memory.fit import FitVerdict
+from qlora_studio.jobs.card_choice import count_together
 from qlora_studio.ui.readiness.data_check import DataCheck
 from qlora_studio.ui.readiness.steps import Situation, Step, start_problems, steps
 from qlora_studio.ui.state.studio import Studio
@@ -60,6 +63,7 @@ class Readiness(QObject):
             too_large=-fit.spare_bytes if fit is not None and fit.verdict is FitVerdict.NO else 0,
             refused=studio.draft.refused_values(),
             full=self._full,
+            cards=count_together(studio.draft.config.hardware.gpus, studio.gpu.cards, os.environ),
             run=shown.store.state if shown is not None else None,
         )
 

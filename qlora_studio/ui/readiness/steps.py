@@ -7,6 +7,7 @@ from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.errors import Problem
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.activity import Phase
+from qlora_studio.core.run.ranks import uneven
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.core.run.run_state import RunState, phase_text
@@ -59,6 +60,7 @@ class Situation:
     `report` is what is known of the draft's rows, None while that is computed (`reading`) or was never asked;
     `data_problem` why they could not be read. `refused` are settings that are no values, `full` drives without room,
     in sentences. `too_large` are the bytes that the card lacks for the draft, 0 where it fits or nothing is known.
+    `cards` are how many train together.
     `run` is the run that is shown.
     """
 
@@ -71,6 +73,7 @@ class Situation:
     refused: tuple[Problem, ...] = ()
     full: tuple[str, ...] = ()
     too_large: int = 0
+    cards: int = 1
     run: RunState | None = None
 
 
@@ -84,6 +87,8 @@ def steps(now: Situation) -> dict[str, Step]:
 def start_problems(now: Situation) -> tuple[Problem, ...]:
     """Return everything that keeps the draft from being started; what is still being computed keeps nothing."""
     found = [*problems_before_start(now.config), *now.refused]
+    if shares := uneven(now.config, now.cards):
+        found.append(Problem("training.gradient_accumulation", shares))
     if now.config.model.source:
         found += [Problem("model.source", text) for text in _model_missing(now)]
     if now.config.data.path:

@@ -36,13 +36,14 @@ class FoundModel(NamedTuple):
 class EstimatedCard:
     """The card that is estimated for: whether there is one, of which kind, and what a probe taught of it.
 
-    `free_bytes` is what a run can have of it, where that is known.
+    `free_bytes` is what a run can have of it, where that is known. `cards` are how many train together.
     """
 
     known: bool = False
     free_bytes: int | None = None
     spec: GpuSpec | None = None
     probe: ProbeRecord | None = None
+    cards: int = 1
 
 
 class EstimateControl(QObject):
@@ -134,7 +135,8 @@ class EstimateControl(QObject):
         except StudioError:  # no such adapter to go on from: the estimate says so
             return None
         shape = facts.shape
-        situation = Situation(shape, self._card.spec, free, lambda tried: self._tried(tried, shape), self._lengths)
+        card, lengths = self._card, self._lengths
+        situation = Situation(shape, card.spec, free, lambda tried: self._tried(tried, shape), lengths, card.cards)
         return fastest_fit(config, situation)
 
     def look_again(self) -> None:
@@ -182,7 +184,7 @@ class EstimateControl(QObject):
         card, config = self._card, with_parent(self._config)
         resolved, found = estimate_with_spare(config, shape, card.free_bytes, lambda tried: self._tried(tried, shape))
         fits = card.free_bytes is not None and judge(found, card.free_bytes).verdict is not FitVerdict.NO
-        rate = self._rate = step_rate(resolved, shape, card.spec, self._lengths) if fits else None
+        rate = self._rate = step_rate(resolved, shape, card.spec, self._lengths, cards=card.cards) if fits else None
         self._rated = self._config
         return replace(found, notes=(*found.notes, rate_note(rate, config))) if rate else found
 

@@ -6,7 +6,7 @@ from collections import deque
 from PySide6.QtCore import QObject, Signal
 
 from qlora_studio.core.run.run_config import AUTO_CARD
-from qlora_studio.jobs.gpu_monitor import GpuMonitor, GpuSample
+from qlora_studio.jobs.gpu_monitor import GpuCard, GpuMonitor, GpuSample
 from qlora_studio.jobs.process_memory import MemoryMeter, ProcessMemory
 
 HISTORY = 120
@@ -26,6 +26,7 @@ class GpuStore(QObject):
         super().__init__()
         self.samples: deque[GpuSample] = deque(maxlen=HISTORY)
         self.memories: deque[ProcessMemory] = deque(maxlen=HISTORY)
+        self.cards: tuple[GpuCard, ...] = ()  # that answered last, of this machine
         self.measured_bytes = 0
         self._monitor: GpuMonitor | None = None
         self._worker_pid: int | None = None
@@ -52,7 +53,7 @@ class GpuStore(QObject):
             self.samples.clear()
 
     def watch_worker(self, pid: int | None, uuid: str = "") -> None:
-        """Tell this process's memory apart from other programs', and watch the card with this UUID."""
+        """Tell this process's memory apart from other programs', and watch the card with this UUID, or several."""
         if pid != self._worker_pid:
             self._worker_pid, self.measured_bytes = pid, 0
         if self._monitor is not None:
@@ -62,7 +63,9 @@ class GpuStore(QObject):
         """Keep a sample and tell of it."""
         if sample is not None:
             self.samples.append(sample)
-            self.measured_bytes = max(self.measured_bytes, sample.worker_bytes or 0)
+            self.cards = sample.cards
+            held = [card.worker_bytes or 0 for card in (sample, *sample.together)]
+            self.measured_bytes = max(self.measured_bytes, *held)
         if memory is not None:
             self.memories.append(memory)
         self.changed.emit()

@@ -207,7 +207,7 @@ class Studio(QObject):
         self.draft.set_values({path: value for path, value in last.items() if value})
 
     def _cards(self) -> tuple[GpuCard, ...]:
-        return self.gpu.sample.cards if self.gpu.sample is not None else ()
+        return self.gpu.cards
 
     def _cards_at_work(self) -> tuple[str, ...]:
         models = [session.store.state.model for session in self.runs.at_work()]
@@ -231,9 +231,9 @@ class Studio(QObject):
 
 
 def _card_of(session: RunSession) -> str:
-    """The UUID of the card that a run computes on; empty until it has said so, and on a processor."""
+    """The UUID of the card that a run computes on, or of all; empty until it has said so, and on a processor."""
     model = session.store.state.model
-    return model.card if model is not None else ""
+    return ",".join(model.cards or [model.card]) if model is not None else ""
 
 
 def _runs_to_show(runs: Path, last: str) -> list[RunFolder]:

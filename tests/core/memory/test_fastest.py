@@ -15,7 +15,7 @@ from qlora_studio.core.memory.fastest import FastestFit, Situation, fastest_fit
 from qlora_studio.core.memory.fit import FitVerdict, fit_to_gpu, judge, split_batch
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.memory.spare import estimate_with_spare
-from qlora_studio.core.memory.step_rate import step_rate
+from qlora_studio.core.memory.step_rate import rate_note, step_rate
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.quantity import GIB
 from qlora_studio.core.run.run_config import RunConfig
@@ -138,6 +138,24 @@ def test_rows_of_mixed_lengths_are_predicted_with_their_padding_where_they_are_p
     assert padded.tokens == pytest.approx(16 * 512, rel=0.02)
     assert plain.tokens == pytest.approx(16 * 512, rel=0.02)
     assert padded.seconds / plain.seconds == pytest.approx(slower, rel=0.09)
+
+
+def test_two_cards_take_half_a_step_each_and_then_add_up_what_they_found() -> None:
+    """An 8B of rank 16 has 41,943,040 numbers of 4 bytes, at 10 GB/s."""
+    alone, together = (step_rate(RunConfig(), SHAPE, find_gpu("RTX 3090"), cards=cards) for cards in (1, 2))
+    assert alone is not None
+    assert together is not None
+    assert together.seconds == pytest.approx(alone.seconds / 2 + 4 * 41_943_040 / 10e9, rel=1e-6)
+    assert (together.tokens, together.row_seconds) == (alone.tokens, alone.row_seconds / 2)
+    assert rate_note(together, RunConfig()).startswith("Predicted for 2 cards together, never measured: about ")
+
+
+def test_what_is_proposed_comes_out_even_over_the_cards() -> None:
+    situation = Situation(SHAPE, find_gpu("RTX 4090"), 22 * GIB, _estimated("RTX 4090"), cards=4)
+    found = fastest_fit(_with(RunConfig(), {"training.batch_size": 1, "training.max_length": 512}), situation)
+    assert found.proposal.config.training.gradient_accumulation % 4 == 0
+    assert found.rate is not None
+    assert found.rate.cards == 4
 
 
 def _fit(config: RunConfig, card: str, free_bytes: int) -> FastestFit:

@@ -3,7 +3,7 @@
 import pytest
 
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.ranks import require_shares
+from qlora_studio.core.run.ranks import mended_shares, require_shares
 from qlora_studio.core.run.run_config import RunConfig
 
 
@@ -21,7 +21,7 @@ def test_batches_that_can_be_dealt_are(accumulation: int, ranks: int) -> None:
     ("batch", "accumulation", "ranks", "advice"),
     [
         (16, 1, 2, "training.batch_size=8 and training.gradient_accumulation=2: a step has as many rows"),
-        (2, 9, 2, "training.batch_size=9 and training.gradient_accumulation=2"),
+        (2, 9, 2, "training.batch_size=1 and training.gradient_accumulation=18"),
         (2, 8, 3, "training.gradient_accumulation a multiple of 3"),
     ],
 )
@@ -31,3 +31,15 @@ def test_others_are_refused_with_what_keeps_the_rows_of_a_step(
     with pytest.raises(StudioError, match=f"accumulation of this run, {accumulation}, .* to {ranks} cards") as caught:
         require_shares(_config(batch, accumulation), ranks)
     assert advice in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "ranks", "mended"),
+    [(16, 1, 2, (8, 2)), (2, 9, 2, (1, 18)), (4, 6, 4, (3, 8)), (2, 8, 3, (2, 9)), (1, 1, 4, (1, 4))],
+)
+def test_what_mends_them_takes_no_more_rows_at_once(
+    batch: int, accumulation: int, ranks: int, mended: tuple[int, int]
+) -> None:
+    """And as many in a step, where that can be dealt evenly at all."""
+    assert mended_shares(_config(batch, accumulation), ranks) == mended
+    require_shares(_config(*mended), ranks)

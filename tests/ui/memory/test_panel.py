@@ -277,10 +277,7 @@ def test_the_choice_is_shown_where_there_is_one(
     assert shown in ("", panel.cards.currentText())
 
 
-def test_a_card_that_trains_with_others_says_so_and_the_estimate_is_of_each() -> None:
-    sample = replace(sample_of(), cards=CARDS)
-    assert card_title(sample, "all")[1].endswith("\nOne of 2 cards that train together.")
-    assert "together" not in card_title(sample, "0")[1]
+def test_the_estimate_of_cards_that_train_together_is_of_each() -> None:
     assert estimate_title(estimate_of(10.0), "", "all") == "Estimate, for each card"
     assert estimate_title(estimate_of(10.0), "", "0") == "Estimate"
 

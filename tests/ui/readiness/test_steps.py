@@ -61,6 +61,14 @@ def situations() -> Iterator[Situation]:
         )
 
 
+def test_a_step_that_cannot_be_dealt_evenly_to_the_cards_keeps_a_run_from_being_started() -> None:
+    def problems(cards: int) -> tuple[Problem, ...]:
+        return start_problems(Situation(config=CHOSEN, model_here=True, report=GOOD, cards=cards))
+
+    assert [problem.field for problem in problems(3)] == ["training.gradient_accumulation"]
+    assert problems(4) == ()
+
+
 def test_no_step_is_ticked_without_what_it_needs_in_any_combination_of_state() -> None:
     seen: set[tuple[str, StepState]] = set()
     for now in situations():

@@ -20,6 +20,7 @@ from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Command
 from qlora_studio.core.run.events import Event, Failed
 from qlora_studio.core.run.job import DataJob, DownloadJob, ExportJob, Job, MergeJob, TrainJob, VerifyJob
+from qlora_studio.core.run.machines import Machines
 from qlora_studio.core.run.run_state import RunState, fold
 from qlora_studio.jobs.job_folders import new_job_folder
 from qlora_studio.jobs.run_follower import RunFollower
@@ -40,6 +41,7 @@ _STOPPED = {
     "estimate": "An estimate writes nothing.",
     "verify": "The export is as it was; it is not verified by this.",
     "chat": "The answer ends here.",
+    "machine": "The run ends on all machines: resume it on machine 0, and start the others as before.",
     "download": "The files that came whole are kept: the same command fetches the others.",
     "upload": "None of its files is to be seen in the repository, which may have been made: the same command goes on.",
 }
@@ -62,6 +64,7 @@ class JobSession:
         initial_commands: Sequence[Command] = (),
         *,
         gpus: str = "",
+        machines: Machines | None = None,
         job: Job | None = None,
         is_new: bool = False,
     ) -> None:
@@ -76,7 +79,10 @@ class JobSession:
             try:
                 self._interruption.raise_if_any()
                 console.if_interrupted(f"A worker may have been started in {folder.path}.")
-                self.process: WorkerProcess = start_worker(folder, initial_commands=initial_commands, gpus=gpus)
+                several = machines.model_dump_json() if machines else ""
+                self.process: WorkerProcess = start_worker(
+                    folder, initial_commands=initial_commands, gpus=gpus, machines=several
+                )
             except BaseException as error:
                 if is_new and (not self._is_run or isinstance(error, KeyboardInterrupt)):
                     shutil.rmtree(folder.path, ignore_errors=True)

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from qlora_studio.cli.console import Console
-from qlora_studio.cli.job_session import JobSession, error_of, resume_command
+from qlora_studio.cli.job_session import JobSession, error_of, resume_command, run_job
+from qlora_studio.cli.machines_options import add_machines, machines_of
 from qlora_studio.cli.run_source import add_run_source, run_config
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.quantity import counted, duration_text
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.events import Event, StepDone
+from qlora_studio.core.run.job import MachineJob
+from qlora_studio.core.run.machines import Machines
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.core.run.run_state import RunState
@@ -37,6 +40,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     add_run_source(train)
     train.add_argument("--runs", metavar="DIR", help="folder to create the run's folder in")
+    add_machines(train)
     train.set_defaults(run=train_run)
     resume = commands.add_parser(
         "resume",
@@ -61,17 +65,31 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
         default="",
         help="this time on another card than the run's hardware.gpus: auto, all, cpu, a number or a UUID",
     )
+    add_machines(resume)
     resume.set_defaults(run=resume_run)
 
 
 def train_run(arguments: argparse.Namespace, console: Console) -> int:
-    """Create a run's folder and train in it."""
-    return _train(new_run(run_config(arguments), runs_path(arguments.runs), console), console)
+    """Create a run's folder and train in it; on another machine than the first, train along with that."""
+    config, machines = run_config(arguments), machines_of(arguments)
+    if machines is not None and machines.number:
+        check_run(config)
+        run_job(MachineJob(config=config, machines=machines), console)
+        console.report({"machine": machines.number, "status": "completed"})
+        console.result(f"Machine {machines.number} has trained along to the end.")
+        return ExitCode.OK
+    return _train(new_run(config, runs_path(arguments.runs), console, machines), console)
 
 
 def resume_run(arguments: argparse.Namespace, console: Console) -> int:
     """Go on in a run's folder."""
-    folder = existing_run(arguments.run_dir)
+    folder, machines = existing_run(arguments.run_dir), machines_of(arguments)
+    if machines is not None and machines.number:
+        raise StudioError(
+            "A run is resumed on machine 0, which has it.",
+            kind=FailureKind.USAGE,
+            advice="Start the others as before: qlora-studio train RUN.toml --machine …",
+        )
     config = folder.config()  # a broken one, or of a newer version, is refused before anything is written there
     gpus = config.with_value("hardware.gpus", arguments.gpus).hardware.gpus if arguments.gpus else ""
     if folder.state().phase is Phase.FINISHED:
@@ -82,16 +100,16 @@ def resume_run(arguments: argparse.Namespace, console: Console) -> int:
         )
     initial_commands: list[Command] = [LowerRate()] if arguments.lower_rate else []
     initial_commands += [AcceptChanges()] if arguments.accept_changes else []
-    return _train(JobSession(folder, console, initial_commands, gpus=gpus), console)
+    return _train(JobSession(folder, console, initial_commands, gpus=gpus, machines=machines), console)
 
 
-def new_run(config: RunConfig, runs: Path, console: Console) -> JobSession:
+def new_run(config: RunConfig, runs: Path, console: Console, machines: Machines | None = None) -> JobSession:
     """Create the folder of a run and start its worker. Raises StudioError with everything that keeps it from that."""
     check_run(config)
     with console.interruption.held():
         folder = create_run_folder(runs, config)
         console.say(f"Run: {folder.path}")
-        return JobSession(folder, console, is_new=True)
+        return JobSession(folder, console, machines=machines, is_new=True)
 
 
 def _train(session: JobSession, console: Console) -> int:

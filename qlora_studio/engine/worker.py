@@ -15,7 +15,7 @@ from wakepy import keep
 
 from qlora_studio import __version__, child_process
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, StudioError
-from qlora_studio.core.run import ranks
+from qlora_studio.core.run import machines, ranks
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Failed, Finished, Recovering, TerminalEvent, WorkerStarted
 from qlora_studio.core.run.job import (
@@ -25,6 +25,7 @@ from qlora_studio.core.run.job import (
     EstimateJob,
     ExportJob,
     Job,
+    MachineJob,
     MergeJob,
     TrainJob,
     UploadJob,
@@ -126,16 +127,21 @@ def _work_locked(folder: RunFolder, *, supervised: bool) -> int:
     context = JobContext(folder)
     try:
         ending, code = _outcome(folder, context)
-        can_recover = supervised and not context.is_orphaned()
+        # Where several machines train, those that ended with this one would not be there any more.
+        can_recover = supervised and not context.is_orphaned() and not os.environ.get(machines.VARIABLE)
         recovering = _recovery(ending, folder) if can_recover and isinstance(ending, Failed) else None
         context.emit(recovering or ending)
         if recovering:
             _leave_at_once(child_process.AGAIN)
-        if isinstance(ending, Failed) and (ending.kind == FailureKind.CARD_LOST or os.environ.get(ranks.VARIABLE)):
+        if isinstance(ending, Failed) and (ending.kind == FailureKind.CARD_LOST or _has_ranks()):
             _leave_at_once(code)
         return code
     finally:
         context.close()
+
+
+def _has_ranks() -> bool:
+    return bool(os.environ.get(ranks.VARIABLE) or os.environ.get(machines.VARIABLE))
 
 
 def _leave_at_once(code: int) -> NoReturn:
@@ -215,6 +221,10 @@ def _imported(job: Job, context: JobContext) -> Callable[[], TerminalEvent]:
             from qlora_studio.engine.training.job import run as train
 
             return partial(train, job, context)
+        case MachineJob():
+            from qlora_studio.engine.training.machine import run as train_along
+
+            return partial(train_along, job, context)
         case DataJob():
             from qlora_studio.engine.data.job import run as read_data
 

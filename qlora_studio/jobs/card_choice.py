@@ -16,6 +16,7 @@ from qlora_studio.core.run.job import (
     DownloadJob,
     EstimateJob,
     ExportJob,
+    MachineJob,
     TrainJob,
     UploadJob,
     VerifyJob,
@@ -45,6 +46,8 @@ def worker_environment(folder: RunFolder, cards: Callable[[], Sequence[GpuCard]]
     if isinstance(job, DataJob | DownloadJob | UploadJob | EstimateJob):
         return {}  # they compute on no card
     here = cards()
+    if isinstance(job, MachineJob):
+        return card_environment(job.config.hardware.gpus, here, os.environ)
     if isinstance(job, TrainJob):
         return card_environment(wish, here, os.environ)
     try:

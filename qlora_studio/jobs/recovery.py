@@ -3,11 +3,13 @@
 A process of its own, for it reads the run's events; the supervisor itself stays small.
 """
 
+import os
 import signal
 from pathlib import Path
 
 from qlora_studio import child_process
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError, ending_in_words
+from qlora_studio.core.run import machines
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Failed, Recovering
 from qlora_studio.core.run.fault_texts import says_card_lost, says_out_of_memory
@@ -28,6 +30,8 @@ def recover(path: str, code: int, log_from: int) -> int:
     What worker.log says from `log_from` on is its own.
     """
     folder = RunFolder(path)
+    if os.environ.get(machines.VARIABLE):  # the others ended with it, and would not be there any more
+        return ExitCode.OK
     try:
         if (recovering := _recovery(folder, code, log_from)) is None:
             return ExitCode.OK

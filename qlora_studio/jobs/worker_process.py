@@ -16,6 +16,7 @@ from pathlib import Path
 from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, StudioError, ending_in_words
 from qlora_studio.core.run.commands import Command, Stop
+from qlora_studio.core.run.machines import VARIABLE
 from qlora_studio.core.words import say
 from qlora_studio.jobs.card_choice import worker_environment
 from qlora_studio.jobs.gpu_monitor import gpu_cards
@@ -97,13 +98,15 @@ def start_worker(
     *,
     initial_commands: Sequence[Command] = (),
     gpus: str = "",
+    machines: str = "",
     idle: IdleWorker | None = None,
 ) -> WorkerProcess:
     """Start the worker of a run or job folder; `program` plays it in tests.
 
-    `initial_commands` are the first commands that it finds. A run is given to the worker of `idle` where one waits.
-    It sees one card, that of its run's `hardware.gpus` or of `gpus`. Raises StudioError where a run is not trusted or a
-    job was made by another, where a worker is at work already, where the card is not here, or none can start.
+    `initial_commands` are the first commands that it finds, `machines` those that it trains with. A run is given to the
+    worker of `idle` where one waits. It sees one card, that of its run's `hardware.gpus` or of `gpus`. Raises
+    StudioError where a run is not trusted or a job was made by another, where a worker is at work already, where the
+    card is not here, or none can start.
     """
     require_startable(folder)
     if not wait_until_free(folder, _LOOK_SECONDS):
@@ -118,7 +121,7 @@ def start_worker(
     try:
         for command in initial_commands:
             folder.send(command)
-        own = {"QLORA_STUDIO_COMMANDS_FROM": str(commands_from), JOB_VARIABLE: folder.given_job}
+        own = {"QLORA_STUDIO_COMMANDS_FROM": str(commands_from), JOB_VARIABLE: folder.given_job, VARIABLE: machines}
         with opened_log(folder.log_path) as log:
             popen = None
             if idle is not None and not folder.job_path.exists():

@@ -52,6 +52,7 @@ class Activity(StrEnum):
         return member
 
     LOADING_LIBRARIES = "loading_libraries", Phase.STARTING, say("Starting")
+    WAITING_FOR_MACHINES = "waiting_for_machines", Phase.PREPARING, say("Waiting for the other machines")
     ASKING_THE_HUB = "asking_the_hub", Phase.PREPARING, say("Asking the hub")
     DOWNLOADING = "downloading", Phase.PREPARING, say("Downloading from the hub")
     CONVERTING_MODEL = "converting_model", Phase.PREPARING, say("Converting the model")

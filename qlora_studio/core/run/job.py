@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from qlora_studio.core.run.machines import Machines
 from qlora_studio.core.run.message import UnionReader
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
@@ -117,7 +118,17 @@ class EstimateJob(_Job):
     gpu: str = ""
 
 
-Job = TrainJob | ExportJob | VerifyJob | MergeJob | ChatJob | DataJob | DownloadJob | UploadJob | EstimateJob
+class MachineJob(_Job):
+    """Train along with machine 0, which has the run; `config` is the run file as this machine has it."""
+
+    kind: Literal["machine"] = "machine"
+    config: RunConfig
+    machines: Machines
+
+
+Job = (
+    TrainJob | MachineJob | ExportJob | VerifyJob | MergeJob | ChatJob | DataJob | DownloadJob | UploadJob | EstimateJob
+)
 
 _READER = UnionReader(Job, "kind")
 

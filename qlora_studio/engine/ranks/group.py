@@ -10,14 +10,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from qlora_studio.engine.ranks.meeting import Meeting
+
 BUCKET = 8 << 20  # numbers that travel together: 32 MiB, which is what this takes of a card
 _FOR_EVER = timedelta(days=30)  # who waits is told by the ranks' own processes that one is gone, not by a clock
-_NETWORK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 _POLL_SECONDS = 0.002
 _QUICK_POLLS, _QUICK_SECONDS = 100, 0.0001
 
@@ -40,17 +40,17 @@ class Ranks:
         """Whether this is the run's worker, which alone tells and writes."""
         return self.rank == 0
 
-    def meet(self, meeting: Path, *, on_card: bool) -> None:
-        """Come together by a file that is not there yet: TCP's store would listen on every interface."""
+    def meet(self, meeting: Meeting, *, on_card: bool) -> None:
+        """Come together with the others."""
         distributed = torch.distributed
-        os.environ.update(_NETWORK)
+        os.environ.update(meeting.environment)
         self._on_card = on_card and distributed.is_nccl_available()
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if self._on_card else "gloo",
-            init_method=meeting.absolute().as_uri(),
             rank=self.rank,
             world_size=self.count,
             timeout=_FOR_EVER,
+            **meeting.arguments,
         )
 
     def part(self) -> None:

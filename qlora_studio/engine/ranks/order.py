@@ -5,7 +5,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from qlora_studio.core.run.events import Failed
+from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.engine.ranks.meeting import Meeting
 
 
 class GoingOn(BaseModel):
@@ -17,15 +19,19 @@ class GoingOn(BaseModel):
 
 
 class RankOrder(BaseModel):
-    """What the worker found out and decided before the base is loaded, so that nobody decides it again otherwise."""
+    """What the worker found out and decided before the base is loaded, so that nobody decides it again otherwise.
+
+    `made_from` is what a rank on another machine has to find there, too.
+    """
 
     folder: Path
     rank: int
     count: int
-    meeting: Path
+    meeting: Meeting
     config: RunConfig
     base: Path
     going_on: GoingOn
+    made_from: Fingerprints | None = None
 
 
 class RankAnswer(BaseModel):

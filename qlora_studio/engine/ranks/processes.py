@@ -14,14 +14,21 @@ from typing import Self
 from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, StudioError, advice_for, ending_in_words
 from qlora_studio.core.run import ranks
+from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.faults import is_card_lost, is_out_of_memory
 from qlora_studio.engine.ranks.group import ALONE, Ranks
+from qlora_studio.engine.ranks.machines import OtherMachines
+from qlora_studio.engine.ranks.meeting import Meeting
 from qlora_studio.engine.ranks.order import GoingOn, RankAnswer, RankOrder
+from qlora_studio.engine.ranks.pulse import SILENT_SECONDS
+from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.staging import staging_path
 
+OWN_CARD = "own"  # in the place of a card: a rank sees what this process sees
 _GONE_SECONDS = 10.0  # until a rank whose connection broke is seen to have ended
+_SILENT_SECONDS = SILENT_SECONDS + 5  # and until a machine is
 _LET_GO_SECONDS = 2.0  # for a rank to end by itself; one that still imports is ended
 _LOOK_SECONDS = 0.2
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -36,10 +43,11 @@ def cards_of_ranks() -> list[str]:
 class RankProcesses:
     """The processes beside this one. As a context it ends them, and says what ended one of them, if that was it.
 
-    They are started at once, so that they import their libraries while the data is prepared.
+    They are started at once, so that they import their libraries while the data is prepared. `cards` are what each rank
+    here may see, this process's own first; what ranks the other `machines` have is theirs.
     """
 
-    def __init__(self, cards: Sequence[str], meeting_beside: Path) -> None:
+    def __init__(self, cards: Sequence[str], meeting_beside: Path, machines: OtherMachines) -> None:
         if cards and sys.platform != "linux":
             raise StudioError(
                 say("Several cards train one run on Linux alone."),
@@ -47,10 +55,14 @@ class RankProcesses:
                 advice=say("Choose one card: --set hardware.gpus=auto"),
             )
         self._cards = cards
-        self._meeting = staging_path(meeting_beside.absolute())
+        self._machines = machines
+        self._own = staging_path(meeting_beside.absolute())
+        self._first = 1  # rank of those that are started here
+        self.meeting = machines.meeting if machines.ranks else Meeting(file=self._own)
         self._processes = [_started(card) for card in cards[1:]]
         self._answers = [b"" for _ in self._processes]
-        self.ranks = Ranks(0, len(cards), self.require_alive) if cards else ALONE
+        count = max(1, len(cards)) + machines.ranks
+        self.ranks = Ranks(0, count, self.require_alive) if count > 1 else ALONE
 
     def __enter__(self) -> Self:
         return self
@@ -59,45 +71,62 @@ class RankProcesses:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End the ranks. Raises what ended one of them, where that is why this one cannot go on."""
-        cause = self._cause_of(error) if error is not None and self._processes else None
+        cause = self._cause_of(error) if error is not None and (self._processes or self._machines.ranks) else None
         if error is None:  # else a card may wait for one that is gone, and this would wait for it
             self.ranks.part()
         self._end()
         if cause is not None:
             raise cause from error
 
-    def hand(self, config: RunConfig, base: Path, folder: Path, going_on: GoingOn) -> None:
-        """Hand every rank its order."""
-        for number, process in enumerate(self._processes, start=1):
-            order = RankOrder(
-                folder=folder.absolute(),
-                rank=number,
-                count=len(self._cards),
-                meeting=self._meeting,
-                config=config,
-                base=base.absolute(),
-                going_on=going_on,
-            )
+    def hand(
+        self, config: RunConfig, base: Path, folder: RunFolder, going_on: GoingOn, made_from: Fingerprints
+    ) -> None:
+        """Hand every rank its order, and every machine its own."""
+        order = RankOrder(
+            folder=folder.path.absolute(),
+            rank=1,
+            count=self.ranks.count,
+            meeting=self.meeting,
+            config=config,
+            base=base.absolute(),
+            going_on=going_on,
+        )
+        self.hand_orders(order)
+        self._machines.hand(config, folder, going_on, made_from, first_rank=max(1, len(self._cards)))
+
+    def hand_orders(self, order: RankOrder) -> None:
+        """Hand every rank here the same order, as the rank that it is, from the order's on."""
+        self._first = order.rank
+        for number, process in enumerate(self._processes, start=self._first):
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # that it is gone is seen below
-                process.stdin.write(order.model_dump_json().encode() + b"\n")
+                process.stdin.write(order.model_copy(update={"rank": number}).model_dump_json().encode() + b"\n")
                 process.stdin.flush()
 
     def meet(self, compute_dtype: str, *, on_card: bool) -> None:
         """Wait until all others are ready, and come together with them. Raises StudioError where one is gone."""
-        if not self._processes:
+        if not self.ranks.several:
             return
-        while not all(b"\n" in answer for answer in self._answers):
-            self._read(_LOOK_SECONDS)
+        while (answers := self.answers()) is None:
             self.require_alive()
-        for card, answer in zip(self._cards[1:], self._answers, strict=True):
-            found = RankAnswer.model_validate_json(answer.split(b"\n")[0]).compute_dtype
-            if found != compute_dtype:
-                raise _unlike(card, found, compute_dtype)
-        self.ranks.meet(self._meeting, on_card=on_card)
+        while len(there := dict(self._machines.answers())) < self._machines.count:
+            self.require_alive()
+            time.sleep(_LOOK_SECONDS)
+        machines = {say("those of machine {number}", number=number): answer for number, answer in there.items()}
+        for card, answer in [*zip(self._cards[1:], answers, strict=True), *machines.items()]:
+            if answer.compute_dtype != compute_dtype:
+                raise _unlike(card, answer.compute_dtype, compute_dtype)
+        self.ranks.meet(self.meeting, on_card=on_card)
+
+    def answers(self) -> list[RankAnswer] | None:
+        """Return what the ranks here answered; None where some have not within a moment."""
+        if not all(b"\n" in answer for answer in self._answers):
+            self._read(_LOOK_SECONDS)
+            return None
+        return [RankAnswer.model_validate_json(answer.split(b"\n")[0]) for answer in self._answers]
 
     def require_alive(self) -> None:
-        """Raise what ended a rank that is gone: none leaves before it is let go."""
+        """Raise what ended a rank or a machine that is gone: none leaves before it is let go."""
         if cause := self._cause():
             raise cause
 
@@ -114,13 +143,13 @@ class RankProcesses:
             process.kill()
             process.wait()
         self._processes = []
-        self._meeting.unlink(missing_ok=True)
+        self._own.unlink(missing_ok=True)
 
     def _cause_of(self, error: BaseException) -> StudioError | None:
         """Return what ended a rank, where an error here may only say so: a broken connection is a RuntimeError."""
         if not isinstance(error, RuntimeError) or is_out_of_memory(error) or is_card_lost(error):
             return None
-        deadline = time.monotonic() + _GONE_SECONDS
+        deadline = time.monotonic() + (_SILENT_SECONDS if self._machines.ranks else _GONE_SECONDS)
         while (cause := self._cause()) is None and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
         return cause
@@ -129,9 +158,9 @@ class RankProcesses:
         """Return what ended the first rank that ended badly, in its own words where it had some."""
         codes = [process.poll() for process in self._processes]
         self._read(0)  # only now: who has ended by then has said all
-        for number, (code, answer) in enumerate(zip(codes, self._answers, strict=True), start=1):
+        for index, (code, answer) in enumerate(zip(codes, self._answers, strict=True)):
             if code is not None:
-                name = _named(number, self._cards[number])
+                name = _named(self._first + index, self._cards[index + 1])
                 told = [RankAnswer.model_validate_json(line).failed for line in answer.split(b"\n")[:-1]]
                 failed = next((item for item in told if item is not None), None)
                 if failed is not None:
@@ -140,7 +169,7 @@ class RankProcesses:
                 kind, how = FailureKind.WORKER_DIED, ending_in_words(code)
                 words = say("{process} is gone: {how}.", process=name, how=how)
                 return StudioError(words, kind=kind, advice=advice_for(kind, "train"))
-        return None
+        return self._machines.cause
 
     def _read(self, seconds: float) -> None:
         """Read what they have answered by now, or within some seconds."""
@@ -150,7 +179,7 @@ class RankProcesses:
 
 
 def _started(card: str) -> "subprocess.Popen[bytes]":
-    environment = {_VISIBLE: "" if card == "cpu" else card}
+    environment = {} if card == OWN_CARD else {_VISIBLE: "" if card == "cpu" else card}
     return child_process.start(
         child_process.python("-m", "qlora_studio", "rank"),
         environment=environment,
@@ -160,7 +189,7 @@ def _started(card: str) -> "subprocess.Popen[bytes]":
 
 
 def _named(number: int, card: str) -> str:
-    if card == "cpu":
+    if card in ("cpu", OWN_CARD):
         return say("Worker {number} of the run", number=number + 1)
     return say("The run's worker on card {card}", card=card)
 

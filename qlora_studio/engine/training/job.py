@@ -1,7 +1,9 @@
 """The training job, from top to bottom: base, data, adapters, training, adapter saved, merged and exported."""
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from qlora_studio.core.export.disk_need import run_needs
 from qlora_studio.core.model.shape import shape_from_config
+from qlora_studio.core.run import machines
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import Pause, Stop
 from qlora_studio.core.run.events import (
@@ -45,6 +48,7 @@ from qlora_studio.engine.model.generation import answer
 from qlora_studio.engine.model.original import with_stored_quantization
 from qlora_studio.engine.model.rehearsal import require_mergeable
 from qlora_studio.engine.ranks.group import Ranks
+from qlora_studio.engine.ranks.machines import OtherMachines
 from qlora_studio.engine.ranks.order import GoingOn
 from qlora_studio.engine.ranks.processes import RankProcesses, cards_of_ranks
 from qlora_studio.engine.templates.sandbox import TemplateRefusal
@@ -69,10 +73,23 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 def run(job: TrainJob, context: JobContext) -> Finished | Paused:
     """Train the run of the context's folder; go on from its newest safe checkpoint where there is one."""
     cards, config = cards_of_ranks(), context.folder.config()
-    require_shares(with_plan(config, batch_plan(config, context.folder.state())), max(1, len(cards)))
-    with RankProcesses(cards, context.folder.path / "ranks") as others:
-        trained = _trained(context, others)
+    with _other_machines(context) as there:
+        ranks = max(1, len(cards)) + there.ranks
+        require_shares(with_plan(config, batch_plan(config, context.folder.state())), ranks)
+        with RankProcesses(cards, context.folder.path / "ranks", there) as others:
+            trained = _trained(context, others)
     return _end(trained, context)
+
+
+@contextmanager
+def _other_machines(context: JobContext) -> Iterator[OtherMachines]:
+    """Wait until all machines are there that train this run, where it is trained by several."""
+    told = os.environ.get(machines.VARIABLE, "")
+    with OtherMachines(machines.Machines.model_validate_json(told) if told else None) as there:
+        if told:
+            context.phase(Activity.WAITING_FOR_MACHINES)
+            there.gather(context.raise_if_stopped)
+        yield there
 
 
 @dataclass(frozen=True)
@@ -112,7 +129,7 @@ def _trained(context: JobContext, others: RankProcesses) -> _Trained:
     start = checkpoint.path if checkpoint else parent_adapter(config, made_from.base)
     resumed = {"checkpoint": checkpoint.path, "step": checkpoint.step} if checkpoint else {}
     going_on = GoingOn.model_validate({"start": start, **resumed})
-    others.hand(config, base, context.folder.path, going_on)
+    others.hand(config, base, context.folder, going_on, made_from)
     config = with_spare_memory_used(base, config, device, data.training)
     device = with_checkpointing(config, device)
     trainer = load_trainer(base, tokenizer, data, config, device, context, made_from, going_on, others.ranks)

@@ -1,0 +1,73 @@
+"""Several machines that train one run: how many, which one this is, and where they meet. By an explicit act alone.
+
+Machine 0 has the run's folder. The others have the base model and the data, and are given all else.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from qlora_studio.core.run.run_config import RunConfig
+
+# Of the environment of machine 0's worker: a `Machines` as JSON. Whoever starts a worker sets it, if only to nothing.
+VARIABLE = "QLORA_STUDIO_MACHINES"
+MOST = 64
+
+
+class Machines(BaseModel):
+    """Of `count` machines this is the one with that number; they meet at an address of machine 0, and a port.
+
+    All that they say goes by this machine's `interface`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: int = Field(ge=2, le=MOST)
+    number: int = Field(ge=0, lt=MOST)
+    host: str
+    port: int = Field(gt=0, lt=1 << 16)
+    interface: str
+
+
+def different_settings(first: RunConfig, other: RunConfig) -> list[str]:
+    """Return the settings in which two machines' run files differ, but for those that are a machine's own."""
+    here, there = _flat(_shared(first)), _flat(_shared(other))
+    return sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+
+
+def with_own_places(config: RunConfig, own: RunConfig) -> RunConfig:
+    """Return a config with what is a machine's own: where base and data lie there, and which cards it has."""
+    more = [
+        source.model_copy(update={"path": mine.path})
+        for source, mine in zip(config.data.more, own.data.more, strict=True)
+    ]
+    places = {"path": own.data.path, "evaluation_path": own.data.evaluation_path, "more": more}
+    return config.model_copy(
+        update={
+            "model": own.model,
+            "hardware": own.hardware,
+            "data": config.data.model_copy(update=places),
+            "quantization": config.quantization.model_copy(update={"original": own.quantization.original}),
+            "lora": config.lora.model_copy(update={"start_from": own.lora.start_from}),
+        }
+    )
+
+
+def _shared(config: RunConfig) -> dict[str, Any]:
+    """Return what all machines must agree on."""
+    data: dict[str, Any] = config.model_dump(exclude={"name", "model", "hardware", "export"})
+    for source in (data["data"], *data["data"]["more"]):
+        source["path"] = ""
+    data["data"]["evaluation_path"] = bool(data["data"]["evaluation_path"])
+    data["lora"]["start_from"] = bool(data["lora"]["start_from"])
+    data["quantization"]["original"] = ""
+    return data
+
+
+def _flat(data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        f"{section}.{name}": value
+        for section, values in data.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+    }

@@ -76,7 +76,7 @@ def train_run(arguments: argparse.Namespace, console: Console) -> int:
         check_run(config)
         run_job(MachineJob(config=config, machines=machines), console)
         console.report({"machine": machines.number, "status": "completed"})
-        console.result(f"Machine {machines.number} has trained along to the end.")
+        console.result(f"Machine {machines.number} is done: machine 0 has ended the training.")
         return ExitCode.OK
     return _train(new_run(config, runs_path(arguments.runs), console, machines), console)
 

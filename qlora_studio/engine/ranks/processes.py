@@ -119,11 +119,13 @@ class RankProcesses:
         self.ranks.meet(self.meeting, on_card=on_card)
 
     def answers(self) -> list[RankAnswer] | None:
-        """Return what the ranks here answered; None where some have not within a moment."""
-        if not all(b"\n" in answer for answer in self._answers):
-            self._read(_LOOK_SECONDS)
-            return None
-        return [RankAnswer.model_validate_json(answer.split(b"\n")[0]) for answer in self._answers]
+        """Return what the ranks here answered; None where some are not ready within a moment, or never will be."""
+        lines = [answer.split(b"\n")[0] for answer in self._answers if b"\n" in answer]
+        found = [RankAnswer.model_validate_json(line) for line in lines]
+        if len(found) == len(self._processes) and not any(answer.failed for answer in found):
+            return found
+        self._read(_LOOK_SECONDS)
+        return None
 
     def require_alive(self) -> None:
         """Raise what ended a rank or a machine that is gone: none leaves before it is let go."""

@@ -14,7 +14,7 @@ from qlora_studio.core.run.events import Failed
 from qlora_studio.core.words import say
 from qlora_studio.engine.ranks.meeting import Meeting
 
-SILENT_SECONDS = 20.0  # after which a machine is taken for gone
+SILENT_SECONDS = 30.0  # after which a machine is taken for gone
 _BEAT_SECONDS = 1.0
 
 
@@ -62,6 +62,7 @@ class Pulse(threading.Thread):
             if self._store.check([f"failed/{number}"]):
                 failed = Failed.model_validate_json(self._store.get(f"failed/{number}"))
                 self._told = _said(number, failed)
+                self._store.set(f"left/{self._own}", "")  # that one waits for this word, and for no other
             count = self._store.add(f"pulse/{number}", 0)
             if count != self._counts[number] or self._store.check([f"left/{number}"]):
                 self._counts[number], self._heard[number] = count, time.monotonic()

@@ -29,7 +29,7 @@ def together_title(sample: GpuSample) -> tuple[str, str]:
     cards = sample.together
     names = list(dict.fromkeys(card.name for card in cards))
     title = f"{len(cards)} × {names[0]}" if len(names) == 1 else say("{count} cards together", count=len(cards))
-    facts = [] if len(names) == 1 else [", ".join(names)]
+    facts = [] if len(names) == 1 else [", ".join(map(_short, names))]
     sizes = {card.total_bytes for card in cards}
     if len(sizes) == 1 and cards[0].total_bytes:
         facts.append(say("{size} each", size=bytes_text(cards[0].total_bytes)))

@@ -127,7 +127,8 @@ class PanelWiring(QObject):
         fastest = self._studio.estimates.fastest() if fit is not None and shape is not None else None
         proposed = [(fit_text(fastest), fastest.proposal.changes)] if fastest and is_worth_it(fastest) else []
         if fit is None or shape is None or fit.verdict == FitVerdict.FITS:
-            self._panel.advice.show_advice(say("Faster on this card") if proposed else "", "", proposed)
+            faster = say("Faster on this card") if self._count() == 1 else say("Faster on these cards")
+            self._panel.advice.show_advice(faster if proposed else "", "", proposed)
             return
         offered = memory_savings(self._studio.draft.config, shape, row_tokens=self._studio.estimates.row_tokens)[
             :_MOST_SAVINGS

@@ -28,13 +28,11 @@ _ADDRESSES = ("10.77.0.1", "10.77.0.2")
 _PORT = 29411
 _LISTENS = "0A"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None,
-        reason="network namespaces are made by root on Linux, by iproute2",
-    ),
-]
+pytestmark = pytest.mark.slow
+_by_root = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None,
+    reason="network namespaces are made by root on Linux, by iproute2",
+)
 
 
 @dataclass
@@ -94,6 +92,7 @@ def runs(wire: None, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory)
     return _Runs(alone, together, listening, ends[0][1], failed, seconds, [machine.returncode for machine in again])
 
 
+@_by_root
 def test_two_machines_learn_what_one_process_learns_though_their_wire_was_cut_between(runs: _Runs) -> None:
     assert runs.done == [0, 0]
     assert _losses(runs.together) == pytest.approx(_losses(runs.alone), rel=1e-3)
@@ -102,6 +101,7 @@ def test_two_machines_learn_what_one_process_learns_though_their_wire_was_cut_be
     assert torch.cosine_similarity(_adapter(runs.alone), _adapter(runs.together), dim=0) >= 0.9999
 
 
+@_by_root
 def test_each_machine_listens_on_the_named_interface_alone_and_says_so_before(runs: _Runs) -> None:
     first, second = ({entry.partition(":")[0] for entry in listening} for listening in runs.listening)
     assert first == {"01004D0A"}
@@ -111,6 +111,7 @@ def test_each_machine_listens_on_the_named_interface_alone_and_says_so_before(ru
     assert "Every computer of 10.77.0.0/24 reaches these ports" in runs.said
 
 
+@_by_root
 def test_a_wire_that_is_cut_ends_both_in_words(runs: _Runs) -> None:
     assert [error["message"] for error in runs.failed] == [
         "Machine 1 is gone: nothing is heard of it any more.",
@@ -119,11 +120,39 @@ def test_a_wire_that_is_cut_ends_both_in_words(runs: _Runs) -> None:
     assert runs.seconds < SILENT_SECONDS + 60
 
 
-def _start(number: int, folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    act = ["--machines", "2", "--machine", str(number), "--meet", f"{_ADDRESSES[0]}:{_PORT}"]
-    act += ["--interface", f"wire{number}", "--trust-network", "--json"]
+@pytest.mark.parametrize(
+    ("setting", "rows", "words"),
+    [
+        (
+            "training.learning_rate=1e-3",
+            40,
+            "The run file here is not that of machine 0: training.learning_rate differ.",
+        ),
+        ("name=other", 39, "The prepared rows here are not those of machine 0: "),
+    ],
+)
+def test_a_machine_that_would_train_something_else_is_refused_in_words_on_both(
+    tiny_llama: Path, tmp_path: Path, setting: str, rows: int, words: str
+) -> None:
+    """Before the first step, and by what it has, not by what it is called. Here the two share a computer."""
+    machines = []
+    for number, (own, count) in enumerate([("name=first", 40), (setting, rows)]):
+        run = make_run(tmp_path / str(number), tiny_llama, *_SETTINGS, own, rows=count)
+        machines.append(_start(number, tmp_path, "train", str(run.config_path), wired=False))
+    ends = [json.loads(machine.communicate(timeout=300)[0])["error"]["message"] for machine in machines]
+    assert ends[1].startswith(words) or ends[1].startswith(f"Worker 2 of the run: {words}")
+    assert ends[0] == f"Machine 1: {ends[1]}"
+    (together,) = run_folders(tmp_path / "home0" / "runs")
+    assert not _losses(together)
+
+
+def _start(number: int, folder: Path, *arguments: str, wired: bool = True) -> "subprocess.Popen[str]":
+    address, interface = (_ADDRESSES[0], f"wire{number}") if wired else ("127.0.0.1", "lo")
+    act = ["--machines", "2", "--machine", str(number), "--meet", f"{address}:{_PORT}"]
+    act += ["--interface", interface, "--trust-network", "--json"]
+    within = ["ip", "netns", "exec", _NAMES[number]] if wired else []
     return subprocess.Popen(
-        ["ip", "netns", "exec", _NAMES[number], sys.executable, "-P", "-m", "qlora_studio", *arguments, *act],
+        [*within, sys.executable, "-P", "-m", "qlora_studio", *arguments, *act],
         env={**os.environ, "QLORA_STUDIO_HOME": str(folder / f"home{number}")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -6,6 +6,7 @@ The commands are a user's. On the way the wire is cut: both end in words, and th
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from qlora_studio.core.run.commands import Pause
 from qlora_studio.core.run.events import CheckpointSaved
 from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.engine.ranks.pulse import SILENT_SECONDS
@@ -144,6 +146,28 @@ def test_a_machine_that_would_train_something_else_is_refused_in_words_on_both(
     assert ends[0] == f"Machine 1: {ends[1]}"
     (together,) = run_folders(tmp_path / "home0" / "runs")
     assert not _losses(together)
+
+
+def test_a_pause_ends_both_well_and_a_stop_on_the_other_machine_ends_both_in_words(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    settings = (*_SETTINGS, "training.max_steps=60", "checkpoint.every_steps=4", "evaluation.every_steps=0")
+    file = make_run(tmp_path / "made", tiny_llama, *settings).config_path
+    machines = [_start(number, tmp_path, "train", str(file), wired=False) for number in (0, 1)]
+    wait_for(lambda: _saved(tmp_path), 300)
+    (together,) = run_folders(tmp_path / "home0" / "runs")
+    together.send(Pause())
+    ends = [json.loads(machine.communicate(timeout=300)[0]) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0]
+    assert [end["status"] for end in ends] == ["paused", "completed"]
+    step = together.state().step
+    again = [("resume", str(together.path)), ("train", str(file))]
+    machines = [_start(number, tmp_path, *words, wired=False) for number, words in enumerate(again)]
+    wait_for(lambda: together.state().step > step, 300)
+    machines[1].send_signal(signal.SIGINT)
+    first, second = (json.loads(machine.communicate(timeout=300)[0])["error"] for machine in machines)
+    assert first["message"] == "Machine 1: It was stopped there."
+    assert second["message"].startswith("Stopped. The run ends on all machines: resume it on machine 0")
 
 
 def _start(number: int, folder: Path, *arguments: str, wired: bool = True) -> "subprocess.Popen[str]":

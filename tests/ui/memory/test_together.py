@@ -5,15 +5,19 @@ from dataclasses import replace
 import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QPushButton
 
 from qlora_studio.core.quantity import GIB
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuSample
+from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.kit.charts import StackedBar
 from qlora_studio.ui.kit.fields import CheckBox
 from qlora_studio.ui.memory.panel import GpuPanel
 from qlora_studio.ui.memory.together import card_checks, together_bars, together_title, uneven_advice
+from qlora_studio.ui.memory.wiring import PanelWiring
+from qlora_studio.ui.state.gpu_store import GpuStore
+from qlora_studio.ui.state.studio import Studio
 from tests.ui.memory.test_panel import sample_of, shown_texts
 
 
@@ -100,6 +104,28 @@ def test_a_step_that_does_not_come_out_even_is_mended_by_one_click(
     for path, value in (advice[2] if advice else {}).items():
         config = config.with_value(path, value)
     assert not words or uneven_advice(config, cards) is None
+
+
+def test_one_click_mends_a_step_that_does_not_come_out_even(qapp: QApplication) -> None:
+    studio, panel = Studio(load_settings()), GpuPanel()
+    PanelWiring(studio, panel)
+    studio.gpu.add(several(*["NVIDIA GeForce RTX 3090"] * 3))
+    studio.draft.set_values({"hardware.gpus": "all", "training.batch_size": 2, "training.gradient_accumulation": 8})
+    assert "The gradient accumulation of this run, 8, cannot be dealt evenly to 3 cards." in shown_texts(panel)
+    mend = panel.shares.findChild(QPushButton)
+    assert isinstance(mend, QPushButton)
+    studio.gpu.add(several(*["NVIDIA GeForce RTX 3090"] * 3))
+    mend.click()
+    assert studio.draft.config.training.gradient_accumulation == 9
+    assert panel.shares.isHidden()
+    studio.estimates.end()
+
+
+def test_what_a_run_took_is_what_the_card_took_that_took_most(qapp: QApplication) -> None:
+    store = GpuStore()
+    sample = several("NVIDIA GeForce RTX 3090", "NVIDIA GeForce RTX 3090")
+    store.add(replace(sample, worker_bytes=GIB))
+    assert store.measured_bytes == 11 * GIB
 
 
 def _click(box: CheckBox) -> None:

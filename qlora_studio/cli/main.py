@@ -28,7 +28,7 @@ _COMMANDS = {
     "run_care.delete": ("delete",),
     "run_care.trust": ("trust",),
     "queue": ("queue",),
-    "task": ("task",),
+    "schedulers.task": ("task",),
     "export": ("merge", "export", "verify"),
     "hub": ("download", "upload"),
     "chat": ("chat",),

@@ -8,8 +8,8 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.run_source import add_run_source, run_config
 from qlora_studio.cli.train_command import check_run
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
+from qlora_studio.core.export.task_files import kubernetes_job, skypilot_task
 from qlora_studio.core.run.ranks import require_shares
-from qlora_studio.core.run.task_files import kubernetes_job, skypilot_task
 from qlora_studio.storage.durable import write_atomically
 
 

@@ -1,0 +1,1 @@
+"""Commands that write a run for somebody else's scheduler."""

@@ -19,12 +19,14 @@ from qlora_studio.core.memory.largest_model import largest_model
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.memory.rate import ERROR_SHARE
 from qlora_studio.core.memory.reading import Reading, readings
+from qlora_studio.core.memory.sharding import with_sharding
 from qlora_studio.core.memory.spare import estimate_with_spare
 from qlora_studio.core.memory.step_rate import StepRate, rate_note, step_rate
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.job import EstimateJob
 from qlora_studio.core.run.optimizer import optimizer_choices
+from qlora_studio.core.run.ranks import sharing
 from qlora_studio.core.run.reports import EstimateReported
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
@@ -86,13 +88,18 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
     probe = None if arguments.gpu else _probe_here(config)
     rate = None
     if arguments.level == "traced":
+        _require_one_card(config)
         result = _traced(config, arguments, console)
         result = with_context(result, probe.context_bytes) if probe else result
     else:
         gpu = find_gpu(card[0]) if card else None
         free = card[1] if card else None
         resolved, result = estimate_with_spare(
-            config, shape, free, lambda tried: estimate(tried, shape, gpu=gpu, probe=probe)
+            config,
+            shape,
+            free,
+            lambda tried: estimate(tried, shape, gpu=gpu, probe=probe),
+            _count(arguments, config),
         )
         rate = step_rate(resolved, shape, gpu, cards=_count(arguments, config))
     fit = judge(result, card[1]) if card else None
@@ -122,10 +129,12 @@ def fit_run(arguments: argparse.Namespace, console: Console) -> int:
     card = _card_or_refusal(arguments, config)
     gpu, probe = find_gpu(card[0]), None if arguments.gpu else _probe_here(config)
     count = _count(arguments, config)
-    found = fastest_fit(
-        config,
-        Situation(shape, gpu, card[1], lambda tried: estimate(tried, shape, gpu=gpu, probe=probe), cards=count),
-    )
+
+    def estimated(tried: RunConfig) -> Estimate:
+        return estimate(tried, shape, gpu=gpu, probe=probe)
+
+    config = with_sharding(config, shape, card[1], count, estimated)
+    found = fastest_fit(config, Situation(shape, gpu, card[1], estimated, cards=count))
     proposal = found.proposal
     knobs: tuple[Knob, ...] = ("batch", "length") if config.lora.start_from else ("batch", "length", "rank")
     most = {knob: largest(knob, proposal.config, shape, card[1]) for knob in knobs}
@@ -213,6 +222,15 @@ def _quantized(config: RunConfig) -> str:
     """Return what to know of a base that is stored quantized; nothing of any other."""
     location = locate_model(config.model.source, config.model.revision)
     return "" if location.kind == "gguf" else quantized_words(location.path, location.source)
+
+
+def _require_one_card(config: RunConfig) -> None:
+    if sharing(config) > 1:
+        raise StudioError(
+            "A base that cards share out is not traced.",
+            kind=FailureKind.INVALID_CONFIG,
+            advice="Ask for the estimate by formula (--level instant), or set hardware.sharding=off.",
+        )
 
 
 def _traced(config: RunConfig, arguments: argparse.Namespace, console: Console) -> Estimate:

@@ -7,7 +7,7 @@ from qlora_studio.core.memory.formula import Peak, peaks
 from qlora_studio.core.memory.gpu_catalogue import GpuSpec
 from qlora_studio.core.memory.layer import widest
 from qlora_studio.core.memory.probe_record import ProbeRecord
-from qlora_studio.core.memory.resident import Resident, resident
+from qlora_studio.core.memory.resident import Resident, gathered_bytes, resident, travelling_bytes
 from qlora_studio.core.memory.setup import MemorySetup, setup_for
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import MIB, bytes_text
@@ -38,7 +38,7 @@ def estimate(
     `row_tokens` is the longest row of the data where that is known; without it rows are as long as `max_length`.
     `gpu` says which kernels and which 16-bit format there are; without it, those of a recent card. `context_bytes` of 0
     is an estimate of the run alone, for no card. `probe` is what a real step on this card taught. Of several cards that
-    train together it is what each of them takes: they share the rows, and not the model.
+    train together it is what each of them takes: they share the rows, and the base where that is sharded.
     """
     setup = setup_for(config, shape, row_tokens=row_tokens, gpu=gpu)
     context = probe.context_bytes if probe else USUAL_CONTEXT_BYTES if context_bytes is None else context_bytes
@@ -115,6 +115,16 @@ def notes(shape: ModelShape, setup: MemorySetup) -> tuple[str, ...]:
                 say(", and those of {count} layers at once without gradient checkpointing.", count=count)
                 if count > 1
                 else "."
+            )
+        )
+    if setup.cards > 1:
+        found.append(
+            say(
+                "The base is shared out over {cards} cards (FSDP). Each gathers {size} of it at a time, and receives "
+                "{travels} with every batch.",
+                cards=setup.cards,
+                size=bytes_text(gathered_bytes(shape, setup)),
+                travels=bytes_text(2 * travelling_bytes(shape, setup.cards)),
             )
         )
     if not shape.exact:

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from qlora_studio.core.memory.setup import MemorySetup
+from qlora_studio.core.model.layers import LayerShape
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.run.optimizer import optimizer_named
 
 _BLOCK = 512  # the allocator's unit
 _QUANT_BLOCK, _NESTED_BLOCK = 64, 256
+_GATHERED = 3  # layers at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ def resident(shape: ModelShape, setup: MemorySetup) -> Resident:
 
 
 def weights_bytes(shape: ModelShape, setup: MemorySetup) -> int:
-    """Return the size of the frozen base on the card."""
+    """Return the size of the frozen base on the card: of layers that cards share out, a part and what is gathered."""
     kept_bytes = 4 if setup.upcast else setup.weight_bytes
     if setup.quantization == "none":
         return shape.parameters * setup.weight_bytes
@@ -57,7 +59,30 @@ def weights_bytes(shape: ModelShape, setup: MemorySetup) -> int:
         for layer in shape.parts
         for parameters in (*(linear.parameters for linear in layer.linears), *_stacks(layer.experts))
     )
-    return packed + shape.kept_parameters * kept_bytes
+    elsewhere = sum(layer.count * _elsewhere(layer, setup.cards) for layer in shape.layer_shapes)
+    return packed + shape.kept_parameters * kept_bytes - elsewhere + gathered_bytes(shape, setup)
+
+
+def gathered_bytes(shape: ModelShape, setup: MemorySetup) -> int:
+    """Return what is gathered of the weights at once: a layer that works, the next one, and the buffer it comes in."""
+    if setup.cards == 1:
+        return 0
+    return _GATHERED * max((_packed_bytes(layer) for layer in shape.layer_shapes), default=0)
+
+
+def travelling_bytes(shape: ModelShape, cards: int) -> int:
+    """Return what a card receives of the weights each time that a batch goes through the layers, there or back."""
+    return sum(layer.count * _packed_bytes(layer) for layer in shape.layer_shapes) * (cards - 1) // cards
+
+
+def _packed_bytes(layer: LayerShape) -> int:
+    return sum(-(-linear.parameters // 2) for linear in layer.linears)
+
+
+def _elsewhere(layer: LayerShape, cards: int) -> int:
+    """Return what of a layer's packed weights lies on other cards. The scales of their blocks are whole on each."""
+    sizes = [-(-linear.parameters // 2) for linear in layer.linears]
+    return sum(_round(size) - _round(-(-size // cards)) for size in sizes)
 
 
 def _stacks(experts: int) -> tuple[int, ...]:

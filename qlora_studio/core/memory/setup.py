@@ -7,6 +7,7 @@ from qlora_studio.core.memory.gpu_catalogue import WORKSPACE_BYTES, GpuSpec
 from qlora_studio.core.model.padding import padded_because
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.run.optimizer import ON_CARD, resolved
+from qlora_studio.core.run.ranks import sharing
 from qlora_studio.core.run.run_config import RunConfig
 
 Attention = Literal["flash", "efficient", "eager"]
@@ -47,6 +48,7 @@ class MemorySetup:
     loss: Literal["fused", "plain"] = "fused"
     upcast: bool = False
     workspace_bytes: int = WORKSPACE_BYTES
+    cards: int = 1  # that share the packed weights of the layers out
 
     def checkpointed_of(self, layers: int) -> int:
         """How many of a model's layers are checkpointed."""
@@ -92,6 +94,7 @@ def setup_for(
         attention=_attention(shape, masked, gpu),
         masked=masked,
         workspace_bytes=gpu.workspace_bytes if gpu else WORKSPACE_BYTES,
+        cards=1 if shape.experts else sharing(config),
     )
 
 

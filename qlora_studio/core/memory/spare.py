@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.fit import FitVerdict, judge
+from qlora_studio.core.memory.sharding import with_sharding
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import MIB, bytes_text
 from qlora_studio.core.run.run_config import RunConfig
@@ -41,11 +42,19 @@ def with_spare_memory_used(
 
 
 def estimate_with_spare(
-    config: RunConfig, shape: ModelShape, free_bytes: int | None, estimated: Callable[[RunConfig], Estimate]
+    config: RunConfig,
+    shape: ModelShape,
+    free_bytes: int | None,
+    estimated: Callable[[RunConfig], Estimate],
+    cards: int = 1,
 ) -> tuple[RunConfig, Estimate]:
-    """Return a run as it would be on a card with so much free, and its estimate, with a note on memory to spare."""
+    """Return a run as it would be on a card with so much free, and its estimate, with a note on memory to spare.
+
+    `cards` is how many there are, for a run by all of them.
+    """
     if free_bytes is None:
         return config, estimated(config)
+    config = with_sharding(config, shape, free_bytes, cards, estimated)
     resolved, words = with_spare_memory_used(config, shape, free_bytes, estimated)
     found = estimated(resolved)
     return resolved, replace(found, notes=(*found.notes, words)) if words else found

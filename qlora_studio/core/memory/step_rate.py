@@ -17,6 +17,7 @@ from qlora_studio.core.memory.setup import MemorySetup, setup_for
 from qlora_studio.core.memory.together import joining_seconds, trained_numbers
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import duration_text
+from qlora_studio.core.run.ranks import sharing
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 
@@ -54,8 +55,10 @@ def step_rate(
     """Return how fast a run is whose checkpointing is resolved; None where nothing is known of that.
 
     Without lengths every row is as long as `max_length`. Of several `cards`, each takes an equal share of a step, and
-    all wait until the gradients are added up.
+    all wait until the gradients are added up. Nothing is known where they share the base out.
     """
+    if sharing(config) > 1:
+        return None
     rows = _rows_of_step(config, lengths)
     setups = [*_batches(config, shape, card, rows, lengths.trained_share if lengths else 1.0)]
     times = {setup: batch_seconds(shape, setup, card) for setup in set(setups)}

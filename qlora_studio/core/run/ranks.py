@@ -4,7 +4,7 @@ A rank is a process with a card of its own. Rank 0 is the run's worker.
 """
 
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_config import ALL_CARDS, RunConfig
 from qlora_studio.core.words import say
 
 # Of a worker's environment: what each rank may see of cards, separated by commas; the worker's own comes first.
@@ -43,6 +43,20 @@ def mended_shares(config: RunConfig, ranks: int) -> tuple[int, int]:
     """Return a batch and accumulation that come out even: with as many rows in a step, or else some more."""
     training = config.training
     return even_shares(config, ranks) or (training.batch_size, -(-training.gradient_accumulation // ranks) * ranks)
+
+
+def cards_of(wish: str) -> int:
+    """Return how many cards a `hardware.gpus` names; all are two at least."""
+    return 2 if wish == ALL_CARDS else wish.count(",") + 1
+
+
+def sharing(config: RunConfig) -> int:
+    """Return how many cards share the base out, where the config says so; one that has it alone shares it with none."""
+    return cards_of(config.hardware.gpus) if config.hardware.sharding == "on" and _can_be_cut(config) else 1
+
+
+def _can_be_cut(config: RunConfig) -> bool:
+    return config.quantization.method != "none"
 
 
 def _advice(config: RunConfig, ranks: int) -> str:

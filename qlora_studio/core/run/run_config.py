@@ -519,6 +519,16 @@ class HardwareSection(Section):
         ),
         advanced=True,
     )
+    sharding: Literal["auto", "on", "off"] = setting(
+        "auto",
+        title=say("Sharding (FSDP)"),
+        help=say(
+            "Of several cards each keeps a part of the frozen base, and gathers a layer while it works: a larger model "
+            "fits, and steps take longer. Auto does so only where a card cannot hold the base alone."
+        ),
+        choices={"auto": say("Auto"), "on": say("On"), "off": say("Off")},
+        advanced=True,
+    )
 
 
 class RunConfig(Section):

@@ -33,6 +33,7 @@ from qlora_studio.engine.merge.adapter_delta import load_adapter
 from qlora_studio.engine.model.device import Device, current_card
 from qlora_studio.engine.model.experts import (
     dense_targets,
+    keeping,
     quantize_experts_when_loading,
     require_possible_experts,
     say_as_plain_peft,
@@ -42,6 +43,7 @@ from qlora_studio.engine.model.kept_base import quantized_base
 from qlora_studio.engine.model.loading import from_files, keep_scale
 from qlora_studio.engine.model.row_attention import attends_by_rows
 from qlora_studio.engine.model.targets import adapted_beside, keeps_transposed, targeted, targets_of
+from qlora_studio.engine.ranks.share import WHOLE, Share
 from qlora_studio.storage.models.folder import read_config
 
 # Their code takes these layers' weights past their forward, where no adapter is: peft refuses the first by name; the
@@ -52,13 +54,18 @@ _FUSED_IN_MAMBA = ("out_proj", "dt_proj")
 
 
 def load_base(
-    folder: Path, config: RunConfig, device: Device, adapter: Path | None = None, reporter: Reporter = QUIET
+    folder: Path,
+    config: RunConfig,
+    device: Device,
+    adapter: Path | None = None,
+    reporter: Reporter = QUIET,
+    share: Share = WHOLE,
 ) -> Any:
     """Return the base model on the device, quantized as the config says.
 
     What sees or hears beside a language model is left out, unless the config or an `adapter` adapts it. The load dtype
     equals the compute dtype: it is what embeddings, norms and head keep, and what a 4-bit weight is dequantized to in
-    the backward pass. Left open, libraries choose fp32 there.
+    the backward pass. Left open, libraries choose fp32 there. Of its layers' 4-bit weights a `share` is kept.
     """
     quantize_experts_when_loading()
     is_stored = stored_in_4_bits(read_config(folder)) is not None
@@ -69,7 +76,10 @@ def load_base(
         "device_map": {"": device.name},
         "attn_implementation": attention_of_text(config_of(folder), attention_of(folder)),
     }
-    model = quantized_base(kind, folder, packed, reporter, **how) if packed else from_files(kind, folder, **how)
+    with keeping(share):
+        model = (
+            quantized_base(kind, folder, packed, reporter, share, **how) if packed else from_files(kind, folder, **how)
+        )
     make_trainable(model, device)
     release_memory()
     return model
@@ -217,7 +227,7 @@ def facts_of(model: Any, config: RunConfig, device: Device, text_model: str = ""
         architecture=type(inner).__name__,
         parameters=base,
         trainable=trainable,
-        footprint_bytes=sum(item.nbytes for item in [*model.parameters(), *model.buffers()]),
+        footprint_bytes=sum(_bytes(item) for item in [*model.parameters(), *model.buffers()]),
         quantization=config.quantization.method,
         compute_dtype=str(device.compute_dtype).removeprefix("torch."),
         optimizer=device.optimizer,
@@ -233,6 +243,11 @@ def facts_of(model: Any, config: RunConfig, device: Device, text_model: str = ""
 def _numel(parameter: Any) -> int:
     state = getattr(parameter, "quant_state", None)
     return int(state.shape.numel()) if state is not None else int(parameter.numel())
+
+
+def _bytes(tensor: Any) -> int:
+    """Return what a tensor takes here: of one that ranks share the own part."""
+    return int(getattr(tensor, "_local_tensor", tensor).nbytes)
 
 
 def release_memory() -> None:

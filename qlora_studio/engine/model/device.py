@@ -1,6 +1,7 @@
 """Which device computes, in which precision, and what its memory holds, by torch's word and by NVIDIA's library."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
@@ -109,6 +110,19 @@ def current_card() -> Card:
     uuid = uuid if not uuid or uuid.startswith("GPU-") else f"GPU-{uuid}"
     driver, used = _by_nvml(uuid)
     return Card(uuid, properties.name, driver, used)
+
+
+def least_free(cards: Sequence[str]) -> int:
+    """Return the free bytes of the one of several cards, by UUID, that has the least; the own one is among them."""
+    import pynvml
+
+    own, _total = torch.cuda.mem_get_info()
+    try:
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in cards[1:]]
+        return min(int(own), *(int(pynvml.nvmlDeviceGetMemoryInfo(handle).free) for handle in handles))
+    except pynvml.NVMLError:
+        return int(own)
 
 
 def library_versions() -> dict[str, str]:

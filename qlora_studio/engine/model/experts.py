@@ -5,6 +5,8 @@ as soon as the loader has put it together, so that no more than one stands in 16
 asks for it, once in a forward pass.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import bitsandbytes as bnb
@@ -12,7 +14,7 @@ from bitsandbytes.functional import quantize_4bit
 from peft.tuners.lora.layer import ParamWrapper
 from peft.utils import transformers_weight_conversion as renaming
 from torch import nn
-from transformers.integrations.bitsandbytes import Bnb4bitQuantize
+from transformers.integrations.bitsandbytes import Bnb4bitDeserialize, Bnb4bitQuantize
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
@@ -22,6 +24,7 @@ from qlora_studio.core.words import say
 from qlora_studio.engine.experts import is_read_as_it_is, put_in_4_bit, stacked_experts
 from qlora_studio.engine.memory.text_part import text_model_name
 from qlora_studio.engine.model.targets import adapted_modules
+from qlora_studio.engine.ranks.share import WHOLE, Share, decoder_layers
 
 _BLOCK = 64  # numbers that share a scale
 _ROUTERS = frozenset({"gate", "router"})  # in a module's full name
@@ -30,6 +33,16 @@ _ROUTERS = frozenset({"gate", "router"})  # in a module's full name
 def quantize_experts_when_loading() -> None:
     """Make `from_pretrained` in 4 bit quantize stacked experts too, in this process."""
     AUTO_QUANTIZER_MAPPING["bitsandbytes_4bit"] = _Quantizer
+
+
+@contextmanager
+def keeping(share: Share) -> Iterator[None]:
+    """Make that keep a share of each 4-bit weight of the layers, cut as soon as it is there."""
+    _Quantizer.share = share
+    try:
+        yield
+    finally:
+        _Quantizer.share = WHOLE
 
 
 def dense_targets(model: Any, wanted: str) -> list[str]:
@@ -145,10 +158,13 @@ def _require_size(name: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -
 class _Quantizer(Bnb4BitHfQuantizer):
     """transformers' own, for experts too. Their states are kept here until all is loaded."""
 
+    share = WHOLE  # what is kept of a layer's weights
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.states: dict[str, Any] = {}
         self._experts: dict[str, tuple[nn.Module, str, tuple[int, ...]]] | None = None
+        self._layers: tuple[str, ...] | None = None
 
     def param_needs_quantization(self, model: Any, param_name: str, **kwargs: Any) -> bool:
         if self._experts is None:
@@ -167,6 +183,18 @@ class _Quantizer(Bnb4BitHfQuantizer):
     def get_quantize_ops(self) -> Any:
         return _Quantize(self)  # type: ignore[no-untyped-call]  # transformers' own constructor
 
+    def get_load_operations(self) -> Any:
+        return {"deserialize": _Deserialize}
+
+    def cut(self, model: Any, name: str, packed: Any) -> None:
+        """Leave of a weight that was just packed this rank's part, where it is one of a decoder layer's."""
+        if self.share.is_whole:
+            return
+        if self._layers is None:
+            self._layers = tuple(f"{layer}." for layer in decoder_layers(model))
+        if name.startswith(self._layers):
+            packed.data = self.share.of(packed.data)
+
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         for name, (module, own, shape) in (self._experts or {}).items():  # in order, which peft's files keep
             if name in self.states:
@@ -184,6 +212,8 @@ class _Quantize(Bnb4bitQuantize):
         experts = self.hf_quantizer._experts or {}
         dense = {name: value for name, value in input_dict.items() if name not in experts}
         found: dict[str, Any] = super().convert(dense, *args, **kwargs) if dense else {}
+        for name, packed in found.items():
+            self.hf_quantizer.cut(kwargs["model"], name, packed)
         for name in input_dict.keys() & experts.keys():
             value = input_dict[name]
             packed, self.hf_quantizer.states[name] = quantize_4bit(
@@ -193,4 +223,16 @@ class _Quantize(Bnb4bitQuantize):
                 quant_type=self.hf_quantizer.quantization_config.bnb_4bit_quant_type,
             )
             found[name] = nn.Parameter(packed, requires_grad=False)
+        return found
+
+
+class _Deserialize(Bnb4bitDeserialize):
+    """Takes one weight that is stored in 4 bits."""
+
+    def convert(self, input_dict: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return it, as much of it as is kept here."""
+        found: dict[str, Any] = super().convert(input_dict, *args, **kwargs)
+        for packed in found.values():
+            if hasattr(packed, "quant_state"):
+                self.hf_quantizer.cut(kwargs["model"], kwargs["full_layer_name"], packed)
         return found

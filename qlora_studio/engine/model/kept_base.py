@@ -34,6 +34,7 @@ from qlora_studio.engine.memory.load_failure import told
 from qlora_studio.engine.merge.safetensors_file import CODES, WeightsFolder, encode_header
 from qlora_studio.engine.merge.stored_names import loaded_names, names_in
 from qlora_studio.engine.model.loading import from_files
+from qlora_studio.engine.ranks.share import WHOLE, Share, decoder_layers
 from qlora_studio.storage.durable import (
     DamagedManifest,
     NewerManifest,
@@ -59,30 +60,36 @@ _COMPARED = 3  # weights, others each time
 _CONVERTED = re.compile(r"-[0-9a-f]{16}$")  # behind the name of what was converted
 
 
-def quantized_base(kind: Any, base: Path, packed: BitsAndBytesConfig, reporter: Reporter, **how: Any) -> Any:
+def quantized_base(
+    kind: Any, base: Path, packed: BitsAndBytesConfig, reporter: Reporter, share: Share = WHOLE, **how: Any
+) -> Any:
     """Return a base as a model of a class of transformers, quantized: as it is kept, or from its files, and then kept.
 
+    What is loaded is a `share` of its layers; a part is not kept.
     `how` is what both loads are told: `dtype`, `device_map`, `attn_implementation`.
     """
     if not load_settings().keep_bases or sum(path.stat().st_size for path in weights_files(base)) < _LEAST:
         return from_files(kind, base, quantization_config=packed, **how)
     try:
-        kept = _KeptBase(kind, base, packed, reporter, how)
+        kept = _KeptBase(kind, base, packed, reporter, share, how)
     except (OSError, StudioError):  # a cache that cannot be written; what is wrong with the base is told by its load
         return from_files(kind, base, quantization_config=packed, **how)
     model = kept.read()
     if model is None:
         model = from_files(kind, base, quantization_config=packed, **how)
-        kept.write(model)
+        if share.is_whole:
+            kept.write(model)
     return model
 
 
 class _KeptBase:
     """The place of one base, quantized in one way, in the cache."""
 
-    def __init__(self, kind: Any, base: Path, packed: BitsAndBytesConfig, reporter: Reporter, how: Any) -> None:
+    def __init__(
+        self, kind: Any, base: Path, packed: BitsAndBytesConfig, reporter: Reporter, share: Share, how: Any
+    ) -> None:
         self._kind, self._base, self._packed, self._how = kind, base, packed, how
-        self._reporter = reporter
+        self._reporter, self._share = reporter, share
         self._name = _name_of(base)
         self._settings = dict(_settings(base, packed))
         self._folder = kept_path() / f"{self._name.replace('/', '--')}-{self._key()}"
@@ -168,7 +175,8 @@ class _KeptBase:
         files, layers = WeightsFolder(self._base), _packed_layers(model)
         stored = names_in([model], files.places).stored
         for name in SystemRandom().sample(sorted(layers), min(_COMPARED, len(layers))):
-            if not _is_made_of(layers[name], files.tensor(stored[name]), self._packed, self._how["dtype"]):
+            share = self._share if name.startswith(tuple(decoder_layers(model))) else WHOLE
+            if not _is_made_of(layers[name], files.tensor(stored[name]), self._packed, self._how["dtype"], share):
                 raise _wrong(say("Its {name} is not what the base's files give.", name=name))
 
     def _write(self, staged: StagedFolder, tensors: dict[str, torch.Tensor]) -> None:
@@ -231,7 +239,9 @@ def _packed_layers(model: Any) -> dict[str, Linear4bit]:
     return {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, Linear4bit)}
 
 
-def _is_made_of(layer: Any, original: torch.Tensor, packed: BitsAndBytesConfig, dtype: torch.dtype) -> bool:
+def _is_made_of(
+    layer: Any, original: torch.Tensor, packed: BitsAndBytesConfig, dtype: torch.dtype, share: Share
+) -> bool:
     """Whether a layer's weight and all that belongs to it are, bit for bit, what its 16-bit original gives."""
     turned = original.T if issubclass(getattr(layer, "source_cls", object), Conv1D) else original
     made, state = quantize_4bit(
@@ -240,7 +250,7 @@ def _is_made_of(layer: Any, original: torch.Tensor, packed: BitsAndBytesConfig, 
         compress_statistics=packed.bnb_4bit_use_double_quant,
         quant_type=packed.bnb_4bit_quant_type,
     )
-    expected, found = ({"": made, **state.as_dict(packed=True)}, {"": layer.weight.data, **_state_of(layer)})
+    expected, found = ({"": share.of(made), **state.as_dict(packed=True)}, {"": layer.weight.data, **_state_of(layer)})
     return expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)
 
 

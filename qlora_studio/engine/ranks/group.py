@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from qlora_studio.engine.ranks.meeting import Meeting
+from qlora_studio.engine.ranks.share import WHOLE, Share
 
 BUCKET = 8 << 20  # numbers that travel together: 32 MiB, which is what this takes of a card
 _FOR_EVER = timedelta(days=30)  # who waits is told by the ranks' own processes that one is gone, not by a clock
@@ -28,6 +29,7 @@ class Ranks:
     def __init__(self, rank: int = 0, count: int = 1, look: Callable[[], None] = lambda: None) -> None:
         self.rank, self.count = rank, count
         self._look = look
+        self.share = WHOLE  # what this rank keeps of the base
         self._on_card = False  # whether cards speak to each other, or the processor for them
 
     @property
@@ -39,6 +41,15 @@ class Ranks:
     def is_first(self) -> bool:
         """Whether this is the run's worker, which alone tells and writes."""
         return self.rank == 0
+
+    @property
+    def shares_base(self) -> bool:
+        """Whether no rank has the whole base: all of them must then go through it together, each time."""
+        return not self.share.is_whole
+
+    def share_base(self) -> None:
+        """Have each rank keep its part of the base alone."""
+        self.share = Share(self.rank, self.count)
 
     def meet(self, meeting: Meeting, *, on_card: bool) -> None:
         """Come together with the others."""
@@ -67,6 +78,10 @@ class Ranks:
         if not self.several:
             return list(numbers)
         return self._added(torch.tensor(numbers, dtype=torch.float64)).tolist()
+
+    def most(self, number: int) -> int:
+        """Return the largest of the ranks' numbers."""
+        return int(max(self.totals(*(number * float(rank == self.rank) for rank in range(self.count)))))
 
     def told_by_first(self, numbers: Sequence[int]) -> list[int]:
         """Return what the first rank says; what another one says counts for nothing."""

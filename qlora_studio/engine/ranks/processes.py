@@ -5,14 +5,17 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import torch
+
 from qlora_studio import child_process
-from qlora_studio.core.errors import FailureKind, StudioError, advice_for, ending_in_words
+from qlora_studio.core.errors import ExitCode, FailureKind, StudioError, advice_for, ending_in_words
 from qlora_studio.core.run import ranks
 from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.run_config import RunConfig
@@ -29,6 +32,7 @@ from qlora_studio.storage.staging import staging_path
 OWN_CARD = "own"  # in the place of a card: a rank sees what this process sees
 _GONE_SECONDS = 10.0  # until a rank whose connection broke is seen to have ended
 _SILENT_SECONDS = SILENT_SECONDS + 5  # and until a machine is
+_STUCK_SECONDS = 30.0  # after that, for this process to have noticed it
 _LET_GO_SECONDS = 2.0  # for a rank to end by itself; one that still imports is ended
 _LOOK_SECONDS = 0.2
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -105,7 +109,7 @@ class RankProcesses:
 
     def meet(self, compute_dtype: str, *, on_card: bool) -> None:
         """Wait until all others are ready, and come together with them. Raises StudioError where one is gone."""
-        if not self.ranks.several:
+        if not self.ranks.several or torch.distributed.is_initialized():
             return
         while (answers := self.answers()) is None:
             self.require_alive()
@@ -117,6 +121,11 @@ class RankProcesses:
             if answer.compute_dtype != compute_dtype:
                 raise _unlike(card, answer.compute_dtype, compute_dtype)
         self.ranks.meet(self.meeting, on_card=on_card)
+        self.watch()
+
+    def watch(self) -> None:
+        """End this process from now on where a rank is gone, and nothing else here does."""
+        threading.Thread(target=self._end_where_stuck, name="rank-watch", daemon=True).start()
 
     def answers(self) -> list[RankAnswer] | None:
         """Return what the ranks here answered; None where some are not ready within a moment, or never will be."""
@@ -131,6 +140,17 @@ class RankProcesses:
         """Raise what ended a rank or a machine that is gone: none leaves before it is let go."""
         if cause := self._cause():
             raise cause
+
+    def _end_where_stuck(self) -> None:
+        """A card waits for ever for one that is gone. The supervisor goes by the last words."""
+        while not any(process.poll() is not None for process in self._processes):
+            time.sleep(_LOOK_SECONDS * 5)
+            if not self._processes:
+                return
+        time.sleep(_STUCK_SECONDS)
+        if self._processes and (cause := self._cause()):
+            print(cause.message, file=sys.stderr, flush=True)
+            os._exit(ExitCode.ERROR)
 
     def _end(self) -> None:
         """Let go of the others: who waits for nothing any more ends at once."""

@@ -13,7 +13,7 @@ from qlora_studio.core.run.time_left import TimeLeft
 from qlora_studio.core.words import say
 from qlora_studio.engine import fault_injection
 from qlora_studio.engine.context import Reporter
-from qlora_studio.engine.data.collator import take_facts
+from qlora_studio.engine.data.collator import idle, take_facts
 from qlora_studio.engine.faults import is_out_of_memory
 from qlora_studio.engine.ranks.group import Ranks
 from qlora_studio.engine.training.energy import EnergyMeter
@@ -73,7 +73,7 @@ class HeldOutTrainer(SFTTrainer):
                 loss = self._held_out_loss()
             return None if loss is None else self._evaluated(loss, started)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if self.ranks.shares_base or not is_out_of_memory(error):  # the others wait within a layer for this one
                 raise
             return None
 
@@ -84,7 +84,8 @@ class HeldOutTrainer(SFTTrainer):
             fault_injection.before_evaluation(self.state.global_step, self.args.per_device_train_batch_size)
             sums = self._held_out_sums()
         finally:  # the others wait for this rank's word, also where it is that there was no memory
-            total, tokens, without = self.ranks.totals(*(sums or (0.0, 0)), sums is None)
+            if sums or not self.ranks.shares_base:
+                total, tokens, without = self.ranks.totals(*(sums or (0.0, 0)), sums is None)
         if without:
             return None
         return total / tokens if tokens else math.nan
@@ -105,6 +106,10 @@ class HeldOutTrainer(SFTTrainer):
                 total += float(self.loss_without_learning(inputs))
                 tokens += int((inputs["labels"][:, 1:] != -100).sum())
                 self.reporter.progress("evaluate", index + 1, len(batches), "batches")
+            if self.ranks.shares_base and self.ranks.rank >= len(batches) % self.ranks.count > 0:
+                batch = idle(batch)
+                take_facts(batch)
+                self.loss_without_learning(self._prepare_inputs(batch))
         finally:
             self.aux_loss_enabled = balances_experts
             self.model.train(was_training)

@@ -54,7 +54,7 @@ from qlora_studio.engine.ranks.processes import RankProcesses, cards_of_ranks
 from qlora_studio.engine.templates.sandbox import TemplateRefusal
 from qlora_studio.engine.training.disk_space import keep_reserve, retried_when_full
 from qlora_studio.engine.training.first_batch import refused_where_it_fails, require_trainable
-from qlora_studio.engine.training.memory_space import require_memory, with_spare_memory_used
+from qlora_studio.engine.training.memory_space import require_memory, with_sharding, with_spare_memory_used
 from qlora_studio.engine.training.pack_isolation import lay_end_to_end, require_isolation
 from qlora_studio.engine.training.parent import continued, continued_folder, parent_adapter, taken_over
 from qlora_studio.engine.training.probe import measure_card
@@ -68,6 +68,10 @@ from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.runs.fingerprint import fingerprint_folder
 from qlora_studio.storage.runs.run_folder import RunFolder
+
+_NO_SAMPLES = say(
+    "Sample prompts are not answered in this run: its cards share the base out, and would gather all of it for a word."
+)
 
 
 def run(job: TrainJob, context: JobContext) -> Finished | Paused:
@@ -115,7 +119,7 @@ def _trained(context: JobContext, others: RankProcesses) -> _Trained:
         require_mergeable(base, config, context, continued_folder(config))
         require_formats(base, config)
     device = choose_device(config, context)
-    require_memory(base, config, device)
+    require_memory(base, config, device, max(1, len(cards_of_ranks())))
     data = _prepare_data(config, tokenizer, context)
     config = with_plan(config, batch_plan(config, context.folder.state()))
     _require_space(config, base, context.folder)
@@ -129,13 +133,17 @@ def _trained(context: JobContext, others: RankProcesses) -> _Trained:
     start = checkpoint.path if checkpoint else parent_adapter(config, made_from.base)
     resumed = {"checkpoint": checkpoint.path, "step": checkpoint.step} if checkpoint else {}
     going_on = GoingOn.model_validate({"start": start, **resumed})
+    config = with_sharding(base, config, device, data.training, cards_of_ranks(), others.ranks.count)
     others.hand(config, base, context.folder, going_on, made_from)
     config = with_spare_memory_used(base, config, device, data.training)
     device = with_checkpointing(config, device)
-    trainer = load_trainer(base, tokenizer, data, config, device, context, made_from, going_on, others.ranks)
-    keep_reserve(context.folder.path)
-    trainer.add_callback(_Samples(config, tokenizer, trainer, context))
     meet = partial(others.meet, str(device.compute_dtype), on_card=device.is_cuda)
+    trainer = load_trainer(base, tokenizer, data, config, device, context, made_from, going_on, others.ranks, meet)
+    keep_reserve(context.folder.path)
+    if others.ranks.shares_base and config.evaluation.prompts:
+        context.warn("no_samples", _NO_SAMPLES)
+    elif not others.ranks.shares_base:
+        trainer.add_callback(_Samples(config, tokenizer, trainer, context))
     train(trainer, going_on, config, base, context, meet)
     return _Trained(trainer, base, tokenizer, made_from, config)
 
@@ -167,22 +175,31 @@ def load_trainer(
     made_from: Fingerprints,
     going_on: GoingOn,
     ranks: Ranks,
+    meet: Callable[[], None],
 ) -> StudioTrainer:
     """Load the base with fresh adapters; of a run that goes on from an adapter, with that.
 
-    A run that is resumed lays its rows as it did before.
+    A run that is resumed lays its rows as it did before. Ranks that share the base out `meet` first: from then on none
+    of them goes through it without the others.
     """
     start = going_on.start
+    if ranks.several and config.hardware.sharding == "on":
+        ranks.share_base()
     context.phase(Activity.LOADING_MODEL)
     if config.lora.dropout != config.lora.used_dropout:
         context.warn("no_dropout", say("Adapters on routed experts cannot have dropout: this run is trained without."))
     set_seed(config.training.seed)
-    model = adapted_model.load_base(base, config, device, start, context)
+    model = adapted_model.load_base(base, config, device, start, context, ranks.share)
     device = adapted_model.with_possible_checkpointing(model, device, context)
     if config.lora.start_from and start is not None:
         model = continued(model, start, config)
     else:
         model = adapted_model.attach_adapters(model, config)
+    if ranks.shares_base:
+        from qlora_studio.engine.ranks.sharding import gather_by_layers
+
+        meet()
+        gather_by_layers(model, device.name, ranks.share)
     earlier = context.folder.state().model if going_on.checkpoint else None
     end_to_end = (earlier is None or earlier.rows_end_to_end) and lay_end_to_end(model)
     if config.training.packing and not end_to_end and earlier is None:

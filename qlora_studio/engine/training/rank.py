@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Callable
 
+import torch
+
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.fingerprint import Fingerprint, Fingerprints, differences
 from qlora_studio.core.words import say
@@ -27,19 +29,21 @@ def train_along(order: RankOrder, context: RankContext, answer: Callable[[RankAn
     require_usable_card(config)
     tokenizer = tokenizer_of(order.base)
     device = choose_device(config, context)
-    require_memory(order.base, config, device)
+    require_memory(order.base, config, device, order.count)
     data = prepare_datasets(config, tokenizer, context.folder, context)
     _require_same(order, Fingerprint.model_validate(data.fingerprint))
     config = with_spare_memory_used(order.base, config, device, data.training)
     device = with_checkpointing(config, device)
     ranks = Ranks(order.rank, order.count)
     made_from = Fingerprints()  # the worker keeps what is trained
-    trainer = load_trainer(order.base, tokenizer, data, config, device, context, made_from, order.going_on, ranks)
 
     def meet() -> None:
+        if torch.distributed.is_initialized():
+            return
         answer(RankAnswer(compute_dtype=str(device.compute_dtype)))
         ranks.meet(order.meeting, on_card=device.is_cuda)
 
+    trainer = load_trainer(order.base, tokenizer, data, config, device, context, made_from, order.going_on, ranks, meet)
     train(trainer, order.going_on, config, order.base, context, meet)
     threading.Event().wait()  # until the worker lets go: who leaves first breaks a connection that another waits on
 

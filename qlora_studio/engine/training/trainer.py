@@ -19,7 +19,7 @@ from qlora_studio.core.run.time_left import Schedule, TimeLeft
 from qlora_studio.core.words import say
 from qlora_studio.engine import fault_injection
 from qlora_studio.engine.context import Reporter
-from qlora_studio.engine.data.collator import emptied, joined, take_facts
+from qlora_studio.engine.data.collator import emptied, idle, joined, take_facts
 from qlora_studio.engine.data.row_files import row_lengths
 from qlora_studio.engine.expert_adapters import own_names
 from qlora_studio.engine.memory.load_failure import told
@@ -71,6 +71,7 @@ class StudioTrainer(HeldOutTrainer):
         self._pace = Pace()
         self._time_left = TimeLeft(schedule)
         self._rows: list[int] = []
+        self._is_idle = False  # whether the batch is one that counts for nothing
         self._loss_is_finite: torch.Tensor | bool = True
         self.last_evaluation: Evaluated | None = None
         self.memory = phase_memory(reporter.emit)
@@ -107,6 +108,9 @@ class StudioTrainer(HeldOutTrainer):
         own = self._own_share(batches) if self.ranks.several else batches
         if self._end_to_end and own and not self.aux_loss_enabled:
             own = joined(own, self._most_tokens)
+        if self.ranks.shares_base:
+            own = [batch for batch in own if batch["input_ids"].numel()]
+            own += [idle(batches[0]) for _ in range(self.ranks.most(len(own)) - len(own))]
         return own + [emptied(batches[0]) for _ in range(len(batches) - len(own))], items
 
     def _own_share(self, batches: list[Any]) -> list[Any]:
@@ -129,7 +133,9 @@ class StudioTrainer(HeldOutTrainer):
         step, batch_size = self.state.global_step + 1, self.args.per_device_train_batch_size
         fault_injection.before_step(step, batch_size)
         self.memory.enter("forward")
+        self._is_idle = not tokens
         loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
+        self._is_idle = False
         loss = fault_injection.after_loss(loss, step, batch_size)
         # Read once a step, not here: a read waits for the card.
         self._loss_is_finite = torch.isfinite(loss) & self._loss_is_finite
@@ -151,6 +157,8 @@ class StudioTrainer(HeldOutTrainer):
         if self.aux_loss_enabled:
             batches = 1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
             loss = loss + self.router_aux_loss_coef * outputs.aux_loss / batches
+        if self._is_idle:
+            loss = loss * 0
         if self.memory.phase == "forward":
             self.memory.enter("backward")
         return loss

@@ -9,7 +9,8 @@ from qlora_studio.core.run.titles import data_title, model_title
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.fields import number_text
 
-_KEPT = ("version", "hardware.gpus")  # of the file, and of this machine: no draft takes them from another
+# Of the file, and of this machine: no draft takes them from another.
+_KEPT = ("version", "hardware.gpus", "hardware.sharding")
 _TITLES = {"model.source": model_title, "data.path": data_title}
 _NOTHING = say("nothing")
 

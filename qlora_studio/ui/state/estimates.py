@@ -13,6 +13,7 @@ from qlora_studio.core.memory.fastest import FastestFit, Situation, fastest_fit
 from qlora_studio.core.memory.fit import Fit, FitVerdict, judge
 from qlora_studio.core.memory.gpu_catalogue import GpuSpec
 from qlora_studio.core.memory.probe_record import ProbeRecord
+from qlora_studio.core.memory.sharding import with_sharding
 from qlora_studio.core.memory.spare import estimate_with_spare
 from qlora_studio.core.memory.step_rate import StepRate, rate_note, step_rate
 from qlora_studio.core.model.shape import ModelShape
@@ -136,6 +137,7 @@ class EstimateControl(QObject):
             return None
         shape = facts.shape
         card, lengths = self._card, self._lengths
+        config = with_sharding(config, shape, free, card.cards, lambda tried: self._tried(tried, shape))
         situation = Situation(shape, card.spec, free, lambda tried: self._tried(tried, shape), lengths, card.cards)
         return fastest_fit(config, situation)
 
@@ -182,7 +184,9 @@ class EstimateControl(QObject):
 
     def _estimate(self, shape: ModelShape) -> Estimate:
         card, config = self._card, with_parent(self._config)
-        resolved, found = estimate_with_spare(config, shape, card.free_bytes, lambda tried: self._tried(tried, shape))
+        resolved, found = estimate_with_spare(
+            config, shape, card.free_bytes, lambda tried: self._tried(tried, shape), card.cards
+        )
         fits = card.free_bytes is not None and judge(found, card.free_bytes).verdict is not FitVerdict.NO
         rate = self._rate = step_rate(resolved, shape, card.spec, self._lengths, cards=card.cards) if fits else None
         self._rated = self._config

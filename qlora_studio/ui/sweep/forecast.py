@@ -49,7 +49,7 @@ def _estimate(config: RunConfig, record: RunRecord, card: EstimatedCard, shape: 
         return estimate(wanted, shape, row_tokens=longest, context_bytes=context, gpu=card.spec, probe=card.probe)
 
     try:
-        return estimate_with_spare(with_parent(config), shape, card.free_bytes, tried)[1]
+        return estimate_with_spare(with_parent(config), shape, card.free_bytes, tried, card.cards)[1]
     except StudioError:  # no such adapter to go on from
         return None
 

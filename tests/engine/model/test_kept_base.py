@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
@@ -22,6 +23,7 @@ from qlora_studio.engine.context import QuietReporter
 from qlora_studio.engine.model import kept_base
 from qlora_studio.engine.model.adapted import attach_adapters, cast_adapters, load_base
 from qlora_studio.engine.model.device import Device
+from qlora_studio.engine.ranks.share import Share
 from qlora_studio.storage.durable import read_manifest, write_manifest
 from qlora_studio.storage.models.kept_bases import KeptManifest, kept_bases, kept_path
 from qlora_studio.storage.runs.fingerprint import fingerprint_folder
@@ -330,3 +332,19 @@ def test_what_is_kept_of_any_family_is_what_its_files_give(family: str, tmp_path
     (fresh, told), (kept, told_again) = loaded(folder), loaded(folder)
     assert len(kept_bases()) == (family != "falcon")  # whose queries, keys and values are joined as they are loaded
     assert differences(fresh, kept) == [] and not told and not told_again
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_shares_of_a_base_are_the_parts_of_the_whole_and_none_of_them_is_kept(base: Path, is_kept: bool) -> None:
+    told = Told()
+    if is_kept:
+        load_base(base, RunConfig(), _DEVICE)
+    shares = [load_base(base, RunConfig(), _DEVICE, reporter=told, share=Share(rank, 3)) for rank in range(3)]
+    assert (len(kept_bases()), told.warnings) == (int(is_kept), [])
+    whole = load_base(base, RunConfig(), _DEVICE)
+    for name, module in whole.named_modules():
+        if isinstance(module, Linear4bit):
+            parts = [share.get_submodule(name).weight for share in shares]
+            assert torch.equal(torch.cat([part.data for part in parts]), module.weight.data)
+            assert all(torch.equal(part.quant_state.absmax, module.weight.quant_state.absmax) for part in parts)
+            assert parts[0].nbytes < module.weight.nbytes / 2

@@ -16,7 +16,7 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.training import job
-from qlora_studio.engine.training.memory_space import require_memory
+from qlora_studio.engine.training.memory_space import require_memory, with_sharding
 from tests.engine.families import make_tokenizer
 from tests.engine.training_run import make_run
 
@@ -82,3 +82,24 @@ def test_a_16_bit_base_that_does_not_fit_is_advised_4_bit(tmp_path: Path, monkey
     with pytest.raises(StudioError, match="does not fit") as caught:
         require_memory(base, config, _CARD)
     assert "nf4" in str(caught.value.advice)
+
+
+def test_cards_share_a_base_out_that_one_of_them_cannot_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (48 * GIB, 48 * GIB))
+    base = _large(tmp_path / "base", 8)
+    config: Any = RunConfig().with_value("model.source", str(base)).with_value("hardware.gpus", "0,1,2,3,4,5,6,7")
+    with pytest.raises(StudioError, match="does not fit"):
+        require_memory(base, config, _CARD)
+    with pytest.raises(StudioError, match="does not fit") as caught:
+        require_memory(base, config.with_value("hardware.sharding", "off"), _CARD, 8)
+    assert "hardware.sharding = auto" in str(caught.value.advice)
+    require_memory(base, config, _CARD, 8)
+
+
+def test_what_cannot_be_shared_out_is_refused_where_that_is_wished_for(tmp_path: Path) -> None:
+    base = _large(tmp_path / "base", 1)
+    config: Any = RunConfig().with_value("model.source", str(base)).with_value("quantization.method", "none")
+    wished, processor = config.with_value("hardware.sharding", "on"), Device("cpu", torch.float32, "adamw_torch", True)
+    with pytest.raises(StudioError, match="A base in 16 bits cannot be sharded here"):
+        with_sharding(base, wished, processor, None, ["cpu", "cpu"])
+    assert with_sharding(base, wished, processor, None, []) == wished  # one process has all of it

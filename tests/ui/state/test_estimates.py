@@ -64,3 +64,12 @@ def test_no_rate_is_invented(
     wait_until(lambda: estimates.rate is None)
     assert estimates.estimate is not None
     assert not any("tokens/s" in note for note in estimates.estimate.notes)
+
+
+def test_cards_that_are_too_small_alone_share_the_base_out_and_the_estimate_says_so(
+    estimates: EstimateControl, wait_until: Callable[[Callable[[], object]], None]
+) -> None:
+    few = EstimatedCard(known=True, free_bytes=GIB // 4, spec=find_gpu("RTX 4090"), cards=2)
+    estimates.take_card(few)
+    estimates.take_config(CONFIG.with_value("hardware.gpus", "all"))
+    wait_until(lambda: estimates.estimate and "shared out over 2 cards" in " ".join(estimates.estimate.notes))

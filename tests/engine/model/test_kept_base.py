@@ -344,7 +344,8 @@ def test_shares_of_a_base_are_the_parts_of_the_whole_and_none_of_them_is_kept(ba
     whole = load_base(base, RunConfig(), _DEVICE)
     for name, module in whole.named_modules():
         if isinstance(module, Linear4bit):
+            weight: Any = module.weight
             parts = [share.get_submodule(name).weight for share in shares]
-            assert torch.equal(torch.cat([part.data for part in parts]), module.weight.data)
-            assert all(torch.equal(part.quant_state.absmax, module.weight.quant_state.absmax) for part in parts)
-            assert parts[0].nbytes < module.weight.nbytes / 2
+            assert torch.equal(torch.cat([part.data for part in parts]), weight.data)
+            assert all(torch.equal(part.quant_state.absmax, weight.quant_state.absmax) for part in parts)
+            assert parts[0].nbytes < weight.nbytes / 2

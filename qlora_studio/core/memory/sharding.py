@@ -17,8 +17,10 @@ def with_sharding(
     `estimated` is how an estimate is made for the card with the least free memory. A run by one card stays as it is.
     """
     wish = config.hardware.gpus
-    if not means_several(wish) or (wish == ALL_CARDS and cards < 2):
+    if not means_several(wish):
         return config
+    if wish == ALL_CARDS and cards < 2:
+        return _with(config, sharding="off")
     named = _with(config, gpus=",".join(map(str, range(cards)))) if wish == ALL_CARDS else config
     if config.hardware.sharding != "auto":
         return named

@@ -32,9 +32,9 @@ def require_memory(base: Path, config: RunConfig, device: Device, ranks: int = 1
     if shape is None:
         return
     wishes = ("on", "auto") if device.is_cuda else ("on",)
-    if ranks > 1 and config.hardware.sharding in wishes and not sharding.unshardable(config, shape):
-        config = _with_hardware(config, gpus=",".join(map(str, range(ranks))), sharding="on")
-    needed = least_bytes(config, shape, on_card=device.is_cuda)
+    shares = ranks > 1 and config.hardware.sharding in wishes and not sharding.unshardable(config, shape)
+    named = {"gpus": ",".join(map(str, range(ranks))), "sharding": "on"} if shares else {"sharding": "off"}
+    needed = least_bytes(_with_hardware(config, **named), shape, on_card=device.is_cuda)
     free, total = torch.cuda.mem_get_info() if device.is_cuda else (free_ram(), psutil.virtual_memory().total)
     if needed <= free:
         return
@@ -61,7 +61,9 @@ def with_sharding(base: Path, config: RunConfig, device: Device, training: Any, 
     """
     shape = model_facts(ModelLocation("folder", config.model.source, base)).shape
     wish = config.hardware.sharding
-    if len(cards) < 2 or shape is None:
+    if len(cards) < 2:
+        return _with_hardware(config, sharding="off")
+    if shape is None:
         return config
     why = sharding.unshardable(config, shape) or _without_nccl(device)
     if wish == "on" and why:

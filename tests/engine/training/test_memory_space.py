@@ -102,4 +102,4 @@ def test_what_cannot_be_shared_out_is_refused_where_that_is_wished_for(tmp_path:
     wished, processor = config.with_value("hardware.sharding", "on"), Device("cpu", torch.float32, "adamw_torch", True)
     with pytest.raises(StudioError, match="A base in 16 bits cannot be sharded here"):
         with_sharding(base, wished, processor, None, ["cpu", "cpu"])
-    assert with_sharding(base, wished, processor, None, []) == wished  # one process has all of it
+    assert with_sharding(base, wished, processor, None, []).hardware.sharding == "off"  # one process has all of it

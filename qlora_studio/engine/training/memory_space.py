@@ -54,20 +54,24 @@ def require_memory(base: Path, config: RunConfig, device: Device, ranks: int = 1
     )
 
 
-def with_sharding(base: Path, config: RunConfig, device: Device, training: Any, cards: Sequence[str]) -> RunConfig:
+def with_sharding(
+    base: Path, config: RunConfig, device: Device, training: Any, cards: Sequence[str], ranks: int
+) -> RunConfig:
     """Return the config with sharding decided for the cards of a run, by the one of them with the least free memory.
 
-    Raises StudioError where it is wished for and cannot be.
+    `ranks` are those of all machines. Raises StudioError where it is wished for and cannot be.
     """
     shape = model_facts(ModelLocation("folder", config.model.source, base)).shape
     wish = config.hardware.sharding
-    if len(cards) < 2:
+    if wish == "on" and ranks > max(1, len(cards)):
+        raise _not_shared(say("Several machines do not share a base out: a network is too slow for it."))
+    if len(cards) < 2 or ranks > len(cards):
         return _with_hardware(config, sharding="off")
     if shape is None:
         return config
     why = sharding.unshardable(config, shape) or _without_nccl(device)
     if wish == "on" and why:
-        raise StudioError(why, kind=FailureKind.INVALID_CONFIG, advice=say("Set hardware.sharding to auto, or to off."))
+        raise _not_shared(why)
     if not device.is_cuda or why:
         return _with_hardware(config, sharding="on" if wish == "on" else "off")
     longest, name = int(row_lengths(training).max()), current_card().name
@@ -91,6 +95,10 @@ def with_spare_memory_used(base: Path, config: RunConfig, device: Device, traini
     return spare.with_spare_memory_used(
         config, shape, free, lambda tried: expected_memory(base, tried, card.name, longest, known)
     )[0]
+
+
+def _not_shared(why: str) -> StudioError:
+    return StudioError(why, kind=FailureKind.INVALID_CONFIG, advice=say("Set hardware.sharding to auto, or to off."))
 
 
 def _without_nccl(device: Device) -> str:

@@ -4,8 +4,6 @@ import pytest
 
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate
-from qlora_studio.core.memory.fastest import Situation, fastest_fit
-from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.memory.gpu_catalogue import find_gpu
 from qlora_studio.core.memory.resident import gathered_bytes, weights_bytes
 from qlora_studio.core.memory.setup import setup_for
@@ -92,10 +90,3 @@ def test_the_estimate_says_that_the_base_is_shared_out() -> None:
     assert f"receives {bytes_text(_SHAPE.quantizable_parameters // 2)}" in " ".join(found.notes)  # half, there and back
     _, found = estimate_with_spare(_config(), _SHAPE, _LARGE, _estimated, 2)
     assert "shared out" not in " ".join(found.notes)
-
-
-def test_a_batch_that_is_advised_can_be_dealt_to_the_cards() -> None:
-    config = _config(sharding="off").with_value("training.gradient_accumulation", 4)
-    found = fastest_fit(config, Situation(_SHAPE, find_gpu("RTX 3090"), _LARGE, _estimated)).proposal
-    assert found.fit.verdict is FitVerdict.FITS
-    assert found.config.training.gradient_accumulation == 2

@@ -101,5 +101,7 @@ def test_what_cannot_be_shared_out_is_refused_where_that_is_wished_for(tmp_path:
     config: Any = RunConfig().with_value("model.source", str(base)).with_value("quantization.method", "none")
     wished, processor = config.with_value("hardware.sharding", "on"), Device("cpu", torch.float32, "adamw_torch", True)
     with pytest.raises(StudioError, match="A base in 16 bits cannot be sharded here"):
-        with_sharding(base, wished, processor, None, ["cpu", "cpu"])
-    assert with_sharding(base, wished, processor, None, []).hardware.sharding == "off"  # one process has all of it
+        with_sharding(base, wished, processor, None, ["cpu", "cpu"], 2)
+    with pytest.raises(StudioError, match="Several machines do not share a base out"):
+        with_sharding(base, config.with_value("hardware.sharding", "on"), processor, None, ["cpu", "cpu"], 4)
+    assert with_sharding(base, wished, processor, None, [], 1).hardware.sharding == "off"  # one process has all of it

@@ -196,8 +196,9 @@ def test_a_worker_that_waits_for_ever_for_a_rank_that_is_gone_ends_and_says_why(
         import sys, time
         from pathlib import Path
         from qlora_studio.engine.ranks import processes
+        from qlora_studio.engine.ranks.machines import OtherMachines
         processes._STUCK_SECONDS = 0.1
-        others = processes.RankProcesses(["cpu", "cpu"], Path(sys.argv[1]) / "ranks")
+        others = processes.RankProcesses(["cpu", "cpu"], Path(sys.argv[1]) / "ranks", OtherMachines(None))
         others.watch()
         others._processes[0].kill()
         time.sleep(100)

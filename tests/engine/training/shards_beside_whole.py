@@ -14,6 +14,7 @@ from qlora_studio.engine.memory.checkpointing import checkpoint_layers
 from qlora_studio.engine.model.adapted import attach_adapters, cast_adapters, load_base
 from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.ranks.group import Ranks
+from qlora_studio.engine.ranks.meeting import Meeting
 from qlora_studio.engine.ranks.sharding import gather_by_layers
 from qlora_studio.engine.ranks.share import WHOLE, Share
 
@@ -64,7 +65,7 @@ if __name__ == "__main__":
     meeting, number, *bases = sys.argv[1:]
     both = Ranks(int(number), 2)
     both.share_base()
-    both.meet(Path(meeting), on_card=False)
+    both.meet(Meeting(file=Path(meeting)), on_card=False)
     for folder in bases:
         _compare(Path(folder), both)
         print(Path(folder).name, flush=True)

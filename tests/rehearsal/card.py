@@ -48,7 +48,7 @@ def put_in() -> None:
     """Give the torch that was just imported the cards that are visible."""
     import torch
 
-    from tests.rehearsal import bitsandbytes_library
+    from tests.rehearsal import bitsandbytes_library, flash_attention
 
     machine, cards = _read(Path(os.environ["REHEARSAL_CARDS"]))
     driver = int(machine["cuda"])
@@ -70,6 +70,7 @@ def put_in() -> None:
     _replace(torch._C, _has_cuda=True, **_answers(len(cards), driver))
     _replace(torch.UntypedStorage, __new__=_storage_anywhere(torch.UntypedStorage.__new__))
     bitsandbytes_library.offer()
+    flash_attention.offer()
 
 
 def _read(path: Path) -> tuple[dict[str, str], list[CardRecord]]:

@@ -18,6 +18,7 @@ _QUIET_SECONDS = 0.12  # between two looks, where nothing came for a while
 _LOCK_SECONDS = 0.5  # between two looks at the lock, where no process tells whether the worker lives
 _STARTUP_SECONDS = 10.0  # a worker that somebody else started takes its lock within this
 _CHUNK = 1 << 18  # bytes of one read: about a thousand events
+_TURNS = frozenset((WorkerStarted, Recovering, Finished, Failed, Paused))  # after which the worker is another, or none
 _LOG_TAIL = 8000  # bytes of worker.log that go into the details of a failure
 _KINDS: dict[int, FailureKind] = {
     kind.exit_code: kind for kind in (FailureKind.RUN_BUSY, FailureKind.NOT_WRITABLE, FailureKind.RUN_NOT_FOUND)
@@ -81,12 +82,14 @@ class RunFollower:
     def _next_batch(self, limit: int) -> Batch:
         batch = tuple(self._log.new(limit))
         for event in batch:
+            if type(event) not in _TURNS:  # asked of a hundred thousand steps, for which `isinstance` takes long
+                continue
             if isinstance(event, WorkerStarted):
                 self._ended = self._replaced = False
             elif isinstance(event, Recovering):
                 self._replaced = True
                 self._patience = time.monotonic() + _STARTUP_SECONDS
-            elif isinstance(event, Finished | Failed | Paused):
+            else:
                 self._ended = True
         self._seen = (self._seen or bool(batch)) and not self._replaced
         return batch

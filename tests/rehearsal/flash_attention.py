@@ -124,8 +124,8 @@ def _heads(tensor: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
 
 def _shared(gradient: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
     """Return the gradient of heads that several heads of the queries share, (tokens, heads, size)."""
-    heads = tensor.shape[1]
-    return gradient.unflatten(0, (heads, gradient.shape[0] // heads)).sum(1).transpose(0, 1)
+    heads, (queries, tokens, size) = tensor.shape[1], gradient.shape
+    return gradient.view(heads, queries // heads, tokens, size).sum(1).transpose(0, 1)
 
 
 def _scale(query: torch.Tensor, scale: float | None) -> float:

@@ -39,7 +39,11 @@ class SpikeFinder:
         """Take the next step's loss; return the spike that it is, if it is one. A missing loss is passed over."""
         if loss is None:
             return None
-        found = self._judged(step, loss) if len(self._recent) >= LEAST else None
+        found = None
+        if len(self._recent) >= LEAST:
+            low = self._sorted[(len(self._sorted) - 1) // 2]  # the median is no less
+            if loss > low + DEVIATIONS * (_FLOOR * abs(low)):  # else it is none, and no call is made for that
+                found = self._judged(step, loss)
         self._recent.append(loss)
         insort(self._sorted, loss)
         if len(self._recent) > WINDOW:
@@ -49,8 +53,6 @@ class SpikeFinder:
     def _judged(self, step: int, loss: float) -> LossSpike | None:
         usual = _middle(self._sorted)
         least = _FLOOR * abs(usual) or 1e-9
-        if loss <= usual + DEVIATIONS * least:  # the common case, without a second median
-            return None
         deviation = max(least, _NORMAL * median(abs(value - usual) for value in self._sorted))
         deviations = (loss - usual) / deviation
         return LossSpike(step, loss, usual, deviations) if deviations > DEVIATIONS else None

@@ -63,7 +63,11 @@ class RunState:
 
 def reduce(state: RunState, event: ev.Event) -> RunState:
     """Return the state after `event`."""
-    state = replace(state, last_event=event.time)
+    return replace(_told(state, event), last_event=event.time)
+
+
+def _told(state: RunState, event: ev.Event) -> RunState:
+    """Return the state after `event`, but for the time of it: a replacement looks at every field."""
     match event:
         case ev.WorkerStarted():
             return replace(
@@ -146,13 +150,15 @@ def fold(state: RunState, events: Iterable[ev.Event]) -> RunState:
     A step replaces all that the step right before it said, so of many steps in a row the last alone is taken.
     """
     step: ev.StepDone | None = None
+    event: ev.Event | None = None
     for event in events:
         if isinstance(event, ev.StepDone):
             step = event
             continue
-        state = reduce(reduce(state, step) if step else state, event)
+        state = _told(_told(state, step) if step else state, event)
         step = None
-    return reduce(state, step) if step else state
+    state = _told(state, step) if step else state
+    return replace(state, last_event=event.time) if event else state
 
 
 def work_at_risk(state: RunState, now: float) -> float:

@@ -16,7 +16,7 @@ from qlora_studio.core.run.events import (
 from qlora_studio.core.run.message import DamagedLine
 from qlora_studio.storage.runs.message_log import Bookmark, MessageLogReader
 
-_BOUNDS = (WorkerStarted, Finished, Failed, Paused)  # of a session
+_BOUNDS = frozenset((WorkerStarted, Finished, Failed, Paused))  # of a session
 _HEAD = 200  # bytes of a line in which its kind stands
 
 

@@ -103,4 +103,4 @@ class RunStore(QObject):
     def _apply(self, events: Sequence[Event]) -> None:
         self.state = fold(self.state, events)
         self.history.extend(events)
-        self.checkpoints += tuple(event.step for event in events if isinstance(event, CheckpointSaved))
+        self.checkpoints += tuple(event.step for event in events if type(event) is CheckpointSaved)

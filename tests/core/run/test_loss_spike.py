@@ -3,8 +3,11 @@
 import math
 import random
 from collections.abc import Sequence
+from statistics import median
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qlora_studio.core.run.events import Resumed, StepDone
 from qlora_studio.core.run.loss_spike import DEVIATIONS, LEAST, LossSpike, SpikeFinder
@@ -29,6 +32,26 @@ def test_a_loss_far_above_the_steps_before_is_a_spike_with_its_reason() -> None:
     assert (spike.step, spike.loss) == (212, 3.4)
     assert spike.usual == pytest.approx(1.0, abs=0.1)
     assert spike.deviations > DEVIATIONS
+
+
+_NEAR = st.one_of(st.none(), st.floats(0.98, 1.02), st.floats(1.1, 1.25))  # about where a spike begins
+
+
+@given(st.sampled_from([1.0, 0.0, -1.0]), st.lists(_NEAR, min_size=LEAST, max_size=90))
+def test_spikes_are_what_the_definition_says(scale: float, drawn: list[float | None]) -> None:
+    losses = [None if loss is None else loss * scale + (1 - abs(scale)) * (loss > 1.1) for loss in drawn]
+    expected, before = [], list[float]()
+    for step, loss in enumerate(losses, start=1):
+        if loss is None:
+            continue
+        window = before[-50:]
+        if len(window) >= LEAST:
+            usual = median(window)
+            usually_apart = 1.4826 * median(abs(value - usual) for value in window)
+            if loss - usual > 8 * max(0.02 * abs(usual), usually_apart, 1e-9):
+                expected.append(step)
+        before.append(loss)
+    assert [spike.step for spike in _found(losses)] == expected
 
 
 def test_spikes_in_a_row_are_all_found_since_they_do_not_move_what_is_usual() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.rehearsal.machine import environment
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for all ways
 Way = Callable[[str], Any]
 _BITS = ("losses", "gradient", "adapter", "held_out")
 

@@ -10,6 +10,7 @@ from qlora_studio.core.words import say
 from qlora_studio.ui.data.token_view import PieceSample, TokenView
 from qlora_studio.ui.data.view import PART_WORDS, pack_text, packed_tokens, place_text, row_text
 from qlora_studio.ui.kit.fields import SpinBox
+from qlora_studio.ui.kit.fonts import wear_text
 from qlora_studio.ui.kit.layouts import FlowRow, SideBySide
 from qlora_studio.ui.kit.text import ElidedLabel, Label, visible_lines
 from qlora_studio.ui.kit.theme import mono_font
@@ -191,7 +192,7 @@ def _problem_text(row: RowPreview) -> str:
 def _reading_field(name: str) -> QPlainTextEdit:
     field = QPlainTextEdit()
     field.setReadOnly(True)
-    field.setFont(mono_font(12))
+    wear_text(field, mono_font(), 12)
     field.setFixedHeight(150)
     field.setAccessibleName(name)
     return field

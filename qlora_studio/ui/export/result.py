@@ -20,6 +20,7 @@ from qlora_studio.ui.export.view import (
     verification_checks,
 )
 from qlora_studio.ui.kit.check_list import CheckList
+from qlora_studio.ui.kit.fonts import wear_text
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import mono_font
 from qlora_studio.ui.kit.widgets import Button, Card, Chip, Rule, column, row
@@ -50,7 +51,7 @@ class ExportResult(Card):
         self.header.insertWidget(1, self.chip)
         self.add_header(self.upload_button, self.open_button)
         path = Label(exported.path, wrap=True, selectable=True)
-        path.setFont(mono_font(12))
+        wear_text(path, mono_font(), 12)
         self.add(path, Label(_facts(exported), "caption", wrap=True))
         self.add(self.panel)
         self.panel.hide()
@@ -190,7 +191,7 @@ class CopyBlock(QFrame):
         super().__init__()
         self._title = Label(title, "caption")
         self._text = Label(text, wrap=True, selectable=True)
-        self._text.setFont(mono_font(12))
+        wear_text(self._text, mono_font(), 12)
         self.copy_button = Button(say("Copy"), "quiet", tip=say("Copy the text to the clipboard"))
         self.copy_button.clicked.connect(self._on_copy_clicked)
         box = column(self, spacing=1)

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 
 import shiboken6
 from PySide6.QtCore import QObject, QTimer
-from PySide6.QtWidgets import QApplication, QWidget
+from PySide6.QtWidgets import QApplication, QStackedWidget, QWidget
+
+from qlora_studio.ui.kit.fonts import polish_again
 
 _TURN_SECONDS = 0.005
 
@@ -25,9 +27,10 @@ class Repolish(QObject):
         self._turns.timeout.connect(self._on_turn)
 
     def begin(self) -> None:
-        """Dress what is seen, and have the rest follow."""
+        """Dress what is seen, and have the rest follow, first what is hidden in a page that is seen."""
         widgets = QApplication.allWidgets()
-        self._waiting = [widget for widget in widgets if not widget.isVisible()]
+        soon = _in_front(widgets)
+        self._waiting = sorted((widget for widget in widgets if not widget.isVisible()), key=soon.__contains__)
         _dress(widget for widget in widgets if widget.isVisible())
         for window in QApplication.topLevelWidgets():
             window.update()
@@ -35,9 +38,10 @@ class Repolish(QObject):
 
     def finish(self, part: QWidget) -> None:
         """Dress a part of the window that is about to be shown."""
-        within = [widget for widget in self._known() if part is widget or part.isAncestorOf(widget)]
-        _dress(within)
-        done = set(within)
+        if not self._waiting:
+            return
+        done = {part, *part.findChildren(QWidget)}.intersection(self._waiting)
+        _dress(done)
         self._waiting = [widget for widget in self._waiting if widget not in done]
 
     def _on_turn(self) -> None:
@@ -47,13 +51,14 @@ class Repolish(QObject):
         if not self._waiting:
             self._turns.stop()
 
-    def _known(self) -> list[QWidget]:
-        return [widget for widget in self._waiting if shiboken6.isValid(widget)]
+
+def _in_front(widgets: Iterable[QWidget]) -> set[QWidget]:
+    stacks = (widget for widget in widgets if isinstance(widget, QStackedWidget) and widget.isVisible())
+    pages = [page for stack in stacks if (page := stack.currentWidget()) is not None]
+    return {widget for page in pages for widget in page.findChildren(QWidget)}
 
 
 def _dress(widgets: Iterable[QWidget]) -> None:
     for widget in widgets:
         if shiboken6.isValid(widget):
-            style = widget.style()
-            style.unpolish(widget)
-            style.polish(widget)
+            polish_again(widget)

@@ -1,4 +1,7 @@
-"""The style sheet of both themes: one text over roles of the palette, on a grid of 8 pixels."""
+"""The style sheet of both themes: one text over roles of the palette, on a grid of 8 pixels.
+
+It gives no widget a font: `fonts.wear_text` does, so that neither colours nor the size of text need another sheet.
+"""
 
 from collections.abc import Mapping
 from string import Template
@@ -14,15 +17,9 @@ QWidget[surface="clear"], QScrollArea, QScrollArea > QWidget { background: trans
 QToolTip { background: $panel; color: $text; border: 1px solid $control_line; padding: 6px 8px; }
 
 QLabel { background: transparent; }
-QLabel[role="brand"] { font-size: 14px; font-weight: 700; }
-QLabel[role="heading"] { font-size: 19px; font-weight: 600; }
 QLabel[role="subtitle"] { color: $muted; }
-QLabel[role="title"] { font-weight: 600; }
-QLabel[role="strong"] { font-weight: 600; }
-QLabel[role="number"] { font-size: 18px; font-weight: 600; }
 QLabel[role="muted"] { color: $muted; }
-QLabel[role="caption"] { color: $muted; font-size: 12px; }
-QLabel[role="small"] { font-size: 12px; }
+QLabel[role="caption"] { color: $muted; }
 QLabel[tone="ok"] { color: $ok; }
 QLabel[tone="warn"] { color: $warn; }
 QLabel[tone="bad"] { color: $bad; }
@@ -37,14 +34,14 @@ QFrame[notice="bad"] { background: $bad_surface; border: 1px solid $bad; border-
 QFrame[rule="true"] { background: $line; border: none; min-height: 1px; max-height: 1px; }
 
 QLabel[chip] { border: 1px solid $line; border-radius: 9px; padding: 0 8px; min-height: 18px;
-  font-size: 12px; color: $muted; }
+  color: $muted; }
 QLabel[chip="ok"] { color: $ok; }
 QLabel[chip="warn"] { color: $warn; border-color: $warn; }
 QLabel[chip="bad"] { color: $bad; border-color: $bad; }
 QLabel[chip="accent"] { color: $accent; border-color: $accent; }
 
 QPushButton { background: $panel; color: $text; border: 1px solid $control_line; border-radius: 6px;
-  padding: 0 14px; min-height: 30px; font-weight: 500; }
+  padding: 0 14px; min-height: 30px; }
 QPushButton:hover { background: $hover; }
 QPushButton:pressed { background: $line; }
 QPushButton:focus { border: 2px solid $accent; padding: 0 13px; min-height: 28px; }
@@ -54,16 +51,16 @@ QPushButton[kind="primary"]:hover { background: $accent_hover; border-color: $ac
 QPushButton[kind="primary"]:focus { border: 2px solid $text; }
 QPushButton[kind="primary"]:disabled { background: $track; color: $muted; border-color: $track; }
 QPushButton[kind="danger"] { color: $bad; border-color: $bad; }
-QPushButton[kind="small"] { min-height: 26px; padding: 0 10px; font-size: 12px; }
+QPushButton[kind="small"] { min-height: 26px; padding: 0 10px; }
 QPushButton[kind="small"]:focus { min-height: 24px; padding: 0 9px; }
 QPushButton[kind="small"][menu="true"] { padding-right: 18px; }
 QPushButton[kind="quiet"] { background: transparent; border: 1px solid transparent; color: $muted;
-  padding: 0 6px; min-height: 24px; font-size: 12px; font-weight: 400; }
+  padding: 0 6px; min-height: 24px; }
 QPushButton[kind="quiet"]:hover { color: $text; background: $hover; }
 QPushButton[kind="quiet"]:checked { color: $accent; }
 QPushButton[kind="quiet"]:focus { border: 1px solid $accent; }
 QPushButton[kind="pill"] { background: transparent; border: 1px solid $line; border-radius: 12px; color: $muted;
-  padding: 0 10px; min-height: 22px; font-size: 12px; font-weight: 400; }
+  padding: 0 10px; min-height: 22px; }
 QPushButton[kind="pill"]:hover { background: $hover; color: $text; }
 QPushButton[kind="pill"]:checked { color: $accent; border-color: $accent; background: $selection; }
 QPushButton[kind="pill"]:focus { border: 2px solid $accent; padding: 0 9px; min-height: 20px; }

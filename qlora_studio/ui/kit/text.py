@@ -9,9 +9,10 @@ import unicodedata
 from dataclasses import dataclass
 
 from PySide6.QtCore import QPoint, Qt
-from PySide6.QtGui import QFontMetrics, QPainter, QShowEvent
+from PySide6.QtGui import QFont, QFontMetrics, QPainter, QShowEvent
 from PySide6.QtWidgets import QLabel, QMessageBox, QSizePolicy, QToolTip, QWidget
 
+from qlora_studio.ui.kit.fonts import BASE_PIXELS, polish_again, text_font, wear_text
 from qlora_studio.ui.kit.letters import give_letters
 
 _NAMES = {
@@ -42,6 +43,16 @@ _NAMES = {
 }
 _UNSEEN = ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp")
 _SMALLEST = 9  # pixels of a figure that has little room
+_FONTS = {  # of the roles that have one of their own
+    "brand": (14, QFont.Weight.Bold),
+    "heading": (19, QFont.Weight.DemiBold),
+    "title": (BASE_PIXELS, QFont.Weight.DemiBold),
+    "strong": (BASE_PIXELS, QFont.Weight.DemiBold),
+    "number": (18, QFont.Weight.DemiBold),
+    "caption": (12, QFont.Weight.Normal),
+    "small": (12, QFont.Weight.Normal),
+    "chip": (12, QFont.Weight.Normal),
+}
 NEW_LINE, TAB, DOTTED_CIRCLE = "⏎", "⇥", "◌"
 
 
@@ -52,6 +63,9 @@ class Label(QLabel):
         super().__init__()
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setProperty("role", role)
+        if role in _FONTS:
+            pixels, weight = _FONTS[role]
+            wear_text(self, text_font(weight), pixels)
         self.setWordWrap(wrap)
         if wrap:
             self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
@@ -165,8 +179,7 @@ def set_style_property(widget: QWidget, name: str, value: str) -> None:
     if widget.property(name) == value:
         return
     widget.setProperty(name, value)
-    widget.style().unpolish(widget)
-    widget.style().polish(widget)
+    polish_again(widget)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from PySide6.QtCore import QLocale, Qt
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QPalette
 from PySide6.QtWidgets import QApplication, QStyleFactory, QWidget
 
-from qlora_studio.ui.kit.fonts import BASE_PIXELS, bring_fonts, made_font, scaled_sheet
+from qlora_studio.ui.kit.fonts import BASE_PIXELS, bring_fonts, follow_text_size, made_font
 from qlora_studio.ui.kit.repolish import Repolish
 from qlora_studio.ui.kit.style_sheet import style_sheet
 
@@ -162,11 +162,15 @@ def apply_theme(app: QApplication, theme: Theme) -> None:
     app.setProperty(_PROPERTY, theme.name)
     if worn is None and app.style().objectName().lower() != "fusion":
         app.setStyle(QStyleFactory.create("Fusion"))
-    app.setPalette(_palette(theme))
-    if worn is None or resized:
+    if worn != theme.name:
+        app.setPalette(_palette(theme))
+    if resized:
         app.setFont(font)
-        app.setStyleSheet(scaled_sheet(style_sheet({token: name for token, (name, _roles) in _ROLES.items()})))
-    else:
+        app.setFont(sans_font(weight=QFont.Weight.Medium), "QPushButton")  # type: ignore[arg-type]  # as PySide takes it
+        follow_text_size()
+    if worn is None:
+        app.setStyleSheet(style_sheet({token: name for token, (name, _roles) in _ROLES.items()}))
+    elif worn != theme.name:
         _repolish(app).begin()
 
 

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QAccessible, QAccessibleEvent, QGuiApplication, QKeySequence
+from PySide6.QtGui import QAccessible, QAccessibleEvent, QFont, QGuiApplication, QKeySequence
 from PySide6.QtWidgets import (
     QBoxLayout,
     QFrame,
@@ -16,10 +16,12 @@ from PySide6.QtWidgets import (
 )
 
 from qlora_studio.core.words import say
+from qlora_studio.ui.kit.fonts import BASE_PIXELS, text_font, wear_text
 from qlora_studio.ui.kit.letters import marked, plain
 from qlora_studio.ui.kit.text import ElidedLabel, Label, NumberLabel, set_style_property, set_tooltip
 
 GAP = 8
+_LIGHT, _SMALL = ("quiet", "pill"), ("small", "quiet", "pill")  # kinds of buttons
 L = TypeVar("L", bound=QBoxLayout)
 
 
@@ -30,11 +32,20 @@ class Button(QPushButton):
         super().__init__(text)
         self._letter = ""
         self.setProperty("kind", kind)
+        self._wear(kind)
         self.setCheckable(checkable)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
         self.setAutoDefault(False)
         set_tooltip(self, tip)
+
+    def set_kind(self, kind: str) -> None:
+        """Be a button of another kind."""
+        if self.testAttribute(Qt.WidgetAttribute.WA_WState_Polished):
+            set_style_property(self, "kind", kind)
+        else:
+            self.setProperty("kind", kind)
+        self._wear(kind)
 
     def set_letter(self, letter: str) -> None:
         """Be pressed by Alt and this letter, which is underlined where the text has it."""
@@ -51,6 +62,10 @@ class Button(QPushButton):
         super().initStyleOption(option)
         if self._letter:
             option.text = marked(plain(self.text()), self._letter)
+
+    def _wear(self, kind: str) -> None:
+        weight = QFont.Weight.Normal if kind in _LIGHT else QFont.Weight.Medium
+        wear_text(self, text_font(weight), 12 if kind in _SMALL else BASE_PIXELS)
 
 
 class PrimaryButton(Button):

@@ -13,6 +13,7 @@ from qlora_studio.core.run.titles import STARTER, model_title
 from qlora_studio.core.words import say
 from qlora_studio.storage.models.catalogue import CatalogueModel, find_in_catalogue
 from qlora_studio.storage.models.location import ModelFacts, ModelLocation
+from qlora_studio.ui.kit.fonts import wear_text
 from qlora_studio.ui.kit.layouts import SideBySide
 from qlora_studio.ui.kit.tables import ROW_HEIGHT, Column, FactGrid, Table, TableModel
 from qlora_studio.ui.kit.text import Label
@@ -182,7 +183,7 @@ class ModelPage(Page):
         self.template_button = Button(say("Show the template"), "quiet", checkable=True)
         self.template = QPlainTextEdit()
         self.template.setReadOnly(True)
-        self.template.setFont(mono_font(12))
+        wear_text(self.template, mono_font(), 12)
         self.template.setFixedHeight(180)
         self.template.setAccessibleName(say("Chat template"))
         self.template.hide()

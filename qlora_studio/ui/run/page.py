@@ -13,7 +13,7 @@ from qlora_studio.core.words import say
 from qlora_studio.ui.curves.smoothing import last_finite
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.layouts import TileGrid
-from qlora_studio.ui.kit.text import Label, set_style_property, set_tooltip
+from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, Notice, PrimaryButton, StatTile, column, row
 from qlora_studio.ui.run.cards import MemoryCard, SampleCard
 from qlora_studio.ui.run.findings import findings
@@ -163,7 +163,7 @@ class RunPage(Page):
         self._resume.setVisible(resumable)
         advised = self._recovery_action is not None and self._recovery_action.is_advised
         exportable = phase == Phase.STOPPED and bool(state.adapter_path)
-        set_style_property(self._resume, "kind", "" if exportable or advised else "primary")
+        self._resume.set_kind("" if exportable or advised else "primary")
         self._export.setVisible(trusted and (phase == Phase.FINISHED or exportable))
         for action in self._while_training:
             action.setEnabled(training)
@@ -189,7 +189,7 @@ class RunPage(Page):
         if self._recovery_action is not None:
             self._other_way.setText(self._recovery_action.label)
             set_tooltip(self._other_way, self._recovery_action.tip)
-            set_style_property(self._other_way, "kind", "primary" if self._recovery_action.is_advised else "small")
+            self._other_way.set_kind("primary" if self._recovery_action.is_advised else "small")
         self._other_way.setVisible(self._recovery_action is not None)
         if failure is None:
             self.clear_error()

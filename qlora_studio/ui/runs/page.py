@@ -220,7 +220,7 @@ class RunsPage(Page):
         going = (self.resume_button, self.queue_button)
         buttons = (*going, self.chat_button, self.export_button, self.draft_button, self.more_button)
         for button in (*buttons, self.view_button):
-            button.setProperty("kind", "small")
+            button.set_kind("small")
         tools.addWidget(FlowRow(*buttons), 1)
         tools.addWidget(self.search)
         tools.addWidget(self.view_button)

@@ -10,6 +10,7 @@ from qlora_studio.storage.resources import resource
 from qlora_studio.ui.kit.fonts import set_text_size
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import LIGHT, apply_theme, sans_font
+from qlora_studio.ui.kit.widgets import Button
 
 WEIGHTS = (QFont.Weight.Normal, QFont.Weight.Medium, QFont.Weight.DemiBold, QFont.Weight.Bold)
 
@@ -43,6 +44,19 @@ def test_figures_line_up_where_the_style_sheet_gives_the_size(qapp: QApplication
     label.ensurePolished()
     assert label.font().pixelSize() == 18
     assert label.fontMetrics().horizontalAdvance("1" * 9) == label.fontMetrics().horizontalAdvance("8" * 9)
+
+
+@pytest.mark.usefixtures("usual_size_again")
+def test_a_tone_or_a_kind_that_comes_after_another_size_leaves_the_size(qapp: QApplication) -> None:
+    label, button = Label("7", "number"), Button("press", "small")
+    for widget in (label, button):
+        widget.ensurePolished()
+    set_text_size("largest")
+    apply_theme(qapp, LIGHT)
+    label.set_tone("bad")
+    assert label.font().pixelSize() == 24
+    button.set_kind("primary")
+    assert (button.font().pixelSize(), button.font().weight()) == (17, QFont.Weight.Medium)
 
 
 @pytest.mark.usefixtures("usual_size_again")

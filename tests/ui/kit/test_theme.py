@@ -6,6 +6,7 @@ from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QApplication, QLineEdit, QWidget
 
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox
+from qlora_studio.ui.kit.fonts import set_text_size
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import DARK, LIGHT, Theme, active_theme, apply_theme, finish_theme
 from qlora_studio.ui.kit.widgets import Button, Chip, Notice, StatTile, column
@@ -73,14 +74,39 @@ def test_after_a_change_each_widget_looks_as_if_it_was_made_in_the_theme(
     apply_theme(qapp, LIGHT)
 
 
-def test_what_is_hidden_while_the_theme_changes_follows_by_itself(qapp: QApplication, wait_until: WaitUntil) -> None:
+@pytest.mark.parametrize("hidden", [False, True], ids=["seen", "hidden"])
+def test_what_nobody_asks_for_while_the_theme_changes_follows_by_itself_and_is_painted_again(
+    qapp: QApplication, wait_until: WaitUntil, hidden: bool
+) -> None:
     changed = _one_of_each()
     changed.show()
-    changed.hide()
+    changed.setVisible(not hidden)
     apply_theme(qapp, DARK)
     made = _one_of_each()
+    made.setVisible(not hidden)
     wait_until(lambda: changed.grab().toImage() == made.grab().toImage())
+    assert changed.updatesEnabled()
     apply_theme(qapp, LIGHT)
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["seen", "hidden"])
+def test_after_a_change_of_size_each_widget_looks_as_if_it_was_made_so(
+    qapp: QApplication, wait_until: WaitUntil, hidden: bool
+) -> None:
+    changed, sheet = _one_of_each(), qapp.styleSheet()
+    changed.show()
+    changed.setVisible(not hidden)
+    small, fonts = changed.grab().toImage(), [widget.font() for widget in changed.findChildren(QWidget)]
+    set_text_size("largest")
+    apply_theme(qapp, LIGHT)
+    made = _one_of_each()
+    made.show()
+    made.setVisible(not hidden)
+    wait_until(lambda: small != changed.grab().toImage() == made.grab().toImage())
+    assert qapp.styleSheet() == sheet, "a sheet that is set again dresses every widget anew"
+    set_text_size("usual")
+    apply_theme(qapp, LIGHT)
+    assert [widget.font() for widget in changed.findChildren(QWidget)] == fonts
 
 
 def _one_of_each() -> QWidget:

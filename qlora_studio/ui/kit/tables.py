@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt, QTimer, Signal
-from PySide6.QtGui import QColor, QGuiApplication, QKeyEvent, QKeySequence, QResizeEvent
+from PySide6.QtCore import QAbstractTableModel, QEvent, QModelIndex, QPersistentModelIndex, Qt, QTimer, Signal
+from PySide6.QtGui import QColor, QGuiApplication, QKeyEvent, QKeySequence, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QDialog,
@@ -27,7 +27,13 @@ ROW_HEIGHT = 30
 _TURN_SECONDS = 0.01  # of copying, between which the window answers
 _LINES_AT_ONCE = 64
 _NUMBERS_SIZE = (520, 420)
-_MEASURED_ROWS = 48  # for the width of a column: to ask a thousand rows takes longer than a person takes to notice
+_MEASURED_ROWS = 48  # the first, and the last one, say how wide a column is: to ask all takes too long to bear
+_ROLES = Qt.ItemDataRole
+_FEW_CHANGED = 32
+_KEPT_WIDTHS, _LONGEST = 10_000, 256  # texts, and characters of one
+_TOLD = frozenset(
+    (_ROLES.DisplayRole, _ROLES.AccessibleTextRole, _ROLES.ToolTipRole, _ROLES.TextAlignmentRole, _ROLES.ForegroundRole)
+)
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,19 @@ class TableModel(QAbstractTableModel):
         self._rows: Sequence[Any] = ()
 
     def set_rows(self, rows: Sequence[Any]) -> None:
-        """Show other rows. More rows after the same ones are inserted, so that selection and scroll stay."""
+        """Show other rows. More rows after the same ones are inserted, and a few that differ take the place of those
+        before, so that selection and scroll stay.
+        """
         old, new = len(self._rows), len(rows)
         if 0 < old < new and rows[0] == self._rows[0] and rows[old - 1] == self._rows[old - 1]:
             self.beginInsertRows(QModelIndex(), old, new - 1)
             self._rows = rows
             self.endInsertRows()
-        elif rows != self._rows:
+        elif (changed := _changed(self._rows, rows)) is not None:
+            self._rows = rows
+            for row in changed:
+                self.dataChanged.emit(self.index(row, 0), self.index(row, len(self.columns) - 1))
+        else:
             self.beginResetModel()
             self._rows = rows
             self.endResetModel()
@@ -86,17 +98,18 @@ class TableModel(QAbstractTableModel):
 
     def data(self, index: _Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return what a cell shows."""
-        column, item = self.columns[index.column()], self._rows[index.row()]
+        if role not in _TOLD:
+            return None  # Qt asks for ten roles a cell: what has no answer costs no row
+        column = self.columns[index.column()]
         match role:
-            case Qt.ItemDataRole.DisplayRole | Qt.ItemDataRole.AccessibleTextRole:
-                return column.text(item)
-            case Qt.ItemDataRole.ToolTipRole:
-                return tooltip((column.tip or column.text)(item))
             case Qt.ItemDataRole.TextAlignmentRole:
                 return Qt.AlignmentFlag.AlignVCenter | _side(column)
-            case Qt.ItemDataRole.ForegroundRole if column.tone is not None:
-                return QColor(getattr(active_theme(), column.tone(item) or "text"))
-        return None
+            case Qt.ItemDataRole.ForegroundRole:
+                tone = column.tone
+                return QColor(getattr(active_theme(), tone(self._rows[index.row()]) or "text")) if tone else None
+            case Qt.ItemDataRole.ToolTipRole:
+                return tooltip((column.tip or column.text)(self._rows[index.row()]))
+        return column.text(self._rows[index.row()])
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return a column's heading."""
@@ -119,6 +132,9 @@ class Table(QTableView):
     def __init__(self, model: TableModel, *, name: str) -> None:
         super().__init__()
         self._shown = model
+        self._wanted: dict[int, int] = {}  # pixels by column; none until the table is seen
+        self._widths: dict[str, int] = {}  # of texts
+        self._padding = 0  # around each
         self._lines: Iterator[str] = iter(())  # what is still to be copied
         self._text: list[str] = []
         self._more = QTimer(self)
@@ -139,37 +155,75 @@ class Table(QTableView):
         header = self.horizontalHeader()
         header.setHighlightSections(False)
         header.setFixedHeight(ROW_HEIGHT)
-        header.setResizeContentsPrecision(_MEASURED_ROWS)
+        modes = QHeaderView.ResizeMode
         for index, column in enumerate(model.columns):
-            modes = QHeaderView.ResizeMode
-            plain = modes.Fixed if column.share else modes.ResizeToContents
-            header.setSectionResizeMode(index, modes.Stretch if column.stretch else plain)
-        self._least = {index: column.least for index, column in enumerate(model.columns) if column.least}
-        self._shares = {index: column.share for index, column in enumerate(model.columns) if column.share}
-        model.modelReset.connect(self.share_width)
-        model.rowsInserted.connect(self.share_width)
+            header.setSectionResizeMode(index, modes.Stretch if column.stretch else modes.Fixed)
+        model.modelReset.connect(self._measure)
+        model.rowsInserted.connect(self._measure)
+        model.dataChanged.connect(self._measure)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Give columns their part of the new width."""
         super().resizeEvent(event)
         self.share_width()
 
+    def showEvent(self, event: QShowEvent) -> None:
+        """Measure columns that were not while the table was hidden."""
+        super().showEvent(event)
+        if not self._wanted:
+            self._measure()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Measure anew in another font."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.FontChange:
+            self._widths.clear()
+            QTimer.singleShot(0, self, self._measure)  # when the heading wears it, too
+
     def share_width(self) -> None:
-        """Give columns their parts of the width; one that takes the rest has its least, and the table is moved then."""
-        for index, share in self._shares.items():
-            wanted = max(self.sizeHintForColumn(index), self.horizontalHeader().sectionSizeHint(index))
-            self.setColumnWidth(index, min(wanted, int(share * self.viewport().width())))
+        """Give columns what they want, or their parts of the width; one that takes the rest has its least, and the
+        table is moved then.
+        """
+        room, columns = self.viewport().width(), self._shown.columns
+        for index, wanted in self._wanted.items():
+            share = columns[index].share
+            self.setColumnWidth(index, min(wanted, int(share * room)) if share else wanted)
         modes = QHeaderView.ResizeMode
-        self.horizontalHeader().length()  # has it measure columns that are as wide as what they hold, where that is due
-        for index, least in self._least.items():
-            others = (other for other in range(len(self._shown.columns)) if other != index)
-            left = self.viewport().width() - sum(self._width(other) for other in others)
-            self.horizontalHeader().setSectionResizeMode(index, modes.Stretch if left >= least else modes.Fixed)
-            if left < least:
-                self.setColumnWidth(index, least)
+        for index, column in enumerate(columns):
+            if not column.least:
+                continue
+            left = room - sum(self._width(other) for other in range(len(columns)) if other != index)
+            self.horizontalHeader().setSectionResizeMode(index, modes.Stretch if left >= column.least else modes.Fixed)
+            if left < column.least:
+                self.setColumnWidth(index, column.least)
 
     def _width(self, index: int) -> int:
         return 0 if self.isColumnHidden(index) else self.columnWidth(index)
+
+    def _measure(self) -> None:
+        """Measure how wide columns want to be, by some of the rows: Qt's own way takes ten times as long, and asks for
+        it again whenever it lays something out.
+        """
+        self._wanted.clear()
+        if not self.isVisible():
+            return
+        rows = [self._shown.row(at) for at in _measured_rows(self._shown.rowCount())]
+        if rows and not self._widths:
+            text = self._shown.columns[0].text(rows[0])
+            self._padding = self.sizeHintForIndex(self._shown.index(0, 0)).width() - self._text_width(text) + 1
+        elif len(self._widths) > _KEPT_WIDTHS:
+            self._widths.clear()
+        for index, column in enumerate(self._shown.columns):
+            if not column.stretch:
+                widest = max((self._text_width(column.text(row)) for row in rows), default=0)
+                self._wanted[index] = max(widest + self._padding, self.horizontalHeader().sectionSizeHint(index))
+        self.share_width()
+
+    def _text_width(self, text: str) -> int:
+        width = self._widths.get(text)
+        if width is None:
+            width = self._widths[text] = self.fontMetrics().horizontalAdvance(text[:_LONGEST])
+        return width
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Copy the selected rows, or all of them where none is selected."""
@@ -223,6 +277,23 @@ class NumbersDialog(QDialog):
         self.model.set_rows(rows)
         box = QVBoxLayout(self)
         box.addWidget(Table(self.model, name=title))
+
+
+def _changed(before: Sequence[Any], now: Sequence[Any]) -> list[int] | None:
+    """Return which rows are others now; None where all are to be shown anew: another number of them, or many others."""
+    if before == now:
+        return []
+    if len(before) != len(now) or not isinstance(now, tuple | list):
+        return None
+    others = (
+        row for row, (one, other) in enumerate(zip(before, now, strict=True)) if one is not other and one != other
+    )
+    changed = list(islice(others, _FEW_CHANGED + 1))
+    return changed if len(changed) <= _FEW_CHANGED else None
+
+
+def _measured_rows(count: int) -> list[int]:
+    return sorted({*range(min(count, _MEASURED_ROWS)), *range(max(0, count - 1), count)})
 
 
 def _side(column: Column) -> Qt.AlignmentFlag:

@@ -288,6 +288,7 @@ def test_a_run_from_elsewhere_is_looked_at_refused_in_words_and_goes_on_once_it_
     QTest.mouseClick(shown.distrust.trust, LEFT)
     assert not shown.distrust.isVisible() and is_offered(shown, "Resume")
     assert "Loads the base model: starter" in asked
+    show(app_window, "runs")
     wait_until(lambda: not any(page.model.row(index).objection for index in range(page.model.rowCount())))
 
 

@@ -6,6 +6,7 @@ from qlora_studio.core.run.commands import Ask, EndAnswers
 from qlora_studio.core.run.job import ChatJob
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.chat.page import ChatPage
+from qlora_studio.ui.kit.seen import WhenSeen
 from qlora_studio.ui.state.run_choice import choice_of
 from qlora_studio.ui.state.run_list import RunsList
 from qlora_studio.ui.state.studio import Studio
@@ -19,7 +20,8 @@ class ChatWiring(QObject):
         super().__init__(window)
         self._studio, self._page, self._runs, self._job = studio, page, runs, studio.chat
         self._chosen = ""
-        runs.changed.connect(self._render)
+        self._seen = WhenSeen(page, self._render)
+        runs.changed.connect(self._seen.ask)
         window.page_shown.connect(lambda name: runs.refresh() if name == page.name else None)
         self._job.store.changed.connect(self._render_job)
         self._job.store.events_applied.connect(page.render_events)

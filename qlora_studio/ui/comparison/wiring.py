@@ -80,7 +80,9 @@ class ComparisonWiring(QObject):
             self._render()
 
     def _on_reader_answered(self, record: RunRecord) -> None:
-        self._records[self._to_read.pop(0)] = record
+        path = self._to_read.pop(0)
+        line = self._runs.line(path)  # as it is called by now
+        self._records[path] = replace(record, name=line.name) if line else record
         self._render()
         self._read_next()
 

@@ -10,6 +10,7 @@ from qlora_studio.core.words import say
 from qlora_studio.storage.presets import load_preset
 from qlora_studio.ui.data.datasets_view import fresh
 from qlora_studio.ui.data.page import DataPage
+from qlora_studio.ui.kit.layouts import still
 from qlora_studio.ui.readiness.data_check import DataCheck
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.main_window import MainWindow
@@ -40,10 +41,11 @@ class DataWiring(QObject):
 
     def _render(self) -> None:
         check = self._check
-        self._page.render_report(check.rows, current=check.report is not None)
-        self._page.render_lengths(check.lengths)
+        with still(self._page):
+            self._page.render_report(check.rows, current=check.report is not None)
+            self._page.render_lengths(check.lengths)
+            self._page.render_row(check.row)
         self._studio.estimates.take_lengths(check.lengths)
-        self._page.render_row(check.row)
 
     def _on_starter_requested(self) -> None:
         self._studio.draft.set_values(fresh(load_preset("starter").data.path))

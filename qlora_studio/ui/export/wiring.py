@@ -8,6 +8,7 @@ from qlora_studio.core.run.reports import VerificationReport, VerificationReport
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.export.page import ExportPage
 from qlora_studio.ui.kit.desktop import show_folder
+from qlora_studio.ui.kit.seen import WhenSeen
 from qlora_studio.ui.state.run_choice import choice_of
 from qlora_studio.ui.state.run_line import PastExport
 from qlora_studio.ui.state.run_list import RunsList
@@ -25,7 +26,8 @@ class ExportWiring(QObject):
         self._chosen = ""
         self._over = True
         self._news: tuple[str, int, bool] | None = None
-        runs.changed.connect(self._render)
+        self._seen = WhenSeen(page, self._render)
+        runs.changed.connect(self._seen.ask)
         window.page_shown.connect(lambda name: runs.refresh() if name == page.name else None)
         studio.runs.changed.connect(self._on_shown_run_changed)
         self._job.store.changed.connect(self._on_job_changed)

@@ -89,11 +89,15 @@ class ComboBox(QComboBox):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
+        self._choices: dict[str, str] | None = None
         self.set_choices(choices or {})
         self.activated.connect(lambda _index: self.chosen.emit(self.value()))
 
     def set_choices(self, choices: dict[str, str]) -> None:
-        """Replace the choices, without a signal."""
+        """Replace the choices, without a signal; the same ones again cost nothing."""
+        if self._choices is not None and list(choices.items()) == list(self._choices.items()):
+            return
+        self._choices = dict(choices)
         self.blockSignals(True)
         self.clear()
         for value, words in choices.items():

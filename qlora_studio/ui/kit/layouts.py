@@ -1,15 +1,31 @@
 """Layouts that follow the room there is: rows that break, parts side by side or stacked, tiles, scrolled content."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from PySide6.QtCore import QMargins, QPoint, QRect, QSize, Qt
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QGridLayout, QLayout, QLayoutItem, QSizePolicy, QStyle, QWidget
+from shiboken6 import isValid
 
 from qlora_studio.ui.kit.fonts import scaled
 from qlora_studio.ui.kit.widgets import row
 
 BREAKPOINT = 700
+
+
+@contextmanager
+def still(part: QWidget) -> Iterator[None]:
+    """Lay a part out once, after all that is shown, hidden and filled in it here: Qt would for every single widget."""
+    layouts = [layout for layout in part.findChildren(QLayout) if layout.isEnabled()]
+    for layout in layouts:
+        layout.setEnabled(False)
+    try:
+        yield
+    finally:
+        for layout in layouts:
+            if isValid(layout):
+                layout.setEnabled(True)
 
 
 class FlowRow(QWidget):
@@ -36,6 +52,7 @@ class _FlowLayout(QLayout):
         super().__init__(parent)
         self._items: list[QLayoutItem] = []
         self._gap = spacing
+        self._known: dict[object, QSize] = {}  # Qt asks again and again until something changes
         self.setContentsMargins(QMargins())
 
     def addItem(self, item: QLayoutItem) -> None:
@@ -56,19 +73,34 @@ class _FlowLayout(QLayout):
     def hasHeightForWidth(self) -> bool:
         return True
 
+    def invalidate(self) -> None:
+        self._known.clear()
+        super().invalidate()
+
     def heightForWidth(self, width: int) -> int:
-        return self._place(QRect(0, 0, width, 0), move=False)
+        return self._kept(width, lambda: QSize(width, self._place(QRect(0, 0, width, 0), move=False))).height()
 
     def setGeometry(self, rect: QRect) -> None:
         super().setGeometry(rect)
         self._place(rect, move=True)
 
     def sizeHint(self) -> QSize:
+        return self._kept("hint", self._in_one_line)
+
+    def minimumSize(self) -> QSize:
+        return self._kept("least", self._widest_and_highest)
+
+    def _kept(self, name: object, measure: Callable[[], QSize]) -> QSize:
+        if name not in self._known:
+            self._known[name] = measure()
+        return self._known[name]
+
+    def _in_one_line(self) -> QSize:
         sizes = [item.sizeHint() for item in self._shown()]
         width = sum(size.width() for size in sizes) + self._gap * max(0, len(sizes) - 1)
         return QSize(width, max((size.height() for size in sizes), default=0))
 
-    def minimumSize(self) -> QSize:
+    def _widest_and_highest(self) -> QSize:
         sizes = [item.minimumSize() for item in self._shown()]
         return QSize(
             max((size.width() for size in sizes), default=0), max((size.height() for size in sizes), default=0)

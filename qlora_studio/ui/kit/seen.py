@@ -5,6 +5,8 @@ from collections.abc import Callable
 from PySide6.QtCore import QEvent, QObject
 from PySide6.QtWidgets import QWidget
 
+from qlora_studio.ui.kit.layouts import still
+
 _COMES_BACK = (QEvent.Type.Show, QEvent.Type.WindowStateChange)
 
 
@@ -25,7 +27,8 @@ class WhenSeen(QObject):
         """Render now, or later."""
         self._owed = not is_seen(self._widget)
         if not self._owed:
-            self._render()
+            with still(self._widget):
+                self._render()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Render what is owed."""

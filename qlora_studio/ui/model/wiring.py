@@ -15,6 +15,7 @@ from qlora_studio.core.words import say
 from qlora_studio.storage.models.catalogue import model_catalogue
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.models.quantized_base import refused_as_stored
+from qlora_studio.ui.kit.layouts import still
 from qlora_studio.ui.memory.view import available_bytes
 from qlora_studio.ui.model.local_wiring import LocalWiring
 from qlora_studio.ui.model.page import ModelPage
@@ -66,7 +67,8 @@ class ModelWiring(QObject):
 
     def _on_model_found(self, found: FoundModel) -> None:
         self._page.clear_error()
-        self._page.render_model(found.location, found.facts)
+        with still(self._page):
+            self._page.render_model(found.location, found.facts)
 
     def _on_model_missing(self, error: StudioError) -> None:
         self._page.render_model(None, None, error.message)

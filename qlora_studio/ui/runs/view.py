@@ -61,7 +61,7 @@ def with_queue(lines: Sequence[RunLine], waiting: Sequence[str], waits_for: str 
 
 def with_sizes(lines: Iterable[RunLine], sizes: Mapping[str, int]) -> tuple[RunLine, ...]:
     """Return the runs with what each takes of the disk, where that was measured."""
-    return tuple(replace(line, size=sizes[line.path]) if line.path in sizes else line for line in lines)
+    return tuple(line.sized(sizes[line.path]) if line.path in sizes else line for line in lines)
 
 
 def heading(lines: Sequence[RunLine], place: str) -> str:

@@ -7,6 +7,7 @@ from qlora_studio.jobs.worker_ending import acknowledge_breakdown
 from qlora_studio.storage.run_care.run_label import name_of
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.kit.desktop import move_to_trash, show_folder
+from qlora_studio.ui.kit.seen import WhenSeen
 from qlora_studio.ui.runs.managing import RunSizes, RunsManaging
 from qlora_studio.ui.runs.page import RunsPage
 from qlora_studio.ui.runs.run_file import RunFiles
@@ -29,10 +30,11 @@ class RunsWiring(QObject):
         RunsTaking(studio, window, page, runs)
         RunFiles(studio, window, page)
         self._sizes = RunSizes(page, runs, self._render)
-        runs.changed.connect(self._render)
+        self._seen = WhenSeen(page, self._render)
+        runs.changed.connect(self._seen.ask)
         runs.changed.connect(self._on_first_list)
         window.page_shown.connect(self._on_page_shown)
-        studio.queue.changed.connect(self._render)
+        studio.queue.changed.connect(self._seen.ask)
         studio.queue.changed.connect(runs.refresh_soon)
         page.queue_requested.connect(self._on_queue_requested)
         studio.runs.worked.connect(self._on_runs_worked)

@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from qlora_studio.storage.runs.cache_rooms import Kept, require_nobody_at_work, 
 from qlora_studio.storage.settings import Settings, cache_path, data_path
 from qlora_studio.ui.kit.desktop import show_folder
 from qlora_studio.ui.kit.language import own_name
+from qlora_studio.ui.kit.layouts import still
 from qlora_studio.ui.settings.page import SettingsPage
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.studio import Studio
@@ -53,7 +55,8 @@ class SettingsWiring(QObject):
         self._page.render_languages({name: own_name(name) for name in languages()})
         self._page.render_settings(settings)
         self._page.render_network(offline=is_offline(), decided=VARIABLE in os.environ)
-        self._page.render_about(versions(), folders(settings))
+        with still(self._page):
+            self._page.render_about(versions(), folders(settings))
         self._bases.ask(_BASES.kept, kept_name)
 
 
@@ -66,6 +69,7 @@ def kept_words(kept: Sequence[Kept]) -> str:
     return say("{why} In the cache: {names}.", why=why, names=names)
 
 
+@cache
 def versions() -> tuple[tuple[str, str], ...]:
     """Return names and versions."""
     system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"

@@ -8,6 +8,7 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.jobs.package_install import install_packages
 from qlora_studio.storage.models.location import has_starter, starter_words
 from qlora_studio.storage.presets import load_preset
+from qlora_studio.ui.kit.seen import WhenSeen
 from qlora_studio.ui.start.page import StartPage
 from qlora_studio.ui.start.view import recent_datasets, recent_models, recent_runs, starter_button
 from qlora_studio.ui.state.background import Background
@@ -28,7 +29,8 @@ class StartWiring(QObject):
         self._model = Background(self)
         self._model.answered.connect(self._on_model_came)
         self._model.failed.connect(self._on_model_failed)
-        runs.changed.connect(self._render)
+        self._seen = WhenSeen(page, self._render)
+        runs.changed.connect(self._seen.ask)
         studio.runs.worked.connect(self._on_runs_worked)
         window.page_shown.connect(self._on_page_shown)
         page.starter_requested.connect(self._on_starter_requested)

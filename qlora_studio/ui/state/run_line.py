@@ -2,6 +2,7 @@
 
 import os
 import time
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -85,6 +86,12 @@ class RunLine:
         if not self.waits_for:
             return say("in the queue, no. {queued}", queued=self.queued)
         return say("in the queue, no. {queued}: waits for {run}", queued=self.queued, run=self.waits_for)
+
+    def sized(self, size: int) -> "RunLine":
+        """Return the run with what it takes of the disk: a thousand at once, for which `replace` takes too long."""
+        line = copy(self)
+        object.__setattr__(line, "size", size)
+        return line
 
     @property
     def remark(self) -> str:

@@ -217,6 +217,8 @@ class TrainingPage(Page):
         self.body.addWidget(self.disk)
         yield
         left, right = QWidget(), QWidget()
+        self.body.addWidget(SideBySide(left, right, breakpoint=640))  # before they are full: what moves takes all along
+        self.body.addStretch(1)
         for whole, sections in ((left, _LEFT), (right, _RIGHT)):
             box = column(whole, spacing=GUTTER)
             for name, title in sections.items():
@@ -224,6 +226,4 @@ class TrainingPage(Page):
                 box.addWidget(self.form.add_section(title, infos))
                 yield
             box.addStretch(1)
-        self.body.addWidget(SideBySide(left, right, breakpoint=640))
-        self.body.addStretch(1)
         self._connect()

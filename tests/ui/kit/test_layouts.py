@@ -1,5 +1,6 @@
 """Rows that break bear long words, and run from right to left where the window does."""
 
+from contextlib import nullcontext
 from itertools import pairwise
 
 import pytest
@@ -8,8 +9,8 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication, QWidget
 
 from qlora_studio.ui.kit.charts import ProgressLine
-from qlora_studio.ui.kit.layouts import FlowRow
-from qlora_studio.ui.kit.text import NumberLabel
+from qlora_studio.ui.kit.layouts import FlowRow, still
+from qlora_studio.ui.kit.text import Label, NumberLabel
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import Button, column
 
@@ -25,6 +26,49 @@ def test_a_row_within_a_row_breaks_where_its_words_are_longer_than_the_line(qapp
     window.close()
     assert all(end.x() < window.width() for end in ends)
     assert [end.y() for end in ends[:2]] == [ends[0].y()] * 2 and ends[2].y() > ends[0].y()
+
+
+def test_a_row_breaks_anew_when_a_word_in_it_becomes_longer(qapp: QApplication) -> None:
+    window, first, second = QWidget(), Button("a"), Button("b")
+    column(window).addWidget(FlowRow(FlowRow(first, second)))
+    window.resize(300, 200)
+    window.show()
+    qapp.processEvents()
+    assert first.y() == second.y()
+    second.setText("a word that leaves no room for another one")
+    qapp.processEvents()
+    assert second.y() > first.y()
+    second.setText("b")
+    qapp.processEvents()
+    assert first.y() == second.y()
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["plain", "still"])
+def test_what_is_filled_while_it_is_kept_still_is_laid_out_once_and_as_ever(qapp: QApplication, within: bool) -> None:
+    window, labels, last = QWidget(), [Label("a line") for _ in range(20)], _Moved()
+    box = column(window)
+    for widget in (*labels, last):
+        box.addWidget(widget)
+    for label in labels:
+        label.hide()
+    window.resize(300, 800)
+    window.show()
+    qapp.processEvents()
+    last.moves = 0
+    with still(window) if within else nullcontext():
+        for label in labels:
+            label.show()
+    qapp.processEvents()
+    places = [label.y() for label in labels]
+    assert places == sorted(set(places)) and last.y() > places[-1]
+    assert last.moves == 1 if within else last.moves > 1
+
+
+class _Moved(QWidget):
+    moves = 0
+
+    def moveEvent(self, event: object) -> None:
+        self.moves += 1
 
 
 def test_a_row_runs_from_right_to_left_where_the_window_does(qapp: QApplication) -> None:

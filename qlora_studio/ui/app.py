@@ -204,8 +204,11 @@ class AppWindow(QObject):
         self._ticks.start()
         _app().setWindowIcon(QIcon(str(resource("icons/qlora-studio.svg"))))  # after the first paint: it takes QtSvg
         studio.failed.connect(self.show_error)
-        studio.runs.worked.connect(self._render_status)
-        studio.runs.changed.connect(self._render_status)
+        self._soon = QTimer(self)  # once for all that a turn of the event loop brings
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self._render_status)
+        studio.runs.worked.connect(self._soon.start)
+        studio.runs.changed.connect(self._soon.start)
         studio.settings_changed.connect(_dress)
         QGuiApplication.styleHints().colorSchemeChanged.connect(self._on_color_scheme_changed)
         studio.begin()

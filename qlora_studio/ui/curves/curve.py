@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from qlora_studio.core.run.metric_history import Floats
@@ -77,7 +78,7 @@ class Plot:
             return self.curves
         return tuple(curve for curve in self.curves if curve.name not in self.hidden)
 
-    @property
+    @cached_property
     def is_empty(self) -> bool:
         """Whether no curve has a value."""
         return not any((curve.y == curve.y).any() for curve in self.curves)

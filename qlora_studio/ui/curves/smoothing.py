@@ -71,5 +71,9 @@ class MovingAverage:
 
 def last_finite(values: Floats) -> float | None:
     """Return the newest value that is one."""
-    known = np.flatnonzero(np.isfinite(values))
-    return float(values[known[-1]]) if len(known) else None
+    for end in range(len(values), 0, -_BLOCK):  # from the end: a long run is asked many times a second
+        part = values[max(0, end - _BLOCK) : end]
+        known = np.flatnonzero(np.isfinite(part))
+        if len(known):
+            return float(part[known[-1]])
+    return None

@@ -38,6 +38,9 @@ class PlotSurface(QWidget):
         self._is_brief = False
         self._picture = QPixmap()
         self._is_stale = True
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self._draw_soon)
         self._theme = active_theme()
         self._frame: Frame | None = None
         self.setAccessibleName(name)
@@ -136,6 +139,12 @@ class PlotSurface(QWidget):
 
     def _redraw(self) -> None:
         self._is_stale, self._frame = True, None
+        self._soon.start()
+
+    def _draw_soon(self) -> None:
+        """Draw in a turn of its own, whatever else came with the points; who paints before that draws at once."""
+        if self.isVisible():
+            self._draw()
         self.update()
 
     def _draw(self) -> None:

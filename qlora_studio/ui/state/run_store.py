@@ -15,6 +15,7 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 
 _AT_ONCE = 256  # events, which take about a millisecond
 _TURN_SECONDS = 0.01  # of applying events, between which the window answers
+_PACE_SECONDS = 0.1  # between two times that a run at work tells: nobody reads faster
 _TELL_SECONDS = 0.5  # until a replay tells again, and from then on twice as long each time: all curves are drawn
 
 
@@ -74,7 +75,7 @@ class RunStore(QObject):
         self._later.stop()
 
     def _apply_some(self) -> None:
-        until = time.monotonic() + _TURN_SECONDS
+        until, before = time.monotonic() + _TURN_SECONDS, self.state.phase
         some: list[Event] = []
         while self._waiting and (not some or time.monotonic() < until):
             next_ones = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
@@ -88,12 +89,18 @@ class RunStore(QObject):
         waited = time.monotonic() - self._told
         if not self._waiting and (len(some) < _AT_ONCE or self.state.phase.is_over):
             self._patience = _TELL_SECONDS
-            self._tell()
+            self._tell_in_time(waited, at_once=self.state.phase is not before or self.state.phase.is_over)
         elif waited > self._patience:
             self._patience *= 2
             self._tell()
         elif not self._waiting:
             self._later.start(int(1000 * (self._patience - waited)))
+
+    def _tell_in_time(self, waited: float, *, at_once: bool) -> None:
+        if at_once or waited >= _PACE_SECONDS:
+            self._tell()
+        elif not self._later.isActive():
+            self._later.start(round(1000 * (_PACE_SECONDS - waited)))
 
     def _tell(self) -> None:
         self._told = time.monotonic()

@@ -394,3 +394,19 @@ def test_long_plots_are_drawn_in_turns_of_their_own(qapp: QApplication) -> None:
         drawn.append(len({plot for plot in widget.plots() if not plot._is_stale} - before))
     widget.close()
     assert max(drawn) < 4 and all(not plot._is_stale for plot in widget.plots()), drawn
+
+
+def test_points_that_come_are_drawn_in_a_turn_of_their_own_and_at_once_for_who_looks_before(qapp: QApplication) -> None:
+    plot, drawn = CurvePlot("Loss"), CurvePlot("Loss")
+    for each in (plot, drawn):
+        each.resize(500, 240)
+        each.show_plot(_loss(10))
+        each.show()
+        qapp.processEvents()
+    before = plot.grab().toImage()
+    plot.show_plot(_loss(90))
+    drawn.show_plot(_loss(90))
+    at_once = drawn.grab().toImage()
+    for _ in range(3):
+        qapp.processEvents()
+    assert before != plot.grab().toImage() == at_once

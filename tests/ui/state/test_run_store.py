@@ -83,6 +83,23 @@ def test_a_pause_in_the_midst_of_a_replay_is_no_gap_in_what_is_told(qapp: QAppli
     wait_until(lambda: told[-1] == 1000)
 
 
+def test_what_comes_faster_than_anybody_reads_is_told_together_and_the_last_of_it_soon(
+    qapp: QApplication, wait_until: WaitUntil
+) -> None:
+    events = tuple(sample_events(60))
+    store = RunStore()
+    told: list[int] = []
+    take(store, events[:10])  # begins to train, which is told at once
+    store.changed.connect(lambda: told.append(store.state.step))
+    for start in range(10, 60, 10):
+        take(store, events[start : start + 10])
+    assert len(told) < 5
+    wait_until(lambda: told[-1:] == [store.state.step])
+    before = len(told)
+    take(store, (Finished(),))
+    assert len(told) == before + 1, "an end is told at once"
+
+
 def test_a_resumed_run_overwrites_the_steps_that_are_taken_again(qapp: QApplication) -> None:
     store = RunStore()
     events = tuple(sample_events(120))

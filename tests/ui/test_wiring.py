@@ -223,7 +223,7 @@ def test_runs_on_disk_are_listed_opened_and_made_the_draft(app_window: AppWindow
     page = show(app_window, "runs")
     wait_until(lambda: page.model.rowCount() == 2)  # type: ignore[attr-defined]
     assert "broke off at step 120" in texts(page)
-    QTest.mouseClick(page.draft_button, LEFT)  # type: ignore[attr-defined]
+    page.actions_of_runs.draft.trigger()  # type: ignore[attr-defined]
     training = app_window.window.current_page()
     assert isinstance(training, TrainingPage) and "“support-bot” would change" in texts(training)
     assert studio_of(app_window).draft.config.name == "my-run"
@@ -262,7 +262,7 @@ def test_a_run_from_elsewhere_is_looked_at_refused_in_words_and_goes_on_once_it_
     page.refresh_requested.emit()
     wait_until(lambda: page.distrust.isVisible())
     assert page.distrust.message.text().startswith("The run.toml of 2-broken has changed")
-    assert not any(button.isEnabled() for button in (page.resume_button, page.queue_button, page.recover))
+    assert not any(button.isEnabled() for button in (page.resume_button, page.actions_of_runs.queue, page.recover))
     refused: list[str] = []
     studio.failed.connect(lambda error: refused.append(error.kind))
     page.queue_requested.emit(str(runs / "2-broken"))

@@ -1,6 +1,6 @@
 """The page where a trained model is talked to, beside its base and what was exported: one prompt, one seed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QKeySequence, QShortcut
@@ -15,13 +15,14 @@ from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.words import say
 from qlora_studio.ui.chat.transcript import ChatTurn, PromptField
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox
-from qlora_studio.ui.kit.layouts import ScrolledContent, TileGrid
+from qlora_studio.ui.kit.layouts import ScrolledContent, SideBySide
 from qlora_studio.ui.kit.text import Label, set_tooltip
-from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, column, row
+from qlora_studio.ui.kit.widgets import Button, Card, EmptyCard, PrimaryButton, column, row
 from qlora_studio.ui.state.run_choice import RunChoice
 from qlora_studio.ui.window.page import Page
 
 _CHECKPOINTS = {"best": say("Best checkpoint"), "final": say("Final adapter"), "last": say("Last checkpoint")}
+_ABREAST = 600  # pixels, from which on all choices stand in one row
 _HINT = say(
     "Tuned and base come from one set of weights, with the adapter and without. Merged and GGUF "
     "are read from what was exported. Same prompt, same seed."
@@ -196,10 +197,9 @@ class ChatPage(Page):
             set_tooltip(box, "" if name in there else say("Export a {words} of this run first.", words=words))
 
     def _build(self) -> None:
-        self._empty = Card(say("No trained run yet"))
-        self.go_training = Button(say("Go to Training"))
+        self.go_training = PrimaryButton(say("Go to Training"))
         text = say("When a run has ended, its model can be asked here, with the base model's answer beside it.")
-        self._empty.add(Label(text, "muted", wrap=True), self.go_training)
+        self._empty = EmptyCard(say("No trained run yet"), text, self.go_training)
         self._options, self._talk = self._make_options(), self._make_talk()
         self.body.addWidget(self._empty)
         self.body.addWidget(self._options)
@@ -211,25 +211,9 @@ class ChatPage(Page):
         self.temperature.setValue(0.0)
         self.seed.setValue(42)
         self.longest.setValue(256)
-        fields = (
-            (say("Run"), self.run),
-            (say("Checkpoint"), self.checkpoint),
-            (say("Temperature"), self.temperature),
-            (say("Seed"), self.seed),
-            (say("At most"), self.longest),
-        )
-        parts = []
-        for title, field in fields:
-            part = QWidget()
-            box = column(part, spacing=3)
-            label = Label(title, "caption")
-            label.setBuddy(field)
-            field.setAccessibleName(title)
-            field.setMinimumWidth(72)
-            box.addWidget(label)
-            box.addWidget(field)
-            parts.append(part)
-        card.add(TileGrid(parts, columns=(5, 3), least=104, spacing=12))
+        model = {say("Run"): self.run, say("Checkpoint"): self.checkpoint}
+        answers = {say("Temperature"): self.temperature, say("Seed"): self.seed, say("At most"): self.longest}
+        card.add(SideBySide(_fields(model), _fields(answers), shares=(7, 6), breakpoint=_ABREAST, spacing=12))
         return card
 
     def _make_talk(self) -> Card:
@@ -273,6 +257,22 @@ class ChatPage(Page):
         self._begin_again()
         self._name_run()
         self.run_requested.emit(path)
+
+
+def _fields(titles: Mapping[str, QWidget]) -> QWidget:
+    """Return fields beside each other, each below its title."""
+    whole = QWidget()
+    line = row(whole, spacing=12)
+    for title, field in titles.items():
+        box = column(spacing=3)
+        label = Label(title, "caption")
+        label.setBuddy(field)
+        field.setAccessibleName(title)
+        field.setMinimumWidth(72)
+        box.addWidget(label)
+        box.addWidget(field)
+        line.addLayout(box, 1)
+    return whole
 
 
 def _state_text(state: RunState | None) -> str:

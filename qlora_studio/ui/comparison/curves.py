@@ -9,8 +9,8 @@ from qlora_studio.core.words import say
 from qlora_studio.ui.comparison.view import AXES, curve_of, metric_titles, unit_of
 from qlora_studio.ui.curves.curve import Curve, Plot, look
 from qlora_studio.ui.curves.linked_plots import LinkedPlots
-from qlora_studio.ui.kit.fields import ComboBox
 from qlora_studio.ui.kit.layouts import FlowRow
+from qlora_studio.ui.kit.menus import ChoiceButton
 from qlora_studio.ui.kit.widgets import Button, Card, row
 
 _SMOOTH_TIP = say("Draw the mean of the steps around each point: of as many before it as after, a fiftieth of the run")
@@ -27,8 +27,9 @@ class CurvesCard(Card):
         self.tabs: dict[str, Button] = {}
         self._group = QButtonGroup(self)
         self._places = FlowRow(spacing=6)
-        self.axis = ComboBox({name: say("over {words}", words=words) for name, words in AXES.items()})
-        self.axis.setAccessibleName(say("What the curves are drawn over"))
+        self.axis = ChoiceButton(
+            lambda words: say("over {words}", words=words), AXES, tip=say("Over what the curves are drawn")
+        )
         self.axis.chosen.connect(lambda _axis: self._render())
         self.smooth = Button(say("smooth"), "pill", checkable=True, tip=_SMOOTH_TIP)
         self.smooth.setChecked(True)

@@ -26,7 +26,7 @@ from qlora_studio.ui.kit.text import tooltip
 from qlora_studio.ui.kit.theme import Theme, active_theme, sans_font
 
 _Index = QModelIndex | QPersistentModelIndex
-_NARROWEST, _WIDEST = 108, 260  # pixels of a run's column
+_NARROWEST, _WIDEST = 104, 260  # pixels of a run's column
 _TITLES = 210  # pixels of the titles of the lines, at most
 _NAMES_HEIGHT = 54
 _GAP, _EDGE, _SYMBOL = 16, 11, 28
@@ -156,6 +156,7 @@ class ComparisonTable(QTableView):
         super().__init__()
         self.lines = ComparisonModel()
         self._wanted: list[int] = []  # widths of the columns
+        self._least: list[int] = []  # with their names cut, and none of their values
         self.setModel(self.lines)
         self.setAccessibleName(say("Runs side by side"))
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -180,8 +181,8 @@ class ComparisonTable(QTableView):
         titles = max((strong.horizontalAdvance(_title(line)) for line in lines), default=0)
         self.verticalHeader().setFixedWidth(min(titles + 2 * _GAP, _TITLES))
         halves = [max(map(strong.horizontalAdvance, name.split(" "))) + _GAP // 2 + _EDGE + 2 for name in names]
-        hints = [max(self.sizeHintForColumn(column), half) for column, half in enumerate(halves)]
-        self._wanted = [min(max(hint, _NARROWEST), _WIDEST) for hint in hints]
+        self._least = [min(max(self.sizeHintForColumn(column), _NARROWEST), _WIDEST) for column in range(len(names))]
+        self._wanted = [min(max(least, half), _WIDEST) for least, half in zip(self._least, halves, strict=True)]
         self._fit_columns()
         bar = self.horizontalScrollBar().sizeHint().height()
         self.setFixedHeight(ROW_HEIGHT * len(lines) + _NAMES_HEIGHT + bar + 2)
@@ -192,10 +193,12 @@ class ComparisonTable(QTableView):
         self._fit_columns()
 
     def _fit_columns(self) -> None:
-        """Have two runs beside each other in sight where that is possible; beyond, the table scrolls."""
-        most = max(_NARROWEST, self.viewport().width() // 2)
-        for column, wanted in enumerate(self._wanted):
-            self.setColumnWidth(column, min(wanted, most))
+        """Cut long names before a run is out of sight; beyond, the table scrolls, with two in sight where it can be."""
+        width = self.viewport().width()
+        most = max(_NARROWEST, width // 2)
+        share = width if sum(self._wanted) <= width else width // max(1, len(self._wanted))
+        for column, (wanted, least) in enumerate(zip(self._wanted, self._least, strict=True)):
+            self.setColumnWidth(column, min(wanted, most, max(least, share)))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Copy the whole table."""

@@ -3,6 +3,8 @@
 The same on the screen, in a picture and in a drawing.
 """
 
+from collections.abc import Iterable
+
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QFontMetricsF, QPainter, QPen
 
@@ -27,8 +29,12 @@ def paint_plot(painter: QPainter, plot: Plot, frame: Frame, place: QRectF, theme
         return
     end = area.right() - metrics.horizontalAdvance(plot.x_title)
     painter.drawText(QPointF(end, area.bottom() + 8 + metrics.ascent()), plot.x_title)
-    _paint_lines(painter, [mark for mark in plot.marks if mark.shape == "line"], frame, theme)
+    lines = _lines_in(frame, plot.marks)
+    for left, mark in lines:
+        painter.setPen(QPen(theme.color(mark.token), 1, PEN_STYLES["dot" if mark.faint else "dash-dot"]))
+        painter.drawLine(QPointF(left, area.top()), QPointF(left, area.bottom()))
     paint_chart(painter, plot, frame, theme)
+    _paint_labels(painter, lines, frame, theme)
     for curve in plot.shown:
         if curve.rings:
             _paint_rings(painter, curve, frame, theme)
@@ -37,23 +43,27 @@ def paint_plot(painter: QPainter, plot: Plot, frame: Frame, place: QRectF, theme
             _paint_mark(painter, mark, frame, theme)
 
 
-def _paint_lines(painter: QPainter, marks: list[Mark], frame: Frame, theme: Theme) -> None:
-    """Paint lines across; a label that would lie over another stands a row lower, or is left to the pointer."""
+def _lines_in(frame: Frame, marks: Iterable[Mark]) -> list[tuple[float, Mark]]:
+    """Return the marks that are lines across and in sight, with their places."""
+    lines = sorted((mark for mark in marks if mark.shape == "line"), key=lambda mark: mark.x)
+    placed = [(round(frame.left_of(mark.x)) + 0.5, mark) for mark in lines]
+    return [(left, mark) for left, mark in placed if frame.area.left() <= left <= frame.area.right() + 1]
+
+
+def _paint_labels(painter: QPainter, lines: list[tuple[float, Mark]], frame: Frame, theme: Theme) -> None:
+    """Paint what lines are called, over the grid, which would strike it through.
+
+    A label that would lie over another stands a row lower, or is left to the pointer.
+    """
     metrics = QFontMetricsF(painter.font())
     taken = [frame.area.left()] * _LABEL_ROWS
-    for mark in sorted(marks, key=lambda mark: mark.x):
-        left = round(frame.left_of(mark.x)) + 0.5
-        if not frame.area.left() <= left <= frame.area.right() + 1:
-            continue
-        color = theme.color(mark.token)
-        painter.setPen(QPen(color, 1, PEN_STYLES["dot" if mark.faint else "dash-dot"]))
-        painter.drawLine(QPointF(left, frame.area.top()), QPointF(left, frame.area.bottom()))
+    for left, mark in lines:
         width = metrics.horizontalAdvance(mark.label)
         start = left + 4 if left + 4 + width <= frame.area.right() else left - 4 - width
         row = next((row for row, end in enumerate(taken) if end <= start), None)
         if mark.label and row is not None:
             taken[row] = start + width + 8
-            painter.setPen(color)
+            painter.setPen(theme.color(mark.token))
             painter.drawText(QPointF(start, frame.area.top() + metrics.ascent() + row * metrics.height()), mark.label)
 
 

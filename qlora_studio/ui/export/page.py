@@ -26,7 +26,7 @@ from qlora_studio.ui.kit.disk_lines import DiskLines
 from qlora_studio.ui.kit.fields import ComboBox, PathField
 from qlora_studio.ui.kit.layouts import SideBySide
 from qlora_studio.ui.kit.text import Label
-from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, Rule, column, row
+from qlora_studio.ui.kit.widgets import Button, Card, EmptyCard, PrimaryButton, Rule, column, row
 from qlora_studio.ui.state.run_choice import RunChoice
 from qlora_studio.ui.state.run_line import PastExport
 from qlora_studio.ui.window.page import GUTTER, Page
@@ -250,14 +250,12 @@ class ExportPage(Page):
         card.add(self._progress_line, self._plan, Label(say("Nothing half-made is left if it is stopped."), "caption"))
         return card
 
-    def _make_empty(self) -> Card:
-        card = Card(say("No trained run yet"))
+    def _make_empty(self) -> EmptyCard:
         text = say(
             "When a run has ended, or was stopped and saved, its adapter can be merged into the base model here."
         )
-        self.go_training = Button(say("Go to Training"))
-        card.add(Label(text, "muted", wrap=True), self.go_training)
-        return card
+        self.go_training = PrimaryButton(say("Go to Training"))
+        return EmptyCard(say("No trained run yet"), text, self.go_training)
 
     def _connect(self) -> None:
         self.run.chosen.connect(self._on_run_chosen)

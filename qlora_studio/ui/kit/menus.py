@@ -1,6 +1,6 @@
 """Menus of a button: one of a few choices, whose word the button wears."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QAction, QActionGroup
@@ -13,11 +13,9 @@ class ChoiceButton(Button):
     """A quiet button that says what is chosen, in `words` around its title, and offers the other choices.
 
     Signals:
-        opening: the menu is about to be shown.
         chosen: the value that the user chose.
     """
 
-    opening = Signal()
     chosen = Signal(str)
 
     def __init__(self, words: Callable[[str], str], choices: Mapping[str, str], *, tip: str) -> None:
@@ -30,7 +28,6 @@ class ChoiceButton(Button):
             action.setCheckable(True)
             group.addAction(action)
             action.triggered.connect(lambda _=False, value=value: self._on_triggered(value))
-        menu.aboutToShow.connect(self.opening)
         self.setMenu(menu)
         self.setProperty("menu", "true")
         self.choose(next(iter(choices)))
@@ -44,11 +41,6 @@ class ChoiceButton(Button):
         self._value = value
         self._actions[value].setChecked(True)
         self.setText(self._words(self._titles[value]))
-
-    def set_enabled(self, values: Collection[str]) -> None:
-        """Offer these values alone."""
-        for value, action in self._actions.items():
-            action.setEnabled(value in values)
 
     def _on_triggered(self, value: str) -> None:
         self.choose(value)

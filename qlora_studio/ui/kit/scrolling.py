@@ -4,6 +4,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QPaintEvent
 from PySide6.QtWidgets import QFrame, QScrollArea, QScrollBar, QWidget
 
+BAR_WIDTH = 10  # pixels of the vertical bar, as the style sheet has it
+
 
 class ScrollArea(QScrollArea):
     """Holds content as wide as itself. The room of the vertical bar is always kept, and empty where nothing scrolls."""

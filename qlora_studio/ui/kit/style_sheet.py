@@ -118,6 +118,7 @@ QHeaderView, QHeaderView::section { background: transparent; color: $muted; bord
 QHeaderView::section { border-bottom: 1px solid $line; padding: 6px 11px; font-weight: 400; }
 QTableCornerButton::section { background: transparent; border: none; }
 
+QAbstractScrollArea::corner { background: transparent; border: none; }
 QScrollBar:vertical { background: transparent; width: 10px; margin: 0; }
 QScrollBar:horizontal { background: transparent; height: 10px; margin: 0; }
 QScrollBar::handle { background: $control_line; border-radius: 2px; margin: 3px; }

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QAccessible, QAccessibleEvent, QFont, QGuiApplication, QKeySequence
+from PySide6.QtGui import QAccessible, QAccessibleEvent, QFont, QGuiApplication, QKeySequence, QResizeEvent
 from PySide6.QtWidgets import (
     QBoxLayout,
     QFrame,
@@ -104,6 +104,15 @@ class Card(QFrame):
             self.body.addWidget(widget)
 
 
+class EmptyCard(Card):
+    """What a page shows while there is nothing on it: why, and the button that leads on."""
+
+    def __init__(self, title: str, text: str, button: Button) -> None:
+        super().__init__(title)
+        self.add(Label(text, "muted", wrap=True), button)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+
+
 class StatTile(QFrame):
     """A small card: what, how much, and a word about it."""
 
@@ -113,9 +122,10 @@ class StatTile(QFrame):
         box = column(self, margins=(12, 11, 8, 11), spacing=3)
         self._title = ElidedLabel(title, "caption")
         self._value = NumberLabel("–")
-        self._note = ElidedLabel(" ", "caption")
+        self._note = _Note()
         for part in (self._title, self._value, self._note):
             box.addWidget(part)
+        box.addStretch(1)  # so that the figures of tiles beside each other line up, however long their words are
         self.show_value("–")
 
     def show_tile(self, title: str, value: str, note: str = "") -> None:
@@ -129,6 +139,30 @@ class StatTile(QFrame):
         self._value.set_tone(tone)
         self._note.setText(note or " ")
         self.setAccessibleName(f"{self._title.whole_text()}: {value} {note}".strip())
+
+
+class _Note(Label):
+    """A word below a figure, over several lines where it is long. It stays as high as it was, so that nothing jumps."""
+
+    def __init__(self) -> None:
+        super().__init__(" ", "caption", wrap=True)
+        self._heights: dict[int, int] = {}  # by width, the most that it needed
+        policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
+        self.setMinimumWidth(24)
+        self.setAlignment(Qt.AlignmentFlag.AlignTop)
+
+    def heightForWidth(self, width: int) -> int:
+        """Return the height of the longest word that stood here at this width."""
+        needed = max(super().heightForWidth(width), self._heights.get(width, 0))
+        self._heights[width] = needed
+        return needed
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Forget other widths."""
+        super().resizeEvent(event)
+        self._heights = {width: most for width, most in self._heights.items() if width == event.size().width()}
 
 
 class Chip(Label):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QLineEdit, QPlainTextEdit
+from PySide6.QtWidgets import QLineEdit, QPlainTextEdit, QWidget
 
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_config import RunConfig
@@ -18,7 +18,7 @@ from qlora_studio.ui.kit.layouts import SideBySide
 from qlora_studio.ui.kit.tables import ROW_HEIGHT, Column, FactGrid, Table, TableModel
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import mono_font
-from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton
+from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, column
 from qlora_studio.ui.model.local import LocalModels
 from qlora_studio.ui.model.source import ModelSource
 from qlora_studio.ui.model.view import (
@@ -79,7 +79,7 @@ class ModelPage(Page):
         self._unloaded: CatalogueModel | None = None  # the chosen one, where only the catalogue knows it
         self._lines: tuple[CatalogueLine, ...] = ()
         self._config = RunConfig()
-        self._needed = True
+        self._needed: bool | None = True
         self._download: RunState | None = None
         self.continue_button = PrimaryButton(say("Continue to Data"))
         self.add_action(self.continue_button)
@@ -102,12 +102,14 @@ class ModelPage(Page):
     def render_model(self, location: ModelLocation | None, facts: ModelFacts | None, problem: str = "") -> None:
         """Show what the files say of the model, or why they say nothing."""
         self._facts = facts
-        self._needed = location is not None and location.kind == "hub" and location.path is None
+        self._needed = location.kind == "hub" and location.path is None if location is not None else None
         self._unloaded = find_in_catalogue(location.source) if location is not None and self._needed else None
         if location is not None:
             kind = "starter" if location.source == STARTER else location.kind
             self.source.show_source(location.source, location.revision, kind)
             self.grid.show_facts(model_fact_pairs(location, facts) if facts else ())
+        elif wanted := self._config.model.source:  # the field shows no other model than the one that this is said of
+            self.source.show_wanted(wanted, self._config.model.revision)
         self.source.show_download(self._download, needed=self._needed)
         self._empty.setText(problem or say("Choose a model above, or one of the list below."))
         self._empty.setVisible(facts is None and self._unloaded is None)
@@ -159,13 +161,17 @@ class ModelPage(Page):
         self.template_text.setText(template_text(facts) if facts else "")
         self.template_button.setVisible(bool(facts and facts.chat_template))
         self.template.setPlainText((facts.chat_template or "") if facts else "")
-        self.four_bit.setText(four_bit_text(facts) if facts else say("Known once the model is here."))
+        self._known.setVisible(facts is not None)
+        self._unknown.setVisible(facts is None)
+        self.four_bit.setText(four_bit_text(facts) if facts else "")
         known = facts is not None and facts.parameters > 0
         self.advice.setText(advice_text(facts.parameters) if facts and known else "")
         self.take_advice.setVisible(bool(facts and known and not follows_advice(config, facts.parameters)))
 
     def _subtitle_without(self) -> str:
-        return say("not on this machine yet") if self._config.model.source else say("What should learn? Start here.")
+        if not self._config.model.source:
+            return say("What should learn? Start here.")
+        return say("not on this machine yet") if self._needed else say("nothing is known of it")
 
     def _about(self) -> Card:
         card = self._about_card = Card(say("About this model"))
@@ -187,11 +193,19 @@ class ModelPage(Page):
         self.template.setFixedHeight(180)
         self.template.setAccessibleName(say("Chat template"))
         self.template.hide()
-        card.add(Label(say("4-bit weights"), "muted"), self.four_bit)
-        card.body.addSpacing(4)
-        card.add(Label(say("Rank and learning rate"), "muted"), self.advice, self.take_advice)
-        card.body.addSpacing(4)
-        card.add(Label(say("Chat template"), "muted"), self.template_text, self.template_button, self.template)
+        parts = {
+            say("4-bit weights"): (self.four_bit,),
+            say("Rank and learning rate"): (self.advice, self.take_advice),
+            say("Chat template"): (self.template_text, self.template_button, self.template),
+        }
+        self._unknown, self._known = Label(say("Known once the model is here."), "muted", wrap=True), QWidget()
+        box = column(self._known)
+        for title, about in parts.items():
+            if box.count():
+                box.addSpacing(4)
+            for part in (Label(title, "muted"), *about):
+                box.addWidget(part)
+        card.add(self._unknown, self._known)
         card.body.addStretch(1)
         return card
 

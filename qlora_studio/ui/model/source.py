@@ -11,6 +11,7 @@ from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.fields import PathField
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, column, row
+from qlora_studio.ui.model.view import likely_kind
 
 KINDS = {"starter": say("Starter model"), "hub": say("From the hub"), "folder": say("Folder"), "gguf": say("GGUF file")}
 
@@ -52,26 +53,34 @@ class ModelSource(Card):
 
     def show_source(self, source: str, revision: str, kind: str) -> None:
         """Show the model that is chosen."""
-        fields = {"hub": self.hub_id, "folder": self.folder.line, "gguf": self.gguf.line}
-        if kind in fields and fields[kind].text() != source:
-            fields[kind].setText(source)
+        field = self._fields().get(kind)
+        if field is not None and field.text() != source:
+            field.setText(source)
         if kind == "hub" and self.revision.text() != revision:
             self.revision.setText(revision)
         self.show_kind(kind)
         self.use_starter.setEnabled(source != STARTER)
         self.use_starter.setText(say("Chosen") if source == STARTER else say("Use it"))
 
-    def show_download(self, state: RunState | None, *, needed: bool) -> None:
-        """Show how far a download is; `needed` is whether the model of the field is not on this machine."""
+    def show_wanted(self, source: str, revision: str) -> None:
+        """Show a model of which nothing is known, not even of which kind it is; in the field that it was written in."""
+        written = next((kind for kind, field in self._fields().items() if field.text() == source), "")
+        self.show_source(source, revision, written or likely_kind(source))
+
+    def show_download(self, state: RunState | None, *, needed: bool | None) -> None:
+        """Show how far a download is; `needed` is whether the field's model is not on this machine, None unknown."""
         busy = state is not None and not state.phase.is_over
         self.download.setVisible(not busy)
-        self.download.setText(say("Download") if needed else say("Check for a newer one"))
+        self.download.setText(say("Check for a newer one") if needed is False else say("Download"))
         self.stop.setVisible(busy)
         self._line.setVisible(busy)
         progress = state.progress if state else None
         share = progress.done / progress.total if progress and progress.total else None
         self._line.show_share(share)
         self._facts.setText(_download_text(state, needed=needed))
+
+    def _fields(self) -> dict[str, QLineEdit]:
+        return {"hub": self.hub_id, "folder": self.folder.line, "gguf": self.gguf.line}
 
     def _starter(self) -> QWidget:
         part = QWidget()
@@ -153,8 +162,10 @@ def _with_help(field: QWidget, text: str) -> QWidget:
     return part
 
 
-def _download_text(state: RunState | None, *, needed: bool) -> str:
+def _download_text(state: RunState | None, *, needed: bool | None) -> str:
     if state is None or state.phase.is_over:
+        if needed is None:
+            return say("Only what you download here leaves or enters this machine; nothing else is sent.")
         if needed:
             return say("Not on this machine. Only what you download here leaves or enters it; nothing else is sent.")
         return say("On this machine.")

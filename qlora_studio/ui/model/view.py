@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from qlora_studio.core.export.disk_need import run_needs
 from qlora_studio.core.memory.estimator import estimate
@@ -12,6 +13,7 @@ from qlora_studio.core.model.recommendation import recommended_learning_rate, re
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text, count_text
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.titles import STARTER
 from qlora_studio.core.words import say
 from qlora_studio.storage.models.catalogue import CatalogueModel
 from qlora_studio.storage.models.location import ModelFacts, ModelLocation
@@ -168,6 +170,15 @@ def needed_pairs(model: CatalogueModel, config: RunConfig) -> tuple[tuple[str, s
         (say("Licence"), model.licence + (say(", to be accepted on the hub first") if model.gated else "")),
         (say("Since"), model.date),
     )
+
+
+def likely_kind(source: str) -> str:
+    """Return which of the ways to name a model a source is, by its text alone."""
+    if source == STARTER:
+        return "starter"
+    if source.lower().endswith(".gguf"):
+        return "gguf"
+    return "folder" if PurePath(source).is_absolute() or source.startswith(("~", ".")) else "hub"
 
 
 def template_text(facts: ModelFacts) -> str:

@@ -3,7 +3,7 @@
 import time
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtWidgets import QApplication, QMenu, QSizePolicy, QWidget
+from PySide6.QtWidgets import QApplication, QMenu, QWidget
 
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Pause
@@ -14,7 +14,7 @@ from qlora_studio.ui.curves.smoothing import last_finite
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.layouts import TileGrid
 from qlora_studio.ui.kit.text import Label, set_tooltip
-from qlora_studio.ui.kit.widgets import Button, Card, Notice, PrimaryButton, StatTile, column, row
+from qlora_studio.ui.kit.widgets import Button, Card, EmptyCard, Notice, PrimaryButton, StatTile, column, row
 from qlora_studio.ui.run.cards import MemoryCard, SampleCard
 from qlora_studio.ui.run.findings import findings
 from qlora_studio.ui.run.plot_card import PlotCard
@@ -31,7 +31,7 @@ _TILES = (
     say("Evaluation loss"),
     say("Perplexity"),
     say("Learning rate"),
-    say("Throughput"),
+    say("Tokens/s"),
     say("Time left"),
 )
 _CLOCK_MILLISECONDS = 1000
@@ -245,20 +245,11 @@ class RunPage(Page):
         self.body.addWidget(self._full, 1)
         self.body.addStretch(0)
 
-    def _empty_card(self) -> Card:
-        card = Card(say("Nothing has been trained yet"))
+    def _empty_card(self) -> EmptyCard:
         button = PrimaryButton(say("Go to Training"))
         button.clicked.connect(lambda: self.page_requested.emit("training"))
-        card.add(
-            Label(
-                say("Choose a model and a dataset, then start on the Training page. The curves appear here."),
-                "muted",
-                wrap=True,
-            )
-        )
-        card.add(button)
-        card.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
-        return card
+        text = say("Choose a model and a dataset, then start on the Training page. The curves appear here.")
+        return EmptyCard(say("Nothing has been trained yet"), text, button)
 
 
 class _Work(Card):

@@ -5,8 +5,8 @@ long as a hundred steps that are only counted. How it is saved: `curve_files`.
 """
 
 from PySide6.QtCore import QTimer, Signal
-from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import QButtonGroup, QStackedWidget
+from PySide6.QtGui import QResizeEvent, QShowEvent
+from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QStackedWidget, QWidget
 
 from qlora_studio.core.run.metric import METRICS
 from qlora_studio.core.run.metric_history import Floats, MetricHistory
@@ -17,15 +17,16 @@ from qlora_studio.ui.curves.smoothing import MovingAverage
 from qlora_studio.ui.kit.layouts import FlowRow
 from qlora_studio.ui.kit.menus import ChoiceButton
 from qlora_studio.ui.kit.tables import Table, TableModel
-from qlora_studio.ui.kit.widgets import Button, Card
+from qlora_studio.ui.kit.widgets import Button, Card, row
 from qlora_studio.ui.run.curve_files import SaveButton
 from qlora_studio.ui.run.marks import annotations
 from qlora_studio.ui.run.metric_plots import STEP, X_TITLES, Source, is_known, metric_plots
 from qlora_studio.ui.run.table import MetricRows, metric_columns
+from qlora_studio.ui.run.view_button import USUAL_SMOOTHING, ViewButton
 
 _PAUSE_MILLISECONDS, _MORE_MILLISECONDS = 1000, 200  # after a drawing, and for each further plot in it
 ALL = "all"
-_SMOOTHINGS = (0.0, 0.6, 0.9, 0.95, 0.99, 0.999)
+_GAP, _MARGINS = 8, 2 * 16  # pixels between metrics and tools, and beside them
 
 
 class PlotCard(Card):
@@ -41,7 +42,8 @@ class PlotCard(Card):
         super().__init__()
         self._source = Source(MetricHistory(), RunState())
         self._shown = next(iter(METRICS))
-        self._set_weight(0.9)
+        self._view = ViewButton()
+        self._set_weight(USUAL_SMOOTHING)
         self._loss_average = MovingAverage()
         self._dirty = True
         self._pause = QTimer(self)  # after a drawing
@@ -59,7 +61,7 @@ class PlotCard(Card):
         if history is not self._source.history:
             self._plots.follow()
         self._save.set_name(name)
-        self._source = Source(history, state, checkpoints, self._over.value())
+        self._source = Source(history, state, checkpoints, self._view.over)
         self._dirty = True
         if not self._pause.isActive():
             self._draw_what_came()
@@ -76,6 +78,7 @@ class PlotCard(Card):
         """Show another metric, or ALL of them."""
         self._shown = key
         self._tabs[key].setChecked(True)
+        self._metric.choose(key)
         self._render_tools()
         self._redraw_now()
 
@@ -84,10 +87,15 @@ class PlotCard(Card):
         super().showEvent(event)
         self._draw_what_came()
 
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Choose between metrics beside each other and in a menu."""
+        super().resizeEvent(event)
+        self._arrange()
+
     def rows(self, *, all_of_them: bool = True) -> MetricRows:
         """Return the numbers behind the curves: of the whole run, or of what is zoomed to."""
         source, between = self._source, None
-        if not all_of_them and self._over.value() == STEP:
+        if not all_of_them and self._view.over == STEP:
             between = self._plots.shown_x()
         return MetricRows(source.history, annotations(source.state, source.history), between)
 
@@ -102,7 +110,7 @@ class PlotCard(Card):
             self._model.set_rows(self.rows(all_of_them=False))
         else:
             keys = tuple(METRICS) if self._shown == ALL else (self._shown,)
-            self._plots.show_plots(metric_plots(keys, self._source, self._averages, log=self._log_button.isChecked()))
+            self._plots.show_plots(metric_plots(keys, self._source, self._averages, log=self._view.is_log()))
         self._dirty = False
 
     def _redraw_now(self) -> None:
@@ -116,8 +124,8 @@ class PlotCard(Card):
         self._redraw_now()
         self._stack.setCurrentWidget(self._table if on else self._plots)
 
-    def _on_smoothing_chosen(self, weight: str) -> None:
-        self._set_weight(float(weight))
+    def _on_smoothing_chosen(self, weight: float) -> None:
+        self._set_weight(weight)
         self._redraw_now()
 
     def _on_over_chosen(self, over: str) -> None:
@@ -136,35 +144,51 @@ class PlotCard(Card):
 
     def _offer_places(self) -> None:
         """Offer to draw over what the run told: old runs told less."""
-        self._over.set_enabled({key for key in X_TITLES if is_known(self._source.history, key)})
+        self._view.offer({key for key in X_TITLES if is_known(self._source.history, key)})
 
     def _render_tools(self) -> None:
-        shown = METRICS.values() if self._shown == ALL else [METRICS[self._shown]]
-        self._log_button.setVisible(any(metric.loss for metric in shown))
-        self._smoothing.setVisible(any(metric.smooth for metric in shown))
+        shown = tuple(METRICS.values()) if self._shown == ALL else (METRICS[self._shown],)
+        is_smooth, is_loss = any(metric.smooth for metric in shown), any(metric.loss for metric in shown)
+        self._view.render_tools(smooth=is_smooth, log=is_loss)
 
     def _build(self) -> None:
-        tabs, tools = FlowRow(spacing=6), FlowRow(spacing=2)
-        self._build_tabs(tabs)
-        self._build_tools(tools)
-        self.body.addWidget(FlowRow(tabs, tools, spacing=12))
+        self._tabs_row, self._tools = FlowRow(spacing=4), QWidget()
+        self._build_tabs(self._tabs_row)
+        self._build_tools(row(self._tools, spacing=0))
+        head = row(spacing=_GAP)
+        head.addWidget(self._tabs_row)
+        head.addWidget(self._metric)
+        head.addStretch(1)
+        head.addWidget(self._tools)
+        self.body.addLayout(head)
         self._stack = QStackedWidget()
         self._stack.addWidget(self._plots)
         self._stack.addWidget(self._table)
         self.body.addWidget(self._stack, 1)
         self._render_tools()
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Have one row in any width: where the metrics have no room beside each other, they are in a menu."""
+        needed = self._tabs_row.sizeHint().width() + self._tools.sizeHint().width() + 2 * _GAP + _MARGINS
+        wide = self.width() >= needed
+        self._tabs_row.setVisible(wide)
+        self._metric.setVisible(not wide)
 
     def _build_tabs(self, place: FlowRow) -> None:
         group = QButtonGroup(self)
         self._tabs: dict[str, Button] = {}
-        for key, title in ({key: metric.title for key, metric in METRICS.items()} | {ALL: say("All")}).items():
+        titles = {key: metric.title for key, metric in METRICS.items()} | {ALL: say("All")}
+        for key, title in titles.items():
             tab = self._tabs[key] = Button(title, "pill", checkable=True)
             group.addButton(tab)
             tab.clicked.connect(lambda _=False, key=key: self.show_metric(key))
             place.add(tab)
         self._tabs[self._shown].setChecked(True)
+        self._metric = ChoiceButton(str, titles, tip=say("Which metric is shown"))
+        self._metric.chosen.connect(self.show_metric)
 
-    def _build_tools(self, place: FlowRow) -> None:
+    def _build_tools(self, place: QHBoxLayout) -> None:
         self._follow = Button(
             say("follow"),
             "quiet",
@@ -174,24 +198,13 @@ class PlotCard(Card):
         self._follow.setChecked(True)
         self._follow.clicked.connect(self._on_follow_clicked)
         self._plots.view_chosen.connect(self._on_view_chosen)
-        self._over = ChoiceButton(
-            lambda place: say("over {place}", place=place), X_TITLES, tip=say("Over what the curves are drawn")
-        )
-        self._over.chosen.connect(self._on_over_chosen)
-        self._over.opening.connect(self._offer_places)
-        weights = {f"{weight:g}": f"{weight:g}" if weight else say("off") for weight in _SMOOTHINGS}
-        self._smoothing = ChoiceButton(
-            lambda weight: say("smoothing {weight}", weight=weight),
-            weights,
-            tip=say("How much of the average before each step keeps"),
-        )
-        self._smoothing.choose("0.9")
-        self._smoothing.chosen.connect(self._on_smoothing_chosen)
-        self._log_button = Button(say("log"), "quiet", tip=say("Logarithmic scale"), checkable=True)
-        self._log_button.toggled.connect(lambda _on: self._redraw_now())
+        self._view.over_chosen.connect(self._on_over_chosen)
+        self._view.opening.connect(self._offer_places)
+        self._view.smoothing_chosen.connect(self._on_smoothing_chosen)
+        self._view.scale_chosen.connect(lambda _log: self._redraw_now())
         self._table_button = Button(say("table"), "quiet", tip=say("Show the numbers"), checkable=True)
         self._table_button.toggled.connect(self._on_table_toggled)
         self._save = SaveButton(self._plots, self.rows)
         self._save.failed.connect(self.failed)
-        for tool in (self._follow, self._over, self._smoothing, self._log_button, self._table_button, self._save):
-            place.add(tool)
+        for tool in (self._follow, self._view, self._table_button, self._save):
+            place.addWidget(tool)

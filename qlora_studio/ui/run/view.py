@@ -43,27 +43,26 @@ def subtitle(config: RunConfig, state: RunState) -> str:
 def tiles(state: RunState, smoothed_loss: float | None, config: RunConfig | None, now: float) -> tuple[Tile, ...]:
     """Return the six figures of the Run page."""
     step = state.last_step
-    rate = (
-        say("{tokens_per_second:,.0f} tok/s", tokens_per_second=step.tokens_per_second)
-        if step and step.tokens_per_second
-        else "–"
-    )
     return (
         Tile(say("Train loss"), loss_text(smoothed_loss), say("smoothed") if smoothed_loss is not None else ""),
         Tile(say("Evaluation loss"), loss_text(state.evaluation.loss if state.evaluation else None), _best(state)),
         _perplexity(state),
         Tile(
             say("Learning rate"),
-            f"{step.learning_rate:.1e}".replace("e-0", "e-") if step else "–",
+            _rate(step.learning_rate) if step else "–",
             _SCHEDULES[config.training.scheduler] if config else "",
         ),
         Tile(
-            say("Throughput"),
-            rate,
+            say("Tokens/s"),
+            f"{step.tokens_per_second:,.0f}" if step and step.tokens_per_second else "–",
             say("{seconds:.1f} s a step", seconds=step.seconds) if step and step.seconds else "",
         ),
         _time_left(state, now),
     )
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:.1e}".replace("e-0", "e-") if rate else "0"
 
 
 def _best(state: RunState) -> str:

@@ -64,7 +64,7 @@ class RunActions(QObject):
             menu.addActions(group)
             menu.addSeparator()
         if more:
-            menu.insertActions(self.label, (self.sweep, self.compare))
+            menu.insertActions(self.label, (self.queue, self.draft, self.sweep, self.compare))
 
     def _action(self, words: str, keys: str = "") -> QAction:
         action = QAction(words, self._owner)

@@ -42,6 +42,7 @@ class LabelDialog(QDialog):
         self.buttons = QDialogButtonBox(kinds.Save | kinds.Cancel)
         for kind, words in ((kinds.Save, say("&Save")), (kinds.Cancel, say("Cancel"))):
             self.buttons.button(kind).setText(words)
+        self.buttons.button(kinds.Save).setProperty("kind", "primary")
         self.buttons.accepted.connect(self.accept)
         self.buttons.rejected.connect(self.reject)
         box = column(self, margins=(18, 16, 18, 16), spacing=12)

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QPoint, Signal
 from PySide6.QtGui import QAction, QResizeEvent
-from PySide6.QtWidgets import QLineEdit, QMenu
+from PySide6.QtWidgets import QLineEdit, QMenu, QSizePolicy
 
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.layouts import FlowRow
 from qlora_studio.ui.kit.text import Label
-from qlora_studio.ui.kit.widgets import Button, Card, Notice, PrimaryButton, row
+from qlora_studio.ui.kit.widgets import Button, Card, EmptyCard, Notice, PrimaryButton, row
 from qlora_studio.ui.runs.actions import RunActions, TableActions
 from qlora_studio.ui.runs.run_table import RunTable
 from qlora_studio.ui.runs.view import (
     NARROW,
+    SPARE,
     below_text,
     heading,
     matching,
@@ -86,14 +87,11 @@ class RunsPage(Page):
         super().__init__()
         self._lines: tuple[RunLine, ...] = ()
         self.open_button = PrimaryButton(say("Open"))
-        self.resume_button, self.chat_button, self.export_button = (
+        self.resume_button, self.chat_button, self.export_button, self.compare_button = (
             Button(say("Resume")),
             Button(say("Chat")),
             Button(say("Export")),
-        )
-        self.queue_button = Button(say("Add to queue"), tip=say("It goes on by itself when its turn has come"))
-        self.draft_button = Button(
-            say("Use its settings"), tip=say("Take model, data and settings of the run for a new one")
+            Button(say("Compare"), tip=say("Lay the runs that are selected beside each other")),
         )
         self.more_button = Button(say("More"), tip=say("More to do with the runs that are selected"))
         self.view_button = Button(say("View"), tip=say("Columns, and the order of the runs"))
@@ -135,8 +133,8 @@ class RunsPage(Page):
         self._empty.setVisible(not lines)
         self._card.setVisible(bool(lines))
         self._show_recovery()
-        self._show_columns()
         self._show_lines()
+        self._show_columns()
 
     def render_view(self, columns: Sequence[str], order: str) -> None:
         """Show the runs by an order (`-` before it: falling), with these columns; the usual ones without any."""
@@ -145,8 +143,8 @@ class RunsPage(Page):
         if self._order not in self.view_actions.order:
             self._order = ""
         self.table.show_order(self._order, descending=self._descending)
-        self._show_columns()
         self._show_lines()
+        self._show_columns()
 
     def selected(self) -> RunLine | None:
         """Return the run that is selected, where it is one alone."""
@@ -163,11 +161,15 @@ class RunsPage(Page):
         self.refresh_requested.emit()
 
     def _show_lines(self) -> None:
-        self.table.show_runs(matching(self._lines, self.search.text()))
+        found = matching(self._lines, self.search.text())
+        self.table.show_runs(found)
+        if self._lines and not found:
+            self.remark.setText(say("No run has this in its name, model, state, tags, note or folder."))
+            self.remark.show()
 
     def _show_columns(self) -> None:
-        shown = shown_columns(self._columns, self._lines, order=self._order, narrow=self.width() < NARROW)
-        self.table.show_columns(shown)
+        wanted = shown_columns(self._columns, self._lines, order=self._order, narrow=self.width() < NARROW)
+        shown = self.table.show_columns(wanted, () if self._columns else [n for n in SPARE if n != self._order])
         self.view_actions.show_state(shown, self._order, descending=self._descending)
 
     def render_summary(self, text: str) -> None:
@@ -193,36 +195,34 @@ class RunsPage(Page):
         self.remark.setVisible(bool(self.remark.text()))
         for button, action in self._buttons():
             button.setEnabled(action.isEnabled())
-        self.queue_button.setText(allowed.queue.text())
 
     def _buttons(self) -> tuple[tuple[Button, QAction], ...]:
         allowed = self.actions_of_runs
         return (
             (self.open_button, allowed.open),
             (self.resume_button, allowed.resume),
-            (self.queue_button, allowed.queue),
             (self.chat_button, allowed.chat),
             (self.export_button, allowed.export),
-            (self.draft_button, allowed.draft),
+            (self.compare_button, allowed.compare),
         )
 
     def _build(self) -> None:
-        self._empty = Card(say("No runs yet"))
-        self.go_training = Button(say("Go to Training"))
+        self.go_training = PrimaryButton(say("Go to Training"))
         text = say("Every run is a folder with its settings, events and checkpoints. The first one appears here.")
-        self._empty.add(Label(text, "muted", wrap=True), self.go_training)
+        self._empty = EmptyCard(say("No runs yet"), text, self.go_training)
         for button in (self.discard, self.inspect, self.recover):
             self.recovery.add_action(button)
         self.summary.add_action(self._summary_seen)
         self.taking.add_action(self.stop_taking)
         self._card = Card()
         tools = row(spacing=8)
-        going = (self.resume_button, self.queue_button)
-        buttons = (*going, self.chat_button, self.export_button, self.draft_button, self.more_button)
-        for button in (*buttons, self.view_button):
+        of_runs = (self.resume_button, self.chat_button, self.export_button, self.compare_button, self.more_button)
+        for button in (*of_runs, self.view_button):
             button.set_kind("small")
-        tools.addWidget(FlowRow(*buttons), 1)
-        tools.addWidget(self.search)
+        tools.addWidget(FlowRow(*of_runs))
+        tools.addStretch(1)
+        self.search.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # what the buttons leave
+        tools.addWidget(self.search, 1)
         tools.addWidget(self.view_button)
         self._fill_menus()
         self._card.body.addLayout(tools)

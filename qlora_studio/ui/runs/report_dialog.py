@@ -24,6 +24,7 @@ class ReportDialog(QDialog):
         kinds = QDialogButtonBox.StandardButton
         self.buttons = QDialogButtonBox(kinds.Save | kinds.Cancel)
         self.buttons.button(kinds.Save).setText(say("Choose where …"))
+        self.buttons.button(kinds.Save).setProperty("kind", "primary")
         self.buttons.accepted.connect(self.accept)
         self.buttons.rejected.connect(self.reject)
         box = column(self, margins=(20, 18, 20, 18), spacing=12)

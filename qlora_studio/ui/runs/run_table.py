@@ -75,8 +75,18 @@ class RunTable(Table):
                 _NAMES.index(column), orders.DescendingOrder if descending else orders.AscendingOrder
             )
 
-    def show_columns(self, columns: Collection[str]) -> None:
-        """Show these columns and no others."""
+    def show_columns(self, columns: Collection[str], spare: Sequence[str] = ()) -> set[str]:
+        """Show these columns, and of the `spare` ones, given last first, as many as there is room for; return which."""
+        shown = {*columns}
+        self._hide_others(shown)
+        for name in spare:
+            if self.horizontalHeader().length() <= self.viewport().width():
+                break
+            shown.discard(name)
+            self._hide_others(shown)
+        return shown
+
+    def _hide_others(self, columns: Collection[str]) -> None:
         for index, name in enumerate(_NAMES):
             self.setColumnHidden(index, name not in columns)
         self.share_width()

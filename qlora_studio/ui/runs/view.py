@@ -29,6 +29,7 @@ COLUMNS = {
 }
 ALWAYS = "name"
 USUAL = ("name", "model", "state", "steps", "loss", "size", "when")
+SPARE = ("size", "model", "when")  # of the usual ones, what is left out first where there is no room
 NARROW = 700  # pixels, below which the page leaves out what is told elsewhere
 # Where it is narrow, unless the order goes by it:
 _LEFT_OUT = ("model", "size", "tags", "parameters", "energy", "folder", "rank")

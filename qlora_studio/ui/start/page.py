@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QFileDialog
+from PySide6.QtWidgets import QFileDialog, QWidget
 
 from qlora_studio.core.words import say
-from qlora_studio.ui.kit.layouts import FlowRow, SideBySide
+from qlora_studio.ui.kit.layouts import SideBySide, TileGrid
 from qlora_studio.ui.kit.text import Label, set_tooltip
-from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton
+from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, column
 from qlora_studio.ui.start.recent import RecentList
-from qlora_studio.ui.start.view import Recent, StarterButton
+from qlora_studio.ui.start.view import WAY, Recent, StarterButton
 from qlora_studio.ui.window.page import Page
 
 _ABREAST = 500  # pixels, from which on the doors stand beside each other
@@ -55,14 +55,18 @@ class StartPage(Page):
         self._recents = SideBySide(self.models, self.datasets, self.runs, breakpoint=_ABREAST)
         self._recents.hide()
         self.body.addWidget(self._recents)
+        self._way = _way()
+        self._way.hide()  # until it is known that nothing was used yet
+        self.body.addWidget(self._way)
         self.body.addStretch(1)
         self._connect()
 
     def render_recents(self, models: Sequence[Recent], datasets: Sequence[Recent], runs: Sequence[Recent]) -> None:
-        """Show what was used last; nothing at all where there is nothing."""
+        """Show what was used last; where there is nothing, how a run goes."""
         for card, recents in ((self.models, models), (self.datasets, datasets), (self.runs, runs)):
             card.render_recents(recents)
         self._recents.setVisible(bool(models or datasets or runs))
+        self._way.setVisible(not (models or datasets or runs))
 
     def render_starter(self, button: StarterButton) -> None:
         """Say on the first door's button what a click does."""
@@ -135,9 +139,24 @@ class StartPage(Page):
             self._waiting = ask
 
 
+def _way() -> Card:
+    card = Card(say("The way of a run"))
+    steps = []
+    for number, (title, words) in enumerate(WAY, 1):
+        step = QWidget()
+        box = column(step, spacing=4)
+        box.addWidget(Label(say("{number}  {step}", number=number, step=title), "strong"))
+        box.addWidget(Label(words, "muted", wrap=True))
+        box.addStretch(1)
+        steps.append(step)
+    card.add(TileGrid(steps, columns=(5, 3), least=112, spacing=18))
+    return card
+
+
 def _door(card: Card, text: str, *buttons: Button) -> Card:
+    """The buttons stand below each other in every door, so that those of all doors line up at any width."""
     card.add(Label(text, "muted", wrap=True))
     card.body.addStretch(1)
     card.body.addSpacing(8)
-    card.add(FlowRow(*buttons))
+    card.add(*buttons)
     return card

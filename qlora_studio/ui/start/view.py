@@ -10,6 +10,13 @@ from qlora_studio.ui.state.run_line import RunLine, when_text
 
 MOST = 5
 _OWN = say("comes with the program")
+WAY = (  # of a run, as the rail has it
+    (say("Model"), say("Choose what learns. Whether it fits the card is said before anything is fetched.")),
+    (say("Data"), say("Choose what it learns from, and see each row as it is trained.")),
+    (say("Training"), say("The settings come filled in. Change what you like.")),
+    (say("Run"), say("Watch the curves. Pause and go on whenever you like.")),
+    (say("Export"), say("Take a model out for llama.cpp, Ollama or vLLM, with a proof that it is right.")),
+)
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QLineEdit, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from qlora_studio.ui.kit.layouts import ScrolledContent
-from qlora_studio.ui.kit.scrolling import ScrollArea
+from qlora_studio.ui.kit.scrolling import BAR_WIDTH, ScrollArea
 from qlora_studio.ui.kit.text import ElidedLabel
-from qlora_studio.ui.kit.widgets import ErrorNotice, column, row
+from qlora_studio.ui.kit.widgets import ErrorNotice, Rule, column, row
 
 MARGIN = 20
 GUTTER = 14
@@ -37,7 +37,7 @@ SEARCHES = "searches"  # a property of the field that Ctrl+F goes to
 
 
 class Page(QWidget):
-    """A heading with a line below it and buttons at its right, a notice for errors, and content that scrolls."""
+    """A heading with a line below it and buttons at its right, which stay, above a notice and content that scroll."""
 
     name = ""
     title = ""
@@ -88,20 +88,32 @@ class Page(QWidget):
 
     def _scrolled(self) -> QVBoxLayout:
         content = ScrolledContent()
-        outer = column(content, margins=(MARGIN, MARGIN, MARGIN, MARGIN), spacing=GUTTER)
-        outer.addLayout(self._head())
+        outer = column(content, margins=(MARGIN, 1, MARGIN, MARGIN), spacing=GUTTER)
         outer.addWidget(self.notice)
         body = column(spacing=GUTTER)
         outer.addLayout(body, 1)
         self._scroll = ScrollArea(content)
-        column(self).addWidget(self._scroll)
+        whole = column(self, spacing=0)
+        whole.addLayout(self._head())
+        whole.addWidget(self._edge())
+        whole.addWidget(self._scroll, 1)
         return body
+
+    def _edge(self) -> Rule:
+        """Return the line that says that there is more above: its room is kept, so that nothing jumps."""
+        edge = Rule()
+        policy = edge.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        edge.setSizePolicy(policy)
+        edge.hide()
+        self._scroll.verticalScrollBar().valueChanged.connect(lambda value: edge.setVisible(value > 0))
+        return edge
 
     def _head(self) -> QVBoxLayout:
         head = row(spacing=16)
         head.addWidget(self._heading, 1)
         head.addLayout(self._actions)
-        whole = column(spacing=4)
+        whole = column(margins=(MARGIN, MARGIN, MARGIN + BAR_WIDTH, GUTTER - 2), spacing=4)
         whole.addLayout(head)
         whole.addWidget(self._subtitle)  # below the buttons too: its figures need the whole width
         self._subtitle.hide()

@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QLineEdit, QWidget
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.tables import ROW_HEIGHT, Column, Table, TableModel
 from qlora_studio.ui.kit.text import Label
+from qlora_studio.ui.kit.widgets import column
 from qlora_studio.ui.window.entries import Entry, matching, without_twins
 from qlora_studio.ui.window.overlay import Overlay
 
@@ -31,7 +32,7 @@ class Palette(Overlay):
         self.field = _Field(self)
         self.model = TableModel(_COLUMNS)
         self.table = Table(self.model, name=say("Actions and settings found"))
-        self._nothing = Label(say("Nothing has a name like this."), "muted")
+        self._nothing = Label("", "muted")
         self._build()
 
     def open_anew(self) -> None:
@@ -60,7 +61,10 @@ class Palette(Overlay):
         self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the field keeps it
         self.table.setSelectionMode(Table.SelectionMode.SingleSelection)
         self.table.setFixedHeight(_ROWS * ROW_HEIGHT + 2)
-        self.card.add(self.field, self._nothing, self.table)
+        self.card.add(self.field, self.table)
+        column(self.table.viewport(), margins=(12, 12, 12, 12)).addWidget(
+            self._nothing, 0, Qt.AlignmentFlag.AlignTop
+        )  # where the list would be, so that nothing jumps
         self.field.textChanged.connect(self._show_found)
         self.field.returnPressed.connect(self.choose)
         self.table.clicked.connect(lambda _index: self.choose())
@@ -69,8 +73,7 @@ class Palette(Overlay):
         found = matching(self._entries, query)
         self.model.set_rows(())
         self.model.set_rows(found)
-        self._nothing.setVisible(not found)
-        self.table.setVisible(bool(found))
+        self._nothing.setText("" if found else say("Nothing has a name like this."))
         self.table.setCurrentIndex(self.model.index(0, 0) if found else QModelIndex())
         if found:
             self.field.setAccessibleDescription(

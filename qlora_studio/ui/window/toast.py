@@ -31,8 +31,8 @@ class Toast(Card):
         assert window is not None
         self._label.setText(words)
         self.setAccessibleName(words)
+        self.show()  # before it is measured: words in what was never shown count for nothing
         self.adjustSize()
         self.move((window.width() - self.width()) // 2, window.height() - self.height() - _ABOVE_FOOT)
         self.raise_()
-        self.show()
         self._timer.start()

@@ -243,3 +243,17 @@ def test_the_comparison_is_shown_for_the_chosen_model_and_not_without_one(qapp: 
     assert not page._methods.isHidden()
     page.render_methods(())
     assert page._methods.isHidden()
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"), [("/gone/a-model", "folder"), ("/gone/model.gguf", "gguf"), ("maker/unknown", "hub")]
+)
+def test_of_a_model_that_is_not_found_its_own_name_is_shown_and_not_that_it_is_here(
+    chosen: ModelPage, source: str, kind: str
+) -> None:
+    chosen.render_config(RunConfig().with_value("model.source", source))
+    chosen.render_model(None, None, "There is no such model.")
+    assert chosen.source.kinds[kind].isChecked()
+    assert chosen.source._fields()[kind].text() == source
+    assert "On this machine" not in texts(chosen) and "not on this machine yet" not in texts(chosen)
+    assert not chosen.continue_button.isEnabled()

@@ -88,12 +88,11 @@ def test_one_metric_is_shown_or_all_of_them_over_one_x(shown: _Shown) -> None:
     shown.click("All")
     titles = ["Loss", "Learning rate", "Gradient norm", "Throughput", "Memory"]
     assert [plot.plot().title for plot in plots.plots()] == titles
-    shown.choose("over", "tokens")
+    shown.choose("view", "over tokens")
     assert {plot.plot().x_title for plot in plots.plots()} == {"tokens"}
-    assert shown.button("over").text() == "over tokens"
     shown.click("Gradient norm")
     assert [plot.plot().title for plot in plots.plots()] == ["Gradient norm"]
-    shown.choose("smoothing", "off")
+    shown.choose("view", "smoothing off")
     assert plots.plots()[0].plot().curves[0].smooth is None
 
 
@@ -170,3 +169,21 @@ def test_a_file_that_cannot_be_written_is_told(shown: _Shown, tmp_path: Path) ->
     shown.card._save._write(tmp_path / "file" / "curves.png", lambda: b"")
     shown.wait(lambda: told)
     assert "Cannot write" in told[0].message
+
+
+@pytest.mark.parametrize("width", [520, 720, 1400])
+def test_metrics_and_tools_stand_in_one_row_and_every_metric_can_be_chosen(
+    shown: _Shown, qapp: QApplication, width: int
+) -> None:
+    shown.card.resize(width, 420)
+    qapp.processEvents()
+    buttons = [button for button in shown.card.findChildren(QPushButton) if button.isVisible()]
+    middles = [button.mapTo(shown.card, button.rect().center()).y() for button in buttons]
+    assert max(middles) - min(middles) <= 1
+    if width == 520:
+        menu = shown.card._metric.menu()
+        assert isinstance(menu, QMenu)
+        next(action for action in menu.actions() if action.text() == "Gradient norm").trigger()
+    else:
+        shown.click("Gradient norm")
+    assert [plot.plot().title for plot in shown.card._plots.plots()] == ["Gradient norm"]

@@ -70,8 +70,9 @@ def test_buttons_ask_for_what_the_selected_run_allows(page: RunsPage) -> None:
     page.render_runs(LINES)
     page.table.selectRow(2)
     assert not page.resume_button.isEnabled()
-    for button in (page.open_button, page.chat_button, page.export_button, page.draft_button):
+    for button in (page.open_button, page.chat_button, page.export_button):
         QTest.mouseClick(button, LEFT)
+    page.actions_of_runs.draft.trigger()
     page.actions_of_runs.folder.trigger()
     page.table.selectRow(1)
     assert not page.export_button.isEnabled()

@@ -19,7 +19,7 @@ from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.start.page import StartPage
 from qlora_studio.ui.start.recent import RecentLine
-from qlora_studio.ui.start.view import starter_button
+from qlora_studio.ui.start.view import Recent, starter_button
 from qlora_studio.ui.state.studio import Studio
 from tests.ui.window_driver import Person
 
@@ -167,3 +167,20 @@ def test_every_button_of_the_page_is_as_wide_as_its_words(opened: Open) -> None:
             assert button.width() >= button.sizeHint().width(), button.text()
             row = button.parentWidget()
             assert row is not None and row.rect().contains(button.geometry()), button.text()
+
+
+@pytest.mark.parametrize("width", [560, 760, 1500])
+def test_what_the_doors_are_opened_by_lines_up_and_a_newcomer_reads_how_a_run_goes(
+    qapp: QApplication, width: int
+) -> None:
+    page = StartPage()
+    page.resize(width, 700)
+    page.render_recents((), (), ())
+    page.show()
+    qapp.processEvents()
+    doors = (page.starter, page.file, page.all_runs)
+    assert len({button.mapTo(page, button.rect().topLeft()).y() for button in doors}) == 1
+    assert page._way.isVisible()
+    page.render_recents((Recent("starter", "SmolLM2", ""),), (), ())
+    assert not page._way.isVisible() and page.models.isVisible()
+    page.close()

@@ -15,9 +15,9 @@ def first_scenes(stage: Stage) -> None:
             continue
         stage.window.show_page(name)
         stage.rest()
-        stage.shoot(f"{name}-first")
+        stage.shoot(f"first-{name}")
     stage.show(TrainingPage)
-    stage.shoot("training-first-end", end=True)
+    stage.shoot("first-training-end", end=True)
     QTest.keyClick(stage.window, Qt.Key.Key_K, Qt.KeyboardModifier.ControlModifier)
     stage.rest()
     stage.shoot("palette")

@@ -24,8 +24,7 @@ def later_scenes(stage: Stage) -> None:
         stage.show(StartPage)
         stage.rest(1.0)
         stage.shoot("start-recents")
-        if stage.looks.wants_any("model", "data", "training"):
-            work_scenes(stage)
+        work_scenes(stage)
         run_scenes(stage, runs)
         after_scenes(stage, runs)
         dialog_scenes(stage, runs)

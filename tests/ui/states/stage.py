@@ -24,7 +24,7 @@ from qlora_studio.ui.window.page import Page
 from tests.ui.states.layout_faults import layout_faults
 
 P = TypeVar("P", bound=Page)
-_SETTLE_SECONDS = 0.12
+_SETTLE_SECONDS, _PATIENCE_SECONDS = 0.12, 4.0
 _WAIT_SECONDS = 180.0
 _THEMES = {"light": LIGHT, "dark": DARK}
 
@@ -159,6 +159,13 @@ class Stage:
         plots = self.window.current_page().findChildren(PlotCard)
         self.wait(lambda: time.monotonic() > until and all(p.is_plot_ready() for p in plots if p.isVisible()), 20)
 
+    def _lasting_faults(self) -> list[str]:
+        """Return the faults that are still there once a layout that is on its way must have been done."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while (faults := list(layout_faults(self.window))) and time.monotonic() < deadline:
+            self.rest(0.02)
+        return faults
+
     def _scroll(self, *, to_end: bool) -> None:
         for area in self.window.current_page().findChildren(ScrollArea):
             if area.isVisible():
@@ -166,8 +173,7 @@ class Stage:
         self.rest(0.02)
 
     def _take(self, name: str, theme: str, size: str) -> None:
-        for fault in layout_faults(self.window):
-            self.looks.faults.append(f"{name} {theme} {size}: {fault}")
+        self.looks.faults += [f"{name} {theme} {size}: {fault}" for fault in self._lasting_faults()]
         if self.looks.place is None:
             return
         path = self.looks.place / f"{name}-{theme}-{size}.png"

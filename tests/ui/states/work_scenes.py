@@ -21,9 +21,9 @@ _STARTED = ev.WorkerStarted(job="download", studio="0", pid=1)
 
 def work_scenes(stage: Stage) -> None:
     """Show the three pages in their states."""
-    _model_scenes(stage)
-    _data_scenes(stage)
-    _training_scenes(stage)
+    for name, scenes in {"model-": _model_scenes, "data-": _data_scenes, "training-": _training_scenes}.items():
+        if stage.looks.wants_any(name):
+            scenes(stage)
 
 
 def _model_scenes(stage: Stage) -> None:
@@ -78,8 +78,6 @@ def _data_scenes(stage: Stage) -> None:
     page = stage.show(DataPage)
     page.render_job(fold(RunState(), [_STARTED, ev.PhaseChanged(phase=Activity.READING_DATA)]))
     stage.shoot("data-reading")
-    if not stage.looks.wants_any("data-", "training"):
-        return
     _read(stage)
     stage.shoot("data-read")
     stage.shoot("data-read-end", end=True)
@@ -141,8 +139,6 @@ def _training_scenes(stage: Stage) -> None:
     draft = stage.studio.draft
     draft.replace(load_preset("starter"))
     page = stage.show(TrainingPage)
-    if not stage.looks.wants_any("training"):
-        return
     _read(stage)
     stage.shoot("training-fits")
     stage.shoot("training-fits-end", end=True)

@@ -170,7 +170,7 @@ class PlotCard(Card):
 
     def _arrange(self) -> None:
         """Have one row in any width: where the metrics have no room beside each other, they are in a menu."""
-        needed = self._tabs_row.sizeHint().width() + self._tools.sizeHint().width() + 2 * _GAP + _MARGINS
+        needed = self._tabs_row.sizeHint().width() + self._tools.sizeHint().width() + _GAP + _MARGINS
         wide = self.width() >= needed
         self._tabs_row.setVisible(wide)
         self._metric.setVisible(not wide)

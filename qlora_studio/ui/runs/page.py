@@ -154,6 +154,7 @@ class RunsPage(Page):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Leave columns out where the window is narrow: the tooltip of the name tells the rest."""
         super().resizeEvent(event)
+        self.compare_button.setVisible(self.width() >= NARROW)  # it is under More, too
         self._show_columns()
 
     def on_shown(self) -> None:
@@ -220,7 +221,6 @@ class RunsPage(Page):
         for button in (*of_runs, self.view_button):
             button.set_kind("small")
         tools.addWidget(FlowRow(*of_runs))
-        tools.addStretch(1)
         self.search.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # what the buttons leave
         tools.addWidget(self.search, 1)
         tools.addWidget(self.view_button)

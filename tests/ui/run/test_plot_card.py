@@ -171,7 +171,7 @@ def test_a_file_that_cannot_be_written_is_told(shown: _Shown, tmp_path: Path) ->
     assert "Cannot write" in told[0].message
 
 
-@pytest.mark.parametrize("width", [520, 720, 1400])
+@pytest.mark.parametrize("width", [520, 730, 1400])
 def test_metrics_and_tools_stand_in_one_row_and_every_metric_can_be_chosen(
     shown: _Shown, qapp: QApplication, width: int
 ) -> None:
@@ -180,6 +180,7 @@ def test_metrics_and_tools_stand_in_one_row_and_every_metric_can_be_chosen(
     buttons = [button for button in shown.card.findChildren(QPushButton) if button.isVisible()]
     middles = [button.mapTo(shown.card, button.rect().center()).y() for button in buttons]
     assert max(middles) - min(middles) <= 1
+    assert shown.card._tabs_row.isVisible() == (width >= 730), "as wide as in a window of 1280 pixels"
     if width == 520:
         menu = shown.card._metric.menu()
         assert isinstance(menu, QMenu)

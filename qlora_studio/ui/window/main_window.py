@@ -86,7 +86,7 @@ class MainWindow(QMainWindow):
         """Show the GPU panel, or fold it away."""
         if self.width() >= TINY:  # else it is about the moment alone
             self.is_panel_wanted = shown
-        self.gpu_panel.setVisible(shown)
+        self._set_panel_visible(shown)
 
     def close_now(self) -> None:
         """Close without asking again."""
@@ -114,7 +114,7 @@ class MainWindow(QMainWindow):
         width, before = event.size().width(), event.oldSize().width()
         narrow = width < NARROW
         if (width < TINY) != (before < TINY) or before < 0:
-            self.gpu_panel.setVisible(self.is_panel_wanted and width >= TINY)
+            self._set_panel_visible(self.is_panel_wanted and width >= TINY)
         self.rail.setFixedWidth(RAIL_WIDTHS[narrow])
         self.gpu_panel.setFixedWidth(PANEL_WIDTHS[narrow])
 
@@ -132,6 +132,11 @@ class MainWindow(QMainWindow):
         if moved and (focused := self.focusWidget()) is not None:
             bring_into_view(focused)
         return moved
+
+    def _set_panel_visible(self, shown: bool) -> None:
+        if shown:
+            finish_theme(self.gpu_panel)  # what was hidden as the theme changed is dressed when its turn comes
+        self.gpu_panel.setVisible(shown)
 
     def _move_unseen_focus(self) -> None:
         """Go on to what is seen: a page gets its focus back in a field that may have been hidden meanwhile."""

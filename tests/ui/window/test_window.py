@@ -17,6 +17,7 @@ from qlora_studio.core.run.events import Failed, Finished
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import Settings, save_settings
 from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import DARK, LIGHT, active_theme
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.showcase.sample_run import write_sample_run
@@ -126,6 +127,16 @@ def test_the_theme_follows_the_settings(app_window: AppWindow) -> None:
     assert active_theme() is DARK
     app_window.studio.change_settings(theme="light")
     assert active_theme() is LIGHT
+
+
+def test_a_panel_that_was_folded_as_the_theme_changed_comes_up_in_its_colours(app_window: AppWindow) -> None:
+    panel, label = app_window.panel, app_window.panel.findChildren(Label)[0]
+    assert app_window.studio is not None
+    app_window.window.show_panel(False)
+    app_window.studio.change_settings(theme="dark")
+    app_window.window.show_panel(True)
+    assert panel.isVisible()
+    assert label.palette().color(label.foregroundRole()).name() == DARK.color("text").name()
 
 
 def test_the_window_takes_the_theme_of_the_settings_file(qapp: QApplication, wait_until: WaitUntil) -> None:

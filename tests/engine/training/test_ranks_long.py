@@ -82,6 +82,7 @@ def test_what_travels_in_a_step_is_four_bytes_for_each_trained_number(
         assert rest < once / 50
 
 
+@pytest.mark.timeout(900)
 def test_a_shared_base_gives_the_loss_and_gradients_of_a_whole_one_after_evaluations_too(tmp_path: Path) -> None:
     """Tied, transposed, fused or soft-capped as they are; with linear attention, and with layers that share keys."""
     bases = [str(make_base(tmp_path / family, family)) for family in _SHARED]
@@ -91,7 +92,7 @@ def test_a_shared_base_gives_the_loss_and_gradients_of_a_whole_one_after_evaluat
         for rank in range(2)
     ]
     for rank in ranks:
-        output, errors = rank.communicate(timeout=250)
+        output, errors = rank.communicate(timeout=600)
         assert output.split() == _SHARED, errors[-3000:]
 
 

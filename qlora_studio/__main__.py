@@ -63,9 +63,26 @@ def _guarded() -> int:
 
     interruption = Interruption(sys.argv[1:])
     interruption.guard()
-    code = _command_line(interruption)
+    try:
+        code = _command_line(interruption)
+    except ImportError as error:
+        code = _cannot_start(error)
     interruption.be_over(code)
     return code
+
+
+def _cannot_start(error: ImportError) -> int:
+    """Say which library is not there or broken, and what mends that: a doctor that cannot start says nothing."""
+    from qlora_studio.core.errors import ExitCode
+    from qlora_studio.core.words import say
+    from qlora_studio.storage.installation import way_of_installation
+
+    repair = way_of_installation().repair
+    mended_by = say("Make all of them anew: {command}", command=repair) if repair else say("Install it again.")
+    print(
+        say("A library of QLoRA Studio is missing or damaged: {why}.", why=error), mended_by, sep="\n", file=sys.stderr
+    )
+    return ExitCode.ERROR
 
 
 def _command_line(interruption: "Interruption") -> int:

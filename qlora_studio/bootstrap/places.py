@@ -11,9 +11,9 @@ from pathlib import Path
 
 from qlora_studio.bootstrap.failure import SetupError
 from qlora_studio.core.words import say
+from qlora_studio.storage.installation import SETUP_MARK
 
 _NAME = "qlora-studio-program"
-_WHOLE = ".whole"
 _GOING = ".going-"  # a folder that is being removed: no name of an environment
 
 
@@ -38,11 +38,11 @@ class Environment:
     @property
     def is_whole(self) -> bool:
         """Whether everything was installed into it."""
-        return (self.folder / _WHOLE).is_file() and self.python.exists()
+        return (self.folder / SETUP_MARK).is_file() and self.python.exists()
 
     def mark_whole(self) -> None:
         """Say so, after the last package."""
-        (self.folder / _WHOLE).touch()
+        (self.folder / SETUP_MARK).touch()
 
 
 @dataclass(frozen=True)

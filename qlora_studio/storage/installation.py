@@ -11,30 +11,30 @@ from pathlib import Path
 
 from qlora_studio.storage.resources import resource
 
-_PIPX, _CONDA, _UV_TOOL = "pipx_metadata.json", "conda-meta", "uv-receipt.toml"  # what they leave in an environment
-_SETUP = "qlora-studio-setup.json"  # and what our own packages' first start leaves there
+SETUP_MARK = ".whole"  # what the setup of our own packages leaves in an environment, after the last library
+_PIPX, _CONDA, _UV_TOOL = "pipx_metadata.json", "conda-meta", "uv-receipt.toml"  # and what others leave there
 
 
 class Way(Enum):
-    """What made the environment: how it is called, and the line that brings the newest version."""
+    """What made the environment: how it is called, and the line that makes all of it anew, where there is one."""
 
-    CHECKOUT = "a checkout", "git pull, and then: make setup"
+    CHECKOUT = "a checkout", "make setup"
     SETUP = "the package of this system", "qlora-studio-setup --repair"
-    UV_TOOL = "uv tool", "uv tool upgrade qlora-studio"
-    PIPX = "pipx", "pipx upgrade qlora-studio"
+    UV_TOOL = "uv tool", "uv tool upgrade --reinstall qlora-studio"
+    PIPX = "pipx", "pipx reinstall qlora-studio"
     UV = "uv, in an environment", ""
     CONDA = "conda", ""
     PIP = "pip", ""
 
-    def __init__(self, title: str, upgrade: str) -> None:
+    def __init__(self, title: str, repair: str) -> None:
         self.title = title
-        self.upgrade = upgrade
+        self.repair = repair
 
 
 def way_of_installation(prefix: Path | None = None) -> Way:
     """Return what made this environment, or the one in the folder `prefix`."""
     place = prefix or Path(sys.prefix)
-    for file, way in ((_SETUP, Way.SETUP), (_UV_TOOL, Way.UV_TOOL), (_PIPX, Way.PIPX)):
+    for file, way in ((SETUP_MARK, Way.SETUP), (_UV_TOOL, Way.UV_TOOL), (_PIPX, Way.PIPX)):
         if (place / file).is_file():
             return way
     if prefix is None and (resource("").parent / "pyproject.toml").is_file():
@@ -50,6 +50,8 @@ def install_command(*words: str, prefix: Path | None = None, has_pip: bool | Non
     `prefix` is the folder of another environment, and `has_pip` whether it has one.
     """
     place = prefix or Path(sys.prefix)
+    if (place / SETUP_MARK).is_file():
+        return Way.SETUP.repair
     python = str(_python(place))
     has_pip = is_installed("pip") if has_pip is None else has_pip
     if (place / _PIPX).is_file():

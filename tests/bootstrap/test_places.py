@@ -6,6 +6,7 @@ import pytest
 
 from qlora_studio.bootstrap.failure import SetupError
 from qlora_studio.bootstrap.places import Environment, Places
+from qlora_studio.storage.installation import Way, way_of_installation
 
 
 def test_an_environment_is_in_use_when_it_was_switched_to_and_is_whole(tmp_path: Path) -> None:
@@ -18,6 +19,10 @@ def test_an_environment_is_in_use_when_it_was_switched_to_and_is_whole(tmp_path:
     assert places.current() == first
     first.python.unlink()  # the system's Python was replaced by another version
     assert places.current() is None
+
+
+def test_what_the_setup_made_is_known_for_that_by_the_program_in_it(tmp_path: Path) -> None:
+    assert way_of_installation(_made(Places(tmp_path), "1.0-aa").folder) is Way.SETUP
 
 
 def test_what_was_begun_is_gone_on_with_and_what_is_in_use_is_not(tmp_path: Path) -> None:

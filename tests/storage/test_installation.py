@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.storage.installation import Way, install_command, installer, pinned, way_of_installation
+from qlora_studio.storage.installation import SETUP_MARK, Way, install_command, installer, pinned, way_of_installation
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the paths are those of another system")
 
@@ -27,8 +27,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the paths are t
         ({"pyvenv.cfg": "home = /usr/bin\nuv = 0.9.1\n"}, True, "{python} -m pip install --no-deps 'some>=1'"),
         ({"pipx_metadata.json": "{}"}, False, "pipx runpip studio install --no-deps 'some>=1'"),
         ({"conda-meta/history": ""}, True, "{python} -m pip install --no-deps 'some>=1'"),
+        ({SETUP_MARK: ""}, True, "qlora-studio-setup --repair"),
     ],
-    ids=["pip", "no pip", "uv tool", "uv venv", "uv venv with pip", "pipx", "conda"],
+    ids=["pip", "no pip", "uv tool", "uv venv", "uv venv with pip", "pipx", "conda", "a package of ours"],
 )
 def test_the_advice_goes_with_the_environment(
     tmp_path: Path, files: dict[str, str], has_pip: bool, command: str
@@ -63,7 +64,7 @@ def test_this_environment_is_that_of_the_interpreter_that_runs() -> None:
     [
         ({"uv-receipt.toml": "", "pyvenv.cfg": "uv = 0.13.9\n"}, Way.UV_TOOL),
         ({"pipx_metadata.json": "{}", "pyvenv.cfg": "home = /usr/bin\n"}, Way.PIPX),
-        ({"qlora-studio-setup.json": "{}", "pyvenv.cfg": "home = /usr/bin\n"}, Way.SETUP),
+        ({SETUP_MARK: "", "pyvenv.cfg": "home = /usr/bin\n"}, Way.SETUP),
         ({"conda-meta/history": ""}, Way.CONDA),
         ({"pyvenv.cfg": "home = /usr/bin\nuv = 0.13.9\n"}, Way.UV),
         ({"pyvenv.cfg": "home = /usr/bin\n"}, Way.PIP),

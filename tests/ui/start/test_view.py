@@ -37,17 +37,19 @@ def test_the_first_five_are_listed_and_runs_that_cannot_be_read_are_not() -> Non
 
 
 @pytest.mark.parametrize(
-    ("busy", "is_here", "coming", "text", "enabled"),
+    ("busy", "is_here", "coming", "text", "note"),
     [
-        (False, True, False, "Start training", True),
-        (True, True, False, "Start beside it", True),
-        (True, False, False, "Get it (98 MB)", True),
-        (False, False, True, "Getting it …", False),
+        (False, True, None, "Start training", ""),
+        (True, True, None, "Start beside it", ""),
+        (True, False, None, "Get it (98 MB)", ""),
+        (False, False, 0, "Stop", "0 of 98 MB; training starts when all is here."),
+        (False, False, 34_400_000, "Stop", "34 of 98 MB; training starts when all is here."),
+        (False, False, 98_362_432, "Stop", "98 of 98 MB; training starts when all is here."),
     ],
 )
-def test_the_first_button_says_what_a_click_does(
-    busy: bool, is_here: bool, coming: bool, text: str, enabled: bool
+def test_the_first_button_says_what_a_click_does_and_how_far_it_is(
+    busy: bool, is_here: bool, coming: int | None, text: str, note: str
 ) -> None:
     button = starter_button(busy=busy, is_here=is_here, coming=coming)
 
-    assert (button.text, button.enabled) == (text, enabled)
+    assert (button.text, button.note) == (text, note)

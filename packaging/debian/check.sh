@@ -1,8 +1,10 @@
 #!/bin/sh
-# Tries a .deb in a clean Debian: installed, set up from a folder of wheels, killed, gone on with, broken, repaired, removed.
+# Tries a .deb in a clean Debian, as root there and as somebody who uses it: packaging/checks/as_user.sh says what they do.
 #   sudo packaging/debian/check.sh DEB WHEELS
-# WHEELS is what `qlora-studio-setup --collect` made. Needs debootstrap and this system's own Debian mirror; some minutes.
+# WHEELS is what `qlora-studio-setup --collect` made. Needs debootstrap and this system's own mirror; some minutes.
+# At the end, `left PATH` names each file that is there after the purge and was not there before the installation.
 set -eu
+here=$(dirname "$(readlink -f "$0")")
 deb=$(readlink -f "$1")
 wheels=$(readlink -f "$2")
 . /etc/os-release
@@ -11,58 +13,30 @@ root=$(mktemp -d "${TMPDIR:-/tmp}/qlora-studio-check.XXXXXX")
 chmod 755 "$root"
 trap 'rm -rf --one-file-system "$root"' EXIT
 
-debootstrap --variant=minbase "$VERSION_CODENAME" "$root" "$mirror" >/dev/null
+debootstrap --variant=minbase "$VERSION_CODENAME" "$root" "$mirror" > /dev/null
 cp -r /etc/apt/apt.conf.d "$root/etc/apt/"
 cp /etc/resolv.conf /etc/hosts "$root/etc/"
-mkdir -p "$root/etc/ssl/certs" "$root/mnt/wheels"
+mkdir -p "$root/etc/ssl/certs" "$root/mnt/wheels" "$root/tmp/.X11-unix"
 cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 cp "$deb" "$root/tmp/qlora-studio.deb"
 cp "$wheels"/*.whl "$root/mnt/wheels/"
-
-cat > "$root/tmp/as-user.sh" <<'USER'
-set -eu
-program=$HOME/.local/share/qlora-studio-program
-fails() { if "$@"; then echo "This should have failed: $*"; exit 1; fi; }
-set_up() { qlora-studio-setup --text --wheels /mnt/wheels "$@"; }
-echo "== not set up: one sentence"
-fails qlora-studio --version < /dev/null
-echo "== killed while it installs"
-qlora-studio-setup --text --wheels /mnt/wheels > /dev/null & setup=$!  # not by the function: that is a shell more
-until ls -d "$program"/environments/*/lib/*/site-packages/torch > /dev/null 2>&1; do sleep 0.5; done
-kill -KILL $setup
-tries=0
-while grep -aqs "$program" /proc/[0-9]*/cmdline; do  # pip goes with it, as soon as the disk lets it
-  tries=$((tries + 1))
-  [ $tries -lt 60 ] || { echo "pip outlived the setup"; exit 1; }
-  sleep 0.5
-done
-fails qlora-studio-setup --status
-echo "== goes on"
-set_up
-qlora-studio --version
-qlora-studio doctor
-echo "== broken, and repaired"
-rm -rf "$program"/environments/*/lib/*/site-packages/pydantic
-fails qlora-studio doctor > /dev/null 2>&1
-set_up --repair
-qlora-studio --version
-du -sm "$program"
-echo "== removed: what is left of it in the user's home"
-qlora-studio-setup --remove
-find "$HOME" -name '*qlora*'
-USER
+cp "$here/../checks/as_user.sh" "$root/tmp"
 
 unshare --mount --pid --fork sh -eu -c '
   mount -t proc proc "$0/proc"
   mount --rbind /dev "$0/dev"
+  [ ! -d /tmp/.X11-unix ] || mount --bind /tmp/.X11-unix "$0/tmp/.X11-unix"
   export DEBIAN_FRONTEND=noninteractive
+  files() { chroot "$0" find / -xdev -type f | grep -vE "^/(tmp|mnt|var/(cache|lib|log))/" | LC_ALL=C sort; }
   chroot "$0" apt-get update -qq
-  chroot "$0" apt-get install -y -qq --no-install-recommends /tmp/qlora-studio.deb > /dev/null 2>&1
   chroot "$0" useradd --create-home someone
-  chroot "$0" env -i HOME=/home/someone PATH=/usr/bin:/bin \
-    setpriv --reuid=someone --regid=someone --init-groups sh /tmp/as-user.sh
-  echo "== purged: what is left of it in the system"
-  chroot "$0" dpkg --purge qlora-studio > /dev/null
-  chroot "$0" find / -xdev -name "*qlora*" -not -path "/proc/*" -not -path "/home/*" -not -path "/tmp/*"
+  files > "$0/tmp/before"
+  echo "== installed"
+  chroot "$0" apt-get install -y -qq --no-install-recommends /tmp/qlora-studio.deb > /dev/null 2>&1
+  chroot "$0" env -i HOME=/home/someone PATH=/usr/bin:/bin DISPLAY="${DISPLAY:-}" \
+    setpriv --reuid=someone --regid=someone --init-groups sh /tmp/as_user.sh /mnt/wheels
+  echo "== purged"
+  chroot "$0" apt-get purge -y -qq qlora-studio > /dev/null
+  chroot "$0" apt-get autoremove --purge -y -qq > /dev/null
+  files | LC_ALL=C comm -13 "$0/tmp/before" - | sed "s/^/left /"
 ' "$root"
-echo "== all is well"

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _KEPT = ("HF_", "PIP_", "UV_", "SSL_", "LANG", "LC_", "http", "HTTP", "no_proxy", "NO_PROXY", "SYSTEMROOT", "OMP_")
-_NOT_OURS = (".cache/fontconfig", ".cache/mesa_shader_cache", ".cache/pip", ".cache/uv", ".config/pulse", ".local/pipx")
+_NOT_OURS = (
+    ".cache/dconf",
+    ".cache/fontconfig",
+    ".cache/mesa_shader_cache",
+    ".cache/pip",
+    ".cache/uv",
+    ".config/pulse",
+    ".local/pipx",
+)
 
 
 class Untried(Exception):

@@ -13,6 +13,18 @@ refresh_desktop() {
   command -v update-mime-database >/dev/null && update-mime-database "$prefix/share/mime" >/dev/null 2>&1 || true
 }
 
+# The indexes that those two made, where nothing of others is left to be listed in them.
+remove_indexes() {
+  mime=$prefix/share/mime
+  if rmdir "$mime/packages" 2>/dev/null; then
+    for name in XMLnamespaces aliases generic-icons globs globs2 icons magic mime.cache subclasses treemagic types version; do
+      rm -f "$mime/$name"
+    done
+    rmdir "$mime/application" "$mime" 2>/dev/null || true
+  fi
+  ls "$prefix/share/applications"/*.desktop >/dev/null 2>&1 || rm -f "$prefix/share/applications/mimeinfo.cache"
+}
+
 if [ "${1:-}" = --uninstall ]; then
   [ ! -x "$prefix/bin/qlora-studio-setup" ] || "$prefix/bin/qlora-studio-setup" --remove
   rm -f "$prefix/bin/qlora-studio" "$prefix/bin/qlora-studio-setup" \
@@ -22,6 +34,7 @@ if [ "${1:-}" = --uninstall ]; then
     "$prefix/share/metainfo/io.github.qlora_studio.qlora_studio.metainfo.xml"
   rm -rf "$home"
   refresh_desktop
+  remove_indexes
   exit
 fi
 

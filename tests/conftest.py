@@ -48,7 +48,17 @@ tokenizer.save_pretrained(out)
 """
 
 
+# Folders whose tests take long come first, and pure ones last: so the workers of a parallel run end together.
+_ORDER = ("rehearsal", "engine", "fuzz", "ui", "words", "cli", "jobs", "compatibility", "bootstrap", "storage", "core")
+
 gc.disable()  # a million objects of the modules that tests import stay for good: nobody need look through them
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put them in the order above; within a folder, and for what lies in none, it stays."""
+    folders = {name: place for place, name in enumerate(_ORDER)}
+    root = Path(__file__).parent
+    items.sort(key=lambda item: folders.get(item.path.relative_to(root).parts[0], len(_ORDER) // 2))
 
 
 def pytest_collection_finish() -> None:
@@ -97,8 +107,9 @@ def starter_gguf() -> Path:
 def smollm_folder(starter_gguf: Path, model_cache: Path) -> Path:
     """SmolLM2-135M-Instruct as a safetensors folder in 16 bit, converted once by the program's own code."""
     with FileLock(model_cache / "conversion.lock"):
-        _python(_CONVERT)
-    return next(path.parent for path in model_cache.glob(f"converted/{starter_gguf.stem}-*/config.json"))
+        if not list(model_cache.glob(converted := f"converted/{starter_gguf.stem}-*/config.json")):
+            _python(_CONVERT)
+    return next(path.parent for path in model_cache.glob(converted))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from qlora_studio.bootstrap.places import Places
 from tests.bootstrap.conftest import Index, Setup, package_of
 
 
+@pytest.mark.slow  # make dist-check does it, too
 def test_a_setup_that_was_killed_goes_on_fetches_nothing_twice_and_leaves_nothing(setup: Setup, index: Index) -> None:
     index.holds = lambda name: name.startswith("torch-") and (setup.program / "wheels").is_dir()
     process = setup.started("--text", "--torch", "usual")

@@ -76,10 +76,10 @@ def test_training_without_the_cast_follows_the_same_losses(trajectories: dict[bo
     assert max(abs(a - b) for a, b in zip(without, with_cast, strict=True)) < 0.05 * without[0]
 
 
-def test_training_after_an_evaluation_still_sends_gradients_through_the_base(smollm_folder: Path) -> None:
+def test_training_after_an_evaluation_still_sends_gradients_through_the_base(tiny_llama: Path) -> None:
     """bitsandbytes 0.50 repacks CPU weights at the first evaluation, and gradients through them are then lost."""
-    undisturbed, evaluated = (_model(smollm_folder, with_the_cast=False) for _ in range(2))
+    undisturbed, evaluated = (_model(tiny_llama, with_the_cast=False) for _ in range(2))
     evaluated.eval()
     with torch.no_grad():
         evaluated(torch.ones(1, 4, dtype=torch.long))
-    assert _losses(evaluated, smollm_folder, 3) == _losses(undisturbed, smollm_folder, 3)
+    assert _losses(evaluated, tiny_llama, 3) == _losses(undisturbed, tiny_llama, 3)

@@ -173,7 +173,7 @@ def verified(tmp_path: Path, run: RunFolder) -> Callable[..., VerificationReport
     return verify
 
 
-@pytest.mark.parametrize("shape", ["safetensors", "adapter", "gguf:q8_0"])
+@pytest.mark.parametrize("shape", ["safetensors", pytest.param("adapter", marks=pytest.mark.slow), "gguf:q8_0"])
 def test_a_streamed_verification_says_what_the_whole_one_says(
     run: RunFolder, verified: Callable[..., VerificationReport], shape: str
 ) -> None:

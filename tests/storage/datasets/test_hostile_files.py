@@ -75,7 +75,7 @@ def test_a_header_of_very_many_columns_is_refused(tmp_path: Path, header: bytes,
 
 
 @_HOUR
-@pytest.mark.parametrize("file", ["rows.jsonl", "rows.json"])
+@pytest.mark.parametrize("file", ["rows.jsonl", pytest.param("rows.json", marks=pytest.mark.slow)])
 def test_a_row_that_takes_twenty_times_its_size_in_memory_is_rejected_alone(tmp_path: Path, file: str) -> None:
     rows = [b'{"text": [' + b"[]," * (1 << 20) + b"1]}", b'{"text": "b"}']
     joined = b"\n".join(rows) if file == "rows.jsonl" else b"[" + b",\n".join(rows) + b"]"

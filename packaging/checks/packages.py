@@ -109,6 +109,8 @@ def _display() -> Iterator[str]:
     command = [program, "-displayfd", str(write), "-screen", "0", "1280x800x24", "-nolisten", "tcp", "-ac"]
     with subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL) as server:
         os.close(write)
-        with os.fdopen(read) as pipe:
-            yield f":{pipe.readline().strip()}"
-        server.terminate()
+        try:
+            with os.fdopen(read) as pipe:
+                yield f":{pipe.readline().strip()}"
+        finally:
+            server.terminate()

@@ -32,7 +32,8 @@ unshare --mount --pid --fork sh -eu -c '
   chroot "$0" useradd --create-home someone
   files > "$0/tmp/before"
   echo "== installed"
-  chroot "$0" apt-get install -y -qq --no-install-recommends /tmp/qlora-studio.deb > /dev/null 2>&1
+  chroot "$0" apt-get install -y -qq --no-install-recommends /tmp/qlora-studio.deb > "$0/tmp/said" 2>&1 \
+    || { tail -20 "$0/tmp/said"; exit 1; }
   chroot "$0" env -i HOME=/home/someone PATH=/usr/bin:/bin DISPLAY="${DISPLAY:-}" \
     setpriv --reuid=someone --regid=someone --init-groups sh /tmp/as_user.sh /mnt/wheels
   echo "== purged"

@@ -52,6 +52,8 @@ def starter_button(*, busy: bool, is_here: bool, coming: int | None) -> StarterB
 
 
 def _coming_note(coming: int) -> str:
+    if not coming:  # nothing yet, or the system does not say
+        return say("The model is being fetched; training starts when it is here.")
     done, total = min(coming, _STARTER_BYTES) / 1e6, _STARTER_BYTES / 1e6
     return say("{done:.0f} of {total:.0f} MB; training starts when all is here.", done=done, total=total)
 

@@ -95,7 +95,7 @@ def test_a_starter_model_that_is_not_installed_is_got_by_the_same_click_or_refus
     monkeypatch.delenv("QLORA_STUDIO_OFFLINE")
     person.click("Get it (98 MB)", within=page)
     assert page.starter.text() == "Stop" and page.coming.isVisible()
-    assert page.coming.text() == "0 of 98 MB; training starts when all is here."
+    assert page.coming.text() == "The model is being fetched; training starts when it is here."
     person.click("Stop", within=page)
     assert page.starter.text() == "Get it (98 MB)" and not page.coming.isVisible()
     person.click("Get it (98 MB)", within=page)

@@ -42,7 +42,7 @@ def test_the_first_five_are_listed_and_runs_that_cannot_be_read_are_not() -> Non
         (False, True, None, "Start training", ""),
         (True, True, None, "Start beside it", ""),
         (True, False, None, "Get it (98 MB)", ""),
-        (False, False, 0, "Stop", "0 of 98 MB; training starts when all is here."),
+        (False, False, 0, "Stop", "The model is being fetched; training starts when it is here."),
         (False, False, 34_400_000, "Stop", "34 of 98 MB; training starts when all is here."),
         (False, False, 98_362_432, "Stop", "98 of 98 MB; training starts when all is here."),
     ],

@@ -27,6 +27,7 @@ unshare --mount --pid --fork sh -eu -c '
   mount --rbind /dev "$0/dev"
   [ ! -d /tmp/.X11-unix ] || mount --bind /tmp/.X11-unix "$0/tmp/.X11-unix"
   export DEBIAN_FRONTEND=noninteractive
+  unset TMPDIR  # a folder out here
   files() { chroot "$0" find / -xdev -type f | grep -vE "^/(tmp|mnt|var/(cache|lib|log))/" | LC_ALL=C sort; }
   chroot "$0" apt-get update -qq
   chroot "$0" useradd --create-home someone

@@ -1,5 +1,6 @@
 """Where a library is gone, the program says so and what mends it, whatever was asked of it."""
 
+import os
 import subprocess
 import sys
 
@@ -17,7 +18,8 @@ sys.exit(main())
 def test_a_missing_library_is_named_with_what_makes_all_anew(library: str, words: list[str]) -> None:
     command = [sys.executable, "-c", _PROGRAM, library, *words]
 
-    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    environment = os.environ | {"QT_QPA_PLATFORM": "offscreen"}
+    ended = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
 
     assert ended.returncode not in (0, -6, -11)
     assert library in ended.stderr and "Traceback" not in ended.stderr

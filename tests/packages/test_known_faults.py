@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-_JUDGE = Path(__file__).resolve().parent.parent / "packaging" / "known_faults.py"
+_JUDGE = Path(__file__).resolve().parents[2] / "packaging" / "known_faults.py"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 from qlora_studio.core.torch_builds import BUILDS, OLDEST_CAPABILITY
 from qlora_studio.storage.qt_libraries import PACKAGES
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _RECIPES = (_ROOT / "packaging" / "README.md").read_text("utf-8")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _TOOL = _ROOT / "packaging" / "release.py"
 _NEEDED = (
     "qlora_studio",

@@ -85,12 +85,13 @@ class Place:
             there = (path for path in self.home.rglob("*") if path.is_file() or path.is_symlink())
             found = {path.relative_to(self.home) for path in there}
         users = {path for path in found if "qlora-studio" in path.parts[:3]}
-        others = {path for path in found - users if str(path).startswith(_NOT_OURS)}
-        others |= {path for path in found - users if any((self.home / path).is_relative_to(at) for at in of_installers)}
-        strange = sorted(map(str, found - users - others))
+        installers = {
+            path for path in found - users if any((self.home / path).is_relative_to(at) for at in of_installers)
+        }
+        caches = {path for path in found - users - installers if str(path).startswith(_NOT_OURS)}
+        ours = {path for path in installers if "qlora" in str(path).lower() and ".log" not in path.name}
+        strange = sorted(map(str, found - users - installers - caches | ours))
         assert strange == [], f"Left behind in the home: {', '.join(strange[:9])}"
-        ours = sorted(str(path) for path in others if "qlora" in str(path).lower())
-        assert [path for path in ours if ".log" not in path] == [], f"Left behind with the installer: {ours[:5]}"
         self.left = f"of the user's own {_folders(users)}" if users else "nothing"
 
 

@@ -44,6 +44,11 @@ def main() -> int:
         from qlora_studio.jobs.recovery import recover
 
         return recover(sys.argv[2], *map(int, sys.argv[3:]))
+    if sys.argv[1:2] == ["mirror"] and len(sys.argv) == 3:
+        _speak()
+        from qlora_studio.jobs.elsewhere.mirror import mirror
+
+        return mirror(sys.argv[2])
     return _guarded()
 
 

@@ -14,6 +14,7 @@ from qlora_studio.core.run import commands as ask
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import CheckpointSaved, Evaluated, Event, Failed, Finished, Paused
 from qlora_studio.core.run.run_state import RunState, reduce
+from qlora_studio.jobs.elsewhere.mirror_process import require_mirror
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_ending import acknowledge_breakdown, end_worker
 from qlora_studio.storage.run_care.removal import remove_for_ever
@@ -107,6 +108,7 @@ def ask_worker(arguments: argparse.Namespace, console: Console) -> int:
     folder.config()  # one of a newer version is refused before anything is written there
     follower = RunFollower(folder, from_start=False)  # made before the question, so that no answer is missed
     before = folder.state()
+    require_mirror(folder)
     _require_worker(folder, before)
     if isinstance(request.command, ask.EvaluateNow):
         _require_held_out_rows(before)

@@ -11,6 +11,7 @@ from qlora_studio.cli.train_command import existing_run, runs_path, status_of, s
 from qlora_studio.core.errors import ExitCode, StudioError
 from qlora_studio.core.run.events import Event, StepDone
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.jobs.elsewhere.mirror_process import require_mirror
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.storage.run_care.run_label import read_label
 from qlora_studio.storage.runs.run_folder import RunFolder, folder_name
@@ -43,6 +44,7 @@ def watch_run(arguments: argparse.Namespace, console: Console) -> int:
     folder = existing_run(arguments.run_dir)
     losses: dict[int, float] = {}
     state = RunState()
+    require_mirror(folder)
     console.if_interrupted(
         f"{folder.path.name} goes on." if folder.is_busy() else f"{folder.path.name} is as it was: nothing was changed."
     )

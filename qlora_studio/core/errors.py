@@ -53,6 +53,7 @@ class ExitCode(IntEnum):
     NO_ANSWER = 37, "The worker has not answered yet"
     NO_CARD = 38, "The card that is to compute is not there, or PyTorch cannot use it"
     NOT_TRUSTED = 39, "The run came from elsewhere, or was changed, and is not trusted"
+    NOT_REACHED = 40, "The computer that a run is on was not reached, refused, or has no scheduler that takes it"
     INTERRUPTED = 130, "Interrupted; the sentence says what is safe, and what goes on"
 
 
@@ -115,6 +116,7 @@ class FailureKind(StrEnum):
     HUB_LOGIN = "hub_login", ExitCode.HUB_REFUSED, "Nobody is logged in at the hub, or may not do this there."
     HUB_REFUSED = "hub_refused", ExitCode.HUB_REFUSED, "The hub refused, or was not reached."
     OFFLINE = "offline", ExitCode.HUB_REFUSED, "The network is switched off, by the settings or the environment."
+    NOT_REACHED = "not_reached", ExitCode.NOT_REACHED, "The computer that the run is on was not reached, or refused."
     TOOL_MISSING = "tool_missing", ExitCode.ERROR, "A program that this needs is not installed."
     TRACER_OUTDATED = "tracer_outdated", ExitCode.ERROR, "The memory tracer does not know this version of a library."
     NO_DISPLAY = "no_display", ExitCode.NO_DISPLAY, "There is no display for the window."

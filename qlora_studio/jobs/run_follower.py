@@ -9,6 +9,7 @@ from qlora_studio.core.run.events import Event, Failed, Finished, Paused, Recove
 from qlora_studio.core.run.job import TrainJob
 from qlora_studio.core.words import say
 from qlora_studio.jobs.worker_process import WorkerProcess
+from qlora_studio.storage.runs.elsewhere_record import is_open_elsewhere, read_told, told_stamp
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 Batch = tuple[Event, ...]
@@ -35,6 +36,7 @@ class RunFollower:
         self._past = process.events_offset if process else 0  # bytes that belong to earlier sessions
         offset = 0 if from_start else (self._past if process else size)
         self._log = folder.event_log(offset=offset)
+        self._told = 0  # what of a run elsewhere was told
         self._ended = False
         self._seen = size > 0
         self._replaced = False  # by a fresh process, which may still be on its way
@@ -56,7 +58,7 @@ class RunFollower:
             batch = self._next_batch(_CHUNK)
             if self._log.position - position < _CHUNK and (damage := self._log.new_damage()):
                 batch = (*batch[:-1], damage, *batch[-1:])  # before what may be the end
-            if batch:
+            if batch := (*batch, *self._elsewhere(dead)):
                 pause = _POLL_SECONDS
                 yield batch
             elif self._log.position > position:
@@ -94,7 +96,16 @@ class RunFollower:
         self._seen = (self._seen or bool(batch)) and not self._replaced
         return batch
 
+    def _elsewhere(self, dead: bool) -> Batch:
+        """Return how a run stands that is on another computer, where that is new; what was last told of it is old."""
+        if (stamp := told_stamp(self._folder.path)) == self._told:
+            return ()
+        self._told, told = stamp, read_told(self._folder.path)
+        return (told,) if told is not None and (told.standing == "over" or not dead) else ()
+
     def _worker_is_dead(self) -> bool:
+        if self._process is not None and self._process.poll() is not None and is_open_elsewhere(self._folder.path):
+            self._process = None  # the mirror is gone, not the run: nothing is concluded
         if self._process is None:
             return self._lock_is_free()
         code = self._process.poll()

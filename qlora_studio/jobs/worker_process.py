@@ -19,8 +19,10 @@ from qlora_studio.core.run.commands import Command, Stop
 from qlora_studio.core.run.machines import VARIABLE
 from qlora_studio.core.words import say
 from qlora_studio.jobs.card_choice import worker_environment
+from qlora_studio.jobs.elsewhere.mirror_process import require_mirror
 from qlora_studio.jobs.gpu_monitor import gpu_cards
 from qlora_studio.jobs.idle_worker import ENVIRONMENT, IdleWorker
+from qlora_studio.storage.runs.elsewhere_record import ElsewhereRecord, read_record
 from qlora_studio.storage.runs.own_files import opened_log, require_own_files
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.trusted_run import JOB_VARIABLE, require_startable
@@ -108,6 +110,8 @@ def start_worker(
     StudioError where a run is not trusted or a job was made by another, where a worker is at work already, where the
     card is not here, or none can start.
     """
+    if (record := read_record(folder.path)) is not None:
+        return _following(folder, record)
     require_startable(folder)
     if not wait_until_free(folder, _LOOK_SECONDS):
         raise StudioError(
@@ -145,6 +149,20 @@ def start_worker(
             kind=FailureKind.NOT_WRITABLE,
             advice=say("Choose another folder, or give yourself permission to write there."),
         ) from error
+    return WorkerProcess(popen, folder, events_offset=offset)
+
+
+def _following(folder: RunFolder, record: ElsewhereRecord) -> WorkerProcess:
+    """Start the mirror of a run that is elsewhere, which stands here in the worker's place. Raises StudioError."""
+    if not record.open:
+        raise StudioError(
+            say("{name} is a run of {place}: it goes on there.", name=folder.path.name, place=record.place),
+            kind=FailureKind.USAGE,
+            advice=say('Submit it again: qlora-studio elsewhere submit "{path}"', path=folder.path),
+        )
+    offset = _size(folder.events_path)
+    if (popen := require_mirror(folder)) is None:
+        raise StudioError(say("{name} is followed already.", name=folder.path.name), kind=FailureKind.RUN_BUSY)
     return WorkerProcess(popen, folder, events_offset=offset)
 
 

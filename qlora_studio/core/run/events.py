@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from qlora_studio.core.bounds import Amount, Count, Energy, Measured, Names, Number, Seconds, Words
+from qlora_studio.core.bounds import Amount, Count, Energy, Measured, Moment, Names, Number, Seconds, Words
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.fingerprint import Fingerprint
@@ -318,6 +318,24 @@ class StoppedEarly(Message):
         )
 
 
+class ElsewhereTold(Message):
+    """How a run stands that trains on another computer. It stands in no events.jsonl: whoever follows the run tells it.
+
+    `state`, `reason` and `node` are its scheduler's own words. `unreached_since` is when the place was reached last,
+    where it is not reached now: nothing is known of the job since then. `problem` is a sentence.
+    """
+
+    type: Literal["elsewhere_told"] = "elsewhere_told"
+    place: Words
+    job: Words = ""
+    standing: Literal["submitted", "waiting", "running", "over"] = "submitted"
+    state: Words = ""
+    reason: Words = ""
+    node: Words = ""
+    unreached_since: Moment = 0.0
+    problem: Words = ""
+
+
 class TextGenerated(Message):
     """A piece of an answer in a chat, streamed. `variant` is base, tuned, merged …; `done` marks the last piece.
 
@@ -391,6 +409,7 @@ Event = (
     | AdapterContinued
     | ChangeAccepted
     | StoppedEarly
+    | ElsewhereTold
     | TextGenerated
     | AnyReported
     | Warned

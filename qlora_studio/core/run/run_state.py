@@ -52,6 +52,7 @@ class RunState:
     stopped_early: ev.StoppedEarly | None = None
     energy: float | None = 0.0  # joules; None once a session took steps and did not tell what the card took
     energy_before: float | None = 0.0  # of the sessions before this one
+    elsewhere: ev.ElsewhereTold | None = None
     failure: ev.Failed | None = None
     facts: Facts = field(default_factory=NoFacts)
 
@@ -136,6 +137,9 @@ def _told(state: RunState, event: ev.Event) -> RunState:
             return replace(state, reports=_with(state.reports, event))
         case ev.Warned():
             return _warned(state, event)
+        case ev.ElsewhereTold():
+            waits = event.standing in ("submitted", "waiting")
+            return replace(state, elsewhere=event, phase=Phase.STARTING if waits else state.phase)
         case ev.TextGenerated():
             return state
         case ev.Paused() | ev.Finished() | ev.Failed():

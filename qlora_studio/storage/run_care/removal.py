@@ -7,16 +7,23 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.words import say
 from qlora_studio.storage.durable import not_writable
 from qlora_studio.storage.run_care import run_label
+from qlora_studio.storage.runs import elsewhere_record
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.staging import staging_path
 
 _OURS = {"run.toml", "run.lock", "job.json", "events.jsonl", "commands.jsonl", "worker.log", run_label.FILE}
-_OURS |= {".reserve", "checkpoints", "adapter", "exports", "jobs"}
+_OURS |= {".reserve", "checkpoints", "adapter", "exports", "jobs", elsewhere_record.FOLDER}
 _OF_THE_DESKTOP = {".DS_Store", ".directory", "desktop.ini", "Thumbs.db"}  # looking at a folder leaves these there
 
 
 def require_removable(folder: RunFolder) -> None:
     """Raise StudioError where a run is at work, or its folder is a link or holds what is not of the run."""
+    if elsewhere_record.is_open_elsewhere(folder.path):
+        raise StudioError(
+            f"{folder.path.name} is left where it is: its job on another computer is not over.",
+            kind=FailureKind.RUN_BUSY,
+            advice=f'Cancel the job first: qlora-studio elsewhere cancel "{folder.path}"',
+        )
     if worker := next((place for place in (folder, *_jobs(folder)) if place.is_busy()), None):
         what = "A worker" if worker is folder else f"{worker.path.name}, an export or a chat of it,"
         raise StudioError(

@@ -12,7 +12,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.words import say
 from qlora_studio.storage.permissions import mode_of_file
 
-_WITHIN = ("checkpoints", "adapter", "exports", "jobs")
+_WITHIN = ("checkpoints", "adapter", "exports", "jobs", "elsewhere")
 
 
 def require_own_files(folder: Path) -> None:

@@ -26,6 +26,7 @@ from qlora_studio.storage.durable import not_writable, write_atomically
 from qlora_studio.storage.foreign import read_parsed, read_toml, unreadable
 from qlora_studio.storage.permissions import mode_of_file, private_folder
 from qlora_studio.storage.runs import trust
+from qlora_studio.storage.runs.elsewhere_record import is_open_elsewhere
 from qlora_studio.storage.runs.event_log import EventLog
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.own_files import require_own_files
@@ -88,7 +89,11 @@ class RunFolder:
         return FileLock(self.lock_path, mode=mode_of_file(self.lock_path))
 
     def is_busy(self) -> bool:
-        """Whether a living worker holds the lock."""
+        """Whether a living worker holds the lock, or the run may be at work on another computer."""
+        return self.is_locked() or is_open_elsewhere(self.path)
+
+    def is_locked(self) -> bool:
+        """Whether a living worker, or the mirror of a run elsewhere, holds the lock."""
         if not self.lock_path.exists():
             return False
         try:

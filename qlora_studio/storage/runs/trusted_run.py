@@ -64,6 +64,18 @@ def require_startable(folder: RunFolder) -> None:
         raise _not_given(folder)
 
 
+def accept_sent(folder: RunFolder, sha256: str) -> None:
+    """Trust the run that was sent here: its run.toml has the hash that the job script says. Raises StudioError.
+
+    The script came by its user's own login, which may do all that a run could.
+    """
+    if (text := trust.shown_text(folder.path)) is None:
+        raise _no_run(folder.path)
+    if hashlib.sha256(text).hexdigest() != sha256:
+        raise trust.NotTrusted(folder.path, f"The run.toml of {folder.path.name} is not the one that was submitted.")
+    trust.record(folder.path, text)
+
+
 def given_job(folder: RunFolder, sha256: str) -> Job:
     """Return the job of a folder, whose job.json must have that hash. Raises StudioError, FileNotFoundError.
 

@@ -7,6 +7,7 @@ from PySide6.QtCore import QObject, QThread, Signal
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Command
 from qlora_studio.core.run.events import Event, Failed
+from qlora_studio.jobs.elsewhere.mirror_process import require_mirror
 from qlora_studio.jobs.idle_worker import IdleWorker
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
@@ -51,6 +52,8 @@ class JobThread(QThread):
         try:
             if self._start_it:
                 self._start_worker()
+            else:
+                require_mirror(self.folder)
             for batch in RunFollower(self.folder, self.process).batches(self._leaving):
                 self._read.emit(batch)
         except StudioError as error:

@@ -1,0 +1,56 @@
+"""Starts the mirror of a run that is elsewhere: a process of its own, which the window leaves behind when it closes."""
+
+import subprocess
+import sys
+
+from qlora_studio import child_process
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.words import say
+from qlora_studio.storage.network import is_offline
+from qlora_studio.storage.permissions import private_folder
+from qlora_studio.storage.places import place_named
+from qlora_studio.storage.runs.elsewhere_record import FOLDER, read_record, read_told, write_told
+from qlora_studio.storage.runs.own_files import opened_log
+from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.trusted_run import require_startable
+
+
+def require_mirror(folder: RunFolder) -> "subprocess.Popen[bytes] | None":
+    """Start a mirror where a run is open elsewhere and none is at work; return it. Raises StudioError.
+
+    None is started where the network is switched off: that is told then, and nothing is concluded of the run.
+    """
+    record = read_record(folder.path)
+    if record is None or not record.open or folder.is_locked():
+        return None
+    require_startable(folder)
+    if is_offline() and not place_named(record.place).is_here:
+        _tell_offline(folder)
+        return None
+    with opened_log(private_folder(folder.path / FOLDER) / "mirror.log") as log:
+        return child_process.start(
+            [*child_process.python("-m", "qlora_studio", "mirror"), str(folder.path.resolve())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=sys.platform != "win32",
+            creationflags=_creation_flags(),
+        )
+
+
+def _creation_flags() -> int:
+    """On Windows: a group of its own and no console."""
+    if sys.platform != "win32":
+        return 0
+    return subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
+
+
+def _tell_offline(folder: RunFolder) -> None:
+    told = read_told(folder.path)
+    if told is not None:
+        problem = say("The network is switched off here: nothing is known of the run since then.")
+        since = told.unreached_since or told.time
+        try:
+            write_told(folder.path, told.model_copy(update={"problem": problem, "unreached_since": since}))
+        except StudioError:  # a full disk: the run goes on there all the same
+            return

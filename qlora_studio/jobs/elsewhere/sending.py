@@ -1,0 +1,146 @@
+"""What a run takes along to a place: its settings as they are there, and the files of this computer that they name."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from qlora_studio.core.elsewhere.job_script import job_script
+from qlora_studio.core.elsewhere.place import Place
+from qlora_studio.core.elsewhere.sent_config import paths_of, sent_config
+from qlora_studio.core.errors import FailureKind, InvalidRunConfig, StudioError
+from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_config_text import problems_before_start, to_toml
+from qlora_studio.core.run.titles import OLLAMA
+from qlora_studio.core.words import say
+from qlora_studio.storage.datasets.files import hub_name
+from qlora_studio.storage.foreign import unreadable
+from qlora_studio.storage.runs.parent_adapter import parent_folder
+
+_MOST_FILES = 5000
+_RUN = "RUN"  # in what is shown before the run has a folder there
+
+
+@dataclass(frozen=True)
+class SentFile:
+    """A file of this computer, its size, and its name in the run's folder there."""
+
+    path: Path
+    there: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Sending:
+    """A run that can be sent, as it would be. `notes` say in sentences what is other there, and what goes there."""
+
+    place: Place
+    config: RunConfig
+    files: tuple[SentFile, ...]
+    moved: dict[str, str]
+    model: str
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The paths that must be there already: of models that are named by a path."""
+        named = (self.model or self.config.model.source, self.config.quantization.original)
+        return tuple(path for path in named if PurePosixPath(path).is_absolute())
+
+    @property
+    def size_bytes(self) -> int:
+        """What the files weigh together."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know before it is sent."""
+        count, size = len(self.files), bytes_text(self.size_bytes)
+        goes = say("{count} files go there, {size} in all, and the settings.", count=count, size=size)
+        there = (say("{path} must be there already.", path=path) for path in self.expected)
+        return (goes, *there, *sent_config(self.config, self.place, self.moved, model=self.model).changes)
+
+    @property
+    def script(self) -> str:
+        """The job script, but for the name of the run's folder."""
+        return self.job(f"{self.place.folder.rstrip('/')}/{_RUN}")[1]
+
+    def job(self, folder: str, *more: str) -> tuple[str, str]:
+        """Return run.toml and job script for a folder there."""
+        there = {path: f"{folder}/{name}" for path, name in self.moved.items()}
+        text = to_toml(sent_config(self.config, self.place, there, model=self.model).config)
+        return text, job_script(self.place, folder, hashlib.sha256(text.encode()).hexdigest(), more=more)
+
+
+def plan_sending(config: RunConfig, place: Place, *, model: str = "") -> Sending:
+    """Return what would be sent. Raises StudioError where it cannot be, and says what to do. Nothing is asked yet.
+
+    `model` is the path of the base model there; without it, the model is one of the hub, or lies there as here.
+    """
+    if problems := problems_before_start(config):
+        raise InvalidRunConfig(problems)
+    if config.model.source.startswith(OLLAMA) and not model:
+        raise StudioError(
+            say("A model of Ollama's is on this computer alone."),
+            kind=FailureKind.MODEL_NOT_FOUND,
+            advice=say("Choose one of the hub, or say where the model lies there."),
+        )
+    moved: dict[str, str] = {}
+    files: list[SentFile] = []
+    for name, path in paths_of(config):
+        source = _source(name, path)
+        if source is None or path in moved:
+            continue
+        moved[path] = f"elsewhere/sent/{len(moved) + 1}/{source.name}"
+        files += _files(source, moved[path])
+    if len(files) > _MOST_FILES:
+        raise StudioError(
+            say("The data are {count:,} files: too many to be sent one by one.", count=len(files)),
+            kind=FailureKind.DATA_REFUSED,
+            advice=say("Put them into fewer files, or copy them there and name their folder there."),
+        )
+    return Sending(place, config, tuple(files), moved, model)
+
+
+def _source(name: str, path: str) -> Path | None:
+    """Return the file or folder that a setting names here; None for what is found there by its own name."""
+    if not path:
+        return None
+    if name == "lora.start_from":
+        return parent_folder(path)
+    if hub_name(path):
+        return None
+    found = Path(path).expanduser()
+    with suppress(OSError, ValueError):
+        if found.exists():
+            return found.absolute()
+    raise StudioError(
+        say("There is no dataset at {path}.", path=path),
+        kind=FailureKind.DATA_NOT_FOUND,
+        advice=say("It may have been moved or renamed: choose it again."),
+    )
+
+
+def _files(source: Path, there: str) -> Iterator[SentFile]:
+    """Yield the files of a dataset or adapter; links within a folder are not followed."""
+    if source.is_file():
+        yield _file(source, there)
+        return
+    for place, folders, names in os.walk(source):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(place) / name
+            if path.is_file() and not path.is_symlink():
+                yield _file(path, f"{there}/{path.relative_to(source).as_posix()}")
+
+
+def _file(path: Path, there: str) -> SentFile:
+    try:
+        if "\n" in there:
+            raise unreadable(path, "its name cannot be written in a script")
+        with path.open("rb"):
+            return SentFile(path, there, path.stat().st_size)
+    except OSError as error:
+        raise unreadable(path, error.strerror or str(error)) from error

@@ -1,0 +1,234 @@
+"""A run sent to a place and handed to its scheduler: a folder here and one there, or neither."""
+
+import hashlib
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from qlora_studio.core.elsewhere import shell
+from qlora_studio.core.elsewhere.job_script import job_script
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.activity import Phase
+from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
+from qlora_studio.core.run.events import ElsewhereTold
+from qlora_studio.core.words import say
+from qlora_studio.jobs.elsewhere.connection import Connection, NotReached
+from qlora_studio.jobs.elsewhere.sending import Sending, SentFile
+from qlora_studio.storage.durable import write_atomically
+from qlora_studio.storage.places import place_named
+from qlora_studio.storage.runs import trust
+from qlora_studio.storage.runs.elsewhere_record import (
+    FOLDER,
+    ElsewhereRecord,
+    is_open_elsewhere,
+    read_record,
+    write_record,
+    write_told,
+)
+from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
+
+Progress = Callable[[int, int], None]
+_PIECE = 1 << 18
+_JOB = re.compile(r"^([0-9]+)(;\S+)?$", re.MULTILINE)
+_CLOSING_SECONDS, _POLL_SECONDS = 30.0, 0.2
+
+
+def submit(
+    sending: Sending, runs: Path, stop: threading.Event | None = None, progress: Progress | None = None
+) -> RunFolder:
+    """Make a run's folder here and there, send what it needs, and hand it to the scheduler; return the one here.
+
+    Raises StudioError; nothing is left then, here or there. `progress` is told bytes sent and bytes in all.
+    """
+    connection = Connection(sending.place)
+    folder = create_run_folder(runs, sending.config)
+    home, name = "", folder.path.name
+    try:
+        home = _make_folder(connection, name)
+        _require(connection, sending.expected)
+        record = ElsewhereRecord(place=sending.place.name, home=home, name=name)
+        _Upload(connection, record.folder, sending.size_bytes, stop, progress).send(sending.files)
+        text, script = sending.job(record.folder)
+        _send_text(connection, record.folder, "run.toml", text)
+        _keep(folder, "run.toml", text)
+        write_record(folder.path, record)
+        _submit_job(connection, folder, record, script)
+    except BaseException:
+        if not is_open_elsewhere(folder.path):
+            shutil.rmtree(folder.path, ignore_errors=True)
+            _remove_there(connection, home, name)
+        raise
+    return folder
+
+
+def submit_again(folder: RunFolder, initial_commands: Sequence[Command] = ()) -> None:
+    """Hand a run that is elsewhere to its scheduler again: it goes on from its newest safe checkpoint there.
+
+    Raises StudioError: where it is at work, is finished, or its place does not take it.
+    """
+    trust.trusted_text(folder.path)
+    record = _closed_record(folder)
+    if folder.state().phase is Phase.FINISHED:
+        raise StudioError(
+            say("{name} is complete: there is nothing left to train.", name=folder.path.name),
+            kind=FailureKind.ALREADY_FINISHED,
+        )
+    place = place_named(record.place)
+    sent = (folder.path / FOLDER / "run.toml").read_bytes()
+    more = [word for command in initial_commands if (word := _word(command))]
+    script = job_script(place, record.folder, hashlib.sha256(sent).hexdigest(), more=more)
+    _submit_job(Connection(place), folder, record, script)
+
+
+def _submit_job(connection: Connection, folder: RunFolder, record: ElsewhereRecord, script: str) -> None:
+    _send_text(connection, record.folder, f"{FOLDER}/job.sh", script)
+    _keep(folder, "job.sh", script)
+    try:
+        [answer] = connection.ask(shell.submit(record.folder), login=True)
+    except NotReached as error:  # it may have been heard all the same
+        raise NotReached(
+            say("Whether {place} took the job is not known: the connection broke off.", place=record.place),
+            say("`squeue --me` there says whether it waits there; `scancel` takes it away."),
+            error.detail or error.message,
+        ) from error
+    found = _JOB.search(answer.text)
+    if answer.numbers != (0,) or found is None:
+        raise _not_taken(record.place, answer.text)
+    write_told(folder.path, ElsewhereTold(place=record.place, job=found[1]))
+    submitted = ElsewhereRecord(
+        place=record.place,
+        home=record.home,
+        name=record.name,
+        job=found[1],
+        open=True,
+        events_before=_size(folder.events_path),
+        commands_sent=_size(folder.commands_path),
+    )
+    write_record(folder.path, submitted)
+
+
+def _not_taken(place: str, words: str) -> StudioError:
+    if "not found" in words:
+        return StudioError(
+            say("{place} has no sbatch: it hands out no jobs by SLURM, or not to logins like this.", place=place),
+            kind=FailureKind.NOT_REACHED,
+            advice=say("Name a login node of the cluster as the place's host."),
+            detail=words,
+        )
+    said = next((line for line in reversed(words.splitlines()) if line.strip()), "")
+    return StudioError(
+        say("{place} did not take the job: {said}", place=place, said=said.removeprefix("sbatch: error: ")),
+        kind=FailureKind.NOT_REACHED,
+        advice=say("Change what the place asks for: partition, time, cards, memory."),
+        detail=words,
+    )
+
+
+def _make_folder(connection: Connection, name: str) -> str:
+    home = connection.place.folder
+    [answer] = connection.ask(shell.make_folder(home, name))
+    return answer.text
+
+
+def _require(connection: Connection, paths: Sequence[str]) -> None:
+    """Raise StudioError where a model is not there that the run names by its path."""
+    for part in connection.ask(shell.missing(paths)) if paths else ():
+        raise StudioError(
+            say("There is no {path} on {place}.", path=part.text, place=connection.place.name),
+            kind=FailureKind.MODEL_NOT_FOUND,
+            advice=say("Say where the model lies there, or choose one of the hub."),
+        )
+
+
+def _remove_there(connection: Connection, home: str, name: str) -> None:
+    """Remove what was begun there, where that can be."""
+    if home:
+        try:
+            connection.ask(shell.remove_folder(home, name), seconds=20)
+        except StudioError:
+            return
+
+
+def _send_text(connection: Connection, folder: str, name: str, text: str) -> None:
+    connection.ask(shell.receive(folder, name), text.encode())
+
+
+def _keep(folder: RunFolder, name: str, text: str) -> None:
+    write_atomically(folder.path / FOLDER / name, text.encode())
+
+
+def _closed_record(folder: RunFolder) -> ElsewhereRecord:
+    """Return the record of a run whose job is over; one that is just ending is waited for. Raises StudioError."""
+    deadline = time.monotonic() + _CLOSING_SECONDS
+    while (record := read_record(folder.path)) is not None and record.open:
+        if time.monotonic() > deadline or not folder.state().phase.is_over:
+            raise StudioError(
+                say("{name} has a job on {place} already.", name=folder.path.name, place=record.place),
+                kind=FailureKind.RUN_BUSY,
+                advice=say("Watch that one, or cancel it first."),
+            )
+        time.sleep(_POLL_SECONDS)
+    if record is None:
+        raise StudioError(
+            say("{name} is a run of this computer.", name=folder.path.name),
+            kind=FailureKind.USAGE,
+            advice=say("Resume it here."),
+        )
+    return record
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _word(command: Command) -> str:
+    if isinstance(command, LowerRate):
+        return "--lower-rate"
+    return "--accept-changes" if isinstance(command, AcceptChanges) else ""
+
+
+class _Upload:
+    """Files on their way there, one after another, that tell how far they are and can be stopped."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        folder: str,
+        total: int,
+        stop: threading.Event | None,
+        progress: Progress | None,
+    ) -> None:
+        self._connection, self._folder, self._total = connection, folder, total
+        self._stop, self._progress = stop or threading.Event(), progress
+        self._done = 0
+
+    def send(self, files: Sequence[SentFile]) -> None:
+        """Send the files. Raises StudioError, also where it was stopped."""
+        for file in files:
+            [size] = self._connection.exchange(shell.receive(self._folder, file.there), self._writer(file))
+            self._raise_if_stopped()
+            if size.numbers != (file.size,):
+                raise StudioError(
+                    say("{path} changed while it was sent.", path=file.path),
+                    kind=FailureKind.DATA_REFUSED,
+                    advice=say("Send the run again."),
+                )
+
+    def _writer(self, file: SentFile) -> Callable[[IO[bytes]], None]:
+        def write(stdin: IO[bytes]) -> None:
+            with file.path.open("rb") as reading:
+                while not self._stop.is_set() and (piece := reading.read(_PIECE)):
+                    stdin.write(piece)
+                    self._done += len(piece)
+                    if self._progress is not None:
+                        self._progress(self._done, self._total)
+
+        return write
+
+    def _raise_if_stopped(self) -> None:
+        if self._stop.is_set():
+            raise StudioError(say("Nothing was submitted: it was stopped."), kind=FailureKind.INTERRUPTED)

@@ -1,0 +1,93 @@
+"""That a run trains elsewhere, on record in its folder: where, as which job, and how it was seen there last.
+
+    elsewhere/record.json  what is needed to find the run there     run.toml, job.sh  as they were sent
+    elsewhere/told.json    the last `ElsewhereTold`                 mirror.log        what its mirror printed
+
+A record names a place of this user's own and what is in the place's own folder, no host and no command: a folder that
+somebody else made has nothing to say about whom this computer connects to.
+"""
+
+import os
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from qlora_studio.core.bounds import Amount
+from qlora_studio.core.errors import StudioError
+from qlora_studio.core.run.events import ElsewhereTold
+from qlora_studio.storage.durable import write_atomically
+from qlora_studio.storage.foreign import read_parsed
+
+FOLDER = "elsewhere"
+_RECORD, _TOLD = "record.json", "told.json"
+
+
+class ElsewhereRecord(BaseModel):
+    """Where a run is. `open` is whether its job may still be at work, or about to be.
+
+    `name` is that of the run's folder in the place's folder `home`, in full. The first `events_before` bytes of
+    events.jsonl are of earlier jobs, and the first `commands_sent` of commands.jsonl need not be passed on any more.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    place: Annotated[str, Field(max_length=64)]
+    home: Annotated[str, Field(pattern=r"^/[A-Za-z0-9_+@=./-]*$", max_length=4096)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=255)]
+    job: Annotated[str, Field(pattern=r"^[0-9]*$", max_length=20)] = ""
+    open: bool = False
+    events_before: Amount = 0
+    commands_sent: Amount = 0
+
+    @property
+    def folder(self) -> str:
+        """The run's folder there."""
+        return str(PurePosixPath(self.home) / self.name)
+
+
+def read_record(run: Path) -> ElsewhereRecord | None:
+    """Return where a run is; None for one that is here. Raises StudioError where that cannot be read."""
+    try:
+        return read_parsed(run / FOLDER / _RECORD, ElsewhereRecord.model_validate_json, inside=run)
+    except FileNotFoundError:
+        return None
+
+
+def write_record(run: Path, record: ElsewhereRecord) -> None:
+    """Put on record where a run is. Raises StudioError."""
+    write_atomically(run / FOLDER / _RECORD, record.model_dump_json(indent=1).encode())
+
+
+def is_open_elsewhere(run: Path) -> bool:
+    """Whether a run may be at work elsewhere. Asked often, and of runs that are here most of the time."""
+    try:
+        record = read_record(run) if os.path.lexists(run / FOLDER) else None
+    except StudioError:
+        return False
+    return record is not None and record.open
+
+
+def read_told(run: Path) -> ElsewhereTold | None:
+    """Return how a run was seen elsewhere last; None where that is not known."""
+    try:
+        return read_parsed(_told_path(run), ElsewhereTold.model_validate_json, inside=run)
+    except (FileNotFoundError, StudioError):
+        return None
+
+
+def write_told(run: Path, told: ElsewhereTold) -> None:
+    """Keep how a run was seen elsewhere. Raises StudioError."""
+    write_atomically(_told_path(run), told.model_dump_json().encode())
+
+
+def told_stamp(run: Path) -> int:
+    """Return what changes when a run is seen otherwise than before; 0 for one that is here."""
+    try:
+        return _told_path(run).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _told_path(run: Path) -> Path:
+    return run / FOLDER / _TOLD

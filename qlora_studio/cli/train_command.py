@@ -2,11 +2,12 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from qlora_studio.cli.console import Console
-from qlora_studio.cli.job_session import JobSession, error_of, resume_command, run_job
+from qlora_studio.cli.job_session import JobSession, command_line, error_of, resume_command, run_job
 from qlora_studio.cli.machines_options import add_machines, machines_of
 from qlora_studio.cli.run_source import add_run_source, run_config
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, StudioError
@@ -19,9 +20,12 @@ from qlora_studio.core.run.machines import Machines
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.core.run.run_state import RunState
+from qlora_studio.jobs.elsewhere.mirror_process import require_mirror
+from qlora_studio.jobs.elsewhere.submission import submit_again
 from qlora_studio.storage.datasets.files import hub_name, locate_dataset
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.run_care.run_label import read_label
+from qlora_studio.storage.runs.elsewhere_record import read_record
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder, run_folders
 from qlora_studio.storage.runs.run_summary import RunSummary
 from qlora_studio.storage.settings import load_settings
@@ -100,7 +104,19 @@ def resume_run(arguments: argparse.Namespace, console: Console) -> int:
         )
     initial_commands: list[Command] = [LowerRate()] if arguments.lower_rate else []
     initial_commands += [AcceptChanges()] if arguments.accept_changes else []
+    if (record := read_record(folder.path)) is not None:
+        return _resume_elsewhere(folder, record.place, initial_commands, console)
     return _train(JobSession(folder, console, initial_commands, gpus=gpus, machines=machines), console)
+
+
+def _resume_elsewhere(folder: RunFolder, place: str, terms: Sequence[Command], console: Console) -> int:
+    """Submit a run again that is on another computer."""
+    with console.interruption.held():
+        submit_again(folder, terms)
+        require_mirror(folder)
+    console.report({"run_dir": str(folder.path.resolve()), "place": place})
+    console.result(f"Submitted again on {place}. Follow it: {command_line('watch', folder)}")
+    return ExitCode.OK
 
 
 def new_run(config: RunConfig, runs: Path, console: Console, machines: Machines | None = None) -> JobSession:

@@ -30,10 +30,12 @@ def work_in_job(
     sha256: str,
     initial_commands: Sequence[Command],
     listen: Callable[[Callable[[], None]], None],
+    program: Sequence[str] = (),
 ) -> RunState:
     """Train the run that was sent, to its end or until the job is asked to end; return its last state.
 
-    `listen` is handed what is to be called where the job is asked to end. Raises StudioError where nothing can begin.
+    `listen` is handed what is to be called where the job is asked to end; `program` plays the worker in tests. Raises
+    StudioError where nothing can begin.
     """
     accept_sent(folder, sha256)
     if not wait_until_free(folder, _FREE_SECONDS):
@@ -41,7 +43,7 @@ def work_in_job(
     state = folder.state()
     if state.phase is Phase.FINISHED:
         return state
-    process = _started(folder, initial_commands)
+    process = _started(folder, initial_commands, program)
     listen(lambda: _pause(folder))
     state = RunState()
     for batch in RunFollower(folder, process).batches():
@@ -52,11 +54,11 @@ def work_in_job(
     return state
 
 
-def _started(folder: RunFolder, initial_commands: Sequence[Command]) -> WorkerProcess:
+def _started(folder: RunFolder, initial_commands: Sequence[Command], program: Sequence[str]) -> WorkerProcess:
     """Start the worker, so that SIGTERM, which comes to every process of a job, does not end it."""
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        return start_worker(folder, initial_commands=initial_commands)
+        return start_worker(folder, program, initial_commands=initial_commands)
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -74,7 +74,8 @@ class _Supervisor:
 
     def run(self) -> int:
         for name in _PASSED_ON:
-            if (number := getattr(signal, name, None)) is not None:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # which the worker ignores, too
                 signal.signal(number, self._pass_on)
         code = self._run_worker()
         while not self._asked and (code == child_process.AGAIN or self._recovers(code)):

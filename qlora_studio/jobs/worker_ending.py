@@ -11,6 +11,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import Failed
 from qlora_studio.core.words import say
 from qlora_studio.jobs.run_follower import breakdown_advice, log_tail
+from qlora_studio.storage.runs.elsewhere_record import is_open_elsewhere
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 
@@ -50,7 +51,7 @@ def put_ending_on_record(folder: RunFolder, failed: Failed) -> None:
     """Append how a session ended whose worker is gone, unless that stands there. Raises StudioError, OSError."""
     try:
         with folder.lock().acquire(blocking=False):
-            if not folder.state().phase.is_over:
+            if not is_open_elsewhere(folder.path) and not folder.state().phase.is_over:
                 with MessageLogWriter(folder.events_path) as log:
                     log.append(failed, sync=True)
     except Timeout as error:

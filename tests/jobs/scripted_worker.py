@@ -1,8 +1,8 @@
 """A worker that speaks the protocol and does as it is told: `scripted_worker.py SCRIPT FOLDER`.
 
 A script is words separated by commas, and one that is started again plays what stands after the next bar: start,
-steps:N, phase:NAME, garbage, half, finish, fail, pause, recover, save:STEP, adapter, say:TEXT, wait_for_stop, wait,
-signal:NAME, exit:CODE, long:BYTES, child.
+steps:N, phase:NAME, garbage, half, finish, fail, pause, recover, save:STEP, adapter, say:TEXT, wait_for_stop, wait_for_pause,
+wait, signal:NAME, exit:CODE, long:BYTES, child.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 import time
 
 from qlora_studio.core.errors import FailureKind
-from qlora_studio.core.run.commands import Stop, parse_command
+from qlora_studio.core.run.commands import Command, Pause, Stop, parse_command
 from qlora_studio.core.run.events import (
     AdapterSaved,
     CheckpointSaved,
@@ -80,6 +80,8 @@ def play(script: str, folder: RunFolder) -> int:
                     print(value, flush=True)
                 case "wait_for_stop":
                     log.append(PhaseChanged(phase="saving" if wait_for_stop(folder).save else "stopping"))
+                case "wait_for_pause":
+                    wait_for(folder, Pause)
                 case "wait":
                     time.sleep(600)
                 case "child":
@@ -101,14 +103,20 @@ def write(folder: RunFolder, data: bytes) -> None:
 
 
 def wait_for_stop(folder: RunFolder) -> Stop:
+    command = wait_for(folder, Stop)
+    assert isinstance(command, Stop)
+    return command
+
+
+def wait_for(folder: RunFolder, kind: type[Command]) -> Command:
     reader = MessageLogReader(folder.commands_path, parse_command, offset=int(os.environ["QLORA_STUDIO_COMMANDS_FROM"]))
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for command in reader.new():
-            if isinstance(command, Stop):
+            if isinstance(command, kind):
                 return command
         time.sleep(0.01)
-    raise TimeoutError("nobody asked to stop")
+    raise TimeoutError("nobody asked")
 
 
 if __name__ == "__main__":

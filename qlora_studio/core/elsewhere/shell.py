@@ -60,6 +60,12 @@ def parts(answer: bytes) -> Iterator[Part]:
         rest = rest[size:]
 
 
+def part_size(line: bytes) -> int:
+    """Return how many bytes follow a part's line; less than none where it is no such line."""
+    found = _PART.fullmatch(line.rstrip())
+    return int(found[2]) if found else -1
+
+
 def look(folder: str, job: str, offsets: tuple[int, int], limits: tuple[int, int]) -> str:
     """Return what asks how a job stands, and then for what is new in events.jsonl and worker.log.
 

@@ -15,7 +15,7 @@ from typing import IO
 
 from qlora_studio import child_process
 from qlora_studio.core.elsewhere.place import Place
-from qlora_studio.core.elsewhere.shell import CHANGED, GONE, MARK, Part, parts
+from qlora_studio.core.elsewhere.shell import CHANGED, GONE, MARK, Part, part_size, parts
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.words import say
 from qlora_studio.storage.network import require_network
@@ -63,14 +63,14 @@ class Connection:
 
         return self.exchange(script, write, login=login, seconds=seconds)
 
-    def fetch(self, script: str, path: Path, size: int) -> None:
-        """Write the part that a script answers with to a file; it must have that size. Raises as `ask` does."""
+    def fetch(self, script: str, path: Path) -> None:
+        """Write the part that a script answers with to a file. Raises as `ask` does."""
         with tempfile.TemporaryFile(dir=path.parent) as answer, path.open("wb") as file:
             self._answer(script, _nothing, False, None, answer)
             answer.seek(0)
             while (line := answer.readline(_LONGEST)) and line.strip() != MARK.encode():
                 pass
-            answer.readline(_LONGEST)
+            size = part_size(answer.readline(_LONGEST))
             shutil.copyfileobj(answer, file, _PIECE)
             if file.tell() != size:
                 raise NotReached(say("{place} was not understood: its answer broke off.", place=self.place.name))

@@ -15,7 +15,7 @@ from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start, to_toml
 from qlora_studio.core.run.titles import OLLAMA
-from qlora_studio.core.words import say
+from qlora_studio.core.words import say, say_count
 from qlora_studio.storage.datasets.files import hub_name
 from qlora_studio.storage.foreign import unreadable
 from qlora_studio.storage.runs.parent_adapter import parent_folder
@@ -57,8 +57,13 @@ class Sending:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know before it is sent."""
-        count, size = len(self.files), bytes_text(self.size_bytes)
-        goes = say("{count} files go there, {size} in all, and the settings.", count=count, size=size)
+        size = bytes_text(self.size_bytes)
+        goes = say_count(
+            len(self.files),
+            "{count:,} file goes there, {size}, and the settings.",
+            "{count:,} files go there, {size} in all, and the settings.",
+            size=size,
+        )
         there = (say("{path} must be there already.", path=path) for path in self.expected)
         return (goes, *there, *sent_config(self.config, self.place, self.moved, model=self.model).changes)
 

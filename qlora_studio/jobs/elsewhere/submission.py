@@ -26,6 +26,7 @@ from qlora_studio.storage.runs.elsewhere_record import (
     ElsewhereRecord,
     is_open_elsewhere,
     read_record,
+    read_told,
     write_record,
     write_told,
 )
@@ -165,7 +166,9 @@ def _closed_record(folder: RunFolder) -> ElsewhereRecord:
     """Return the record of a run whose job is over; one that is just ending is waited for. Raises StudioError."""
     deadline = time.monotonic() + _CLOSING_SECONDS
     while (record := read_record(folder.path)) is not None and record.open:
-        if time.monotonic() > deadline or not folder.state().phase.is_over:
+        told = read_told(folder.path)
+        ends = folder.state().phase.is_over and told is not None and told.standing in ("running", "over")
+        if time.monotonic() > deadline or not ends:
             raise StudioError(
                 say("{name} has a job on {place} already.", name=folder.path.name, place=record.place),
                 kind=FailureKind.RUN_BUSY,

@@ -1,0 +1,94 @@
+"""A run is sent whole or not at all, and what keeps it from going is said before anything is left behind."""
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.jobs.elsewhere.acts import fetch
+from qlora_studio.jobs.elsewhere.place_check import check_place
+from qlora_studio.jobs.elsewhere.sending import plan_sending
+from qlora_studio.jobs.elsewhere.submission import submit
+from qlora_studio.storage.places import load_places, place_named, remove_place, save_place
+from qlora_studio.storage.runs.run_folder import run_folders
+from tests.jobs.elsewhere.conftest import Submit, followed, place_for, there
+
+
+def test_what_is_sent_is_what_the_settings_there_name(send: Submit, tmp_path: Path) -> None:
+    run = send("start,finish")
+    sent = there(run, tmp_path)
+
+    assert Path(sent.config().data.path).read_text() == (tmp_path / "it's data.jsonl").read_text()
+    assert run.config().data.path == str(tmp_path / "it's data.jsonl")
+    assert (run.path / "elsewhere" / "run.toml").read_bytes() == sent.config_path.read_bytes()
+    assert hashlib.sha256(sent.config_path.read_bytes()).hexdigest() in (sent.path / "elsewhere/job.sh").read_text()
+    assert oct(sent.config_path.stat().st_mode & 0o777) == "0o600"
+    followed(run).join(30)
+
+
+def test_a_job_that_is_not_taken_leaves_nothing_here_or_there(
+    send: Submit, scheduler: Path, studio_home: Path, tmp_path: Path
+) -> None:
+    (scheduler / "refuse").touch()
+    with pytest.raises(StudioError, match="Invalid partition name specified") as raised:
+        send("start,finish")
+
+    assert raised.value.kind is FailureKind.NOT_REACHED
+    assert run_folders(studio_home / "runs") == []
+    assert [*(tmp_path / "there").iterdir()] == []
+
+
+def test_sending_can_be_stopped(send: Submit, studio_home: Path, tmp_path: Path) -> None:
+    large, stop, told = tmp_path / "large.jsonl", threading.Event(), list[int]()
+    large.write_bytes(b"x" * (4 << 20))
+    config = RunConfig.model_validate({"model": {"source": "owner/model"}, "data": {"path": str(large)}})
+
+    def progress(done: int, total: int) -> None:
+        told.append(done)
+        stop.set()
+
+    with pytest.raises(StudioError, match="it was stopped"):
+        submit(plan_sending(config, place_for("finish", tmp_path)), studio_home / "runs", stop, progress)
+    assert 0 < told[-1] < large.stat().st_size
+    assert [*(tmp_path / "there").iterdir()] == []
+
+
+def test_a_model_that_is_named_by_a_path_must_be_there(studio_home: Path, tmp_path: Path, send: Submit) -> None:
+    data = {"path": str(tmp_path / "it's data.jsonl")}
+    config = RunConfig.model_validate({"model": {"source": "owner/model"}, "data": data})
+    sending = plan_sending(config, place_for("finish", tmp_path), model="/models/none")
+
+    with pytest.raises(StudioError, match="There is no /models/none on cluster"):
+        submit(sending, studio_home / "runs")
+
+
+def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(send: Submit) -> None:
+    run = send("start,steps:1,adapter,finish")
+    followed(run).join(30)
+
+    assert fetch(run) == run.adapter_path
+    with pytest.raises(StudioError, match="There is no checkpoint best on cluster"):
+        fetch(run, "best")
+
+
+def test_a_place_is_kept_until_it_is_forgotten(studio_home: Path, tmp_path: Path) -> None:
+    place = place_for("finish", tmp_path)
+    save_place(place.model_copy(update={"time": "1:00:00"}))
+
+    assert [item.time for item in load_places()] == ["1:00:00"]
+    remove_place("cluster")
+    with pytest.raises(StudioError, match="No place is called cluster"):
+        place_named("cluster")
+
+
+def test_what_is_wrong_with_a_place_is_said_all_at_once(scheduler: Path, tmp_path: Path) -> None:
+    place = place_for("exit:1", tmp_path).model_copy(update={"program": "no-such-program"})
+    report = check_place(place)
+
+    assert report.home == str(tmp_path / "there")
+    assert not report.is_well
+    assert len(report.problems) == 2  # there is no sinfo either
+    assert "no-such-program: command not found" in report.problems[1]

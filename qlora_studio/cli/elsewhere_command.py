@@ -13,7 +13,7 @@ from qlora_studio.cli.run_source import add_run_source, run_config
 from qlora_studio.cli.train_command import check_run, existing_run, runs_path
 from qlora_studio.cli.watch_command import watch_run
 from qlora_studio.core.elsewhere.place import place_from, place_settings
-from qlora_studio.core.elsewhere.told import elsewhere_words
+from qlora_studio.core.elsewhere.told import detail_words, elsewhere_words
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
@@ -232,7 +232,7 @@ def follow_run(arguments: argparse.Namespace, console: Console) -> int:
     """Follow a run that is elsewhere to its end."""
     folder = existing_run(arguments.run_dir)
     if (told := read_told(folder.path)) is not None:
-        console.say(elsewhere_words(told))
+        console.say(*filter(None, (elsewhere_words(told), detail_words(told))))
     return watch_run(arguments, console)
 
 

@@ -18,7 +18,10 @@ def _commands(*argv: str) -> dict[str, argparse.ArgumentParser]:
 
 
 def _options(parser: argparse.ArgumentParser) -> set[str]:
-    return {name for action in parser._actions for name in action.option_strings if name.startswith("--")}
+    acts = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    within = [_options(act) for action in acts for act in action.choices.values()]
+    own = {name for action in parser._actions for name in action.option_strings if name.startswith("--")}
+    return own.union(*within)
 
 
 def _section(title: str) -> dict[str, str]:

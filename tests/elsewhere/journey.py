@@ -62,11 +62,12 @@ class Journey:
         self.command("elsewhere", "check", "cluster")
 
         self.say("\n## Waiting, running, pause\n")
-        self.cluster.run("sbatch", "--nodes=2", "--wrap=sleep 15")
+        self.cluster.run("sbatch", "--nodes=2", "--wrap=sleep 900")
         settings = [word for item in _SETTINGS for word in ("--set", item)]
         told = self.command("elsewhere", "submit", "--preset", "starter", *settings, "--place", "cluster")
         run = RunFolder(told["run_dir"])
         self.see(run, "it waits in the queue", lambda: "waiting" in self.words(run))
+        self.cluster.run("scancel", "1")
         self.see(run, "it runs", lambda: "running on n" in self.words(run))
         self.see(run, "curves arrive here", lambda: run.state().step >= 3)
         self.command("pause", str(run.path))

@@ -1,8 +1,8 @@
 """A worker that speaks the protocol and does as it is told: `scripted_worker.py SCRIPT FOLDER`.
 
 A script is words separated by commas, and one that is started again plays what stands after the next bar: start,
-steps:N, phase:NAME, garbage, half, finish, fail, pause, recover, save:STEP, adapter, say:TEXT, wait_for_stop, wait_for_pause,
-wait, signal:NAME, exit:CODE, long:BYTES, child.
+steps:N, phase:NAME, garbage, half, finish, fail, pause, recover, save:STEP, adapter, say:TEXT, wait_for_stop,
+wait_for_pause, wait, signal:NAME, exit:CODE, long:BYTES, child.
 """
 
 import os

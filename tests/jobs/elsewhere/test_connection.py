@@ -1,0 +1,87 @@
+"""How a place is reached: by the user's own ssh, whatever shell answers there, and what ssh says is put into words."""
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from qlora_studio.core.elsewhere import shell
+from qlora_studio.core.elsewhere.place import Place
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.jobs.elsewhere.connection import Connection, NotReached
+
+_PLACE = Place(name="cluster", host="login.example")
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of programs that are found first."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+def _put_ssh(programs: Path, lines: str) -> None:
+    (programs / "ssh").write_text(f"#!/bin/bash\n{lines}\n")
+    (programs / "ssh").chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("me@login.example: Permission denied (publickey,password).", "lets nobody in without a password"),
+        ("Host key verification failed.", "The key of cluster is not known here"),
+        ("ssh: Could not resolve hostname login.example: Name or service not known", "No computer is called login"),
+        ("ssh: connect to host login.example port 22: Connection refused", "cluster was not reached"),
+        ("kex_exchange_identification: Connection closed by remote host", "cluster was not reached"),
+    ],
+)
+def test_what_ssh_says_is_put_into_words_and_kept(programs: Path, words: str, message: str) -> None:
+    _put_ssh(programs, f"echo {shlex.quote(words)} >&2; exit 255")
+
+    with pytest.raises(NotReached, match=message) as raised:
+        Connection(_PLACE).ask(shell.answering(":"))
+    assert raised.value.kind is FailureKind.NOT_REACHED
+    assert raised.value.advice
+    assert words in raised.value.detail
+
+
+def test_a_script_arrives_as_it_is_through_the_login_shell_behind_what_a_login_prints(programs: Path) -> None:
+    _put_ssh(programs, 'echo "Welcome to the cluster"; printf "%s\\n" "$@" > "$0.said"; exec sh -c "${@: -1}"')
+    script = shell.answering('part text "it\'s $((1 + 1)) \\\\ `echo done`! "\npart given "$(cat)"')
+    found = Connection(_PLACE).ask(script, b"what is sent", login=True)
+
+    assert [part.text for part in found] == ["it's 2 \\ done! ", "what is sent"]
+    said = (programs / "ssh.said").read_text().splitlines()
+    assert said[said.index("--") + 1] == "login.example"
+    assert {"BatchMode=yes", "ClearAllForwardings=yes", "ControlMaster=no"} <= {*said}
+
+
+def test_a_place_that_hangs_is_not_waited_for(programs: Path) -> None:
+    _put_ssh(programs, "exec sleep 60")
+
+    with pytest.raises(NotReached, match="did not answer in time"):
+        Connection(_PLACE).ask(shell.answering(":"), seconds=0.3)
+
+
+def test_with_the_network_switched_off_no_host_is_asked_but_this_computer_is(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _put_ssh(programs, 'touch "$0.asked"; exit 255')
+    monkeypatch.setenv("QLORA_STUDIO_OFFLINE", "1")
+
+    with pytest.raises(StudioError, match="the network is switched off") as raised:
+        Connection(_PLACE).ask(shell.answering(":"))
+    assert raised.value.kind is FailureKind.OFFLINE
+    assert not (programs / "ssh.asked").exists()
+    assert Connection(Place(name="here")).ask(shell.answering('part text "hello"'))[0].text == "hello"
+
+
+def test_without_ssh_its_name_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(StudioError, match="ssh cannot be started") as raised:
+        Connection(_PLACE).ask(shell.answering(":"))
+    assert raised.value.kind is FailureKind.TOOL_MISSING

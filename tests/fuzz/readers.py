@@ -123,6 +123,8 @@ def _of_runs() -> Iterator[Reader]:
         "verification.json", "verification.json", _verification, _sound("verification.json", under=_EXPORT), _json
     )
     yield Reader("queue.json", "queue.json", _queue, samples.queue, _json)
+    yield Reader("elsewhere/record.json", "elsewhere/record.json", _elsewhere, samples.elsewhere_records, _json)
+    yield Reader("the answer of a place", "answer", _answer, samples.answers, errors=(ValueError,), is_file=False)
     yield Reader("label.json", "label.json", _label, samples.labels, _json, errors=(StudioError, OSError))
     yield Reader("a packed run", "run.zip", _taken_in, samples.packed_runs, _pack)
 
@@ -369,6 +371,26 @@ def _queue(folder: Path) -> object:
     from qlora_studio.storage.runs.run_queue import RunQueue
 
     return RunQueue(folder).runs()
+
+
+def _elsewhere(folder: Path) -> object:
+    """Read where a run is said to be, as told there and as its record: nothing but plain names comes out."""
+    from qlora_studio.storage.runs.elsewhere_record import is_open_elsewhere, read_record, read_told
+
+    shutil.copy(folder / "elsewhere" / "record.json", folder / "elsewhere" / "told.json")
+    is_open_elsewhere(folder), read_told(folder)
+    if (record := read_record(folder)) is not None:
+        assert not {*record.folder} & {*"\0\n '\"$`;|&<>()"}
+    return record
+
+
+def _answer(folder: Path) -> object:
+    """Read what a place answered, and what its scheduler said."""
+    from qlora_studio.core.elsewhere.job_state import job_state
+    from qlora_studio.core.elsewhere.shell import parts
+
+    found = list(parts((folder / "answer").read_bytes()))
+    return [job_state(part.text, code, part.text, part.text) for part in found for code in (0, 1)]
 
 
 def _label(folder: Path) -> object:

@@ -337,6 +337,25 @@ def _arrow(*, stream: bool, compression: str | None = None) -> bytes:
 
 
 @functools.cache
+def elsewhere_records() -> list[bytes]:
+    """Where a run is."""
+    from qlora_studio.storage.runs.elsewhere_record import ElsewhereRecord
+
+    record = ElsewhereRecord(place="cluster", home="/home/me/runs", name="20260101-first", job="42", open=True)
+    return [record.model_dump_json().encode()]
+
+
+@functools.cache
+def answers() -> list[bytes]:
+    """What a place answers."""
+    from qlora_studio.core.elsewhere.shell import MARK
+
+    queue = b"RUNNING|None|n1|UNLIMITED"
+    parts = b"queue %d 0\n%sevents 5 5\n{...}log 0 0\n" % (len(queue), queue)
+    return [b"Welcome\n" + MARK.encode() + b"\n" + parts]
+
+
+@functools.cache
 def labels() -> list[bytes]:
     return [json.dumps({"name": "Baseline", "tags": ["good", "rank 32"], "note": "hot\nat first"}).encode(), b"{}"]
 

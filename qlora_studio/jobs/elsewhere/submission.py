@@ -51,7 +51,7 @@ def submit(
     try:
         home = _make_folder(connection, name)
         _require(connection, sending.expected)
-        record = ElsewhereRecord(place=sending.place.name, home=home, name=name)
+        record = _record_of(sending.place.name, home, name)
         _Upload(connection, record.folder, sending.size_bytes, stop, progress).send(sending.files)
         text, script = sending.job(record.folder)
         _send_text(connection, record.folder, "run.toml", text)
@@ -133,6 +133,21 @@ def _make_folder(connection: Connection, name: str) -> str:
     home = connection.place.folder
     [answer] = connection.ask(shell.make_folder(home, name))
     return answer.text
+
+
+def _record_of(place: str, home: str, name: str) -> ElsewhereRecord:
+    try:
+        return ElsewhereRecord(place=place, home=home, name=name)
+    except ValueError as error:
+        raise StudioError(
+            say(
+                "The folder on {place} is {home} in full, which cannot be written in a job script.",
+                place=place,
+                home=home,
+            ),
+            kind=FailureKind.INVALID_CONFIG,
+            advice=say("Choose a folder there whose path is of plain letters, digits, dots and dashes."),
+        ) from error
 
 
 def _require(connection: Connection, paths: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ class ElsewhereRecord(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
     place: Annotated[str, Field(max_length=64)]
-    home: Annotated[str, Field(pattern=r"^/[A-Za-z0-9_+@=./-]*$", max_length=4096)]
+    home: Annotated[str, Field(pattern=r"^(/\.?[A-Za-z0-9_+@=-][A-Za-z0-9_+@=.-]*)+$", max_length=4096)]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=255)]
     job: Annotated[str, Field(pattern=r"^[0-9]*$", max_length=20)] = ""
     open: bool = False

@@ -124,6 +124,7 @@ def _of_runs() -> Iterator[Reader]:
     )
     yield Reader("queue.json", "queue.json", _queue, samples.queue, _json)
     yield Reader("elsewhere/record.json", "elsewhere/record.json", _elsewhere, samples.elsewhere_records, _json)
+    yield Reader("elsewhere/told.json", "elsewhere/told.json", _told_elsewhere, samples.elsewhere_told, _json)
     yield Reader("the answer of a place", "answer", _answer, samples.answers, errors=(ValueError,), is_file=False)
     yield Reader("label.json", "label.json", _label, samples.labels, _json, errors=(StudioError, OSError))
     yield Reader("a packed run", "run.zip", _taken_in, samples.packed_runs, _pack)
@@ -374,14 +375,22 @@ def _queue(folder: Path) -> object:
 
 
 def _elsewhere(folder: Path) -> object:
-    """Read where a run is said to be, as told there and as its record: nothing but plain names comes out."""
-    from qlora_studio.storage.runs.elsewhere_record import is_open_elsewhere, read_record, read_told
+    """Read where a run is said to be: nothing but plain names comes out."""
+    from qlora_studio.storage.runs.elsewhere_record import is_open_elsewhere, read_record
 
-    shutil.copy(folder / "elsewhere" / "record.json", folder / "elsewhere" / "told.json")
-    is_open_elsewhere(folder), read_told(folder)
+    is_open_elsewhere(folder)
     if (record := read_record(folder)) is not None:
         assert not {*record.folder} & {*"\0\n '\"$`;|&<>()"}
     return record
+
+
+def _told_elsewhere(folder: Path) -> object:
+    """Read how a run was seen there, and say it."""
+    from qlora_studio.core.elsewhere.told import elsewhere_words
+    from qlora_studio.storage.runs.elsewhere_record import read_told
+
+    told = read_told(folder)
+    return told and elsewhere_words(told)
 
 
 def _answer(folder: Path) -> object:

@@ -346,6 +346,16 @@ def elsewhere_records() -> list[bytes]:
 
 
 @functools.cache
+def elsewhere_told() -> list[bytes]:
+    """How a run was seen there."""
+    from qlora_studio.core.run.events import ElsewhereTold
+
+    waiting = ElsewhereTold(place="cluster", job="42", standing="waiting", reason="Priority")
+    lost = ElsewhereTold(place="cluster", job="42", standing="running", node="n1", unreached_since=1.0, problem="Why.")
+    return [waiting.model_dump_json().encode(), lost.model_dump_json().encode()]
+
+
+@functools.cache
 def answers() -> list[bytes]:
     """What a place answers."""
     from qlora_studio.core.elsewhere.shell import MARK

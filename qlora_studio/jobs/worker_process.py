@@ -19,7 +19,7 @@ from qlora_studio.core.run.commands import Command, Stop
 from qlora_studio.core.run.machines import VARIABLE
 from qlora_studio.core.words import say
 from qlora_studio.jobs.card_choice import worker_environment
-from qlora_studio.jobs.elsewhere.mirror_process import require_mirror
+from qlora_studio.jobs.elsewhere.mirror_process import start_mirror
 from qlora_studio.jobs.gpu_monitor import gpu_cards
 from qlora_studio.jobs.idle_worker import ENVIRONMENT, IdleWorker
 from qlora_studio.storage.runs.elsewhere_record import ElsewhereRecord, read_record
@@ -110,9 +110,9 @@ def start_worker(
     StudioError where a run is not trusted or a job was made by another, where a worker is at work already, where the
     card is not here, or none can start.
     """
+    require_startable(folder)
     if (record := read_record(folder.path)) is not None:
         return _following(folder, record)
-    require_startable(folder)
     if not wait_until_free(folder, _LOOK_SECONDS):
         raise StudioError(
             say("A worker is at work in {path}.", path=folder.path),
@@ -161,7 +161,7 @@ def _following(folder: RunFolder, record: ElsewhereRecord) -> WorkerProcess:
             advice=say('Submit it again: qlora-studio elsewhere submit "{path}"', path=folder.path),
         )
     offset = _size(folder.events_path)
-    if (popen := require_mirror(folder)) is None:
+    if (popen := start_mirror(folder)) is None:
         raise StudioError(say("{name} is followed already.", name=folder.path.name), kind=FailureKind.RUN_BUSY)
     return WorkerProcess(popen, folder, events_offset=offset)
 

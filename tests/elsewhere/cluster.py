@@ -17,6 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scancel", "scontrol", "sinfo")
 _SSHD = "/usr/sbin/sshd"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -75,6 +77,16 @@ class Cluster:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def lose(self, node: str, run: Path) -> None:
+        """Have a node vanish in the midst of a run, with all that is at work there, the scheduler's own part first."""
+        jobs = _processes_of(run)
+        steps = [parent for job in jobs if (parent := job.parent()) and parent.name().startswith("slurmstepd")]
+        self._processes[node].send_signal(signal.SIGSTOP)
+        for process in (*steps, *jobs):
+            with suppress(psutil.Error):
+                process.kill()
+        self.kill(node)
+
     def start_sshd(self) -> None:
         """Start the ssh server."""
         Path("/run/sshd").mkdir(exist_ok=True)
@@ -91,6 +103,9 @@ class Cluster:
         with suppress(subprocess.SubprocessError):
             self.run("scancel", "--user", getpass.getuser())
             time.sleep(1)
+        for process in _processes_of(self.folder.parent):
+            with suppress(psutil.Error):
+                process.kill()
         for name in list(self._processes):
             self.kill(name)
 
@@ -189,6 +204,17 @@ Host cluster
         program = self.folder / "bin" / "ssh"
         program.write_text(f'#!/bin/sh\nexec {real} -F {ssh}/config "$@"\n', encoding="utf-8")
         program.chmod(0o755)
+
+
+def _processes_of(folder: Path) -> list[psutil.Process]:
+    """Return the processes of the program's whose command names something in a folder, but for this one."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            if "qlora_studio" in words and any(word.startswith(str(folder)) for word in words):
+                found.append(process)
+    return found
 
 
 def _free_ports(count: int) -> list[int]:

@@ -15,7 +15,13 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.trusted_run import require_startable
 
 
-def require_mirror(folder: RunFolder) -> "subprocess.Popen[bytes] | None":
+def require_mirror(folder: RunFolder) -> None:
+    """Have a mirror at work where a run is open elsewhere. Raises StudioError."""
+    if (popen := start_mirror(folder)) is not None:
+        popen.returncode = 0  # else Python warns of a child that nobody waited for
+
+
+def start_mirror(folder: RunFolder) -> "subprocess.Popen[bytes] | None":
     """Start a mirror where a run is open elsewhere and none is at work; return it. Raises StudioError.
 
     None is started where the network is switched off: that is told then, and nothing is concluded of the run.

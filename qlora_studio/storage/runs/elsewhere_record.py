@@ -18,6 +18,7 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.events import ElsewhereTold
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_parsed
+from qlora_studio.storage.places import load_places
 
 FOLDER = "elsewhere"
 _RECORD, _TOLD = "record.json", "told.json"
@@ -47,11 +48,17 @@ class ElsewhereRecord(BaseModel):
 
 
 def read_record(run: Path) -> ElsewhereRecord | None:
-    """Return where a run is; None for one that is here. Raises StudioError where that cannot be read."""
+    """Return where a run is; None for one that is here, or at a place that is not known here, or not any more.
+
+    Raises StudioError where that cannot be read.
+    """
+    if not os.path.lexists(run / FOLDER):  # as of most runs, and this is asked often
+        return None
     try:
-        return read_parsed(run / FOLDER / _RECORD, ElsewhereRecord.model_validate_json, inside=run)
+        record = read_parsed(run / FOLDER / _RECORD, ElsewhereRecord.model_validate_json, inside=run)
     except FileNotFoundError:
         return None
+    return record if any(place.name == record.place for place in load_places()) else None
 
 
 def write_record(run: Path, record: ElsewhereRecord) -> None:
@@ -60,9 +67,9 @@ def write_record(run: Path, record: ElsewhereRecord) -> None:
 
 
 def is_open_elsewhere(run: Path) -> bool:
-    """Whether a run may be at work elsewhere. Asked often, and of runs that are here most of the time."""
+    """Whether a run may be at work elsewhere."""
     try:
-        record = read_record(run) if os.path.lexists(run / FOLDER) else None
+        record = read_record(run)
     except StudioError:
         return False
     return record is not None and record.open

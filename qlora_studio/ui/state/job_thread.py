@@ -1,5 +1,6 @@
 """Threads that follow a worker from the window's side. They contain no training: the worker is another process."""
 
+import contextlib
 import threading
 
 from PySide6.QtCore import QObject, QThread, Signal
@@ -12,6 +13,7 @@ from qlora_studio.jobs.idle_worker import IdleWorker
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
 from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.storage.runs.trust import NotTrusted
 
 _STOP_MILLISECONDS = 5000
 _left: "set[JobThread]" = set()  # threads that are on their way out, which nobody else keeps any more
@@ -53,7 +55,7 @@ class JobThread(QThread):
             if self._start_it:
                 self._start_worker()
             else:
-                require_mirror(self.folder)
+                self._require_mirror()
             for batch in RunFollower(self.folder, self.process).batches(self._leaving):
                 self._read.emit(batch)
         except StudioError as error:
@@ -61,6 +63,11 @@ class JobThread(QThread):
             self._read.emit((failed,))
         if self._ends_worker and self.process is not None:
             self.process.terminate()
+
+    def _require_mirror(self) -> None:
+        """Have a run followed that is elsewhere; one that is not trusted is only looked at."""
+        with contextlib.suppress(NotTrusted):
+            require_mirror(self.folder)
 
     def _start_worker(self) -> None:
         """Start the worker; where another window was faster, its worker is followed, for the run is well."""

@@ -12,14 +12,17 @@ from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Pause
 from qlora_studio.core.run.events import AdapterSaved, ElsewhereTold, Event
 from qlora_studio.jobs.elsewhere.acts import cancel_job
+from qlora_studio.jobs.elsewhere.mirror_process import start_mirror
 from qlora_studio.jobs.elsewhere.submission import submit_again
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import start_worker
+from qlora_studio.storage.places import remove_place
 from qlora_studio.storage.run_care.removal import require_removable
 from qlora_studio.storage.runs.checkpoint_folder import verify
 from qlora_studio.storage.runs.elsewhere_record import read_record, read_told
 from qlora_studio.storage.runs.run_folder import RunFolder
-from tests.jobs.elsewhere.conftest import Submit, followed, place_for, there, until
+from tests.elsewhere.places import followed, place_for, there, until
+from tests.jobs.elsewhere.conftest import Submit
 
 
 def _words(run: RunFolder) -> str:
@@ -172,3 +175,13 @@ def test_a_run_that_is_there_is_neither_trained_here_nor_deleted(send: Submit, s
     require_removable(run)
     with pytest.raises(StudioError, match="is a run of cluster: it goes on there"):
         start_worker(run)
+
+
+def test_a_folder_that_names_a_place_that_is_not_known_here_is_no_run_elsewhere(send: Submit, scheduler: Path) -> None:
+    (scheduler / "hold").touch()
+    run = send("start,finish")
+    assert run.is_busy()
+    remove_place("cluster")
+
+    assert not run.is_busy()
+    assert start_mirror(run) is None

@@ -14,7 +14,8 @@ from qlora_studio.jobs.elsewhere.sending import plan_sending
 from qlora_studio.jobs.elsewhere.submission import submit
 from qlora_studio.storage.places import load_places, place_named, remove_place, save_place
 from qlora_studio.storage.runs.run_folder import run_folders
-from tests.jobs.elsewhere.conftest import Submit, followed, place_for, there
+from tests.elsewhere.places import followed, place_for, there
+from tests.jobs.elsewhere.conftest import Submit
 
 
 def test_what_is_sent_is_what_the_settings_there_name(send: Submit, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Submitted, waiting, running, paused, resumed, cancelled, out of time, disconnected, its node lost, finished, fetched and
 exported here. It makes its own cluster on this computer (cluster.py; Debian's slurm-wlm, munge and openssh-server, as
-root), ends it, and writes what it saw to tests/benchmarks/results/elsewhere_journey.md. It takes about a quarter hour.
+root), ends it, and writes what it saw to tests/benchmarks/results/elsewhere_journey.md. It takes about a quarter hour
+with the starter model; `… FOLDER` takes the model in a folder, such as the tests' tiny one.
 """
 
 import json
@@ -28,13 +29,13 @@ LOG = Path(__file__).parents[1] / "benchmarks" / "results" / "elsewhere_journey.
 _ROOT = Path(__file__).parents[2]
 _PROGRAM = [sys.executable, "-P", "-m", "qlora_studio"]
 _SETTINGS = (
-    "training.max_steps=40",
+    "training.max_steps={steps}",
     "training.batch_size=1",
-    "training.gradient_accumulation=1",
+    "training.gradient_accumulation={batches}",
     "training.max_length=128",
     "data.evaluation_share=0.02",
     "evaluation.every_steps=0",
-    "checkpoint.every_steps=10",
+    "checkpoint.every_steps=20",
     "hardware.gpus=cpu",
     "name=journey",
 )
@@ -43,8 +44,9 @@ _SETTINGS = (
 class Journey:
     """The way, step by step. What it expects and does not find ends it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, model: str = "") -> None:
+        self.folder, self.model = folder, model
+        self.steps, self.batches = (400, 4) if model else (60, 1)
         self.cluster = Cluster(folder / "cluster")
         self.lines: list[str] = []
         self.began = time.monotonic()
@@ -63,7 +65,9 @@ class Journey:
 
         self.say("\n## Waiting, running, pause\n")
         self.cluster.run("sbatch", "--nodes=2", "--wrap=sleep 900")
-        settings = [word for item in _SETTINGS for word in ("--set", item)]
+        items = [item.format(steps=self.steps, batches=self.batches) for item in _SETTINGS]
+        settings = [word for item in items for word in ("--set", item)]
+        settings += ["--model", self.model] if self.model else []
         told = self.command("elsewhere", "submit", "--preset", "starter", *settings, "--place", "cluster")
         run = RunFolder(told["run_dir"])
         self.see(run, "it waits in the queue", lambda: "waiting" in self.words(run))
@@ -84,7 +88,7 @@ class Journey:
         step = run.state().step
         self.command("elsewhere", "add", "cluster", "--time", "3", "--grace-seconds", "30")
         self.command("elsewhere", "submit", str(run.path))
-        self.see(run, "it is paused before its time is over", lambda: self.is_over(run, Phase.PAUSED), 300)
+        self.see(run, "it is paused before its time is over", lambda: self.is_over(run, Phase.PAUSED))
         self.say(f"  from step {step} to step {run.state().step}; {self.warning(run)}")
 
         self.say(
@@ -107,9 +111,8 @@ class Journey:
             run,
             "it runs again, on the other node",
             lambda: "running" in self.words(run) and node not in self.words(run),
-            300,
         )
-        self.see(run, "it goes on from its newest safe checkpoint", lambda: len(run.state().resumptions) >= 4, 300)
+        self.see(run, "it goes on from its newest safe checkpoint", lambda: len(run.state().resumptions) >= 4)
         self.say(f"  at step {before} it was lost, and it went on from step {run.state().resumptions[-1]}")
 
         self.say("\n## A job that cannot be, and one that is taken out of the queue\n")
@@ -123,7 +126,7 @@ class Journey:
         self.see(held, "it is paused before it began", lambda: self.is_over(held, Phase.PAUSED))
 
         self.say("\n## Finished, fetched, exported here\n")
-        self.see(run, "it is finished", lambda: self.is_over(run, Phase.FINISHED), 600)
+        self.see(run, "it is finished", lambda: self.is_over(run, Phase.FINISHED))
         same = (run.path / "events.jsonl").read_bytes() == (
             self.folder / "there" / run.path.name / "events.jsonl"
         ).read_bytes()
@@ -133,10 +136,9 @@ class Journey:
         self.command("export", str(run.path), "--to", "safetensors")
         self.command("runs")
         steps = [event.step for event in run.events() if event.type == "step_done"]
-        self.say(
-            f"\nEvery step from 1 to 40 was taken, {len(steps) - 40} of them a second time after the node was lost."
-        )
-        assert set(steps) == set(range(1, 41))
+        again = len(steps) - self.steps
+        self.say(f"\nEvery step from 1 to {self.steps} was taken, {again} of them again after the node was lost.")
+        assert set(steps) == set(range(1, self.steps + 1))
 
     def command(self, *words: str, fails: bool = False) -> Any:
         """Give a command, note what it answers, and return its JSON."""
@@ -150,7 +152,7 @@ class Journey:
         assert (asked.returncode != 0) == fails, (asked.returncode, asked.stdout, asked.stderr)
         return json.loads(asked.stdout)
 
-    def see(self, run: RunFolder, what: str, is_so: Callable[[], bool], seconds: float = 240.0) -> None:
+    def see(self, run: RunFolder, what: str, is_so: Callable[[], bool], seconds: float = 900.0) -> None:
         """Wait until something is so; note each time how the run is said to stand."""
         deadline, last = time.monotonic() + seconds, ""
         while not is_so():
@@ -185,6 +187,7 @@ class Journey:
     def say(self, line: str) -> None:
         """Note a line, without this computer's folders."""
         line = line.replace(str(self.folder), "FOLDER").replace(str(_ROOT), "PROGRAM").replace(sys.executable, "python")
+        line = line.replace(self.model, "MODEL") if self.model else line
         self.lines.append(line)
         print(line, flush=True)
 
@@ -196,13 +199,14 @@ def main() -> int:
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="journey-"))
-    journey = Journey(folder)
+    journey = Journey(folder, *sys.argv[1:2])
     try:
         journey.go()
     finally:
         journey.cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
     made_by = "Written by `python -m tests.elsewhere.journey`, with SLURM 22.05 and OpenSSH 9.2 of Debian 12."
+    made_by += " The model is a small one without sense (MODEL)." if journey.model else " The model is the starter."
     head = f"# A run's journey on a cluster\n\n{made_by}\n"
     LOG.write_text("\n".join([head, *journey.lines, ""]), encoding="utf-8")
     return 0

@@ -3,7 +3,8 @@
 Submitted, waiting, running, paused, resumed, cancelled, out of time, disconnected, its node lost, finished, fetched and
 exported here. It makes its own cluster on this computer (cluster.py; Debian's slurm-wlm, munge and openssh-server, as
 root), ends it, and writes what it saw to tests/benchmarks/results/elsewhere_journey.md. It takes about a quarter hour
-with the starter model; `… FOLDER` takes the model in a folder, such as the tests' tiny one.
+with the starter model; `… FOLDER` takes the model in a folder, such as the tests' tiny one, and `--short` leaves out
+what is lost on the way.
 """
 
 import json
@@ -21,7 +22,7 @@ from typing import Any
 from qlora_studio.core.elsewhere.told import elsewhere_words
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Event
-from qlora_studio.storage.runs.elsewhere_record import read_record, read_told
+from qlora_studio.storage.runs.elsewhere_record import is_open_elsewhere, read_record, read_told
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.elsewhere.cluster import Cluster, missing
 
@@ -44,9 +45,9 @@ _SETTINGS = (
 class Journey:
     """The way, step by step. What it expects and does not find ends it."""
 
-    def __init__(self, folder: Path, model: str = "") -> None:
-        self.folder, self.model = folder, model
-        self.steps, self.batches = (400, 4) if model else (60, 1)
+    def __init__(self, folder: Path, model: str = "", *, short: bool = False) -> None:
+        self.folder, self.model, self.short = folder, model, short
+        self.steps, self.batches = (60 if short else 400, 4) if model else (60, 1)
         self.cluster = Cluster(folder / "cluster")
         self.lines: list[str] = []
         self.began = time.monotonic()
@@ -64,7 +65,7 @@ class Journey:
         self.command("elsewhere", "check", "cluster")
 
         self.say("\n## Waiting, running, pause\n")
-        self.cluster.run("sbatch", "--nodes=2", "--wrap=sleep 900")
+        self.cluster.run("sbatch", "--nodes=2", "--output=/dev/null", "--wrap=sleep 900")
         items = [item.format(steps=self.steps, batches=self.batches) for item in _SETTINGS]
         settings = [word for item in items for word in ("--set", item)]
         settings += ["--model", self.model] if self.model else []
@@ -84,6 +85,12 @@ class Journey:
         self.command("elsewhere", "cancel", str(run.path))
         self.see(run, "it is paused, and the job is over", lambda: self.is_over(run, Phase.PAUSED))
 
+        if not self.short:
+            self.lose(run)
+        self.finish(run, there, settings)
+
+    def lose(self, run: RunFolder) -> None:
+        """Run out of time, lose the connection and then the node."""
         self.say("\n## Out of time: SIGTERM before the limit is a pause\n")
         step = run.state().step
         self.command("elsewhere", "add", "cluster", "--time", "3", "--grace-seconds", "30")
@@ -115,13 +122,17 @@ class Journey:
         self.see(run, "it goes on from its newest safe checkpoint", lambda: len(run.state().resumptions) >= 4)
         self.say(f"  at step {before} it was lost, and it went on from step {run.state().resumptions[-1]}")
 
+    def finish(self, run: RunFolder, there: tuple[str, ...], settings: list[str]) -> None:
+        """Have a job refused and another one held, while the run comes to its end; fetch and export."""
         self.say("\n## A job that cannot be, and one that is taken out of the queue\n")
+        if not is_open_elsewhere(run.path):
+            self.command("elsewhere", "submit", str(run.path))
         self.command("elsewhere", "add", "wrong", *there, "--cards", "0", "--partition", "nowhere")
         self.command("elsewhere", "submit", "--preset", "starter", *settings, "--place", "wrong", fails=True)
-        self.command("elsewhere", "add", "held", *there, "--cards", "0", "--options", "--hold")
-        told = self.command("elsewhere", "submit", "--preset", "starter", *settings, "--place", "held")
+        self.command("elsewhere", "add", "later", *there, "--cards", "0", "--options=--hold")
+        told = self.command("elsewhere", "submit", "--preset", "starter", *settings, "--place", "later")
         held = RunFolder(told["run_dir"])
-        self.see(held, "it is held", lambda: "held" in self.words(held))
+        self.see(held, "it is held", lambda: "held by you" in self.words(held))
         self.command("pause", str(held.path))
         self.see(held, "it is paused before it began", lambda: self.is_over(held, Phase.PAUSED))
 
@@ -199,7 +210,8 @@ def main() -> int:
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = Path(tempfile.mkdtemp(prefix="journey-"))
-    journey = Journey(folder, *sys.argv[1:2])
+    words = [word for word in sys.argv[1:] if word != "--short"]
+    journey = Journey(folder, *words[:1], short="--short" in sys.argv)
     try:
         journey.go()
     finally:

@@ -144,7 +144,7 @@ def _files(source: Path, there: str) -> Iterator[SentFile]:
 def _file(path: Path, there: str) -> SentFile:
     try:
         if "\n" in there:
-            raise unreadable(path, "its name cannot be written in a script")
+            raise unreadable(path, say("its name cannot be written in a script"))
         with path.open("rb"):
             return SentFile(path, there, path.stat().st_size)
     except OSError as error:

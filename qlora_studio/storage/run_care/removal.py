@@ -20,9 +20,9 @@ def require_removable(folder: RunFolder) -> None:
     """Raise StudioError where a run is at work, or its folder is a link or holds what is not of the run."""
     if elsewhere_record.is_open_elsewhere(folder.path):
         raise StudioError(
-            f"{folder.path.name} is left where it is: its job on another computer is not over.",
+            say("{name} is left where it is: its job on another computer is not over.", name=folder.path.name),
             kind=FailureKind.RUN_BUSY,
-            advice=f'Cancel the job first: qlora-studio elsewhere cancel "{folder.path}"',
+            advice=say('Cancel the job first: qlora-studio elsewhere cancel "{path}"', path=folder.path),
         )
     if worker := next((place for place in (folder, *_jobs(folder)) if place.is_busy()), None):
         what = "A worker" if worker is folder else f"{worker.path.name}, an export or a chat of it,"

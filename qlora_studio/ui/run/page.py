@@ -3,7 +3,7 @@
 import time
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtWidgets import QApplication, QMenu, QWidget
+from PySide6.QtWidgets import QMenu, QWidget
 
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Pause
@@ -120,15 +120,17 @@ class RunPage(Page):
         self.samples.render_samples(state.samples)
         self.memory.render_state(state)
         self._says.render_sentences(findings(state, store.history, store.config))
-        if follows and (shown != (self._pause.isVisible(), self._stop.isVisible()) or state.phase.is_over):
+        moved = shown != (self._pause.isVisible(), self._stop.isVisible()) and not _ending(asked, state)
+        if follows and (moved or state.phase.is_over):
             self._follow_run()
 
     def on_shown(self) -> None:
         """Bring clock texts up to date while in front, and have a run that was just started under the fingers."""
         self._clock.start()
         self._on_clock_timeout()
-        focused = QApplication.focusWidget()
-        if self._takes_focus and focused is not None and self.isAncestorOf(focused):
+        focused = self.window().focusWidget()
+        ended = self._is_put_aside and bool(self._store and self._store.state.phase.is_over)  # behind another page
+        if focused is not None and self.isAncestorOf(focused) and (self._takes_focus or ended):
             self._follow_run()
         self._takes_focus = False
 
@@ -150,9 +152,9 @@ class RunPage(Page):
         resumable = phase in (Phase.WAITING, Phase.PAUSED, Phase.STOPPED, Phase.FAILED) and trusted
         self._pause.setVisible(training)
         self._stop.setVisible(running)
-        ending = asked if asked is not None and asked.ends and asked.stands(state) else None
+        ending = _ending(asked, state)
         stopping = ending is not None and not isinstance(ending.command, Pause)
-        if ending is not None and (self._pause.hasFocus() or self._stop.hasFocus()):
+        if ending is not None and self.window().focusWidget() in (self._pause, self._stop):
             self._is_put_aside = True
             self._more.setFocus()  # else it goes on to the next button, and a second Space would stop what was paused
         self._pause.setEnabled(ending is None)
@@ -173,8 +175,12 @@ class RunPage(Page):
         self._end_worker.setEnabled(running)
 
     def _has_focus_of_run(self) -> bool:
-        """Whether the focus is on what a run at work is asked by, or was put beside that when it was asked to end."""
-        return self._pause.hasFocus() or self._stop.hasFocus() or (self._is_put_aside and self._more.hasFocus())
+        """Whether the focus is on what a run at work is asked by, or was put beside that when it was asked to end.
+
+        That is the window's focus, which it has when its user comes back from another window, too.
+        """
+        focused = self.window().focusWidget()
+        return focused in (self._pause, self._stop) or (self._is_put_aside and focused is self._more)
 
     def _follow_run(self) -> None:
         """Put the focus on what is next asked of the run: to pause, and once it is over, to go on."""
@@ -290,6 +296,11 @@ class _Findings(Card):
         for index, line in enumerate(self._lines):
             line.setText(texts[index] if index < len(texts) else "")
             line.setVisible(index < len(texts))
+
+
+def _ending(asked: Asked | None, state: RunState) -> Asked | None:
+    """Return the wish that the session end, where it is not done yet."""
+    return asked if asked is not None and asked.ends and asked.stands(state) else None
 
 
 def _warnings(state: RunState) -> tuple[str, str, str]:

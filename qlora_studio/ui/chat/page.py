@@ -76,17 +76,17 @@ class ChatPage(Page):
         self.render_runs((), "")
         self.render_job(None)
 
-    def render_runs(self, runs: Sequence[RunChoice], chosen: str) -> None:
-        """Show the runs that have an adapter, and the one that is chosen."""
+    def render_runs(self, runs: Sequence[RunChoice], chosen: str, *, reading: bool = False) -> None:
+        """Show the runs that have an adapter, and the one that is chosen; while they are read there may be others."""
         self._runs = {run.path: run for run in runs}
         self.run.set_choices({run.path: run.name for run in runs})
         self.run.set_value(chosen if chosen in self._runs else next(iter(self._runs), ""))
         for part in (self._options, self._talk):
             part.setVisible(bool(runs))
-        self._empty.setVisible(not runs)
+        self._empty.setVisible(not runs and not reading)
         for button in (self.again, self.stop):
             button.setVisible(bool(runs))
-        self._name_run()
+        self._name_run(say("Looking for runs …") if reading else say("Nothing to talk to yet"))
 
     def render_job(self, state: RunState | None, *, stopping: bool = False) -> None:
         """Show whether the model is loaded, is being let go of, or why it is not loaded."""
@@ -182,9 +182,9 @@ class ChatPage(Page):
         bar = self._area.verticalScrollBar()
         bar.setValue(bar.maximum())
 
-    def _name_run(self) -> None:
+    def _name_run(self, instead: str = "") -> None:
         run = self._runs.get(self.run.value())
-        self.set_heading(say("Chat"), f"{run.name} · {run.base}" if run else say("Nothing to talk to yet"))
+        self.set_heading(say("Chat"), f"{run.name} · {run.base}" if run else instead)
         self._offer_exports(run)
 
     def _offer_exports(self, run: RunChoice | None) -> None:

@@ -22,7 +22,7 @@ class ChatWiring(QObject):
         self._chosen = ""
         self._seen = WhenSeen(page, self._render)
         runs.changed.connect(self._seen.ask)
-        window.page_shown.connect(lambda name: runs.refresh() if name == page.name else None)
+        window.page_shown.connect(self._on_page_shown)
         self._job.store.changed.connect(self._render_job)
         self._job.store.events_applied.connect(page.render_events)
         page.ask_requested.connect(self._on_ask_requested)
@@ -36,10 +36,15 @@ class ChatWiring(QObject):
         self._chosen = path
         self._render()
 
+    def _on_page_shown(self, name: str) -> None:
+        if name == self._page.name:
+            self._runs.refresh()
+            self._seen.ask()  # while it is read, nothing is said of there being none
+
     def _render(self) -> None:
-        lines = self._runs.with_adapter()
+        choices = [choice_of(line) for line in self._runs.with_adapter()]
         shown = self._page.run.value()
-        self._page.render_runs([choice_of(line) for line in lines], self._chosen or shown)
+        self._page.render_runs(choices, self._chosen or shown, reading=self._runs.is_reading)
         self._chosen = ""
 
     def _render_job(self) -> None:

@@ -71,7 +71,7 @@ class ExportWiring(QObject):
         if news != self._news:
             self._chosen = path if not self._news or self._news[0] != path else self._chosen
             self._news = news
-            self._runs.refresh_soon()
+            self._runs.refresh()
 
     def _on_force_requested(self, job: ExportJob) -> None:
         run = self._page.chosen_run()

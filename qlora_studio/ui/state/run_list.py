@@ -10,10 +10,10 @@ _SETTLE_MILLISECONDS = 700
 
 
 class RunsList(QObject):
-    """Reads the runs when asked, and a moment after something changed.
+    """Reads the runs when asked, and a moment after something changed. While `is_reading`, there may be others by now.
 
     Signals:
-        changed: the list was read again.
+        changed: the list was read again, or could not be.
     """
 
     changed = Signal()
@@ -21,11 +21,13 @@ class RunsList(QObject):
     def __init__(self, studio: Studio) -> None:
         super().__init__(studio)
         self.lines: tuple[RunLine, ...] = ()
+        self.is_reading = False
         self._studio = studio
         self._known = KnownRuns()
         self._reader = Background(self)
         self._reader.answered.connect(self._on_reader_answered)
         self._reader.failed.connect(studio.failed)
+        self._reader.failed.connect(self._on_reader_failed)
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
         self._settle.setInterval(_SETTLE_MILLISECONDS)
@@ -35,6 +37,7 @@ class RunsList(QObject):
 
     def refresh(self) -> None:
         """Read the list again."""
+        self.is_reading = True
         self._reader.ask(self._known.look, self._studio.settings.runs_path)
 
     def refresh_soon(self) -> None:
@@ -51,5 +54,11 @@ class RunsList(QObject):
         return next((line for line in self.lines if line.path == path), None)
 
     def _on_reader_answered(self, lines: list[RunLine]) -> None:
-        self.lines = tuple(lines)
+        self._tell(tuple(lines))
+
+    def _on_reader_failed(self) -> None:
+        self._tell(self.lines)
+
+    def _tell(self, lines: tuple[RunLine, ...]) -> None:
+        self.lines, self.is_reading = lines, False
         self.changed.emit()

@@ -55,6 +55,14 @@ def test_without_a_run_the_page_says_what_to_do_next(qapp: QApplication) -> None
     assert not page.prompt.isVisibleTo(page)
 
 
+def test_while_the_runs_are_read_nothing_is_said_of_there_being_none(qapp: QApplication) -> None:
+    page = ChatPage()
+    page.render_runs((), "", reading=True)
+    assert not page.go_training.isVisibleTo(page)
+    page.render_runs((), "")
+    assert page.go_training.isVisibleTo(page)
+
+
 def test_enter_sends_the_prompt_to_both_models_with_the_same_seed(page: ChatPage, told: Told) -> None:
     page.seed.setValue(7)
     ask(page, "Where is my parcel?")

@@ -237,6 +237,23 @@ def test_runs_on_disk_are_listed_opened_and_made_the_draft(app_window: AppWindow
     wait_until(lambda: shown.store.state.step == 120)
 
 
+def test_the_run_that_is_opened_is_the_one_selected_and_under_the_eyes_nothing_moves(
+    app_window: AppWindow, runs: Path, wait_until: WaitUntil
+) -> None:
+    page = show(app_window, "runs")
+    assert isinstance(page, RunsPage)
+    wait_until(lambda: len(page.model.rows()) == 2)
+    control, newest = studio_of(app_window).runs, RunFolder(runs / "3-newest")
+    show(app_window, "training")
+    write_sample_run(newest.path, steps=10)
+    assert control.open(newest)
+    show(app_window, "runs")
+    wait_until(lambda: len(page.model.rows()) == 3)
+    assert page.selected() is page.model.row(0), "the one that was opened"
+    control.open(RunFolder(runs / "1-trained"))  # as the queue does
+    assert page.selected() is page.model.row(0)
+
+
 @pytest.mark.parametrize("name", ["export", "chat"])
 def test_a_trained_run_goes_from_the_list_to_the_page_that_uses_it(
     app_window: AppWindow, wait_until: WaitUntil, name: str, runs: Path

@@ -55,7 +55,7 @@ class RunTable(Table):
         self.rows = TableModel(tuple(_CELLS.values()))
         super().__init__(self.rows, name=say("Runs"))
         self._order, self._descending = "", False
-        self._restoring = False
+        self._restoring, self._awaited = False, ""
         header = self.horizontalHeader()
         header.setSectionsClickable(True)
         header.setCursor(Qt.CursorShape.PointingHandCursor)
@@ -99,12 +99,23 @@ class RunTable(Table):
         self.rows.set_rows(ordered(lines, self._order, descending=self._descending))
         self._select(chosen, before)
         self._restoring = False
+        self._select_awaited()
         self.chosen.emit()
+
+    def choose(self, path: str) -> None:
+        """Select a run alone: now, or as soon as it is in the list, unless the user selects another one meanwhile."""
+        self._awaited = path
+        self._select_awaited()
 
     def selected(self) -> tuple[RunLine, ...]:
         """Return the runs that are selected, in their order."""
         rows = sorted(index.row() for index in self.selectionModel().selectedRows())
         return tuple(self.rows.row(row) for row in rows)
+
+    def _select_awaited(self) -> None:
+        if self._awaited and self._awaited in (line.path for line in self.rows.rows()):
+            self._select([self._awaited], 0)
+            self._awaited = ""
 
     def _select(self, paths: Collection[str], instead: int) -> None:
         """Select runs; the one of another row where none of them is there any more."""
@@ -125,4 +136,5 @@ class RunTable(Table):
 
     def _on_selection_changed(self) -> None:
         if not self._restoring:
+            self._awaited = ""
             self.chosen.emit()

@@ -26,6 +26,7 @@ class RunsWiring(QObject):
         super().__init__(window)
         self._studio, self._window, self._page, self._runs = studio, window, page, runs
         self._launched = False
+        self._shown = ""
         RunsManaging(studio, window, page, runs)
         RunsTaking(studio, window, page, runs)
         RunFiles(studio, window, page)
@@ -38,6 +39,7 @@ class RunsWiring(QObject):
         studio.queue.changed.connect(runs.refresh_soon)
         page.queue_requested.connect(self._on_queue_requested)
         studio.runs.worked.connect(self._on_runs_worked)
+        studio.runs.changed.connect(self._on_shown_run_changed)
         page.refresh_requested.connect(runs.refresh)
         page.open_requested.connect(lambda path: self._open(path, start_it=False))
         page.resume_requested.connect(lambda path: self._open(path, start_it=True))
@@ -47,6 +49,13 @@ class RunsWiring(QObject):
         page.discard_requested.connect(self._on_discard_requested)
         page.trust_requested.connect(self._on_trust_requested)
         studio.queue.ended.connect(page.render_summary)
+
+    def _on_shown_run_changed(self) -> None:
+        """Select a run that is opened elsewhere; in front of its user, the table keeps what is selected."""
+        shown = self._studio.runs.shown
+        before, self._shown = self._shown, str(shown.folder.path) if shown is not None else ""
+        if self._shown not in ("", before) and self._window.current_page() is not self._page:
+            self._page.table.choose(self._shown)
 
     def _on_first_list(self) -> None:
         """After the launch, stand before a run that is not finished, unless the user has gone somewhere meanwhile."""
@@ -96,6 +105,7 @@ class RunsWiring(QObject):
     def _open(self, path: str, *, start_it: bool) -> None:
         self._page.clear_error()
         if self._studio.runs.open(RunFolder(path), start_it=start_it):
+            self._page.table.choose(path)
             self._window.show_page("run")
 
     def _on_draft_requested(self, path: str) -> None:

@@ -80,6 +80,21 @@ def test_buttons_ask_for_what_the_selected_run_allows(page: RunsPage) -> None:
     assert asked == [*((name, "/r/a") for name in ("open", "chat", "export", "draft", "folder")), ("resume", "/r/b")]
 
 
+def test_a_run_that_was_opened_is_selected_once_it_is_listed_unless_the_user_selects_another_one(
+    page: RunsPage,
+) -> None:
+    page.render_runs(LINES[1:])
+    page.table.choose("/r/c")
+    assert page.selected() == LINES[1]
+    page.render_runs(LINES)
+    assert page.selected() == LINES[0]
+    page.render_runs(LINES[1:])
+    page.table.choose("/r/c")
+    page.table.selectRow(1)
+    page.render_runs(LINES)
+    assert page.selected() == LINES[2]
+
+
 def test_a_run_that_broke_off_is_offered_to_be_resumed_looked_at_or_discarded(page: RunsPage) -> None:
     asked: list[str] = []
     page.resume_requested.connect(asked.append)

@@ -10,6 +10,7 @@ from qlora_studio.ui.comparison.page import ComparisonPage
 from qlora_studio.ui.comparison.wiring import ComparisonWiring
 from qlora_studio.ui.data.page import DataPage
 from qlora_studio.ui.data.wiring import DataWiring
+from qlora_studio.ui.elsewhere.wiring import ElsewhereWiring
 from qlora_studio.ui.export.page import ExportPage
 from qlora_studio.ui.export.wiring import ExportWiring, UploadWiring
 from qlora_studio.ui.memory.panel import GpuPanel
@@ -68,7 +69,8 @@ def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel) -> RunsList:
     DataWiring(studio, window, _page(window, DataPage), check)
     RunWiring(studio, window, _page(window, RunPage))
     readiness = Readiness(studio, check, window)
-    TrainingWiring(studio, window, _page(window, TrainingPage), check, readiness)
+    training = TrainingWiring(studio, window, _page(window, TrainingPage), check, readiness)
+    training.elsewhere_requested.connect(ElsewhereWiring(studio, window).open)
     readiness.changed.connect(lambda: window.rail.set_steps(readiness.steps))
     window.rail.set_steps(readiness.steps)
     SettingsWiring(studio, window, _page(window, SettingsPage))

@@ -61,6 +61,14 @@ def read_record(run: Path) -> ElsewhereRecord | None:
     return record if any(place.name == record.place for place in load_places()) else None
 
 
+def known_record(run: Path) -> ElsewhereRecord | None:
+    """Return where a run is; None for one that is here, or whose record cannot be read."""
+    try:
+        return read_record(run)
+    except StudioError:
+        return None
+
+
 def write_record(run: Path, record: ElsewhereRecord) -> None:
     """Put on record where a run is. Raises StudioError."""
     write_atomically(run / FOLDER / _RECORD, record.model_dump_json(indent=1).encode())

@@ -8,7 +8,7 @@ from qlora_studio.core.errors import Problem
 from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.jobs.card_choice import count_together
 from qlora_studio.ui.readiness.data_check import DataCheck
-from qlora_studio.ui.readiness.steps import Situation, Step, start_problems, steps
+from qlora_studio.ui.readiness.steps import Situation, Step, elsewhere_problems, start_problems, steps
 from qlora_studio.ui.state.studio import Studio
 
 
@@ -44,6 +44,10 @@ class Readiness(QObject):
     def problems(self) -> tuple[Problem, ...]:
         """Return everything that keeps the draft from being started."""
         return start_problems(self._situation())
+
+    def elsewhere_problems(self) -> tuple[Problem, ...]:
+        """Return everything that keeps the draft from being started on another computer."""
+        return elsewhere_problems(self._situation())
 
     def take_full_drives(self, full: tuple[str, ...]) -> None:
         """Take which drives have no room for the draft, in sentences."""

@@ -86,15 +86,20 @@ def steps(now: Situation) -> dict[str, Step]:
 
 def start_problems(now: Situation) -> tuple[Problem, ...]:
     """Return everything that keeps the draft from being started; what is still being computed keeps nothing."""
+    missing = _model_missing(now) if now.config.model.source else ()
+    shares = uneven(now.config, now.cards)
+    found = [*elsewhere_problems(now), *(Problem("model.source", text) for text in missing)]
+    found += [Problem("training.gradient_accumulation", shares)] if shares else []
+    return (*found, *(Problem("", text) for text in now.full))
+
+
+def elsewhere_problems(now: Situation) -> tuple[Problem, ...]:
+    """Return what keeps the draft from being started on another computer: not this one's drives, nor its models."""
     found = [*problems_before_start(now.config), *now.refused]
-    if shares := uneven(now.config, now.cards):
-        found.append(Problem("training.gradient_accumulation", shares))
-    if now.config.model.source:
-        found += [Problem("model.source", text) for text in _model_missing(now)]
     if now.config.data.path:
         refused = now.report.refused if now.report else ""
         found += [Problem("data.path", text) for text in (now.data_problem, refused) if text]
-    return (*found, *(Problem("", text) for text in now.full))
+    return tuple(found)
 
 
 def _model_missing(now: Situation) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from qlora_studio.core.run.events import Recovering, Warned
 from qlora_studio.core.run.run_state import RunState, phase_text
 from qlora_studio.core.words import say
 from qlora_studio.ui.curves.smoothing import last_finite
+from qlora_studio.ui.elsewhere.view import ElsewhereView
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.layouts import TileGrid
 from qlora_studio.ui.kit.text import Label, set_tooltip
@@ -48,6 +49,8 @@ class RunPage(Page):
         recovery_action_requested: go on in the way that the page offers; carries a RecoveryAction.
         page_requested: the name of the page to go to.
         trust_requested: look at what a run from elsewhere would do, and trust it.
+        cancel_requested: take the job of a run that is elsewhere away from its scheduler.
+        bring_requested: bring an adapter of a run that is elsewhere here: `final`, or `best`.
     """
 
     name = "run"
@@ -63,6 +66,8 @@ class RunPage(Page):
     parent_requested = Signal()
     page_requested = Signal(str)
     trust_requested = Signal()
+    cancel_requested = Signal()
+    bring_requested = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,6 +83,8 @@ class RunPage(Page):
         self._says = _Findings()
         self._work = _Work()
         self._recovery_action: RecoveryAction | None = None
+        self._elsewhere: ElsewhereView | None = None
+        self._away = Notice("warn")
         self._takes_focus = self._is_put_aside = False
         self._empty = self._empty_card()
         self._full = QWidget()
@@ -90,15 +97,25 @@ class RunPage(Page):
 
     def render_nothing(self) -> None:
         """Show that no run is open."""
-        self._store = self._recovery_action = None
+        self._store = self._recovery_action = self._elsewhere = None
         self.set_heading(say("Run"), say("No run is open"))
         self.clear_error()
         self._full.hide()
         self._empty.show()
         self._render_buttons(RunState())
 
-    def render_run(self, store: RunStore, objection: str = "", asked: Asked | None = None) -> None:
-        """Show what a store knows of a run, what was asked of it, and why it may give no orders, if it may not."""
+    def render_run(
+        self,
+        store: RunStore,
+        objection: str = "",
+        asked: Asked | None = None,
+        elsewhere: ElsewhereView | None = None,
+    ) -> None:
+        """Show what a store knows of a run, what was asked of it, and why it may give no orders, if it may not.
+
+        `elsewhere` is what is said of one that is on another computer.
+        """
+        self._elsewhere = elsewhere
         self.distrust.render_objection(objection)
         self._takes_focus |= store is not self._store and store.state.last_event == 0  # it is just being started
         shown, follows = (self._pause.isVisible(), self._stop.isVisible()), self._has_focus_of_run()
@@ -109,12 +126,14 @@ class RunPage(Page):
         state = store.state
         self._empty.hide()
         self._full.show()
-        self.set_heading(store.name, subtitle(store.config, state))
+        place = [elsewhere.words] if elsewhere is not None else []
+        self.set_heading(store.name, " · ".join([*place, subtitle(store.config, state)]))
+        self._away.show_message(*((elsewhere.warning, elsewhere.advice) if elsewhere is not None else ("",)))
         self._recovery_action = recovery_action(state) if not objection else None
         self._render_buttons(state, asked)
         self._render_failure(state)
         self._warning.show_message(*_warnings(state))
-        self._work.render_state(state, asked)
+        self._work.render_state(state, asked, elsewhere.waits if elsewhere is not None else "")
         self.plots.render_history(store.history, store.checkpoints, state, store.name)
         self._render_tiles(store)
         self.samples.render_samples(state.samples)
@@ -173,6 +192,17 @@ class RunPage(Page):
         self._parent.setVisible(bool(state.parent and state.parent.run))
         self._stop_unsaved.setEnabled(running)
         self._end_worker.setEnabled(running)
+        self._render_elsewhere(state)
+
+    def _render_elsewhere(self, state: RunState) -> None:
+        """Offer what can be done with a run that is elsewhere in the place of what cannot: there is no worker here."""
+        away = self._elsewhere
+        self._end_worker.setVisible(away is None)
+        self._cancel.setVisible(away is not None and away.open)
+        self._bring_best.setVisible(away is not None and bool(state.adapter_path))
+        missing = away is not None and away.fetchable
+        self._bring.setVisible(missing)
+        self._export.setVisible(not missing and not self._export.isHidden())
 
     def _has_focus_of_run(self) -> bool:
         """Whether the focus is on what a run at work is asked by, or was put beside that when it was asked to end.
@@ -184,7 +214,7 @@ class RunPage(Page):
 
     def _follow_run(self) -> None:
         """Put the focus on what is next asked of the run: to pause, and once it is over, to go on."""
-        ways = (self._pause, self._stop, self._other_way, self._export, self._resume, self._more)
+        ways = (self._pause, self._stop, self._other_way, self._export, self._bring, self._resume, self._more)
         way = next((way for way in ways if way.isVisible() and way.isEnabled()), None)
         if way is not None:
             way.setFocus(Qt.FocusReason.OtherFocusReason)
@@ -218,12 +248,18 @@ class RunPage(Page):
         menu.addSeparator()
         self._stop_unsaved = menu.addAction(say("Stop without saving …"), lambda: self.stop_requested.emit(False))
         self._end_worker = menu.addAction(say("End the worker now …"), self.kill_requested.emit)
+        self._bring_best = menu.addAction(
+            say("Bring its best checkpoint here"), lambda: self.bring_requested.emit("best")
+        )
+        self._cancel = menu.addAction(say("Cancel the job …"), self.cancel_requested.emit)
         self._more.setMenu(menu)
         self._more.setProperty("menu", "true")
         self._pause = Button(say("Pause"), tip=say("Make the work safe and free the card; resume later"))
         self._stop = Button(say("Stop and save"), tip=say("End the run and keep what was learned"))
         self._resume = PrimaryButton(say("Resume"), tip=say("Go on from the newest safe checkpoint"))
         self._export = PrimaryButton(say("Continue to Export"))
+        self._bring = PrimaryButton(say("Bring it here"), tip=say("Fetch the adapter: then it can be exported here"))
+        self._bring.clicked.connect(lambda: self.bring_requested.emit("final"))
         self._pause.clicked.connect(self.pause_requested.emit)
         self._stop.clicked.connect(lambda: self.stop_requested.emit(True))
         self._resume.clicked.connect(self.resume_requested.emit)
@@ -232,7 +268,7 @@ class RunPage(Page):
         self._other_way.clicked.connect(lambda: self.recovery_action_requested.emit(self._recovery_action))
         self._other_way.hide()
         self.notice.add_action(self._other_way)
-        for button in (self._more, self._pause, self._stop, self._resume, self._export):
+        for button in (self._more, self._pause, self._stop, self._resume, self._export, self._bring):
             self.add_action(button)
 
     def _build_body(self) -> None:
@@ -241,6 +277,7 @@ class RunPage(Page):
         below.addWidget(self.samples, 9)
         below.addWidget(self._says, 5)
         box.addWidget(self.distrust)
+        box.addWidget(self._away)
         box.addWidget(self._warning)
         box.addWidget(self._work)
         box.addWidget(TileGrid(self._tiles, columns=(6, 3, 2), least=112))
@@ -272,9 +309,9 @@ class _Work(Card):
         self.body.addLayout(box)
         self.hide()
 
-    def render_state(self, state: RunState, asked: Asked | None = None) -> None:
-        """Show the phase, or what it was asked to do; hide while training alone, when the curves say more."""
-        wish = asked_words(asked, state)
+    def render_state(self, state: RunState, asked: Asked | None = None, waits: str = "") -> None:
+        """Show the phase, what it was asked to do, or what it waits for; hide while training alone: curves say more."""
+        wish = asked_words(asked, state) or waits
         self._words.setText(wish or phase_text(state))
         self._line.show_share(progress_share(state))
         self._count.setText("" if state.phase == Phase.EVALUATING else progress_text(state))

@@ -9,11 +9,14 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
 from qlora_studio.core.words import say
 from qlora_studio.storage.runs.parent_adapter import run_around
+from qlora_studio.ui.elsewhere.acts import ElsewhereActs
+from qlora_studio.ui.elsewhere.view import ElsewhereView, run_elsewhere
 from qlora_studio.ui.kit.seen import WhenSeen
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.run.recovery_action import RecoveryAction
+from qlora_studio.ui.state.run_control import RunSession
 from qlora_studio.ui.state.studio import Studio
-from qlora_studio.ui.window.dialogs import ask_end_worker, ask_go_on, ask_stop_unsaved, ask_trust
+from qlora_studio.ui.window.dialogs import ask_cancel_job, ask_end_worker, ask_go_on, ask_stop_unsaved, ask_trust
 from qlora_studio.ui.window.main_window import MainWindow
 
 
@@ -35,6 +38,11 @@ class RunWiring(QObject):
         page.folder_requested.connect(self._on_folder_requested)
         page.parent_requested.connect(self._on_parent_requested)
         page.trust_requested.connect(self._on_trust_requested)
+        self._acts = ElsewhereActs(self)
+        self._acts.changed.connect(self._seen.ask)
+        self._acts.failed.connect(page.show_error)
+        page.cancel_requested.connect(self._on_cancel_requested)
+        page.bring_requested.connect(self._on_bring_requested)
         page.page_requested.connect(window.show_page)
         window.status_line.clicked.connect(self._on_status_clicked)
 
@@ -44,7 +52,28 @@ class RunWiring(QObject):
             self._page.render_nothing()
             return
         objection = session.objection.message if session.objection else ""
-        self._page.render_run(session.store, objection, session.asked)
+        self._page.render_run(session.store, objection, session.asked, self._elsewhere(session))
+
+    def _elsewhere(self, session: RunSession) -> ElsewhereView | None:
+        record = session.elsewhere
+        if record is None:
+            return None
+        is_here = (session.folder.adapter_path / "adapter_config.json").exists()
+        doing = say("Handing the job to {place} again …", place=record.place) if session.is_submitting else ""
+        doing = doing or self._acts.doing(session.folder)
+        return run_elsewhere(session.store.state, place=record.place, is_open=record.open, is_here=is_here, doing=doing)
+
+    def _on_cancel_requested(self) -> None:
+        session = self._runs.shown
+        record = session.elsewhere if session is not None else None
+        if session is None or record is None:
+            return
+        if ask_cancel_job(self._window, session.store.name, record.place):
+            self._acts.cancel(session.folder)
+
+    def _on_bring_requested(self, checkpoint: str) -> None:
+        if self._runs.shown is not None:
+            self._acts.bring(self._runs.shown.folder, checkpoint)
 
     def _on_stop_requested(self, save: bool) -> None:
         session = self._runs.shown

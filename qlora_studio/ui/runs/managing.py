@@ -69,7 +69,7 @@ class RunsManaging(QObject):
             return
         self._page.clear_error()
         for path in paths:
-            if path not in {str(session.folder.path) for session in self._studio.runs.at_work()}:
+            if path not in {str(session.folder.path) for session in self._studio.runs.at_work_anywhere()}:
                 self._studio.runs.forget(RunFolder(path))
         self._removal.ask(_moved_to_trash, paths)
 

@@ -19,7 +19,7 @@ _CELLS = {
         COLUMNS["state"],
         lambda line: line.words,
         tone=lambda line: line.tone,
-        tip=lambda line: line.remark or line.state,
+        tip=lambda line: line.remark or line.elsewhere or line.state,
     ),
     "steps": Column(COLUMNS["steps"], lambda line: line.steps, right=True),
     "loss": Column(COLUMNS["loss"], lambda line: line.loss, right=True),

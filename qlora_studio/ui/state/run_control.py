@@ -9,9 +9,11 @@ from qlora_studio.core.run.commands import Command, Resume, Stop
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.core.words import say
+from qlora_studio.jobs.elsewhere.submission import submit_again
 from qlora_studio.jobs.idle_worker import IdleWorker
 from qlora_studio.jobs.worker_ending import end_worker
 from qlora_studio.storage.runs import trust
+from qlora_studio.storage.runs.elsewhere_record import ElsewhereRecord, known_record
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from qlora_studio.ui.state.asked import Asked
 from qlora_studio.ui.state.background import Background
@@ -24,7 +26,8 @@ _LOOK_MILLISECONDS = 1000
 class RunSession(QObject):
     """A run with its store and, while it is followed, its thread. `objection` is why it may give no orders, or None.
 
-    `asked` is what its worker was asked last in this session, or None.
+    `asked` is what its worker was asked last in this session, or None; `is_submitting` whether a run that is elsewhere
+    is just being handed to its scheduler again.
     """
 
     def __init__(self, folder: RunFolder, config: RunConfig, idle: IdleWorker | None, parent: QObject) -> None:
@@ -37,6 +40,8 @@ class RunSession(QObject):
         self.follower: TrainingThread | None = None
         self._left_at: int | None = None  # bytes of the events that were followed to their end
         self.asked: Asked | None = None
+        self.is_elsewhere = known_record(folder.path) is not None
+        self.is_submitting = False
 
     def follow(self, *, start_it: bool, initial_commands: tuple[Command, ...] = (), gpus: str = "") -> None:
         """Follow the run from its first event; with `start_it`, start its worker, which finds `initial_commands`.
@@ -56,6 +61,11 @@ class RunSession(QObject):
         )
         self.follower.events_received.connect(self.store.take)
         self.follower.start()
+
+    @property
+    def elsewhere(self) -> ElsewhereRecord | None:
+        """Where the run is, as it stands on record now; None for one of this computer."""
+        return known_record(self.folder.path) if self.is_elsewhere else None
 
     def look_again(self) -> None:
         """Follow the run again where more is told since it was followed to its end: another window goes on with it."""
@@ -101,6 +111,9 @@ class RunControl(QObject):
         self._idle = idle
         self._sessions: dict[Path, RunSession] = {}
         self._ending = Background(self)
+        self._submitter = Background(self)
+        self._submitter.answered.connect(self._on_submitted)
+        self._submitter.failed.connect(self._on_not_submitted)
         self.shown: RunSession | None = None
         self._others = QTimer(self)
         self._others.setInterval(_LOOK_MILLISECONDS)
@@ -136,7 +149,9 @@ class RunControl(QObject):
             self.failed.emit(error)
             return False
         self._show(session)
-        if start_it or session.follower is None:
+        if start_it and (record := session.elsewhere) is not None and not record.open:
+            self._submit_again(session, initial_commands)
+        elif start_it or session.follower is None:
             session.follow(start_it=start_it, initial_commands=initial_commands, gpus=gpus)
         return True
 
@@ -179,7 +194,7 @@ class RunControl(QObject):
 
     def end_now(self) -> None:
         """End the shown run's worker without its help; its checkpoints stay."""
-        if self.shown is not None and self.shown.store.state.pid:
+        if self.shown is not None and self.shown.store.state.pid and not self.shown.is_elsewhere:
             self._ending.ask(end_worker, self.shown.folder, self.shown.store.state.pid)
             self._note(self.shown, None)
 
@@ -189,7 +204,11 @@ class RunControl(QObject):
             self._send(session, Stop(save=True))
 
     def at_work(self) -> tuple[RunSession, ...]:
-        """Return the runs whose workers are at work."""
+        """Return the runs whose workers are at work on this computer: on its cards, by its processes."""
+        return tuple(session for session in self.at_work_anywhere() if not session.is_elsewhere)
+
+    def at_work_anywhere(self) -> tuple[RunSession, ...]:
+        """Return the runs that are at work, here or elsewhere."""
         return tuple(session for session in self._sessions.values() if session.is_at_work())
 
     def leave_all(self) -> None:
@@ -197,6 +216,27 @@ class RunControl(QObject):
         self._others.stop()
         for session in self._sessions.values():
             session.leave()
+
+    def _submit_again(self, session: RunSession, initial_commands: tuple[Command, ...]) -> None:
+        """Hand a run that is elsewhere to its scheduler again, beside the event loop."""
+        if not any(other.is_submitting for other in self._sessions.values()):
+            session.is_submitting = True
+            self._submitter.ask(_submitted, session.folder, initial_commands)
+            self._on_store_changed(session)
+
+    def _on_submitted(self, folder: RunFolder) -> None:
+        self._end_submitting()
+        self.open(folder, start_it=True)
+
+    def _on_not_submitted(self, error: StudioError) -> None:
+        self._end_submitting()
+        self.failed.emit(error)
+
+    def _end_submitting(self) -> None:
+        for session in self._sessions.values():
+            if session.is_submitting:
+                session.is_submitting = False
+                self._on_store_changed(session)
 
     def _look_for_others(self) -> None:
         """See whether another window goes on with the run that is shown as ended here."""
@@ -239,3 +279,9 @@ class RunControl(QObject):
         if session is self.shown:
             self.changed.emit()
         self.worked.emit()
+
+
+def _submitted(folder: RunFolder, initial_commands: tuple[Command, ...]) -> RunFolder:
+    """Hand a run to its scheduler again, and return it. Raises StudioError."""
+    submit_again(folder, initial_commands)
+    return folder

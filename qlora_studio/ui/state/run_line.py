@@ -6,14 +6,16 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from qlora_studio.core.elsewhere.told import elsewhere_words
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
-from qlora_studio.core.run.events import Exported
+from qlora_studio.core.run.events import ElsewhereTold, Exported
 from qlora_studio.core.run.reports import ExportedFacts, VerificationReport
 from qlora_studio.core.run.titles import model_title
 from qlora_studio.core.words import say
 from qlora_studio.storage.run_care.run_label import RunLabel, read_label
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
+from qlora_studio.storage.runs.elsewhere_record import is_open_elsewhere, read_told
 from qlora_studio.storage.runs.export_folder import ExportManifest, exports_of, verification_of
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.run_index import RunIndex
@@ -46,6 +48,7 @@ class RunLine:
 
     `objection` says why it may give no orders here, where it is not trusted. `name` is what its user calls
     it, `given_name` that of its settings; `size` is what it takes of the disk, in bytes, where that was measured.
+    `elsewhere` says of a run that is at work on another computer how it stands there.
     """
 
     path: str
@@ -70,6 +73,7 @@ class RunLine:
     rank: int = 16
     text_model: str = ""
     parent: str = ""
+    elsewhere: str = ""
     exports: tuple[PastExport, ...] = ()
     queued: int = 0
     waits_for: str = ""
@@ -137,7 +141,9 @@ class KnownRuns:
             line = self._line(folder, known)
         except OSError as error:  # it was removed just now
             return _unreadable(folder, str(error))
-        return _judged(line, busy=folder.is_busy(), objection=self._objection(folder))
+        busy = folder.is_busy()
+        line = _judged(line, busy=busy, objection=self._objection(folder))
+        return _seen_elsewhere(line, read_told(folder.path)) if busy and is_open_elsewhere(folder.path) else line
 
     def _line(self, folder: RunFolder, summary: RunSummary) -> RunLine:
         key, stamp = str(folder.path), _stamp(folder.exports_path)
@@ -172,6 +178,20 @@ def _judged(line: RunLine, *, busy: bool, objection: str) -> RunLine:
     open_end = state in ("broken off", "paused", "failed", "stopped", "not started")
     resumable = not busy and open_end and not objection
     return replace(line, busy=busy, broken=broken, state=state, resumable=resumable, objection=objection)
+
+
+def _seen_elsewhere(line: RunLine, told: ElsewhereTold | None) -> RunLine:
+    """Say how a run stands that is on another computer: shortly in its column, and in full in a tip."""
+    if told is None:
+        return line
+    place = told.place
+    if told.unreached_since:
+        state = say("not reached on {place}", place=place)
+    elif told.standing == "running":
+        state = say("at work on {place}", place=place)
+    else:
+        state = say("waits on {place}", place=place)
+    return replace(line, state=state, elsewhere=elsewhere_words(told))
 
 
 def _stamp(exports: Path) -> _Stamp:

@@ -136,7 +136,7 @@ class Studio(QObject):
 
     def status(self) -> Status:
         """Return what the bottom line says now."""
-        working = self.runs.at_work()
+        working = self.runs.at_work_anywhere()
         shown = self.runs.shown
         if working or shown is None:
             session = shown if shown in working else (working[0] if working else None)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QLineEdit, QWidget
+from PySide6.QtWidgets import QLineEdit, QMenu, QWidget
 
 from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.errors import InvalidRunConfig, Problem
@@ -56,6 +56,8 @@ class TrainingPage(Page):
     Signals:
         preset_requested: take a preset by its name.
         start_requested: start the draft as a run.
+        queue_requested: put it into the queue.
+        elsewhere_requested: have it trained on another computer.
     """
 
     name = "training"
@@ -64,6 +66,7 @@ class TrainingPage(Page):
     preset_requested = Signal(str)
     start_requested = Signal()
     queue_requested = Signal()
+    elsewhere_requested = Signal()
 
     def __init__(self, *, at_once: bool = True) -> None:
         """Build the page; not `at_once`, its `steps` are left to the caller."""
@@ -72,6 +75,12 @@ class TrainingPage(Page):
         self._report: DataReport | None = None
         self._reading = False
         self._rate: StepRate | None = None
+        self.more_button = Button(say("More"), tip=say("More ways to train"))
+        menu = QMenu(self.more_button)
+        menu.addAction(say("Run elsewhere …"), self._on_elsewhere_triggered)
+        self.more_button.setMenu(menu)
+        self.more_button.setProperty("menu", "true")
+        self.add_action(self.more_button)
         self.queue_button = Button(
             say("Add to queue"), tip=say("It starts by itself when the runs before it have ended")
         )
@@ -175,14 +184,22 @@ class TrainingPage(Page):
         self.start_button.setText(say("Start beside the other") if busy else say("Start training"))
 
     def _on_start_clicked(self) -> None:
+        if self._is_right():
+            self.start_requested.emit()
+
+    def _on_elsewhere_triggered(self) -> None:
+        if self._is_right():
+            self.elsewhere_requested.emit()
+
+    def _is_right(self) -> bool:
+        """Whether every field holds a value; else the page says which does not."""
         self.clear_error()
         refused = self.form.refused()
+        titles = {info.path: info.title for info in all_settings()} if refused else {}
+        words = "\n".join(f"{titles.get(item.field, item.field)}: {item.message}" for item in refused)
         if refused:
-            titles = {info.path: info.title for info in all_settings()}
-            words = "\n".join(f"{titles.get(item.field, item.field)}: {item.message}" for item in refused)
             self.notice.show_message(say("Some settings are not right yet."), words)
-            return
-        self.start_requested.emit()
+        return not refused
 
     def _on_preset_chosen(self, name: str) -> None:
         self.clear_error()

@@ -1,7 +1,10 @@
 """Connects the Training page to the draft, the presets, the dataset's figures, and the start of a run."""
 
-from PySide6.QtCore import QObject
+from collections.abc import Sequence
 
+from PySide6.QtCore import QObject, Signal
+
+from qlora_studio.core.errors import Problem
 from qlora_studio.core.export.disk_need import run_needs
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
@@ -19,7 +22,13 @@ from qlora_studio.ui.window.main_window import MainWindow
 
 
 class TrainingWiring(QObject):
-    """The Training page with what stands behind it."""
+    """The Training page with what stands behind it.
+
+    Signals:
+        elsewhere_requested: the draft is right, and is to be trained on another computer.
+    """
+
+    elsewhere_requested = Signal()
 
     def __init__(
         self, studio: Studio, window: MainWindow, page: TrainingPage, check: DataCheck, readiness: Readiness
@@ -43,6 +52,7 @@ class TrainingWiring(QObject):
         page.takeover.closed.connect(studio.draft.forget_offer)
         page.start_requested.connect(self._on_start_requested)
         page.queue_requested.connect(self._on_queue_requested)
+        page.elsewhere_requested.connect(self._on_elsewhere_requested)
         self._presets = {preset.name: preset.config for preset in presets()}
         page.render_presets([PresetLine(item.name, item.title, item.description) for item in presets()])
         self._on_draft_changed(studio.draft.config)
@@ -121,7 +131,13 @@ class TrainingWiring(QObject):
         if self._is_ready() and self._studio.queue_draft():
             self._window.show_page("runs")
 
+    def _on_elsewhere_requested(self) -> None:
+        if self._shows_none(self._readiness.elsewhere_problems()):
+            self.elsewhere_requested.emit()
+
     def _is_ready(self) -> bool:
-        problems = self._readiness.problems()
+        return self._shows_none(self._readiness.problems())
+
+    def _shows_none(self, problems: Sequence[Problem]) -> bool:
         self._page.render_problems(problems)
         return not problems

@@ -81,6 +81,17 @@ def ask_end_worker(parent: QWidget, name: str) -> bool:
     )
 
 
+def ask_cancel_job(parent: QWidget, name: str, place: str) -> bool:
+    """Ask whether the job of a run that is elsewhere is to be taken away from its scheduler."""
+    return _ask(
+        parent,
+        say("Cancel the job"),
+        say("Cancel the job of {name} on {place}?", name=name, place=place),
+        say("A run that trains has a moment to save a checkpoint. What is there stays there, and it can be resumed."),
+        say("Cancel the job"),
+    )
+
+
 def ask_go_on(parent: QWidget, name: str, question: str) -> bool:
     """Ask whether a run is to go on although its base model or dataset is another one now."""
     return _ask(

@@ -68,7 +68,7 @@ class EndingNotifier(QObject):
             self._notifier.tell(title, text)
 
     def _on_runs_worked(self) -> None:
-        working = self._studio.runs.at_work()
+        working = self._studio.runs.at_work_anywhere()
         for session in self._working:
             if session not in working and session.store.config is not None:
                 self._tell(session.store.name, phase_text(session.store.state))

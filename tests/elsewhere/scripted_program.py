@@ -1,14 +1,19 @@
 """Plays the program of a place, as its job scripts start it: `scripted_program.py SCRIPT elsewhere work RUN …`.
 
+Asked what it is (`elsewhere about`), it says that it is of the version that is here.
+
 A script is words separated by commas: start, steps:N, wait (for Pause or Stop), adapter, finish, wait_for:FILE, exit:N.
 """
 
+import json
 import sys
 import time
 from pathlib import Path
 
+from qlora_studio import __version__
 from qlora_studio.core.run.commands import Pause, Stop, parse_command
 from qlora_studio.core.run.events import AdapterSaved, Finished, Paused, StepDone, WorkerStarted
+from qlora_studio.core.run.message import PROTOCOL_VERSION
 from qlora_studio.storage.durable import staged_folder
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointManifest
 from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
@@ -53,4 +58,7 @@ def main(script: str, path: str) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[3] == "about":
+        print(json.dumps({"studio": __version__, "protocol": PROTOCOL_VERSION}))
+        sys.exit()
     sys.exit(main(sys.argv[1], sys.argv[4]))

@@ -14,6 +14,7 @@ from qlora_studio.ui.kit.letters import give_letters
 from qlora_studio.ui.kit.scrolling import ScrollArea
 from qlora_studio.ui.kit.tables import FactGrid
 from qlora_studio.ui.kit.text import Label
+from qlora_studio.ui.kit.theme import mono_font
 from qlora_studio.ui.kit.widgets import Button, Card, ErrorNotice, PrimaryButton, column, row
 
 _SIZE = (680, 620)
@@ -53,7 +54,7 @@ class ElsewhereDialog(QDialog):
         self.state = Label("", "muted", wrap=True)
         self.checks = CheckList(say("What is there"))
         self.leaving = FactGrid()
-        self.notes = Label("", wrap=True)
+        self.notes = Label("", "muted", wrap=True)
         self.fit = Label("", "muted", wrap=True)
         self.script_shown = Button(say("Show the batch script"), "quiet", checkable=True)
         self.script = QPlainTextEdit()
@@ -119,9 +120,7 @@ class ElsewhereDialog(QDialog):
         content = ScrolledContent()
         box = column(content, margins=(20, 18, 20, 12), spacing=12)
         box.addWidget(Label(say("Run {name} elsewhere", name=name), "heading", wrap=True))
-        words = say(
-            "A SLURM cluster trains it, over your own ssh. The curves come here, and closing this window ends nothing."
-        )
+        words = say("A SLURM cluster trains it, reached by your own ssh. Its curves come here.")
         box.addWidget(Label(words, "muted", wrap=True))
         box.addWidget(self.notice)
         box.addWidget(self._place_card())
@@ -141,6 +140,9 @@ class ElsewhereDialog(QDialog):
         card = Card()
         self._choice = QWidget()
         across = row(self._choice, spacing=12)
+        label = Label(say("Place"), "caption")
+        label.setBuddy(self.place)
+        across.addWidget(label)
         across.addWidget(self.place, 1)
         across.addWidget(self.remove)
         card.add(self._choice, self.form)
@@ -155,6 +157,7 @@ class ElsewhereDialog(QDialog):
     def _leaving_card(self) -> Card:
         card = Card(say("What leaves this computer"))
         self.script.setReadOnly(True)
+        self.script.setFont(mono_font(12))
         self.script.setAccessibleName(say("Batch script"))
         self.script.setFixedHeight(_SCRIPT_HEIGHT)
         self.script.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)

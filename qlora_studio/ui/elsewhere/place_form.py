@@ -19,6 +19,7 @@ _ROWS = (("host", "name"), ("folder", "program"), ("partition", "time", "cards")
 _ADVANCED = (("setup",), ("account", "cpus", "memory"), ("options",), ("grace_seconds",))
 _LINES = ("setup", "options")  # fields of several lines
 _LINES_HEIGHT = 64
+_HINTS = {"host": say("as you type it after ssh"), "partition": say("the scheduler's choice")}
 _Field = QLineEdit | QPlainTextEdit | SpinBox
 
 
@@ -106,6 +107,7 @@ class PlaceForm(QWidget):
             text.textChanged.connect(self.changed)
             return text
         line = QLineEdit()
+        line.setPlaceholderText(_HINTS.get(info.name, ""))
         line.textEdited.connect(lambda _text: self.changed.emit())
         return line
 

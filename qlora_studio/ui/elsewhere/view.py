@@ -13,15 +13,17 @@ from qlora_studio.core.words import say, say_count
 from qlora_studio.jobs.elsewhere.place_check import Partition, PlaceReport
 
 _MOST_NAMED = 6  # partitions, files
+_IN_QUEUE = say("Begins by itself when its turn has come")
+_AWAY = say("Nothing is concluded from that: the job goes on there, and is followed again as soon as it can be.")
 
 
 @dataclass(frozen=True)
 class ElsewhereView:
     """What the Run page says of a run that is elsewhere, and what it offers.
 
-    `words` stand in the header. `waits` is what there is to wait for while nothing is trained; `warning` and `advice`
-    are said where the place is not reached, or something else is wrong. `open` is whether there is a job to cancel,
-    `fetchable` whether an adapter is there that is not here.
+    `words` stand in the header. `waits` is said in the place of the phase: what is under way, or waited for. `warning`
+    and `advice` are said where the place is not reached, or something else is wrong. `open` is whether there is a job
+    to cancel, `fetchable` whether an adapter is there that is not here, `busy` whether an act is under way.
     """
 
     words: str
@@ -30,6 +32,7 @@ class ElsewhereView:
     advice: str = ""
     open: bool = False
     fetchable: bool = False
+    busy: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,19 @@ class Check:
 def run_elsewhere(state: RunState, *, place: str, is_open: bool, is_here: bool, doing: str = "") -> ElsewhereView:
     """Return what is said of a run elsewhere. `is_here` is whether its adapter is, `doing` what is under way."""
     told = state.elsewhere or ElsewhereTold(place=place)
+    is_open = is_open and not (state.phase.is_over and state.last_event)  # its ending is told before its job is over
     words = elsewhere_words(told) if is_open else say("on {place}", place=place)
-    words = f"{words[:1].upper()}{words[1:]}"
-    waits = words if is_open and (told.standing in ("submitted", "waiting") or told.unreached_since) else ""
-    problem = detail_words(told)
+    problem, away = detail_words(told), is_open and bool(told.unreached_since)
+    in_queue = is_open and told.standing in ("submitted", "waiting")
     trained = state.phase is Phase.FINISHED or (state.phase is Phase.STOPPED and bool(state.adapter_path))
     return ElsewhereView(
-        words=words,
-        waits=doing or waits,
-        warning=problem and (words if is_open else problem),
-        advice=problem if is_open else "",
+        words=f"{words[:1].upper()}{words[1:]}",
+        waits=doing or (_IN_QUEUE if in_queue else ""),
+        warning=problem,
+        advice=_AWAY if problem and away else "",
         open=is_open,
         fetchable=trained and not is_here,
+        busy=bool(doing),
     )
 
 

@@ -200,7 +200,9 @@ class RunPage(Page):
         self._end_worker.setVisible(away is None)
         self._cancel.setVisible(away is not None and away.open)
         self._bring_best.setVisible(away is not None and bool(state.adapter_path))
-        missing = away is not None and away.fetchable
+        missing, busy = away is not None and away.fetchable, away is not None and away.busy
+        for asks in (self._resume, self._bring, self._bring_best, self._cancel):
+            asks.setEnabled(not busy)
         self._bring.setVisible(missing)
         self._export.setVisible(not missing and not self._export.isHidden())
 

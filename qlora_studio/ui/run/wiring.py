@@ -8,6 +8,7 @@ from PySide6.QtGui import QDesktopServices
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
 from qlora_studio.core.words import say
+from qlora_studio.storage.durable import MANIFEST
 from qlora_studio.storage.runs.parent_adapter import run_around
 from qlora_studio.ui.elsewhere.acts import ElsewhereActs
 from qlora_studio.ui.elsewhere.view import ElsewhereView, run_elsewhere
@@ -58,7 +59,7 @@ class RunWiring(QObject):
         record = session.elsewhere
         if record is None:
             return None
-        is_here = (session.folder.adapter_path / "adapter_config.json").exists()
+        is_here = (session.folder.adapter_path / MANIFEST).exists()
         doing = say("Handing the job to {place} again …", place=record.place) if session.is_submitting else ""
         doing = doing or self._acts.doing(session.folder)
         return run_elsewhere(session.store.state, place=record.place, is_open=record.open, is_here=is_here, doing=doing)

@@ -44,6 +44,7 @@ class JobThread(QThread):
         super().__init__(parent)
         self.folder = folder
         self.process: WorkerProcess | None = None
+        self._mirror: WorkerProcess | None = None  # of a run elsewhere, which it outlives, as a worker does
         self._start_it = start_it
         self._initial_commands, self._gpus, self._idle = initial_commands, gpus, idle
         self._leaving, self._ends_worker = threading.Event(), False
@@ -67,7 +68,8 @@ class JobThread(QThread):
     def _require_mirror(self) -> None:
         """Have a run followed that is elsewhere; one that is not trusted is only looked at."""
         with contextlib.suppress(NotTrusted):
-            require_mirror(self.folder)
+            if (mirror := require_mirror(self.folder)) is not None:
+                self._mirror = WorkerProcess(mirror, self.folder)
 
     def _start_worker(self) -> None:
         """Start the worker; where another window was faster, its worker is followed, for the run is well."""

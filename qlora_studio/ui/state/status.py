@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from qlora_studio.core.elsewhere.told import elsewhere_words
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, phase_text
@@ -53,7 +54,7 @@ def run_status(
     awake = say("kept awake") if is_kept_awake(state) else ""
     told = [text for text in (progress_text(state), eta_text(state), awake, *more) if text]
     return Status(
-        what=asked_words(asked, state) or phase_text(state),
+        what=asked_words(asked, state) or _standing(state) or phase_text(state),
         subject=name or config.name,
         share=progress_share(state),
         facts=" · ".join(told),
@@ -61,6 +62,15 @@ def run_status(
         tone=phase_tone(state.phase),
         busy=True,
     )
+
+
+def _standing(state: RunState) -> str:
+    """Return how a run stands elsewhere that waits there, or is not reached; nothing of one that is seen at work."""
+    told = state.elsewhere
+    if told is None or (told.standing == "running" and not told.unreached_since):
+        return ""
+    words = elsewhere_words(told)
+    return f"{words[:1].upper()}{words[1:]}"
 
 
 def job_status(what: str, subject: str, state: RunState, *, stopping: bool = False) -> Status:

@@ -59,6 +59,8 @@ class JobThread(QThread):
                 self._require_mirror()
             for batch in RunFollower(self.folder, self.process).batches(self._leaving):
                 self._read.emit(batch)
+            if self._mirror is not None:
+                self._mirror.poll()  # has it go where it has ended
         except StudioError as error:
             failed = Failed(kind=error.kind, message=error.message, advice=error.advice, detail=error.detail)
             self._read.emit((failed,))

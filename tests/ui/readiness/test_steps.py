@@ -11,7 +11,7 @@ from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Exported, Failed
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
-from qlora_studio.ui.readiness.steps import Situation, StepState, start_problems, steps
+from qlora_studio.ui.readiness.steps import Situation, StepState, elsewhere_problems, start_problems, steps
 
 GOOD = DataReport(path="a", checks=(Check(name="x", title="Every row was read", passed=True, message=""),))
 CUT = DataReport(
@@ -137,3 +137,11 @@ def test_what_is_too_large_for_the_card_is_no_tick_and_can_be_tried_all_the_same
     assert steps(now)["training"].state is StepState.ATTENTION
     assert "3.0 GiB more than the card has" in steps(now)["training"].text
     assert not start_problems(now)
+
+
+def test_elsewhere_neither_this_computers_drives_nor_its_models_keep_a_run_from_starting() -> None:
+    config = RunConfig.model_validate({"model": {"source": "owner/model"}, "data": {"path": "rows.jsonl"}})
+    here = Situation(config, model_here=False, full=("The drive / has no room for this run.",))
+    assert len(start_problems(here)) == 2 and not elsewhere_problems(here)
+    wrong = Situation(config, data_problem="No such file.", refused=(Problem("lora.rank", "no number"),))
+    assert set(elsewhere_problems(wrong)) == set(start_problems(wrong)) != set()

@@ -84,6 +84,7 @@ def _choose(app: "QApplication", app_window: "AppWindow", model: str, data: str,
 def _dialogs(app_window: "AppWindow") -> "Iterator[QDialog]":
     from qlora_studio.core.run.run_config import RunConfig
     from qlora_studio.storage.run_care.run_label import RunLabel
+    from qlora_studio.ui.elsewhere.dialog import ElsewhereDialog
     from qlora_studio.ui.runs.label_dialog import LabelDialog
     from qlora_studio.ui.runs.run_file import CommandDialog
     from qlora_studio.ui.sweep.dialog import SweepDialog
@@ -92,6 +93,7 @@ def _dialogs(app_window: "AppWindow") -> "Iterator[QDialog]":
     yield LabelDialog(app_window.window, RunLabel(), several=2)
     yield CommandDialog(app_window.window, "runs/1-trained")
     yield SweepDialog(RunConfig(name="support-bot"), app_window.window)
+    yield ElsewhereDialog("support-bot", app_window.window)
 
 
 def _ask_all(app_window: "AppWindow", look: "Callable[[QDialog], None]") -> None:
@@ -114,6 +116,7 @@ def _ask_all(app_window: "AppWindow", look: "Callable[[QDialog], None]") -> None
         lambda: dialogs.ask_closing(window, ("", "")),
         lambda: dialogs.ask_trust(window, "", ()),
         lambda: dialogs.ask_end_worker(window, ""),
+        lambda: dialogs.ask_cancel_job(window, "", ""),
         lambda: dialogs.ask_go_on(window, "", ""),
         lambda: dialogs.ask_other_base(window, ""),
         lambda: dialogs.ask_stop_unsaved(window, ""),

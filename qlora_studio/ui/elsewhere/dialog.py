@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QDialog, QFrame, QPlainTextEdit, QWidget
+from PySide6.QtWidgets import QDialog, QPlainTextEdit, QWidget
 
 from qlora_studio.core.words import say
 from qlora_studio.ui.elsewhere.place_form import PlaceForm
@@ -68,6 +68,11 @@ class ElsewhereDialog(QDialog):
         give_letters(self)
         self._fit_screen()
 
+    def show_error(self, error: Exception) -> None:
+        """Say what went wrong, where it is seen."""
+        self.notice.show_error(error)
+        self._area.ensureWidgetVisible(self.notice)
+
     def render_places(self, names: Mapping[str, str], chosen: str) -> None:
         """Offer the places that are kept, by name, and a new one."""
         self.place.set_choices({**names, "": say("A new place")})
@@ -126,10 +131,9 @@ class ElsewhereDialog(QDialog):
         box.addWidget(self._place_card())
         box.addWidget(self._leaving_card())
         box.addStretch(1)
-        area = ScrollArea(content, across=False)
-        area.setFrameShape(QFrame.Shape.NoFrame)
+        self._area = ScrollArea(content, across=False)
         outer = column(self, spacing=0)
-        outer.addWidget(area, 1)
+        outer.addWidget(self._area, 1)
         foot = row(margins=(20, 12, 20, 16), spacing=12)
         foot.addWidget(self.progress, 1)
         foot.addWidget(self.cancel)

@@ -39,9 +39,10 @@ class ElsewhereWiring(QObject):
         self._transfer: _Transfer | None = None
         self._planner, self._tester = Background(self), Background(self)
         self._planner.answered.connect(self._on_planned)
-        self._planner.failed.connect(self._on_plan_failed)
+        self._planner.failed.connect(self._show_error)
         self._tester.answered.connect(self._on_tested)
         self._tester.failed.connect(self._on_test_failed)
+        studio.estimates.estimated.connect(self._render_fit)
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
         self._settle.setInterval(_SETTLE_MILLISECONDS)
@@ -59,11 +60,15 @@ class ElsewhereWiring(QObject):
         dialog.submit_requested.connect(self._on_submit_requested)
         dialog.cancel_requested.connect(self._on_cancel_requested)
         dialog.destroyed.connect(self._on_dialog_destroyed)
-        fit, assumed = self._studio.estimates.fit, self._studio.settings.assumed_gpu
-        dialog.render_fit(*fit_words(fit.verdict if fit is not None else None, assumed))
+        self._render_fit()
         self._show_places(self._last)
         dialog.open()
         dialog.form.fields["host"].setFocus()
+
+    def _render_fit(self) -> None:
+        if self.dialog is not None:
+            fit, assumed = self._studio.estimates.fit, self._studio.settings.assumed_gpu
+            self.dialog.render_fit(*fit_words(fit.verdict if fit is not None else None, assumed))
 
     def _show_places(self, wanted: str) -> None:
         """Show the places that are kept; the one that is wanted, else the first, else what a new one begins with."""
@@ -72,7 +77,7 @@ class ElsewhereWiring(QObject):
         try:
             places = {place.name: place for place in load_places()}
         except StudioError as error:
-            dialog.notice.show_error(error)
+            dialog.show_error(error)
             places = {}
         chosen = wanted if wanted in places else next(iter(places), "")
         dialog.render_places({name: name for name in places}, chosen)
@@ -131,11 +136,8 @@ class ElsewhereWiring(QObject):
         self.dialog.notice.clear()
         refusal = _refusal(sending.place)
         if refusal is not None:
-            self.dialog.notice.show_error(refusal)
+            self.dialog.show_error(refusal)
         self.dialog.fill_submit(refusal is None)
-
-    def _on_plan_failed(self, error: StudioError) -> None:
-        self._show_error(error)
 
     def _on_test_requested(self) -> None:
         if self.dialog is None or (place := self._place()) is None:
@@ -213,7 +215,7 @@ class ElsewhereWiring(QObject):
 
     def _show_error(self, error: StudioError) -> None:
         if self.dialog is not None:
-            self.dialog.notice.show_error(error)
+            self.dialog.show_error(error)
         else:
             self._studio.failed.emit(error)
 

@@ -89,6 +89,7 @@ def ask_cancel_job(parent: QWidget, name: str, place: str) -> bool:
         say("Cancel the job of {name} on {place}?", name=name, place=place),
         say("A run that trains has a moment to save a checkpoint. What is there stays there, and it can be resumed."),
         say("Cancel the job"),
+        say("Let it be"),
     )
 
 
@@ -126,10 +127,10 @@ def ask_stop_unsaved(parent: QWidget, name: str) -> bool:
     )
 
 
-def _ask(parent: QWidget, title: str, question: str, more: str, yes: str) -> bool:
+def _ask(parent: QWidget, title: str, question: str, more: str, yes: str, no: str = "") -> bool:
     box = message_box(parent, title, question, more)
     accept = box.addButton(yes, QMessageBox.ButtonRole.DestructiveRole)
-    cancel = box.addButton(say("Cancel"), QMessageBox.ButtonRole.RejectRole)
+    cancel = box.addButton(no or say("Cancel"), QMessageBox.ButtonRole.RejectRole)
     box.setDefaultButton(cancel)
     box.exec()
     return box.clickedButton() is accept

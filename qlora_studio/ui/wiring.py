@@ -10,6 +10,7 @@ from qlora_studio.ui.comparison.page import ComparisonPage
 from qlora_studio.ui.comparison.wiring import ComparisonWiring
 from qlora_studio.ui.data.page import DataPage
 from qlora_studio.ui.data.wiring import DataWiring
+from qlora_studio.ui.elsewhere.mirrors import MirrorKeeper
 from qlora_studio.ui.elsewhere.wiring import ElsewhereWiring
 from qlora_studio.ui.export.page import ExportPage
 from qlora_studio.ui.export.wiring import ExportWiring, UploadWiring
@@ -71,6 +72,7 @@ def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel) -> RunsList:
     readiness = Readiness(studio, check, window)
     training = TrainingWiring(studio, window, _page(window, TrainingPage), check, readiness)
     training.elsewhere_requested.connect(ElsewhereWiring(studio, window).open)
+    MirrorKeeper(studio)
     readiness.changed.connect(lambda: window.rail.set_steps(readiness.steps))
     window.rail.set_steps(readiness.steps)
     SettingsWiring(studio, window, _page(window, SettingsPage))

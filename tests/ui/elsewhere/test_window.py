@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
@@ -74,6 +75,13 @@ def button(page: RunPage, words: str) -> QPushButton:
     return found
 
 
+def end_mirror() -> None:
+    """End the mirror as an impatient user does, or a computer without memory."""
+    (mirror,) = [child for child in psutil.Process().children(recursive=True) if "mirror" in child.cmdline()]
+    mirror.kill()
+    psutil.wait_procs([mirror], timeout=10)
+
+
 def test_a_run_is_sent_waits_trains_while_the_window_is_closed_and_is_resumed_there(
     dialog: ElsewhereDialog,
     scheduler: Path,
@@ -114,6 +122,9 @@ def test_a_run_is_sent_waits_trains_while_the_window_is_closed_and_is_resumed_th
     assert session.is_at_work()
     (scheduler / "down").unlink()
     wait_until(says("running on n1"))
+
+    end_mirror()
+    studio.change_settings(tell_endings=False)  # whenever settings change, and else now and then
 
     QTest.mouseClick(button(page, "Pause"), LEFT)
     wait_until(lambda: session.elsewhere and not session.elsewhere.open)

@@ -1,9 +1,6 @@
 """Connects the dialog to the draft, to the places that are kept, and to what is asked of a place."""
 
-import threading
-from pathlib import Path
-
-from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtCore import QObject, QTimer
 
 from qlora_studio.core.elsewhere.place import Place, place_from
 from qlora_studio.core.errors import FailureKind, InvalidRunConfig, StudioError
@@ -11,18 +8,17 @@ from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.jobs.elsewhere.place_check import PlaceReport, check_place
 from qlora_studio.jobs.elsewhere.sending import Sending, plan_sending
-from qlora_studio.jobs.elsewhere.submission import submit
 from qlora_studio.storage.network import is_offline
 from qlora_studio.storage.places import load_places, remove_place, save_place
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.elsewhere.dialog import ElsewhereDialog
+from qlora_studio.ui.elsewhere.transfer import Transfer
 from qlora_studio.ui.elsewhere.view import fit_words, leaving_facts, place_checks, sending_text
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.main_window import MainWindow
 
 _SETTLE_MILLISECONDS = 250
-_PROGRESS_MILLISECONDS = 100
 
 
 class ElsewhereWiring(QObject):
@@ -36,7 +32,7 @@ class ElsewhereWiring(QObject):
         self._last = ""
         self._asked: Place | None = None
         self._sending: Sending | None = None
-        self._transfer: _Transfer | None = None
+        self._transfer: Transfer | None = None
         self._planner, self._tester = Background(self), Background(self)
         self._planner.answered.connect(self._on_planned)
         self._planner.failed.connect(self._show_error)
@@ -177,7 +173,7 @@ class ElsewhereWiring(QObject):
             return
         self.dialog.notice.clear()
         self._keep(self._sending.place)
-        self._transfer = _Transfer(self._sending, self._studio.settings.runs_path, self)
+        self._transfer = Transfer(self._sending, self._studio.settings.runs_path, self)
         self._transfer.moved.connect(self._on_moved)
         self._transfer.sent.connect(self._on_sent)
         self._transfer.failed.connect(self._on_sending_failed)
@@ -218,59 +214,6 @@ class ElsewhereWiring(QObject):
             self.dialog.show_error(error)
         else:
             self._studio.failed.emit(error)
-
-
-class _Transfer(QObject):
-    """A run on its way to a place.
-
-    Signals:
-        moved: bytes that are there, and of how many.
-        sent: the run's folder here.
-        failed: a StudioError; nothing is left then, here or there.
-    """
-
-    moved = Signal(int, int)
-    sent = Signal(object)
-    failed = Signal(object)
-
-    def __init__(self, sending: Sending, runs: Path, parent: QObject) -> None:
-        super().__init__(parent)
-        self._sending, self._runs = sending, runs
-        self._stop = threading.Event()
-        self._done = 0
-        self._sender = Background(self)
-        self._sender.answered.connect(self._on_answered)
-        self._sender.failed.connect(self._on_failed)
-        self._clock = QTimer(self)
-        self._clock.setInterval(_PROGRESS_MILLISECONDS)
-        self._clock.timeout.connect(self._tell)
-
-    def begin(self) -> None:
-        """Send it."""
-        self._tell()
-        self._clock.start()
-        self._sender.ask(submit, self._sending, self._runs, self._stop, self._note)
-
-    def stop(self) -> None:
-        """Do not go on; that is told as a failure once nothing is left."""
-        self._stop.set()
-
-    def _note(self, done: int, _total: int) -> None:
-        """Take how far it is, in the thread that sends."""
-        self._done = done
-
-    def _tell(self) -> None:
-        self.moved.emit(self._done, self._sending.size_bytes)
-
-    def _on_answered(self, folder: RunFolder) -> None:
-        self._clock.stop()
-        self.sent.emit(folder)
-        self.deleteLater()
-
-    def _on_failed(self, error: StudioError) -> None:
-        self._clock.stop()
-        self.failed.emit(error)
-        self.deleteLater()
 
 
 def _refusal(place: Place) -> StudioError | None:

@@ -44,7 +44,6 @@ class JobThread(QThread):
         super().__init__(parent)
         self.folder = folder
         self.process: WorkerProcess | None = None
-        self._mirror: WorkerProcess | None = None  # of a run elsewhere, which it outlives, as a worker does
         self._start_it = start_it
         self._initial_commands, self._gpus, self._idle = initial_commands, gpus, idle
         self._leaving, self._ends_worker = threading.Event(), False
@@ -59,8 +58,6 @@ class JobThread(QThread):
                 self._require_mirror()
             for batch in RunFollower(self.folder, self.process).batches(self._leaving):
                 self._read.emit(batch)
-            if self._mirror is not None:
-                self._mirror.poll()  # has it go where it has ended
         except StudioError as error:
             failed = Failed(kind=error.kind, message=error.message, advice=error.advice, detail=error.detail)
             self._read.emit((failed,))
@@ -70,8 +67,7 @@ class JobThread(QThread):
     def _require_mirror(self) -> None:
         """Have a run followed that is elsewhere; one that is not trusted is only looked at."""
         with contextlib.suppress(NotTrusted):
-            if (mirror := require_mirror(self.folder)) is not None:
-                self._mirror = WorkerProcess(mirror, self.folder)
+            require_mirror(self.folder)
 
     def _start_worker(self) -> None:
         """Start the worker; where another window was faster, its worker is followed, for the run is well."""

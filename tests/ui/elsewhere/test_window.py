@@ -17,7 +17,7 @@ from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.elsewhere.dialog import ElsewhereDialog
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.training.page import TrainingPage
-from tests.jobs.elsewhere.conftest import place_for
+from tests.elsewhere.places import place_for, program_for
 
 WaitUntil = Callable[[Callable[[], object]], None]
 LEFT = Qt.MouseButton.LeftButton
@@ -59,7 +59,7 @@ def dialog(new_window: NewWindow, scheduler: Path, tmp_path: Path) -> ElsewhereD
     (dialog,) = window.window.findChildren(ElsewhereDialog)
     type_into(dialog, "name", "cluster")
     type_into(dialog, "folder", str(tmp_path / "there"))
-    type_into(dialog, "program", place_for("start,steps:6,wait", tmp_path).program)
+    type_into(dialog, "program", program_for("start,steps:6,wait"))
     return dialog
 
 
@@ -77,7 +77,9 @@ def button(page: RunPage, words: str) -> QPushButton:
 
 def end_mirror() -> None:
     """End the mirror as an impatient user does, or a computer without memory."""
-    (mirror,) = [child for child in psutil.Process().children(recursive=True) if "mirror" in child.cmdline()]
+    children = psutil.Process().children(recursive=True)
+    living = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    (mirror,) = [child for child in living if "mirror" in child.cmdline()]
     mirror.kill()
     psutil.wait_procs([mirror], timeout=10)
 

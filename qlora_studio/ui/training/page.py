@@ -27,11 +27,13 @@ from qlora_studio.ui.training.view import tiles
 from qlora_studio.ui.window.page import GUTTER, Page
 
 _ON_DATA_PAGE = (*DatasetSource.model_fields, "more", "duplicates", "exclude", "bad_rows")
-_ELSEWHERE = (*(f"data.{name}" for name in _ON_DATA_PAGE), "export.formats")  # on other pages
+# On other pages, and the panel.
+_ELSEWHERE = (*(f"data.{name}" for name in _ON_DATA_PAGE), "export.formats", "hardware.gpus")
 _LEFT = {
     "lora": say("What is learned"),
     "quantization": say("How the base model is loaded"),
     "data": say("Template, and what is held out"),
+    "hardware": say("Several graphics cards"),
 }
 _RIGHT = {
     "training": say("How it is learned"),

@@ -130,7 +130,7 @@ def test_a_run_is_sent_waits_trains_while_the_window_is_closed_and_is_resumed_th
 
     QTest.mouseClick(button(page, "Pause"), LEFT)
     wait_until(lambda: session.elsewhere and not session.elsewhere.open)
-    assert session.store.state.phase is Phase.PAUSED
+    wait_until(lambda: session.store.state.phase is Phase.PAUSED)
     place_for("start,steps:3,adapter,finish", tmp_path)
     QTest.mouseClick(button(page, "Resume"), LEFT)
     wait_until(lambda: session.store.state.phase is Phase.FINISHED)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PySide6.QtCore import QRectF
+from PySide6.QtCore import QPointF, QRectF
 
 from qlora_studio.core.run.metric_history import Floats
 from qlora_studio.ui.curves.curve import Plot
@@ -31,6 +31,11 @@ class Frame:
     def top_of(self, y: float) -> float:
         """Return where a y lies, in pixels."""
         return float(self.points(np.array([self.x[0]]), np.array([y]))[0, 1])
+
+    def shows(self, place: QPointF) -> bool:
+        """Whether a place lies in the area, or at its edge. What is NaN lies nowhere, though to Qt it lies in any."""
+        area = self.area.adjusted(-1, -1, 1, 1)
+        return area.left() <= place.x() <= area.right() and area.top() <= place.y() <= area.bottom()
 
     def x_at(self, left: float) -> float:
         """Return the x at a place."""

@@ -3,6 +3,7 @@
 The same on the screen, in a picture and in a drawing.
 """
 
+import math
 from collections.abc import Iterable
 
 from PySide6.QtCore import QPointF, QRectF, Qt
@@ -72,7 +73,7 @@ def _paint_rings(painter: QPainter, curve: Curve, frame: Frame, theme: Theme) ->
     painter.setBrush(theme.color("panel"))
     for left, top in frame.points(curve.x, curve.y).tolist():
         place = QPointF(left, top)
-        if frame.area.adjusted(-1, -1, 1, 1).contains(place):
+        if frame.shows(place):
             painter.drawEllipse(place, 4, 4)
     painter.setBrush(Qt.BrushStyle.NoBrush)
 
@@ -83,5 +84,6 @@ def _paint_mark(painter: QPainter, mark: Mark, frame: Frame, theme: Theme) -> No
         return
     base = frame.area.bottom()
     height = frame.top_of(mark.y) if mark.shape == "diamond" else base
+    height = base if math.isnan(height) else height
     top = min(max(height, frame.area.top() + 6), base - 6)  # one that lies beyond the range stands at its edge
     paint_symbol(painter, mark.shape, QPointF(left, top), 0, theme, mark.token)

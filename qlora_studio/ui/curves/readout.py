@@ -25,7 +25,7 @@ def paint_crosshair(painter: QPainter, reading: Reading, frame: Frame, theme: Th
     painter.drawLine(QPointF(left, area.top()), QPointF(left, area.bottom()))
     for value in reading.values:
         place = QPointF(left, frame.top_of(value.value))
-        if not value.is_here or not area.adjusted(-1, -1, 1, 1).contains(place):
+        if not value.is_here or not frame.shows(place):
             continue
         painter.setPen(QPen(theme.color("panel"), 1.5))
         painter.setBrush(theme.color(value.token))

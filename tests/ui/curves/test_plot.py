@@ -145,6 +145,17 @@ def test_the_crosshair_reads_every_curve_of_every_plot_at_the_nearest_step(plots
     assert first.reading() is None and second.reading() is None
 
 
+def test_a_value_that_a_logarithmic_axis_has_no_place_for_gets_no_dot_ring_or_mark_there(plots: LinkedPlots) -> None:
+    x, y = np.array([0.0, 40.0, 80.0]), np.array([0.0, 1e-4, 2e-4])
+    curves = (Curve("rate", x, y), Curve("held out", x, np.array([np.nan, 1e-4, 1e-4]), "logits", rings=True))
+    mark = Mark(0, "Lowered.", "diamond", y=0.0)
+    plots.show_plots((Plot("Rate", curves, end=80.0, log=True, marks=(mark,)), _rate()))
+    first, _ = plots.plots()
+    QTest.mouseMove(first, _at(first, 0))
+    first.grab()
+    assert first.reading() is not None  # what Qt says of a place that is NaN fails every test
+
+
 def test_marks_are_told_with_their_words_near_the_pointer(plots: LinkedPlots) -> None:
     first, _ = plots.plots()
     marks = (Mark(30, "Out of memory."), Mark(90, "Saved.", "triangle"))

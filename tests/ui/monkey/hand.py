@@ -324,7 +324,7 @@ class Hand:
 
 
 def _one_of(things: "tuple[T, ...] | list[T] | str", number: float) -> T:
-    return things[int(number * len(things))]  # type: ignore[return-value]
+    return things[min(int(number * len(things)), len(things) - 1)]  # type: ignore[return-value]
 
 
 def _usable_of(window: QWidget, kinds: tuple[type[QWidget], ...]) -> list[QWidget]:

@@ -14,7 +14,8 @@ from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.training.page import TrainingPage
 
 _UNSAID = re.compile(
-    r"Traceback \(most recent|<[\w.]+ object at 0x|(^|[:=(,] ?)None($|[),.;])|\bnan\b|\binf\b|<bound method|PySide6\."
+    r"Traceback \(most recent|<[\w.]+ object at 0x|(^|[:=(,] ?)None($|[),.;])"
+    r"|(?<!not )\b(nan|inf)\b|<bound method|PySide6\."
 )
 _SMALL = 8
 _QTS_OWN = "QLineEditIconButton"  # that empties a field; the field has the name

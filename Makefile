@@ -105,6 +105,7 @@ bench: setup
 	$(BIN)/python tests/benchmarks/reading.py
 	$(BIN)/python -m tests.benchmarks.preparing
 	$(BIN)/python -m tests.benchmarks.event_loop
+	$(BIN)/python -m tests.benchmarks.long_run
 	$(BIN)/python -m tests.benchmarks.window_memory
 	$(BIN)/python -m tests.benchmarks.merging
 	$(BIN)/python -m tests.benchmarks.durability

@@ -47,6 +47,8 @@ class MainWindow(QMainWindow):
         self.pages: dict[str, Page] = {}
         self._stack = QStackedWidget()
         self._stack.currentChanged.connect(self._move_unseen_focus)
+        if (application := QApplication.instance()) is not None:
+            application.focusChanged.connect(self._on_focus_changed)  # type: ignore[attr-defined]
         self._may_close = False
         self.is_panel_wanted = True
         self._build()
@@ -137,6 +139,11 @@ class MainWindow(QMainWindow):
         if shown:
             finish_theme(self.gpu_panel)  # what was hidden as the theme changed is dressed when its turn comes
         self.gpu_panel.setVisible(shown)
+
+    def _on_focus_changed(self, _before: QWidget | None, now: QWidget | None) -> None:
+        """Qt gives the focus to whatever asks for it, also in a part that is hidden."""
+        if now is not None and not now.isVisible() and self.isAncestorOf(now):
+            QTimer.singleShot(0, self._move_unseen_focus)
 
     def _move_unseen_focus(self) -> None:
         """Go on to what is seen: a page gets its focus back in a field that may have been hidden meanwhile."""

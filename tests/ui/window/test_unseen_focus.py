@@ -48,6 +48,21 @@ def test_the_focus_goes_to_what_is_seen_where_its_old_place_was_hidden_behind_an
     window.close_now()
 
 
+def test_what_asks_for_the_focus_while_it_is_hidden_does_not_keep_it(qapp: QApplication) -> None:
+    window, page = MainWindow(QWidget()), _First()
+    window.add_page(page)
+    window.show_page("chat")
+    window.show()
+    window.activateWindow()
+    assert QTest.qWaitForWindowActive(window)
+    page.card.hide()
+    page.field.setFocus()
+    QTest.qWait(1)
+    focused = QApplication.focusWidget()
+    assert focused is not None and focused.isVisible()
+    window.close_now()
+
+
 def test_the_rails_focus_goes_along_with_the_page_and_no_other_focus_does(qapp: QApplication) -> None:
     window, page, other = MainWindow(QWidget()), _First(), _Second()
     window.add_page(page)

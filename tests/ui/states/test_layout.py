@@ -1,5 +1,6 @@
 """Nothing on a page is cut, squeezed or covered at 1280×720, in the states that a person meets most."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from tests.ui.states.written_runs import write_runs
 
 
 @pytest.fixture
-def stage(qapp: QApplication, studio_home: Path) -> Iterator[Stage]:
-    with Stage(qapp, studio_home, Looks()) as stage:
-        yield stage
+def stage(qapp: QApplication, studio_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    with tempfile.TemporaryDirectory() as home:  # a short path, as a person's is: the window says where runs lie
+        monkeypatch.setenv("QLORA_STUDIO_HOME", home)
+        with Stage(qapp, Path(home), Looks()) as stage:
+            yield stage
 
 
 def test_no_page_has_a_fault_before_anything_was_done_and_the_main_button_stays_in_sight(stage: Stage) -> None:

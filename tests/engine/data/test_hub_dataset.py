@@ -49,7 +49,7 @@ def read(tmp_path: Path, model: Path, *, whole: bool = False, **data: Any) -> li
     """Read a dataset until its rows are reported, or until they are tokenized where the `whole` is wanted."""
     config = from_mapping({"model": {"source": str(model)}, "data": {"path": SET, **data}})
     process = start_worker(create_job_folder(tmp_path / "jobs", DataJob(config=config)))
-    seen = follow(process, lambda event: not whole and isinstance(event, DatasetReported))
+    seen = follow(process, lambda event: not whole and isinstance(event, DatasetReported) and event.report.read)
     process.kill()
     process.wait(10)
     return seen

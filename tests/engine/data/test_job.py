@@ -218,7 +218,9 @@ def test_without_a_model_rows_are_read_and_nothing_is_said_that_a_model_decides(
     config = RunConfig.model_validate({"data": {"path": str(path)}})
     job = StayingJob(create_job_folder(tmp_path, DataJob(config=config, rows=["first"], stay=True, tokenize=False)))
     assert job.process.wait(60) == 0
-    (report,) = [event.report for event in job.folder.events() if isinstance(event, DatasetReported)]
+    (report,) = [
+        event.report for event in job.folder.events() if isinstance(event, DatasetReported) and event.report.read
+    ]
     assert (report.rows.total, report.model, report.checks, report.lengths, report.complete) == (1, "", (), None, False)
     assert not any(isinstance(event, RowsReported) for event in job.folder.events())
 

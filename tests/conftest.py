@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from zlib import crc32
 
 import psutil
 import pytest
@@ -48,17 +49,20 @@ tokenizer.save_pretrained(out)
 """
 
 
-# Folders whose tests take long come first, and pure ones last: so the workers of a parallel run end together.
-_ORDER = ("rehearsal", "engine", "fuzz", "ui", "words", "cli", "jobs", "compatibility", "bootstrap", "storage", "core")
+_FIRST, _LAST = "rehearsal", ("storage", "core")  # what takes long, and what takes no time
 
 gc.disable()  # a million objects of the modules that tests import stay for good: nobody need look through them
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put them in the order above; within a folder, and for what lies in none, it stays."""
-    folders = {name: place for place, name in enumerate(_ORDER)}
+    """Mix the files: those whose tests compute and those whose tests wait for a child go side by side."""
     root = Path(__file__).parent
-    items.sort(key=lambda item: folders.get(item.path.relative_to(root).parts[0], len(_ORDER) // 2))
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        path = item.path.relative_to(root)
+        return 0 if path.parts[0] == _FIRST else 2 if path.parts[0] in _LAST else 1, crc32(str(path).encode())
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:

@@ -89,7 +89,9 @@ class Place:
             path for path in found - users if any((self.home / path).is_relative_to(at) for at in of_installers)
         }
         caches = {path for path in found - users - installers if str(path).startswith(_NOT_OURS)}
-        ours = {path for path in installers if "qlora" in str(path).lower() and ".log" not in path.name}
+        own = (".log", ".lock")  # what an installer keeps of its own work, by the program's name
+        named = {path for path in installers if "qlora" in str(path).lower()}
+        ours = {path for path in named if not any(end in path.name for end in own)}
         strange = sorted(map(str, found - users - installers - caches | ours))
         assert strange == [], f"Left behind in the home: {', '.join(strange[:9])}"
         self.left = f"of the user's own {_folders(users)}" if users else "nothing"

@@ -15,42 +15,71 @@ PLACES = {"tokens": "tokens", "hours": "seconds", "epoch": "epoch"}  # and the f
 _LOOKED_BACK = 10 * WINDOW  # steps among which the last losses that are numbers are looked for
 
 
-class Series:
-    """Points (x, y) in growing float64 buffers; missing values are NaN. `cuts` counts how often points were dropped."""
+class Curves:
+    """Values over the same x, in a growing float64 buffer of shape (1 + values, room); missing ones are NaN."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: int) -> None:
         self.cuts = 0
-        self._points = np.empty((2, 256), dtype=np.float64)
+        self._points = np.empty((1 + values, 256), dtype=np.float64)
         self._length = 0
 
     def __len__(self) -> int:
         return self._length
 
-    @property
-    def x(self) -> Floats:
-        """A view of the x values, shape (n,)."""
-        return self._points[0, : self._length]
+    def row(self, number: int) -> Floats:
+        """Return a view, shape (n,): of x (0), or of a value (from 1 on)."""
+        return self._points[number, : self._length]
 
-    @property
-    def y(self) -> Floats:
-        """A view of the y values, shape (n,)."""
-        return self._points[1, : self._length]
-
-    def append(self, x: Floats | Sequence[float], y: Floats | Sequence[float | None]) -> None:
-        """Add points; None is kept as a gap."""
-        length = self._length + len(x)
+    def append(self, rows: Sequence[Floats | Sequence[float | None]]) -> None:
+        """Add points, x first; None is kept as a gap."""
+        length = self._length + len(rows[0])
         if length > self._points.shape[1]:
-            more = np.empty((2, max(length, 2 * self._length) - self._points.shape[1]), dtype=np.float64)
-            self._points = np.concatenate([self._points, more], axis=1)
-        self._points[0, self._length : length] = x
-        self._points[1, self._length : length] = y  # numpy makes NaN of None
+            points = np.empty((len(self._points), max(length, 2 * self._length)), dtype=np.float64)
+            points[:, : self._length] = self._points[:, : self._length]  # what is not written takes no memory
+            self._points = points
+        for number, row in enumerate(rows):
+            self._points[number, self._length : length] = row  # numpy makes NaN of None
         self._length = length
 
     def truncate_from(self, x: float) -> None:
         """Drop the points at `x` and beyond: a resumed run takes those steps again."""
-        length = int(np.searchsorted(self.x, x, side="left"))
+        length = int(np.searchsorted(self.row(0), x, side="left"))
         if length < self._length:
             self._length, self.cuts = length, self.cuts + 1
+
+
+class Series:
+    """Points (x, y): a value of curves, or one alone. `cuts` counts how often points were dropped."""
+
+    def __init__(self, curves: Curves | None = None, number: int = 1) -> None:
+        self._curves = curves if curves is not None else Curves(1)
+        self._number = number
+
+    def __len__(self) -> int:
+        return len(self._curves)
+
+    @property
+    def cuts(self) -> int:
+        """How often points were dropped."""
+        return self._curves.cuts
+
+    @property
+    def x(self) -> Floats:
+        """A view of the x values, shape (n,)."""
+        return self._curves.row(0)
+
+    @property
+    def y(self) -> Floats:
+        """A view of the y values, shape (n,)."""
+        return self._curves.row(self._number)
+
+    def append(self, x: Floats | Sequence[float], y: Floats | Sequence[float | None]) -> None:
+        """Add points to a series alone."""
+        self._curves.append((x, y))
+
+    def truncate_from(self, x: float) -> None:
+        """Drop the points at `x` and beyond of a series alone."""
+        self._curves.truncate_from(x)
 
 
 class MetricHistory:
@@ -61,8 +90,11 @@ class MetricHistory:
     """
 
     def __init__(self) -> None:
-        self.steps = {name: Series() for name in step_fields()}
-        self.places = {name: Series() for name in PLACES}
+        names = (*PLACES, *step_fields())
+        self._curves = Curves(len(names))
+        series = {name: Series(self._curves, number) for number, name in enumerate(names, start=1)}
+        self.places = {name: series[name] for name in PLACES}
+        self.steps = {name: series[name] for name in step_fields()}
         self.evaluation = Series()
         self.spikes: list[LossSpike] = []
         self._finder = SpikeFinder()
@@ -95,16 +127,18 @@ class MetricHistory:
         if not steps:
             return
         columns = np.array([self._values(event) for event in steps], dtype=np.float64).T
-        for (name, series), values in zip(self.steps.items(), columns[1 + len(PLACES) :], strict=True):
-            series.append(columns[0], np.where(values > 0, values, np.nan) if name in self._positive else values)
-        for (name, series), values in zip(self.places.items(), columns[1:], strict=False):
-            series.append(columns[0], _places(name, values, float(series.y[-1]) if len(series) else 0.0))
+        for name, row in zip(self.places, columns[1:], strict=False):
+            row[:] = _places(name, row, float(self.places[name].y[-1]) if len(self._curves) else 0.0)
+        for name, row in zip(self.steps, columns[1 + len(PLACES) :], strict=True):
+            if name in self._positive:
+                row[~(row > 0)] = np.nan
+        self._curves.append([*columns])
         found = (self._finder.add(event.step, event.loss) for event in steps)
         self.spikes += [spike for spike in found if spike is not None]
 
     def _go_back(self, step: int) -> None:
-        for series in (*self.steps.values(), *self.places.values(), self.evaluation):
-            series.truncate_from(step + 1)
+        self._curves.truncate_from(step + 1)
+        self.evaluation.truncate_from(step + 1)
         while self.spikes and self.spikes[-1].step > step:
             self.spikes.pop()
         self._finder = SpikeFinder()  # which knows the last losses alone: a thousand resumptions take no time

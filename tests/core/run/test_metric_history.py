@@ -86,3 +86,17 @@ def test_a_thinned_series_keeps_the_lowest_and_the_highest_of_each_stretch(value
             assert len(kept), "a stretch without values must stay a gap"
         else:
             assert set(kept) == {np.nanmin(stretch), np.nanmax(stretch)}
+
+
+def test_all_that_a_step_tells_is_kept_over_one_row_of_steps() -> None:
+    history = MetricHistory()
+    for first in range(1, 2001, 100):
+        history.extend(
+            StepDone(step=step, total_steps=2000, epoch=0.5, loss=1.0, learning_rate=1e-4, tokens=1, seconds=1.0)
+            for step in range(first, first + 100)
+        )
+
+    series = [*history.steps.values(), *history.places.values()]
+    assert len(series) == 9
+    assert all(np.shares_memory(one.x, series[0].x) for one in series)
+    assert [one.x.tolist() for one in series] == [list(range(1, 2001))] * 9

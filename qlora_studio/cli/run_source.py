@@ -10,6 +10,7 @@ from typing import Any
 
 from qlora_studio.core.errors import FailureKind, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.model.recommendation import with_recommendations
+from qlora_studio.core.run.named_places import renamed
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.storage.foreign import read_toml
@@ -115,17 +116,7 @@ def _parameters(source: str, revision: str) -> int:
 
 def _with_absolute_paths(config: RunConfig, base: Path) -> RunConfig:
     """A run must be repeatable from its own folder, so what lies on this computer is named in full."""
-    model = config.model.model_copy(update={"source": _absolute(config.model.source, base)})
-    original = _absolute(config.quantization.original, base)
-    paths = {
-        "path": _absolute(config.data.path, base),
-        "evaluation_path": _absolute(config.data.evaluation_path, base),
-        "more": [item.model_copy(update={"path": _absolute(item.path, base)}) for item in config.data.more],
-    }
-    data = config.data.model_copy(update=paths)
-    lora = config.lora.model_copy(update={"start_from": _absolute(config.lora.start_from, base)})
-    quantization = config.quantization.model_copy(update={"original": original})
-    return config.model_copy(update={"model": model, "data": data, "lora": lora, "quantization": quantization})
+    return renamed(config, lambda _, name: _absolute(name, base))
 
 
 def _absolute(name: str, base: Path) -> str:

@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 
 from qlora_studio.core.data.source_facts import SourceFacts
 from qlora_studio.core.quantity import count_text
+from qlora_studio.core.run.named_places import renamed
 from qlora_studio.core.run.run_config import RunConfig
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -55,13 +56,7 @@ def public_name(source: str) -> str:
 
 def public_config(config: RunConfig) -> RunConfig:
     """Return the run config with every path cut down to its last part."""
-    for path in ("model.source", "quantization.original", "data.path", "data.evaluation_path", "lora.start_from"):
-        section, name = path.split(".")
-        value = getattr(getattr(config, section), name)
-        if value:
-            config = config.with_value(path, public_name(value))
-    more = [source.model_copy(update={"path": public_name(source.path)}) for source in config.data.more]
-    return config.model_copy(update={"data": config.data.model_copy(update={"more": more})})
+    return renamed(config, lambda _, name: public_name(name) if name else "")
 
 
 def model_card(config: RunConfig, facts: CardFacts, *, has_curve: bool) -> str:

@@ -6,6 +6,7 @@ What lies on this computer goes to one folder there. Values are written as JSON,
 import json
 from pathlib import PurePath
 
+from qlora_studio.core.run.named_places import renamed
 from qlora_studio.core.run.run_config import ALL_CARDS, AUTO_CARD, RunConfig
 from qlora_studio.core.run.run_config_text import to_toml
 
@@ -16,24 +17,11 @@ def moved(config: RunConfig, cards: int) -> tuple[RunConfig, dict[str, str]]:
     """Return a config as it is run elsewhere by so many cards, and what goes where: its place here, its place there."""
     places: dict[str, str] = {}
 
-    def there(path: str) -> str:
-        if not _is_here(path):
-            return path
-        return places.setdefault(path, f"{PLACE}/{len(places)}-{PurePath(path).name}")
+    def there(_: str, name: str) -> str:
+        return places.setdefault(name, f"{PLACE}/{len(places)}-{PurePath(name).name}") if _is_here(name) else name
 
-    data, first = config.data, there(config.data.path)
-    more = [source.model_copy(update={"path": there(source.path)}) for source in data.more]
-    paths = {"path": first, "evaluation_path": there(data.evaluation_path), "more": more}
-    found = config.model_copy(
-        update={
-            "model": config.model.model_copy(update={"source": there(config.model.source)}),
-            "data": data.model_copy(update=paths),
-            "quantization": config.quantization.model_copy(update={"original": there(config.quantization.original)}),
-            "lora": config.lora.model_copy(update={"start_from": there(config.lora.start_from)}),
-            "hardware": config.hardware.model_copy(update={"gpus": ALL_CARDS if cards > 1 else AUTO_CARD}),
-        }
-    )
-    return found, places
+    hardware = config.hardware.model_copy(update={"gpus": ALL_CARDS if cards > 1 else AUTO_CARD})
+    return renamed(config, there).model_copy(update={"hardware": hardware}), places
 
 
 def skypilot_task(config: RunConfig, accelerators: str, cards: int, wheel: str) -> str:

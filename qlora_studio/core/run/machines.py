@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from qlora_studio.core.run.named_places import named_places, renamed
 from qlora_studio.core.run.run_config import RunConfig
 
 # Of the environment of machine 0's worker: a `Machines` as JSON. Whoever starts a worker sets it, if only to nothing.
@@ -37,31 +38,16 @@ def different_settings(first: RunConfig, other: RunConfig) -> list[str]:
 
 def with_own_places(config: RunConfig, own: RunConfig) -> RunConfig:
     """Return a config with what is a machine's own: where base and data lie there, and which cards it has."""
-    more = [
-        source.model_copy(update={"path": mine.path})
-        for source, mine in zip(config.data.more, own.data.more, strict=True)
-    ]
-    places = {"path": own.data.path, "evaluation_path": own.data.evaluation_path, "more": more}
-    return config.model_copy(
-        update={
-            "model": own.model,
-            "hardware": own.hardware,
-            "data": config.data.model_copy(update=places),
-            "quantization": config.quantization.model_copy(update={"original": own.quantization.original}),
-            "lora": config.lora.model_copy(update={"start_from": own.lora.start_from}),
-        }
-    )
+    names = iter([name for _, name in named_places(own)])
+    config = renamed(config, lambda *_: next(names))
+    return config.model_copy(update={"model": own.model, "hardware": own.hardware})
 
 
 def _shared(config: RunConfig) -> dict[str, Any]:
     """Return what all machines must agree on."""
-    data: dict[str, Any] = config.model_dump(exclude={"name", "model", "hardware", "export"})
-    for source in (data["data"], *data["data"]["more"]):
-        source["path"] = ""
-    data["data"]["evaluation_path"] = bool(data["data"]["evaluation_path"])
-    data["lora"]["start_from"] = bool(data["lora"]["start_from"])
-    data["quantization"]["original"] = ""
-    return data
+    told = ("data.evaluation_path", "lora.start_from")  # whether there is one is a matter of all
+    config = renamed(config, lambda setting, name: "given" if name and setting in told else "")
+    return config.model_dump(exclude={"name", "model", "hardware", "export"})
 
 
 def _flat(data: dict[str, Any]) -> dict[str, Any]:

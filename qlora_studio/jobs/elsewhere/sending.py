@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from qlora_studio.core.elsewhere.job_script import job_script
 from qlora_studio.core.elsewhere.place import Place
-from qlora_studio.core.elsewhere.sent_config import paths_of, sent_config
+from qlora_studio.core.elsewhere.sent_config import sent_config
 from qlora_studio.core.errors import FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.quantity import bytes_text
+from qlora_studio.core.run.named_places import named_places
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start, to_toml
 from qlora_studio.core.run.titles import OLLAMA
@@ -20,6 +21,7 @@ from qlora_studio.storage.datasets.files import hub_name
 from qlora_studio.storage.foreign import unreadable
 from qlora_studio.storage.runs.parent_adapter import parent_folder
 
+_SENT = ("data.path", "data.more", "data.evaluation_path", "lora.start_from")  # a model is fetched there, or lies there
 _MOST_FILES = 5000
 _RUN = "RUN"  # in what is shown before the run has a folder there
 
@@ -94,8 +96,8 @@ def plan_sending(config: RunConfig, place: Place, *, model: str = "") -> Sending
         )
     moved: dict[str, str] = {}
     files: list[SentFile] = []
-    for name, path in paths_of(config):
-        source = _source(name, path)
+    for name, path in named_places(config):
+        source = _source(name, path) if name in _SENT else None
         if source is None or path in moved:
             continue
         moved[path] = f"elsewhere/sent/{len(moved) + 1}/{source.name}"

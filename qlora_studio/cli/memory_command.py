@@ -86,13 +86,12 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
     config, shape = _config_and_shape(arguments)
     card = _card(arguments.gpu, config)
     probe = None if arguments.gpu else _probe_here(config)
-    rate = None
+    gpu, rate = find_gpu(card[0]) if card else None, None
     if arguments.level == "traced":
         _require_one_card(config)
         result = _traced(config, arguments, console)
         result = with_context(result, probe.context_bytes) if probe else result
     else:
-        gpu = find_gpu(card[0]) if card else None
         free = card[1] if card else None
         resolved, result = estimate_with_spare(
             config,
@@ -103,14 +102,15 @@ def estimate_run(arguments: argparse.Namespace, console: Console) -> int:
         )
         rate = step_rate(resolved, shape, gpu, cards=_count(arguments, config))
     fit = judge(result, card[1]) if card else None
-    rate = rate if fit and fit.verdict is not FitVerdict.NO else None
+    fits = fit is not None and fit.verdict is not FitVerdict.NO
+    rate = rate if fits else None
     quantized = _quantized(config)
-    later = readings(config, shape, gpu=find_gpu(card[0]) if card else None)
+    later = readings(config, shape, gpu=gpu)
     facts = {"gpu": _card_json(card, fit), "quantized": quantized, "afterwards": _later_json(later)}
     console.report({**result.to_report().model_dump(), **facts, "rate": _rate_json(rate)})
     console.result(*_estimate_lines(result))
-    if rate:
-        console.result(f"  {rate_note(rate, config)}")
+    if fits and arguments.level != "traced":
+        console.result(f"  {rate_note(rate, config, shape, gpu)}")
     for reading in later:
         console.result(f"  {reading.text}")
     if quantized:
@@ -151,8 +151,8 @@ def fit_run(arguments: argparse.Namespace, console: Console) -> int:
     for name, value in proposal.changes.items():
         console.result(f"{name} = {value}")
     console.result(_fit_text(card[0], proposal.fit))
-    if found.rate:
-        console.result(found.words, f"  {rate_note(found.rate, proposal.config)}")
+    if proposal.fit.verdict is FitVerdict.FITS:
+        console.result(*filter(None, [found.words]), f"  {rate_note(found.rate, proposal.config, shape, gpu)}")
     console.result(f"Largest that fits, one at a time: {', '.join(f'{knob} {most[knob]:,}' for knob in knobs)}")
     if arguments.write:
         with console.interruption.held():
@@ -282,7 +282,8 @@ def _rate_json(rate: StepRate | None) -> dict[str, Any] | None:
     if rate is None:
         return None
     facts = {"tokens_per_second": rate.tokens_per_second, "step_seconds": rate.seconds, "error_share": ERROR_SHARE}
-    return facts | ({"cards": rate.cards} if rate.cards > 1 else {})
+    together = {"cards": rate.cards, "gathering_seconds": rate.gathering}
+    return facts | (together if rate.cards > 1 else {})
 
 
 def _later_json(later: tuple[Reading, ...]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from qlora_studio.core.memory.layer import LayerMemory
 from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.layers import LayerShape
 from qlora_studio.core.model.shape import ModelShape
+from qlora_studio.core.words import say
 
 ERROR_SHARE = 0.25  # of a predicted rate
 _PEAK_SHARE, _BANDWIDTH_SHARE = 0.85, 0.75
@@ -39,17 +40,27 @@ def tokens_per_second(shape: ModelShape, setup: MemorySetup, card: GpuSpec | Non
 
 
 def batch_seconds(shape: ModelShape, setup: MemorySetup, card: GpuSpec | None, *, trains: bool = True) -> float | None:
-    """Return the seconds that a batch takes forward and backward, or forward alone; None where that is not known.
-
-    That is so without a card, on one whose speed is not in the catalogue, and for what no published run tells of:
-    mixtures of experts, layers with a recurrence, families that are not known, fp32 and DoRA.
-    """
-    is_known = card is not None and card.flops and shape.exact and not setup.dora and setup.compute_bytes == 2
-    if card is None or not is_known or shape.expert_parameters or shape.recurrence is not None:
+    """Return the seconds that a batch takes forward and backward, or forward alone; None where that is not known."""
+    if card is None or unknown_because(shape, setup, card):
         return None
     batch = _Batch(shape, setup, trains)
     working = batch.flops() / (card.flops * _PEAK_SHARE) + batch.moved() / (card.bandwidth * _BANDWIDTH_SHARE)
     return max(working, batch.launches() * _LAUNCH) + batch.pause()
+
+
+def unknown_because(shape: ModelShape, setup: MemorySetup, card: GpuSpec | None) -> str:
+    """Return why nothing is known of the speed, mostly that no published run tells of it; or nothing."""
+    if card is None or not card.flops:
+        return say("how fast this card computes is not known")
+    if not shape.exact:
+        return say("the model's family is not known")
+    if shape.expert_parameters:
+        return say("no published run tells how fast a mixture of experts is trained here")
+    if shape.recurrence is not None:
+        return say("no published run tells how fast layers that carry a state are")
+    if setup.dora:
+        return say("no published run tells how fast DoRA is")
+    return "" if setup.compute_bytes == 2 else say("no published run tells how fast 32 bits are")
 
 
 class _Batch:

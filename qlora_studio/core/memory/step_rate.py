@@ -12,12 +12,11 @@ from itertools import accumulate
 from qlora_studio.core.data.report import LengthStatistics
 from qlora_studio.core.memory.fit import split_batch
 from qlora_studio.core.memory.gpu_catalogue import GpuSpec
-from qlora_studio.core.memory.rate import ERROR_SHARE, batch_seconds
+from qlora_studio.core.memory.rate import ERROR_SHARE, batch_seconds, unknown_because
 from qlora_studio.core.memory.setup import MemorySetup, setup_for
-from qlora_studio.core.memory.together import joining_seconds, trained_numbers
+from qlora_studio.core.memory.together import gathering_seconds, joining_seconds, trained_numbers
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import duration_text
-from qlora_studio.core.run.ranks import sharing
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 
@@ -26,12 +25,17 @@ _ROWS = 64  # of a step that are reckoned with: of a larger one as many batches 
 
 @dataclass(frozen=True)
 class StepRate:
-    """A step as predicted, by `cards` together: its seconds, its real tokens, and the seconds of a held-out row."""
+    """A step as predicted, by `cards` together: its seconds, its real tokens, and the seconds of a held-out row.
+
+    `gathering` of the seconds are those in which a base that the cards share out is on its way, as if nothing were
+    computed meanwhile: FSDP gathers a layer while another one works, so that a step takes less by up to as much.
+    """
 
     seconds: float
     tokens: int
     row_seconds: float  # forward alone
     cards: int = 1
+    gathering: float = 0.0
 
     @property
     def tokens_per_second(self) -> float:
@@ -41,6 +45,8 @@ class StepRate:
     @property
     def words(self) -> str:
         """The rate for people."""
+        if self.gathering:
+            return say("about {rounded:,} tokens/s or more", rounded=rounded(self.tokens_per_second))
         return say("about {rounded:,} tokens/s", rounded=rounded(self.tokens_per_second))
 
 
@@ -55,10 +61,8 @@ def step_rate(
     """Return how fast a run is whose checkpointing is resolved; None where nothing is known of that.
 
     Without lengths every row is as long as `max_length`. Of several `cards`, each takes an equal share of a step, and
-    all wait until the gradients are added up. Nothing is known where they share the base out.
+    all wait until the gradients are added up; of a base that they share out, each gathers the layers for each batch.
     """
-    if sharing(config) > 1:
-        return None
     rows = _rows_of_step(config, lengths)
     setups = [*_batches(config, shape, card, rows, lengths.trained_share if lengths else 1.0)]
     times = {setup: batch_seconds(shape, setup, card) for setup in set(setups)}
@@ -68,8 +72,16 @@ def step_rate(
         return None
     whole = config.effective_batch / len(rows)
     seconds, tokens = sum(times[setup] or 0.0 for setup in setups), sum(rows)
+    gathered = gathering_seconds(config, shape)
+    gathering = 2 * gathered * whole * len(setups) / cards
     joining = joining_seconds(trained_numbers(config, shape), cards)
-    return StepRate(whole * seconds / cards + joining, round(whole * tokens), forward / mean.batch / cards, cards)
+    return StepRate(
+        whole * seconds / cards + joining + gathering,
+        round(whole * tokens),
+        (forward + gathered) / mean.batch / cards,
+        cards,
+        gathering,
+    )
 
 
 def _batches(
@@ -88,10 +100,25 @@ def _batches(
         yield replace(plain if is_even else masked, row_tokens=longest)
 
 
-def rate_note(rate: StepRate, config: RunConfig) -> str:
-    """Return a predicted rate as a sentence, with its error and what it is for."""
+def rate_note(rate: StepRate | None, config: RunConfig, shape: ModelShape, card: GpuSpec | None) -> str:
+    """Return a predicted rate as a sentence, with its error and what it is for; where there is none, why."""
+    if rate is None:
+        why = unknown_because(shape, setup_for(config, shape, gpu=card), card)
+        return say("No speed is predicted: {why}.", why=why)
     mean = round(rate.tokens / config.effective_batch)
-    seconds = duration_text(rate.seconds) if rate.seconds >= 10 else say("{seconds:.1f} s", seconds=rate.seconds)
+    seconds = _seconds_text(rate.seconds)
+    if rate.gathering:
+        return say(
+            "Predicted for {cards} cards that share the base out, never measured: {words}, a step of "
+            "{effective_batch:,} × {mean:,} tokens in {seconds} at most. {gathering} of these the base is on its way; "
+            "how much of that hides behind the work is not known.",
+            cards=rate.cards,
+            words=rate.words,
+            effective_batch=config.effective_batch,
+            mean=mean,
+            seconds=seconds,
+            gathering=_seconds_text(rate.gathering),
+        )
     if rate.cards > 1:
         return say(
             "Predicted for {cards} cards together, never measured: {words}, a step of {effective_batch:,} × {mean:,} "
@@ -110,6 +137,10 @@ def rate_note(rate: StepRate, config: RunConfig) -> str:
         mean=mean,
         seconds=seconds,
     )
+
+
+def _seconds_text(seconds: float) -> str:
+    return duration_text(seconds) if seconds >= 10 else say("{seconds:.1f} s", seconds=seconds)
 
 
 def rounded(rate: float) -> int:

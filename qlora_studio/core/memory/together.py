@@ -1,10 +1,14 @@
-"""What several cards that train one run together tell each other in a step, and how long that takes. Pure arithmetic.
+"""What several cards that train one run together send each other in a step, and how long that takes. Pure arithmetic.
 
+Gradients go round once a step. Of a base that is shared out, each card receives the others' parts of every layer for
+each pass of a batch through the layers: once forward, once backward (Zhao et al. 2023, "PyTorch FSDP", section 3.2).
 docs/SCALING.md prints its table from this (`python -m tests.scaling_page`).
 """
 
+from qlora_studio.core.memory.resident import travelling_bytes
 from qlora_studio.core.memory.setup import setup_for
 from qlora_studio.core.model.shape import ModelShape
+from qlora_studio.core.run.ranks import sharing
 from qlora_studio.core.run.run_config import RunConfig
 
 BYTES_A_NUMBER = 4  # gradients are added up in fp32
@@ -25,3 +29,8 @@ def sent_bytes(numbers: int, cards: int) -> float:
 def joining_seconds(numbers: int, cards: int, bytes_a_second: float = PCIE) -> float:
     """Return how long that takes, if nothing else is done meanwhile."""
     return sent_bytes(numbers, cards) / bytes_a_second
+
+
+def gathering_seconds(config: RunConfig, shape: ModelShape, bytes_a_second: float = PCIE) -> float:
+    """Return how long what a card receives of a shared base takes, for one pass of a batch; 0 where it has it whole."""
+    return travelling_bytes(shape, sharing(config)) / bytes_a_second

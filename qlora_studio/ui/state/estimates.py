@@ -190,7 +190,7 @@ class EstimateControl(QObject):
         fits = card.free_bytes is not None and judge(found, card.free_bytes).verdict is not FitVerdict.NO
         rate = self._rate = step_rate(resolved, shape, card.spec, self._lengths, cards=card.cards) if fits else None
         self._rated = self._config
-        return replace(found, notes=(*found.notes, rate_note(rate, config))) if rate else found
+        return replace(found, notes=(*found.notes, rate_note(rate, config, shape, card.spec))) if fits else found
 
     def _tried(self, config: RunConfig, shape: ModelShape) -> Estimate:
         card, rows = self._card, self.row_tokens

@@ -19,6 +19,7 @@ from qlora_studio.core.memory.step_rate import rate_note, step_rate
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.quantity import GIB
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.models.catalogue import find_in_catalogue
 from tests.core.memory.test_estimator import LLAMA_8B
 
 SHAPE = shape_from_config(LLAMA_8B)
@@ -147,7 +148,50 @@ def test_two_cards_take_half_a_step_each_and_then_add_up_what_they_found() -> No
     assert together is not None
     assert together.seconds == pytest.approx(alone.seconds / 2 + 4 * 41_943_040 / 10e9, rel=1e-6)
     assert (together.tokens, together.row_seconds) == (alone.tokens, alone.row_seconds / 2)
-    assert rate_note(together, RunConfig()).startswith("Predicted for 2 cards together, never measured: about ")
+    assert rate_note(together, RunConfig(), SHAPE, None).startswith(
+        "Predicted for 2 cards together, never measured: about "
+    )
+
+
+def test_a_base_that_is_shared_out_is_gathered_twice_for_each_batch() -> None:
+    """A Qwen3 32B has 64 layers of 487,587,840 numbers in its linears, half a byte each; half comes from the other."""
+    known = find_in_catalogue("Qwen/Qwen3-32B")
+    assert known is not None
+    config = _with(RunConfig(), {"hardware.gpus": "0,1", "training.gradient_accumulation": 8})
+    whole, shared = (
+        step_rate(_with(config, {"hardware.sharding": wish}), known.shape, find_gpu("RTX 3090"), cards=2)
+        for wish in ("off", "on")
+    )
+    assert whole is not None
+    assert shared is not None
+    once = 64 * 487_587_840 / 2 / 2 / 10e9
+    assert shared.gathering == pytest.approx(2 * 8 / 2 * once)
+    assert shared.seconds == pytest.approx(whole.seconds + shared.gathering)
+    assert shared.row_seconds == pytest.approx(whole.row_seconds + once / config.training.batch_size / 2)
+    note = rate_note(shared, config, known.shape, None)
+    assert "Predicted for 2 cards that share the base out, never measured" in note
+    assert f"{shared.gathering:.1f} s of these the base is on its way" in note
+    assert (whole.gathering, "or more" in whole.words, "or more" in shared.words) == (0, False, True)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "card", "why"),
+    [
+        ("Qwen/Qwen3-8B", {}, None, "how fast this card computes is not known"),
+        ("Qwen/Qwen3-8B", {"lora.dora": True}, "RTX 3090", "DoRA"),
+        ("Qwen/Qwen3-8B", {"quantization.compute_dtype": "float32"}, "RTX 3090", "32 bits"),
+        ("Qwen/Qwen3-30B-A3B", {}, "RTX 3090", "a mixture of experts"),
+    ],
+)
+def test_where_no_speed_is_predicted_it_is_said_why(
+    model: str, changes: dict[str, Any], card: str | None, why: str
+) -> None:
+    known, spec, config = find_in_catalogue(model), find_gpu(card) if card else None, _with(RunConfig(), changes)
+    assert known is not None
+    assert step_rate(config, known.shape, spec) is None
+    note = rate_note(None, config, known.shape, spec)
+    assert note.startswith("No speed is predicted: ")
+    assert why in note
 
 
 def test_what_is_proposed_comes_out_even_over_the_cards() -> None:

@@ -118,7 +118,7 @@ class JobSession:
             self._interruption.take(None)
         if self.interrupted > 1:
             raise self._ended_at_once()
-        if self.interrupted and not self._is_run and self.state.phase is not Phase.FAILED:
+        if self.interrupted and not self._is_run and self.state.failure is None:
             self._tell_stopped()
         return self.state
 

@@ -30,11 +30,12 @@ class Phase(StrEnum):
     STOPPED = "stopped", say("Stopped")
     FINISHED = "finished", say("Finished")
     FAILED = "failed", say("Failed")
+    CANCELLED = "cancelled", say("Cancelled")
 
     @property
     def is_over(self) -> bool:
         """Whether no worker is at work."""
-        return self in (Phase.NEW, Phase.PAUSED, Phase.STOPPED, Phase.FINISHED, Phase.FAILED)
+        return self in (Phase.NEW, Phase.PAUSED, Phase.STOPPED, Phase.FINISHED, Phase.FAILED, Phase.CANCELLED)
 
 
 class Activity(StrEnum):

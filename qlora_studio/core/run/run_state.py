@@ -237,6 +237,7 @@ def _ended(state: RunState, event: ev.TerminalEvent) -> RunState:
                 state, phase=Phase.STOPPED if event.status == "stopped" else Phase.FINISHED, facts=event.facts
             )
         case ev.Failed():
-            return replace(state, phase=Phase.FAILED, failure=event)
+            by_user = event.kind == FailureKind.INTERRUPTED  # which is no fault
+            return replace(state, phase=Phase.CANCELLED if by_user else Phase.FAILED, failure=event)
         case _:
             assert_never(event)

@@ -29,7 +29,7 @@ from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
 from qlora_studio.storage.runs.run_summary import RunSummary, summary_of
 from qlora_studio.storage.settings import cache_path
 
-_FORMAT = 2  # to be raised where the same events come to another summary than before
+_FORMAT = 3  # to be raised where the same events come to another summary than before
 _MADE_BY = f"{_FORMAT} {PROTOCOL_VERSION} {__version__}"
 _LARGEST = 64 << 20  # bytes of the index
 _LONGEST = 1 << 16  # bytes of an entry that is kept

@@ -240,7 +240,7 @@ class ErrorNotice(Notice):
     def show_error(self, error: Exception) -> None:
         """Show a StudioError with its advice and details, or any other error by its words."""
         message = str(getattr(error, "message", "") or error or type(error).__name__)
-        self.show_message(message, str(getattr(error, "advice", "")), str(getattr(error, "detail", "")))
+        self.show_message(message, str(getattr(error, "advice", "")), str(getattr(error, "detail", "")), "bad")
 
     def clear(self) -> None:
         """Hide the notice."""

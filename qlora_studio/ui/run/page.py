@@ -168,7 +168,7 @@ class RunPage(Page):
         running = not phase.is_over
         training = phase in (Phase.TRAINING, Phase.EVALUATING)
         trusted = self._store is not None and not self.distrust.message.text()
-        resumable = phase in (Phase.WAITING, Phase.PAUSED, Phase.STOPPED, Phase.FAILED) and trusted
+        resumable = (phase is Phase.WAITING or (phase.is_over and phase not in (Phase.NEW, Phase.FINISHED))) and trusted
         self._pause.setVisible(training)
         self._stop.setVisible(running)
         ending = _ending(asked, state)
@@ -232,7 +232,8 @@ class RunPage(Page):
         if failure is None:
             self.clear_error()
         elif failure.message != self.notice.message.text():
-            self.notice.show_message(failure.message, failure.advice, failure.detail)
+            tone = "info" if state.phase is Phase.CANCELLED else "bad"
+            self.notice.show_message(failure.message, failure.advice, failure.detail, tone)
 
     def _on_clock_timeout(self) -> None:
         if self._store is not None and not self._store.state.phase.is_over:

@@ -13,6 +13,7 @@ _TONES = {
     Phase.FINISHED: "ok",
     Phase.PAUSED: "warn",
     Phase.STOPPED: "muted",
+    Phase.CANCELLED: "muted",
     Phase.NEW: "muted",
 }
 

@@ -25,6 +25,7 @@ from qlora_studio.storage.runs.trust import objection, trust_stamp
 _Stamp = tuple[tuple[str, int], ...]
 PAUSED = Phase.PAUSED.words.lower()
 _AT_WORK, _BROKEN_OFF, _NOT_READABLE = say("at work"), say("broken off"), say("not readable")
+_OPEN_ENDS = {_BROKEN_OFF, *(phase.words.lower() for phase in Phase if phase.is_over and phase is not Phase.FINISHED)}
 _TONES = {
     Phase.FINISHED.words.lower(): "ok",
     Phase.FAILED.words.lower(): "bad",
@@ -175,8 +176,7 @@ def _judged(line: RunLine, *, busy: bool, objection: str) -> RunLine:
     """A run that has not ended and has no worker broke off; one that is not trusted does not go on."""
     broken = not busy and line.state == _AT_WORK
     state = _BROKEN_OFF if broken else line.state
-    open_end = state in ("broken off", "paused", "failed", "stopped", "not started")
-    resumable = not busy and open_end and not objection
+    resumable = not busy and state in _OPEN_ENDS and not objection
     return replace(line, busy=busy, broken=broken, state=state, resumable=resumable, objection=objection)
 
 

@@ -95,6 +95,7 @@ def test_a_cancelled_job_is_told_as_such_there_and_here(send: Submit, scheduler:
     assert failure is not None
     assert (failure.kind, failure.message) == (FailureKind.INTERRUPTED, "The job was cancelled.")
     assert run.state().failure == failure
+    assert run.state().phase is Phase.CANCELLED, "which is no fault, and is shown as none"
 
 
 def test_a_job_that_ends_without_a_word_is_told_with_its_output(send: Submit) -> None:

@@ -124,6 +124,18 @@ def test_after_any_other_end_resume_is_the_one_primary_button(qapp: QApplication
         tmp_path, SAVED, Failed(kind=FailureKind.WORKER_DIED, message="The worker was ended by SIGKILL.")
     )
     assert _primary_buttons(page) == ["Resume"]
+    assert page.notice.property("notice") == "bad"
+
+
+def test_what_its_user_cancelled_is_told_calmly_and_an_error_afterwards_is_not(
+    qapp: QApplication, tmp_path: Path
+) -> None:
+    page = _page_after(tmp_path, SAVED, Failed(kind=FailureKind.INTERRUPTED, message="The job was cancelled."))
+    assert page.notice.message.text() == "The job was cancelled."
+    assert page.notice.property("notice") == "info"
+    assert _primary_buttons(page) == ["Resume"]
+    page.show_error(ValueError("The disk is full."))
+    assert page.notice.property("notice") == "bad"
 
 
 @pytest.mark.parametrize(

@@ -138,14 +138,17 @@ def test_states_of_runs_on_disk_are_read_from_their_events(tmp_path: Path) -> No
     write_sample_run(tmp_path / "3-broken", steps=120)
     write_sample_run(tmp_path / "2-done", steps=790, ending=Finished())
     write_sample_run(tmp_path / "1-failed", steps=5, ending=Failed(kind=FailureKind.ERROR, message="x"))
-    (tmp_path / "0-garbage").mkdir()
-    (tmp_path / "0-garbage" / "run.toml").write_text("this is = not toml = at all")
-    lines = KnownRuns().look(tmp_path)
-    assert [line.state for line in lines] == ["broken off", "finished", "failed", "not readable"]
-    assert [line.resumable for line in lines] == [True, False, True, False]
+    ended_by_user = Failed(kind=FailureKind.INTERRUPTED, message="The job was cancelled.")
+    write_sample_run(tmp_path / "0-cancelled", steps=5, ending=ended_by_user)
+    (tmp_path / "0-a-garbage").mkdir()
+    (tmp_path / "0-a-garbage" / "run.toml").write_text("this is = not toml = at all")
+    *lines, cancelled, garbage = KnownRuns().look(tmp_path)
+    assert [line.state for line in lines] == ["broken off", "finished", "failed"]
+    assert [line.resumable for line in lines] == [True, False, True]
     assert lines[0].broken
     assert lines[1].step == 790 and lines[1].evaluation_loss is not None
-    assert lines[3].problem
+    assert (cancelled.state, cancelled.tone, cancelled.resumable) == ("cancelled", "muted", True)
+    assert garbage.state == "not readable" and garbage.problem and not garbage.resumable
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes and links are another matter there")

@@ -16,6 +16,7 @@ from PySide6.QtWidgets import (
     QApplication,
     QComboBox,
     QDialog,
+    QFileDialog,
     QLineEdit,
     QPlainTextEdit,
     QScrollArea,
@@ -158,7 +159,7 @@ class Hand:
             QTest.keyClick(self._handle(), key, modifiers)
 
     def _type(self, action: Action) -> None:
-        self._write(action.a)
+        self._write(action.a, self._window)
         if action.b < 0.5:
             QTest.keyClick(self._handle(), _one_of((_KEY.Key_Return, _KEY.Key_Tab), action.c))
 
@@ -168,13 +169,13 @@ class Hand:
             _bring_into_view(field)
             self._click(_middle(field, self._window))
             QTest.keyClick(self._handle(), Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
-            self._write(action.b)
+            self._write(action.b, self._window)
             QTest.keyClick(self._handle(), Qt.Key.Key_Return)
 
-    def _write(self, number: float) -> None:
+    def _write(self, number: float, within: QWidget) -> None:
         words = (*_TEXTS, *map(str, self._world.files), str(self._world.user / "model"))
         for character in _one_of(words, number)[:120]:
-            field = self._window.focusWidget() or self._window
+            field = within.focusWidget() or within
             for kind in (QEvent.Type.KeyPress, QEvent.Type.KeyRelease):  # QTest knows the keys of Latin 1 alone
                 QApplication.sendEvent(field, QKeyEvent(kind, 0, Qt.KeyboardModifier.NoModifier, character))
 
@@ -316,6 +317,11 @@ class Hand:
             self._answer_box(box)
 
     def _answer_box(self, box: QWidget) -> None:
+        fields = [] if isinstance(box, QFileDialog) else _usable_of(box, _FIELDS)  # a file's name could be a user's
+        if fields and self._dice.random() < 0.4:
+            QTest.mouseClick(self._dice.choice(fields), Qt.MouseButton.LeftButton)
+            self._write(self._dice.random(), box)
+            return
         buttons = [button for button in box.findChildren(QAbstractButton) if button.isVisible() and button.isEnabled()]
         if not buttons or self._dice.random() < 0.3:
             QTest.keyClick(box, Qt.Key.Key_Escape)

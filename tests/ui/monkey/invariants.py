@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 
 from PySide6.QtCore import Qt
@@ -77,10 +78,12 @@ def promises(app_window: AppWindow) -> Iterator[Promise]:
             "the step that is shown is the last one told",
             lambda: studio.runs.shown is not shown or shown.store.state.step == _last_step(shown.folder),
         )
-        yield (
-            "the Run page names the run that is shown",
-            lambda: studio.runs.shown is not shown or _heading_of(window.pages["run"], shown.store.config),
-        )
+        page = window.pages["run"]
+        if page.isVisible():  # behind another page it is drawn when it is seen again
+            yield (
+                "the Run page names the run that is shown",
+                lambda: studio.runs.shown is not shown or _has_label(page, _called(shown.folder)),
+            )
     training = window.pages.get("training")
     if isinstance(training, TrainingPage):
         other = _other_fields(training, app_window)
@@ -122,10 +125,15 @@ def _last_step(folder: RunFolder) -> int:
 _WITH_STEP = ("step_done", "training_started", "resumed")
 
 
-def _heading_of(page: QWidget, config: object) -> bool:
-    return str(getattr(config, "name", "")) in [
-        " ".join(label.accessibleName().split()) for label in page.findChildren(QLabel)
-    ]
+def _called(folder: RunFolder) -> str:
+    """Return what a run is called, by its files: its user's name for it, else that of its settings."""
+    label = folder.path / "label.json"
+    name = json.loads(label.read_bytes()).get("name") if label.exists() else ""
+    return str(name or tomllib.loads(folder.config_path.read_text("utf-8"))["name"])
+
+
+def _has_label(page: QWidget, words: str) -> bool:
+    return words in [" ".join(label.accessibleName().split()) for label in page.findChildren(QLabel)]
 
 
 def _other_fields(page: TrainingPage, app_window: AppWindow) -> list[str]:

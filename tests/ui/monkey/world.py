@@ -137,6 +137,7 @@ def make_world(place: Path, *, new: bool) -> World:
         "XDG_CACHE_HOME": "cache",
         "HF_HOME": "hub",
         "TMPDIR": "tmp",
+        "PATH": "no programs",  # ssh would look for the computers that are typed
         "MONKEY_REPORTS": "reports.json",
     }.items():
         os.environ[name] = str(place / folder)

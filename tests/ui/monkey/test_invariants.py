@@ -1,0 +1,46 @@
+"""What the monkey holds the window to is true of a window in which nothing is wrong."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtWidgets import QApplication
+
+from qlora_studio.storage.settings import Settings, save_settings
+from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.showcase.sample_run import write_sample_run
+from tests.ui.monkey.invariants import promises
+
+WaitUntil = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def app_window(qapp: QApplication, studio_home: Path, wait_until: WaitUntil) -> Iterator[AppWindow]:
+    save_settings(Settings())
+    app_window, done = AppWindow(), list[bool]()
+    app_window.completed.connect(lambda: done.append(True))
+    app_window.show()
+    wait_until(lambda: done)
+    yield app_window
+    app_window.destroy()
+
+
+def broken(app_window: AppWindow) -> list[str]:
+    return [words for words, holds in promises(app_window) if not holds()]
+
+
+def test_a_run_that_came_behind_another_page_breaks_no_promise_and_is_named_once_its_page_is_seen(
+    app_window: AppWindow, studio_home: Path, wait_until: WaitUntil
+) -> None:
+    studio = app_window.studio
+    assert studio is not None
+    folder = write_sample_run(studio_home / "runs" / "1-broken-off", steps=5)
+    app_window.window.show_page("model")
+    studio.runs.open(folder)
+    wait_until(lambda: studio.runs.shown and studio.runs.shown.store.state.step == 5)
+    wait_until(lambda: not broken(app_window))
+    app_window.window.show_page("run")
+    wait_until(lambda: not broken(app_window))
+    (folder.path / "label.json").write_text('{"name": "the one with long answers"}')
+    assert any("names the run" in words for words in broken(app_window))
+    wait_until(lambda: not broken(app_window))

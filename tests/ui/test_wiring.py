@@ -386,6 +386,18 @@ def test_a_run_that_has_no_room_on_its_drive_is_not_started(
     assert studio_of(app_window).runs.shown is None
 
 
+def test_a_run_that_broke_off_stays_where_it_is_where_something_in_it_is_not_ours(
+    app_window: AppWindow, wait_until: WaitUntil, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (runs / "2-broken" / "thesis.docx").write_text("mine", "utf-8")
+    monkeypatch.setattr("qlora_studio.ui.runs.wiring.ask_discard", lambda *_: Discarding.TRASH)
+    page = show(app_window, "runs")
+    wait_until(lambda: page.recovery.isVisible())  # type: ignore[attr-defined]
+    QTest.mouseClick(page.discard, LEFT)  # type: ignore[attr-defined]
+    wait_until(lambda: "holds thesis.docx, which is not ours" in texts(page))
+    assert (runs / "2-broken" / "run.toml").is_file()
+
+
 @pytest.mark.slow
 def test_what_is_said_of_rows_is_true_of_the_draft_as_it_is_or_a_dash(
     app_window: AppWindow, tiny_llama: Path, tmp_path: Path, wait_until: WaitUntil

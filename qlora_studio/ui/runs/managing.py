@@ -65,13 +65,16 @@ class RunsManaging(QObject):
 
     def _on_delete_requested(self, paths: list[str]) -> None:
         lines = self._lines(paths)
-        if not lines or not self._agrees(*removal_question(lines, self._runs.lines)):
-            return
+        if lines and self._agrees(*removal_question(lines, self._runs.lines)):
+            self.remove(paths)
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Put runs into the trash, beside the event loop: those that nobody works in, and that hold nothing foreign."""
         self._page.clear_error()
         for path in paths:
             if path not in {str(session.folder.path) for session in self._studio.runs.at_work_anywhere()}:
                 self._studio.runs.forget(RunFolder(path))
-        self._removal.ask(_moved_to_trash, paths)
+        self._removal.ask(_moved_to_trash, tuple(paths))
 
     def _agrees(self, question: str, more: str) -> bool:
         box = message_box(self._window, say("Move to the trash"), question, more)

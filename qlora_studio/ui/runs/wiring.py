@@ -6,7 +6,7 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.jobs.worker_ending import acknowledge_breakdown
 from qlora_studio.storage.run_care.run_label import name_of
 from qlora_studio.storage.runs.run_folder import RunFolder
-from qlora_studio.ui.kit.desktop import move_to_trash, show_folder
+from qlora_studio.ui.kit.desktop import show_folder
 from qlora_studio.ui.kit.seen import WhenSeen
 from qlora_studio.ui.runs.managing import RunSizes, RunsManaging
 from qlora_studio.ui.runs.page import RunsPage
@@ -27,7 +27,7 @@ class RunsWiring(QObject):
         self._studio, self._window, self._page, self._runs = studio, window, page, runs
         self._launched = False
         self._shown = ""
-        RunsManaging(studio, window, page, runs)
+        self._managing = RunsManaging(studio, window, page, runs)
         RunsTaking(studio, window, page, runs)
         RunFiles(studio, window, page)
         self._sizes = RunSizes(page, runs, self._render)
@@ -69,12 +69,12 @@ class RunsWiring(QObject):
     def _on_discard_requested(self, path: str) -> None:
         folder, line = RunFolder(path), self._runs.line(path)
         choice = ask_discard(self._window, line.name if line else folder.path.name)
+        if choice is Discarding.TRASH:
+            self._managing.remove([path])
+            return
         try:
             if choice is Discarding.KEEP:
                 acknowledge_breakdown(folder)
-            elif choice is Discarding.TRASH:
-                self._studio.runs.forget(folder)
-                move_to_trash(folder.path)
         except (StudioError, OSError) as error:
             self._page.show_error(error)
         self._runs.refresh()

@@ -25,7 +25,6 @@ from qlora_studio.storage.runs.trust import objection, trust_stamp
 _Stamp = tuple[tuple[str, int], ...]
 PAUSED = Phase.PAUSED.words.lower()
 _AT_WORK, _BROKEN_OFF, _NOT_READABLE = say("at work"), say("broken off"), say("not readable")
-_OPEN_ENDS = {_BROKEN_OFF, *(phase.words.lower() for phase in Phase if phase.is_over and phase is not Phase.FINISHED)}
 _TONES = {
     Phase.FINISHED.words.lower(): "ok",
     Phase.FAILED.words.lower(): "bad",
@@ -143,11 +142,11 @@ class KnownRuns:
         except OSError as error:  # it was removed just now
             return _unreadable(folder, str(error))
         busy = folder.is_busy()
-        line = _judged(line, busy=busy, objection=self._objection(folder))
+        line = _judged(line, known.phase, busy=busy, objection=self._objection(folder))
         return _seen_elsewhere(line, read_told(folder.path)) if busy and is_open_elsewhere(folder.path) else line
 
     def _line(self, folder: RunFolder, summary: RunSummary) -> RunLine:
-        key, stamp = str(folder.path), _stamp(folder.exports_path)
+        key, stamp = str(folder.path), _stamp(folder)
         before = self._lines.get(key)
         if before is None or before[:2] != (summary, stamp):
             before = self._lines[key] = (summary, stamp, _line(folder, summary))
@@ -172,11 +171,11 @@ def _labelled(line: RunLine, folder: RunFolder) -> RunLine:
     return replace(line, name=label.name or line.name, given_name=line.name, label=label)
 
 
-def _judged(line: RunLine, *, busy: bool, objection: str) -> RunLine:
+def _judged(line: RunLine, phase: Phase, *, busy: bool, objection: str) -> RunLine:
     """A run that has not ended and has no worker broke off; one that is not trusted does not go on."""
-    broken = not busy and line.state == _AT_WORK
+    broken = not busy and not phase.is_over
     state = _BROKEN_OFF if broken else line.state
-    resumable = not busy and state in _OPEN_ENDS and not objection
+    resumable = not busy and phase is not Phase.FINISHED and not objection
     return replace(line, busy=busy, broken=broken, state=state, resumable=resumable, objection=objection)
 
 
@@ -194,10 +193,14 @@ def _seen_elsewhere(line: RunLine, told: ElsewhereTold | None) -> RunLine:
     return replace(line, state=state, elsewhere=elsewhere_words(told))
 
 
-def _stamp(exports: Path) -> _Stamp:
-    """What changes when a run is exported or verified."""
+def _stamp(folder: RunFolder) -> _Stamp:
+    """What changes when a run is exported or verified, and when a checkpoint or its adapter comes or goes."""
+    return _entries(folder.exports_path) + _entries(folder.checkpoints_path) + _entries(folder.adapter_path)
+
+
+def _entries(folder: Path) -> _Stamp:
     try:
-        with os.scandir(exports) as entries:
+        with os.scandir(folder) as entries:
             return tuple(sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries))
     except OSError:
         return ()

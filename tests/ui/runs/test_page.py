@@ -1,6 +1,7 @@
 """The Runs page and the Settings page: what lies on disk is listed, in words, and acted upon by signals."""
 
 import os
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,7 +13,8 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 from qlora_studio.core.errors import FailureKind
-from qlora_studio.core.run.events import Failed, Finished, WorkerStarted
+from qlora_studio.core.run.activity import Activity
+from qlora_studio.core.run.events import Failed, Finished, PhaseChanged, WorkerStarted
 from qlora_studio.storage.runs.cache_rooms import Kept
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -149,6 +151,26 @@ def test_states_of_runs_on_disk_are_read_from_their_events(tmp_path: Path) -> No
     assert lines[1].step == 790 and lines[1].evaluation_loss is not None
     assert (cancelled.state, cancelled.tone, cancelled.resumable) == ("cancelled", "muted", True)
     assert garbage.state == "not readable" and garbage.problem and not garbage.resumable
+
+
+def test_a_run_that_waited_for_space_and_lost_its_worker_broke_off_and_can_go_on(tmp_path: Path) -> None:
+    folder = write_sample_run(tmp_path / "1-run", steps=5)
+    with MessageLogWriter(folder.events_path) as log:
+        log.append(PhaseChanged(phase=Activity.WAITING_FOR_SPACE))
+    with folder.lock():
+        (line,) = KnownRuns().look(tmp_path)
+        assert (line.busy, line.state) == (True, "waiting for disk space")
+    (line,) = KnownRuns().look(tmp_path)
+    assert (line.state, line.broken, line.resumable) == ("broken off", True, True)
+
+
+def test_a_checkpoint_that_is_removed_is_no_longer_called_safe(tmp_path: Path) -> None:
+    folder, known = write_sample_run(tmp_path / "1-run", steps=5), KnownRuns()
+    for step in (4, 2):
+        (folder.checkpoints_path / f"checkpoint-{step}").mkdir(parents=True)
+    assert known.look(tmp_path)[0].checkpoints == (4, 2)
+    shutil.rmtree(folder.checkpoints_path / "checkpoint-4")
+    assert known.look(tmp_path)[0].checkpoints == (2,)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes and links are another matter there")

@@ -20,6 +20,7 @@ _WELL = (Phase.FINISHED, Phase.PAUSED, Phase.STOPPED)
 class QueueRunner:
     """Runs the queue: one run at a time on each card, and one where there is none. Some runs take several cards.
 
+    `queue` may be another one from any moment on; what was started from the one before counts as at work.
     `cards()` are the machine's cards; `at_work()` tells of each run at work elsewhere the UUIDs of its cards, an empty
     one where it is on a processor or has not said so yet.
     """
@@ -30,7 +31,7 @@ class QueueRunner:
         cards: Callable[[], Sequence[GpuCard]],
         at_work: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        self._queue = queue
+        self.queue = queue
         self._cards = cards
         self._at_work = at_work
         self._processes: dict[str, WorkerProcess] = {}  # by the UUID of the card
@@ -49,7 +50,7 @@ class QueueRunner:
         A run that waits for a card keeps it from those behind it.
         """
         self.waiting_for = ""
-        if not (waiting := self._queue.runs()):
+        if not (waiting := self.queue.runs()):
             return None
         own = {uuid for uuid, process in self._processes.items() if process.poll() is None}
         busy = own | set(self._at_work())
@@ -61,7 +62,7 @@ class QueueRunner:
             if not free and (cards or busy):
                 return None
             if run.folder.is_busy():  # somebody else started it
-                self._queue.remove(run.folder)
+                self.queue.remove(run.folder)
                 return None
             wanted, why = _cards_for(run, cards, free, busy)
             if not why:
@@ -79,7 +80,7 @@ class QueueRunner:
             self._processes.update(dict.fromkeys(uuids, process))
         except StudioError as error:
             self.failures.append((run.folder, error))
-        self._queue.remove(run.folder)
+        self.queue.remove(run.folder)
         return process
 
 

@@ -46,6 +46,9 @@ P = TypeVar("P", bound=Page)
 # What the pages that speak of rows want to know of them: the form alone decides the batch, and reads nothing for it.
 _WANTED = {"data": report_question, "training": tokens_question}
 
+# The pages that list runs: what others do with those shows there without being asked for.
+_LIST_RUNS = ("start", "export", "chat", "runs", "comparison")
+
 # In the order of the rail, after the Start page.
 PAGES: tuple[Callable[[], Page], ...] = (
     ModelPage,
@@ -65,6 +68,8 @@ def wire_pages(studio: Studio, window: MainWindow, panel: GpuPanel) -> RunsList:
     check = DataCheck(studio, window)
     window.page_shown.connect(lambda name: check.want(_WANTED.get(name)))
     check.want(_WANTED.get(window.current_page().name))
+    studio.disk.model_changed.connect(check.doubt)
+    studio.disk.data_changed.connect(check.doubt)
     PanelWiring(studio, panel)
     ModelWiring(studio, window, _page(window, ModelPage))
     DataWiring(studio, window, _page(window, DataPage), check)
@@ -100,6 +105,7 @@ def wire_actions(studio: Studio, window: MainWindow) -> WindowActions:
 
 def _wire_runs(studio: Studio, window: MainWindow, runs: RunsList) -> None:
     """Connect the pages of what was trained: they share one list of runs."""
+    studio.disk.looked.connect(lambda: runs.look() if window.current_page().name in _LIST_RUNS else None)
     runs_page = _page(window, RunsPage)
     export = ExportWiring(studio, window, _page(window, ExportPage), runs)
     UploadWiring(studio, window, _page(window, ExportPage))

@@ -20,6 +20,7 @@ from qlora_studio.ui.readiness.data_question import (
 from qlora_studio.ui.state.studio import Studio
 
 _SETTLE_MILLISECONDS = 400
+_STILL_MILLISECONDS = 3000  # more than between two looks at files that are just being written
 _FIRST_ROWS: list[int | str] = ["first"]
 
 
@@ -49,7 +50,6 @@ class DataCheck(QObject):
         self._shown: list[int | str] = _FIRST_ROWS
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
-        self._settle.setInterval(_SETTLE_MILLISECONDS)
         self._settle.timeout.connect(self._look)
         studio.draft.changed.connect(self._on_draft_changed)
         self._job.store.events_applied.connect(self._on_events_applied)
@@ -104,12 +104,18 @@ class DataCheck(QObject):
     def want(self, wanted: Question | None) -> None:
         """Say what anybody wants to know of the dataset, None for nothing: that is kept true."""
         self._wanted = wanted
-        self._settle.start()
+        self._settle.start(_SETTLE_MILLISECONDS)
 
     def look_again(self) -> None:
         """Look through after all, though the draft is the same."""
         self._asked, self._stopped = None, False
         self._look()
+
+    def doubt(self) -> None:
+        """The files are others than they were: forget what they said, and look again once they stay as they are."""
+        self._forget()
+        self._stopped = False
+        self._settle.start(_STILL_MILLISECONDS)
 
     def stop(self) -> None:
         """Look no further."""
@@ -131,7 +137,7 @@ class DataCheck(QObject):
 
     def _on_draft_changed(self, _config: RunConfig) -> None:
         self._stopped = False
-        self._settle.start()
+        self._settle.start(_SETTLE_MILLISECONDS)
         self.changed.emit()
 
     def _look(self) -> None:
@@ -149,7 +155,7 @@ class DataCheck(QObject):
             self.changed.emit()
 
     def _forget(self) -> None:
-        """The draft has no dataset any more."""
+        """Know nothing of the dataset any more: the draft has none, or its files are others."""
         if self._asked is not None:
             self._job.end()
             self._asked = self._answer = self._row = None

@@ -153,6 +153,10 @@ class EstimateControl(QObject):
             self._look_up.forget()
             self._tell(None, say("Choose a model to see what it takes."))
 
+    def compute_again(self) -> None:
+        """Estimate the same draft again: the adapter that it goes on from is another."""
+        self._timer.start()
+
     def end(self) -> None:
         """Tell nothing any more."""
         self._timer.stop()

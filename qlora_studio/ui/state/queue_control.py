@@ -33,7 +33,7 @@ class QueueControl(QObject):
         self, runs: Path, cards: Callable[[], Sequence[GpuCard]], at_work: Callable[[], Sequence[str]]
     ) -> None:
         super().__init__()
-        self._queue = RunQueue(runs)
+        self._runs, self._queue = runs, RunQueue(runs)
         self._runner = QueueRunner(self._queue, cards, at_work)
         self._at_work = at_work
         self._started: list[RunFolder] = []
@@ -45,6 +45,13 @@ class QueueControl(QObject):
     def begin(self) -> None:
         """Look after the queue from now on."""
         self._clock.start()
+
+    def look_after(self, runs: Path) -> None:
+        """Look after the queue of another folder of runs; those of the one before wait there."""
+        if runs != self._runs:
+            self._runs = runs
+            self._queue = self._runner.queue = RunQueue(runs)
+            self.changed.emit()
 
     def end(self) -> None:
         """Start nothing any more; what runs goes on."""

@@ -168,12 +168,8 @@ class RunControl(QObject):
 
     def forget(self, folder: RunFolder) -> None:
         """Show the run no more, and follow it no more."""
-        session = self._sessions.pop(folder.path.resolve(), None)
-        if session is not None:
-            session.leave()
-            self.shown = None if self.shown is session else self.shown
-            session.deleteLater()
-            self.changed.emit()
+        if (session := self._sessions.get(folder.path.resolve())) is not None:
+            self._forget(session)
 
     def resume(self, *initial_commands: Command, gpus: str = "") -> None:
         """Go on with the shown run: tell a worker that waits for space, or start one from the newest safe checkpoint.
@@ -239,9 +235,23 @@ class RunControl(QObject):
                 self._on_store_changed(session)
 
     def _look_for_others(self) -> None:
-        """See whether another window goes on with the run that is shown as ended here."""
-        if self.shown is not None:
+        """See whether another window goes on with the run that is shown as ended here, or its folder is gone."""
+        if self.shown is None:
+            return
+        if self.shown.is_at_work() or self.shown.folder.config_path.exists():
             self.shown.look_again()
+            return
+        path = self.shown.folder.path
+        self._forget(self.shown)
+        text = say("The run in {path} is not there any more: its folder was moved or removed.", path=path)
+        self.failed.emit(StudioError(text, kind=FailureKind.RUN_NOT_FOUND, advice=say("Open another run.")))
+
+    def _forget(self, session: RunSession) -> None:
+        self._sessions = {path: other for path, other in self._sessions.items() if other is not session}
+        session.leave()
+        self.shown = None if self.shown is session else self.shown
+        session.deleteLater()
+        self.changed.emit()
 
     def _session(self, folder: RunFolder) -> RunSession:
         path = folder.path.resolve()

@@ -1,5 +1,8 @@
 """The list of all runs as the window knows it, read beside the event loop."""
 
+import math
+import time
+
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from qlora_studio.ui.state.background import Background
@@ -7,6 +10,7 @@ from qlora_studio.ui.state.run_line import KnownRuns, RunLine
 from qlora_studio.ui.state.studio import Studio
 
 _SETTLE_MILLISECONDS = 700
+_SHARE = 20  # of the time, at most one part of so many goes into looking
 
 
 class RunsList(QObject):
@@ -24,6 +28,10 @@ class RunsList(QObject):
         self.is_reading = False
         self._studio = studio
         self._known = KnownRuns()
+        self._began, self._next = 0.0, 0.0
+        self._looker = Background(self)  # what it cannot read is told when the list is asked for
+        self._looker.answered.connect(self._on_looked)
+        self._looker.failed.connect(self._on_not_looked)
         self._reader = Background(self)
         self._reader.answered.connect(self._on_reader_answered)
         self._reader.failed.connect(studio.failed)
@@ -38,12 +46,21 @@ class RunsList(QObject):
     def refresh(self) -> None:
         """Read the list again."""
         self.is_reading = True
+        self._looker.forget()
+        self._next = 0.0
         self._reader.ask(self._known.look, self._studio.settings.runs_path)
 
     def refresh_soon(self) -> None:
         """Read it once, for however many changes within a moment."""
         if not self._settle.isActive():
             self._settle.start()
+
+    def look(self) -> None:
+        """See whether the runs are others by now, or stand otherwise: another window or a command may work on them."""
+        if not self.is_reading and time.monotonic() >= self._next:
+            self._began = time.monotonic()
+            self._next = math.inf
+            self._looker.ask(self._known.look, self._studio.settings.runs_path)
 
     def with_adapter(self) -> tuple[RunLine, ...]:
         """Return the runs that can be exported and talked to."""
@@ -55,6 +72,15 @@ class RunsList(QObject):
 
     def _on_reader_answered(self, lines: list[RunLine]) -> None:
         self._tell(tuple(lines))
+
+    def _on_looked(self, lines: list[RunLine]) -> None:
+        now = time.monotonic()
+        self._next = now + _SHARE * (now - self._began)
+        if tuple(lines) != self.lines:
+            self._tell(tuple(lines))
+
+    def _on_not_looked(self) -> None:
+        self._next = 0.0
 
     def _on_reader_failed(self) -> None:
         self._tell(self.lines)

@@ -20,8 +20,9 @@ from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder, r
 from qlora_studio.storage.runs.trust import take_over_once
 from qlora_studio.storage.runs.trusted_run import Question
 from qlora_studio.storage.session import Session
-from qlora_studio.storage.settings import Settings, cache_path, save_settings
+from qlora_studio.storage.settings import Settings, cache_path, load_settings, save_settings
 from qlora_studio.ui.state.background import Background
+from qlora_studio.ui.state.disk_watch import DiskWatch
 from qlora_studio.ui.state.draft import DraftStore
 from qlora_studio.ui.state.estimates import EstimateControl
 from qlora_studio.ui.state.gpu_store import GpuStore
@@ -50,7 +51,7 @@ class Studio(QObject):
 
     def __init__(self, settings: Settings, session: Session | None = None) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings = self._on_disk = settings
         self._last = session or Session()
         take_over_once(settings.runs_path)
         self.draft = DraftStore()
@@ -73,6 +74,12 @@ class Studio(QObject):
         self._search.answered.connect(self._on_search_answered)
         for part in (self.runs, self.data, self.export, self.chat, self.download, self.upload):
             part.failed.connect(self.failed)
+        self.disk = DiskWatch(self)
+        self.disk.settings_changed.connect(self._take_newest_settings)
+        self.disk.model_changed.connect(self.estimates.look_again)
+        self.disk.adapter_changed.connect(self.estimates.compute_again)
+        self.settings_changed.connect(lambda settings: self.queue.look_after(settings.runs_path))
+        self.draft.changed.connect(self.disk.take_config)
         self.draft.changed.connect(self.estimates.take_config)
         self.draft.changed.connect(lambda config: self.gpu.take_wish(config.hardware.gpus))
         self.runs.worked.connect(self._watch_worker)
@@ -92,6 +99,7 @@ class Studio(QObject):
         self._search.ask(_runs_to_show, self.settings.runs_path, self._last.run if self._last.page == "run" else "")
         self._tidying.ask(remove_leftovers, self.settings.runs_path)
         self.queue.begin()
+        self.disk.look()
         if problem := f"{self.settings.problem} {self._last.problem}".strip():
             self.failed.emit(StudioError(problem, kind=FailureKind.DAMAGED))
 
@@ -126,10 +134,11 @@ class Studio(QObject):
             self.failed.emit(error)
 
     def change_settings(self, **values: object) -> None:
-        """Change and save settings."""
-        self.settings = Settings.model_validate(self.settings.model_dump() | values)
+        """Change settings and save them; what somebody else changed of the others since stays so."""
+        self.settings = Settings.model_validate(self._newest_settings().model_dump() | values)
         try:
             save_settings(self.settings)
+            self._on_disk = self.settings
         except StudioError as error:
             self.failed.emit(error)
         self.settings_changed.emit(self.settings)
@@ -167,6 +176,7 @@ class Studio(QObject):
     def end(self) -> None:
         """Leave the runs to themselves, end the small jobs and the sampling."""
         self.session.end()
+        self.disk.end()
         self.estimates.end()
         self.queue.end()
         self._idle_clock.stop()
@@ -194,6 +204,21 @@ class Studio(QObject):
                 self.idle.keep(card_environment(self.draft.config.hardware.gpus, self._cards(), os.environ))
                 return
         self.idle.end()
+
+    def _newest_settings(self) -> Settings:
+        """Return the settings, as somebody else saved them since we last did; ours where theirs cannot be read."""
+        there = load_settings()
+        if there.problem or there == self._on_disk:
+            return self.settings
+        self._on_disk = there
+        return there
+
+    def _take_newest_settings(self) -> None:
+        """Live by what another window chose."""
+        newest = self._newest_settings()
+        if newest != self.settings:
+            self.settings = newest
+            self.settings_changed.emit(newest)
 
     def _take_up_draft(self) -> None:
         """Take up the draft of the last session; of older versions, whose settings alone were kept, what they kept."""

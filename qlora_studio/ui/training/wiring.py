@@ -39,6 +39,8 @@ class TrainingWiring(QObject):
         self._disks = Background(self)
         self._disks.answered.connect(self._on_disks_answered)
         studio.estimates.estimated.connect(self._on_estimated)
+        studio.settings_changed.connect(self._look_at_disks)
+        studio.disk.looked.connect(self._look_at_disks)
         studio.draft.changed.connect(self._on_draft_changed)
         studio.draft.offered.connect(self._on_offered)
         studio.draft.refused.connect(page.render_problems)

@@ -79,6 +79,7 @@ class ChatPage(Page):
     def render_runs(self, runs: Sequence[RunChoice], chosen: str, *, reading: bool = False) -> None:
         """Show the runs that have an adapter, and the one that is chosen; while they are read there may be others."""
         self._runs = {run.path: run for run in runs}
+        before = self.run.value()
         self.run.set_choices({run.path: run.name for run in runs})
         self.run.set_value(chosen if chosen in self._runs else next(iter(self._runs), ""))
         for part in (self._options, self._talk):
@@ -87,6 +88,8 @@ class ChatPage(Page):
         for button in (self.again, self.stop):
             button.setVisible(bool(runs))
         self._name_run(say("Looking for runs …") if reading else say("Nothing to talk to yet"))
+        if before not in ("", self.run.value()):  # whoever chose it, or removed the one before
+            self._leave_run()
 
     def render_job(self, state: RunState | None, *, stopping: bool = False) -> None:
         """Show whether the model is loaded, is being let go of, or why it is not loaded."""
@@ -172,11 +175,21 @@ class ChatPage(Page):
 
     def _begin_again(self) -> None:
         self.end_answers()
+        self._forget_turns()
+        self.prompt.setFocus()
+
+    def _forget_turns(self) -> None:
         for turn in self._turns:
             turn.deleteLater()
         self._turns, self._waiting = [], {}
         self._hint.show()
-        self.prompt.setFocus()
+        self._show_send()
+
+    def _leave_run(self) -> None:
+        """Nothing that was said by another run, or of it, is shown below the one that is chosen now."""
+        self.clear_error()
+        self._forget_turns()
+        self.run_requested.emit(self.run.value())
 
     def _scroll_down(self) -> None:
         bar = self._area.verticalScrollBar()
@@ -253,10 +266,10 @@ class ChatPage(Page):
         self.go_training.clicked.connect(self.training_requested)
         self.run.chosen.connect(self._on_run_chosen)
 
-    def _on_run_chosen(self, path: str) -> None:
-        self._begin_again()
+    def _on_run_chosen(self) -> None:
+        self._leave_run()
         self._name_run()
-        self.run_requested.emit(path)
+        self.prompt.setFocus()
 
 
 def _fields(titles: Mapping[str, QWidget]) -> QWidget:

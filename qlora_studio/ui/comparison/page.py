@@ -39,6 +39,7 @@ class ComparisonPage(Page):
         super().__init__()
         self._comparison = compare(())
         self._choice: tuple[str, ...] = ()
+        self._offered: tuple[tuple[str, str], ...] = ()
         self.choose_button = Button(say("Runs …"), tip=say("Choose which runs are compared"))
         self.copy_button = Button(say("copy"), "quiet", tip=say("Copy the table as it is shown, for a spreadsheet"))
         self.back_button = Button(say("Back to runs"), tip=say("Esc"))
@@ -62,8 +63,13 @@ class ComparisonPage(Page):
         self.render_records((), 0)
 
     def render_choices(self, runs: Sequence[tuple[str, str]], chosen: Sequence[str]) -> None:
-        """Offer runs, each by its folder and its words; `chosen` are those that are compared."""
-        self._choice = tuple(chosen)
+        """Offer runs, each by its folder and its words; `chosen` are those that are compared.
+
+        The same ones again leave the menu as it is: it may be open.
+        """
+        if (tuple(runs), tuple(chosen)) == (self._offered, self._choice):
+            return
+        self._offered, self._choice = tuple(runs), tuple(chosen)
         self.menu.clear()
         for path, words in runs:
             action = self.menu.addAction(words.replace("&", "&&"))

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QWidget
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.formats import parse_format
+from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.job import ExportJob
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.words import say
@@ -89,8 +90,11 @@ class ExportPage(Page):
     def render_runs(self, runs: Sequence[RunChoice], chosen: str) -> None:
         """Show the runs that can be exported, and the one that is chosen."""
         self._runs = {run.path: run for run in runs}
+        before = self.run.value()
         self.run.set_choices({run.path: run.name for run in runs})
         self.run.set_value(chosen if chosen in self._runs else next(iter(self._runs), ""))
+        if self.run.value() != before:
+            self._forget_failure()
         self._empty.setVisible(not runs)
         self._options.setVisible(bool(runs))
         self._show_run()
@@ -132,8 +136,8 @@ class ExportPage(Page):
 
     def render_results(self, exports: Sequence[PastExport]) -> None:
         """Show what exports left, newest first, each with its verification."""
-        paths = {item.exported.path for item in exports}
-        for card in [card for card in self._results if card.exported.path not in paths]:
+        there = {_identity(item.exported) for item in exports}
+        for card in [card for card in self._results if _identity(card.exported) not in there]:
             self._results.remove(card)
             card.deleteLater()
         shown = {card.exported.path: card for card in self._results}
@@ -156,6 +160,10 @@ class ExportPage(Page):
         for card in self._results:
             if card.exported.path == path:
                 card.panel.render_job(state, stopping=stopping)
+
+    def look_at_drives(self) -> None:
+        """See whether there is room by now, or none any more."""
+        self._update()
 
     def results(self) -> tuple[ExportResult, ...]:
         """Return the cards of the exports that are shown."""
@@ -269,6 +277,7 @@ class ExportPage(Page):
         self.go_training.clicked.connect(self.training_requested)
 
     def _on_run_chosen(self, path: str) -> None:
+        self._forget_failure()
         self._show_run()
         self.run_requested.emit(path)
 
@@ -277,12 +286,21 @@ class ExportPage(Page):
         if job is not None:
             self.force_requested.emit(job.model_copy(update={"force": True}))
 
-    def _on_export_clicked(self) -> None:
+    def _forget_failure(self) -> None:
+        """Say no more of an export that failed: what is chosen is another, or is tried again."""
         self.clear_error()
         self.force_button.hide()
+
+    def _on_export_clicked(self) -> None:
+        self._forget_failure()
         job = self.job()
         if job is not None:
             self.export_requested.emit(job)
+
+
+def _identity(exported: Exported) -> tuple[str, str, int]:
+    """What makes an export another one, in the place of the one before too."""
+    return exported.path, exported.format, exported.size_bytes
 
 
 def _title(text: str) -> str:

@@ -28,6 +28,7 @@ class ExportWiring(QObject):
         self._news: tuple[str, int, bool] | None = None
         self._seen = WhenSeen(page, self._render)
         runs.changed.connect(self._seen.ask)
+        studio.disk.looked.connect(WhenSeen(page, page.look_at_drives).ask)
         window.page_shown.connect(lambda name: runs.refresh() if name == page.name else None)
         studio.runs.changed.connect(self._on_shown_run_changed)
         self._job.store.changed.connect(self._on_job_changed)

@@ -81,6 +81,7 @@ class ModelPage(Page):
         self._config = RunConfig()
         self._needed: bool | None = True
         self._download: RunState | None = None
+        self._downloaded = ""
         self.continue_button = PrimaryButton(say("Continue to Data"))
         self.add_action(self.continue_button)
         self.source = ModelSource()
@@ -110,19 +111,22 @@ class ModelPage(Page):
             self.grid.show_facts(model_fact_pairs(location, facts) if facts else ())
         elif wanted := self._config.model.source:  # the field shows no other model than the one that this is said of
             self.source.show_wanted(wanted, self._config.model.revision)
-        self.source.show_download(self._download, needed=self._needed)
+        self._show_download()
         self._empty.setText(problem or say("Choose a model above, or one of the list below."))
         self._empty.setVisible(facts is None and self._unloaded is None)
         self.grid.setVisible(facts is not None or self._unloaded is not None)
         self._render_facts()
 
-    def render_download(self, state: RunState | None) -> None:
-        """Show how far the download is, and why it failed, as every other error."""
+    def render_download(self, state: RunState | None, *, source: str = "") -> None:
+        """Show how far the download of a model is, and why it failed, as every other error."""
         failure = state.failure if state is not None else None
         if failure is not None and (self._download is None or failure != self._download.failure):
             self.notice.show_message(failure.message, failure.advice, failure.detail)
-        self._download = state
-        self.source.show_download(state, needed=self._needed)
+        self._download, self._downloaded = state, source
+        self._show_download()
+
+    def _show_download(self) -> None:
+        self.source.show_download(self._download, needed=self._needed, source=self._downloaded)
 
     def render_catalogue(self, lines: Sequence[CatalogueLine], card: str) -> None:
         """Show the catalogue, judged for a card; `card` is its name, empty where there is none."""

@@ -67,8 +67,11 @@ class ModelSource(Card):
         written = next((kind for kind, field in self._fields().items() if field.text() == source), "")
         self.show_source(source, revision, written or likely_kind(source))
 
-    def show_download(self, state: RunState | None, *, needed: bool | None) -> None:
-        """Show how far a download is; `needed` is whether the field's model is not on this machine, None unknown."""
+    def show_download(self, state: RunState | None, *, needed: bool | None, source: str = "") -> None:
+        """Show how far the download of `source` is, which need not be the field's model any more.
+
+        `needed` is whether the field's is not on this machine, None unknown.
+        """
         busy = state is not None and not state.phase.is_over
         self.download.setVisible(not busy)
         self.download.setText(say("Check for a newer one") if needed is False else say("Download"))
@@ -77,7 +80,7 @@ class ModelSource(Card):
         progress = state.progress if state else None
         share = progress.done / progress.total if progress and progress.total else None
         self._line.show_share(share)
-        self._facts.setText(_download_text(state, needed=needed))
+        self._facts.setText(_download_text(state, source, needed=needed))
 
     def _fields(self) -> dict[str, QLineEdit]:
         return {"hub": self.hub_id, "folder": self.folder.line, "gguf": self.gguf.line}
@@ -162,7 +165,7 @@ def _with_help(field: QWidget, text: str) -> QWidget:
     return part
 
 
-def _download_text(state: RunState | None, *, needed: bool | None) -> str:
+def _download_text(state: RunState | None, source: str, *, needed: bool | None) -> str:
     if state is None or state.phase.is_over:
         if needed is None:
             return say("Only what you download here leaves or enters this machine; nothing else is sent.")
@@ -170,6 +173,8 @@ def _download_text(state: RunState | None, *, needed: bool | None) -> str:
             return say("Not on this machine. Only what you download here leaves or enters it; nothing else is sent.")
         return say("On this machine.")
     if state.progress is None:
-        return say("Asking the hub …")
-    done, total = state.progress.done, state.progress.total
-    return say("{done} of {total}", done=bytes_text(done), total=bytes_text(total)) if total else bytes_text(done)
+        return say("Asking the hub for {model} …", model=source)
+    done, total = bytes_text(state.progress.done), bytes_text(state.progress.total or 0)
+    if not state.progress.total:
+        return say("{done} of {model}", done=done, model=source)
+    return say("{done} of {total} of {model}", done=done, total=total, model=source)

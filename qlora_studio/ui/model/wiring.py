@@ -83,8 +83,8 @@ class ModelWiring(QObject):
         self._page.render_download(None)
 
     def _on_download_changed(self) -> None:
-        state = self._studio.download.store.state
-        self._page.render_download(state)
+        state, job = self._studio.download.store.state, self._studio.download.job
+        self._page.render_download(state, source=job.source if isinstance(job, DownloadJob) else "")
         if state.phase == Phase.FINISHED:
             self._studio.estimates.look_again()
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import QPainter, QPaintEvent, QPen
-from PySide6.QtWidgets import QAbstractButton, QSizePolicy
+from PySide6.QtWidgets import QAbstractButton, QSizePolicy, QWidget
 
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.text import ElidedLabel, Label
@@ -24,7 +24,7 @@ class RecentList(Card):
         super().__init__(title)
         self._none = Label(say("None yet"), "caption")
         self._lines = column(spacing=0)
-        self._shown: tuple[Recent, ...] = ()
+        self._shown: dict[str, RecentLine] = {}
         self.add(self._none)
         self.body.addLayout(self._lines)
         self.body.addStretch(1)
@@ -33,35 +33,48 @@ class RecentList(Card):
             label.setContentsMargins(_INSET, 0, 0, 0)
 
     def render_recents(self, recents: Sequence[Recent]) -> None:
-        """Show these; the same ones again cost nothing."""
-        if tuple(recents) == self._shown:
-            return
-        self._shown = tuple(recents)
-        while (item := self._lines.takeAt(0)) is not None:
-            if (old := item.widget()) is not None:
-                old.hide()
-                old.deleteLater()
+        """Show these. A line that stays is the same widget: it may have the focus, or be just being clicked."""
         self._none.setVisible(not recents)
-        for recent in recents:
-            line = RecentLine(recent)
-            line.clicked.connect(lambda _checked=False, key=recent.key: self.chosen.emit(key))
-            self._lines.addWidget(line)
+        for key in self._shown.keys() - {recent.key for recent in recents}:
+            old = self._shown.pop(key)
+            old.hide()
+            old.deleteLater()
+        before: QWidget | None = None
+        for place, recent in enumerate(recents):
+            line = self._shown.get(recent.key) or self._new_line(recent.key)
+            line.show_recent(recent)
+            if self._lines.indexOf(line) != place:
+                self._lines.insertWidget(place, line)
+            if before is not None:
+                QWidget.setTabOrder(before, line)
+            before = line
+
+    def _new_line(self, key: str) -> "RecentLine":
+        line = self._shown[key] = RecentLine()
+        line.clicked.connect(lambda: self.chosen.emit(key))
+        return line
 
 
 class RecentLine(QAbstractButton):
     """A name above a word on it, as a button."""
 
-    def __init__(self, recent: Recent) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.setAccessibleName(recent.title)
-        self.setAccessibleDescription(recent.note)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setAttribute(Qt.WidgetAttribute.WA_Hover)
         box = column(self, margins=(_INSET, 5, _INSET, 5), spacing=1)
-        box.addWidget(ElidedLabel(recent.title))
-        box.addWidget(ElidedLabel(recent.note, "caption"))
+        self._title, self._note = ElidedLabel(""), ElidedLabel("", "caption")
+        box.addWidget(self._title)
+        box.addWidget(self._note)
+
+    def show_recent(self, recent: Recent) -> None:
+        """Show another name, or another word on it."""
+        self._title.setText(recent.title)
+        self._note.setText(recent.note)
+        self.setAccessibleName(recent.title)
+        self.setAccessibleDescription(recent.note)
 
     def sizeHint(self) -> QSize:
         """Return the size of both lines."""

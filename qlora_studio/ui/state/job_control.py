@@ -73,8 +73,11 @@ class JobControl(QObject):
         return self._thread is not None and self._thread.isRunning() and not self._is_over()
 
     def end(self) -> None:
-        """End the job now, and wait for nothing: nothing of value is lost with it."""
-        self._leave(end_worker=True)
+        """End the job now, and wait for nothing: nothing of value is lost with it, and nothing said of it any more."""
+        if self._thread is not None:
+            self._leave(end_worker=True)
+            self.stopping = False
+            self.store.open(None)
 
     def leave(self) -> None:
         """Stop following; the worker goes on."""

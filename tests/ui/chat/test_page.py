@@ -55,6 +55,20 @@ def test_without_a_run_the_page_says_what_to_do_next(qapp: QApplication) -> None
     assert not page.prompt.isVisibleTo(page)
 
 
+@pytest.mark.parametrize("left", [RUNS, RUNS[:1]], ids=["chosen on another page", "the one before was removed"])
+def test_below_another_run_nothing_stands_of_the_one_before(page: ChatPage, told: Told, left: list[RunChoice]) -> None:
+    ended: list[str] = []
+    page.run_requested.connect(ended.append)
+    ask(page, "Hi")
+    answer(page, told[0][2][0], "Hello")
+    page.render_job(reduce(RunState(), Failed(kind=FailureKind.OUT_OF_MEMORY, message="No memory.")))
+    page.render_runs(RUNS, "/runs/b")
+    assert len(page.turns()) == 1 and page.notice.isVisible()
+    page.render_runs(left, "/runs/a")
+    assert page.turns() == () and not page.notice.isVisible()
+    assert ended == ["/runs/a"], "its model is let go of"
+
+
 def test_while_the_runs_are_read_nothing_is_said_of_there_being_none(qapp: QApplication) -> None:
     page = ChatPage()
     page.render_runs((), "", reading=True)

@@ -139,3 +139,13 @@ def test_a_run_that_cannot_be_read_is_told_and_the_others_are_compared(
     wait_until(lambda: page.table.lines.columnCount() == 2 and page.notice.isVisible())
     assert "run.toml" in page.notice.message.text()
     assert page.table.lines.headerData(1, Qt.Orientation.Horizontal) == "a"
+
+
+def test_a_menu_that_offers_the_same_runs_again_stays_as_it_is(qapp: QApplication) -> None:
+    page, runs = ComparisonPage(), [("/r/a", "first"), ("/r/b", "second")]
+    page.render_choices(runs, ["/r/a"])
+    before = page.menu.actions()
+    page.render_choices(runs, ["/r/a"])
+    assert page.menu.actions() == before
+    page.render_choices(runs, ["/r/b"])
+    assert [action.isChecked() for action in page.menu.actions()] == [False, True]

@@ -1,6 +1,7 @@
 """The Export page: what, where, one button; and what lies on disk afterwards, with its verification."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,33 @@ def page(qapp: QApplication, run: RunChoice) -> ExportPage:
     page.show()
     page.render_runs([run], "")
     return page
+
+
+def test_of_another_run_no_failure_is_told_nor_another_base_offered(page: ExportPage, run: RunChoice) -> None:
+    failed = Failed(kind=FailureKind.FINGERPRINT_MISMATCH, message="Another base.")
+    other = replace(run, path=run.path + "2", name="other")
+    ways: tuple[Callable[[], None], ...] = (
+        lambda: page.render_runs([other, run], other.path),
+        lambda: page.run.chosen.emit(run.path),
+    )
+    for way in ways:
+        page.render_runs([other, run], run.path)
+        page.render_job(reduce(RunState(), failed))
+        assert page.notice.isVisible() and page.force_button.isVisible()
+        page.render_runs([other, run], run.path)
+        assert page.notice.isVisible(), "the same run"
+        way()
+        assert not page.notice.isVisible() and not page.force_button.isVisible()
+
+
+def test_an_export_in_the_place_of_another_is_shown_as_it_is_now(page: ExportPage) -> None:
+    exported = Exported(format="safetensors", path="/x/merged", size_bytes=1 << 20)
+    page.render_results([PastExport(exported)])
+    (before,) = page.results()
+    page.render_results([PastExport(exported.model_copy(update={"time": 1.0}))])
+    assert page.results() == (before,), "the very same"
+    page.render_results([PastExport(exported.model_copy(update={"size_bytes": 2 << 20}))])
+    assert [card.exported.size_bytes for card in page.results()] == [2 << 20]
 
 
 def test_a_text_model_alone_is_offered_of_models_that_also_see(page: ExportPage, run: RunChoice) -> None:

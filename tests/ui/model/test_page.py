@@ -148,8 +148,9 @@ def test_a_download_shows_how_far_it_is_and_why_it_failed(page: ModelPage) -> No
         Progressed(what="download", done=1 << 30, total=4 << 30, unit="bytes"),
     ):
         state = reduce(state, event)
-    page.render_download(state)
-    assert "1.0 GiB of 4.0 GiB" in texts(page)
+    page.render_download(state, source="some/model")
+    page.source.hub_id.setText("another/one")
+    assert "1.0 GiB of 4.0 GiB of some/model" in texts(page), "whatever was written into the field meanwhile"
     QTest.mouseClick(page.source.stop, LEFT)
     assert stopped == [True]
     page.render_download(reduce(state, Failed(kind=FailureKind.MODEL_NOT_FOUND, message="The hub does not know it.")))

@@ -18,7 +18,7 @@ from qlora_studio.storage.settings import Settings, save_settings
 from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.start.page import StartPage
-from qlora_studio.ui.start.recent import RecentLine
+from qlora_studio.ui.start.recent import RecentLine, RecentList
 from qlora_studio.ui.start.view import Recent, starter_button
 from qlora_studio.ui.state.studio import Studio
 from tests.ui.window_driver import Person
@@ -45,6 +45,29 @@ def completed(app_window: AppWindow) -> tuple[Person, Studio]:
     person.sit_down()
     assert app_window.studio is not None
     return person, app_window.studio
+
+
+def test_a_line_that_stays_keeps_the_focus_while_others_come_go_and_change(
+    qapp: QApplication, wait_until: Callable[[Callable[[], object]], None]
+) -> None:
+    lines = RecentList("Recent runs")
+    chosen: list[str] = []
+    lines.chosen.connect(chosen.append)
+    lines.show()
+    lines.render_recents([Recent("a", "first", "at work"), Recent("b", "second", "finished")])
+    shown = {line.accessibleName(): line for line in lines.findChildren(RecentLine)}
+    lines.activateWindow()
+    wait_until(lines.isActiveWindow)
+    shown["first"].setFocus()
+    assert shown["first"].hasFocus()
+    lines.render_recents([Recent("c", "third", "at work"), Recent("a", "first", "finished")])
+    assert shown["first"].hasFocus() and shown["first"].accessibleDescription() == "finished"
+    shown["first"].click()
+    assert chosen == ["a"]
+    third = next(line for line in lines.findChildren(RecentLine) if line.accessibleName() == "third")
+    wait_until(third.isVisible)
+    QTest.keyClick(shown["first"], Qt.Key.Key_Backtab)
+    assert third.hasFocus(), "which stands above it"
 
 
 def test_at_a_first_start_one_click_trains_the_starter(opened: Open, studio_home: Path) -> None:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from PySide6.QtWidgets import QApplication
 
+from qlora_studio.core.run.events import PhaseChanged
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_state import RunState
 from qlora_studio.ui.state.job_control import JobControl
 from qlora_studio.ui.state.job_thread import wait_for_threads
 
@@ -19,7 +21,9 @@ def test_a_job_that_is_ended_while_its_worker_starts_leaves_no_worker_and_waits_
     assert control.start(studio_home / "jobs", job)
     thread, folder = control._thread, control.store.folder
     assert thread is not None and folder is not None
+    control.store.take((PhaseChanged(phase="ready"),))
     control.end()
+    assert control.store.state == RunState(), "what is ended is not ready any more"
     assert not control.is_at_work()
     assert not thread.isFinished(), "whoever waits for a thread that starts a process keeps the window waiting"
     wait_for_threads()

@@ -17,7 +17,8 @@ from qlora_studio.storage.runs.run_folder import RunFolder
 
 FILE = "label.json"
 MOST_TAGS = 30
-_Line = StringConstraints(strip_whitespace=True, max_length=120, pattern=r"^[^\r\n]*$")
+LONGEST_NAME = 120
+_Line = StringConstraints(strip_whitespace=True, max_length=LONGEST_NAME, pattern=r"^[^\r\n]*$")
 
 
 class RunLabel(BaseModel):

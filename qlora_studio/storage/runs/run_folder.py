@@ -35,6 +35,9 @@ from qlora_studio.storage.syncing import sync_folder
 if TYPE_CHECKING:
     from qlora_studio.core.run.metric_history import MetricHistory
 
+_NO_TEXT = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are none
+_SHOWN = 200  # letters
+
 
 class RunFolder:
     """A folder that a worker works in. Nothing is created until something is written."""
@@ -133,13 +136,15 @@ class RunFolder:
         return fold(RunState(), events), history
 
     def send(self, command: Command) -> None:
-        """Append a command for the worker."""
+        """Append a command for the worker. Raises StudioError where it cannot be written as text."""
+        _require_text(command.model_dump())
         with MessageLogWriter(self.commands_path) as log:
             log.append(command)
 
 
 def create_run_folder(runs: Path, config: RunConfig) -> RunFolder:
-    """Create `runs/<time>-<name>/` with its `run.toml`. Raises StudioError where the place cannot be written."""
+    """Create `runs/<time>-<name>/` with its `run.toml`. Raises StudioError where that cannot be written."""
+    _require_text(config.model_dump())
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{folder_name(config.name)}"
     folder = RunFolder(make_folder(runs, stem))
     folder.write_config(config)
@@ -151,12 +156,28 @@ def create_job_folder(parent: Path, job: Job) -> RunFolder:
 
     Raises StudioError: of a run only if it is trusted, and has no links in the place of its files.
     """
+    _require_text(job.model_dump())
     if run_dir := getattr(job, "run_dir", ""):
         trust.trusted_text(Path(run_dir))
         require_own_files(Path(run_dir))
     folder = RunFolder(make_folder(parent, f"{time.strftime('%Y%m%d-%H%M%S')}-{job.kind}"))
     folder.write_job(job)
     return folder
+
+
+def _require_text(data: object) -> None:
+    """Raise StudioError where a text in there cannot be written down: on Linux the name of a file may be any bytes."""
+    if isinstance(data, dict):
+        data = tuple(data.values())
+    if isinstance(data, list | tuple):
+        for part in data:
+            _require_text(part)
+    elif isinstance(data, str) and not data.isascii() and _NO_TEXT.search(data):
+        raise StudioError(
+            say("{text} holds bytes that are no text in UTF-8.", text=repr(data[:_SHOWN])),
+            kind=FailureKind.INVALID_CONFIG,
+            advice=say("Give another name; rename the file or folder that is called so."),
+        )
 
 
 def make_folder(parent: Path, stem: str) -> Path:

@@ -3,7 +3,7 @@
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFormLayout, QLineEdit, QPlainTextEdit, QWidget
 
 from qlora_studio.core.words import say
-from qlora_studio.storage.run_care.run_label import RunLabel, tags_of
+from qlora_studio.storage.run_care.run_label import LONGEST_NAME, RunLabel, tags_of
 from qlora_studio.ui.kit.letters import give_letters
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import column
@@ -27,6 +27,7 @@ class LabelDialog(QDialog):
         self.setMinimumWidth(_WIDTH)
         self.name, self.tags, self.note = QLineEdit(label.name), QLineEdit(", ".join(label.tags)), QPlainTextEdit()
         self.name.setPlaceholderText(given_name)
+        self.name.setMaxLength(LONGEST_NAME)  # nothing is typed that would not be kept
         self.tags.setPlaceholderText(say("baseline, rank 32"))
         self.note.setPlainText(label.note)
         self.note.setTabChangesFocus(True)
@@ -56,7 +57,7 @@ class LabelDialog(QDialog):
     def label(self) -> RunLabel:
         """Return what was typed, cut where it is longer than a label can be."""
         return RunLabel(
-            name=" ".join(self.name.text().split())[:120],
-            tags=tuple(tag[:120] for tag in tags_of(self.tags.text())),
+            name=" ".join(self.name.text().split())[:LONGEST_NAME],
+            tags=tuple(tag[:LONGEST_NAME] for tag in tags_of(self.tags.text())),
             note=self.note.toPlainText()[:20_000],
         )

@@ -9,6 +9,8 @@ from typing import Any
 
 from qlora_studio import __version__
 from qlora_studio.cli.console import Console
+from qlora_studio.cli.job_session import error_of
+from qlora_studio.cli.machines_options import add_machines, machines_of, meet_by
 from qlora_studio.cli.run_source import add_run_source, run_config
 from qlora_studio.cli.train_command import check_run, existing_run, runs_path
 from qlora_studio.cli.watch_command import watch_run
@@ -17,8 +19,9 @@ from qlora_studio.core.elsewhere.told import detail_words, elsewhere_words
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
+from qlora_studio.core.run.machines import Machines
 from qlora_studio.core.run.message import PROTOCOL_VERSION
-from qlora_studio.jobs.batch_work import work_in_job
+from qlora_studio.jobs.batch_work import help_in_job, work_in_job
 from qlora_studio.jobs.elsewhere.acts import cancel_job, fetch
 from qlora_studio.jobs.elsewhere.mirror_process import require_mirror
 from qlora_studio.jobs.elsewhere.place_check import PlaceReport, check_place
@@ -75,6 +78,11 @@ def _add_runs(acts: Any, shared: argparse.ArgumentParser) -> None:
     add_run_source(send)
     send.add_argument("--place", metavar="NAME", default="", help="where to; not needed where there is one place only")
     send.add_argument("--model-there", metavar="PATH", default="", help="where the base model lies there")
+    send.add_argument(
+        "--trust-network",
+        action="store_true",
+        help="of a place with several nodes: everybody who reaches their interface is trusted",
+    )
     send.add_argument("--runs", metavar="DIR", help="folder to create the run's folder in here")
     send.add_argument("--show", action="store_true", help="say what would be sent, and the job script; send nothing")
     send.add_argument("--follow", action="store_true", help="and follow it to its end")
@@ -99,7 +107,9 @@ def _add_there(acts: Any, shared: argparse.ArgumentParser) -> None:
     work = acts.add_parser("work", parents=[shared], help="train a run that was sent here; job scripts say this")
     work.add_argument("run_dir", metavar="RUN_DIR", help="the run's folder")
     work.add_argument("--sha256", required=True, metavar="HASH", help="of the run.toml that was submitted")
+    work.add_argument("--meet-by", metavar="FILE", help="in the run's folder: where the nodes of a job find each other")
     _add_terms(work)
+    add_machines(work)
     work.set_defaults(run=work_here)
 
 
@@ -174,7 +184,7 @@ def submit_run(arguments: argparse.Namespace, console: Console) -> int:
     folder = _sent_before(arguments)
     if folder is not None:
         with console.interruption.held():
-            submit_again(folder, _terms(arguments))
+            submit_again(folder, _terms(arguments), trusts=arguments.trust_network)
     else:
         sending = _sending(arguments)
         console.say(*sending.notes)
@@ -216,7 +226,7 @@ def _sending(arguments: argparse.Namespace) -> Sending:
             advice="`qlora-studio elsewhere places` lists them, `elsewhere add` writes one down.",
         )
     place = place_named(arguments.place) if arguments.place else places[0]
-    return plan_sending(config, place, model=arguments.model_there)
+    return plan_sending(config, place, model=arguments.model_there, trusts=arguments.trust_network)
 
 
 def _show(sending: Sending, console: Console) -> int:
@@ -272,14 +282,29 @@ def work_here(arguments: argparse.Namespace, console: Console) -> int:
     """Do a job's work."""
     folder = RunFolder(arguments.run_dir)
     console.say(f"Run: {folder.path}")
+    if arguments.meet_by:
+        meet_by(folder.path / arguments.meet_by, arguments)
+    machines = machines_of(arguments)
+    if machines is not None and machines.number:
+        return _help_here(folder, arguments.sha256, machines, console)
 
     def listen(pause: Any) -> None:
         console.interruption.take(lambda count: pause() if count == 1 else None)
 
-    state = work_in_job(folder, arguments.sha256, _terms(arguments), listen)
+    state = work_in_job(folder, arguments.sha256, _terms(arguments), listen, machines=machines)
     console.report({"run_dir": str(folder.path), "status": str(state.phase), "steps": state.step})
     console.say(f"{state.phase.words} at step {state.step}.")
     return state.failure.kind.exit_code if state.failure else ExitCode.OK
+
+
+def _help_here(folder: RunFolder, sha256: str, machines: Machines, console: Console) -> int:
+    """Train along on another node than the first, which is the one that pauses where the job is asked to end."""
+    console.interruption.take(lambda _: None)
+    state = help_in_job(folder, sha256, machines)
+    if state.failure is not None:
+        return console.fail(error_of(state.failure))
+    console.say(f"Machine {machines.number} is done: machine 0 has ended the training.")
+    return ExitCode.OK
 
 
 def _terms(arguments: argparse.Namespace) -> list[Command]:

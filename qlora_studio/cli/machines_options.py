@@ -2,8 +2,11 @@
 
 import argparse
 import ipaddress
+import os
 import socket
 import sys
+import time
+from pathlib import Path
 
 import psutil
 from pydantic import ValidationError
@@ -11,8 +14,14 @@ from pydantic import ValidationError
 from qlora_studio.cli.console import write_err
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.machines import Machines
+from qlora_studio.storage.durable import write_atomically
 
 _OPTIONS = ("machines", "machine", "meet", "interface")
+_LAUNCHERS = (
+    ("torchrun", "TORCHELASTIC_RUN_ID", "WORLD_SIZE"),
+    ("srun", "SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS"),
+)  # each with what it alone sets, and where it says how often it starts a program
+_LOOK_SECONDS = 0.5
 
 
 def add_machines(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +45,7 @@ def machines_of(arguments: argparse.Namespace) -> Machines | None:
     """
     given = [name for name in _OPTIONS if getattr(arguments, name) is not None]
     if not given and not arguments.trust_network:
+        _refuse_copies()
         return None
     if missing := [f"--{name}" for name in _OPTIONS if name not in given]:
         raise _wrong(f"Several machines train a run only by the whole act: {', '.join(missing)} is missing.")
@@ -54,6 +64,33 @@ def machines_of(arguments: argparse.Namespace) -> Machines | None:
             advice="Where you trust everybody who reaches it, say so: --trust-network",
         )
     return machines
+
+
+def _refuse_copies() -> None:
+    """Raise StudioError where torchrun or srun starts this several times: each would train a run of its own."""
+    for launcher, mark, count in _LAUNCHERS:
+        if mark in os.environ and os.environ.get(count, "1") not in ("0", "1"):
+            raise StudioError(
+                f"{launcher} starts this {os.environ[count]} times, and each would train a run of its own.",
+                kind=FailureKind.USAGE,
+                advice="Start it once: it starts a process for each card itself (hardware.gpus=all). Of several "
+                "machines each is named: --machines, --machine. docs/SCALING.md says how.",
+            )
+
+
+def meet_by(path: Path, arguments: argparse.Namespace) -> None:
+    """Have --meet be what a file says that all machines see: machine 0 writes it, the others wait for it.
+
+    The address is the first one of the interface that is named, the port one that is free. Raises StudioError.
+    """
+    if arguments.machine == 0:
+        address = _addresses(arguments.interface)[0].ip
+        for old in path.parent.glob(f"{path.name.partition('-')[0]}-*"):
+            old.unlink(missing_ok=True)
+        write_atomically(path, f"[{address}]:{_free_port(str(address))}".encode())
+    while not path.exists():
+        time.sleep(_LOOK_SECONDS)
+    arguments.meet = path.read_text("ascii")
 
 
 Address = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -96,6 +133,12 @@ def _resolved(host: str) -> str:
         return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
     except OSError as error:
         raise _wrong(f"The host {host!r} of --meet is not found: {error.strerror}.") from error
+
+
+def _free_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+        trial.bind((host, 0))
+        return int(trial.getsockname()[1])
 
 
 def _addresses(interface: str) -> list[Address]:

@@ -72,3 +72,41 @@ def test_machines_may_differ_in_names_folders_and_cards_and_in_nothing_else() ->
     assert mine.training.batch_size == 4
     changed = other.with_value("training.learning_rate", 1e-3).with_value("data.more", [])
     assert different_settings(first, changed) == ["data.more", "training.learning_rate"]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "told"),
+    [
+        ("torchrun", {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"}),
+        ("srun", {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}),
+    ],
+)
+def test_a_launcher_that_starts_it_several_times_is_refused_instead_of_training_as_many_runs(
+    train: Callable[..., Outcome],
+    studio_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    launcher: str,
+    told: dict[str, str],
+) -> None:
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    refused = train()
+    assert refused.code == ExitCode.USAGE
+    assert f"{launcher} starts this 2 times" in refused.err
+    assert not (studio_home / "runs").exists()
+
+
+def test_nodes_of_a_job_find_each_other_by_a_file_in_the_run_s_folder(
+    studio: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    """By an address of the interface and a free port; what an earlier job of the run left there says nothing."""
+    old, file = tmp_path / "meeting-6-0", tmp_path / "meeting-7-0"
+    old.write_text("[192.0.2.7]:1")
+    act = ("elsewhere", "work", str(tmp_path), "--sha256", "0" * 64, "--machines", "2", "--interface", "lo")
+    first, second = (studio(*act, "--machine", number, "--meet-by", file.name) for number in "01")
+    port = file.read_text().removeprefix("[127.0.0.1]:")
+    assert not old.exists()
+    assert f"It also listens on 127.0.0.1, port {port}, where the machines meet." in first.err
+    assert "Machine 1 of 2, by lo" in second.err
+    for refused in (first, second):
+        assert "that network was not called trusted" in refused.err

@@ -77,15 +77,24 @@ class Cluster:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    def lose(self, node: str, run: Path) -> None:
-        """Have a node vanish in the midst of a run, with all that is at work there, the scheduler's own part first."""
-        jobs = _processes_of(run)
+    def lose(self, node: str) -> None:
+        """Have a node vanish with all that is at work there, the scheduler's own part first."""
+        jobs = _processes_on(node, self.folder)
         steps = [parent for job in jobs if (parent := job.parent()) and parent.name().startswith("slurmstepd")]
         self._processes[node].send_signal(signal.SIGSTOP)
         for process in (*steps, *jobs):
             with suppress(psutil.Error):
                 process.kill()
         self.kill(node)
+
+    def listening(self, node: str) -> list[str]:
+        """Return the addresses that the program's processes on a node listen on, without SLURM's own."""
+        found = []
+        for process in _processes_on(node, self.folder):
+            with suppress(psutil.Error):
+                if process.name().startswith("python"):
+                    found += [item.laddr.ip for item in process.net_connections("tcp") if item.status == "LISTEN"]
+        return found
 
     def start_sshd(self) -> None:
         """Start the ssh server."""
@@ -213,6 +222,17 @@ def _processes_of(folder: Path) -> list[psutil.Process]:
         with suppress(psutil.Error):
             words = process.cmdline()
             if "qlora_studio" in words and any(word.startswith(str(folder)) for word in words):
+                found.append(process)
+    return found
+
+
+def _processes_on(node: str, folder: Path) -> list[psutil.Process]:
+    """Return what jobs of the cluster in a folder started on a node of it."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            environment = process.environ()
+            if environment.get("SLURMD_NODENAME") == node and environment.get("SLURM_CONF", "").startswith(str(folder)):
                 found.append(process)
     return found
 

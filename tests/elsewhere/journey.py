@@ -47,7 +47,7 @@ class Journey:
 
     def __init__(self, folder: Path, model: str = "", *, short: bool = False) -> None:
         self.folder, self.model, self.short = folder, model, short
-        self.steps, self.batches = (60 if short else 400, 4) if model else (60, 1)
+        self.steps, self.batches = (60 if short else 400, 4) if model else (120, 1)
         self.cluster = Cluster(folder / "cluster")
         self.lines: list[str] = []
         self.began = time.monotonic()
@@ -66,9 +66,7 @@ class Journey:
 
         self.say("\n## Waiting, running, pause\n")
         self.cluster.run("sbatch", "--nodes=2", "--output=/dev/null", "--wrap=sleep 900")
-        items = [item.format(steps=self.steps, batches=self.batches) for item in _SETTINGS]
-        settings = [word for item in items for word in ("--set", item)]
-        settings += ["--model", self.model] if self.model else []
+        settings = self.settings(self.steps, self.batches)
         told = self.command("elsewhere", "submit", "--preset", "starter", *settings, "--place", "cluster")
         run = RunFolder(told["run_dir"])
         self.see(run, "it waits in the queue", lambda: "waiting" in self.words(run))
@@ -88,6 +86,14 @@ class Journey:
         if not self.short:
             self.lose(run)
         self.finish(run, there, settings)
+        if not self.short:
+            self.together(there)
+
+    def settings(self, steps: int, batches: int) -> list[str]:
+        """Return the words that say what is trained."""
+        items = [item.format(steps=steps, batches=batches) for item in _SETTINGS]
+        words = [word for item in items for word in ("--set", item)]
+        return words + (["--model", self.model] if self.model else [])
 
     def lose(self, run: RunFolder) -> None:
         """Run out of time, lose the connection and then the node."""
@@ -109,7 +115,7 @@ class Journey:
         self.see(run, "the place is not reached", lambda: "not reached" in self.words(run))
         assert not run.state().phase.is_over
         node = self.cluster.run("squeue", "--noheader", "--format=%N").stdout.strip()
-        self.cluster.lose(node, self.folder / "there" / run.path.name)
+        self.cluster.lose(node)
         self.say(f"  {self.at()} node {node} and all that it did is killed")
         self.cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
         self.cluster.start_sshd()
@@ -151,6 +157,33 @@ class Journey:
         self.say(f"\nEvery step from 1 to {self.steps} was taken, {again} of them again after the node was lost.")
         assert set(steps) == set(range(1, self.steps + 1))
 
+    def together(self, there: tuple[str, ...]) -> None:
+        """Have two nodes train one run: only where their network is trusted; paused, resumed, a node lost, finished."""
+        self.say("\n## Two nodes train one run\n")
+        steps = 150 if self.model else 40
+        settings = self.settings(steps, 2)
+        self.command("elsewhere", "add", "pair", *there, "--cards", "0", "--nodes", "2", "--interface", "lo")
+        sending = ("elsewhere", "submit", "--preset", "starter", *settings, "--place", "pair")
+        self.command(*sending, fails=True)
+        run = RunFolder(self.command(*sending, "--trust-network")["run_dir"])
+        self.see(run, "it runs on both", lambda: "running on n[1-2]" in self.words(run))
+        self.see(run, "curves arrive here", lambda: run.state().step >= 3)
+        first, second = self.cluster.listening("n1"), self.cluster.listening("n2")
+        self.say(f"  n1 listens on {len(first)} ports, n2 on {len(second)}, all of 127.0.0.1")
+        assert (first, second) == (["127.0.0.1"] * 2, ["127.0.0.1"])
+        self.command("pause", str(run.path))
+        self.see(run, "it is paused, and the job is over", lambda: self.is_over(run, Phase.PAUSED))
+        step = run.state().step
+        self.command("elsewhere", "submit", str(run.path))
+        self.see(run, "both go on from its checkpoint", lambda: run.state().step > step + 1)
+        self.cluster.lose("n2")
+        self.say(f"  {self.at()} node n2 and all that it did is killed, and comes again")
+        self.cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=lost")
+        self.cluster.start_node("n2")
+        self.see(run, "both go on from its newest safe checkpoint", lambda: len(run.state().resumptions) >= 2)
+        self.see(run, "it is finished", lambda: self.is_over(run, Phase.FINISHED))
+        assert {event.step for event in run.events() if event.type == "step_done"} == set(range(1, steps + 1))
+
     def command(self, *words: str, fails: bool = False) -> Any:
         """Give a command, note what it answers, and return its JSON."""
         shown = " ".join(word for word in words if not word.startswith("training.") and word != "--set")
@@ -163,7 +196,7 @@ class Journey:
         assert (asked.returncode != 0) == fails, (asked.returncode, asked.stdout, asked.stderr)
         return json.loads(asked.stdout)
 
-    def see(self, run: RunFolder, what: str, is_so: Callable[[], bool], seconds: float = 900.0) -> None:
+    def see(self, run: RunFolder, what: str, is_so: Callable[[], bool], seconds: float = 1800.0) -> None:
         """Wait until something is so; note each time how the run is said to stand."""
         deadline, last = time.monotonic() + seconds, ""
         while not is_so():

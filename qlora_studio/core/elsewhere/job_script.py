@@ -2,6 +2,9 @@
 
 SIGTERM comes to the program itself, some time before the limit: it pauses the run with a checkpoint. A job whose node
 is lost is put into the queue again by the scheduler, and goes on from the newest safe checkpoint.
+
+On several nodes srun starts the program once on each. The first one, machine 0, has the run and is the one that pauses;
+they find each other by a file in the run's folder, another one each time that the job begins.
 """
 
 import re
@@ -10,11 +13,14 @@ from collections.abc import Sequence
 
 from qlora_studio.core.elsewhere.place import Place
 
+_LEAVING_SECONDS = 120  # for the other nodes to end after the first of all, before they are ended
 
-def job_script(place: Place, run: str, sha256: str, *, more: Sequence[str] = ()) -> str:
+
+def job_script(place: Place, run: str, sha256: str, *, more: Sequence[str] = (), trusts: bool = False) -> str:
     """Return the script of a job for the run in the folder `run` there, whose run.toml has that hash.
 
-    `more` are further words for the program, such as --lower-rate.
+    `more` are further words for the program, such as --lower-rate; `trusts` is whether the user called the network
+    between several nodes trusted: the program there asks for that.
     """
     words = ["elsewhere", "work", run, "--sha256", sha256, *more]
     return "\n".join(
@@ -24,7 +30,7 @@ def job_script(place: Place, run: str, sha256: str, *, more: Sequence[str] = ())
             "",
             "# Made by QLoRA Studio. It may be submitted again by hand: the run goes on where it was.",
             *filter(None, place.setup.split("\n")),
-            f"exec {place.program} {shlex.join(words)}",
+            _command(place, shlex.join(words), trusts),
             "",
         )
     )
@@ -45,6 +51,19 @@ def seconds_of(limit: str) -> int | None:
     return (hours * 60 + minutes) * 60 + seconds
 
 
+def _command(place: Place, words: str, trusts: bool) -> str:
+    if place.nodes == 1:
+        return f"exec {place.program} {words}"
+    each = (
+        f'exec {place.program} {words} --machines {place.nodes} --machine "$SLURM_PROCID" --interface {place.interface}'
+    )
+    each += ' --meet-by elsewhere/meeting-"$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}"'
+    each += " --trust-network" if trusts else ""
+    options = f"--nodes={place.nodes} --ntasks-per-node=1 --kill-on-bad-exit=0 --wait={_LEAVING_SECONDS}"
+    options += f" --cpus-per-task={place.cpus}" if place.cpus else ""
+    return f"exec srun {options} bash -c {shlex.quote(each)}"
+
+
 def _options(place: Place, run: str) -> list[str]:
     name = re.sub(r"[^A-Za-z0-9._-]", "-", run.rstrip("/").rpartition("/")[2])[:60]
     options = [
@@ -52,8 +71,8 @@ def _options(place: Place, run: str) -> list[str]:
         f"--chdir={run}",
         "--output=elsewhere/slurm-%j.log",
         "--open-mode=append",
-        "--nodes=1",
-        "--ntasks=1",
+        f"--nodes={place.nodes}",
+        f"--ntasks={place.nodes}",
         "--requeue",
         f"--signal=B:TERM@{_grace(place)}",
     ]

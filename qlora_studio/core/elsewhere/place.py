@@ -7,10 +7,11 @@ setup lines and further #SBATCH lines are the user's own text, and stand in the 
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from qlora_studio.core.errors import InvalidRunConfig, Problem
+from qlora_studio.core.run.machines import MOST
 from qlora_studio.core.run.setting import SettingInfo, setting, settings_of
 from qlora_studio.core.words import say
 
@@ -20,6 +21,7 @@ _FOLDER = re.compile(r"(~/|/)?[A-Za-z0-9_+@=.-]+(/[A-Za-z0-9_+@=.-]+)*/?")
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,@+-]*")
 _CARDS = re.compile(r"[0-9]{1,3}|[A-Za-z0-9_.-]+:[0-9]{1,3}")
 _TIME = re.compile(r"[0-9]+(:[0-9]{1,2}){0,2}|[0-9]+-[0-9]{1,2}(:[0-9]{1,2}){0,2}")
+_INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}")  # as long as Linux has them
 _MEMORY = re.compile(r"[0-9]+[KMGTkmgt]?")
 _MOST_LINES = 50
 
@@ -46,6 +48,13 @@ def _sbatch_lines(text: str) -> str:
     if not all(line.startswith("-") for line in lines if line):
         raise PydanticCustomError("place", "{words}", {"words": say("each line must be an option, such as --qos=long")})
     return "\n".join(lines)
+
+
+def _needed_by_several(interface: str, place: ValidationInfo) -> str:
+    if place.data.get("nodes", 1) > 1 and not interface:
+        words = say("several nodes need the network interface that they speak by")
+        raise PydanticCustomError("place", "{words}", {"words": words})
+    return interface
 
 
 class Place(BaseModel):
@@ -94,19 +103,38 @@ class Place(BaseModel):
         help=say("Hours, minutes and seconds. Shortly before its end the run pauses with a checkpoint."),
     )
     cards: Annotated[str, _like(_CARDS, say("must be a number, or a kind and a number such as a100:2"))] = setting(
-        "1", title=say("Cards"), help=say("How many of one node, or with their kind: a100:2. 0 for none.")
+        "1", title=say("Cards"), help=say("How many of each node, or with their kind: a100:2. 0 for none.")
+    )
+    nodes: int = setting(
+        1,
+        title=say("Nodes"),
+        help=say("How many train a run together, each with so many cards."),
+        ge=1,
+        le=MOST,
+        advanced=True,
+    )
+    interface: Annotated[
+        str,
+        _like(_INTERFACE, say("must be a network interface, such as ib0")),
+        AfterValidator(_needed_by_several),
+    ] = setting(
+        "",
+        validate_default=True,
+        title=say("Interface of the nodes"),
+        help=say("By which network several nodes speak, such as ib0 or eth1: they listen on its addresses alone."),
+        advanced=True,
     )
     cpus: int = setting(
         0,
         title=say("Processors"),
-        help=say("Of the node. 0: the scheduler's own choice."),
+        help=say("Of each node. 0: the scheduler's own choice."),
         ge=0,
         le=4096,
         advanced=True,
     )
     memory: Annotated[str, _like(_MEMORY, say("must be an amount such as 64G"))] = setting(
         "",
-        title=say("Memory of the node"),
+        title=say("Memory of a node"),
         help=say("Such as 64G. Empty: the scheduler's own choice."),
         advanced=True,
     )
@@ -128,7 +156,7 @@ class Place(BaseModel):
 
     @property
     def card_count(self) -> int:
-        """How many cards a job asks for."""
+        """How many cards a job asks for, of each node."""
         return int(self.cards.rpartition(":")[2] or 0)
 
     @property

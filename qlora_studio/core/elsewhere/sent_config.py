@@ -36,6 +36,12 @@ def sent_config(config: RunConfig, place: Place, moved: Mapping[str, str], *, mo
     return SentConfig(sent, tuple(words))
 
 
+def ranks_there(config: RunConfig, place: Place) -> int:
+    """Return how many processes train a run together at a place: one a card, or a node."""
+    of_node = place.card_count if _cards(config.hardware.gpus, place) == ALL_CARDS else 1
+    return of_node * place.nodes
+
+
 def _cards(wish: str, place: Place) -> str:
     """Return the cards in words that mean those of the job: it sees no others, whatever they are called here."""
     if wish == CPU or not place.card_count:

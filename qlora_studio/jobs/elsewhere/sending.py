@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 
 from qlora_studio.core.elsewhere.job_script import job_script
 from qlora_studio.core.elsewhere.place import Place
-from qlora_studio.core.elsewhere.sent_config import sent_config
+from qlora_studio.core.elsewhere.sent_config import ranks_there, sent_config
 from qlora_studio.core.errors import FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.named_places import named_places
+from qlora_studio.core.run.ranks import require_shares
 from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_config_text import problems_before_start, to_toml
 from qlora_studio.core.run.titles import OLLAMA
@@ -44,6 +45,7 @@ class Sending:
     files: tuple[SentFile, ...]
     moved: dict[str, str]
     model: str
+    trusts: bool = False  # whether the network between several nodes was called trusted
 
     @property
     def expected(self) -> tuple[str, ...]:
@@ -67,7 +69,8 @@ class Sending:
             size=size,
         )
         there = (say("{path} must be there already.", path=path) for path in self.expected)
-        return (goes, *there, *sent_config(self.config, self.place, self.moved, model=self.model).changes)
+        changes = sent_config(self.config, self.place, self.moved, model=self.model).changes
+        return (goes, *there, *changes, *listening(self.place))
 
     @property
     def script(self) -> str:
@@ -78,16 +81,38 @@ class Sending:
         """Return run.toml and job script for a folder there."""
         there = {path: f"{folder}/{name}" for path, name in self.moved.items()}
         text = to_toml(sent_config(self.config, self.place, there, model=self.model).config)
-        return text, job_script(self.place, folder, hashlib.sha256(text.encode()).hexdigest(), more=more)
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        return text, job_script(self.place, folder, sha256, more=more, trusts=self.trusts)
 
 
-def plan_sending(config: RunConfig, place: Place, *, model: str = "") -> Sending:
+def listening(place: Place) -> tuple[str, ...]:
+    """Return what listens on several nodes while they train, and who reaches that, in sentences."""
+    if place.nodes == 1:
+        return ()
+    return (
+        say(
+            "It trains on {nodes} nodes together. While it does, each card's process listens on a port of the node's "
+            "address at {interface}, and the first node on one more, where they meet; the system chooses the ports.",
+            nodes=place.nodes,
+            interface=place.interface,
+        ),
+        say(
+            "Whoever reaches {interface} there reaches these ports. Nothing is encrypted and nobody is asked who they "
+            "are: they can read and change what the run learns. That network must be trusted.",
+            interface=place.interface,
+        ),
+    )
+
+
+def plan_sending(config: RunConfig, place: Place, *, model: str = "", trusts: bool = False) -> Sending:
     """Return what would be sent. Raises StudioError where it cannot be, and says what to do. Nothing is asked yet.
 
     `model` is the path of the base model there; without it, the model is one of the hub, or lies there as here.
+    `trusts` is whether the user calls the network between the place's nodes trusted, which `submit` asks for.
     """
     if problems := problems_before_start(config):
         raise InvalidRunConfig(problems)
+    require_shares(config, ranks_there(config, place))
     if config.model.source.startswith(OLLAMA) and not model:
         raise StudioError(
             say("A model of Ollama's is on this computer alone."),
@@ -108,7 +133,7 @@ def plan_sending(config: RunConfig, place: Place, *, model: str = "") -> Sending
             kind=FailureKind.DATA_REFUSED,
             advice=say("Put them into fewer files, or copy them there and name their folder there."),
         )
-    return Sending(place, config, tuple(files), moved, model)
+    return Sending(place, config, tuple(files), moved, model, trusts)
 
 
 def _source(name: str, path: str) -> Path | None:

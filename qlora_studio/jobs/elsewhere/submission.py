@@ -11,13 +11,16 @@ from typing import IO
 
 from qlora_studio.core.elsewhere import shell
 from qlora_studio.core.elsewhere.job_script import job_script
+from qlora_studio.core.elsewhere.place import Place
+from qlora_studio.core.elsewhere.sent_config import ranks_there
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.events import ElsewhereTold
+from qlora_studio.core.run.ranks import require_shares
 from qlora_studio.core.words import say
 from qlora_studio.jobs.elsewhere.connection import Connection, NotReached
-from qlora_studio.jobs.elsewhere.sending import Sending, SentFile
+from qlora_studio.jobs.elsewhere.sending import Sending, SentFile, listening
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.places import place_named
 from qlora_studio.storage.runs import trust
@@ -45,6 +48,7 @@ def submit(
 
     Raises StudioError; nothing is left then, here or there. `progress` is told bytes sent and bytes in all.
     """
+    require_trust(sending.place, sending.place.interface if sending.trusts else "")
     connection = Connection(sending.place)
     folder = create_run_folder(runs, sending.config)
     home, name = "", folder.path.name
@@ -52,6 +56,7 @@ def submit(
         home = _make_folder(connection, name)
         _require(connection, sending.expected)
         record = _record_of(sending.place.name, home, name)
+        record = record.model_copy(update={"trusted": sending.place.interface if sending.trusts else ""})
         _Upload(connection, record.folder, sending.size_bytes, stop, progress).send(sending.files)
         text, script = sending.job(record.folder)
         _send_text(connection, record.folder, "run.toml", text)
@@ -66,10 +71,22 @@ def submit(
     return folder
 
 
-def submit_again(folder: RunFolder, initial_commands: Sequence[Command] = ()) -> None:
+def require_trust(place: Place, trusted: str) -> None:
+    """Raise StudioError where nodes would speak by a network that was not called `trusted` for this run."""
+    if place.nodes > 1 and trusted != place.interface:
+        raise StudioError(
+            say("Nothing was sent: the network of {interface} was not called trusted.", interface=place.interface),
+            kind=FailureKind.USAGE,
+            advice=say("Where you trust everybody who reaches it, say so: --trust-network"),
+            detail="\n".join(listening(place)),
+        )
+
+
+def submit_again(folder: RunFolder, initial_commands: Sequence[Command] = (), *, trusts: bool = False) -> None:
     """Hand a run that is elsewhere to its scheduler again: it goes on from its newest safe checkpoint there.
 
-    Raises StudioError: where it is at work, is finished, or its place does not take it.
+    What its place asks for now counts. Whoever called the network between its nodes trusted before has done so, unless
+    it is another one now. Raises StudioError: where it is at work, is finished, or its place does not take it.
     """
     trust.trusted_text(folder.path)
     record = _closed_record(folder)
@@ -79,9 +96,15 @@ def submit_again(folder: RunFolder, initial_commands: Sequence[Command] = ()) ->
             kind=FailureKind.ALREADY_FINISHED,
         )
     place = place_named(record.place)
+    trusted = place.interface if trusts else record.trusted
+    require_trust(place, trusted)
+    config = folder.config()
+    require_shares(config, ranks_there(config, place))
+    record = record.model_copy(update={"trusted": trusted})
     sent = (folder.path / FOLDER / "run.toml").read_bytes()
     more = [word for command in initial_commands if (word := _word(command))]
-    script = job_script(place, record.folder, hashlib.sha256(sent).hexdigest(), more=more)
+    sha256 = hashlib.sha256(sent).hexdigest()
+    script = job_script(place, record.folder, sha256, more=more, trusts=place.nodes > 1)
     _submit_job(Connection(place), folder, record, script)
 
 
@@ -100,16 +123,8 @@ def _submit_job(connection: Connection, folder: RunFolder, record: ElsewhereReco
     if answer.numbers != (0,) or found is None:
         raise _not_taken(record.place, answer.text)
     write_told(folder.path, ElsewhereTold(place=record.place, job=found[1]))
-    submitted = ElsewhereRecord(
-        place=record.place,
-        home=record.home,
-        name=record.name,
-        job=found[1],
-        open=True,
-        events_before=_size(folder.events_path),
-        commands_sent=_size(folder.commands_path),
-    )
-    write_record(folder.path, submitted)
+    before = {"events_before": _size(folder.events_path), "commands_sent": _size(folder.commands_path)}
+    write_record(folder.path, record.model_copy(update={"job": found[1], "open": True, **before}))
 
 
 def _not_taken(place: str, words: str) -> StudioError:

@@ -29,6 +29,7 @@ class ElsewhereRecord(BaseModel):
 
     `name` is that of the run's folder in the place's folder `home`, in full. The first `events_before` bytes of
     events.jsonl are of earlier jobs, and the first `commands_sent` of commands.jsonl need not be passed on any more.
+    `trusted` is the interface whose network the user called trusted for this run, where several nodes train it.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
@@ -40,6 +41,7 @@ class ElsewhereRecord(BaseModel):
     open: bool = False
     events_before: Amount = 0
     commands_sent: Amount = 0
+    trusted: Annotated[str, Field(max_length=15)] = ""
 
     @property
     def folder(self) -> str:

@@ -69,11 +69,12 @@ def accept_sent(folder: RunFolder, sha256: str) -> None:
 
     The script came by its user's own login, which may do all that a run could.
     """
-    if (text := trust.shown_text(folder.path)) is None:
-        raise _no_run(folder.path)
-    if hashlib.sha256(text).hexdigest() != sha256:
-        raise trust.NotTrusted(folder.path, f"The run.toml of {folder.path.name} is not the one that was submitted.")
-    trust.record(folder.path, text)
+    trust.record(folder.path, _sent_text(folder, sha256))
+
+
+def sent_run_config(folder: RunFolder, sha256: str) -> RunConfig:
+    """Return the config of a run that was sent here and is trained along with. Raises StudioError as `accept_sent`."""
+    return from_toml(_sent_text(folder, sha256).decode("utf-8", "surrogateescape"))
 
 
 def given_job(folder: RunFolder, sha256: str) -> Job:
@@ -86,6 +87,14 @@ def given_job(folder: RunFolder, sha256: str) -> Job:
     if hashlib.sha256(text).hexdigest() != sha256:
         raise _not_given(folder)
     return parse_job(text)
+
+
+def _sent_text(folder: RunFolder, sha256: str) -> bytes:
+    if (text := trust.shown_text(folder.path)) is None:
+        raise _no_run(folder.path)
+    if hashlib.sha256(text).hexdigest() != sha256:
+        raise trust.NotTrusted(folder.path, f"The run.toml of {folder.path.name} is not the one that was submitted.")
+    return text
 
 
 def _not_given(folder: RunFolder) -> StudioError:

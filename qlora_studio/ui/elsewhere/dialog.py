@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QDialog, QPlainTextEdit, QWidget
 from qlora_studio.core.words import say
 from qlora_studio.ui.elsewhere.place_form import PlaceForm
 from qlora_studio.ui.kit.check_list import Checked, CheckList
-from qlora_studio.ui.kit.fields import ComboBox
+from qlora_studio.ui.kit.fields import CheckBox, ComboBox
 from qlora_studio.ui.kit.layouts import ScrolledContent
 from qlora_studio.ui.kit.letters import give_letters
 from qlora_studio.ui.kit.scrolling import ScrollArea
@@ -30,6 +30,7 @@ class ElsewhereDialog(QDialog):
         place_changed: something else is written.
         test_requested: see what is there.
         test_stop_requested: do not wait for that.
+        trust_changed: whether the network between several nodes is called trusted.
         submit_requested: send the run there.
         cancel_requested: do not send it; where it is being sent, stop that.
     """
@@ -39,6 +40,7 @@ class ElsewhereDialog(QDialog):
     place_changed = Signal()
     test_requested = Signal()
     test_stop_requested = Signal()
+    trust_changed = Signal()
     submit_requested = Signal()
     cancel_requested = Signal()
 
@@ -55,6 +57,7 @@ class ElsewhereDialog(QDialog):
         self.checks = CheckList(say("What is there"))
         self.leaving = FactGrid()
         self.notes = Label("", "muted", wrap=True)
+        self.trust = CheckBox(say("I trust everybody who reaches that network"))
         self.fit = Label("", "muted", wrap=True)
         self.script_shown = Button(say("Show the batch script"), "quiet", checkable=True)
         self.script = QPlainTextEdit()
@@ -117,6 +120,13 @@ class ElsewhereDialog(QDialog):
         for part in (self.submit, self.form, self.place, self.remove, self.test):
             part.setEnabled(not words)
 
+    def render_trust(self, asked: bool, given: bool) -> None:
+        """Ask whether the network between several nodes is trusted, or do not."""
+        self.trust.setVisible(asked)
+        self.trust.blockSignals(True)
+        self.trust.setChecked(given)
+        self.trust.blockSignals(False)
+
     def fill_submit(self, allowed: bool) -> None:
         """Allow to send the run, or not."""
         self.submit.setEnabled(allowed)
@@ -166,7 +176,8 @@ class ElsewhereDialog(QDialog):
         self.script.setFixedHeight(_SCRIPT_HEIGHT)
         self.script.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.script.hide()
-        card.add(self.leaving, self.notes, self.fit, self.script_shown, self.script)
+        self.trust.hide()
+        card.add(self.leaving, self.notes, self.trust, self.fit, self.script_shown, self.script)
         return card
 
     def _connect(self) -> None:
@@ -175,6 +186,7 @@ class ElsewhereDialog(QDialog):
         self.form.changed.connect(self.place_changed)
         self.test.clicked.connect(self._on_test_clicked)
         self.script_shown.toggled.connect(self.script.setVisible)
+        self.trust.toggled.connect(lambda _given: self.trust_changed.emit())
         self.submit.clicked.connect(self.submit_requested)
         self.cancel.clicked.connect(self.cancel_requested)
 

@@ -16,7 +16,7 @@ from qlora_studio.ui.kit.text import Label, set_style_property, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, column
 
 _ROWS = (("host", "name"), ("folder", "program"), ("partition", "time", "cards"))
-_ADVANCED = (("setup",), ("account", "cpus", "memory"), ("options",), ("grace_seconds",))
+_ADVANCED = (("setup",), ("account", "cpus", "memory"), ("nodes", "interface"), ("options",), ("grace_seconds",))
 _LINES = ("setup", "options")  # fields of several lines
 _LINES_HEIGHT = 64
 _HINTS = {"host": say("as you type it after ssh"), "partition": say("the scheduler's choice")}

@@ -1,5 +1,7 @@
 """Connects the dialog to the draft, to the places that are kept, and to what is asked of a place."""
 
+import functools
+
 from PySide6.QtCore import QObject, QTimer
 
 from qlora_studio.core.elsewhere.place import Place, place_from
@@ -53,6 +55,7 @@ class ElsewhereWiring(QObject):
         dialog.place_changed.connect(self._on_place_changed)
         dialog.test_requested.connect(self._on_test_requested)
         dialog.test_stop_requested.connect(self._on_test_stopped)
+        dialog.trust_changed.connect(self._plan)
         dialog.submit_requested.connect(self._on_submit_requested)
         dialog.cancel_requested.connect(self._on_cancel_requested)
         dialog.destroyed.connect(self._on_dialog_destroyed)
@@ -101,6 +104,7 @@ class ElsewhereWiring(QObject):
             self._on_test_stopped()
             self._sending = None
             self.dialog.fill_submit(False)
+            self.dialog.trust.setChecked(False)
             self._settle.start()
 
     def _place(self) -> Place | None:
@@ -121,7 +125,8 @@ class ElsewhereWiring(QObject):
         if not values["name"]:
             self.dialog.render_sending((), [say("Name a host, and what would go there is said here.")], "")
         elif (place := self._place()) is not None:
-            self._planner.ask(plan_sending, self._config, place)
+            trusts = self.dialog.trust.isChecked() and place.nodes > 1
+            self._planner.ask(functools.partial(plan_sending, trusts=trusts), self._config, place)
 
     def _on_planned(self, sending: Sending) -> None:
         if self.dialog is None:
@@ -133,7 +138,9 @@ class ElsewhereWiring(QObject):
         refusal = _refusal(sending.place)
         if refusal is not None:
             self.dialog.show_error(refusal)
-        self.dialog.fill_submit(refusal is None)
+        several = sending.place.nodes > 1
+        self.dialog.render_trust(several, sending.trusts)
+        self.dialog.fill_submit(refusal is None and (sending.trusts or not several))
 
     def _on_test_requested(self) -> None:
         if self.dialog is None or (place := self._place()) is None:

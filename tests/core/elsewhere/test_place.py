@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -32,9 +33,11 @@ def _options(script: str) -> dict[str, str]:
         ("program", "one\ntwo"),
         ("grace_seconds", "1"),
         ("name", ""),
+        ("interface", "eth0; touch x"),
+        ("nodes", 65),
     ],
 )
-def test_what_cannot_stand_in_a_command_is_refused_by_its_field(field: str, value: str) -> None:
+def test_what_cannot_stand_in_a_command_is_refused_by_its_field(field: str, value: object) -> None:
     with pytest.raises(InvalidRunConfig) as raised:
         place_from({"name": "cluster", field: value})
 
@@ -95,3 +98,36 @@ def test_a_shell_runs_the_setup_first_and_then_becomes_the_program() -> None:
 
     assert told.split("|")[0] == "good day"
     assert told.split("|")[2:] == ["elsewhere", "work", _RUN, "--sha256", _HASH, "--lower-rate", ""]
+
+
+def test_several_nodes_must_be_told_by_which_interface_they_speak() -> None:
+    with pytest.raises(InvalidRunConfig, match="need the network interface") as raised:
+        place_from({"name": "cluster", "nodes": 2})
+
+    assert [problem.field for problem in raised.value.problems] == ["interface"]
+    assert place_from({"name": "cluster", "nodes": 2, "interface": "ib0"}).nodes == 2
+
+
+@pytest.mark.parametrize("trusts", [True, False])
+def test_on_several_nodes_the_program_is_started_on_each_as_another_machine(tmp_path: Path, trusts: bool) -> None:
+    """An `srun` that starts what it is told to, once for each of two nodes, after its own options."""
+    (tmp_path / "srun").write_text(
+        'while [ "${1#--}" != "$1" ]; do shift; done\nfor SLURM_PROCID in 0 1; do export SLURM_PROCID; "$@"; done\n'
+    )
+    (tmp_path / "srun").chmod(0o755)
+    setup, program = "export B='two words'", "printf '%s|' \"$B\""
+    place = Place(name="c", nodes=2, interface="ib0", cpus=4, setup=setup, program=program)
+    script = job_script(place, _RUN, _HASH, trusts=trusts)
+    told = subprocess.run(
+        ["bash", "-c", script],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    options = _options(script)
+    assert (options["nodes"], options["ntasks"], options["cpus-per-task"]) == ("2", "2", "4")
+    work = ["two words", "elsewhere", "work", _RUN, "--sha256", _HASH, "--machines", "2"]
+    more = ["--interface", "ib0", "--meet-by", "elsewhere/meeting-7-0", *(["--trust-network"] if trusts else [])]
+    assert told.split("|")[:-1] == [*work, "--machine", "0", *more, *work, "--machine", "1", *more]

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.elsewhere.place import Place
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run.commands import Pause
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.jobs.elsewhere.acts import fetch
+from qlora_studio.jobs.elsewhere.acts import cancel_job, fetch
 from qlora_studio.jobs.elsewhere.place_check import check_place
 from qlora_studio.jobs.elsewhere.sending import plan_sending
-from qlora_studio.jobs.elsewhere.submission import submit
+from qlora_studio.jobs.elsewhere.submission import submit, submit_again
 from qlora_studio.storage.places import load_places, place_named, remove_place, save_place
 from qlora_studio.storage.runs.run_folder import run_folders
 from tests.elsewhere.places import followed, place_for, there
@@ -93,3 +95,45 @@ def test_what_is_wrong_with_a_place_is_said_all_at_once(scheduler: Path, tmp_pat
     assert not report.is_well
     assert len(report.problems) == 2  # there is no sinfo either
     assert "no-such-program: command not found" in report.problems[1]
+
+
+def test_nodes_train_together_only_where_their_network_is_called_trusted_for_the_run(
+    scheduler: Path, studio_home: Path, tmp_path: Path
+) -> None:
+    (scheduler / "hold").touch()
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"prompt": "a", "completion": "b"}\n')
+    config = RunConfig.model_validate({"model": {"source": "owner/model"}, "data": {"path": str(data)}})
+    place = place_for("start,finish", tmp_path).model_copy(update={"nodes": 2, "interface": "ib0"})
+    save_place(place)
+    asked = plan_sending(config, place)
+    assert any("Whoever reaches ib0 there" in note for note in asked.notes)
+    with pytest.raises(StudioError, match="the network of ib0 was not called trusted"):
+        submit(asked, studio_home / "runs")
+    assert not (tmp_path / "there").exists()
+
+    run = submit(plan_sending(config, place, trusts=True), studio_home / "runs")
+    mirroring = followed(run)
+    run.send(Pause())
+    mirroring.join(30)
+    submit_again(run)
+    assert "--trust-network" in (there(run, tmp_path).path / "elsewhere/job.sh").read_text()
+    cancel_job(run)
+    followed(run).join(30)
+    save_place(place.model_copy(update={"interface": "eth0"}))
+    with pytest.raises(StudioError, match="the network of eth0 was not called trusted"):
+        submit_again(run)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cards", "nodes", "ranks"), [("auto", "3", 1, 3), ("auto", "3", 2, 6), ("cpu", "8", 3, 3)]
+)
+def test_a_step_that_does_not_come_out_even_over_all_cards_is_refused_before_anything_is_sent(
+    tmp_path: Path, gpus: str, cards: str, nodes: int, ranks: int
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.touch()
+    values = {"model": {"source": "owner/model"}, "data": {"path": str(data)}, "hardware": {"gpus": gpus}}
+    place = Place(name="c", cards=cards, nodes=nodes, interface="ib0")
+    with pytest.raises(StudioError, match=f"cannot be dealt evenly to {ranks} cards"):
+        plan_sending(RunConfig.model_validate({**values, "training": {"gradient_accumulation": 16}}), place)

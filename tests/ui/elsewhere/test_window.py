@@ -15,6 +15,7 @@ from qlora_studio.storage.places import load_places
 from qlora_studio.storage.runs.run_folder import run_folders
 from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.elsewhere.dialog import ElsewhereDialog
+from qlora_studio.ui.kit.fields import SpinBox
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.training.page import TrainingPage
 from tests.elsewhere.places import place_for, program_for
@@ -153,4 +154,27 @@ def test_what_keeps_a_run_from_going_is_said_in_the_dialog(
     type_into(dialog, "host", "login.cluster.example")
     wait_until(dialog.notice.isVisible)
     assert "switched off" in dialog.notice.message.text()
+    assert not dialog.submit.isEnabled()
+
+
+def test_several_nodes_are_sent_to_only_once_their_network_is_called_trusted(
+    dialog: ElsewhereDialog, scheduler: Path, wait_until: WaitUntil
+) -> None:
+    wait_until(dialog.submit.isEnabled)
+    assert not dialog.trust.isVisible()
+    dialog.form.advanced.click()
+    nodes = dialog.form.fields["nodes"]
+    assert isinstance(nodes, SpinBox)
+    nodes.setValue(2)
+    wait_until(lambda: not dialog.submit.isEnabled())
+    type_into(dialog, "interface", "ib0")
+    wait_until(dialog.trust.isVisible)
+    assert "Whoever reaches ib0 there reaches these ports" in dialog.notes.text()
+    assert not dialog.submit.isEnabled()
+    dialog.trust.click()
+    wait_until(dialog.submit.isEnabled)
+    assert "--trust-network" in dialog.script.toPlainText()
+    type_into(dialog, "interface", "ib1")
+    wait_until(lambda: "ib1" in dialog.notes.text())
+    assert not dialog.trust.isChecked()
     assert not dialog.submit.isEnabled()

@@ -2,9 +2,9 @@
 
 import pytest
 
-from qlora_studio.core.run.events import CheckpointSaved, Event, StepDone, WorkerStarted
+from qlora_studio.core.run.events import CheckpointSaved, ElsewhereTold, Event, Finished, StepDone, WorkerStarted
 from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_state import RunState, reduce, work_at_risk
+from qlora_studio.core.run.run_state import RunState, fold, reduce, work_at_risk
 from qlora_studio.ui.run.view import tiles
 from qlora_studio.ui.state.progress import risk_text
 
@@ -51,3 +51,17 @@ def test_the_tiles_name_a_time_left_that_no_jump_changes(jump: float) -> None:
     state = _state(STARTED, _step(1, NOW + 5))
     told = {tile.title: tile.value for tile in tiles(state, 1.0, RunConfig(), NOW + jump)}
     assert told["Time left"] == "1 min"
+
+
+@pytest.mark.parametrize("ahead", [-10 * HOUR, 0.0, 10 * HOUR])
+def test_a_run_elsewhere_is_told_by_its_own_clock_whatever_that_of_this_computer_says(ahead: float) -> None:
+    """The mirror tells by the clock here, and of the end perhaps a day later: the laptop slept."""
+    there = NOW + ahead
+    told = ElsewhereTold(place="c", standing="running", clock_ahead=ahead, time=NOW + 1)
+    events: list[Event] = [STARTED.model_copy(update={"time": there}), told, _step(1, there + 5), _saved(1, there + 6)]
+    assert "30 s of work at risk" in risk_text(_state(*events), NOW + 36)
+    over = told.model_copy(update={"standing": "over", "time": NOW + 24 * HOUR})
+    events += [_step(2, there + 50), Finished(time=there + 60), over]
+    took = {tile.title: tile.value for tile in tiles(_state(*events), 1.0, RunConfig(), NOW + 25 * HOUR)}
+    assert took["Time"] == "1 min"
+    assert fold(RunState(), events) == _state(*events)

@@ -8,11 +8,13 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from qlora_studio.core.elsewhere.job_state import ACCOUNT_FIELDS, QUEUE_FORMAT
 
 MARK = "qlora-studio-answers"
 GONE, CHANGED = 3, 4  # exit codes of scripts: the folder is not there; the file is not as long as it was
+REMOVED, CLOCK = "removed", "clock"  # parts: the run's folder was deleted; the seconds since the epoch there
 _MOST_HEADER = 4096
 _PART = re.compile(rb"([A-Za-z0-9_./-]+) ([0-9]{1,18})((?: -?[0-9]+)*)")
 _FUNCTIONS = """\
@@ -69,17 +71,20 @@ def part_size(line: bytes) -> int:
 def look(folder: str, job: str, offsets: tuple[int, int], limits: tuple[int, int]) -> str:
     """Return what asks how a job stands, and then for what is new in events.jsonl and worker.log.
 
-    In this order: what was written before the scheduler called the job over is in the files then.
+    In this order: what was written before the scheduler called the job over is in the files then. A folder that is
+    not there was removed where the one around it is there; else that one may only be away.
     """
+    place, around = shlex.quote(folder), shlex.quote(str(PurePosixPath(folder).parent))
     return answering(
         f"""\
+part {CLOCK} "" $(($(date +%s)))
 q=$(squeue --noheader --states=all --jobs={job} --format={shlex.quote(QUEUE_FORMAT)} 2>&1); c=$?
 part queue "$q" $c
 case "$q" in *PENDING*|*RUNNING*) ;; *)
   part account "$(sacct --noheader --parsable2 --allocations --jobs={job} --format={ACCOUNT_FIELDS} 2>/dev/null)"
   part control "$(scontrol show job {job} 2>/dev/null)" ;;
 esac
-cd {shlex.quote(folder)} || exit {GONE}
+cd {place} || {{ [ -x {around} ] && [ ! -e {place} ] && part {REMOVED} "" && exit; exit {GONE}; }}
 part output "$(tail -c 4000 elsewhere/slurm-{job}.log 2>/dev/null)"
 file events events.jsonl {offsets[0]} {limits[0]}
 file log worker.log {offsets[1]} {limits[1]}
@@ -89,9 +94,18 @@ file log worker.log {offsets[1]} {limits[1]}
 
 
 def append(folder: str, name: str, size: int | None = None) -> str:
-    """Return what appends its input to a file there; only where it has `size` bytes, if that is given."""
-    check = f'[ "$(($(wc -c < {name})))" -eq {size} ] || exit {CHANGED}\n' if size is not None else ""
-    return answering(f"cd {shlex.quote(folder)} || exit {GONE}\ntouch {name}\n{check}cat >> {name}\n")
+    """Return what appends its input to a file there, whole or not at all: what a full disk took of it is cut off.
+
+    Only where the file has `size` bytes, if that is given.
+    """
+    check = f'[ "$before" -eq {size} ] || exit {CHANGED}\n' if size is not None else ""
+    return answering(
+        f"""\
+cd {shlex.quote(folder)} || exit {GONE}
+touch {name} && before=$(($(wc -c < {name}))) || exit 1
+{check}cat >> {name} || {{ dd if=/dev/null of={name} bs=1 seek="$before" 2>/dev/null; exit 1; }}
+"""
+    )
 
 
 def receive(folder: str, name: str) -> str:

@@ -11,7 +11,7 @@ def elsewhere_words(told: ElsewhereTold) -> str:
     """Return a line: "on cluster: waiting in the queue (others come first)", "on cluster: running on node7"."""
     place = told.place
     if told.unreached_since and told.standing != "over":
-        since = time.strftime("%H:%M", time.localtime(told.unreached_since))
+        since = _moment(told.unreached_since)
         return say("on {place}: not reached since {time}; the job goes on there", place=place, time=since)
     match told.standing:
         case "waiting" if told.reason and told.reason != "None":
@@ -25,6 +25,12 @@ def elsewhere_words(told: ElsewhereTold) -> str:
         case "over":
             return say("on {place}: the job is over", place=place)
     return say("on {place}: submitted", place=place)
+
+
+def _moment(when: float) -> str:
+    """Return the time of day; with the date where that is another one."""
+    moment = time.localtime(when)
+    return time.strftime("%H:%M" if moment[:3] == time.localtime()[:3] else "%Y-%m-%d %H:%M", moment)
 
 
 def detail_words(told: ElsewhereTold) -> str:

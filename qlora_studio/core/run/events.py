@@ -322,7 +322,8 @@ class ElsewhereTold(Message):
     """How a run stands that trains on another computer. It stands in no events.jsonl: whoever follows the run tells it.
 
     `state`, `reason` and `node` are its scheduler's own words. `unreached_since` is when the place was reached last,
-    where it is not reached now: nothing is known of the job since then. `problem` is a sentence.
+    where it is not reached now: nothing is known of the job since then. `problem` is a sentence. `clock_ahead` is by
+    how many seconds the clock there, which all other events have their times of, is ahead of the one here.
     """
 
     type: Literal["elsewhere_told"] = "elsewhere_told"
@@ -334,6 +335,7 @@ class ElsewhereTold(Message):
     node: Words = ""
     unreached_since: Moment = 0.0
     problem: Words = ""
+    clock_ahead: Number = 0.0
 
 
 class TextGenerated(Message):

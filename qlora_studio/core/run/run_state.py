@@ -64,7 +64,7 @@ class RunState:
 
 def reduce(state: RunState, event: ev.Event) -> RunState:
     """Return the state after `event`."""
-    return replace(_told(state, event), last_event=event.time)
+    return replace(_told(state, event), last_event=_time(state, event))
 
 
 def _told(state: RunState, event: ev.Event) -> RunState:
@@ -154,25 +154,37 @@ def fold(state: RunState, events: Iterable[ev.Event]) -> RunState:
     A step replaces all that the step right before it said, so of many steps in a row the last alone is taken.
     """
     step: ev.StepDone | None = None
-    event: ev.Event | None = None
+    last: ev.Event | None = None
     for event in events:
         if isinstance(event, ev.StepDone):
-            step = event
+            step = last = event
             continue
-        state = _told(_told(state, step) if step else state, event)
-        step = None
+        state, step = _told(state, step) if step else state, None
+        if isinstance(event, ev.ElsewhereTold):
+            state, last = reduce(replace(state, last_event=last.time) if last else state, event), None
+        else:
+            state, last = _told(state, event), event
     state = _told(state, step) if step else state
-    return replace(state, last_event=event.time) if event else state
+    return replace(state, last_event=last.time) if last else state
+
+
+def _time(state: RunState, event: ev.Event) -> float:
+    """Return when a run was heard of last, by its own clock: that it is over elsewhere may be told much later."""
+    if not isinstance(event, ev.ElsewhereTold):
+        return event.time
+    return state.last_event if state.phase.is_over and state.last_event else event.time + event.clock_ahead
 
 
 def work_at_risk(state: RunState, now: float) -> float:
     """Return the seconds of training that a crash would lose: since the newest safe checkpoint or the start.
 
-    None are at risk where no worker trains: before the first step, and once the final adapter is saved.
+    None are at risk where no worker trains: before the first step, and once the final adapter is saved. `now` is by the
+    clock here, which may be another one than that of a run elsewhere.
     """
     if not is_at_risk(state):
         return 0.0
-    return max(0.0, now - state.safe_since)
+    ahead = state.elsewhere.clock_ahead if state.elsewhere else 0.0
+    return max(0.0, now + ahead - state.safe_since)
 
 
 def is_at_risk(state: RunState) -> bool:

@@ -5,6 +5,7 @@ digits, so that any login shell there hands it on as it is; what is to be sent c
 """
 
 import base64
+import re
 import shutil
 import subprocess
 import tempfile
@@ -35,6 +36,8 @@ _SSH = (
 )
 _NOT_CONNECTED = 255  # ssh's own exit code
 _SECONDS = 90.0
+_SLOWEST = 50_000  # bytes a second, of a connection that is still taken to be alive
+_FULL = re.compile("no space left|disk quota exceeded", re.IGNORECASE)
 _MOST_WORDS = 500
 _LONGEST, _PIECE = 1 << 16, 1 << 20
 
@@ -63,16 +66,17 @@ class Connection:
 
         return self.exchange(script, write, login=login, seconds=seconds)
 
-    def fetch(self, script: str, path: Path) -> None:
-        """Write the part that a script answers with to a file. Raises as `ask` does."""
+    def fetch(self, script: str, path: Path, size: int) -> None:
+        """Write the part that a script answers with, of `size` bytes, to a file. Raises as `ask` does."""
+        seconds = _SECONDS + size / _SLOWEST
         with tempfile.TemporaryFile(dir=path.parent) as answer, path.open("wb") as file:
-            self._answer(script, _nothing, False, None, answer)
+            self._answer(script, _nothing, False, seconds, answer)
             answer.seek(0)
             while (line := answer.readline(_LONGEST)) and line.strip() != MARK.encode():
                 pass
-            size = part_size(answer.readline(_LONGEST))
+            whole = part_size(answer.readline(_LONGEST))
             shutil.copyfileobj(answer, file, _PIECE)
-            if file.tell() != size:
+            if file.tell() != whole:
                 raise NotReached(say("{place} was not understood: its answer broke off.", place=self.place.name))
 
     def exchange(self, script: str, write: Writing, *, login: bool = False, seconds: float | None = None) -> list[Part]:
@@ -96,6 +100,8 @@ class Connection:
             raise _not_connected(self.place, words)
         if code in (GONE, CHANGED):
             raise _refused(self.place, code, words)
+        if code and _FULL.search(words):
+            raise _full(self.place, words)
         if code:
             raise NotReached(
                 say("{place} did not do what it was asked.", place=self.place.name), detail=words[-_MOST_WORDS:]
@@ -141,7 +147,7 @@ def _command(place: Place, script: str, login: bool) -> list[str]:
     """Return the command that runs a script; at this computer itself, where the place is that."""
     if place.is_here:
         return ["bash" if login else "sh", "-c", script]
-    word = base64.b64encode(script.encode()).decode()
+    word = base64.b64encode(script.encode("utf-8", "surrogateescape")).decode()
     shell = "bash -lc" if login else "sh -c"
     return [*_SSH, "--", place.host, f"exec {shell} 'eval \"$(printf %s {word} | base64 -d)\"'"]
 
@@ -169,6 +175,15 @@ def _refused(place: Place, code: int, words: str) -> StudioError:
     else:
         message = say("The run's folder on {place} is not as it was left.", place=place.name)
     return StudioError(message, kind=FailureKind.NOT_READABLE, detail=words[-_MOST_WORDS:])
+
+
+def _full(place: Place, words: str) -> StudioError:
+    return StudioError(
+        say("The disk of {place} is full, or your share of it.", place=place.name),
+        kind=FailureKind.DISK_FULL,
+        advice=say("Make room there, or choose another folder for what is sent from now on."),
+        detail=words[-_MOST_WORDS:],
+    )
 
 
 def _no_program(place: Place, error: OSError) -> StudioError:

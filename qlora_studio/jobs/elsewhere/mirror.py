@@ -35,6 +35,7 @@ _SECONDS_HERE = 0.5  # where no connection is made for it
 _RETRY_SECONDS = (5.0, 10.0, 20.0, 60.0)  # until a place is tried again that was not reached
 _SETTLED_SECONDS = 20.0  # after which what a node wrote last is surely seen from another one
 _SLICE_SECONDS = 0.2
+_CLOCK_SECONDS = 60.0
 _SAVED = re.compile(rb'"type": ?"adapter_saved"')
 
 
@@ -72,6 +73,7 @@ class _Mirror:
         self._in_session = False
         self._ending: TerminalEvent | None = None
         self._told = read_told(folder.path) or ElsewhereTold(place=record.place, job=record.job)
+        self._written = self._told
         self._job: JobState | None = None
         self._over_since = 0.0
         self._reached = time.time()
@@ -100,11 +102,15 @@ class _Mirror:
         events, log = self._folder.events_path, self._folder.log_path
         script = shell.look(self._record.folder, self._record.job, (_size(events), _size(log)), _LIMITS)
         found = {part.name: part for part in self._connection.ask(script, login=True)}
+        self._set_clock(found[shell.CLOCK].numbers[0])
         queue, account, control = (found.get(name) for name in ("queue", "account", "control"))
         assert queue is not None
         job = job_state(queue.text, queue.numbers[0], account.text if account else "", control.text if control else "")
         if job is None:
             raise NotReached(say("The scheduler of {place} did not answer.", place=self._place.name), detail=queue.text)
+        if shell.REMOVED in found:
+            self._judge_removed(job)
+            return False
         self._append(log, found["log"])
         more = self._append_events(found["events"])
         self._read()
@@ -166,10 +172,33 @@ class _Mirror:
             return
         self._keep(open=False)
 
+    def _judge_removed(self, job: JobState) -> None:
+        """Tell that the folder there was deleted; once the job is over, the run has ended here, and is closed."""
+        words = say("The folder of the run on {place} was deleted: what is here is all of it.", place=self._place.name)
+        self._job = job
+        self._tell(standing="over" if job.is_over else job.standing.value, state=job.word, problem=words)
+        if not job.is_over:
+            return
+        if self._ending is None:
+            ending = Failed(kind=FailureKind.NOT_READABLE, message=words, time=self._now())
+            with opened_log(self._folder.events_path) as file:
+                file.write(ending.to_line().encode())
+        self._keep(open=False)
+
+    def _set_clock(self, there: int) -> None:
+        """Note by how much the clock there is ahead, where that is more than an answer takes."""
+        ahead = there - time.time()
+        if abs(ahead - self._told.clock_ahead) > _CLOCK_SECONDS:
+            self._told = self._told.model_copy(update={"clock_ahead": 0.0 if abs(ahead) < _CLOCK_SECONDS else ahead})
+
+    def _now(self) -> float:
+        """The time there, which all events of the run have."""
+        return max(0.0, time.time() + self._told.clock_ahead)
+
     def _tell_ending(self, ending: TerminalEvent) -> None:
         """Put on record there, and so here, how the run ended that did not say so itself."""
-        size = _size(self._folder.events_path)
-        self._connection.ask(shell.append(self._record.folder, "events.jsonl", size), ending.to_line().encode())
+        size, line = _size(self._folder.events_path), ending.model_copy(update={"time": self._now()}).to_line()
+        self._connection.ask(shell.append(self._record.folder, "events.jsonl", size), line.encode())
 
     def _pass_on(self) -> None:
         """Pass on what was asked. While the job waits there is nobody to pause: it is taken out of the queue."""
@@ -199,8 +228,8 @@ class _Mirror:
     def _tell(self, *, unreached_since: float = 0.0, **facts: object) -> None:
         """Tell how the run stands, where that is something new."""
         told = self._told.model_copy(update={"unreached_since": unreached_since, **facts})
-        if told != self._told:
-            self._told = told.model_copy(update={"time": time.time()})
+        if told != self._written:
+            self._told = self._written = told.model_copy(update={"time": time.time()})
             write_told(self._folder.path, self._told)
 
     def _wait(self) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
+from filelock import Timeout
+
 from qlora_studio.core.elsewhere import shell
 from qlora_studio.core.elsewhere.job_script import job_script
 from qlora_studio.core.elsewhere.place import Place
@@ -38,6 +40,7 @@ from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 Progress = Callable[[int, int], None]
 _PIECE = 1 << 18
 _JOB = re.compile(r"^([0-9]+)(;\S+)?$", re.MULTILINE)
+_LOCK_SECONDS = 3.0  # a mirror that has just closed the run is ending
 _CLOSING_SECONDS, _POLL_SECONDS = 30.0, 0.2
 
 
@@ -89,6 +92,16 @@ def submit_again(folder: RunFolder, initial_commands: Sequence[Command] = (), *,
     it is another one now. Raises StudioError: where it is at work, is finished, or its place does not take it.
     """
     trust.trusted_text(folder.path)
+    _closed_record(folder)
+    try:
+        with folder.lock().acquire(timeout=_LOCK_SECONDS, poll_interval=_POLL_SECONDS):
+            _submit_closed(folder, initial_commands, trusts)
+    except Timeout as error:
+        raise _busy(say("{name} is just being submitted.", name=folder.path.name)) from error
+
+
+def _submit_closed(folder: RunFolder, initial_commands: Sequence[Command], trusts: bool) -> None:
+    """Submit a run that nobody else follows, or submits at the same moment."""
     record = _closed_record(folder)
     if folder.state().phase is Phase.FINISHED:
         raise StudioError(
@@ -199,11 +212,7 @@ def _closed_record(folder: RunFolder) -> ElsewhereRecord:
         told = read_told(folder.path)
         ends = folder.state().phase.is_over and told is not None and told.standing in ("running", "over")
         if time.monotonic() > deadline or not ends:
-            raise StudioError(
-                say("{name} has a job on {place} already.", name=folder.path.name, place=record.place),
-                kind=FailureKind.RUN_BUSY,
-                advice=say("Watch that one, or cancel it first."),
-            )
+            raise _busy(say("{name} has a job on {place} already.", name=folder.path.name, place=record.place))
         time.sleep(_POLL_SECONDS)
     if record is None:
         raise StudioError(
@@ -212,6 +221,10 @@ def _closed_record(folder: RunFolder) -> ElsewhereRecord:
             advice=say("Resume it here."),
         )
     return record
+
+
+def _busy(message: str) -> StudioError:
+    return StudioError(message, kind=FailureKind.RUN_BUSY, advice=say("Watch that one, or cancel it first."))
 
 
 def _size(path: Path) -> int:

@@ -1,6 +1,7 @@
 """The scripts, run by the shells that are here, answer in parts that are read back as they were."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,20 @@ def test_nothing_is_appended_to_a_file_that_is_longer_than_it_was(place: Path) -
 
 
 def test_a_folder_that_is_not_there_is_told_apart_from_one_that_is_empty(place: Path) -> None:
-    assert _asked(shell.look(str(place / "none"), "1", (0, 0), (9, 9))).returncode == shell.GONE
+    assert _asked(shell.look(str(place / "none" / "run"), "1", (0, 0), (9, 9))).returncode == shell.GONE
+    removed = _asked(shell.look(str(place / "run"), "1", (0, 0), (9, 9)))
+    assert [*shell.parts(removed.stdout)][-1].name == shell.REMOVED
     assert _asked(shell.look(str(place), "1", (0, 0), (9, 9))).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has a disk that is always full")
+def test_what_a_full_disk_took_of_what_is_appended_is_cut_off_again(place: Path) -> None:
+    """A file may grow to so many blocks, as the last ones of a disk are."""
+    (place / "commands.jsonl").write_bytes(b"x" * 500)
+    script = f"ulimit -f 1; trap '' XFSZ\n{shell.append(str(place), 'commands.jsonl')}"
+
+    assert _asked(script, b"y" * 4000).returncode == 1
+    assert (place / "commands.jsonl").read_bytes() == b"x" * 500
 
 
 @pytest.mark.parametrize(

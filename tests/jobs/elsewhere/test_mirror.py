@@ -1,7 +1,10 @@
 """A run elsewhere has one history, told byte for byte here, and nothing is concluded that is not known."""
 
 import os
+import shutil
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -186,3 +189,83 @@ def test_a_folder_that_names_a_place_that_is_not_known_here_is_no_run_elsewhere(
 
     assert not run.is_busy()
     assert start_mirror(run) is None
+
+
+def test_a_run_whose_folder_there_was_deleted_is_told_as_that_and_closed_once_its_job_is_over(
+    send: Submit, scheduler: Path, tmp_path: Path
+) -> None:
+    run = send("start,steps:2,wait")
+    mirror = followed(run)
+    until(lambda: run.state().step == 2)
+    shutil.rmtree(there(run, tmp_path).path)
+    until(lambda: "was deleted" in _problem(run))
+    assert not run.state().phase.is_over
+    cancel_job(run)
+    mirror.join(30)
+
+    failure = run.state().failure
+    assert failure is not None
+    assert failure.message.startswith("The folder of the run on cluster was deleted")
+    assert not _is_open(run)
+    assert run.state().step == 2
+
+
+def test_a_place_whose_folder_is_away_concludes_nothing(send: Submit, tmp_path: Path) -> None:
+    run = send("start,steps:2,wait")
+    mirror = followed(run)
+    until(lambda: run.state().step == 2)
+    home = tmp_path / "there"
+    home.rename(tmp_path / "away")
+    until(lambda: "is not there, or cannot be opened" in _problem(run))
+    assert not run.state().phase.is_over
+    (tmp_path / "away").rename(home)
+    run.send(Pause())
+    mirror.join(30)
+    assert run.state().phase is Phase.PAUSED
+
+
+def test_of_two_windows_that_submit_a_run_at_once_one_does(send: Submit, scheduler: Path) -> None:
+    run = send("start,steps:2,wait")
+    mirror = followed(run)
+    until(lambda: run.state().step == 2)
+    run.send(Pause())
+    mirror.join(30)
+    (scheduler / "hold").touch()
+    refused: list[StudioError] = []
+
+    def submitting() -> None:
+        try:
+            submit_again(run)
+        except StudioError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=submitting) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [error.kind for error in refused] == [FailureKind.RUN_BUSY] * 2
+    assert (scheduler / "last").read_text() == "43\n"
+
+
+def test_by_how_much_the_clock_there_is_ahead_is_told_and_the_ending_that_is_put_on_record_is_of_that_clock(
+    send: Submit, scheduler: Path, tmp_path: Path
+) -> None:
+    """A `date` that is two hours behind."""
+    date = tmp_path / "programs" / "date"
+    date.write_text(f"#!/bin/sh\n{shutil.which('date')} -d '2 hours ago' \"$@\"\n")
+    date.chmod(0o755)
+    (scheduler / "hold").touch()
+    run = send("start,finish")
+    run.send(Pause())
+    followed(run).join(30)
+
+    told, ended = read_told(run.path), run.state().last_event
+    assert told is not None
+    assert told.clock_ahead == pytest.approx(-7200, abs=60)
+    assert ended == pytest.approx(time.time() - 7200, abs=60)
+
+
+def _problem(run: RunFolder) -> str:
+    told = read_told(run.path)
+    return told.problem if told else ""

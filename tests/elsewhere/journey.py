@@ -2,7 +2,7 @@
 
 Submitted, waiting, running, paused, resumed, cancelled, out of time, disconnected, its node lost, finished, fetched and
 exported here. It makes its own cluster on this computer (cluster.py; Debian's slurm-wlm, munge and openssh-server, as
-root), ends it, and writes what it saw to tests/benchmarks/results/elsewhere_journey.md. It takes about a quarter hour
+root), ends it, and writes what it saw to tests/benchmarks/results/elsewhere_journey.md. It takes about half an hour
 with the starter model; `… FOLDER` takes the model in a folder, such as the tests' tiny one, and `--short` leaves out
 what is lost on the way.
 """
@@ -150,7 +150,9 @@ class Journey:
         self.say(f"  events.jsonl here and there are the same, byte for byte: {same}")
         assert same and (run.adapter_path / "manifest.json").is_file()
         self.command("elsewhere", "fetch", str(run.path), "--checkpoint", "last")
-        self.command("export", str(run.path), "--to", "safetensors")
+        exported = self.command("export", str(run.path), "--to", "safetensors")
+        assert exported["verified"]
+        self.say(f"  the export is verified, by {len(exported['checks'])} checks")
         self.command("runs")
         steps = [event.step for event in run.events() if event.type == "step_done"]
         again = len(steps) - self.steps

@@ -151,7 +151,7 @@ def test_a_machine_that_would_train_something_else_is_refused_in_words_on_both(
 def test_a_pause_ends_both_well_and_a_stop_on_the_other_machine_ends_both_in_words(
     tiny_llama: Path, tmp_path: Path
 ) -> None:
-    settings = (*_SETTINGS, "training.max_steps=60", "checkpoint.every_steps=4", "evaluation.every_steps=0")
+    settings = (*_SETTINGS, "training.max_steps=5000", "checkpoint.every_steps=4", "evaluation.every_steps=0")
     file = make_run(tmp_path / "made", tiny_llama, *settings).config_path
     machines = [_start(number, tmp_path, "train", str(file), wired=False) for number in (0, 1)]
     wait_for(lambda: _saved(tmp_path), 300)

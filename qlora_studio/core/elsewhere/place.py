@@ -18,6 +18,7 @@ from qlora_studio.core.words import say
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,254}")
 _FOLDER = re.compile(r"(~/|/)?[A-Za-z0-9_+@=.-]+(/[A-Za-z0-9_+@=.-]+)*/?")
+FULL_PATH = r"^(/\.?[A-Za-z0-9_+@=-][A-Za-z0-9_+@=.-]*)+$"  # of a folder there, as it can be written in a job script
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,@+-]*")
 _CARDS = re.compile(r"[0-9]{1,3}|[A-Za-z0-9_.-]+:[0-9]{1,3}")
 _TIME = re.compile(r"[0-9]+(:[0-9]{1,2}){0,2}|[0-9]+-[0-9]{1,2}(:[0-9]{1,2}){0,2}")

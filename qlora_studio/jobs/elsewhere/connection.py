@@ -161,9 +161,14 @@ def _not_connected(place: Place, words: str) -> NotReached:
             "Nobody is asked for one here. Load your key into ssh-agent, or keep a connection open in a terminal "
             "(ControlMaster in ~/.ssh/config): it is used."
         )
-    elif "Host key verification failed" in words or "HOST IDENTIFICATION" in words:
-        message = say("The key of {place} is not known here, or is another one than before.", place=place.name)
-        advice = say("Connect once in a terminal: ssh {host}", host=place.host)
+    elif "has changed" in words.lower():
+        message = say("{place} has another key than before: somebody else may answer in its place.", place=place.name)
+        advice = say(
+            "Ask whoever runs it whether that is so. `ssh {host}` in a terminal says what to do then.", host=place.host
+        )
+    elif "Host key verification failed" in words:
+        message = say("The key of {place} is not known here.", place=place.name)
+        advice = say("Connect once in a terminal, and compare the key: ssh {host}", host=place.host)
     elif "Could not resolve" in words:
         message = say("No computer is called {host}.", host=place.host)
     return NotReached(message, advice, words.strip()[-_MOST_WORDS:])

@@ -22,6 +22,7 @@ from qlora_studio.core.run.events import ElsewhereTold, Failed, Finished, Paused
 from qlora_studio.core.words import say
 from qlora_studio.jobs.elsewhere import acts
 from qlora_studio.jobs.elsewhere.connection import Connection, NotReached
+from qlora_studio.storage.durable import not_writable
 from qlora_studio.storage.places import place_named
 from qlora_studio.storage.runs.elsewhere_record import read_record, read_told, write_record, write_told
 from qlora_studio.storage.runs.message_log import MessageLogReader
@@ -94,6 +95,9 @@ class _Mirror:
             except StudioError as error:  # of the folder there, or the disk here: it may be mended
                 self._tries += 1
                 self._tell(problem=_sentence(error))
+            except OSError as error:
+                self._tries += 1
+                self._tell(problem=_sentence(not_writable(self._folder.path, error)))
             if self._record.open and not more:
                 self._wait()
 
@@ -222,15 +226,18 @@ class _Mirror:
         self._keep(commands_sent=reader.position)
 
     def _keep(self, **changes: object) -> None:
-        self._record = self._record.model_copy(update=changes)
-        write_record(self._folder.path, self._record)
+        record = self._record.model_copy(update=changes)
+        write_record(self._folder.path, record)
+        self._record = record
 
     def _tell(self, *, unreached_since: float = 0.0, **facts: object) -> None:
         """Tell how the run stands, where that is something new."""
         told = self._told.model_copy(update={"unreached_since": unreached_since, **facts})
         if told != self._written:
-            self._told = self._written = told.model_copy(update={"time": time.time()})
-            write_told(self._folder.path, self._told)
+            self._told = told.model_copy(update={"time": time.time()})
+            with suppress(StudioError):  # no room here: it is told once there is
+                write_told(self._folder.path, self._told)
+                self._written = self._told
 
     def _wait(self) -> None:
         """Wait until it is time for the next look, or something is asked."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from qlora_studio import __version__
 from qlora_studio.core.elsewhere import shell
-from qlora_studio.core.elsewhere.place import Place
+from qlora_studio.core.elsewhere.place import FULL_PATH, Place
 from qlora_studio.core.run.message import PROTOCOL_VERSION
 from qlora_studio.core.words import say
 from qlora_studio.jobs.elsewhere.connection import Connection
@@ -51,6 +51,13 @@ def check_place(place: Place) -> PlaceReport:
     problems = []
     if found["writable"].numbers != (0,):
         problems.append(say("Nothing can be written in {folder} there.", folder=found["home"].text))
+    if not re.search(FULL_PATH, found["home"].text):
+        problems.append(
+            say(
+                "{folder} cannot stand in a job script: choose a folder of plain letters, digits, dots and dashes.",
+                folder=found["home"].text,
+            )
+        )
     if not partitions:
         problems.append(say("No scheduler answers there: `sinfo` says nothing."))
     elif place.partition and place.partition not in {item.name for item in partitions}:

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from qlora_studio.core.bounds import Amount
+from qlora_studio.core.elsewhere.place import FULL_PATH
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.events import ElsewhereTold
 from qlora_studio.storage.durable import write_atomically
@@ -35,7 +36,7 @@ class ElsewhereRecord(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
     place: Annotated[str, Field(max_length=64)]
-    home: Annotated[str, Field(pattern=r"^(/\.?[A-Za-z0-9_+@=-][A-Za-z0-9_+@=.-]*)+$", max_length=4096)]
+    home: Annotated[str, Field(pattern=FULL_PATH, max_length=4096)]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=255)]
     job: Annotated[str, Field(pattern=r"^[0-9]*$", max_length=20)] = ""
     open: bool = False

@@ -33,6 +33,10 @@ def _put_ssh(programs: Path, lines: str) -> None:
     [
         ("me@login.example: Permission denied (publickey,password).", "lets nobody in without a password"),
         ("Host key verification failed.", "The key of cluster is not known here"),
+        (
+            "Host key for login.example has changed and you asked for strict checking.\nHost key verification failed.",
+            "cluster has another key than before: somebody else may answer",
+        ),
         ("ssh: Could not resolve hostname login.example: Name or service not known", "No computer is called login"),
         ("ssh: connect to host login.example port 22: Connection refused", "cluster was not reached"),
         ("kex_exchange_identification: Connection closed by remote host", "cluster was not reached"),
@@ -46,6 +50,14 @@ def test_what_ssh_says_is_put_into_words_and_kept(programs: Path, words: str, me
     assert raised.value.kind is FailureKind.NOT_REACHED
     assert raised.value.advice
     assert words in raised.value.detail
+
+
+def test_a_full_disk_there_is_called_that(tmp_path: Path) -> None:
+    script = shell.answering("echo 'cat: write error: No space left on device' >&2; exit 1")
+
+    with pytest.raises(StudioError, match="The disk of here is full") as raised:
+        Connection(Place(name="here", folder=str(tmp_path))).ask(script)
+    assert raised.value.kind is FailureKind.DISK_FULL
 
 
 def test_a_script_arrives_as_it_is_through_the_login_shell_behind_what_a_login_prints(programs: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -264,6 +265,26 @@ def test_by_how_much_the_clock_there_is_ahead_is_told_and_the_ending_that_is_put
     assert told is not None
     assert told.clock_ahead == pytest.approx(-7200, abs=60)
     assert ended == pytest.approx(time.time() - 7200, abs=60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file of another process is kept from growing")
+def test_a_full_disk_here_is_told_and_the_history_goes_on_once_there_is_room(send: Submit, tmp_path: Path) -> None:
+    import resource
+
+    begin = tmp_path / "begin"
+    run = send(f"start,wait_for:{begin},steps:60,finish")
+    process = start_mirror(run)
+    assert process is not None
+    until(lambda: run.events_path.exists() and run.state().started)
+    _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+    begin.touch()
+    until(lambda: "Cannot write to" in _problem(run))
+    assert process.poll() is None
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    process.wait(60)
+
+    assert run.state().phase is Phase.FINISHED
+    assert run.events_path.read_bytes() == there(run, tmp_path).events_path.read_bytes()
 
 
 def _problem(run: RunFolder) -> str:

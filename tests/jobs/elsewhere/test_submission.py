@@ -97,6 +97,17 @@ def test_what_is_wrong_with_a_place_is_said_all_at_once(scheduler: Path, tmp_pat
     assert "no-such-program: command not found" in report.problems[1]
 
 
+def test_a_folder_that_no_job_script_can_name_is_said_when_the_place_is_tried(
+    studio_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "my home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    [first, *_] = check_place(Place(name="c", folder="~/runs")).problems
+
+    assert first.startswith(f"{home}/runs cannot stand in a job script")
+
+
 def test_nodes_train_together_only_where_their_network_is_called_trusted_for_the_run(
     scheduler: Path, studio_home: Path, tmp_path: Path
 ) -> None:

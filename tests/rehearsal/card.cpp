@@ -193,6 +193,22 @@ void back_on_card(IValue& value, Arguments& arguments) {
   }
 }
 
+// A softmax of fp16 that is kept in fp32 exists on cards alone, there and back: the processor is given fp32.
+// Returns where what comes of it, in fp32 again, belongs in fp16; the backward pass writes into what it is given.
+Tensor in_fp32(const std::string& name, IValue* arguments) {
+  if (name == "aten::_softmax" || name == "aten::_log_softmax") {
+    if (arguments[2].toBool()) arguments[0] = arguments[0].toTensor().to(kFloat);
+    arguments[2] = false;
+  } else if (name == "aten::_softmax_backward_data" || name == "aten::_log_softmax_backward_data") {
+    if (arguments[3].toScalarType() != kHalf || arguments[0].toTensor().scalar_type() != kFloat) return {};
+    Tensor narrow = arguments[4].toTensor();
+    arguments[3] = kFloat;
+    arguments[4] = narrow.to(kFloat);
+    return narrow;
+  }
+  return {};
+}
+
 void by_the_processor(const OperatorHandle& operation, DispatchKeySet, torch::jit::Stack* stack) {
   const auto& schema = operation.schema();
   Arguments arguments{.operation = schema.name()};
@@ -205,7 +221,9 @@ void by_the_processor(const OperatorHandle& operation, DispatchKeySet, torch::ji
     std::optional<CardRandom> random;
     if (operation.hasTag(Tag::nondeterministic_seeded)) random.emplace(cards[arguments.card].random);
     AutoDispatchBelowADInplaceOrView below;
+    const Tensor narrow = in_fp32(schema.name(), stack->data() + first);
     operation.redispatchBoxed(DispatchKeySet(DispatchKey::CPU), stack);
+    if (narrow.defined()) stack->back() = narrow.copy_(stack->back().toTensor());
   }
   for (auto& [card, host] : arguments.twins)  // `out=` and in-place operations may change a tensor's size
     if (!card.sizes().equals(host.sizes())) become(card, twin(host, card.device()));

@@ -1,7 +1,10 @@
 """What a run can be set to on a card: the precision of base and computing, adapters, packing, the optimizer."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -48,3 +51,24 @@ def _train(model: Path, folder: Path, *settings: str) -> RunState:
     assert state.failure is None
     assert state.step == 2
     return state
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_what_cards_alone_keep_in_fp32_of_fp16_is_what_a_processor_makes_of_fp32(
+    machine: Machine, tmp_path: Path, name: str
+) -> None:
+    """There and back: the gradient comes in fp32 and goes on in fp16."""
+    machine("turing")
+    words = f"""
+        import torch
+        x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)).half()
+        there, here = x.cuda().requires_grad_(), x.float().requires_grad_()
+        weights = torch.arange(20.0).reshape(4, 5)
+        a, b = torch.{name}(there, -1, dtype=torch.float32), torch.{name}(here, -1)
+        (a * weights.cuda()).sum().backward()
+        (b * weights).sum().backward()
+        assert there.is_cuda and a.dtype == torch.float32 and there.grad.dtype == torch.float16
+        torch.testing.assert_close(a.cpu(), b)
+        torch.testing.assert_close(there.grad.cpu(), here.grad.half())
+        """
+    subprocess.run([sys.executable, "-c", dedent(words)], check=True, cwd=tmp_path, timeout=120)

@@ -80,13 +80,10 @@ def _cannot_start(error: ImportError) -> int:
     """Say which library is not there or broken, and what mends that: a doctor that cannot start says nothing."""
     from qlora_studio.core.errors import ExitCode
     from qlora_studio.core.words import say
-    from qlora_studio.storage.installation import way_of_installation
+    from qlora_studio.storage.installation import repair_advice
 
-    repair = way_of_installation().repair
-    mended_by = say("Make all of them anew: {command}", command=repair) if repair else say("Install it again.")
-    print(
-        say("A library of QLoRA Studio is missing or damaged: {why}.", why=error), mended_by, sep="\n", file=sys.stderr
-    )
+    damage = say("A library of QLoRA Studio is missing or damaged: {why}.", why=error)
+    print(damage, repair_advice(), sep="\n", file=sys.stderr)
     return ExitCode.ERROR
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from qlora_studio.core.installer_words import DISK_FULL, meaning_of
 from qlora_studio.core.words import say
 
 
@@ -22,55 +23,7 @@ class Stopped(Exception):
     """The user stopped it; it goes on from there the next time."""
 
 
-_KNOWN: tuple[tuple[str, str, str], ...] = (
-    (
-        r"No space left on device|Errno 28|WinError 112|Disk quota exceeded|Errno 122",
-        say("The disk became full."),
-        say("Free some space, or name a folder on a larger disk in QLORA_STUDIO_PROGRAM."),
-    ),
-    (
-        r"\b407\b.*Proxy|Proxy Authentication Required",
-        say("The proxy wants a name and a password."),
-        say("Give both in HTTPS_PROXY (http://name:password@host:port) or with: pip config set global.proxy ADDRESS."),
-    ),
-    (
-        r"ProxyError|Cannot connect to proxy|Tunnel connection failed",
-        say("The proxy was not reached."),
-        say("Look at HTTPS_PROXY and at pip's settings (pip config list), and try again: what was downloaded is kept."),
-    ),
-    (
-        r"CERTIFICATE_VERIFY_FAILED|certificate verify failed",
-        say("The certificate of the package index is not trusted here."),
-        say("In a company's network, name its certificates in PIP_CERT, or: pip config set global.cert FILE."),
-    ),
-    (
-        r"DO NOT MATCH THE HASHES",
-        say("What arrived is not what the package index announced."),
-        say("Try again. If it happens again, something on the way changes files: a proxy, or a broken mirror."),
-    ),
-    (
-        r"\b40[13]\b.*(Client Error|Forbidden|Unauthorized)",
-        say("The package index refused."),
-        say("Look at the address and the password of the index in pip's settings (pip config list)."),
-    ),
-    (
-        r"name resolution|NameResolutionError|getaddrinfo failed|NewConnectionError|Max retries exceeded"
-        r"|Connection refused|ConnectTimeout|Read timed out|ReadTimeoutError|Connection reset|IncompleteRead"
-        r"|Connection broken|ConnectionError|Network is unreachable",
-        say("The package index was not reached, or the connection broke."),
-        say("Look at the network (behind a proxy, set HTTPS_PROXY), and try again: what was downloaded is kept."),
-    ),
-    (
-        r"ensurepip is not available|No module named '?(ensurepip|venv)",
-        say("This Python cannot make environments."),
-        say("On Debian and Ubuntu: sudo apt install python3-venv."),
-    ),
-    (
-        r"Permission ?[Dd]enied|Errno 13|WinError 5\b",
-        say("A file of the program cannot be written."),
-        say("Close QLoRA Studio where it is open; the folder must be your user's own."),
-    ),
-)  # a pattern, what is wrong, and what to do; the first that is found holds
+_LARGER_DISK = say("Free some space, or name a folder on a larger disk in QLORA_STUDIO_PROGRAM.")
 _LIBRARY = re.compile(r"(lib\S+\.so\S*): cannot open shared object file|DLL load failed while importing (\w+)")
 _MISSING = re.compile(
     r"No matching distribution found for ([\w.-]+)|satisfies the requirement ([\w.-]+)"
@@ -81,9 +34,8 @@ _MISSING = re.compile(
 def failure_of(lines: Sequence[str], wheels: str, python: str) -> SetupError:
     """Return what pip's last lines say. `wheels` is the folder that it was to take them from, where there was one."""
     text = "\n".join(lines)
-    for pattern, message, advice in _KNOWN:
-        if re.search(pattern, text):
-            return SetupError(message, advice)
+    if known := meaning_of(text):
+        return SetupError(known[0], _LARGER_DISK if re.search(DISK_FULL, text) else known[1])
     if found := _LIBRARY.search(text):
         return MissingLibrary(
             say("A library of the system is missing: {name}.", name=found[1] or found[2]),

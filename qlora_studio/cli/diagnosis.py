@@ -20,7 +20,8 @@ from qlora_studio.core.torch_builds import OLDEST_CAPABILITY, PROCESSOR, Machine
 from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_monitor import GpuSample, sample_gpu
 from qlora_studio.jobs.process_memory import sample_memory
-from qlora_studio.storage.installation import Way, install_command, pinned, way_of_installation
+from qlora_studio.storage.installation import Way, install_command, pinned, repair_advice, way_of_installation
+from qlora_studio.storage.installed_packages import PROGRAM, Harm, harmed_packages
 from qlora_studio.storage.models.location import starter_path, starter_words
 from qlora_studio.storage.qt_libraries import missing_libraries, packages_advice
 from qlora_studio.storage.resources import resource
@@ -29,8 +30,10 @@ from qlora_studio.storage.settings import load_settings
 _LEAST_FREE_DISK = 20 * GIB
 _LEAST_MEMORY = 8 * GIB
 _PROBE_SECONDS = 180.0
+_TOLD = 5
 _OTHER_QT = "PySide6-Essentials!=6.12.0"
-_BITSANDBYTES = ("--force-reinstall", "--no-deps", pinned("bitsandbytes"))
+_ANEW = ("--force-reinstall", "--no-deps")  # what else it takes stays as it is pinned, or is a finding of its own
+_BITSANDBYTES = (*_ANEW, pinned("bitsandbytes"))
 
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt): .*$", re.MULTILINE)
 
@@ -76,8 +79,11 @@ def diagnose() -> Iterator[Finding]:
         yield card_finding(sample)
     if len(sample.cards) > 1:
         yield cards_finding(sample)
-    yield torch_finding(_ask(_TORCH_PROBE), machine_of(sample))
-    yield bitsandbytes_finding(_ask(_BITSANDBYTES_PROBE))
+    harms = {harm.package: harm for harm in harmed_packages()}
+    of_torch, of_bitsandbytes = _taken("torch", harms), _taken("bitsandbytes", harms)
+    yield libraries_finding(list(harms.values()))  # before those that stand on them
+    yield torch_finding(of_torch or _ask(_TORCH_PROBE), machine_of(sample))
+    yield bitsandbytes_finding(of_bitsandbytes or _ask(_BITSANDBYTES_PROBE))
     yield memory_finding()
     yield disk_finding(load_settings().runs_path)
     yield starter_finding()
@@ -106,7 +112,7 @@ def python_finding() -> Finding:
     try:
         qt = version("PySide6-Essentials")
     except PackageNotFoundError:
-        return Finding("Python", "warning", f"{python}, without Qt: there is no window.", "Install qlora-studio again.")
+        return Finding("Python", "warning", f"{python}, without Qt: there is no window.", repair_advice())
     if qt == "6.12.0" and sys.version_info[:2] < (3, 12):
         return Finding(
             "Python",
@@ -161,7 +167,7 @@ def machine_of(sample: GpuSample) -> Machine:
 def torch_finding(facts: dict[str, Any], machine: Machine) -> Finding:
     """Answer: is PyTorch there, and is it the build for this card and its driver?"""
     choice = choose_build(machine)
-    again = ("--force-reinstall",) if "failure" in facts else ()
+    again = _ANEW if "failure" in facts else ()
     mend = (
         *again,
         f"{pinned('torch')}+{choice.build}",
@@ -170,7 +176,7 @@ def torch_finding(facts: dict[str, Any], machine: Machine) -> Finding:
     )  # named, for pip keeps another else
     advice = say("Install the build that goes with it: {command}", command=install_command(*mend))
     if "failure" in facts:
-        return Finding("PyTorch", "error", say("It cannot be loaded: {why}", why=facts["failure"]), advice, mend)
+        return Finding("PyTorch", "error", say("It does not work: {why}", why=facts["failure"]), advice, mend)
     build, cuda = facts["version"], facts["cuda_build"]
     if choice.problem and machine.cards and machine.cards[0] >= OLDEST_CAPABILITY:  # an older card has its own finding
         return Finding("PyTorch", "error", f"{build}. {choice.problem}", choice.advice)
@@ -198,6 +204,19 @@ def bitsandbytes_finding(facts: dict[str, Any]) -> Finding:
             _BITSANDBYTES,
         )
     return Finding("bitsandbytes", "ok", f"{facts['version']}, 4-bit tried on the {facts['device']}")
+
+
+def libraries_finding(harms: Sequence[Harm]) -> Finding:
+    """Answer: are the other libraries here, whole, and of versions that go together?"""
+    if not harms:
+        return Finding("Libraries", "ok", say("All are here, and whole."))
+    what = "; ".join(harm.what for harm in harms[:_TOLD])
+    message = say("{what}.", what=what[:1].upper() + what[1:] + ("; …" if len(harms) > _TOLD else ""))
+    if any(harm.package == PROGRAM for harm in harms):
+        return Finding("Libraries", "error", message, repair_advice())
+    mend = (*_ANEW, *(harm.mend for harm in harms))
+    advice = say("Install them again: qlora-studio doctor --fix · or: {command}", command=install_command(*mend))
+    return Finding("Libraries", "error", message, advice, mend)
 
 
 def memory_finding() -> Finding:
@@ -238,6 +257,11 @@ def starter_finding() -> Finding:
         return Finding("Starter model", "ok", starter_path().name)
     except StudioError as error:
         return Finding("Starter model", "warning", error.message, error.advice, starter_words())
+
+
+def _taken(package: str, harms: dict[str, Harm]) -> dict[str, Any]:
+    """Take a package's harm out of all, as facts about that package; nothing where there is none."""
+    return {"failure": harms.pop(package).what} if package in harms else {}
 
 
 def _ask(program: str) -> dict[str, Any]:

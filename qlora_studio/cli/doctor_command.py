@@ -9,6 +9,7 @@ from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.words import say
 from qlora_studio.jobs.package_install import install_packages
+from qlora_studio.storage.installation import repair_advice
 from qlora_studio.storage.models.kept_bases import kept_name
 from qlora_studio.storage.runs.cache_rooms import ROOMS, CacheRoom, Kept, require_nobody_at_work, room_named
 from qlora_studio.storage.settings import cache_path, load_settings, save_settings
@@ -49,20 +50,27 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 def run_doctor(arguments: argparse.Namespace, console: Console) -> int:
     """Print every finding with its advice; where that is asked for, mend what can be and look again."""
     console.if_interrupted("Not everything was checked; nothing was changed.")
-    findings = _look(console)
-    to_mend = [finding for finding in findings if finding.mend and finding.level != "ok"] if arguments.fix else []
-    for finding in to_mend:
+    findings, mended = _look(console), list[Finding]()
+    while arguments.fix and (finding := _next_to_mend(findings, mended)):
         console.if_interrupted(say("{name} may be half mended: run doctor --fix again.", name=finding.name))
         console.say(say("Installing: {packages}", packages=" ".join(finding.mend)))
         install_packages(*finding.mend, shown=not console.quiet)
-    if to_mend:
+        mended.append(finding)
         console.result("")
-        findings = _look(console)
+        findings = _look(console)  # what is there now may be all, or ask for more
     healthy = all(finding.level != "error" for finding in findings)
     report = {"ok": healthy, "checks": [vars(finding) for finding in findings]}
-    console.report(report | ({"mended": [finding.name for finding in to_mend]} if arguments.fix else {}))
+    console.report(report | ({"mended": [finding.name for finding in mended]} if arguments.fix else {}))
     console.result("Everything that training needs is here." if healthy else "See the problems above.")
+    if not healthy and any(finding.mend in [done.mend for done in mended] for finding in findings if finding.mend):
+        console.result(say("What was installed anew did not mend it. {advice}", advice=repair_advice()))
     return ExitCode.OK if healthy else ExitCode.DOCTOR_FOUND_PROBLEMS
+
+
+def _next_to_mend(findings: list[Finding], mended: list[Finding]) -> Finding | None:
+    """Return what an installation mends and was not tried yet."""
+    tried = [finding.mend for finding in mended]
+    return next((found for found in findings if found.mend and found.level != "ok" and found.mend not in tried), None)
 
 
 def _look(console: Console) -> list[Finding]:

@@ -3,6 +3,8 @@
 import contextlib
 import importlib
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,8 +17,9 @@ import psutil
 
 from qlora_studio import child_process
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.installer_words import meaning_of
 from qlora_studio.core.words import say
-from qlora_studio.storage.installation import install_command, installer
+from qlora_studio.storage.installation import install_command, installer, torn_record
 from qlora_studio.storage.network import require_network
 
 _LAST_WORDS = 2000
@@ -29,9 +32,11 @@ def install_packages(*words: str, shown: bool = False) -> None:
 
     What was fetched whole is kept by the installer and not fetched again.
     """
-    with _begun(words, sys.stderr.fileno() if shown else subprocess.PIPE) as process:
-        said, _ = process.communicate()
-    _end(words, process.returncode, said or b"")
+    output, errors = (sys.stderr.fileno(), subprocess.PIPE) if shown else (subprocess.PIPE, subprocess.STDOUT)
+    with _begun(words, output, errors) as process:
+        said = b"".join(_passed_on(process.stderr or process.stdout, shown))
+        process.wait()
+    _end(words, process.returncode, said)
 
 
 def install_watched(words: tuple[str, ...], tell: Callable[[int], None], stop: threading.Event) -> None:
@@ -39,7 +44,7 @@ def install_watched(words: tuple[str, ...], tell: Callable[[int], None], stop: t
 
     Soon after `stop` was set it is given up: a StudioError, as all that keeps it from being installed.
     """
-    with tempfile.TemporaryFile() as said, _begun(words, said) as process:
+    with tempfile.TemporaryFile() as said, _begun(words, said, subprocess.STDOUT) as process:
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_LOOK_SECONDS)
@@ -51,19 +56,30 @@ def install_watched(words: tuple[str, ...], tell: Callable[[int], None], stop: t
 
 
 @contextlib.contextmanager
-def _begun(words: tuple[str, ...], output: int | IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _begun(words: tuple[str, ...], output: int | IO[bytes], errors: int) -> Iterator[subprocess.Popen[bytes]]:
     """Start the installer; it ends with whoever waits for it."""
     require_network(say("{packages} is not fetched: the network is switched off here.", packages=_packages(words)))
-    with tempfile.TemporaryDirectory(prefix="qlora-studio-pip-") as folder:
-        command = installer() or _pip_of_its_own(Path(folder))
-        with child_process.start(
-            [*command, *words], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        ) as process:
-            try:
-                yield process
-            except BaseException:  # Ctrl-C above all: what is fetched half is given up
-                process.kill()
-                raise
+    try:
+        for record in filter(None, map(torn_record, _names(words))):
+            shutil.rmtree(record)
+        with tempfile.TemporaryDirectory(prefix="qlora-studio-pip-") as folder:
+            command = [*(installer() or _pip_of_its_own(Path(folder))), *words]
+            with child_process.start(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors) as process:
+                try:
+                    yield process
+                except BaseException:  # Ctrl-C above all: what is fetched half is given up
+                    process.kill()
+                    raise
+    except OSError as error:
+        raise _failed(words, str(error)) from error
+
+
+def _passed_on(stream: IO[bytes] | None, shown: bool) -> Iterator[bytes]:
+    """Yield what an installer says, line by line, shown where that is asked for."""
+    for line in stream or ():
+        if shown:
+            os.write(sys.stderr.fileno(), line)
+        yield line
 
 
 def _written_by(pid: int) -> int:
@@ -84,13 +100,18 @@ def _written_by(pid: int) -> int:
 
 def _end(words: tuple[str, ...], code: int, said: bytes) -> None:
     if code:
-        raise StudioError(
-            say("{packages} could not be installed.", packages=_packages(words)),
-            kind=FailureKind.ERROR,
-            advice=say("See whether the network is reached, and try: {command}", command=install_command(*words)),
-            detail=said.decode("utf-8", "replace").strip()[-_LAST_WORDS:],
-        )
+        raise _failed(words, said.decode("utf-8", "replace").strip())
     importlib.invalidate_caches()  # so that this process finds it, too
+
+
+def _failed(words: tuple[str, ...], said: str) -> StudioError:
+    why, advice = meaning_of(said) or ("", say("See whether the network is reached."))
+    return StudioError(
+        say("{packages} could not be installed. {why}", packages=_packages(words), why=why).rstrip(),
+        kind=FailureKind.ERROR,
+        advice=say("{first} Then try: {command}", first=advice, command=install_command(*words)),
+        detail=said[-_LAST_WORDS:],
+    )
 
 
 def _pip_of_its_own(folder: Path) -> list[str]:
@@ -114,7 +135,14 @@ def _pip_of_its_own(folder: Path) -> list[str]:
 
 
 def _packages(words: tuple[str, ...]) -> str:
+    return ", ".join(_specifiers(words))
+
+
+def _names(words: tuple[str, ...]) -> list[str]:
+    return [re.split(r"[<>=!~\[ ]", word, maxsplit=1)[0] for word in _specifiers(words)]
+
+
+def _specifiers(words: tuple[str, ...]) -> list[str]:
     """Return the packages among the words, without options and what they take."""
     before = ("", *words)
-    names = [word for last, word in zip(before, words, strict=False) if word[:1] != "-" and last != "--index-url"]
-    return ", ".join(names)
+    return [word for last, word in zip(before, words, strict=False) if word[:1] != "-" and last != "--index-url"]

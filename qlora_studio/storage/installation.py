@@ -6,9 +6,10 @@ import shutil
 import subprocess
 import sys
 from enum import Enum
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
+from qlora_studio.core.words import say
 from qlora_studio.storage.resources import resource
 
 SETUP_MARK = ".whole"  # what the setup of our own packages leaves in an environment, after the last library
@@ -96,6 +97,29 @@ def is_installed(name: str) -> bool:
         return bool(version(name))
     except PackageNotFoundError:
         return False
+
+
+def torn_record(package: str) -> Path | None:
+    """Return the folder with a package's record where pip or uv did not write that to its end: neither of them removes
+    or replaces such a package."""
+    try:
+        found = distribution(package)
+    except PackageNotFoundError:
+        return None
+    whole = found.read_text("RECORD") and "\nVersion:" in (found.read_text("METADATA") or "")
+    if whole or (found.read_text("INSTALLER") or "pip").strip() not in ("pip", "uv"):
+        return None
+    wanted, packages = _normal(package), Path(str(found.locate_file("")))
+    records = (path for path in packages.glob("*.dist-info") if _normal(path.name.partition("-")[0]) == wanted)
+    return next(records, None) if packages.name == "site-packages" else None
+
+
+def repair_advice() -> str:
+    """Return what makes this program and all its libraries anew."""
+    repair = way_of_installation().repair
+    if not repair:
+        return say("Make a new environment, and install QLoRA Studio there.")
+    return say("Make all of them anew: {command}", command=repair)
 
 
 def _constraints() -> Path:

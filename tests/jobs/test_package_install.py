@@ -88,3 +88,13 @@ def test_what_cannot_be_had_is_said_with_what_to_type(words: tuple[str, ...]) ->
     assert "could not be installed." in caught.value.message
     assert caught.value.advice.endswith("no-such-package")
     assert "No matching distribution found for no-such-package" in caught.value.detail
+
+
+def test_an_index_that_is_not_reached_is_the_cause_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_RETRIES", "1")
+
+    with pytest.raises(StudioError) as caught:
+        install_packages("--index-url", "http://127.0.0.1:1/", "no-such-package")
+
+    assert "The package index was not reached" in caught.value.message
+    assert "HTTPS_PROXY" in caught.value.advice

@@ -8,7 +8,7 @@ from qlora_studio.core.errors import ExitCode, StudioError
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.words import say
 from qlora_studio.jobs.package_install import install_packages
-from qlora_studio.storage.models.location import starter_path, starter_words
+from qlora_studio.storage.models.location import starter_path, starter_that_came, starter_words
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def get_starter(arguments: argparse.Namespace, console: Console) -> int:
     except StudioError:
         console.if_interrupted("The starter model is not here yet; nothing else was changed.")
         install_packages(*starter_words(), shown=not console.quiet)
-        path, was_here = starter_path(), False
+        path, was_here = starter_that_came(), False
     size = path.stat().st_size
     console.report({"path": str(path), "size": size, "was_here": was_here})
     console.say(say("The starter model is here: {size}.", size=bytes_text(size)))

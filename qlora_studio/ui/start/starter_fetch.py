@@ -1,12 +1,13 @@
 """The starter model on its way: beside the event loop, looked at some times a second, and stopped by a click."""
 
 import threading
+from collections.abc import Callable
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.jobs.package_install import install_watched
-from qlora_studio.storage.models.location import starter_words
+from qlora_studio.storage.models.location import starter_that_came, starter_words
 from qlora_studio.ui.state.background import Background
 
 _LOOK_MILLISECONDS = 250
@@ -41,7 +42,7 @@ class StarterFetch(QObject):
     def begin(self) -> None:
         """Fetch it."""
         self._stop, self._told = threading.Event(), 0
-        self._background.ask(install_watched, starter_words(), self._tell, self._stop)
+        self._background.ask(_fetch, self._tell, self._stop)
         self._looks.start()
         self._look()
 
@@ -75,3 +76,8 @@ class StarterFetch(QObject):
         self._looks.stop()
         self.coming = None
         self.changed.emit()
+
+
+def _fetch(tell: Callable[[int], None], stop: threading.Event) -> None:
+    install_watched(starter_words(), tell, stop)
+    starter_that_came()

@@ -20,7 +20,7 @@ _DOCTOR_FOUND_PROBLEMS = 34
 def check_wheel(place: Place) -> None:
     """The wheel alone in an environment of its own, which sees the libraries of this one."""
     environment = place.root / "venv"
-    python = _made(place, environment)
+    python = _made(place, environment, "--without-pip")  # that one, too, is seen
     site = next(environment.rglob("site-packages"))
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     with place.step("install"):
@@ -127,8 +127,8 @@ def _start(place: Place, program: Path, environment: Path) -> None:
     assert len(pages["pages"]) > 7 and pages["heavy_modules"] == [], pages
 
 
-def _made(place: Place, environment: Path) -> Path:
-    place.run(sys.executable, "-m", "venv", environment)
+def _made(place: Place, environment: Path, *words: str) -> Path:
+    place.run(sys.executable, "-m", "venv", *words, environment)
     return environment / "bin" / "python"
 
 

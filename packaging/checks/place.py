@@ -66,7 +66,8 @@ class Place:
         environment = self.environment() | more
         done = subprocess.run(words, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
         if done.returncode and not may_fail:
-            raise subprocess.CalledProcessError(done.returncode, words, done.stdout, done.stderr[-2000:])
+            said = done.stderr or done.stdout  # the doctor answers on stdout, for good and for bad
+            raise subprocess.CalledProcessError(done.returncode, words, done.stdout, said[-2000:])
         return done.returncode, done.stdout
 
     def environment(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -25,12 +26,14 @@ from qlora_studio.storage.installed_packages import PROGRAM, Harm, harmed_packag
 from qlora_studio.storage.models.location import starter_path, starter_words
 from qlora_studio.storage.qt_libraries import missing_libraries, packages_advice
 from qlora_studio.storage.resources import resource
-from qlora_studio.storage.settings import load_settings
+from qlora_studio.storage.settings import cache_path, data_path, load_settings, settings_path
 
 _LEAST_FREE_DISK = 20 * GIB
+_LEAST_FOR_A_RUN = GIB
 _LEAST_MEMORY = 8 * GIB
 _PROBE_SECONDS = 180.0
 _TOLD = 5
+_PROBE_BYTES = 8192
 _OTHER_QT = "PySide6-Essentials!=6.12.0"
 _ANEW = ("--force-reinstall", "--no-deps")  # what else it takes stays as it is pinned, or is a finding of its own
 _BITSANDBYTES = (*_ANEW, pinned("bitsandbytes"))
@@ -85,6 +88,7 @@ def diagnose() -> Iterator[Finding]:
     yield torch_finding(of_torch or _ask(_TORCH_PROBE), machine_of(sample))
     yield bitsandbytes_finding(of_bitsandbytes or _ask(_BITSANDBYTES_PROBE))
     yield memory_finding()
+    yield home_finding(settings_path().parent, data_path(), cache_path())
     yield disk_finding(load_settings().runs_path)
     yield starter_finding()
 
@@ -211,12 +215,13 @@ def libraries_finding(harms: Sequence[Harm]) -> Finding:
     if not harms:
         return Finding("Libraries", "ok", say("All are here, and whole."))
     what = "; ".join(harm.what for harm in harms[:_TOLD])
-    message = say("{what}.", what=what[:1].upper() + what[1:] + ("; …" if len(harms) > _TOLD else ""))
+    message = say("Not as they should be: {what}.", what=what + ("; …" if len(harms) > _TOLD else ""))
+    level: Literal["warning", "error"] = "error" if any(harm.is_grave for harm in harms) else "warning"
     if any(harm.package == PROGRAM for harm in harms):
-        return Finding("Libraries", "error", message, repair_advice())
+        return Finding("Libraries", level, message, repair_advice())
     mend = (*_ANEW, *(harm.mend for harm in harms))
     advice = say("Install them again: qlora-studio doctor --fix · or: {command}", command=install_command(*mend))
-    return Finding("Libraries", "error", message, advice, mend)
+    return Finding("Libraries", level, message, advice, mend)
 
 
 def memory_finding() -> Finding:
@@ -230,25 +235,26 @@ def memory_finding() -> Finding:
 
 def disk_finding(runs: Path) -> Finding:
     """Answer: can runs be written, and is there space for them?"""
-    place = next(path for path in (runs, *runs.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(_nearest(runs)).free
     text = f"{bytes_text(free)} free for runs in {runs}"
-    try:
-        probe = place / ".qlora-studio-probe"
-        try:
-            probe.touch()
-        finally:
-            probe.unlink(missing_ok=True)
-    except OSError as error:
-        return Finding(
-            "Disk",
-            "error",
-            f"Runs cannot be written to {runs}: {error.strerror}.",
-            "Choose another folder in Settings.",
-        )
+    if why := _why_unwritable(runs):
+        advice = say("Choose another folder in Settings.")
+        return Finding("Disk", "error", say("Runs cannot be written to {runs}: {why}.", runs=runs, why=why), advice)
+    if free < _LEAST_FOR_A_RUN:
+        return Finding("Disk", "error", text, say("Free some space, or choose another folder in Settings."))
     if free < _LEAST_FREE_DISK:
         return Finding("Disk", "warning", text, "A merged 8B model alone takes 16 GB; free some space for such a run.")
     return Finding("Disk", "ok", text)
+
+
+def home_finding(*folders: Path) -> Finding:
+    """Answer: can the program keep settings, what it trusts, and what it makes once?"""
+    for folder in folders:
+        if why := _why_unwritable(folder):
+            message = say("Nothing can be written to {folder}: {why}.", folder=folder, why=why)
+            advice = say("Free space there or give it to your user; or name another folder in QLORA_STUDIO_HOME.")
+            return Finding("Own files", "error", message, advice)
+    return Finding("Own files", "ok", say("Settings and cache can be written."))
 
 
 def starter_finding() -> Finding:
@@ -257,6 +263,21 @@ def starter_finding() -> Finding:
         return Finding("Starter model", "ok", starter_path().name)
     except StudioError as error:
         return Finding("Starter model", "warning", error.message, error.advice, starter_words())
+
+
+def _nearest(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _why_unwritable(folder: Path) -> str:
+    """Return why nothing can be written into a folder, or where it would be made; nothing where it can be."""
+    try:
+        with tempfile.TemporaryFile(dir=_nearest(folder)) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+            probe.flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _taken(package: str, harms: dict[str, Harm]) -> dict[str, Any]:

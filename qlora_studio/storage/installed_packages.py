@@ -21,11 +21,15 @@ _WINDOW_ALONE = ("pyside6-essentials", "shiboken6", "pyqtgraph")  # without them
 
 @dataclass(frozen=True)
 class Harm:
-    """A package that is not as it should be: what is wrong with it, and what pip is told to install for it."""
+    """A package that is not as it should be: what is wrong with it, and what pip is told to install for it.
+
+    One of another version than is asked for may work all the same: that is not grave.
+    """
 
     package: str
     what: str
     mend: str
+    is_grave: bool = True
 
 
 def harmed_packages(program: str = PROGRAM) -> list[Harm]:
@@ -71,7 +75,7 @@ def _harm(requirement: Requirement) -> Harm | None:
         return Harm(name, say("{name} was installed half", name=name), mend)
     if found.version and not wanted.contains(found.version, prereleases=True):
         what = say("{name} is {found}, and {wanted} is needed", name=name, found=found.version, wanted=wanted)
-        return Harm(name, what, mend)
+        return Harm(name, what, mend, is_grave=False)
     return Harm(name, _words(name, harmed), mend) if (harmed := _harmed_files(found)) else None
 
 

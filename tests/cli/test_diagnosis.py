@@ -9,7 +9,9 @@ from qlora_studio.cli.diagnosis import (
     card_finding,
     disk_finding,
     driver_finding,
+    home_finding,
     last_words,
+    libraries_finding,
     machine_of,
     torch_finding,
     window_finding,
@@ -17,6 +19,7 @@ from qlora_studio.cli.diagnosis import (
 from qlora_studio.core.torch_builds import Machine
 from qlora_studio.jobs.gpu_monitor import GpuSample
 from qlora_studio.jobs.gpu_sample import GpuCard
+from qlora_studio.storage.installed_packages import Harm
 
 NO_CARD = Machine("linux")
 ADA = Machine("linux", "580.95.05", ((8, 9),))
@@ -113,6 +116,31 @@ def test_runs_that_cannot_be_written_are_a_problem(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert disk_finding(tmp_path / "file" / "runs").level == "error"
     assert disk_finding(tmp_path / "runs").level in ("ok", "warning")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fdinfo").exists(), reason="a file system that takes nothing")
+def test_a_home_that_takes_nothing_is_a_problem_with_the_variable_that_names_another(tmp_path: Path) -> None:
+    finding = home_finding(tmp_path / "settings", Path("/proc/self/fdinfo") / "qlora-studio")
+
+    assert finding.level == "error"
+    assert "Nothing can be written to /proc/self/fdinfo/qlora-studio" in finding.message
+    assert "QLORA_STUDIO_HOME" in finding.advice
+    assert home_finding(tmp_path / "settings").level == "ok"
+
+
+def test_a_library_of_another_version_is_a_warning_and_one_that_is_gone_a_problem() -> None:
+    old = Harm("peft", "peft is 0.20, and >=0.21 is needed", "peft==0.21.1", is_grave=False)
+    gone = Harm("trl", "trl is not here", "trl==1.16.2")
+
+    assert libraries_finding([]).level == "ok"
+    assert libraries_finding([old]).level == "warning"
+    assert libraries_finding([old, gone]).level == "error"
+    assert (
+        libraries_finding([old, gone]).message
+        == "Not as they should be: peft is 0.20, and >=0.21 is needed; trl is not here."
+    )
+    assert libraries_finding([old, gone]).mend == ("--force-reinstall", "--no-deps", "peft==0.21.1", "trl==1.16.2")
+    assert libraries_finding([Harm("qlora-studio", "it is torn", "")]).mend == ()  # no index has it
 
 
 def test_a_card_that_is_there_and_does_not_answer_is_a_problem() -> None:

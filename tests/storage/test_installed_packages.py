@@ -68,12 +68,12 @@ def test_what_is_missing_and_what_is_too_old_is_found_however_far_down(install: 
     site = tmp_path / "site-packages"
     (site / "zz_first-2.1.dist-info").rename(site / "zz_first-1.9.dist-info")
     about = site / "zz_first-1.9.dist-info" / "METADATA"
-    about.write_text(about.read_text().replace("2.1\nName", "2.1\nName").replace("Version: 2.1\nR", "Version: 1.9\nR"))
+    about.write_text(about.read_text().replace("\nVersion: 2.1", "\nVersion: 1.9"))
     (site / "zz_third-1.0.dist-info").rename(site / "zz_other-1.0.dist-info")
 
     found = {harm.package: harm for harm in harmed_packages(_PROGRAM)}
 
-    assert found["zz-first"].what == "zz-first is 1.9, and >=2 is needed"
+    assert found["zz-first"] == Harm("zz-first", "zz-first is 1.9, and >=2 is needed", "zz-first>=2", is_grave=False)
     assert (found["zz-third"].what, found["zz-third"].mend) == ("zz-third is not here", "zz-third==1.0")
 
 

@@ -5,9 +5,13 @@ from typing import TypeVar
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QAccessible, QAccessibleEvent, QFont, QGuiApplication, QKeySequence, QResizeEvent
 from PySide6.QtWidgets import (
+    QAbstractSpinBox,
+    QApplication,
     QBoxLayout,
     QFrame,
     QHBoxLayout,
+    QLineEdit,
+    QPlainTextEdit,
     QPushButton,
     QSizePolicy,
     QStyleOptionButton,
@@ -37,6 +41,7 @@ class Button(QPushButton):
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
         self.setAutoDefault(False)
+        self.pressed.connect(self._on_pressed)  # before all else that pressing it does
         set_tooltip(self, tip)
 
     def set_kind(self, kind: str) -> None:
@@ -54,14 +59,22 @@ class Button(QPushButton):
 
     def setText(self, text: str) -> None:
         """Show another text, and keep the letter."""
-        super().setText(text)
-        self.set_letter(self._letter)
+        if text != self.text():  # else Qt would deal with its keys anew
+            super().setText(text)
+            self.set_letter(self._letter)
 
     def initStyleOption(self, option: QStyleOptionButton) -> None:
         """Have the letter underlined; `text` stays the word itself."""
         super().initStyleOption(option)
         if self._letter:
             option.text = marked(plain(self.text()), self._letter)
+
+    def _on_pressed(self) -> None:
+        """Have the field that is being edited tell what stands there: keys that press a button leave it the focus."""
+        field = QApplication.focusWidget()
+        if isinstance(field, QLineEdit | QPlainTextEdit | QAbstractSpinBox):
+            field.clearFocus()
+            field.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def _wear(self, kind: str) -> None:
         weight = QFont.Weight.Normal if kind in _LIGHT else QFont.Weight.Medium

@@ -1,7 +1,7 @@
 """One setting: its title and help at the left, its field at the right, and below them what is wrong with it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
@@ -101,13 +101,13 @@ class SettingLine(QWidget):
 
 
 class ListEdit(QPlainTextEdit):
-    """Several texts, one a line. `done` is emitted when the focus leaves a changed text."""
+    """Several texts, one a line. `done` is emitted when the focus leaves another text than was shown or told last."""
 
     done = Signal()
 
     def __init__(self) -> None:
         super().__init__()
-        self._before = ""
+        self._known = ""
         self.setTabChangesFocus(True)
         self.setFixedHeight(64)
         self.setPlaceholderText(say("One a line"))
@@ -116,15 +116,17 @@ class ListEdit(QPlainTextEdit):
         """Return the lines that are not empty."""
         return [line.strip() for line in self.toPlainText().splitlines() if line.strip()]
 
-    def focusInEvent(self, event: QFocusEvent) -> None:
-        """Remember the text."""
-        self._before = self.toPlainText()
-        super().focusInEvent(event)
+    def show_texts(self, texts: Sequence[str]) -> None:
+        """Show other texts; the same ones stay as they were typed."""
+        if [*texts] != self.texts():
+            self.setPlainText("\n".join(texts))
+        self._known = self.toPlainText()
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
-        """Tell of a changed text."""
+        """Tell of a changed text, whenever and however it came here: typed, pasted, or dropped."""
         super().focusOutEvent(event)
-        if self.toPlainText() != self._before:
+        if self.toPlainText() != self._known:
+            self._known = self.toPlainText()
             self.done.emit()
 
 
@@ -145,6 +147,7 @@ class TableEdit(ListEdit):
         """Show values by name."""
         if table != self.table():
             self.setPlainText("\n".join(f"{name} = {_value_text(value)}" for name, value in table.items()))
+        self._known = self.toPlainText()
 
 
 def _field_for(info: SettingInfo) -> QWidget:
@@ -209,8 +212,7 @@ def _write(field: QWidget, value: Any) -> None:
         case TableEdit():
             field.show_table(value)
         case ListEdit():
-            if field.texts() != list(value):
-                field.setPlainText("\n".join(str(item) for item in value))
+            field.show_texts([str(item) for item in value])
         case QLineEdit():
             text = number_text(value) if isinstance(value, float) else str(value)
             if text != field.text():

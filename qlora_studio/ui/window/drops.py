@@ -87,6 +87,11 @@ class Drops(QObject):
             self._passing_on = False
         event.setDropAction(_COPY)
         event.setAccepted(copy.isAccepted())
+        if copy.isAccepted() and event.type() == QEvent.Type.Drop and isinstance(watched, QWindow):
+            top = QWidget.find(watched.winId())
+            field = top.childAt(event.position().toPoint()) if top is not None else None
+            if field is not None:  # as after a click: a field tells what stands in it when the focus leaves
+                field.setFocus(Qt.FocusReason.MouseFocusReason)
 
     def _on_paste(self) -> None:
         texts = _offered(QGuiApplication.clipboard().mimeData())

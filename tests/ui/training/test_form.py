@@ -1,9 +1,10 @@
 """The form is made of the run config's own fields, tells changes by path, and says each problem at its field."""
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QEvent, Qt
+from PySide6.QtGui import QFocusEvent
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QLabel, QLineEdit
+from PySide6.QtWidgets import QApplication, QLabel, QLineEdit, QWidget
 
 from qlora_studio.core.errors import Problem
 from qlora_studio.core.run.run_config import RunConfig, all_settings
@@ -148,6 +149,29 @@ def test_lists_are_typed_one_text_a_line(form: SettingsForm) -> None:
     field.setPlainText("one\n\n two ")
     field.done.emit()
     assert told == [["one", "two"]]
+
+
+def test_lines_are_told_when_the_focus_leaves_however_they_came_into_the_field(form: SettingsForm) -> None:
+    told: list[object] = []
+    form.changed.connect(lambda _path, value: told.append(value))
+    line = form.line("evaluation.prompts")
+    assert isinstance(line.field, ListEdit)
+    line.show_value(["one"])
+    _leave(line.field)
+    assert told == [], "that is what was shown"
+    line.field.setPlainText("two")  # dropped, before the focus came
+    _leave(line.field)
+    _leave(line.field)
+    assert told == [["two"]]
+    line.show_value(["one"])  # undone, while the focus is there
+    line.field.setPlainText("two")
+    _leave(line.field)
+    assert told == [["two"], ["two"]]
+
+
+def _leave(field: QWidget) -> None:
+    for kind in (QEvent.Type.FocusIn, QEvent.Type.FocusOut):
+        QApplication.sendEvent(field, QFocusEvent(kind, Qt.FocusReason.TabFocusReason))
 
 
 def _type(field: QLineEdit, text: str) -> None:

@@ -11,12 +11,14 @@ from PySide6.QtWidgets import (
     QApplication,
     QComboBox,
     QLabel,
+    QLineEdit,
     QListView,
     QMenu,
     QWidget,
 )
 
 from qlora_studio.ui.app import AppWindow
+from qlora_studio.ui.training.page import TrainingPage
 from qlora_studio.ui.window.main_window import MainWindow
 
 CTRL = Qt.KeyboardModifier.ControlModifier
@@ -52,6 +54,27 @@ def ask(app_window: AppWindow, query: str) -> None:
     QTest.keyClicks(focused(), query)
     QTest.keyClick(focused(), Key.Key_Return)
     QTest.qWait(20)
+
+
+@pytest.mark.parametrize("keys", [CTRL, Qt.KeyboardModifier.AltModifier])
+def test_keys_that_press_a_button_take_what_is_being_typed_and_leave_the_focus_there(
+    app_window: AppWindow, keys: Qt.KeyboardModifier
+) -> None:
+    window, page = app_window.window, app_window.window.pages["training"]
+    assert isinstance(page, TrainingPage) and app_window.studio is not None
+    draft, rates = app_window.studio.draft, []
+    window.show_page("training")
+    page.start_requested.connect(lambda: rates.append(draft.config.training.learning_rate))
+    field = page.form.line("training.learning_rate").field
+    assert isinstance(field, QLineEdit)
+    page.focus_on(field)
+    field.selectAll()
+    QTest.keyClicks(field, "7e-5")
+    letter = page.start_button.shortcut().toString().removeprefix("Alt+")
+    press(window, Key.Key_Return if keys == CTRL else Key(ord(letter)), keys)
+    QTest.qWait(200)  # as long as Qt shows a button pressed
+    assert rates == [7e-5]
+    assert focused() is field
 
 
 def test_the_palette_goes_to_settings_and_does_what_buttons_do(app_window: AppWindow) -> None:

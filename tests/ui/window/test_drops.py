@@ -106,6 +106,26 @@ def test_what_is_dropped_anywhere_is_taken_as_a_copy_though_a_move_is_proposed(
     assert source.hub_id.text() == "owner/name"
 
 
+def test_a_text_that_is_dropped_into_a_field_is_told_when_the_focus_leaves_as_if_it_were_typed(
+    opened: AppWindow, wait_until: WaitUntil
+) -> None:
+    page = opened.window.pages["training"]
+    assert isinstance(page, TrainingPage)
+    opened.window.show_page("training")
+    opened.window.activateWindow()
+    wait_until(opened.window.isActiveWindow)
+    line = page.form.line("data.template_variables")
+    for section in page.form.sections:
+        section.unfold_for("data.template_variables")
+    QApplication.processEvents()
+    page.focus_on(line.field)
+    page.start_button.setFocus()
+    QApplication.processEvents()
+    drop_at(line.field, text("enable_thinking = false"))
+    page.start_button.setFocus()
+    assert draft(opened).data.template_variables == {"enable_thinking": False}
+
+
 def test_a_dialog_takes_no_file_and_text_as_a_copy(qapp: QApplication, tmp_path: Path, wait_until: WaitUntil) -> None:
     window = MainWindow(QWidget())
     window.show()

@@ -175,7 +175,7 @@ class Hand:
     def _write(self, number: float, within: QWidget) -> None:
         words = (*_TEXTS, *map(str, self._world.files), str(self._world.user / "model"))
         for character in _one_of(words, number)[:120]:
-            field = within.focusWidget() or within
+            field = QApplication.activePopupWidget() or within.focusWidget() or within
             for kind in (QEvent.Type.KeyPress, QEvent.Type.KeyRelease):  # QTest knows the keys of Latin 1 alone
                 QApplication.sendEvent(field, QKeyEvent(kind, 0, Qt.KeyboardModifier.NoModifier, character))
 

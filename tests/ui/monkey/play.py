@@ -64,9 +64,8 @@ class Game:
         self.hand = Hand(self.world)
         self.at = place / "at"
         self._at = os.open(self.at, os.O_CREAT | os.O_WRONLY)
-        self.app_window = self._opened()
         self._asked_to_close = False
-        self.work = 0.0
+        self.app_window = self._opened()
 
     def play(self, actions: list[Action]) -> None:
         """Do one after another; raises Found."""
@@ -98,11 +97,12 @@ class Game:
         self.watchdog.turn()
         self.app.processEvents()
         self.watchdog.rest()
-        self._asked_to_close |= action.kind == "close"
         if not self.app_window.window.isVisible() and self._asked_to_close:  # at once, or once its runs were saved
             self._asked_to_close = False
             self._leave()
             self.app_window = self._opened()
+        if not self.app_window.window.isVisible():
+            self._tell(Found("state", "the window is gone, and nobody closed it"))
         self._complain()
         for words in invariants.wrong_now(self.app_window):
             self._tell(Found("state", words))
@@ -113,12 +113,17 @@ class Game:
         app_window = AppWindow()
         done: list[bool] = []
         app_window.completed.connect(lambda: done.append(True))
+        app_window.window.close_requested.connect(self._on_close_requested)
         app_window.show()
         until = time.monotonic() + 30
         while not done and time.monotonic() < until:
             QTest.qWait(5)
         app_window.window.activateWindow()
         return app_window
+
+    def _on_close_requested(self) -> None:
+        """Know that the window may go: it is asked by its frame, by a key, and in the palette."""
+        self._asked_to_close = True
 
     def _leave(self) -> None:
         """Close the window as the end of the process does: nothing that it asked for is answered afterwards."""

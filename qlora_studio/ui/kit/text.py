@@ -156,8 +156,9 @@ def show_tip(at: QPoint, text: str, widget: QWidget, milliseconds: int = -1) -> 
 
 
 def message_box(parent: QWidget | None, title: str, text: str, more: str = "") -> QMessageBox:
-    """Return a message box whose texts are shown literally."""
+    """Return a message box whose texts are shown literally. Once it was answered, it goes in the next turn."""
     box = _MessageBox(parent)
+    box.finished.connect(box.deleteLater)
     box.setWindowTitle(title)
     box.setTextFormat(Qt.TextFormat.PlainText)
     box.setText(text)

@@ -110,7 +110,6 @@ class TrainingPage(Page):
 
     def _connect(self) -> None:
         self.presets.chosen.connect(self._on_preset_chosen)
-        self.takeover.taken.connect(self.form.forget_refused)
         self.run_name.editingFinished.connect(self._on_name_edited)
         self.start_button.clicked.connect(self._on_start_clicked)
         self.queue_button.clicked.connect(self.queue_requested)

@@ -103,6 +103,8 @@ class TrainingWiring(QObject):
 
     def _on_draft_changed(self, config: RunConfig) -> None:
         self._page.render_rate(self._studio.estimates.rate)
+        if not self._studio.draft.refused_values():  # also where a whole config came: taken, undone, done again
+            self._page.form.forget_refused()
         self._page.render_config(config)
         self._page.render_preset(preset_of(config, self._presets))
         self._render_takeover()

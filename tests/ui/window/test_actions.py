@@ -77,6 +77,26 @@ def test_keys_that_press_a_button_take_what_is_being_typed_and_leave_the_focus_t
     assert focused() is field
 
 
+def test_a_refused_text_goes_with_what_is_undone_so_that_the_form_and_the_draft_say_the_same(
+    app_window: AppWindow,
+) -> None:
+    window, page = app_window.window, app_window.window.pages["training"]
+    assert isinstance(page, TrainingPage) and app_window.studio is not None
+    draft = app_window.studio.draft
+    window.show_page("training")
+    line = page.form.line("training.learning_rate")
+    assert isinstance(line.field, QLineEdit)
+    before = line.field.text()
+    draft.set_value("training.epochs", 7)
+    line.field.setFocus()
+    line.field.selectAll()
+    QTest.keyClicks(line.field, "fast")
+    page.start_button.setFocus()
+    assert draft.refused_values() and line.has_problem()
+    press(window, Key.Key_Z, CTRL)
+    assert (line.field.text(), line.has_problem(), draft.refused_values()) == (before, False, ())
+
+
 def test_the_palette_goes_to_settings_and_does_what_buttons_do(app_window: AppWindow) -> None:
     window = app_window.window
     ask(app_window, "lora rank")

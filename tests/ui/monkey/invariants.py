@@ -6,7 +6,16 @@ import tomllib
 from collections.abc import Callable, Iterator
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QAbstractButton, QApplication, QDialog, QLabel, QLineEdit, QTableView, QWidget
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QDialog,
+    QFileDialog,
+    QLabel,
+    QLineEdit,
+    QTableView,
+    QWidget,
+)
 
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
 from qlora_studio.storage.settings import settings_path
@@ -47,6 +56,8 @@ def wrong_words(app_window: AppWindow) -> list[str]:
     window = app_window.window
     found = []
     for label in window.findChildren(QLabel):
+        if isinstance(label.window(), QFileDialog):
+            continue  # Qt's own words
         if label.isVisible() and _UNSAID.search(label.text()) and not _is_quoted(label):
             found.append(f"a label says {label.text()[:80]!r}")
         if label.isVisible() and label.text() and not _is_literal(label):

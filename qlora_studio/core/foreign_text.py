@@ -7,6 +7,8 @@ import json
 import math
 import re
 import tomllib
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from qlora_studio.core.words import say
@@ -15,9 +17,12 @@ DEEPEST = 64  # tables and lists inside each other; the deepest that the librari
 LARGEST_JSON = 16 << 20  # bytes
 MOST_VALUES = 1_000_000  # the vocabulary of a tokenizer has half as many
 LARGEST_TOML = 1 << 20  # bytes; a run.toml with its template has some thousands
+_LONGEST_LINE = 512  # characters of a line of TOML that is known again
 
 # A string that never ends is matched to its end too: nothing is looked at twice.
 _STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.S)
+_TOML_END = re.compile(r"\n(?![ \]])")  # of a line; what is indented, and what closes a list, goes with the one before
+_TOML_HEADING = re.compile(r"\[([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\]")
 _HALF_SIGN = re.compile(rb"\\u[dD][89a-fA-F]")  # of a pair that stands for one sign, as many emoji are written
 
 
@@ -68,7 +73,8 @@ def toml_table(data: bytes, *, limit: int = LARGEST_TOML) -> dict[str, Any]:
     """Return the table that a TOML text is. Raises Unreadable."""
     text = _decoded(data, limit)
     try:
-        table = tomllib.loads(text, parse_float=_finite)
+        if (table := _plain_table(text)) is None:
+            table = tomllib.loads(text, parse_float=_finite)
     except Unreadable:
         raise
     except tomllib.TOMLDecodeError as error:
@@ -113,6 +119,56 @@ def _refuse_depth(data: bytes) -> None:
                 raise Unreadable(say("it is nested more than {deepest} deep", deepest=DEEPEST))
         elif sign in b"]}":
             depth -= 1
+
+
+def _plain_table(text: str) -> dict[str, Any] | None:
+    """Return the table of a TOML text whose every line can be read by itself; None for any other, and for a wrong one.
+
+    Such is a run.toml, and a thousand of them have most lines in common, of which each is read once. Where a line is
+    only part of what is said, it cannot be read.
+    """
+    inside = table = dict[str, Any]()
+    with suppress(ValueError, RecursionError):
+        for line in _TOML_END.split(text):
+            if heading := _TOML_HEADING.fullmatch(line):
+                inside = _opened(table, heading[1].split("."))
+                continue
+            for key, value in _toml_line(line):
+                if key in inside:
+                    return None
+                inside[key] = list(value) if isinstance(value, tuple) else value
+        return table
+    return None
+
+
+def _opened(table: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Open a table under a heading that was not there before, in one that was. Raises ValueError."""
+    *above, name = names
+    for step in above:
+        table = table[step] if isinstance(table.get(step), dict) else _refuse(step)
+    if name in table:
+        _refuse(name)
+    opened = table[name] = dict[str, Any]()
+    return opened
+
+
+@lru_cache(maxsize=2048)
+def _toml_line(line: str) -> tuple[tuple[str, Any], ...]:
+    """Return what a line says by itself: nothing, or a key and a plain value, or several. Raises ValueError."""
+    if len(line) > _LONGEST_LINE:
+        _refuse(line)
+    return tuple((key, _plain(value)) for key, value in tomllib.loads(line, parse_float=_finite).items())
+
+
+def _plain(value: object) -> Any:
+    """Return a value that nobody can change. Raises ValueError for tables, also those in lists."""
+    if isinstance(value, list):
+        return tuple(item if isinstance(item, str | int | float) else _refuse(item) for item in value)
+    return value if isinstance(value, str | int | float) else _refuse(value)
+
+
+def _refuse(what: object) -> NoReturn:
+    raise ValueError(what)
 
 
 def _finite(text: str) -> float:

@@ -2,8 +2,13 @@
 
 import json
 import math
+import tomllib
+from contextlib import suppress
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qlora_studio.core.foreign_text import DEEPEST, Unreadable, json_table, json_value, toml_table
 
@@ -84,3 +89,68 @@ def test_a_text_over_the_limit_is_not_parsed() -> None:
 def test_a_long_string_that_never_ends_is_looked_at_once() -> None:
     with pytest.raises(Unreadable):
         json_value(b'"\\' * 2_000_000)
+
+
+_TOML_LINES = st.sampled_from(
+    (
+        *(
+            "[a]",
+            "[a.b]",
+            "[b]",
+            "[a] # more",
+            "[[a]]",
+            '["a"]',
+            "[ a ]",
+            "[a.b.c]",
+            "x = 1",
+            "x = 2",
+            "y = [1, 'two', true]",
+        ),
+        *(
+            'x = "a\\tb"',
+            "z = [",
+            "  1,",
+            "]",
+            'y = """',
+            '"""',
+            "b = 3",
+            "b.c = 4",
+            "a.x = 5",
+            "y = [[1]]",
+            "y = {a = 1}",
+        ),
+        *(
+            "",
+            "# said",
+            "x = 1979-05-27",
+            "x = inf",
+            "x = 1_000",
+            "x",
+            "\r",
+            "x = 1\r",
+            "y = '''b = 1'''",
+            "é = 1",
+            "x = 0x1F",
+        ),
+    )
+)
+
+
+@given(st.lists(_TOML_LINES, max_size=8))
+def test_toml_that_is_read_line_by_line_says_what_it_says_as_a_whole(lines: list[str]) -> None:
+    text = "\n".join(lines)
+    expected: dict[str, Any] | None = None
+    with suppress(tomllib.TOMLDecodeError):
+        expected = tomllib.loads(text)
+    try:
+        found = toml_table(text.encode())
+    except Unreadable:
+        assert expected is None or "inf" in text
+    else:
+        assert found == expected
+
+
+def test_whoever_changes_what_was_read_of_a_toml_text_changes_it_for_nobody_else() -> None:
+    text = b"[a]\nb = [1]"
+    toml_table(text)["a"]["b"].append(2)
+    assert toml_table(text) == {"a": {"b": [1]}}

@@ -72,9 +72,14 @@ def _opened_in(path: Path, inside: Path | None, flags: int) -> int | None:
     """Return a file that lies in the folder itself and is no link: there is no way out, and no need to walk it."""
     if not _NO_LINK or path.parent != inside or path.name in ("", ".."):
         return None
-    with suppress(OSError):
+    try:
         return os.open(path, flags)
-    return None
+    except (
+        FileNotFoundError
+    ):  # a link that leads nowhere is told otherwise: nothing is there, which is so of most lists
+        raise
+    except OSError:
+        return None
 
 
 def read_json(

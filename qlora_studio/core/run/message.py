@@ -43,15 +43,15 @@ class UnionReader:
 
     def __init__(self, union: Any, field: str) -> None:
         self._union: Any = Annotated[union, Field(discriminator=field)]
-        self._validator: Any = None  # the adapter's own: of a hundred thousand lines each call counts
+        self._validate: Any = None  # the adapter's own: of a hundred thousand lines each call counts
         self._lock = threading.Lock()
 
     def read(self, text: str | bytes) -> Any:
         """Return the member that a JSON text holds, each value as it was written. Raises ValidationError."""
-        if self._validator is None:
+        if self._validate is None:
             with self._lock:
-                self._validator = self._validator or TypeAdapter(self._union).validator
-        return self._validator.validate_json(text, strict=True)
+                self._validate = self._validate or TypeAdapter(self._union).validator.validate_json
+        return self._validate(text, strict=True)
 
 
 def parse_line(reader: UnionReader, line: bytes) -> Any | None:
@@ -59,15 +59,16 @@ def parse_line(reader: UnionReader, line: bytes) -> Any | None:
 
     Raises DamagedLine, and NewerVersion where the line says that it is of a higher version: it is not interpreted.
     """
-    message, damage = None, None
     try:
         message = reader.read(line)
     except ValidationError as error:
-        damage = None if _is_of_a_later_kind(error) else error
-    if (_version_of(line) if message is None else message.version) > PROTOCOL_VERSION:
+        if _version_of(line) > PROTOCOL_VERSION:
+            raise NewerVersion from error
+        if _is_of_a_later_kind(error):
+            return None
+        raise DamagedLine from error
+    if message.version > PROTOCOL_VERSION:
         raise NewerVersion
-    if damage is not None:
-        raise DamagedLine from damage
     return message
 
 

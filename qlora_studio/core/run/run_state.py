@@ -1,10 +1,11 @@
 """What is known of a run at a moment: a pure function of its events. Metric series live in `metric_history`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar, assert_never
 
 from qlora_studio.core.errors import FailureKind
+from qlora_studio.core.frozen import changed
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.activity import Activity, Phase, activity_words, phase_of
 from qlora_studio.core.run.reports import AnyReported, Facts, NoFacts, Reported
@@ -64,14 +65,14 @@ class RunState:
 
 def reduce(state: RunState, event: ev.Event) -> RunState:
     """Return the state after `event`."""
-    return replace(_told(state, event), last_event=_time(state, event))
+    return changed(_told(state, event), last_event=_time(state, event))
 
 
 def _told(state: RunState, event: ev.Event) -> RunState:
-    """Return the state after `event`, but for the time of it: a replacement looks at every field."""
+    """Return the state after `event`, but for the time of it."""
     match event:
         case ev.WorkerStarted():
-            return replace(
+            return changed(
                 state,
                 phase=Phase.STARTING,
                 activity=Activity.LOADING_LIBRARIES,
@@ -84,19 +85,19 @@ def _told(state: RunState, event: ev.Event) -> RunState:
                 progress=None,
             )
         case ev.EnvironmentTold():
-            return replace(state, environment=event)
+            return changed(state, environment=event)
         case ev.PhaseChanged():
-            return replace(state, phase=phase_of(event.phase), activity=event.phase, progress=None)
+            return changed(state, phase=phase_of(event.phase), activity=event.phase, progress=None)
         case ev.Progressed():
-            return replace(state, progress=event)
+            return changed(state, progress=event)
         case ev.ModelLoaded():
-            return replace(state, model=event)
+            return changed(state, model=event)
         case ev.DatasetPrepared():
-            return replace(state, dataset=event)
+            return changed(state, dataset=event)
         case ev.TrainingStarted():
-            return replace(state, step=event.step, total_steps=event.total_steps)
+            return changed(state, step=event.step, total_steps=event.total_steps)
         case ev.StepDone():
-            return replace(
+            return changed(
                 state,
                 phase=Phase.TRAINING,
                 activity=Activity.TRAINING,
@@ -110,36 +111,36 @@ def _told(state: RunState, event: ev.Event) -> RunState:
         case ev.Evaluated():
             return _evaluated(state, event)
         case ev.SampleGenerated():
-            return replace(state, samples=_with(state.samples, event))
+            return changed(state, samples=_with(state.samples, event))
         case ev.CheckpointSaved():
-            return replace(state, checkpoint=event, safe_since=event.time)
+            return changed(state, checkpoint=event, safe_since=event.time)
         case ev.AdapterSaved():
-            return replace(state, adapter_path=event.path, training_over=True)
+            return changed(state, adapter_path=event.path, training_over=True)
         case ev.Exported():
-            return replace(state, exports=_with(state.exports, event))
+            return changed(state, exports=_with(state.exports, event))
         case ev.Resumed():
-            return replace(state, step=event.step, resumptions=_with(state.resumptions, event.step))
+            return changed(state, step=event.step, resumptions=_with(state.resumptions, event.step))
         case ev.Recovering():
-            return replace(state, phase=Phase.RECOVERING, activity="", recoveries=_with(state.recoveries, event))
+            return changed(state, phase=Phase.RECOVERING, activity="", recoveries=_with(state.recoveries, event))
         case ev.RateLowered():
-            return replace(state, rate_scale=event.scale, rates=_with(state.rates, event))
+            return changed(state, rate_scale=event.scale, rates=_with(state.rates, event))
         case ev.ChangeAccepted():
-            return replace(state, accepted=_with(state.accepted, event))
+            return changed(state, accepted=_with(state.accepted, event))
         case ev.AdapterContinued():
-            return replace(state, parent=event)
+            return changed(state, parent=event)
         case ev.Probed():
-            return replace(state, probe=event)
+            return changed(state, probe=event)
         case ev.MemoryMeasured():
             return _memory_measured(state, event)
         case ev.StoppedEarly():
-            return replace(state, stopped_early=event)
+            return changed(state, stopped_early=event)
         case Reported():
-            return replace(state, reports=_with(state.reports, event))
+            return changed(state, reports=_with(state.reports, event))
         case ev.Warned():
             return _warned(state, event)
         case ev.ElsewhereTold():
             waits = event.standing in ("submitted", "waiting")
-            return replace(state, elsewhere=event, phase=Phase.STARTING if waits else state.phase)
+            return changed(state, elsewhere=event, phase=Phase.STARTING if waits else state.phase)
         case ev.TextGenerated():
             return state
         case ev.Paused() | ev.Finished() | ev.Failed():
@@ -161,11 +162,11 @@ def fold(state: RunState, events: Iterable[ev.Event]) -> RunState:
             continue
         state, step = _told(state, step) if step else state, None
         if isinstance(event, ev.ElsewhereTold):
-            state, last = reduce(replace(state, last_event=last.time) if last else state, event), None
+            state, last = reduce(changed(state, last_event=last.time) if last else state, event), None
         else:
             state, last = _told(state, event), event
     state = _told(state, step) if step else state
-    return replace(state, last_event=last.time) if last else state
+    return changed(state, last_event=last.time) if last else state
 
 
 def _time(state: RunState, event: ev.Event) -> float:
@@ -208,7 +209,7 @@ def _warned(state: RunState, event: ev.Warned) -> RunState:
     known = state.warnings
     if event.kind == ev.UNREADABLE_LINES:
         known = tuple(warning for warning in known if warning.kind != event.kind)
-    return replace(state, warnings=_with(known, event))
+    return changed(state, warnings=_with(known, event))
 
 
 def _memory_measured(state: RunState, event: ev.MemoryMeasured) -> RunState:
@@ -217,7 +218,7 @@ def _memory_measured(state: RunState, event: ev.MemoryMeasured) -> RunState:
     least = known.allocated_bytes if known else -1
     if event.allocated_bytes <= least or len(state.memory) >= _MOST:
         return state
-    return replace(state, memory={**state.memory, event.phase: event})
+    return changed(state, memory={**state.memory, event.phase: event})
 
 
 def _energy(state: RunState, event: ev.StepDone | ev.Evaluated) -> float | None:
@@ -230,7 +231,7 @@ def _evaluated(state: RunState, event: ev.Evaluated) -> RunState:
     best = state.best_evaluation
     if event.loss is not None and (best is None or best.loss is None or event.loss < best.loss):
         best = event
-    return replace(
+    return changed(
         state,
         evaluation=event,
         first_evaluation=state.first_evaluation or event,
@@ -240,16 +241,16 @@ def _evaluated(state: RunState, event: ev.Evaluated) -> RunState:
 
 
 def _ended(state: RunState, event: ev.TerminalEvent) -> RunState:
-    state = replace(state, activity="", progress=None, pid=0)
+    state = changed(state, activity="", progress=None, pid=0)
     match event:
         case ev.Paused():
-            return replace(state, phase=Phase.PAUSED, step=event.step, pauses=_with(state.pauses, event.step))
+            return changed(state, phase=Phase.PAUSED, step=event.step, pauses=_with(state.pauses, event.step))
         case ev.Finished():
-            return replace(
+            return changed(
                 state, phase=Phase.STOPPED if event.status == "stopped" else Phase.FINISHED, facts=event.facts
             )
         case ev.Failed():
             by_user = event.kind == FailureKind.INTERRUPTED  # which is no fault
-            return replace(state, phase=Phase.CANCELLED if by_user else Phase.FAILED, failure=event)
+            return changed(state, phase=Phase.CANCELLED if by_user else Phase.FAILED, failure=event)
         case _:
             assert_never(event)

@@ -22,7 +22,7 @@ from qlora_studio.storage.runs.own_files import require_own_file
 from qlora_studio.storage.syncing import sync_folder
 
 M = TypeVar("M")
-_CHUNK = 1 << 20  # bytes of one read
+_CHUNK = 1 << 16  # bytes of one read: what comes of many more at once no longer lies near the processor
 _LONGEST = 1 << 24  # bytes of a line
 _MOST_VALUES = 150_000  # of a line: a few bytes of it can be many objects
 _TAIL = 32  # bytes that are read again, to know the file by
@@ -117,7 +117,7 @@ class MessageLogReader(Generic[M]):
     ) -> None:
         self._path, self._parse, self._bounded = path, parse, bounded
         self._offset, self._from_start = offset, offset == 0
-        self._rest, self._tail, self._checksum = b"", b"", 0
+        self._rest, self._tail, self._checksum = bytearray(), b"", 0
         self._too_long = False  # the half line
         self._line, self._damaged, self._first_damaged = 0, 0, 0
 
@@ -160,7 +160,7 @@ class MessageLogReader(Generic[M]):
         if left or checksum != mark.checksum:
             return False
         self._offset, self._checksum, self._tail = mark.offset, checksum, tail
-        self._rest = mark.rest.encode("latin-1", "replace")
+        self._rest = bytearray(mark.rest.encode("latin-1", "replace"))
         self._line, self._damaged, self._first_damaged = mark.line, mark.damaged, mark.first_damaged
         return True
 
@@ -217,11 +217,14 @@ class MessageLogReader(Generic[M]):
         except FileNotFoundError:
             return []
         self._offset, self._checksum = self._offset + len(data), zlib.crc32(data, self._checksum)
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0], self._rest = bytes(self._rest + lines[0]), bytearray()
+        self._rest += rest
         if lines and self._too_long:
             lines[0], self._too_long = _TOO_LONG, False
         if self._too_long or (self._bounded and len(self._rest) > _LONGEST):
-            self._rest, self._too_long = b"", True
+            self._rest, self._too_long = bytearray(), True
         return lines
 
     def _is_at_the_end(self) -> bool:

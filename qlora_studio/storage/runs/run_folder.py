@@ -39,23 +39,33 @@ _NO_TEXT = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are 
 _SHOWN = 200  # letters
 
 
+class _Inside:
+    """What lies in a folder under a name. Lists make a thousand folders at once, and ask for few of these paths."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: "RunFolder", _owner: object = None) -> Path:
+        return folder.path / self._name
+
+
 class RunFolder:
     """A folder that a worker works in. Nothing is created until something is written."""
 
+    config_path = _Inside("run.toml")
+    job_path = _Inside("job.json")
+    events_path = _Inside("events.jsonl")
+    commands_path = _Inside("commands.jsonl")
+    log_path = _Inside("worker.log")
+    lock_path = _Inside("run.lock")
+    checkpoints_path = _Inside("checkpoints")
+    adapter_path = _Inside("adapter")
+    exports_path = _Inside("exports")
+    jobs_path = _Inside("jobs")
     given_job = ""  # the sha256 of the job that this very object wrote: whoever makes a job starts it
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.config_path = self.path / "run.toml"
-        self.job_path = self.path / "job.json"
-        self.events_path = self.path / "events.jsonl"
-        self.commands_path = self.path / "commands.jsonl"
-        self.log_path = self.path / "worker.log"
-        self.lock_path = self.path / "run.lock"
-        self.checkpoints_path = self.path / "checkpoints"
-        self.adapter_path = self.path / "adapter"
-        self.exports_path = self.path / "exports"
-        self.jobs_path = self.path / "jobs"
 
     def config(self) -> RunConfig:
         """Return the run's config. Raises StudioError where there is none, or a broken one."""

@@ -51,9 +51,8 @@ def record(folder: Path, text: bytes) -> None:
 def trusted_text(folder: Path) -> bytes | None:
     """Return the run.toml of a folder that may give orders as a run; None where there is none. Raises StudioError."""
     text, key = shown_text(folder), _key()
-    place = folder.resolve()
-    if text is not None and (key is None or not (_records() / _name(place.name, text, key)).is_file()):
-        raise NotTrusted(folder, _why_not(place, text, key or b""))
+    if text is not None and (key is None or not (_records() / _name(_own_name(folder), text, key)).is_file()):
+        raise NotTrusted(folder, _why_not(folder.resolve(), text, key or b""))
     return text
 
 
@@ -82,8 +81,16 @@ def objection(folder: Path) -> StudioError | None:
 
 
 def trust_stamp(folder: Path) -> tuple[int, ...]:
-    """Return what changes when `objection` may say something else; for lists that are looked at again and again."""
-    return (*_times(folder / "run.toml"), *_times(folder / "job.json"), *_times(_records()))
+    """Return what changes when `objection` may say something else; for lists that are looked at again and again.
+
+    So does `records_stamp`, which is of all runs.
+    """
+    return (*_times(folder / "run.toml"), *_times(folder / "job.json"))
+
+
+def records_stamp() -> tuple[int, ...]:
+    """Return what changes when there are other records."""
+    return _times(_records())
 
 
 def take_over_once(runs: Path) -> None:
@@ -107,6 +114,12 @@ def _times(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found.st_ctime_ns, found.st_size
+
+
+def _own_name(folder: Path) -> str:
+    """Return the name of the folder that a path leads to."""
+    is_itself = folder.name not in ("", "..") and not folder.is_symlink()
+    return folder.name if is_itself else folder.resolve().name
 
 
 def _run_text(folder: Path) -> bytes:

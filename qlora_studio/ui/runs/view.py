@@ -3,9 +3,9 @@
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from qlora_studio.core.frozen import changed
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.words import say, say_count
 from qlora_studio.storage.run_care.report_pack import MOST_ROWS
@@ -55,14 +55,14 @@ def with_queue(lines: Sequence[RunLine], waiting: Sequence[str], waits_for: str 
     places = {path: index + 1 for index, path in enumerate(waiting)}
     queued = [places.get(str(Path(line.path).resolve()), 0) if places else 0 for line in lines]
     return tuple(
-        replace(line, queued=place, waits_for=waits_for if place == 1 else "") if place else line
+        changed(line, queued=place, waits_for=waits_for if place == 1 else "") if place else line
         for line, place in zip(lines, queued, strict=True)
     )
 
 
 def with_sizes(lines: Iterable[RunLine], sizes: Mapping[str, int]) -> tuple[RunLine, ...]:
     """Return the runs with what each takes of the disk, where that was measured."""
-    return tuple(line.sized(sizes[line.path]) if line.path in sizes else line for line in lines)
+    return tuple(changed(line, size=sizes[line.path]) if line.path in sizes else line for line in lines)
 
 
 def heading(lines: Sequence[RunLine], place: str) -> str:

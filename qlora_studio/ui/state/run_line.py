@@ -2,12 +2,12 @@
 
 import os
 import time
-from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qlora_studio.core.elsewhere.told import elsewhere_words
 from qlora_studio.core.errors import StudioError
+from qlora_studio.core.frozen import changed
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import ElsewhereTold, Exported
 from qlora_studio.core.run.reports import ExportedFacts, VerificationReport
@@ -20,7 +20,7 @@ from qlora_studio.storage.runs.export_folder import ExportManifest, exports_of, 
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.run_index import RunIndex
 from qlora_studio.storage.runs.run_summary import RunSummary
-from qlora_studio.storage.runs.trust import objection, trust_stamp
+from qlora_studio.storage.runs.trust import objection, records_stamp, trust_stamp
 
 _Stamp = tuple[tuple[str, int], ...]
 PAUSED = Phase.PAUSED.words.lower()
@@ -91,12 +91,6 @@ class RunLine:
             return say("in the queue, no. {queued}", queued=self.queued)
         return say("in the queue, no. {queued}: waits for {run}", queued=self.queued, run=self.waits_for)
 
-    def sized(self, size: int) -> "RunLine":
-        """Return the run with what it takes of the disk: a thousand at once, for which `replace` takes too long."""
-        line = copy(self)
-        object.__setattr__(line, "size", size)
-        return line
-
     @property
     def remark(self) -> str:
         """Why the run cannot be read, or what of it cannot."""
@@ -129,10 +123,12 @@ class KnownRuns:
         self._index = RunIndex()
         self._lines: dict[str, tuple[RunSummary, _Stamp, RunLine]] = {}
         self._objections: dict[str, tuple[tuple[int, ...], str]] = {}
+        self._records: tuple[int, ...] = ()
 
     def look(self, runs: Path) -> list[RunLine]:
         """Return all runs as they are now, newest first."""
-        return [_labelled(self._now(folder, known), folder) for folder, known in self._index.listed(runs)]
+        found, self._records = self._index.listed(runs), records_stamp()
+        return [_labelled(self._now(folder, known), folder) for folder, known in found]
 
     def _now(self, folder: RunFolder, known: RunSummary | StudioError) -> RunLine:
         if isinstance(known, StudioError):
@@ -153,7 +149,7 @@ class KnownRuns:
         return before[2]
 
     def _objection(self, folder: RunFolder) -> str:
-        key, stamp = str(folder.path), trust_stamp(folder.path)
+        key, stamp = str(folder.path), (*self._records, *trust_stamp(folder.path))
         before = self._objections.get(key)
         if before is None or before[0] != stamp:
             why = objection(folder.path)
@@ -168,7 +164,7 @@ def _unreadable(folder: RunFolder, problem: str) -> RunLine:
 def _labelled(line: RunLine, folder: RunFolder) -> RunLine:
     """The run as its user calls it."""
     label = read_label(folder)
-    return replace(line, name=label.name or line.name, given_name=line.name, label=label)
+    return changed(line, name=label.name or line.name, given_name=line.name, label=label)
 
 
 def _judged(line: RunLine, phase: Phase, *, busy: bool, objection: str) -> RunLine:
@@ -176,7 +172,7 @@ def _judged(line: RunLine, phase: Phase, *, busy: bool, objection: str) -> RunLi
     broken = not busy and not phase.is_over
     state = _BROKEN_OFF if broken else line.state
     resumable = not busy and phase is not Phase.FINISHED and not objection
-    return replace(line, busy=busy, broken=broken, state=state, resumable=resumable, objection=objection)
+    return changed(line, busy=busy, broken=broken, state=state, resumable=resumable, objection=objection)
 
 
 def _seen_elsewhere(line: RunLine, told: ElsewhereTold | None) -> RunLine:
@@ -190,7 +186,7 @@ def _seen_elsewhere(line: RunLine, told: ElsewhereTold | None) -> RunLine:
         state = say("at work on {place}", place=place)
     else:
         state = say("waits on {place}", place=place)
-    return replace(line, state=state, elsewhere=elsewhere_words(told))
+    return changed(line, state=state, elsewhere=elsewhere_words(told))
 
 
 def _stamp(folder: RunFolder) -> _Stamp:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from pathlib import Path
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
@@ -26,6 +27,7 @@ class RunsList(QObject):
         super().__init__(studio)
         self.lines: tuple[RunLine, ...] = ()
         self.is_reading = False
+        self._place, self._again = Path(), False
         self._studio = studio
         self._known = KnownRuns()
         self._began, self._next = 0.0, 0.0
@@ -44,11 +46,14 @@ class RunsList(QObject):
         studio.trusted.connect(self.refresh)
 
     def refresh(self) -> None:
-        """Read the list again."""
-        self.is_reading = True
+        """Read the list again; while it is being read, once more after that, and not beside it."""
+        place = self._studio.settings.runs_path
         self._looker.forget()
         self._next = 0.0
-        self._reader.ask(self._known.look, self._studio.settings.runs_path)
+        self._again = self.is_reading and place == self._place
+        if not self._again:
+            self.is_reading, self._place = True, place
+            self._reader.ask(self._known.look, place)
 
     def refresh_soon(self) -> None:
         """Read it once, for however many changes within a moment."""
@@ -87,4 +92,6 @@ class RunsList(QObject):
 
     def _tell(self, lines: tuple[RunLine, ...]) -> None:
         self.lines, self.is_reading = lines, False
+        if self._again:
+            self.refresh()
         self.changed.emit()

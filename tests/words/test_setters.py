@@ -18,12 +18,14 @@ _SETTERS = {
         "addSection",
         "tell",
     ),
-    *("setInformativeText", "set_heading", "show_message", "show_word", "show_value", "message_box", "render_nothing"),
-    *("Label", "ElidedLabel", "Button", "PrimaryButton", "CheckBox", "Card", "Chip", "StatTile", "Tile", "Column"),
+    *("setInformativeText", "set_heading", "show_message", "show_word", "show_value", "render_nothing", "Question"),
+    *("Label", "ElidedLabel", "FactsLabel", "Button", "PrimaryButton", "CheckBox", "Card", "Chip", "StatTile", "Tile"),
     *("Table", "CheckList", "ProgressLine", "StudioError", "Step", "CurveMark", "Mark", "Fact", "getOpenFileName"),
     *("getSaveFileName", "getExistingDirectory", "addButton", "addRow", "ask_save_path", "PathField", "ValueTable"),
+    *("Column", "DialogButtons"),
 }
-_WORDS_ALONE = {"Label", "ElidedLabel", "Button", "Chip", "CurveMark", "Mark", "Step", "show_word", "show_message"}
+_WORDS_ALONE = {"Label", "ElidedLabel", "FactsLabel", "Button", "Chip", "CurveMark", "Mark", "Step"}
+_WORDS_ALONE |= {"show_word", "show_message"}
 _KEYWORDS = {"tip", "caption", "advice", "message", "title", "question", "help"}  # `name` and `kind` are none
 _ERRORS = {"StudioError", "RowRefused", "Unreadable"}
 _TELLERS = _ERRORS | {"Problem", "TemplateRefusal", "RowVerdict", "warn"}

@@ -9,11 +9,10 @@ import unicodedata
 from dataclasses import dataclass
 
 from PySide6.QtCore import QPoint, Qt
-from PySide6.QtGui import QFont, QFontMetrics, QPainter, QShowEvent
-from PySide6.QtWidgets import QLabel, QMessageBox, QSizePolicy, QToolTip, QWidget
+from PySide6.QtGui import QFont, QFontMetrics, QPainter
+from PySide6.QtWidgets import QLabel, QSizePolicy, QToolTip, QWidget
 
 from qlora_studio.ui.kit.fonts import BASE_PIXELS, polish_again, text_font, wear_text
-from qlora_studio.ui.kit.letters import give_letters
 
 _NAMES = {
     0x00: "NUL",
@@ -153,26 +152,6 @@ def tooltip(text: str) -> str:
 def show_tip(at: QPoint, text: str, widget: QWidget, milliseconds: int = -1) -> None:
     """Show `text` literally at a place of the screen, above a widget, until the mouse leaves it or the time is over."""
     QToolTip.showText(at, tooltip(text), widget, widget.rect(), milliseconds)
-
-
-def message_box(parent: QWidget | None, title: str, text: str, more: str = "") -> QMessageBox:
-    """Return a message box whose texts are shown literally. Once it was answered, it goes in the next turn."""
-    box = _MessageBox(parent)
-    box.finished.connect(box.deleteLater)
-    box.setWindowTitle(title)
-    box.setTextFormat(Qt.TextFormat.PlainText)
-    box.setText(text)
-    box.setInformativeText(more)
-    for label in box.findChildren(QLabel):  # of the text above and of the one below, which older Qt took for HTML
-        label.setTextFormat(Qt.TextFormat.PlainText)
-    return box
-
-
-class _MessageBox(QMessageBox):
-    def showEvent(self, event: QShowEvent) -> None:
-        """Give its buttons letters: they come after it is made."""
-        give_letters(self)
-        super().showEvent(event)
 
 
 def set_style_property(widget: QWidget, name: str, value: str) -> None:

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QAccessible, QAccessibleEvent, QFont, QGuiApplication, QKeySequence, QResizeEvent
+from PySide6.QtGui import QAccessible, QAccessibleEvent, QFont, QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
     QApplication,
@@ -14,14 +14,13 @@ from PySide6.QtWidgets import (
     QPlainTextEdit,
     QPushButton,
     QSizePolicy,
-    QStyleOptionButton,
     QVBoxLayout,
     QWidget,
 )
 
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.fonts import BASE_PIXELS, text_font, wear_text
-from qlora_studio.ui.kit.letters import marked, plain
+from qlora_studio.ui.kit.letters import LetterButton
 from qlora_studio.ui.kit.text import ElidedLabel, Label, NumberLabel, set_style_property, set_tooltip
 
 GAP = 8
@@ -29,12 +28,11 @@ _LIGHT, _SMALL = ("quiet", "pill"), ("small", "quiet", "pill")  # kinds of butto
 L = TypeVar("L", bound=QBoxLayout)
 
 
-class Button(QPushButton):
+class Button(LetterButton):
     """A button. `kind` is plain, primary, danger, small, quiet (a word that acts), or pill (a filter that stays on)."""
 
     def __init__(self, text: str, kind: str = "plain", *, tip: str = "", checkable: bool = False) -> None:
         super().__init__(text)
-        self._letter = ""
         self.setProperty("kind", kind)
         self._wear(kind)
         self.setCheckable(checkable)
@@ -51,23 +49,6 @@ class Button(QPushButton):
         else:
             self.setProperty("kind", kind)
         self._wear(kind)
-
-    def set_letter(self, letter: str) -> None:
-        """Be pressed by Alt and this letter, which is underlined where the text has it."""
-        self._letter = letter
-        self.setShortcut(QKeySequence(f"Alt+{letter}" if letter else ""))
-
-    def setText(self, text: str) -> None:
-        """Show another text, and keep the letter."""
-        if text != self.text():  # else Qt would deal with its keys anew
-            super().setText(text)
-            self.set_letter(self._letter)
-
-    def initStyleOption(self, option: QStyleOptionButton) -> None:
-        """Have the letter underlined; `text` stays the word itself."""
-        super().initStyleOption(option)
-        if self._letter:
-            option.text = marked(plain(self.text()), self._letter)
 
     def _on_pressed(self) -> None:
         """Have the field that is being edited tell what stands there: keys that press a button leave it the focus."""

@@ -1,10 +1,11 @@
 """The dialog for what a user calls a run: name, tags, note; of several runs, tags to add to each."""
 
-from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFormLayout, QLineEdit, QPlainTextEdit, QWidget
+from PySide6.QtWidgets import QDialog, QFormLayout, QLineEdit, QPlainTextEdit, QWidget
 
 from qlora_studio.core.words import say
 from qlora_studio.storage.run_care.run_label import LONGEST_NAME, RunLabel, tags_of
 from qlora_studio.ui.kit.letters import give_letters
+from qlora_studio.ui.kit.question import DialogButtons
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import column
 
@@ -35,17 +36,11 @@ class LabelDialog(QDialog):
             field.setAccessibleName(words)
         form = QFormLayout()
         if not several:
-            form.addRow(say("&Name"), self.name)
-        form.addRow(say("&Tags"), self.tags)
+            form.addRow(say("Name"), self.name)
+        form.addRow(say("Tags"), self.tags)
         if not several:
-            form.addRow(say("N&ote"), self.note)
-        kinds = QDialogButtonBox.StandardButton
-        self.buttons = QDialogButtonBox(kinds.Save | kinds.Cancel)
-        for kind, words in ((kinds.Save, say("&Save")), (kinds.Cancel, say("Cancel"))):
-            self.buttons.button(kind).setText(words)
-        self.buttons.button(kinds.Save).setProperty("kind", "primary")
-        self.buttons.accepted.connect(self.accept)
-        self.buttons.rejected.connect(self.reject)
+            form.addRow(say("Note"), self.note)
+        self.buttons = DialogButtons(self, say("Save"))
         box = column(self, margins=(18, 16, 18, 16), spacing=12)
         words = say("They are added to the tags of {several} runs.", several=several) if several else _WORDS
         box.addLayout(form)

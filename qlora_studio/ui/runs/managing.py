@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QObject
-from PySide6.QtWidgets import QDialog, QMessageBox
+from PySide6.QtWidgets import QDialog
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.words import say
@@ -13,7 +13,6 @@ from qlora_studio.storage.run_care.removal import require_removable
 from qlora_studio.storage.run_care.run_label import MOST_TAGS, RunLabel, write_label
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.kit.desktop import move_to_trash
-from qlora_studio.ui.kit.text import message_box
 from qlora_studio.ui.runs.label_dialog import LabelDialog
 from qlora_studio.ui.runs.page import RunsPage
 from qlora_studio.ui.runs.view import removal_question
@@ -21,6 +20,7 @@ from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.run_line import RunLine
 from qlora_studio.ui.state.run_list import RunsList
 from qlora_studio.ui.state.studio import Studio
+from qlora_studio.ui.window.dialogs import ask_trash
 from qlora_studio.ui.window.main_window import MainWindow
 
 
@@ -65,7 +65,7 @@ class RunsManaging(QObject):
 
     def _on_delete_requested(self, paths: list[str]) -> None:
         lines = self._lines(paths)
-        if lines and self._agrees(*removal_question(lines, self._runs.lines)):
+        if lines and ask_trash(self._window, *removal_question(lines, self._runs.lines)):
             self.remove(paths)
 
     def remove(self, paths: Sequence[str]) -> None:
@@ -75,15 +75,6 @@ class RunsManaging(QObject):
             if path not in {str(session.folder.path) for session in self._studio.runs.at_work_anywhere()}:
                 self._studio.runs.forget(RunFolder(path))
         self._removal.ask(_moved_to_trash, tuple(paths))
-
-    def _agrees(self, question: str, more: str) -> bool:
-        box = message_box(self._window, say("Move to the trash"), question, more)
-        move = box.addButton(say("Move to the trash"), QMessageBox.ButtonRole.DestructiveRole)
-        cancel = box.addButton(say("Cancel"), QMessageBox.ButtonRole.RejectRole)
-        box.setDefaultButton(cancel)
-        box.setEscapeButton(cancel)
-        box.exec()
-        return box.clickedButton() is move
 
     def _on_removed(self, paths: list[str]) -> None:
         for path in paths:

@@ -1,8 +1,10 @@
 """The dialog before a run is packed for a bug report: without its user's text, unless they tick that."""
 
-from PySide6.QtWidgets import QCheckBox, QDialog, QDialogButtonBox, QWidget
+from PySide6.QtWidgets import QCheckBox, QDialog, QWidget
 
 from qlora_studio.core.words import say
+from qlora_studio.ui.kit.letters import give_letters
+from qlora_studio.ui.kit.question import DialogButtons
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import column
 from qlora_studio.ui.runs.view import own_text_words
@@ -21,12 +23,7 @@ class ReportDialog(QDialog):
         more = Label(own_text_words(dataset), "caption", wrap=True)
         more.setIndent(26)  # below the words of the tick
         self.with_data.setAccessibleDescription(more.text())
-        kinds = QDialogButtonBox.StandardButton
-        self.buttons = QDialogButtonBox(kinds.Save | kinds.Cancel)
-        self.buttons.button(kinds.Save).setText(say("Choose where …"))
-        self.buttons.button(kinds.Save).setProperty("kind", "primary")
-        self.buttons.accepted.connect(self.accept)
-        self.buttons.rejected.connect(self.reject)
+        self.buttons = DialogButtons(self, say("Choose where …"))
         box = column(self, margins=(20, 18, 20, 18), spacing=12)
         box.addWidget(Label(say("Report of {name}", name=name), "heading", wrap=True))
         text = say(
@@ -37,3 +34,4 @@ class ReportDialog(QDialog):
         box.addWidget(self.with_data)
         box.addWidget(more)
         box.addWidget(self.buttons)
+        give_letters(self)

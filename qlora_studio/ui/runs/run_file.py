@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFileDialog, QLineEdit, QWidget
+from PySide6.QtWidgets import QDialog, QFileDialog, QLineEdit, QWidget
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.run_config_text import from_mapping, to_toml
@@ -16,6 +16,7 @@ from qlora_studio.storage.run_care.report_pack import write_report
 from qlora_studio.storage.run_care.run_label import name_of
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.kit.letters import give_letters
+from qlora_studio.ui.kit.question import DialogButtons
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, column, row
 from qlora_studio.ui.runs.page import RunsPage
@@ -134,10 +135,7 @@ class CommandDialog(QDialog):
             line.addWidget(field, 1)
             line.addWidget(copy)
             box.addLayout(line)
-        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
-        buttons.button(QDialogButtonBox.StandardButton.Close).setText(say("Close"))
-        buttons.rejected.connect(self.reject)
-        box.addWidget(buttons)
+        box.addWidget(DialogButtons(self, leave=say("Close")))
         give_letters(self)
 
 

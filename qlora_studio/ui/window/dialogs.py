@@ -2,10 +2,10 @@
 
 from enum import Enum, auto
 
-from PySide6.QtWidgets import QMessageBox, QWidget
+from PySide6.QtWidgets import QWidget
 
 from qlora_studio.core.words import say, say_count
-from qlora_studio.ui.kit.text import message_box
+from qlora_studio.ui.kit.question import Question
 
 
 class Closing(Enum):
@@ -29,15 +29,10 @@ def ask_discard(parent: QWidget, name: str) -> Discarding:
     more = say(
         "Kept, it stays in the list and can be resumed or exported later. In the trash, its checkpoints go with it."
     )
-    box = message_box(parent, say("Discard a run"), say("What is to become of {name}?", name=name), more)
-    keep = box.addButton(say("Keep it for later"), QMessageBox.ButtonRole.AcceptRole)
-    trash = box.addButton(say("Move to the trash"), QMessageBox.ButtonRole.DestructiveRole)
-    cancel = box.addButton(say("Cancel"), QMessageBox.ButtonRole.RejectRole)
-    box.setDefaultButton(keep)
-    box.setEscapeButton(cancel)
-    box.exec()
-    chosen = {keep: Discarding.KEEP, trash: Discarding.TRASH}
-    return next((choice for button, choice in chosen.items() if box.clickedButton() is button), Discarding.CANCEL)
+    answers = ((say("Keep it for later"), "primary"), (say("Move to the trash"), "danger"))
+    question = say("What is to become of {name}?", name=name)
+    chosen = Question(parent, say("Discard a run"), question, more, answers, usual=0).ask()
+    return Discarding.CANCEL if chosen is None else (Discarding.KEEP, Discarding.TRASH)[chosen]
 
 
 def ask_closing(parent: QWidget, names: tuple[str, ...]) -> Closing:
@@ -48,16 +43,9 @@ def ask_closing(parent: QWidget, names: tuple[str, ...]) -> Closing:
     else:
         what = say_count(len(names), "One run is still at work.", "{count} runs are still at work.")
         more = say("They go on without the window, and the next start shows them again.")
-    box = message_box(parent, say("Close QLoRA Studio"), what, more)
-    keep = box.addButton(say("Keep training"), QMessageBox.ButtonRole.AcceptRole)
-    stop = box.addButton(say("Stop and save"), QMessageBox.ButtonRole.DestructiveRole)
-    cancel = box.addButton(say("Cancel"), QMessageBox.ButtonRole.RejectRole)
-    box.setDefaultButton(keep)
-    box.setEscapeButton(cancel)
-    box.exec()
-    if box.clickedButton() is keep:
-        return Closing.KEEP
-    return Closing.STOP_AND_SAVE if box.clickedButton() is stop else Closing.CANCEL
+    answers = ((say("Keep training"), "primary"), (say("Stop and save"), "plain"))
+    chosen = Question(parent, say("Close QLoRA Studio"), what, more, answers, usual=0).ask()
+    return Closing.CANCEL if chosen is None else (Closing.KEEP, Closing.STOP_AND_SAVE)[chosen]
 
 
 def ask_trust(parent: QWidget, name: str, lines: tuple[str, ...]) -> bool:
@@ -78,6 +66,7 @@ def ask_end_worker(parent: QWidget, name: str) -> bool:
         say("End the worker of {name} now?", name=name),
         say("For a worker that does not answer. It is told to end, and killed after five seconds. Checkpoints stay."),
         say("End it"),
+        kind="danger",
     )
 
 
@@ -90,6 +79,7 @@ def ask_cancel_job(parent: QWidget, name: str, place: str) -> bool:
         say("A run that trains has a moment to save a checkpoint. What is there stays there, and it can be resumed."),
         say("Cancel the job"),
         say("Let it be"),
+        kind="danger",
     )
 
 
@@ -124,13 +114,17 @@ def ask_stop_unsaved(parent: QWidget, name: str) -> bool:
             "What it learned since its last checkpoint is lost. Checkpoints stay, and the run can be resumed from them."
         ),
         say("Stop without saving"),
+        kind="danger",
     )
 
 
-def _ask(parent: QWidget, title: str, question: str, more: str, yes: str, no: str = "") -> bool:
-    box = message_box(parent, title, question, more)
-    accept = box.addButton(yes, QMessageBox.ButtonRole.DestructiveRole)
-    cancel = box.addButton(no or say("Cancel"), QMessageBox.ButtonRole.RejectRole)
-    box.setDefaultButton(cancel)
-    box.exec()
-    return box.clickedButton() is accept
+def ask_trash(parent: QWidget, question: str, more: str) -> bool:
+    """Ask whether runs go to the trash."""
+    return _ask(parent, say("Move to the trash"), question, more, say("Move to the trash"), kind="danger")
+
+
+def _ask(
+    parent: QWidget, title: str, question: str, more: str, yes: str, no: str = "", *, kind: str = "primary"
+) -> bool:
+    """Ask for a yes, which Enter does not give; `kind` is danger where something is lost or ended by it."""
+    return Question(parent, title, question, more, ((yes, kind),), leave=no).ask() == 0

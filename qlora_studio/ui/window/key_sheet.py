@@ -21,7 +21,7 @@ _EVERYWHERE: dict[str, tuple[Keys, ...]] = {
     say("Fields and buttons"): (
         (say("Next field, the one before"), say("Tab, Shift+Tab")),
         (say("Press a button, tick a box"), say("Space")),
-        (say("Press a button by the letter that is underlined in it"), say("Alt+letter")),
+        (say("Press a button by its letter, underlined while Alt is down"), say("Alt+letter")),
         (say("Change a number or a choice"), say("Up, Down")),
         (say("Leave this sheet, a menu, a question"), "Esc"),
     ),

@@ -5,7 +5,7 @@ from PySide6.QtGui import QCloseEvent, QGuiApplication, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QApplication, QMainWindow, QStackedWidget, QWidget
 
 from qlora_studio.storage.session import Place
-from qlora_studio.ui.kit.letters import give_letters
+from qlora_studio.ui.kit.letters import AltKey, give_letters
 from qlora_studio.ui.kit.scrolling import bring_into_view
 from qlora_studio.ui.kit.theme import finish_theme
 from qlora_studio.ui.kit.widgets import column, row
@@ -52,7 +52,7 @@ class MainWindow(QMainWindow):
         self._may_close = False
         self.is_panel_wanted = True
         self._build()
-        self.drops = Drops(self)
+        self.drops, self._alt_key = Drops(self), AltKey(self)
         self.rail.chosen.connect(self.show_page)
         self.resize_for(QGuiApplication.primaryScreen().availableGeometry())
 
@@ -108,7 +108,8 @@ class MainWindow(QMainWindow):
     def showEvent(self, event: QShowEvent) -> None:
         """Take what is dropped from now on."""
         super().showEvent(event)
-        self.drops.watch(self.windowHandle())
+        for watcher in (self.drops, self._alt_key):
+            watcher.watch(self.windowHandle())
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Leave the page more room in a narrow window."""

@@ -3,10 +3,9 @@
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QHBoxLayout, QMenu, QMessageBox, QPushButton, QWidget
+from PySide6.QtWidgets import QApplication, QHBoxLayout, QLineEdit, QMenu, QStyleOptionButton, QWidget
 
-from qlora_studio.ui.kit.letters import dealt, give_letters, marked, plain
-from qlora_studio.ui.kit.text import message_box
+from qlora_studio.ui.kit.letters import AltKey, dealt, give_letters, marked, plain
 from qlora_studio.ui.kit.widgets import Button, PrimaryButton
 
 _ALT = Qt.KeyboardModifier.AltModifier
@@ -72,11 +71,34 @@ def test_the_entries_of_a_menu_have_letters_when_it_opens(qapp: QApplication) ->
     assert [action.text() for action in menu.actions()] == ["&Delete …", "D&uplicate", "&R && D"]
 
 
-def test_the_buttons_of_a_question_have_letters(qapp: QApplication) -> None:
-    box = message_box(None, "Close", "What now?")
-    for words in ("Keep training", "Stop and save", "Cancel"):
-        box.addButton(words, QMessageBox.ButtonRole.AcceptRole)
-    box.show()
-    letters = [button.shortcut().toString() for button in box.findChildren(QPushButton)]
-    box.close()
-    assert len(set(letters)) == 3 and all(letter.startswith("Alt+") for letter in letters)
+def _painted(button: Button) -> str:
+    option = QStyleOptionButton()
+    button.initStyleOption(option)
+    return option.text
+
+
+def test_letters_are_seen_while_alt_is_down_whatever_has_the_focus_and_not_else(qapp: QApplication) -> None:
+    window, other, button, field = QWidget(), QWidget(), Button("R&&D"), QLineEdit()
+    box = QHBoxLayout(window)
+    box.addWidget(button)
+    box.addWidget(field)
+    give_letters(window)
+    key = AltKey(window)
+    window.show()
+    window.activateWindow()
+    assert QTest.qWaitForWindowActive(window)
+    field.setFocus()
+    handle = window.windowHandle()
+    assert _painted(button) == "R&&D"
+    QTest.keyPress(handle, Qt.Key.Key_Alt)
+    assert _painted(button) == "&R&&D"
+    QTest.keyRelease(handle, Qt.Key.Key_Alt)
+    assert _painted(button) == "R&&D"
+    QTest.keyPress(handle, Qt.Key.Key_Alt)
+    other.show()
+    other.activateWindow()  # where Alt goes up
+    assert QTest.qWaitForWindowActive(other)
+    assert _painted(button) == "R&&D"
+    key.watch(None)
+    window.close()
+    other.close()

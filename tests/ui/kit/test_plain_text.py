@@ -8,8 +8,9 @@ from PySide6.QtWidgets import QApplication, QLabel, QToolTip
 from qlora_studio.ui.chat.page import ChatPage
 from qlora_studio.ui.data.page import DataPage
 from qlora_studio.ui.export.page import ExportPage
+from qlora_studio.ui.kit.question import Question
 from qlora_studio.ui.kit.tables import Column, TableModel
-from qlora_studio.ui.kit.text import ElidedLabel, Label, message_box, set_tooltip, show_tip
+from qlora_studio.ui.kit.text import ElidedLabel, Label, set_tooltip, show_tip
 from qlora_studio.ui.kit.widgets import ErrorNotice
 from qlora_studio.ui.memory.panel import GpuPanel
 from qlora_studio.ui.model.page import ModelPage
@@ -52,8 +53,8 @@ def test_a_tooltip_of_a_table_shows_tags_as_they_are(qapp: QApplication) -> None
     assert _rendered(index.data(Qt.ItemDataRole.ToolTipRole)) == EVIL
 
 
-def test_a_message_box_shows_tags_as_they_are(qapp: QApplication) -> None:
-    box = message_box(None, "t", EVIL, f"{EVIL} & more\nbelow")
+def test_a_question_shows_tags_as_they_are(qapp: QApplication) -> None:
+    box = Question(None, "t", EVIL, f"{EVIL} & more\nbelow", ())
     shown = [label for label in box.findChildren(QLabel) if label.text()]
     assert [label.text() for label in shown] == [EVIL, f"{EVIL} & more\nbelow"]
     assert {label.textFormat() for label in shown} == {Qt.TextFormat.PlainText}

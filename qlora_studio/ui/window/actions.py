@@ -16,7 +16,7 @@ from qlora_studio.ui.window.entries import Entry
 from qlora_studio.ui.window.key_sheet import KeySheet
 from qlora_studio.ui.window.main_window import MainWindow
 from qlora_studio.ui.window.palette import Palette
-from qlora_studio.ui.window.reachable import action_entries, page_entries
+from qlora_studio.ui.window.reachable import PLACE, action_entries, page_entries
 from qlora_studio.ui.window.toast import Toast
 
 _PALETTE = say("Search actions and settings")
@@ -42,15 +42,16 @@ class WindowActions(QObject):
         self._add(say("Close QLoRA Studio"), "Ctrl+Q", window.close)
         for name in window.rail.names():
             button = window.rail.button(name)
-            self._add(say("Go to {text}", text=button.text()), "", button.click, shown_keys=button.keys)
+            going = self._add(say("Go to {text}", text=button.text()), "", button.click)
+            going.setProperty("keys", button.keys)  # which the rail listens to
+            going.setProperty(PLACE, say("Pages"))
 
-    def _add(self, text: str, keys: str, run: Callable[[], object], *, shown_keys: str = "") -> None:
-        """`shown_keys` are those that something else listens to."""
+    def _add(self, text: str, keys: str, run: Callable[[], object]) -> QAction:
         action = QAction(text, self._window)
         action.setShortcut(QKeySequence(keys))
-        action.setProperty("keys", shown_keys)
         action.triggered.connect(lambda _checked=False: run())
         self._window.addAction(action)
+        return action
 
     def _entries(self) -> Iterator[Entry]:
         """Everything, the window's actions first, then what the open page can do."""

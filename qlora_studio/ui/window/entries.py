@@ -22,6 +22,14 @@ def matching(entries: Iterable[Entry], query: str) -> tuple[Entry, ...]:
     return tuple(entry for _, entry in sorted(ranked, key=lambda item: item[0]))
 
 
+def grouped(entries: Iterable[Entry]) -> tuple[tuple[str, tuple[Entry, ...]], ...]:
+    """Return the entries by the places where they are, in the order in which each place comes first."""
+    places: dict[str, list[Entry]] = {}
+    for entry in entries:
+        places.setdefault(entry.where, []).append(entry)
+    return tuple((where, tuple(those)) for where, those in places.items())
+
+
 def without_twins(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """Return each name of a place once, the first."""
     first: dict[tuple[str, str], Entry] = {}

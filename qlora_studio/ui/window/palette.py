@@ -1,8 +1,8 @@
-"""Ctrl+K: every action and setting by a few letters of its name."""
+"""Ctrl+K: every action and setting by a few letters of its name, below the name of the place where it is."""
 
 from collections.abc import Callable, Iterable
 
-from PySide6.QtCore import QModelIndex, Qt, QTimer
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt, QTimer
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QLineEdit, QWidget
 
@@ -10,15 +10,25 @@ from qlora_studio.core.words import say
 from qlora_studio.ui.kit.tables import ROW_HEIGHT, Column, Table, TableModel
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import column
-from qlora_studio.ui.window.entries import Entry, matching, without_twins
+from qlora_studio.ui.window.entries import Entry, grouped, matching, without_twins
 from qlora_studio.ui.window.overlay import Overlay
 
 _WIDTH, _ROWS = 640, 12
 _MOVES = (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
-_COLUMNS = (
-    Column(say("what"), lambda entry: entry.title, stretch=True),
-    Column(say("where"), lambda entry: entry.where, share=0.36, tone=lambda _entry: "muted"),
-    Column(say("keys"), lambda entry: entry.note, right=True, share=0.24, tone=lambda _entry: "muted"),
+_COLUMNS = (  # a row is an entry, or the name of the place of those below it
+    Column(
+        say("what"),
+        lambda row: row.title if isinstance(row, Entry) else row,
+        stretch=True,
+        tone=lambda row: "" if isinstance(row, Entry) else "muted",
+    ),
+    Column(
+        say("keys"),
+        lambda row: row.note if isinstance(row, Entry) else "",
+        right=True,
+        share=0.34,
+        tone=lambda _row: "muted",
+    ),
 )
 
 
@@ -30,7 +40,7 @@ class Palette(Overlay):
         self._source = source
         self._entries: tuple[Entry, ...] = ()
         self.field = _Field(self)
-        self.model = TableModel(_COLUMNS)
+        self.model = _Rows(_COLUMNS)
         self.table = Table(self.model, name=say("Actions and settings found"))
         self._nothing = Label("", "muted")
         self._build()
@@ -44,9 +54,11 @@ class Palette(Overlay):
 
     def choose(self) -> None:
         """Do what is selected, once the palette is gone."""
-        row = self.table.currentIndex().row()
-        if 0 <= row < self.model.rowCount():
-            entry: Entry = self.model.row(row)
+        self._choose(self.table.currentIndex())
+
+    def _choose(self, index: QModelIndex) -> None:
+        entry = self.model.row(index.row()) if index.isValid() else None
+        if isinstance(entry, Entry):
             self.close_again()
             QTimer.singleShot(0, self, entry.run)
 
@@ -67,18 +79,26 @@ class Palette(Overlay):
         )  # where the list would be, so that nothing jumps
         self.field.textChanged.connect(self._show_found)
         self.field.returnPressed.connect(self.choose)
-        self.table.clicked.connect(lambda _index: self.choose())
+        self.table.clicked.connect(self._choose)
 
     def _show_found(self, query: str) -> None:
         found = matching(self._entries, query)
         self.model.set_rows(())
-        self.model.set_rows(found)
+        self.model.set_rows([row for where, entries in grouped(found) for row in (where, *entries)])
         self._nothing.setText("" if found else say("Nothing has a name like this."))
-        self.table.setCurrentIndex(self.model.index(0, 0) if found else QModelIndex())
+        self.table.setCurrentIndex(self.model.index(1, 0) if found else QModelIndex())
+        self.table.scrollToTop()
         if found:
             self.field.setAccessibleDescription(
                 say("{title}, {where}, first of {found}", title=found[0].title, where=found[0].where, found=len(found))
             )
+
+
+class _Rows(TableModel):
+    """Entries below the names of their places, which cannot be chosen: keys pass over them."""
+
+    def flags(self, index: QModelIndex | QPersistentModelIndex) -> Qt.ItemFlag:
+        return super().flags(index) if isinstance(self.row(index.row()), Entry) else Qt.ItemFlag.NoItemFlags
 
 
 class _Field(QLineEdit):

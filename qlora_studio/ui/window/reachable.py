@@ -22,6 +22,7 @@ from qlora_studio.ui.window.entries import Entry
 from qlora_studio.ui.window.main_window import MainWindow
 from qlora_studio.ui.window.page import Page
 
+PLACE = "place"  # a property of actions of the window that the palette lists together, apart from the others
 _FIELDS = (QLineEdit, QAbstractSpinBox, QComboBox, QPlainTextEdit, QCheckBox)
 
 
@@ -36,7 +37,8 @@ def action_entries(window: QWidget) -> Iterator[Entry]:
     """Return the window's own actions."""
     for action in window.actions():
         if action.isEnabled() and action.text():
-            yield Entry(plain(action.text()), say("Window"), action.trigger, keys_of(action))
+            where = str(action.property(PLACE) or say("Window"))
+            yield Entry(plain(action.text()), where, action.trigger, keys_of(action))
 
 
 def keys_of(action: QAction) -> str:

@@ -111,6 +111,30 @@ def test_the_palette_goes_to_settings_and_does_what_buttons_do(app_window: AppWi
     assert window.current_page().name == "chat"
 
 
+def test_keys_and_clicks_pass_over_the_names_of_places_in_the_palette(app_window: AppWindow) -> None:
+    press(app_window.window, Key.Key_K, CTRL)
+    palette = app_window.actions.palette
+
+    def chosen() -> object:
+        return palette.model.row(palette.table.currentIndex().row())
+
+    rows = palette.model.rows()
+    places = [number for number, row in enumerate(rows) if isinstance(row, str)]
+    assert places[0] == 0 and len(places) > 3
+    last_of_first = places[1] - 1
+    for number in range(1, last_of_first + 1):
+        assert chosen() is rows[number]
+        QTest.keyClick(palette.field, Key.Key_Down)
+    assert chosen() is rows[places[1] + 1]
+    QTest.keyClick(palette.field, Key.Key_Up)
+    assert chosen() is rows[last_of_first]
+    palette.table.scrollToTop()
+    place = palette.table.visualRect(palette.model.index(0, 0)).center()
+    QTest.mouseClick(palette.table.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    assert palette.isVisible() and chosen() is rows[last_of_first]
+    QTest.keyClick(palette.field, Key.Key_Escape)
+
+
 def test_escape_leaves_the_palette_and_the_focus_where_it_was(app_window: AppWindow) -> None:
     ask(app_window, "lora rank")
     press(app_window.window, Key.Key_K, CTRL)

@@ -1,6 +1,6 @@
 """What a few letters mean in the palette."""
 
-from qlora_studio.ui.window.entries import Entry, matching, without_twins
+from qlora_studio.ui.window.entries import Entry, grouped, matching, without_twins
 
 
 def entry(title: str, where: str = "Window", words: str = "") -> Entry:
@@ -39,6 +39,14 @@ def test_every_word_must_be_found_in_whatever_order() -> None:
 
 def test_a_setting_is_found_by_its_name_in_run_toml() -> None:
     assert titles("lora.rank") == ["LoRA rank"]
+
+
+def test_what_is_found_stands_by_its_places_the_best_one_first() -> None:
+    assert grouped((PAUSE, RANK, GO, ALPHA)) == (
+        ("Run", (PAUSE,)),
+        ("Training · What is learned", (RANK, ALPHA)),
+        ("Window", (GO,)),
+    )
 
 
 def test_the_same_name_in_the_same_place_stands_there_once_and_first() -> None:

@@ -100,7 +100,7 @@ def fit_words(verdict: FitVerdict | None, assumed: str) -> tuple[str, str]:
     if not assumed:
         where = say(
             "Whether it fits the cards there is not known: estimates are of this computer's card. Name the card there "
-            "in the settings, under “Judge estimates for”."
+            "in the settings, under “Estimate for”."
         )
         return where, ""
     match verdict:

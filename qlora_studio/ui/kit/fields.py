@@ -10,19 +10,21 @@ from PySide6.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFileDialog,
+    QHBoxLayout,
     QLineEdit,
     QSpinBox,
     QStyle,
     QStyleOptionButton,
+    QVBoxLayout,
     QWidget,
 )
 
 from qlora_studio.core.path_text import path_of_text
 from qlora_studio.core.quantity import number_text as number_text
 from qlora_studio.core.words import say
-from qlora_studio.ui.kit.text import set_tooltip
+from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.theme import active_theme, c_locale
-from qlora_studio.ui.kit.widgets import Button, row
+from qlora_studio.ui.kit.widgets import Button, column, row
 
 _CHECK = ((-4.5, 0.5), (-1.4, 3.5), (4.5, -3.2))  # from the middle of the box
 _ROUND = (Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap, Qt.PenJoinStyle.RoundJoin)
@@ -140,6 +142,25 @@ class CheckBox(QCheckBox):
         painter.setPen(QPen(active_theme().color("accent_text"), 2, *_ROUND))
         painter.drawPolyline(QPolygonF([middle + QPointF(x, y) for x, y in _CHECK]))
         painter.end()
+
+
+def words_of(field: QWidget, title: str, help: str) -> QVBoxLayout:
+    """Return the title of a field above its help, and name the field so."""
+    field.setAccessibleName(title)
+    words, name = column(spacing=1), Label(title, wrap=True)
+    name.setBuddy(field)
+    words.addWidget(name)
+    if help:
+        words.addWidget(Label(help, "caption", wrap=True))
+    return words
+
+
+def words_beside(field: QWidget, title: str, help: str) -> QHBoxLayout:
+    """Return the title and help of a field with the field at their right."""
+    across = row(spacing=16)
+    across.addLayout(words_of(field, title, help), 1)
+    across.addWidget(field, 0, Qt.AlignmentFlag.AlignVCenter)
+    return across
 
 
 class PathField(QWidget):

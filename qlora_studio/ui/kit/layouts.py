@@ -166,8 +166,9 @@ class SideBySide(QWidget):
         self._arrange(wide=True)
 
     def minimumSizeHint(self) -> QSize:
-        """Ask for no width: the parts go below each other first."""
-        return QSize(0, super().minimumSizeHint().height())
+        """Ask for no width, for the parts go below each other first, nor for the height that they had then."""
+        height = 0 if self._box.hasHeightForWidth() else super().minimumSizeHint().height()
+        return QSize(0, height)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Turn the row into a column, or back."""

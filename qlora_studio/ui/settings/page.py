@@ -10,28 +10,27 @@ from qlora_studio.core.words import say
 from qlora_studio.storage.languages import ENGLISH
 from qlora_studio.storage.network import VARIABLE
 from qlora_studio.storage.settings import Settings
-from qlora_studio.ui.kit.fields import CheckBox, ComboBox, PathField
+from qlora_studio.ui.kit.fields import CheckBox, ComboBox, PathField, words_beside, words_of
 from qlora_studio.ui.kit.layouts import SideBySide
 from qlora_studio.ui.kit.tables import FactGrid
 from qlora_studio.ui.kit.text import Label, set_tooltip
-from qlora_studio.ui.kit.widgets import Button, Card, Rule
-from qlora_studio.ui.window.page import Page
+from qlora_studio.ui.kit.widgets import Button, Card, Rule, column
+from qlora_studio.ui.window.page import GUTTER, Page
 
 _THEMES = {"system": say("As the desktop"), "light": say("Light"), "dark": say("Dark")}
 _TEXT_SIZES = {"small": say("Small"), "usual": say("Usual"), "large": say("Large"), "largest": say("Largest")}
-_IDLE_WORKERS = {"kept": say("Kept while nothing is at work"), "none": say("Never")}
+_IDLE_WORKERS = {"kept": say("While nothing runs"), "none": say("Never")}
 _IDLE_WORKER_HELP = say(
-    "Training starts some seconds sooner. It takes half a gigabyte of memory and none of the "
-    "card; there is none on a battery, with less than 16 GB of memory, or on Windows."
+    "Training starts some seconds sooner. It takes 0.5 GB of memory and none of the card. "
+    "None is kept on battery, with less than 16 GB of memory, or on Windows."
 )
 _PRIVACY = say(
-    "Everything stays on this machine. The program reports nothing, opens no port, and reaches "
-    "the network only when you ask for a model or a dataset of the hub, or upload an export. The "
-    "libraries' own reporting is switched off."
+    "Everything stays on this computer. The program sends no telemetry, and the libraries' telemetry is off. The "
+    "network is used only when you ask for it: for a model or a dataset of the hub, or to upload an export."
 )
-_OFFLINE_HELP = say(
-    "Reaches nothing but this machine, whatever is asked for. Models and datasets that were fetched before can be used."
-)
+_OFFLINE_HELP = say("No network at all. Models and datasets that were downloaded before can be used.")
+_FIELD_WIDTH = 200
+_ABREAST = 860  # pixels, from which on there are two columns
 
 
 class SettingsPage(Page):
@@ -57,14 +56,12 @@ class SettingsPage(Page):
         self.text_size = ComboBox(_TEXT_SIZES)
         self.language = ComboBox()
         self.runs_dir = PathField(say("Where runs are kept"), folder=True, caption=say("Folder of runs"))
-        self.open_runs = Button(say("Show the runs"), "small")
-        self.assumed = ComboBox({"": say("The card of this machine")})
+        self.open_runs = Button(say("Open the folder"), "quiet")
+        self.assumed = ComboBox({"": say("This computer's card")})
         self.idle_worker = ComboBox(_IDLE_WORKERS)
-        self.keep_bases = CheckBox(say("Keep bases in 4 bits"))
-        self.tell_endings = CheckBox(say("Tell on the desktop when a run has ended"))
+        self.keep_bases, self.tell_endings, self.offline = CheckBox(), CheckBox(), CheckBox()
         self.kept = Label("", "caption", wrap=True)
-        self.remove_bases = Button(say("Remove them"), "small")
-        self.offline = CheckBox(say("Offline"))
+        self.remove_bases = Button(say("Remove them"), "quiet")
         self.versions, self.folders = FactGrid(), FactGrid()
         self._for_report = ""
         self._build()
@@ -94,14 +91,13 @@ class SettingsPage(Page):
 
     def render_languages(self, names: Mapping[str, str]) -> None:
         """Show the languages that there are, by the names that they have for themselves; one alone is no choice."""
-        for part in self._language_parts:
-            part.setVisible(len(names) > 1)
+        self._language_line.setVisible(len(names) > 1)
         self.language.set_choices(dict(names))
 
     def render_cards(self, assumable: Sequence[str]) -> None:
         """Show the cards to assume, by name."""
         chosen = self.assumed.value()
-        self.assumed.set_choices({"": say("The card of this machine"), **{name: name for name in assumable}})
+        self.assumed.set_choices({"": say("This computer's card"), **{name: name for name in assumable}})
         self.assumed.set_value(chosen)
 
     def render_about(self, versions: Sequence[tuple[str, str]], folders: Sequence[tuple[str, str]]) -> None:
@@ -111,46 +107,64 @@ class SettingsPage(Page):
         self._for_report = "\n".join(f"{word}: {value}" for word, value in versions)
 
     def _build(self) -> None:
-        self.body.addWidget(SideBySide(self._choices(), self._about()))
+        left, right = QWidget(), QWidget()
+        for side, cards in (
+            (left, (self._appearance(), self._runs(), self._models())),
+            (right, (self._network(), self._about())),
+        ):
+            box = column(side, spacing=GUTTER)
+            for card in cards:
+                box.addWidget(card)
+            box.addStretch(1)
+        self.body.addWidget(SideBySide(left, right, breakpoint=_ABREAST, spacing=GUTTER))
         self.body.addStretch(1)
 
-    def _choices(self) -> Card:
-        card = Card(say("Choices"))
-        for title, field, help in (
-            (say("Appearance"), self.theme, ""),
-            (say("Size of text"), self.text_size, ""),
-            (say("Language"), self.language, say("The program speaks it from its next start on.")),
-            (say("Folder of runs"), self.runs_dir, say("Runs that exist stay where they are.")),
-            (
-                say("Judge estimates for"),
-                self.assumed,
-                say("A card that you plan to use, instead of the one in this machine."),
-            ),
-            (say("Process that waits for the next run"), self.idle_worker, _IDLE_WORKER_HELP),
-        ):
-            parts = self._add(card, title, field, help)
-            if field is self.language:
-                self._language_parts = parts
-        card.add(self.tell_endings, self.keep_bases, self.kept, self.remove_bases)
-        card.body.addStretch(1)
-        return card
+    def _appearance(self) -> Card:
+        self._language_line = _line(self.language, say("Language"), say("From the next start of the program on."))
+        return _card(
+            say("Appearance"),
+            _line(self.theme, say("Appearance"), say("Light, dark, or as the desktop is.")),
+            _line(self.text_size, say("Size of text"), say("Of everything in the window.")),
+            self._language_line,
+        )
 
-    def _add(self, card: Card, title: str, field: QWidget, help: str) -> tuple[QWidget, ...]:
-        label = Label(title, "muted")
-        label.setBuddy(field)
-        field.setAccessibleName(title)
-        parts = (label, field, Label(help, "caption", wrap=True)) if help else (label, field)
-        card.add(*parts)
-        card.body.addSpacing(6)
-        return parts
+    def _runs(self) -> Card:
+        help = say("Where new runs are kept. Those that exist stay where they are.")
+        return _card(
+            say("Runs"),
+            _line(self.runs_dir, say("Folder of runs"), help, below=(self.runs_dir, self.open_runs)),
+            _line(
+                self.tell_endings,
+                say("Notify when a run ends"),
+                say("By the desktop, while the window is not in front."),
+            ),
+            _line(self.idle_worker, say("Keep a worker ready"), _IDLE_WORKER_HELP),
+        )
+
+    def _models(self) -> Card:
+        return _card(
+            say("Card and models"),
+            _line(self.assumed, say("Estimate for"), say("Another card that you plan to use, instead of this one.")),
+            _line(
+                self.keep_bases,
+                say("Keep quantized base models"),
+                say("The next run on the same base reads a third as much, and quantizes nothing."),
+                below=(self.kept, self.remove_bases),
+            ),
+        )
+
+    def _network(self) -> Card:
+        card = _card(say("Network"), _line(self.offline, say("Offline"), _OFFLINE_HELP))
+        card.add(Rule())
+        card.body.addSpacing(9)
+        card.add(Label(_PRIVACY, "muted", wrap=True))
+        return card
 
     def _about(self) -> Card:
         card = Card(say("About"))
         self.copy_button = Button(say("Copy"), "quiet", tip=say("Copy the versions for a bug report"))
         card.add_header(self.copy_button)
-        card.add(self.versions, Rule(), self.folders, self.open_runs, Rule(), Label(_PRIVACY, "muted", wrap=True))
-        card.add(self.offline, Label(_OFFLINE_HELP, "caption", wrap=True))
-        card.body.addStretch(1)
+        card.add(self.versions, Rule(), self.folders)
         return card
 
     def _connect(self) -> None:
@@ -166,3 +180,26 @@ class SettingsPage(Page):
         self.offline.clicked.connect(lambda value: self.settings_requested.emit({"offline": value}))
         self.assumed.chosen.connect(lambda value: self.settings_requested.emit({"assumed_gpu": value}))
         self.idle_worker.chosen.connect(lambda value: self.settings_requested.emit({"idle_worker": value}))
+
+
+def _card(title: str, *lines: QWidget) -> Card:
+    """Settings below each other."""
+    card = Card(title)
+    card.body.setSpacing(0)
+    for line in lines:
+        card.add(line)
+    return card
+
+
+def _line(field: QWidget, title: str, help: str, *, below: Sequence[QWidget] = ()) -> QWidget:
+    """A setting with its words: its field is beside them, or among what is `below` them."""
+    line = QWidget()
+    box = column(line, margins=(0, 9, 0, 9), spacing=6)
+    if field in below:
+        box.addLayout(words_of(field, title, help))
+    else:
+        box.addLayout(words_beside(field, title, help))
+        field.setFixedWidth(field.sizeHint().width() if isinstance(field, CheckBox) else _FIELD_WIDTH)
+    for widget in below:
+        box.addWidget(widget)
+    return line

@@ -61,12 +61,11 @@ class SettingsWiring(QObject):
 
 
 def kept_words(kept: Sequence[Kept]) -> str:
-    """Return what bases in 4 bits are for, and what they take."""
-    why = say("The next run on the same base reads a third of it and quantizes nothing.")
+    """Return what the bases in 4 bits that are kept take of the disk."""
     if not kept:
-        return say("{why} None is in the cache.", why=why)
+        return say("None is in the cache yet.")
     names = ", ".join(f"{item.name} {bytes_text(item.size)}" for item in kept)
-    return say("{why} In the cache: {names}.", why=why, names=names)
+    return say("In the cache: {names}.", names=names)
 
 
 @cache

@@ -4,15 +4,15 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Signal
 from PySide6.QtGui import QFocusEvent
 from PySide6.QtWidgets import QLineEdit, QPlainTextEdit, QWidget
 
 from qlora_studio.core.run.setting import SettingInfo
 from qlora_studio.core.words import say
-from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox, number_text
+from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox, number_text, words_beside, words_of
 from qlora_studio.ui.kit.text import Label, set_style_property, set_tooltip
-from qlora_studio.ui.kit.widgets import column, row
+from qlora_studio.ui.kit.widgets import column
 
 WIDTH = 168
 _TINY = 0.001  # a number below this is written, not stepped
@@ -27,7 +27,6 @@ class SettingLine(QWidget):
         self._problem = ""
         self._pending = False
         self.field = _field_for(info)
-        self.field.setAccessibleName(info.title)
         self.field.setAccessibleDescription(info.help)
         set_tooltip(self.field, _tip(info))
         self._message = Label("", "small", wrap=True)
@@ -83,19 +82,11 @@ class SettingLine(QWidget):
 
     def _build(self) -> None:
         outer = column(self, margins=(0, 9, 0, 9), spacing=4)
-        words = column(spacing=1)
-        title = Label(self.info.title, wrap=True)
-        title.setBuddy(self.field)
-        words.addWidget(title)
-        words.addWidget(Label(self.info.help, "caption", wrap=True))
         if isinstance(self.field, QPlainTextEdit):
-            outer.addLayout(words)
+            outer.addLayout(words_of(self.field, self.info.title, self.info.help))
             outer.addWidget(self.field)
         else:
-            across = row(spacing=16)
-            across.addLayout(words, 1)
-            across.addWidget(self.field, 0, Qt.AlignmentFlag.AlignVCenter)
-            outer.addLayout(across)
+            outer.addLayout(words_beside(self.field, self.info.title, self.info.help))
         outer.addWidget(self._cost)
         outer.addWidget(self._message)
 

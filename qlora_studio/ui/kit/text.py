@@ -53,6 +53,7 @@ _FONTS = {  # of the roles that have one of their own
     "chip": (12, QFont.Weight.Normal),
 }
 NEW_LINE, TAB, DOTTED_CIRCLE = "⏎", "⇥", "◌"
+SEPARATOR = " · "  # between facts
 
 
 class Label(QLabel):
@@ -112,9 +113,22 @@ class ElidedLabel(Label):
         self._elide()
 
     def _elide(self) -> None:
-        shown = self.fontMetrics().elidedText(self._whole, self._mode, max(0, self.width() - 2))
+        shown = self._fitted(self._whole, max(0, self.width() - 2))
         QLabel.setText(self, shown)
         set_tooltip(self, self._whole if shown != self._whole else "")
+
+    def _fitted(self, whole: str, room: int) -> str:
+        return self.fontMetrics().elidedText(whole, self._mode, room)
+
+
+class FactsLabel(ElidedLabel):
+    """Facts with dots between them, in one line: of those that have no room the last are left out, whole."""
+
+    def _fitted(self, whole: str, room: int) -> str:
+        facts = whole.split(SEPARATOR)
+        while len(facts) > 1 and self.fontMetrics().horizontalAdvance(SEPARATOR.join(facts)) > room:
+            facts.pop()
+        return super()._fitted(SEPARATOR.join(facts), room)
 
 
 class NumberLabel(Label):

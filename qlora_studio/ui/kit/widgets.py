@@ -113,14 +113,24 @@ class StatTile(QFrame):
     def __init__(self, title: str) -> None:
         super().__init__()
         self.setProperty("card", "true")
-        box = column(self, margins=(12, 11, 8, 11), spacing=3)
+        self._box: QBoxLayout = column(self, margins=(12, 11, 8, 11), spacing=3)
         self._title = ElidedLabel(title, "caption")
         self._value = NumberLabel("–")
         self._note = _Note()
         for part in (self._title, self._value, self._note):
-            box.addWidget(part)
-        box.addStretch(1)  # so that the figures of tiles beside each other line up, however long their words are
+            self._box.addWidget(part)
+        self._box.addStretch(1)  # so that the figures of tiles beside each other line up, however long their words are
         self.show_value("–")
+
+    def set_brief(self, brief: bool) -> None:
+        """Be low: the value beside the title, without the word about it."""
+        directions, sizes = QBoxLayout.Direction, QSizePolicy.Policy
+        self._box.setDirection(directions.LeftToRight if brief else directions.TopToBottom)
+        self._box.setContentsMargins(12, *((7, 12, 7) if brief else (11, 8, 11)))
+        self._box.setStretch(0, 1 if brief else 0)
+        self._box.setStretch(3, 0 if brief else 1)
+        self._value.setSizePolicy(sizes.Maximum if brief else sizes.Ignored, sizes.Preferred)
+        self._note.setVisible(not brief)
 
     def show_tile(self, title: str, value: str, note: str = "") -> None:
         """Show another title, value and note."""

@@ -3,6 +3,7 @@
 import time
 
 from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QMenu, QWidget
 
 from qlora_studio.core.run.activity import Phase
@@ -36,6 +37,7 @@ _TILES = (
     say("Time left"),
 )
 _CLOCK_MILLISECONDS = 1000
+_BRIEF = (640, 640)  # pixels of width and height, below which the figures stand in two low rows
 
 
 class RunPage(Page):
@@ -152,6 +154,13 @@ class RunPage(Page):
         if focused is not None and self.isAncestorOf(focused) and (self._takes_focus or ended):
             self._follow_run()
         self._takes_focus = False
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave the curves their room in a low and narrow window."""
+        super().resizeEvent(event)
+        brief = event.size().width() < _BRIEF[0] and event.size().height() < _BRIEF[1]
+        for tile in self._tiles:
+            tile.set_brief(brief)
 
     def hideEvent(self, event: object) -> None:
         """Rest while another page is in front."""
@@ -325,7 +334,7 @@ class _Findings(Card):
     """What the curves say, in sentences."""
 
     def __init__(self) -> None:
-        super().__init__(say("What it says"))
+        super().__init__(say("Findings"))
         self._lines = tuple(Label("", "muted", wrap=True, selectable=True) for _ in range(8))
         self.add(*self._lines)
         self.body.addStretch(1)

@@ -28,7 +28,7 @@ from PySide6.QtWidgets import QLineEdit, QPushButton, QSizePolicy, QVBoxLayout, 
 
 from qlora_studio.ui.kit.layouts import ScrolledContent
 from qlora_studio.ui.kit.scrolling import BAR_WIDTH, ScrollArea
-from qlora_studio.ui.kit.text import ElidedLabel
+from qlora_studio.ui.kit.text import ElidedLabel, FactsLabel
 from qlora_studio.ui.kit.widgets import ErrorNotice, Rule, column, row
 
 MARGIN = 20
@@ -48,7 +48,7 @@ class Page(QWidget):
         super().__init__()
         self.setAccessibleName(self.title)
         self._heading = ElidedLabel(self.title, "heading")
-        self._subtitle = ElidedLabel("", "subtitle")
+        self._subtitle = FactsLabel("", "subtitle")
         self._actions = row()
         self._actions.setSpacing(12)
         self.notice = ErrorNotice()

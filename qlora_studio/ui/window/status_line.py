@@ -6,7 +6,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.charts import ProgressLine
-from qlora_studio.ui.kit.text import ElidedLabel, Label
+from qlora_studio.ui.kit.text import FactsLabel, Label
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import row
 from qlora_studio.ui.state.status import Status
@@ -25,7 +25,7 @@ class StatusLine(QWidget):
         self._what = Label("", "small")
         self._subject = Label("", "strong")
         self._line = ProgressLine(say("Progress"), width=200)
-        self._facts = ElidedLabel("", "caption")
+        self._facts = FactsLabel("", "caption")
         self._at_risk = Label("", "caption")
         box = row(self, margins=(20, 0, 20, 0), spacing=10)
         for part in (self._dot, self._what, self._subject):

@@ -6,7 +6,7 @@ from PySide6.QtCore import QPoint, QRect
 from PySide6.QtWidgets import QAbstractButton, QLabel, QPushButton, QScrollArea, QWidget
 
 from qlora_studio.ui.kit.letters import plain
-from qlora_studio.ui.kit.text import ElidedLabel, NumberLabel
+from qlora_studio.ui.kit.text import ElidedLabel, FactsLabel, NumberLabel
 from qlora_studio.ui.window.main_window import MainWindow
 
 _SLACK = 2  # pixels
@@ -26,7 +26,9 @@ def faults_of(part: QWidget) -> Iterator[str]:
         if not widget.isVisible() or not widget.width() or not widget.height():
             continue
         if isinstance(widget, ElidedLabel):
-            if widget.text() != widget.whole_text() and any(letter.isdigit() for letter in widget.whole_text()):
+            whole = not isinstance(widget, FactsLabel)  # of facts the last may be left out, and none is cut
+            is_cut = widget.text() != widget.whole_text() if whole else widget.text().endswith("…")
+            if is_cut and any(letter.isdigit() for letter in widget.whole_text()):
                 yield f"a figure is cut: {widget.text()!r} of {widget.whole_text()!r}"
         elif isinstance(widget, NumberLabel):
             if widget.fontMetrics().horizontalAdvance(widget.text()) > widget.width() + _SLACK:

@@ -213,10 +213,10 @@ class GpuPanel(QWidget):
             (self.checks, 0),
             (self.shares, 6),
             (self._estimate_bar, 14),
-            (self._now_bar, 0),
-            (self._card_bars, 12),
+            (self._now_bar, 12),
+            (self._legend, 12),  # of the estimate: above what may be many
+            (self._card_bars, 0),
             (self._programs, 0),
-            (self._legend, 12),
             (Rule(), 12),
             (self._comparison, 0),
             (self._gauges, 0),

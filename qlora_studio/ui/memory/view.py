@@ -105,7 +105,7 @@ def card_bar(sample: GpuSample) -> BarView:
     parts = tuple(Part(label, size, token) for label, size, token in sizes if size)
     used = sample.used_bytes + (sample.reserved_bytes or 0)
     note = " · ".join(f"{part.label} {_gib(part.value)}" for part in parts) or say("free")
-    return BarView(say("Now"), bytes_text(used), say("used of {gib}", gib=_gib(total)), parts, max(total, 1), note)
+    return BarView(say("Now"), bytes_text(used), say("of {size}", size=_gib(total)), parts, max(total, 1), note)
 
 
 def program_lines(sample: GpuSample) -> tuple[tuple[str, str], ...]:
@@ -122,7 +122,7 @@ def program_lines(sample: GpuSample) -> tuple[tuple[str, str], ...]:
     ]
     sizes = [process.used_bytes for process in sample.others]
     rest = 0 if None in sizes else (sample.other_bytes or 0) - sum(filter(None, sizes))
-    return tuple([*lines, (say("Held by none of them"), bytes_text(rest))] if rest >= _WORTH_A_LINE else lines)
+    return tuple([*lines, (say("Not attributed"), bytes_text(rest))] if rest >= _WORTH_A_LINE else lines)
 
 
 def machine_bar(memory: ProcessMemory) -> BarView:
@@ -136,7 +136,7 @@ def machine_bar(memory: ProcessMemory) -> BarView:
         if size
     )
     note = " · ".join(f"{part.label} {_gib(part.value)}" for part in parts)
-    return BarView(say("This machine"), bytes_text(used), say("used of {gib}", gib=_gib(total)), parts, total, note)
+    return BarView(say("This computer"), bytes_text(used), say("of {size}", size=_gib(total)), parts, total, note)
 
 
 def card_title(sample: GpuSample) -> tuple[str, str]:
@@ -211,7 +211,7 @@ def fit_text(found: FastestFit) -> str:
 
 def legend_text(size: int, total: int) -> str:
     """Return a component's size in the unit that suits the total, so that the column lines up."""
-    return say("{size:.1f} GiB", size=size / GIB) if total >= 4 * GIB else say("{size:,.0f} MiB", size=size / MIB)
+    return say("{size:.2f} GiB", size=size / GIB) if total >= 4 * GIB else say("{size:,.0f} MiB", size=size / MIB)
 
 
 def free_text(card: GpuCard) -> str:
@@ -240,4 +240,4 @@ def _others(sample: GpuSample) -> str:
 
 
 def _gib(size: float) -> str:
-    return f"{size / GIB:.1f}"
+    return say("{size:.1f} GiB", size=size / GIB)

@@ -1,4 +1,4 @@
-"""The panel with cards that are not here: alone, busy, a laptop's, one of two, lost, and with a driver too old.
+"""The panel with cards that are not here: alone, busy, a laptop's, one of two, four together, lost, a driver too old.
 
 Their figures are recorded ones, or such as NVIDIA's library tells of such cards; no run was trained for them.
 """
@@ -51,6 +51,7 @@ def recorded_cards() -> dict[str, tuple[GpuSample, ...]]:
         "busy": tuple(_busy(second) for second in range(60)),
         "laptop": (_laptop(),),
         "two": (replace(alone, index=1, cards=_two(alone)),),
+        "four": (_four(),),
         "lost": (alone, GpuSample(available=False, is_lost=True, name=alone.name, uuid=alone.uuid)),
         "driver too old": (replace(alone, driver="470.256.02", unusable=_TOO_OLD),),
     }
@@ -138,6 +139,18 @@ def _laptop() -> GpuSample:
 def _two(card: GpuSample) -> tuple[GpuCard, ...]:
     first = GpuCard(0, "GPU-bbbbbbbb-2222-3333-4444-555555555555", "NVIDIA GeForce GTX 1650", _GTX_1650, 3 * GIB)
     return (first, GpuCard(1, card.uuid, card.name, card.total_bytes, card.free_bytes))
+
+
+def _four() -> GpuSample:
+    """Four cards of one kind that train together."""
+    cards = tuple(
+        _card(used=18.2 + index, other=0.4, index=index, uuid=f"GPU-{index}" + "0" * 30, utilisation_percent=96)
+        for index in range(4)
+    )
+    named = tuple(
+        GpuCard(index, card.uuid, card.name, card.total_bytes, card.free_bytes) for index, card in enumerate(cards)
+    )
+    return replace(cards[0], cards=named, together=cards)
 
 
 def _desktop(mib: int) -> GpuProcess:

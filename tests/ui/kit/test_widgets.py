@@ -4,6 +4,7 @@ import pytest
 from PySide6.QtWidgets import QApplication, QWidget
 
 from qlora_studio.ui.kit.layouts import TileGrid
+from qlora_studio.ui.kit.text import FactsLabel
 from qlora_studio.ui.kit.widgets import Button, EmptyCard, StatTile, column
 from tests.ui.conftest import WaitUntil
 from tests.ui.states.layout_faults import faults_of
@@ -46,3 +47,19 @@ def test_the_card_of_an_empty_page_is_as_high_as_what_it_says(qapp: QApplication
     page.show()
     qapp.processEvents()
     assert card.y() == 0 and card.height() < 160
+
+
+def test_of_facts_that_have_no_room_the_last_are_left_out_whole(qapp: QApplication) -> None:
+    whole = "SmolLM2-135M-Instruct · tickets.jsonl, 6,318 rows · effective batch 16"
+    facts = FactsLabel(whole)
+    widths = [facts.fontMetrics().horizontalAdvance(text) for text in (whole, whole.rpartition(" · ")[0])]
+    for width, shown in ((widths[0] + 9, whole), (widths[0] - 9, whole.rpartition(" · ")[0])):
+        facts.resize(width, 20)
+        facts.show()
+        qapp.processEvents()
+        assert facts.text() == shown and facts.accessibleName() == whole
+    assert "effective batch 16" in facts.toolTip()
+    facts.resize(60, 20)
+    qapp.processEvents()
+    assert facts.text().endswith("…") and facts.text()[:-1] in whole, "of the first one what there is room for"
+    facts.close()

@@ -14,11 +14,12 @@ from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.kit.charts import StackedBar
 from qlora_studio.ui.kit.fields import CheckBox
 from qlora_studio.ui.memory.panel import GpuPanel
+from qlora_studio.ui.memory.parts import PartsLegend
 from qlora_studio.ui.memory.together import card_checks, together_bars, together_title, uneven_advice
 from qlora_studio.ui.memory.wiring import PanelWiring
 from qlora_studio.ui.state.gpu_store import GpuStore
 from qlora_studio.ui.state.studio import Studio
-from tests.ui.memory.test_panel import sample_of, shown_texts
+from tests.ui.memory.test_panel import estimate_of, sample_of, shown_texts
 
 
 def several(*names: str) -> GpuSample:
@@ -42,6 +43,20 @@ def test_each_card_has_a_bar_and_how_it_is_now(qapp: QApplication) -> None:
     panel.render_samples([sample_of()], [])
     assert "GPU 0" not in shown_texts(panel)
     assert len([bar for bar in panel.findChildren(StackedBar) if bar.isVisibleTo(panel)]) == 2
+
+
+def test_the_legend_of_the_estimate_is_seen_without_scrolling_above_four_cards(qapp: QApplication) -> None:
+    panel = GpuPanel()
+    panel.render_estimate(estimate_of(10.0))
+    panel.render_wish("all")
+    panel.render_samples([several(*["NVIDIA GeForce RTX 3090"] * 4)], [])
+    panel.resize(316, 690)
+    panel.show()
+    for _ in range(5):
+        qapp.processEvents()
+    [legend] = panel.findChildren(PartsLegend)
+    assert legend.visibleRegion().boundingRect() == legend.rect()
+    panel.close()
 
 
 def test_unlike_cards_are_named_and_one_that_is_gone_is_told() -> None:

@@ -149,6 +149,21 @@ def test_whether_the_computer_is_kept_awake_is_told_while_a_run_is_at_work(
     assert words not in _texts(_page_after(tmp_path, told, Failed(kind=FailureKind.ERROR, message="It ended.")))
 
 
+def test_in_a_small_window_the_curves_are_seen_whole_below_the_figures(qapp: QApplication, tmp_path: Path) -> None:
+    step = StepDone(step=4, total_steps=9, epoch=0.6, loss=0.9, learning_rate=1e-4, tokens_per_second=2300)
+    page = _page_after(tmp_path, PhaseChanged(phase="training"), step)
+    for size, is_low in (((600, 608), True), ((780, 690), False)):
+        page.resize(*size)
+        page.show()
+        for _ in range(5):
+            qapp.processEvents()
+        seen = page.plots.visibleRegion().boundingRect().size()
+        assert seen == page.plots.size() and seen.height() > 300
+        notes = [label for label in page.findChildren(QLabel) if label.text() == "smoothed" and label.isVisible()]
+        assert bool(notes) != is_low, "what is said of a figure gives way"
+    page.close()
+
+
 def test_the_run_that_it_goes_on_from_is_named_and_can_be_looked_at(qapp: QApplication, tmp_path: Path) -> None:
     continued = AdapterContinued(parent="adapter", run="20260101-120000-second", stages=["first", "second"])
     page, asked = _page_after(tmp_path, continued), []

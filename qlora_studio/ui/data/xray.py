@@ -140,12 +140,8 @@ class XrayCard(Card):
         foot.addWidget(self._legend, 1)
         foot.addWidget(self.leave, 0, Qt.AlignmentFlag.AlignTop)
         foot.addWidget(self.more, 0, Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignRight)
-        facts = row(spacing=18)
-        facts.addWidget(self._size, 3)
-        facts.addWidget(self._pointed, 2)
         self.body.addLayout(foot)
-        self.body.addLayout(facts)
-        self.add(self._pack, self._remarks)
+        self.add(self._size, self._pointed, self._pack, self._remarks)
         self._reading = SideBySide(
             _titled(say("Record"), self._raw), _titled(say("Rendered"), self._text), breakpoint=560
         )

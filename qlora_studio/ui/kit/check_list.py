@@ -1,4 +1,4 @@
-"""Checks in a list: a mark, what was checked, and a sentence with the figures."""
+"""Checks in a list: a mark, what was checked, and below that a sentence with the figures."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -102,10 +102,12 @@ class _Line(QWidget):
         box = row(margins=(6, 8, 6, 8), spacing=10)
         self._mark = Mark()
         self._title = Label("", wrap=True)
-        self._message = Label("", "muted", wrap=True, selectable=True)
+        self._message = Label("", "caption", wrap=True, selectable=True)
+        words = column(spacing=2)
+        words.addWidget(self._title)
+        words.addWidget(self._message)
         box.addWidget(self._mark, 0, Qt.AlignmentFlag.AlignTop)
-        box.addWidget(self._title, 4, Qt.AlignmentFlag.AlignTop)
-        box.addWidget(self._message, 5, Qt.AlignmentFlag.AlignTop)
+        box.addLayout(words, 1)
         outer.addLayout(box)
 
     def show_check(self, check: Checked) -> None:

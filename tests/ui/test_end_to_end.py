@@ -74,7 +74,7 @@ def test_the_real_small_model_is_trained_and_merged_by_mouse_and_keyboard(
     merge_and_export(person)
     # After three steps, 16 bits may not hold all that was learned: then the page must say just that.
     (proof,) = studio_home.glob("runs/*/exports/*/verification.json")
-    assert word(person, "verified" if json.loads(proof.read_text("utf-8"))["verified"] else "not right")
+    assert word(person, "verified" if json.loads(proof.read_text("utf-8"))["verified"] else "verification failed")
     ask(person, "What should I pack for a walk?")
     find_in_runs(person, "starter-in-the-window")
     (folder,) = run_folders(studio_home / "runs")

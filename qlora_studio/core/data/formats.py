@@ -74,7 +74,7 @@ def format_choices() -> dict[str, str]:
 def format_words(name: str) -> str:
     """Return what a format is called in a sentence; a name that is not known stands for itself."""
     known = FORMATS.get(name)
-    return known.words if known else name or say("a format that is not known")
+    return known.words if known else name or say("no known format")
 
 
 def detect(record: Mapping[str, Any]) -> str:

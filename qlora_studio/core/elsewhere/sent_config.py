@@ -22,7 +22,7 @@ def sent_config(config: RunConfig, place: Place, moved: Mapping[str, str], *, mo
 
     `model` is the base model's path there, where it is not called there as it is here.
     """
-    words = [say("{path} is read there from {there}.", path=path, there=there) for path, there in moved.items()]
+    words = []
     if model and model != config.model.source:
         words.append(say("The base model is {model} there.", model=model))
     sent = renamed(config, lambda setting, name: (model or name) if setting == MODEL else moved.get(name, name))

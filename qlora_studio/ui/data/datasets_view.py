@@ -113,8 +113,7 @@ def evidence_text(source: SourceReport, *, is_mapped: bool = False) -> str:
     if not source.total:
         return ""
     looks = [(form, count) for form, count in source.evidence.items() if form or not source.format]
-    parts = [say("{count:,} look like {format}", count=count, format=format_words(form)) for form, count in looks]
-    lines = [say("Of {total:,} rows {parts}.", total=source.total, parts=", ".join(parts))] if parts else []
+    lines = [_looks_text(looks, source.total)] if looks else []
     if not (source.proposed or is_mapped) and (known := found_mapping(source.format, source.columns)):
         mapping = ", ".join(f"{visible_text(name)} → {_PARTS[part]}" for part, name in known.items())
         lines.append(say("Read by the columns' names: {mapping}. Choose others below.", mapping=mapping))
@@ -132,6 +131,13 @@ def evidence_text(source: SourceReport, *, is_mapped: bool = False) -> str:
             shown = "; ".join(f"{count:,} × {reason}" for reason, count in list(reasons.items())[:_MOST_REASONS])
             lines.append(f"{title}: {shown}{' …' if len(reasons) > _MOST_REASONS else ''}")
     return "\n".join(lines)
+
+
+def _looks_text(looks: Sequence[tuple[str, int]], total: int) -> str:
+    if len(looks) == 1 and looks[0][1] == total:
+        return say("All {total:,} rows: {format}.", total=total, format=format_words(looks[0][0]))
+    parts = [say("{count:,} rows: {format}", count=count, format=format_words(form)) for form, count in looks]
+    return say("Of {total:,} rows, {parts}.", total=total, parts="; ".join(parts))
 
 
 def _counted(name: str, rows: int) -> str:

@@ -105,7 +105,7 @@ class ExportResult(Card):
             *(
                 (say("verified"), "ok")
                 if right
-                else (say("not right"), "bad")
+                else (say("verification failed"), "bad")
                 if checks
                 else (say("not verified"), "plain")
             )

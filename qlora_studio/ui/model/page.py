@@ -56,7 +56,7 @@ _METHODS = (
     Column(say("In total"), lambda line: bytes_text(line.total_bytes), right=True),
     Column(say("This card"), lambda line: line.fit, tone=lambda line: line.tone),
 )
-_NARROW = 700
+_NARROW, _MIDDLE = 700, 860  # pixels, below which columns are left out, so that none is out of sight
 
 
 class ModelPage(Page):
@@ -133,9 +133,9 @@ class ModelPage(Page):
         self._lines = tuple(in_order(lines))
         self._show_lines()
         on = (
-            say("Judged with the settings of this run, on {card}.", card=card)
+            say("What fits {card} with the settings of this run.", card=card)
             if card
-            else say("Choose a card in Settings to judge them.")
+            else say("Choose a card in Settings to see which of them fit.")
         )
         self._card.setText(on)
 
@@ -145,8 +145,8 @@ class ModelPage(Page):
         narrow = event.size().width() < _NARROW
         for index in (2, 3):
             self._method_table.setColumnHidden(index, narrow)
-        for index in (1, 4):
-            self.table.setColumnHidden(index, narrow)
+        self.table.setColumnHidden(1, narrow)
+        self.table.setColumnHidden(4, event.size().width() < _MIDDLE)
         self.table.share_width()
 
     def render_methods(self, lines: Sequence[MethodLine]) -> None:
@@ -175,7 +175,7 @@ class ModelPage(Page):
     def _subtitle_without(self) -> str:
         if not self._config.model.source:
             return say("What should learn? Start here.")
-        return say("not on this machine yet") if self._needed else say("nothing is known of it")
+        return say("not on this computer yet") if self._needed else say("nothing is known of it")
 
     def _about(self) -> Card:
         card = self._about_card = Card(say("About this model"))

@@ -168,10 +168,10 @@ def _with_help(field: QWidget, text: str) -> QWidget:
 def _download_text(state: RunState | None, source: str, *, needed: bool | None) -> str:
     if state is None or state.phase.is_over:
         if needed is None:
-            return say("Only what you download here leaves or enters this machine; nothing else is sent.")
+            return say("Downloading asks the hub for these files, and sends nothing else.")
         if needed:
-            return say("Not on this machine. Only what you download here leaves or enters it; nothing else is sent.")
-        return say("On this machine.")
+            return say("Not on this computer yet. Downloading asks the hub for its files, and sends nothing else.")
+        return say("On this computer.")
     if state.progress is None:
         return say("Asking the hub for {model} …", model=source)
     done, total = bytes_text(state.progress.done), bytes_text(state.progress.total or 0)

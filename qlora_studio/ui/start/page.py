@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from PySide6.QtCore import Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from qlora_studio.core.words import say
@@ -17,6 +18,7 @@ from qlora_studio.ui.window.page import Page
 
 _WIDE = 4000  # pixels: as wide as the card
 _ABREAST = 500  # pixels, from which on the doors stand beside each other
+_HIGH = 820  # pixels, from which on there is room below what was used last
 
 
 class StartPage(Page):
@@ -45,7 +47,7 @@ class StartPage(Page):
 
     def __init__(self) -> None:
         super().__init__()
-        self._begun = False
+        self._begun = self._is_known = False
         self._waiting: Callable[[], object] | None = None
         self.set_heading(
             say("Begin here"), say("Three ways. You can also drop a dataset, a model or a run anywhere in this window.")
@@ -68,7 +70,8 @@ class StartPage(Page):
         for card, recents in ((self.models, models), (self.datasets, datasets), (self.runs, runs)):
             card.render_recents(recents)
         self._recents.setVisible(bool(models or datasets or runs))
-        self._way.setVisible(not (models or datasets or runs))
+        self._is_known = True
+        self._show_way()
 
     def render_starter(self, button: StarterButton) -> None:
         """Say on the first door's button what a click does."""
@@ -78,6 +81,14 @@ class StartPage(Page):
         self._line.show_share(button.share)
         for widget in (self.coming, self._line):
             widget.setVisible(bool(button.note))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Show how a run goes wherever there is room."""
+        super().resizeEvent(event)
+        self._show_way()
+
+    def _show_way(self) -> None:
+        self._way.setVisible(self._is_known and (self._recents.isHidden() or self.height() >= _HIGH))
 
     def begin(self) -> None:
         """Answer from now on, and do what was asked for until now."""
@@ -148,7 +159,7 @@ class StartPage(Page):
 
 
 def _way() -> Card:
-    card = Card(say("The way of a run"))
+    card = Card(say("How a run goes"))
     steps = []
     for number, (title, words) in enumerate(WAY, 1):
         step = QWidget()

@@ -649,7 +649,7 @@ def test_a_new_format_arrives_by_its_record_alone(monkeypatch: pytest.MonkeyPatc
 def test_every_choice_of_a_run_but_auto_is_a_format_that_has_words_for_a_sentence() -> None:
     assert [*format_choices()] == ["auto", *FORMATS]
     assert format_words("sharegpt") == "ShareGPT conversations"
-    assert format_words("") == "a format that is not known"
+    assert format_words("") == "no known format"
 
 
 EXTRA = st.dictionaries(

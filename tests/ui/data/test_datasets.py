@@ -166,7 +166,7 @@ def test_each_dataset_is_read_in_its_own_way(page: DataPage, asked: list[dict[st
     QTest.mouseClick(page.reading, LEFT)
     page.mapping.dataset.setCurrentIndex(1)
     page.mapping.dataset.activated.emit(1)
-    assert "Of 40 rows 40 look like plain text." in texts(page)
+    assert "All 40 rows: plain text." in texts(page)
     assert [label.whole_text() for label in page.mapping._readings][:2] == [
         "UTF-8 reads: caf‹U+FFFD›",
         "Windows-1252 reads: café",

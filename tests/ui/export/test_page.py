@@ -201,7 +201,7 @@ def test_a_finished_export_shows_folder_commands_and_verification(page: ExportPa
     page.render_results([past("/models/a b"), past("/models/c", verified=False)])
     qapp.processEvents()  # a card that is added to a page that is open appears with the next event
     first, second = page.results()
-    assert (first.chip.text(), second.chip.text()) == ("verified", "not right")
+    assert (first.chip.text(), second.chip.text()) == ("verified", "verification failed")
     blocks = first.findChildren(CopyBlock)
     assert "vLLM" in texts(page) and "transformers" in texts(page)
     QTest.mouseClick(blocks[0].copy_button, LEFT)

@@ -117,7 +117,7 @@ def test_a_model_that_is_not_there_is_said_in_words_and_not_continued_with(page:
     page.render_config(RunConfig().with_value("model.source", "maker/none"))
     page.render_model(ModelLocation("hub", "maker/none", None), None)
     assert not page.continue_button.isEnabled()
-    assert "not on this machine yet" in texts(page)
+    assert "not on this computer yet" in texts(page)
     assert page.source.download.text() == "Download"
 
 
@@ -256,5 +256,5 @@ def test_of_a_model_that_is_not_found_its_own_name_is_shown_and_not_that_it_is_h
     chosen.render_model(None, None, "There is no such model.")
     assert chosen.source.kinds[kind].isChecked()
     assert chosen.source._fields()[kind].text() == source
-    assert "On this machine" not in texts(chosen) and "not on this machine yet" not in texts(chosen)
+    assert "On this computer" not in texts(chosen) and "not on this computer yet" not in texts(chosen)
     assert not chosen.continue_button.isEnabled()

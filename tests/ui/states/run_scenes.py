@@ -1,10 +1,15 @@
 """The Run page with a run in each of its states."""
 
-from PySide6.QtCore import QPoint
+import time
+from dataclasses import replace
+
+from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
 
 from qlora_studio.core.run.commands import Pause
+from qlora_studio.core.run.events import ElsewhereTold
 from qlora_studio.storage.runs.run_folder import RunFolder
+from qlora_studio.ui.elsewhere.view import run_elsewhere
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.run.plot_card import ALL
 from qlora_studio.ui.state.asked import Asked
@@ -19,7 +24,7 @@ def run_scenes(stage: Stage, runs: dict[str, RunFolder]) -> None:
     if not stage.looks.wants_any("run-"):
         return
     page = stage.page(RunPage)
-    for name in ("preparing", "recovering", "paused", "memory", "nan", "finished"):
+    for name in ("preparing", "recovering", "paused", "memory", "nan", "cancelled", "finished"):
         _open(stage, runs[name])
         stage.shoot(f"run-{name}")
     stage.shoot("run-finished-end", end=True)
@@ -39,6 +44,18 @@ def run_scenes(stage: Stage, runs: dict[str, RunFolder]) -> None:
     assert session is not None
     page.render_run(session.store, "", Asked(Pause(), session.store.state))
     stage.shoot("run-pausing")
+    told = ElsewhereTold(place="cluster", job="4711", standing="running", node="node7")
+    state = replace(session.store.state, elsewhere=told)
+    page.render_run(session.store, "", None, run_elsewhere(state, place="cluster", is_open=True, is_here=False))
+    stage.shoot("run-elsewhere")
+    away = told.model_copy(update={"unreached_since": time.time() - 700, "problem": "cluster was not reached."})
+    state = replace(state, elsewhere=away)
+    page.render_run(session.store, "", None, run_elsewhere(state, place="cluster", is_open=True, is_here=False))
+    stage.shoot("run-not-reached")
+    page.render_run(session.store)
+    QTest.keyPress(stage.window.windowHandle(), Qt.Key.Key_Alt)
+    stage.shoot("run-letters")
+    QTest.keyRelease(stage.window.windowHandle(), Qt.Key.Key_Alt)
     page._more.menu().popup(page._more.mapToGlobal(QPoint(0, page._more.height())))
     stage.shoot("run-menu")
     page._more.menu().close()

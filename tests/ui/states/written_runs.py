@@ -9,6 +9,7 @@ from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.storage.runs.elsewhere_record import ElsewhereRecord, write_record
 from qlora_studio.storage.runs.export_folder import ExportManifest, staged_export
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -31,6 +32,11 @@ _LOST = ev.Recovering(
     step=200,
     batch_size=1,
     gradient_accumulation=16,
+)
+_CANCELLED = ev.Failed(
+    kind=FailureKind.INTERRUPTED,
+    message="The job was cancelled.",
+    advice="Resume submits it again: it goes on from its newest safe checkpoint, if there is one.",
 )
 _MANY = 24
 
@@ -56,10 +62,13 @@ def write_runs(runs: Path) -> dict[str, RunFolder]:
         "memory": _write(runs, "20260904-093012-too-large", config, 212, [OOM]),
         "nan": _write(runs, "20260905-093012-too-hot", config, 307, [NAN]),
         "recovering": _write(runs, "20260906-093012-recovering", config, 212, [_LOST]),
+        "cancelled": _write(runs, "20260906-193012-cancelled", config, 140, [_CANCELLED]),
         "broken": _write(runs, "20260907-093012-broken-off", config, 333, []),
         "preparing": _begin(runs / "20260908-093012-preparing", config),
         "training": _write(runs, "20260909-141500-support-bot", config, 412, []),
     }
+    there = ElsewhereRecord(place="cluster", home="/home/me/runs", name=made["cancelled"].path.name, job="4711")
+    write_record(made["cancelled"].path, there)
     for name in ("safetensors", "gguf-q4_K_M"):
         _export(made["finished"], name)
     return made

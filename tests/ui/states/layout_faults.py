@@ -3,7 +3,16 @@
 from collections.abc import Iterator
 
 from PySide6.QtCore import QPoint, QRect
-from PySide6.QtWidgets import QAbstractButton, QLabel, QPushButton, QScrollArea, QWidget
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QComboBox,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QStyle,
+    QStyleOptionComboBox,
+    QWidget,
+)
 
 from qlora_studio.ui.kit.letters import plain
 from qlora_studio.ui.kit.text import ElidedLabel, FactsLabel, NumberLabel
@@ -35,9 +44,20 @@ def faults_of(part: QWidget) -> Iterator[str]:
                 yield f"a figure is painted smaller: {widget.text()!r}"
         elif isinstance(widget, QLabel):
             yield from _label_faults(widget)
+        elif isinstance(widget, QComboBox):
+            if widget.fontMetrics().horizontalAdvance(widget.currentText()) > _room_of(widget) + _SLACK:
+                yield f"a choice is cut: {widget.currentText()!r}"
         elif isinstance(widget, QPushButton) and widget.width() < widget.sizeHint().width() - _SLACK:
             yield f"a button is squeezed: {plain(widget.text())!r}"
     yield from _overlaps(part)
+
+
+def _room_of(combo: QComboBox) -> int:
+    """Return the width that a choice's words have beside the arrow."""
+    option = QStyleOptionComboBox()
+    combo.initStyleOption(option)
+    words = QStyle.SubControl.SC_ComboBoxEditField
+    return combo.style().subControlRect(QStyle.ComplexControl.CC_ComboBox, option, words, combo).width()
 
 
 def _label_faults(label: QLabel) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Nothing on a page is cut, squeezed or covered at 1280×720, in the states that a person meets most."""
+"""Nothing on a page is cut, squeezed or covered, in a small window either, in the states that a person meets most."""
 
 import tempfile
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from tests.ui.states.written_runs import write_runs
 def stage(qapp: QApplication, studio_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     with tempfile.TemporaryDirectory() as home:  # a short path, as a person's is: the window says where runs lie
         monkeypatch.setenv("QLORA_STUDIO_HOME", home)
-        with Stage(qapp, Path(home), Looks()) as stage:
+        with Stage(qapp, Path(home), Looks(sizes=("1024x640", "1280x720"))) as stage:
             yield stage
 
 

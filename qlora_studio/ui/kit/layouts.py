@@ -23,9 +23,12 @@ def still(part: QWidget) -> Iterator[None]:
     try:
         yield
     finally:
-        for layout in layouts:
-            if isValid(layout):
-                layout.setEnabled(True)
+        living = [layout for layout in layouts if isValid(layout)]
+        for layout in living:
+            layout.setEnabled(True)
+        for layout in reversed(living):  # those within others first
+            if isinstance(widget := layout.parent(), QWidget) and widget.isVisible():
+                layout.activate()  # one that was shown meanwhile would not be laid out before something else changes
 
 
 class FlowRow(QWidget):

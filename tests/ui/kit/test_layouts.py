@@ -12,7 +12,8 @@ from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.layouts import FlowRow, still
 from qlora_studio.ui.kit.text import Label, NumberLabel
 from qlora_studio.ui.kit.theme import active_theme
-from qlora_studio.ui.kit.widgets import Button, column
+from qlora_studio.ui.kit.widgets import Button, Card, column
+from tests.ui.states.layout_faults import faults_of
 
 
 def test_a_row_within_a_row_breaks_where_its_words_are_longer_than_the_line(qapp: QApplication) -> None:
@@ -113,3 +114,25 @@ def test_a_number_stands_before_its_unit_at_the_side_where_lines_begin(qapp: QAp
     (left, before), (right, before_too) = seen
     assert left < 20 and right > 100
     assert before == pytest.approx(before_too, abs=0.05) and before < 0.45, "two figures, then a longer word"
+
+
+def test_what_is_shown_and_grows_while_a_part_keeps_still_has_its_room_afterwards(qapp: QApplication) -> None:
+    page, card = QWidget(), Card("Rows")
+    pills = [Button(name, "pill") for name in ("all", "ok", "rejected")]
+    flow = FlowRow(*pills)
+    card.header.insertWidget(1, flow)
+    pills[2].hide()
+    column(page).addWidget(card)
+    page.resize(600, 200)
+    page.show()
+    qapp.processEvents()
+    card.hide()
+    pills[2].setVisible(True)  # where nobody sees it
+    qapp.processEvents()
+    with still(page):
+        card.show()
+    qapp.processEvents()
+    qapp.processEvents()
+    assert list(faults_of(page)) == []
+    assert pills[2].geometry().right() <= flow.width()
+    page.close()

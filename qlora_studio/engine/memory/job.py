@@ -73,7 +73,7 @@ def model_config(source: str, revision: str = "") -> dict[str, Any]:
         if (known := find_in_catalogue(source)) is not None:
             return known.config
         raise StudioError(
-            say("{source} is neither on this machine nor in the catalogue, so its shape is not known.", source=source),
+            say("{source} is neither on this computer nor in the catalogue, so its shape is not known.", source=source),
             kind=FailureKind.MODEL_NOT_FOUND,
             advice=say("Download the model first."),
         )

@@ -129,7 +129,7 @@ def model_facts(location: ModelLocation) -> ModelFacts:
     """Return what a model's files say. Raises StudioError where they are missing, damaged or not to be trusted."""
     if location.path is None:
         raise StudioError(
-            say("{source} is not on this machine yet.", source=location.source),
+            say("{source} is not on this computer yet.", source=location.source),
             kind=FailureKind.MODEL_NOT_FOUND,
             advice=say(
                 "Download it on the Model page, or with: qlora-studio download {source}", source=location.source

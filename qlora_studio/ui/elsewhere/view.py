@@ -14,7 +14,7 @@ from qlora_studio.jobs.elsewhere.place_check import Partition, PlaceReport
 
 _MOST_NAMED = 6  # partitions, files
 _IN_QUEUE = say("Begins by itself when its turn has come")
-_AWAY = say("Nothing is concluded from that: the job goes on there, and is followed again as soon as it can be.")
+_AWAY = say("This does not end the run: the job goes on there, and is followed again once the place is reached.")
 
 
 @dataclass(frozen=True)

@@ -117,15 +117,15 @@ def _memory(state: RunState) -> str:
     if step.peak_bytes:
         peak = bytes_text(step.peak_bytes)
         if not state.probe:
-            return say("At most {peak} of the card in use by torch's count.", peak=peak)
+            return say("At most {peak} of graphics memory, as torch counts.", peak=peak)
         return say(
-            "At most {peak} of the card in use by torch's count; the longest rows took {probed} before the run.",
+            "At most {peak} of graphics memory, as torch counts; {probed} in the trial step of the longest rows.",
             peak=peak,
             probed=bytes_text(state.probe.allocated_bytes),
         )
     if not step.process_bytes:
         return ""
     held = bytes_text(step.process_bytes)
-    return (
-        say("The worker held {held}.", held=held) if state.phase.is_over else say("The worker holds {held}.", held=held)
-    )
+    if state.phase.is_over:
+        return say("The worker took {held} of main memory.", held=held)
+    return say("The worker takes {held} of main memory.", held=held)

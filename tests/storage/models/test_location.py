@@ -81,7 +81,7 @@ def test_a_folder_is_described_from_its_config(folder: Path) -> None:
 def test_a_file_and_a_folder_are_located_and_a_hub_id_without_a_download_has_no_path(folder: Path) -> None:
     assert locate_model(str(folder)).kind == "folder"
     assert locate_model("Qwen/Qwen3-8B") == ModelLocation("hub", "Qwen/Qwen3-8B", None)
-    with pytest.raises(StudioError, match="not on this machine"):
+    with pytest.raises(StudioError, match="not on this computer"):
         model_facts(locate_model("Qwen/Qwen3-8B"))
 
 

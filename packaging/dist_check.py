@@ -52,7 +52,8 @@ def _tried(way: str, arguments: argparse.Namespace, wheels: Path) -> Place:
             place.verdict = f"skipped, {error}"
         except (AssertionError, subprocess.CalledProcessError) as error:
             place.verdict = f"failed, {error}\n{getattr(error, 'stderr', '') or ''}".rstrip()
-    print(f"   {place.verdict.partition(',')[0]}", flush=True)
+    took = (f", {name} {seconds:.0f} s" for name, seconds in place.seconds.items())  # told even if the next is killed
+    print(f"   {place.verdict.partition(',')[0]}{''.join(took)}", flush=True)
     return place
 
 

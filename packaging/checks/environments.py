@@ -48,7 +48,7 @@ def check_source(place: Place) -> None:
     target = place.root / "built"
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(target)]
     subprocess.run(command, cwd=unpacked, env=environment, check=True, capture_output=True, text=True)
-    same = next(target.glob(_WHEEL)).read_bytes() == next(place.dist.glob(_WHEEL)).read_bytes()
+    same = next(target.glob(_WHEEL)).read_bytes() == place.found(_WHEEL).read_bytes()
     assert same, "The source builds another wheel."
 
 

@@ -58,7 +58,7 @@ def check_debian(place: Place) -> None:
 
 
 def _unpacked(place: Place) -> Path:
-    with tarfile.open(next(place.dist.glob(_ARCHIVE))) as archive:
+    with tarfile.open(place.found(_ARCHIVE)) as archive:
         archive.extractall(place.root, filter="data")
     (unpacked,) = place.root.glob("qlora-studio-*")
     return unpacked

@@ -46,9 +46,14 @@ class Place:
 
     def built(self, pattern: str) -> Path:
         """Return the file that make dist built, and take down its size."""
+        file = self.found(pattern)
+        self.file_bytes = file.stat().st_size
+        return file
+
+    def found(self, pattern: str) -> Path:
+        """Return a file that make dist built, whose size is not what is measured."""
         file = next(self.dist.glob(pattern), None)
         assert file, f"{pattern} is not in {self.dist}: run make dist."
-        self.file_bytes = file.stat().st_size
         return file
 
     @contextlib.contextmanager

@@ -14,7 +14,7 @@ _CARRIED = {"constraints.txt", "edition", "set-up.py", "start.pyw", "qlora-studi
 def check_windows(place: Place) -> None:
     """It holds the very wheel that was built, and its uninstaller removes every file of it by name."""
     installer = place.built("qlora-studio-*-setup.exe")
-    wheel = next(place.dist.glob("qlora_studio-*.whl"))
+    wheel = place.found("qlora_studio-*.whl")
     seven_zip = shutil.which("7z")
     if not seven_zip:
         raise Untried("7z is not here, which reads the installer: sudo apt install p7zip-full")

@@ -67,4 +67,13 @@ def _telling(curve: Curve, shown: Range, log: bool) -> Iterable[Floats]:
         part = values[first:last]
         known = part[np.isfinite(part) & ((part > _NOTHING) | (not log))]
         is_noisy = values is curve.y and curve.smooth is not None and len(known) > _FEW
-        yield np.percentile(known, [0.5, 99.5]) if is_noisy else known
+        yield _without_outliers(known) if is_noisy else known
+
+
+def _without_outliers(values: Floats) -> Floats:
+    """Return the 0.5th and the 99.5th percentile. Numpy's own way imports masked arrays, in a run's first paint."""
+    places = np.array([0.005, 0.995]) * (len(values) - 1)
+    below = places.astype(np.intp)
+    above = np.minimum(below + 1, len(values) - 1)
+    ranked = np.partition(values, np.sort(np.concatenate([below, above])))
+    return ranked[below] + (places - below) * (ranked[above] - ranked[below])

@@ -23,7 +23,8 @@ class PlotRows(Sequence[tuple[Any, ...]]):
 
     def __init__(self, plot: Plot) -> None:
         self._curves = plot.curves
-        self._x = np.unique(np.concatenate([np.empty(0), *(curve.x for curve in plot.curves)]))
+        places = np.sort(np.concatenate([np.empty(0), *(curve.x for curve in plot.curves)]))
+        self._x = places[np.diff(places, prepend=-np.inf) > 0]  # numpy's own `unique` imports masked arrays
 
     def __len__(self) -> int:
         return len(self._x)

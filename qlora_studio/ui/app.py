@@ -172,12 +172,15 @@ class AppWindow(QObject):
         _in_turn(steps())
 
     def _added(self, new_page: Callable[[], Page]) -> Iterator[None]:
-        """Make a page, dress its widgets, and add it, with a pause wherever one can be made."""
+        """Make a page, dress and measure its widgets, and add it, with a pause wherever one can be made."""
         page = new_page()
+        yield
+        self.window.take_in(page)
         yield
         yield from page.steps
         for widget in reversed(page.findChildren(QWidget)):  # the inner ones first: each takes along all within it
             widget.ensurePolished()
+            widget.sizeHint(), widget.minimumSizeHint()  # which layouts keep: else all of them in the turn that adds it
             yield
         self.window.add_page(page)
         yield

@@ -1,6 +1,6 @@
 """The one window: the rail, the open page, the GPU panel and the status line. It holds widgets and no truth."""
 
-from PySide6.QtCore import QRect, Qt, QTimer, Signal
+from PySide6.QtCore import QRect, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QGuiApplication, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QApplication, QMainWindow, QStackedWidget, QWidget
 
@@ -26,6 +26,24 @@ RAIL_WIDTHS = (184, 152)  # usual, narrow
 PANEL_WIDTHS = (316, 272)
 
 
+class _Pages(QStackedWidget):
+    """Pages of which the one at the front says how much room they need: Qt measures all of them for that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.currentChanged.connect(self.updateGeometry)
+
+    def sizeHint(self) -> QSize:
+        """Ask for what the page at the front wants."""
+        page = self.currentWidget()
+        return page.sizeHint() if page is not None else QSize()
+
+    def minimumSizeHint(self) -> QSize:
+        """Ask for what it needs."""
+        page = self.currentWidget()
+        return page.minimumSizeHint() if page is not None else QSize()
+
+
 class MainWindow(QMainWindow):
     """Rail · page · GPU panel, above one status line.
 
@@ -45,7 +63,7 @@ class MainWindow(QMainWindow):
         self.status_line = StatusLine()
         self.gpu_panel = gpu_panel
         self.pages: dict[str, Page] = {}
-        self._stack = QStackedWidget()
+        self._stack = _Pages()
         self._stack.currentChanged.connect(self._move_unseen_focus)
         if (application := QApplication.instance()) is not None:
             application.focusChanged.connect(self._on_focus_changed)  # type: ignore[attr-defined]
@@ -62,7 +80,12 @@ class MainWindow(QMainWindow):
         if not page.entry:
             self.rail.add(page.name, page.title, number=number, first=page.name == FIRST, last=page.name == LAST)
         self.pages[page.name] = page
-        self._stack.addWidget(page)
+        self.take_in(page)
+
+    def take_in(self, page: Page) -> None:
+        """Hold a page that is not finished: what is put into it later is not moved as a whole then."""
+        if self._stack.indexOf(page) < 0:
+            self._stack.addWidget(page)
 
     def show_page(self, name: str) -> None:
         """Bring a page to the front."""

@@ -8,6 +8,7 @@ reentrant checkpointing, no load dtype that fights the quantization.
 
 import re
 from datetime import date
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
@@ -584,6 +585,7 @@ SECTIONS: dict[str, type[Section]] = {
 }
 
 
+@cache
 def all_settings() -> tuple[SettingInfo, ...]:
     """Return every setting of the run config, section by section."""
     return tuple(info for section, model in SECTIONS.items() for info in settings_of(section, model))

@@ -37,12 +37,14 @@ class Repolish(QObject):
         self._turns.start()
 
     def finish(self, part: QWidget) -> None:
-        """Dress a part of the window that is about to be shown."""
+        """Dress what will be seen of a part of the window that is about to be shown; what is folded there is next."""
         if not self._waiting:
             return
-        done = {part, *part.findChildren(QWidget)}.intersection(self._waiting)
+        there = {part, *part.findChildren(QWidget)}.intersection(self._waiting)
+        done = {widget for widget in there if widget.isVisibleTo(part)}
         _dress(done)
-        self._waiting = [widget for widget in self._waiting if widget not in done]
+        left = (widget for widget in self._waiting if widget not in done)
+        self._waiting = sorted(left, key=there.__contains__)
 
     def _on_turn(self) -> None:
         until = time.monotonic() + _TURN_SECONDS

@@ -89,6 +89,24 @@ def test_what_nobody_asks_for_while_the_theme_changes_follows_by_itself_and_is_p
     apply_theme(qapp, LIGHT)
 
 
+def test_what_is_folded_in_a_part_that_comes_to_the_front_follows_by_itself(
+    qapp: QApplication, wait_until: WaitUntil
+) -> None:
+    part, made = QWidget(), QWidget()
+    folded = _one_of_each()
+    folded.hide()
+    column(part).addWidget(folded)
+    apply_theme(qapp, DARK)
+    finish_theme(part)
+    part.show()
+    folded.show()
+    column(made).addWidget(_one_of_each())
+    made.show()
+    part.resize(made.size())
+    wait_until(lambda: part.grab().toImage() == made.grab().toImage())
+    apply_theme(qapp, LIGHT)
+
+
 @pytest.mark.parametrize("hidden", [False, True], ids=["seen", "hidden"])
 def test_after_a_change_of_size_each_widget_looks_as_if_it_was_made_so(
     qapp: QApplication, wait_until: WaitUntil, hidden: bool

@@ -164,7 +164,7 @@ class Game:
         """Raise it, unless it is known and passed over."""
         if self._known is None or not self._known.search(f"{found.kind}: {found.words}"):
             raise found
-        self.passed_over[f"{found.kind}: {found.words[:160]}"] += 1
+        self.passed_over[f"{found.kind}: {found.words[:400]}"] += 1
 
     def _listen(self) -> None:
         """Hear of every exception, in any thread, and of every warning of Qt."""

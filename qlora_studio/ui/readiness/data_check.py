@@ -28,7 +28,7 @@ class DataCheck(QObject):
     """Looks the draft's dataset through while somebody wants to see it, and again for another draft.
 
     Signals:
-        changed: another draft, another report of it, or none any more.
+        changed: another draft, another report of it, none any more, or that there will be none.
         sources_known: a SourcesReport on the draft's datasets, before they are read.
         progressed: what the worker does changed.
         begun: a worker looks through, and what was wrong with the last try is over.
@@ -46,14 +46,14 @@ class DataCheck(QObject):
         self._answer: Answer[DataReport] | None = None
         self._row: Answer[RowPreview] | None = None
         self._wanted: Question | None = None
-        self._stopped, self._request = False, 0
+        self._stopped, self._failed, self._request = False, False, 0
         self._shown: list[int | str] = _FIRST_ROWS
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
         self._settle.timeout.connect(self._look)
         studio.draft.changed.connect(self._on_draft_changed)
         self._job.store.events_applied.connect(self._on_events_applied)
-        self._job.store.changed.connect(self.progressed)
+        self._job.store.changed.connect(self._on_job_changed)
 
     @property
     def rows(self) -> DataReport | None:
@@ -139,6 +139,12 @@ class DataCheck(QObject):
         self._stopped = False
         self._settle.start(_SETTLE_MILLISECONDS)
         self.changed.emit()
+
+    def _on_job_changed(self) -> None:
+        before, self._failed = self._failed, self.failure is not None
+        if self._failed and not before:
+            self.changed.emit()  # whoever waits for the report waits no more
+        self.progressed.emit()
 
     def _look(self) -> None:
         """Start the worker where somebody wants to see the dataset and the draft is another than it was asked of."""

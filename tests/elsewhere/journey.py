@@ -127,6 +127,7 @@ class Journey:
         )
         self.see(run, "it goes on from its newest safe checkpoint", lambda: len(run.state().resumptions) >= 4)
         self.say(f"  at step {before} it was lost, and it went on from step {run.state().resumptions[-1]}")
+        self.cluster.start_node(node)
 
     def finish(self, run: RunFolder, there: tuple[str, ...], settings: list[str]) -> None:
         """Have a job refused and another one held, while the run comes to its end; fetch and export."""

@@ -95,6 +95,7 @@ def reason_words(reason: str) -> str:
         "PartitionNodeLimit": say("it asks for more nodes than the partition gives"),
         "QOSMaxJobsPerUserLimit": say("you have as many jobs as you may"),
         "AssocGrpGRES": say("your group uses as many cards as it may"),
+        "Nodes required for job are DOWN": say("nodes that it needs are down, or kept for others"),
         "ReqNodeNotAvail": say("the nodes that it needs are not available"),
     }
     return known.get(reason.partition(",")[0].strip("() "), reason)

@@ -74,4 +74,7 @@ def test_every_ending_is_a_sentence(word: str) -> None:
 def test_a_reason_of_the_schedulers_is_put_into_words_and_a_rare_one_shown_as_it_is() -> None:
     assert reason_words("Priority") == "others come first"
     assert reason_words("ReqNodeNotAvail, UnavailableNodes:n1") == "the nodes that it needs are not available"
+    assert reason_words("Nodes required for job are DOWN, DRAINED or reserved").startswith(
+        "nodes that it needs are down"
+    )
     assert reason_words("SomethingNew") == "SomethingNew"

@@ -156,6 +156,12 @@ class _Models:
         return f"[{kind.__name__}](#{kind.__name__.lower()})"
 
 
+def places(folder: RunFolder) -> dict[str, Path]:
+    """Return what lies in a run's folder, by the names that it has in the code, in their order."""
+    found = {name: getattr(folder, name) for name in vars(RunFolder) if not name.startswith("__")}
+    return {name: path for name, path in found.items() if isinstance(path, Path)}
+
+
 def _members(union: Any) -> list[type[BaseModel]]:
     """Return the classes of a union, those of the unions in it too."""
     if get_origin(union) is Annotated:
@@ -173,10 +179,9 @@ def _manifests() -> list[type[BaseModel]]:
 
 def _places() -> Iterator[tuple[str, str]]:
     folder = RunFolder("run")
-    for name, path in vars(folder).items():
-        if name != "path":
-            place = path.relative_to(folder.path).as_posix()
-            yield name, place if path.suffix else f"{place}/"
+    for name, path in places(folder).items():
+        place = path.relative_to(folder.path).as_posix()
+        yield name, place if path.suffix else f"{place}/"
 
 
 def _rule() -> str:

@@ -1,5 +1,5 @@
 from qlora_studio.storage.runs.run_folder import RunFolder
-from tests.protocol_page import PAGE, PLACES, page
+from tests.protocol_page import PAGE, PLACES, page, places
 
 
 def test_the_page_says_what_the_models_say() -> None:
@@ -7,4 +7,4 @@ def test_the_page_says_what_the_models_say() -> None:
 
 
 def test_every_place_of_a_run_folder_is_explained() -> None:
-    assert set(PLACES) == {name for name in vars(RunFolder("run")) if name != "path"}
+    assert set(PLACES) == places(RunFolder("run")).keys()

@@ -360,6 +360,24 @@ def test_what_is_asked_of_a_run_at_work_is_said_from_the_click_on(
         assert "after this step" not in texts(page)
 
 
+@pytest.mark.parametrize("asked", ["ask_stop_unsaved", "ask_end_worker"])
+def test_what_is_agreed_of_one_run_is_not_done_to_another_that_the_queue_brings_meanwhile(
+    app_window: AppWindow, runs: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    control, page = studio_of(app_window).runs, show(app_window, "run")
+    assert isinstance(page, RunPage)
+    first, second = (write_sample_run(runs / name, steps=40) for name in ("3-live", "4-next"))
+    with first.lock(), second.lock():
+        control.open(first)
+        wait_until(lambda: control.shown and control.shown.is_at_work() and control.shown.store.state.step)
+        ended: list[bool] = []
+        monkeypatch.setattr(control, "end_now", lambda: ended.append(True))  # a process of that number may live
+        monkeypatch.setattr(f"qlora_studio.ui.run.wiring.{asked}", lambda *_: control.open(second))  # and agrees
+        (page.kill_requested.emit if asked == "ask_end_worker" else lambda: page.stop_requested.emit(False))()
+        assert control.shown is not None and control.shown.folder.path == second.path
+        assert list(MessageLogReader(second.commands_path, parse_command).all()) == [] and not ended
+
+
 def test_a_run_that_broke_off_can_be_put_into_the_trash(
     app_window: AppWindow, wait_until: WaitUntil, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

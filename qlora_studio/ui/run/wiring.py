@@ -80,14 +80,14 @@ class RunWiring(QObject):
         session = self._runs.shown
         if session is None or session.store.config is None:
             return
-        if save or ask_stop_unsaved(self._window, session.store.name):
+        if save or self._agrees(session, ask_stop_unsaved(self._window, session.store.name)):
             self._runs.send(Stop(save=save))
 
     def _on_recovery_action_requested(self, way: RecoveryAction) -> None:
         session = self._runs.shown
         if session is None or session.store.config is None:
             return
-        if not way.question or ask_go_on(self._window, session.store.name, way.question):
+        if not way.question or self._agrees(session, ask_go_on(self._window, session.store.name, way.question)):
             self._runs.resume(*([way.command] if way.command else []), gpus=way.gpus)
 
     def _on_trust_requested(self) -> None:
@@ -98,8 +98,14 @@ class RunWiring(QObject):
 
     def _on_kill_requested(self) -> None:
         session = self._runs.shown
-        if session is not None and session.store.config and ask_end_worker(self._window, session.store.name):
+        if session is None or session.store.config is None:
+            return
+        if self._agrees(session, ask_end_worker(self._window, session.store.name)):
             self._runs.end_now()
+
+    def _agrees(self, asked_of: RunSession, answer: bool) -> bool:
+        """Whether the answer is yes, and of the run that is shown: the queue may have brought another one meanwhile."""
+        return answer and self._runs.shown is asked_of
 
     def _on_folder_requested(self) -> None:
         if self._runs.shown is not None:

@@ -59,7 +59,7 @@ class CardBars(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._box: QVBoxLayout = column(self, spacing=10)
+        self._box: QVBoxLayout = column(self, margins=(0, 0, 0, 12), spacing=10)
         self._bars: list[MemoryBar] = []
         self.hide()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qlora_studio.core.memory.estimator import estimate_setup
 from qlora_studio.core.memory.setup import setup_for
 from qlora_studio.core.quantity import GIB, MIB
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.run.run_config import ALL_CARDS, AUTO_CARD, RunConfig
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.storage.models.catalogue import model_catalogue
@@ -68,6 +68,7 @@ def _panel(samples: tuple[GpuSample, ...], height: int) -> "GpuPanel":
     panel.show()
     model = next(item for item in model_catalogue() if item.shape.parameters > 7e9)
     panel.render_estimate(estimate_setup(model.shape, setup_for(RunConfig(), model.shape)))
+    panel.render_wish(ALL_CARDS if samples[-1].together else AUTO_CARD)
     for end in range(1, len(samples) + 1):
         panel.render_samples(samples[:end], (_MACHINE,))
     return panel
@@ -144,7 +145,17 @@ def _two(card: GpuSample) -> tuple[GpuCard, ...]:
 def _four() -> GpuSample:
     """Four cards of one kind that train together."""
     cards = tuple(
-        _card(used=18.2 + index, other=0.4, index=index, uuid=f"GPU-{index}" + "0" * 30, utilisation_percent=96)
+        _card(
+            used=18.2 + index / 4,
+            other=0.0 if index else 0.2,
+            others=() if index else (_desktop(204),),
+            worker_bytes=int((18 + index / 4) * GIB),
+            index=index,
+            uuid=f"GPU-{index}" + "0" * 30,
+            utilisation_percent=96 + index % 3,
+            temperature_celsius=66 + 2 * index,
+            power_watts=431.0 + index,
+        )
         for index in range(4)
     )
     named = tuple(

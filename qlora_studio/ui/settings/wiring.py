@@ -63,7 +63,7 @@ class SettingsWiring(QObject):
 def kept_words(kept: Sequence[Kept]) -> str:
     """Return what the bases in 4 bits that are kept take of the disk."""
     if not kept:
-        return say("None is in the cache yet.")
+        return say("None is in the cache.")
     names = ", ".join(f"{item.name} {bytes_text(item.size)}" for item in kept)
     return say("In the cache: {names}.", names=names)
 

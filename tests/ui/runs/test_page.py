@@ -308,7 +308,7 @@ def test_bases_that_are_kept_are_told_with_their_size_and_can_be_removed(qapp: Q
     page.removal_requested.connect(lambda: asked.append(True))
     page.render_kept(kept_words([]), removable=False)
     page.remove_bases.click()
-    assert page.kept.text().endswith("None is in the cache yet.") and not asked
+    assert page.kept.text().endswith("None is in the cache.") and not asked
     page.render_kept(kept_words([Kept(tmp_path, "Qwen/Qwen3-8B", 5 << 30)]), removable=True)
     page.remove_bases.click()
     assert page.kept.text().endswith("In the cache: Qwen/Qwen3-8B 5.0 GiB.") and asked == [True]

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run import commands, events, job, message, reports
 from qlora_studio.core.run.activity import Activity, Phase
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage import durable
 from qlora_studio.storage.runs import checkpoint_folder, export_folder
 from qlora_studio.storage.runs.run_folder import RunFolder

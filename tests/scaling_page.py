@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.gpu_catalogue import find_gpu
 from qlora_studio.core.memory.step_rate import step_rate
 from qlora_studio.core.memory.together import PCIE, joining_seconds, sent_bytes, trained_numbers
 from qlora_studio.core.model.shape import shape_from_config
-from qlora_studio.core.run.run_config import RunConfig
 from tests.core.memory.test_estimator import LLAMA_8B
 
 PAGE = Path(__file__).parents[1] / "docs" / "SCALING.md"

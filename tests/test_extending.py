@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import pytest
 
+from qlora_studio.core.config.optimizer import OPTIMIZERS
 from qlora_studio.core.data.formats import FORMATS
 from qlora_studio.core.export.formats import EXPORT_KINDS
 from qlora_studio.core.model.family import FAMILIES
 from qlora_studio.core.model.gguf_family import GGUF_FAMILIES
 from qlora_studio.core.run.metric import METRICS
-from qlora_studio.core.run.optimizer import OPTIMIZERS
 from tests.engine.gguf.exact_models import EXACT
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -9,6 +9,7 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.cli.run_source import add_run_source, run_config
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import (
     DataReport,
     Neighbour,
@@ -24,7 +25,6 @@ from qlora_studio.core.errors import ExitCode, InvalidRunConfig, Problem, Studio
 from qlora_studio.core.quantity import counted
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.reports import DatasetReported, RowsReported
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.known_report import keep_report, known_report, report_place
 
 _NEIGHBOURS_SHOWN = 12

@@ -9,6 +9,10 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.cli.run_source import add_run_source, run_config
+from qlora_studio.core.config.optimizer import optimizer_choices
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import to_toml
+from qlora_studio.core.config.setting import either
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.memory.estimate import Estimate, estimate_from_report
 from qlora_studio.core.memory.estimator import estimate, with_context
@@ -25,12 +29,8 @@ from qlora_studio.core.memory.step_rate import StepRate, rate_note, step_rate
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.job import EstimateJob
-from qlora_studio.core.run.optimizer import optimizer_choices
 from qlora_studio.core.run.ranks import sharing
 from qlora_studio.core.run.reports import EstimateReported
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import to_toml
-from qlora_studio.core.run.setting import either
 from qlora_studio.jobs.card_choice import count_together
 from qlora_studio.jobs.gpu_monitor import gpu_cards, sample_gpu
 from qlora_studio.storage.durable import write_atomically

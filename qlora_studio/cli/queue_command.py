@@ -8,9 +8,9 @@ from typing import Any
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.train_command import check_run, existing_run, runs_path
 from qlora_studio.core.comparison.sweep import swept, variation
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
 from qlora_studio.core.quantity import counted
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.gpu_monitor import gpu_cards
 from qlora_studio.jobs.queue_runner import QueueRunner, ended_phase, queue_summary
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder

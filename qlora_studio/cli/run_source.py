@@ -8,11 +8,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.errors import FailureKind, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.model.recommendation import with_recommendations
 from qlora_studio.core.run.named_places import renamed
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.storage.foreign import read_toml
 from qlora_studio.storage.models.catalogue import find_in_catalogue
 from qlora_studio.storage.models.location import locate_model, model_facts

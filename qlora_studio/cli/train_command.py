@@ -10,6 +10,8 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import JobSession, command_line, error_of, resume_command, run_job
 from qlora_studio.cli.machines_options import add_machines, machines_of
 from qlora_studio.cli.run_source import add_run_source, run_config
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import problems_before_start
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.quantity import counted, duration_text
 from qlora_studio.core.run.activity import Phase
@@ -17,8 +19,6 @@ from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.events import Event, StepDone
 from qlora_studio.core.run.job import MachineJob
 from qlora_studio.core.run.machines import Machines
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.jobs.elsewhere.mirror_process import require_mirror
 from qlora_studio.jobs.elsewhere.submission import submit_again

@@ -14,6 +14,7 @@ from filelock import Timeout
 from wakepy import keep
 
 from qlora_studio import __version__, child_process
+from qlora_studio.core.config.run_config_text import problems_before_start
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.run import machines, ranks
 from qlora_studio.core.run.activity import Activity
@@ -33,7 +34,6 @@ from qlora_studio.core.run.job import (
 )
 from qlora_studio.core.run.recovery import recovery_from
 from qlora_studio.core.run.reports import AwakeReport, AwakeReported
-from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.faults import failure_of

@@ -7,6 +7,7 @@ several train a run, it is told of all, and each other rank that it starts sees 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from qlora_studio.core.config.run_config import ALL_CARDS, AUTO_CARD, CPU, means_several
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.quantity import GIB
 from qlora_studio.core.run import ranks
@@ -21,7 +22,6 @@ from qlora_studio.core.run.job import (
     UploadJob,
     VerifyJob,
 )
-from qlora_studio.core.run.run_config import ALL_CARDS, AUTO_CARD, CPU, means_several
 from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.storage.runs.run_folder import RunFolder

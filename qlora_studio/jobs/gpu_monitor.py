@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pynvml
 
-from qlora_studio.core.run.run_config import AUTO_CARD
+from qlora_studio.core.config.run_config import AUTO_CARD
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample
 from qlora_studio.jobs.nvml import Nvml, absence_in_words
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from qlora_studio import __version__
+from qlora_studio.core.config.run_config import DatasetSource, RunConfig
 from qlora_studio.core.data.base_templates import AUTO
 from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import DatasetSource, RunConfig
 from qlora_studio.core.run.titles import STARTER
 from qlora_studio.storage.datasets.files import hub_name, locate_dataset
 from qlora_studio.storage.durable import write_atomically

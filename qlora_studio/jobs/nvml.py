@@ -9,8 +9,8 @@ from typing import Any, TypedDict
 import psutil
 import pynvml
 
+from qlora_studio.core.config.run_config import AUTO_CARD, CPU, means_several
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import AUTO_CARD, CPU, means_several
 from qlora_studio.core.words import say
 from qlora_studio.jobs.card_choice import chosen_card, chosen_cards
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample

@@ -4,9 +4,9 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from qlora_studio.core.config.run_config import means_several
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
-from qlora_studio.core.run.run_config import means_several
 from qlora_studio.core.words import say
 from qlora_studio.jobs.card_choice import chosen_card, chosen_cards
 from qlora_studio.jobs.gpu_sample import GpuCard

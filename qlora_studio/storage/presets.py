@@ -6,8 +6,8 @@ from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_toml
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_toml
 from qlora_studio.core.words import say
 from qlora_studio.storage.resources import resource
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from qlora_studio.core.bounds import PathText
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_toml, to_toml
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_toml, to_toml
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_parsed, set_aside
 from qlora_studio.storage.settings import settings_path

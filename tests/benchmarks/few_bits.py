@@ -114,7 +114,7 @@ def _tell(row: dict[str, Any]) -> None:
 
 
 def _trained(place: Path, steps: int) -> Path:
-    from qlora_studio.core.run.run_config_text import from_mapping
+    from qlora_studio.core.config.run_config_text import from_mapping
     from qlora_studio.storage.runs.run_folder import create_run_folder
 
     write_rows(place / "rows.jsonl")

@@ -42,7 +42,7 @@ def main() -> None:
 
 def measure(place: Path, steps: int) -> dict[str, Any]:
     """Return the table, with how it came about."""
-    from qlora_studio.core.run.run_config_text import from_mapping
+    from qlora_studio.core.config.run_config_text import from_mapping
     from qlora_studio.engine.export.sidecar import versions
     from qlora_studio.storage.runs.run_folder import create_run_folder
 

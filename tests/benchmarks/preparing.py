@@ -140,7 +140,7 @@ def cpu_seconds() -> float:
 def prepare(path: str, tokenizer: Any, home: str) -> Any:
     """Prepare as a run does, into an empty cache."""
     os.environ["QLORA_STUDIO_HOME"] = home
-    from qlora_studio.core.run.run_config import RunConfig
+    from qlora_studio.core.config.run_config import RunConfig
     from qlora_studio.engine.context import JobContext
     from qlora_studio.engine.data.prepared import prepare_datasets
     from qlora_studio.storage.runs.run_folder import RunFolder

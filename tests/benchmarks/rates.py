@@ -3,12 +3,12 @@
 `python -m tests.gpu.check_rates` holds predictions against a card.
 """
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fastest import Situation, fastest_fit
 from qlora_studio.core.memory.gpu_catalogue import find_gpu
 from qlora_studio.core.memory.spare import checkpointed_of, estimate_with_spare
 from qlora_studio.core.memory.step_rate import rounded
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.models.catalogue import find_in_catalogue
 
 MODELS = ("meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-14B", "Qwen/Qwen3-32B")

@@ -58,7 +58,7 @@ def measure(what: str, path: str, container: str) -> None:
 
 def count_surveyed(path: str, container: str) -> int:
     """Read with detection, verdicts and duplicates."""
-    from qlora_studio.core.run.run_config import DataSection
+    from qlora_studio.core.config.run_config import DataSection
     from qlora_studio.storage.datasets.reader import open_dataset
 
     return open_dataset(DataSection(path=path)).survey().ok
@@ -66,7 +66,7 @@ def count_surveyed(path: str, container: str) -> int:
 
 def count_rows(path: str, container: str) -> int:
     """Read the rows in a format that is known."""
-    from qlora_studio.core.run.run_config import DataSection
+    from qlora_studio.core.config.run_config import DataSection
     from qlora_studio.storage.datasets.reader import open_dataset
 
     form = "question_answer" if container == "csv" else "messages"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.run.events import PhaseChanged, TrainingStarted, WorkerStarted
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.jobs.idle_worker import IdleWorker
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import start_worker

@@ -54,7 +54,7 @@ def step(steps: int) -> None:
     import torch
     from transformers import set_seed
 
-    from qlora_studio.core.run.run_config import RunConfig
+    from qlora_studio.core.config.run_config import RunConfig
     from qlora_studio.engine.model.adapted import attach_adapters, cast_adapters, load_base, make_trainable
     from qlora_studio.engine.model.base import base_folder
     from qlora_studio.engine.model.device import Device

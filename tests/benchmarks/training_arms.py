@@ -130,9 +130,9 @@ def ours(
     marks: Marks, settings: dict[str, Any], without: str = "", changes: dict[str, dict[str, Any]] | None = None
 ) -> None:
     """Our run: the job that a worker runs, in this process. `without` leaves out what one lever does."""
+    from qlora_studio.core.config.run_config_text import from_mapping
     from qlora_studio.core.run.events import Event, PhaseChanged, StepDone
     from qlora_studio.core.run.job import TrainJob
-    from qlora_studio.core.run.run_config_text import from_mapping
     from qlora_studio.engine.context import JobContext
     from qlora_studio.engine.training import job, trainer
     from qlora_studio.storage.runs.run_folder import create_run_folder
@@ -190,7 +190,7 @@ def ours(
 
 def tokenize(settings: dict[str, Any]) -> None:
     """Write the rows as our run trains them, for the plain script."""
-    from qlora_studio.core.run.run_config_text import from_mapping
+    from qlora_studio.core.config.run_config_text import from_mapping
     from qlora_studio.engine.context import JobContext
     from qlora_studio.engine.data.prepared import prepare_datasets
     from qlora_studio.engine.model.base import base_folder, tokenizer_of

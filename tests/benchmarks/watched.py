@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.run.events import StepDone
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.run_folder import create_run_folder

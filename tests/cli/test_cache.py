@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import ExitCode
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.durable import staged_folder
 from qlora_studio.storage.models.kept_bases import KeptManifest
 from qlora_studio.storage.runs.run_folder import create_run_folder

@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from qlora_studio import __version__
-from qlora_studio.core.run.run_config_text import from_toml
+from qlora_studio.core.config.run_config_text import from_toml
 from tests.cli.conftest import Outcome
 
 Studio = Callable[..., Outcome]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.events import AdapterContinued
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker, wait_until_free
 from qlora_studio.storage.runs.message_log import MessageLogWriter

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from qlora_studio.cli.progress import event_text
 from qlora_studio.cli.train_command import summary_of, verdict
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.events import Finished, StoppedEarly, WorkerStarted
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from tests.cli.conftest import Outcome

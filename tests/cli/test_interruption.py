@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import StepDone
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_ending import end_worker
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker, wait_until_free

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.message import PROTOCOL_VERSION
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from tests.cli.conftest import Outcome
 

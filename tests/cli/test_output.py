@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from qlora_studio.cli.console import Console
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import ExitCode, FailureKind
 from qlora_studio.core.run.events import (
     CheckpointSaved,
@@ -25,7 +26,6 @@ from qlora_studio.core.run.events import (
     Warned,
     WorkerStarted,
 )
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder

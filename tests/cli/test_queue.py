@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 
 

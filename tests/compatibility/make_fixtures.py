@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from qlora_studio import __version__
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Pause
 from qlora_studio.core.run.events import Evaluated
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.run_folder import RunFolder
 from tests.compatibility.keeping import keep

@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import parse_command
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.durable import sha256_of
 from qlora_studio.storage.models.folder import folder_tensors
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder, verify

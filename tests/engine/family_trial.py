@@ -12,10 +12,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.model.gguf_family import GGUF_FAMILIES
 from qlora_studio.core.run.job import TrainJob
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import QUIET, JobContext
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.gguf.reading import load_gguf

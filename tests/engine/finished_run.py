@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.storage.durable import write_manifest
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointManifest
 from qlora_studio.storage.runs.fingerprint import fingerprint_folder, write_base_fingerprint

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.commands import AcceptChanges, Ask, LowerRate, Pause, Stop
 from qlora_studio.core.run.events import Warned
 from qlora_studio.core.run.job import ChatJob
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.storage.runs.run_folder import RunFolder
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, CTRLConfig, LlamaConfig
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.engine.context import QuietReporter
 from qlora_studio.engine.model.adapted import with_possible_checkpointing
 from qlora_studio.engine.model.device import Device, choose_device

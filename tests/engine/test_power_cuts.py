@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qlora_studio.core.run.run_config_text import from_mapping
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.data.prepared import prepare_datasets
 from qlora_studio.engine.export.export import export_run

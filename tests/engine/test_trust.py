@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.job import ChatJob, ExportJob, VerifyJob
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.chat.job import run as chat
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.export.job import run as export

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.run.events import Event
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker

@@ -350,7 +350,7 @@ def _exports(folder: Path) -> object:
 
 
 def _parent(folder: Path) -> object:
-    from qlora_studio.core.run.run_config import RunConfig
+    from qlora_studio.core.config.run_config import RunConfig
     from qlora_studio.storage.runs.parent_adapter import with_parent
 
     return with_parent(RunConfig.model_validate({"lora": {"start_from": str(folder)}}))
@@ -458,7 +458,7 @@ def _folder(folder: Path) -> object:
 
 def _read(path: Path, **settings: Any) -> object:
     """Read a dataset as a run does: the survey, and the rows again."""
-    from qlora_studio.core.run.run_config import DatasetSource
+    from qlora_studio.core.config.run_config import DatasetSource
     from qlora_studio.storage.datasets.reader import open_dataset
 
     reader = open_dataset(DatasetSource(path=str(path), **settings))
@@ -517,7 +517,7 @@ def _template(folder: Path) -> object:
 
 
 def _rendered(folder: Path) -> object:
-    from qlora_studio.core.run.run_config import DatasetSource
+    from qlora_studio.core.config.run_config import DatasetSource
     from qlora_studio.engine.templates import child
     from qlora_studio.storage.datasets.reader import open_dataset
 

@@ -200,7 +200,7 @@ def settings() -> list[bytes]:
 
 
 def session() -> list[bytes]:
-    from qlora_studio.core.run.run_config import RunConfig
+    from qlora_studio.core.config.run_config import RunConfig
     from qlora_studio.storage.session import Place, Session
 
     place = Place(left=7, top=9, width=1200, height=700)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.jobs.worker_process import WorkerProcess, start_worker
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import to_toml
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Pause, parse_command
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.jobs.batch_work import work_in_job
 from qlora_studio.jobs.worker_process import SUPERVISOR
 from qlora_studio.storage.runs.message_log import MessageLogReader

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_mapping, from_toml, to_toml
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.job import DataJob
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_mapping, from_toml, to_toml
 from qlora_studio.jobs.card_choice import card_environment, chosen_card, count_together, visible_cards
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.jobs.worker_process import start_worker

@@ -7,8 +7,8 @@ from shutil import copytree
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import DataReport
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.known_report import keep_report, known_report, report_place, reports_path
 
 

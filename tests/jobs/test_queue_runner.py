@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.jobs import worker_process
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.jobs.queue_runner import QueueRunner

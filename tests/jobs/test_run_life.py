@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Pause, SaveCheckpoint, Stop
 from qlora_studio.core.run.events import Event, Failed, Finished, Paused, StepDone
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import SUPERVISOR, WorkerProcess, start_worker

@@ -23,9 +23,9 @@ import torch
 from transformers import TrainerCallback, set_seed
 from trl import SFTTrainer
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.run.fingerprint import Fingerprints
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
 from qlora_studio.engine.model import kept_base

@@ -9,7 +9,7 @@ import pytest
 _LOADED_TWICE = """
 import sys, torch
 from pathlib import Path
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.engine.context import QuietReporter
 from qlora_studio.engine.model import kept_base
 from qlora_studio.engine.model.adapted import load_base

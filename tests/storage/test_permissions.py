@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from qlora_studio import child_process
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.commands import Pause
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.durable import staged_folder, write_atomically
 from qlora_studio.storage.permissions import as_the_user, private_folder, umask, work_as
 from qlora_studio.storage.runs.export_folder import staged_export

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.probe_record import ProbeRecord
 from qlora_studio.core.run.commands import Stop, parse_command
 from qlora_studio.core.run.fingerprint import Fingerprint
 from qlora_studio.core.run.job import ChatJob
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.durable import (
     Manifest,
     disagreements,

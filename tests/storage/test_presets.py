@@ -4,12 +4,12 @@ import re
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import problems_before_start
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import FitVerdict, judge
 from qlora_studio.core.memory.gpu_catalogue import GPUS
 from qlora_studio.core.model.recommendation import recommended_learning_rate
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.storage.models.catalogue import find_in_catalogue
 from qlora_studio.storage.presets import Preset, load_preset, preset_names, presets
 

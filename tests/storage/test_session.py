@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.storage.session import Place, Session, load_session, save_session
 
 DRAFT = RunConfig().with_value("lora.rank", 48).with_value("data.mapping", {"prompt": "Frage", "completion": "a\nb"})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.storage.runs.fingerprint import fingerprint_file
 from qlora_studio.storage.runs.probe_records import probe_records
 from qlora_studio.storage.runs.run_folder import create_run_folder

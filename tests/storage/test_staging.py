@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.storage.runs.leftovers import remember_export_place, remove_leftovers
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from qlora_studio.storage.settings import cache_path, settings_path

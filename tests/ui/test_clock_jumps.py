@@ -2,8 +2,8 @@
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.events import CheckpointSaved, ElsewhereTold, Event, Finished, StepDone, WorkerStarted
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, fold, reduce, work_at_risk
 from qlora_studio.ui.run.view import tiles
 from qlora_studio.ui.state.progress import risk_text

@@ -14,10 +14,10 @@ from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import Pause, Stop, parse_command
 from qlora_studio.core.run.events import AdapterSaved, Finished, Paused
 from qlora_studio.core.run.job import ChatJob
+from qlora_studio.storage.drive_space import DriveSpace, Writing
 from qlora_studio.storage.durable import staged_folder
 from qlora_studio.storage.models.kept_bases import KeptManifest
 from qlora_studio.storage.presets import load_preset
-from qlora_studio.storage.runs.drive_space import DriveSpace, Writing
 from qlora_studio.storage.runs.message_log import MessageLogReader, MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.settings import load_settings

@@ -82,7 +82,7 @@ def _choose(app: "QApplication", app_window: "AppWindow", model: str, data: str,
 
 
 def _dialogs(app_window: "AppWindow") -> "Iterator[QDialog]":
-    from qlora_studio.core.run.run_config import RunConfig
+    from qlora_studio.core.config.run_config import RunConfig
     from qlora_studio.storage.run_care.run_label import RunLabel
     from qlora_studio.ui.elsewhere.dialog import ElsewhereDialog
     from qlora_studio.ui.runs.label_dialog import LabelDialog

@@ -1,1 +1,1 @@
-"""Commands that write a run for somebody else's scheduler."""
+"""Commands that send a run elsewhere, or write it for somebody else's scheduler."""

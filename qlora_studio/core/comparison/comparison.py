@@ -11,7 +11,7 @@ from typing import Any
 
 from qlora_studio.core.comparison.run_facts import COST, DATA, RESULTS, VERSIONS, Fact, evaluation_rows_hash
 from qlora_studio.core.comparison.run_record import RunRecord
-from qlora_studio.core.run.run_config import RunConfig, all_settings
+from qlora_studio.core.config.run_config import RunConfig, all_settings
 from qlora_studio.core.words import say
 
 NOTHING = "–"

@@ -1,7 +1,7 @@
 """How long a run would train with other settings, by how long it took itself. Pure."""
 
 from qlora_studio.core.comparison.run_record import RunRecord
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 
 # What changes how fast a row is trained, or which rows there are: of a run that has these otherwise nothing is told.
 _OF_THE_PACE = (

@@ -12,11 +12,11 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.metric import METRICS, step_fields
 from qlora_studio.core.run.metric_history import Floats
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, fold
 
 HELD_OUT = "evaluation"  # the key of the curve of the held-out loss

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from qlora_studio.core.config.run_config import RunConfig, all_settings
+from qlora_studio.core.config.run_config_text import from_mapping
+from qlora_studio.core.config.setting import SettingInfo
 from qlora_studio.core.errors import InvalidRunConfig, Problem
-from qlora_studio.core.run.run_config import RunConfig, all_settings
-from qlora_studio.core.run.run_config_text import from_mapping
-from qlora_studio.core.run.setting import SettingInfo
 from qlora_studio.core.words import say
 
 MOST_RUNS = 100

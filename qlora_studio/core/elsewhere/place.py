@@ -10,9 +10,9 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from qlora_studio.core.config.setting import SettingInfo, setting, settings_of
 from qlora_studio.core.errors import InvalidRunConfig, Problem
 from qlora_studio.core.run.machines import MOST
-from qlora_studio.core.run.setting import SettingInfo, setting, settings_of
 from qlora_studio.core.words import say
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from qlora_studio.core.config.run_config import ALL_CARDS, AUTO_CARD, CPU, RunConfig
 from qlora_studio.core.elsewhere.place import Place
 from qlora_studio.core.run.named_places import MODEL, renamed
-from qlora_studio.core.run.run_config import ALL_CARDS, AUTO_CARD, CPU, RunConfig
 from qlora_studio.core.words import say
 
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from qlora_studio.core.config.optimizer import optimizer_named, resolved
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.export.formats import ExportFormat, parse_format
 from qlora_studio.core.memory.setup import setup_for
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import MIB
-from qlora_studio.core.run.optimizer import optimizer_named, resolved
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 
 Place = Literal["run", "cache"]

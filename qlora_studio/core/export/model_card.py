@@ -9,10 +9,10 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 from xml.sax.saxutils import escape
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.source_facts import SourceFacts
 from qlora_studio.core.quantity import count_text
 from qlora_studio.core.run.named_places import renamed
-from qlora_studio.core.run.run_config import RunConfig
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _LEARNED = {

@@ -6,9 +6,9 @@ What lies on this computer goes to one folder there. Values are written as JSON,
 import json
 from pathlib import PurePath
 
+from qlora_studio.core.config.run_config import ALL_CARDS, AUTO_CARD, RunConfig
+from qlora_studio.core.config.run_config_text import to_toml
 from qlora_studio.core.run.named_places import renamed
-from qlora_studio.core.run.run_config import ALL_CARDS, AUTO_CARD, RunConfig
-from qlora_studio.core.run.run_config_text import to_toml
 
 PLACE = "/qlora"
 

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from qlora_studio.core.config.optimizer import AUTO, optimizer_named
+from qlora_studio.core.config.run_config import RunConfig, means_several
 from qlora_studio.core.memory.estimate import Estimate, make_components, make_phases
 from qlora_studio.core.memory.formula import Peak, peaks
 from qlora_studio.core.memory.gpu_catalogue import GpuSpec
@@ -11,8 +13,6 @@ from qlora_studio.core.memory.resident import Resident, gathered_bytes, resident
 from qlora_studio.core.memory.setup import MemorySetup, setup_for
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import MIB, bytes_text
-from qlora_studio.core.run.optimizer import AUTO, optimizer_named
-from qlora_studio.core.run.run_config import RunConfig, means_several
 from qlora_studio.core.words import say
 
 INSTANT_ERROR_SHARE, PROBED_ERROR_SHARE = 0.06, 0.05

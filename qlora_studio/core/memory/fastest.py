@@ -6,6 +6,7 @@ The effective batch stays, so that the same is learned. What is proposed surely 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import LengthStatistics
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.fit import (
@@ -22,7 +23,6 @@ from qlora_studio.core.memory.gpu_catalogue import GpuSpec
 from qlora_studio.core.memory.spare import checkpointed_of, with_spare_memory_used
 from qlora_studio.core.memory.step_rate import StepRate, step_rate
 from qlora_studio.core.model.shape import ModelShape
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 
 _WORTH_IT = 1.05  # times as fast as now: a prediction cannot tell less

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
+from qlora_studio.core.config.optimizer import LIGHTEST
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import MIB, bytes_text
-from qlora_studio.core.run.optimizer import LIGHTEST
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 
 SMALLEST_MARGIN = 300 * MIB

@@ -5,12 +5,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import FitVerdict, judge
 from qlora_studio.core.memory.gpu_catalogue import GpuSpec
 from qlora_studio.core.model.recommendation import with_recommendations
 from qlora_studio.core.model.shape import ModelShape
-from qlora_studio.core.run.run_config import RunConfig
 
 _BILLION = 1e9
 

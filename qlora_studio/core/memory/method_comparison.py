@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 
+from qlora_studio.core.config.optimizer import OF_FULL_TRAINING
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate_setup
 from qlora_studio.core.memory.setup import Attention, MemorySetup
 from qlora_studio.core.model.shape import ModelShape
-from qlora_studio.core.run.optimizer import OF_FULL_TRAINING
 from qlora_studio.core.words import say
 
 

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, replace
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.gpu_catalogue import GpuSpec
 from qlora_studio.core.memory.layer import LayerMemory, widest
 from qlora_studio.core.memory.resident import resident, weights_bytes
 from qlora_studio.core.memory.setup import MemorySetup, setup_for
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 
 MOST_TOKENS = 40_000  # that a verification on a card compares

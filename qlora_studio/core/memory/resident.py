@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from qlora_studio.core.config.optimizer import optimizer_named
 from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.layers import LayerShape
 from qlora_studio.core.model.shape import ModelShape
-from qlora_studio.core.run.optimizer import optimizer_named
 
 _BLOCK = 512  # the allocator's unit
 _QUANT_BLOCK, _NESTED_BLOCK = 64, 256

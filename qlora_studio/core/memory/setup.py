@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from qlora_studio.core.config.optimizer import ON_CARD, resolved
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.gpu_catalogue import WORKSPACE_BYTES, GpuSpec
 from qlora_studio.core.model.padding import padded_because
 from qlora_studio.core.model.shape import ModelShape
-from qlora_studio.core.run.optimizer import ON_CARD, resolved
 from qlora_studio.core.run.ranks import sharing
-from qlora_studio.core.run.run_config import RunConfig
 
 Attention = Literal["flash", "efficient", "eager"]
 Method = Literal["lora", "full"]

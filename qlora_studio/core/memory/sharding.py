@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+from qlora_studio.core.config.run_config import ALL_CARDS, RunConfig, means_several
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.fit import FitVerdict, judge
 from qlora_studio.core.model.shape import ModelShape
-from qlora_studio.core.run.run_config import ALL_CARDS, RunConfig, means_several
 from qlora_studio.core.words import say
 
 

@@ -8,12 +8,12 @@ layer is computed twice (N parameters; Kaplan et al. 2020, section 2.1, without 
 from collections.abc import Callable
 from dataclasses import replace
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.fit import FitVerdict, judge
 from qlora_studio.core.memory.sharding import with_sharding
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import MIB, bytes_text
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 
 RESERVE = 512 * MIB  # of the free memory, for what other programs take later; Windows would spill without a word

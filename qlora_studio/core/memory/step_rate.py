@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import LengthStatistics
 from qlora_studio.core.memory.fit import split_batch
 from qlora_studio.core.memory.gpu_catalogue import GpuSpec
@@ -17,7 +18,6 @@ from qlora_studio.core.memory.setup import MemorySetup, setup_for
 from qlora_studio.core.memory.together import gathering_seconds, joining_seconds, trained_numbers
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import duration_text
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 
 _ROWS = 64  # of a step that are reckoned with: of a larger one as many batches as hold them

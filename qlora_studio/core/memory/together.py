@@ -5,11 +5,11 @@ each pass of a batch through the layers: once forward, once backward (Zhao et al
 docs/SCALING.md prints its table from this (`python -m tests.scaling_page`).
 """
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.resident import travelling_bytes
 from qlora_studio.core.memory.setup import setup_for
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.run.ranks import sharing
-from qlora_studio.core.run.run_config import RunConfig
 
 BYTES_A_NUMBER = 4  # gradients are added up in fp32
 PCIE = 10e9  # bytes a second between cards of one machine, through its memory: half of what a slot of PCIe 4.0 has

@@ -1,6 +1,6 @@
 """Which rank and learning rate suit a model's size: the article's advice, as defaults that the user may overrule."""
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 
 _BILLION = 1_000_000_000
 

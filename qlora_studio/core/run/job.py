@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.machines import Machines
 from qlora_studio.core.run.message import UnionReader
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 
 CHAT_VARIANTS = {"tuned": say("Tuned"), "base": say("Base"), "merged": say("Merged"), "gguf": "GGUF"}

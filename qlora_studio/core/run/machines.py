@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.named_places import named_places, renamed
-from qlora_studio.core.run.run_config import RunConfig
 
 # Of the environment of machine 0's worker: a `Machines` as JSON. Whoever starts a worker sets it, if only to nothing.
 VARIABLE = "QLORA_STUDIO_MACHINES"

@@ -5,7 +5,7 @@ Whoever takes a run to another folder or computer, or makes it public, goes by t
 
 from collections.abc import Callable, Iterator
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 
 MODEL, MORE_DATA = "model.source", "data.more"
 _ONE_EACH = ("data.path", "data.evaluation_path", MODEL, "quantization.original", "lora.start_from")

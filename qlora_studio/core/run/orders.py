@@ -2,7 +2,7 @@
 
 from pathlib import PurePath
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.words import say
 
 

@@ -3,8 +3,8 @@
 A rank is a process with a card of its own. Rank 0 is the run's worker.
 """
 
+from qlora_studio.core.config.run_config import ALL_CARDS, RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.run_config import ALL_CARDS, RunConfig
 from qlora_studio.core.words import say
 
 # Of a worker's environment: what each rank may see of cards, separated by commas; the worker's own comes first.

@@ -1,6 +1,6 @@
 """What a run's model and data are called where there is little room: without the folders before their names."""
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.words import say
 
 STARTER = "starter"  # the model that comes with the program, as it stands in a run config

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.formats import EXPORT_VARIANTS, answering_kinds, kind_of_text
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.job import ChatJob
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.chat.answering import Answering, LlamaCppModel, TorchModel
 from qlora_studio.engine.chat.room import Room, room, sizes

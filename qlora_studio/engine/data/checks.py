@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from transformers import PreTrainedTokenizerBase
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.base_templates import AUTO, base_template_of
 from qlora_studio.core.data.report import Check, LengthStatistics, Level, kept_by
 from qlora_studio.core.data.template_variables import variables_text
 from qlora_studio.core.quantity import counted
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say, say_count
 from qlora_studio.engine.data.prepared import PreparedData
 from qlora_studio.engine.data.row_files import row_lengths

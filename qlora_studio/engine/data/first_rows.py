@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import DataReport, RowCounts, RowSummary
 from qlora_studio.core.data.row_verdict import ReadRow
 from qlora_studio.core.run.reports import DatasetReported
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Reporter
 
 _ROWS = 100

@@ -21,9 +21,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from qlora_studio.core.config.run_config import DatasetSource
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.core.run.run_config import DatasetSource
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.model.download_progress import progress_bar

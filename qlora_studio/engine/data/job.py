@@ -5,13 +5,13 @@ What was read is reported before anything heavy is imported.
 
 import time
 
+from qlora_studio.core.config.run_config import DatasetSource, RunConfig
 from qlora_studio.core.data.report import DataReport, SourceReport, SourcesReport
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import ShowRows
 from qlora_studio.core.run.events import Finished
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.reports import DataFacts, DatasetReported, SourcesReported
-from qlora_studio.core.run.run_config import DatasetSource, RunConfig
 from qlora_studio.engine.context import Commands, JobContext
 from qlora_studio.engine.data.first_rows import FirstRows
 from qlora_studio.engine.data.opened import OpenedData, open_data

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from qlora_studio.core.config.run_config import DataSection, DatasetSource
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
 from qlora_studio.core.run.events import DatasetPrepared
-from qlora_studio.core.run.run_config import DataSection, DatasetSource
 from qlora_studio.engine.context import Channel
 from qlora_studio.storage.datasets.files import LocatedDataset, hub_name
 from qlora_studio.storage.datasets.mixture import DatasetMixture

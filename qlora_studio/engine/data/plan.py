@@ -10,7 +10,7 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerBase
 
 from qlora_studio import __version__
-from qlora_studio.core.run.run_config import DatasetSource, RunConfig
+from qlora_studio.core.config.run_config import DatasetSource, RunConfig
 from qlora_studio.engine.data.opened import OpenedData
 from qlora_studio.engine.data.tokenized_rows import RowPipeline
 from qlora_studio.engine.templates.base_template import choose_template

@@ -14,11 +14,11 @@ from datasets import Dataset
 from filelock import FileLock, Timeout
 from transformers import PreTrainedTokenizerBase
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.base_templates import AUTO
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import DatasetPrepared
 from qlora_studio.core.run.fingerprint import Fingerprint
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say, say_count
 from qlora_studio.engine.context import Channel, Reporter
 from qlora_studio.engine.data.opened import open_data

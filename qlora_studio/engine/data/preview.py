@@ -9,6 +9,7 @@ import numpy
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerBase
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.example import Example
 from qlora_studio.core.data.report import Neighbour, Part, RowPack, RowPreview, RowsReport, TokenPiece
 from qlora_studio.core.data.row_verdict import ReadRow
@@ -16,7 +17,6 @@ from qlora_studio.core.data.turn_marks import unlearned_words
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import ShowRows
 from qlora_studio.core.run.reports import RowsReported
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.data.plan import DataPlan

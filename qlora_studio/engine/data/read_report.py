@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import DataReport, Rejection, RowCounts, RowSummary, SourceReport
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.opened import OpenedData
 from qlora_studio.storage.datasets.mixture import DatasetMixture
 from qlora_studio.storage.datasets.survey import DatasetSurvey

@@ -7,12 +7,12 @@ from typing import Any
 import numpy
 from transformers import PreTrainedTokenizerBase
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.packing import pack
 from qlora_studio.core.data.report import Check, DataReport, LengthStatistics, RowCounts, RowSummary, SourceReport
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.model.padding import padded_because
 from qlora_studio.core.model.shape import shape_from_config
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.prepared import PreparedData, refusal
 from qlora_studio.engine.data.row_files import VERDICTS
 from qlora_studio.engine.data.tally import RowTally

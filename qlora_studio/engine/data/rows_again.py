@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Channel, Commands, QuietReporter
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
 from qlora_studio.storage.runs.run_folder import RunFolder

@@ -13,13 +13,13 @@ from zipfile import BadZipFile
 
 import numpy
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import Duplicate, Part
 from qlora_studio.core.data.row_verdict import ReadRow
 from qlora_studio.core.data.source_facts import EvaluationFacts, SourceFacts
 from qlora_studio.core.data.split import Flags, RowPlan
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.events import DatasetPrepared
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.opened import OpenedData
 from qlora_studio.engine.data.tokenized_rows import TokenizedRow
 from qlora_studio.engine.templates.message_keys import unused

@@ -25,8 +25,8 @@ from qlora_studio.engine.export.vllm import vllm_facts
 from qlora_studio.engine.memory.architecture import config_of
 from qlora_studio.engine.merge.text_model import text_alone, text_class
 from qlora_studio.engine.merge.writer import copy_sidecar_files, peak_rss, write_merged
+from qlora_studio.storage.drive_space import Writing, require_drives
 from qlora_studio.storage.durable import StagedFolder
-from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.runs.export_folder import ExportManifest, read_export, require_free_place, staged_export
 from qlora_studio.storage.runs.fingerprint import fingerprint_folder
 from qlora_studio.storage.runs.run_folder import RunFolder

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers.pytorch_utils import Conv1D
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.data.rows_again import rows_again
 from qlora_studio.engine.merge.weights import MergedWeights

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.export.formats import parse_format
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.gguf.writer import require_gguf
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.storage.models.folder import read_config

@@ -5,12 +5,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from qlora_studio import __version__
+from qlora_studio.core.config.run_config_text import to_toml
 from qlora_studio.core.export.formats import ExportFormat
 from qlora_studio.core.export.model_card import CardFacts, loss_picture, model_card, public_config, public_name
 from qlora_studio.core.export.serving import serving_commands
 from qlora_studio.core.run.events import AdapterContinued
 from qlora_studio.core.run.reports import ExportedFacts
-from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.engine.merge.adapter_delta import copy_adapter_config
 from qlora_studio.engine.model.environment import package_versions
 from qlora_studio.engine.model.generation_config import complete_generation_config

@@ -6,8 +6,8 @@ from typing import Literal
 
 import torch
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.export.importance import Importance

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.memory.estimate import Estimate, make_components, make_phases
 from qlora_studio.core.memory.estimator import USUAL_CONTEXT_BYTES, notes
@@ -17,7 +18,6 @@ from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Finished
 from qlora_studio.core.run.job import EstimateJob
 from qlora_studio.core.run.reports import EstimateReported
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.memory.traced_step import TracedStep, TraceOptions, trace_step

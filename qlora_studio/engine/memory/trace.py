@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from qlora_studio.core.config.optimizer import optimizer_named
 from qlora_studio.core.memory.formula import HEAD_TILE_TOKENS, HEAD_TILE_WORDS
-from qlora_studio.core.run.optimizer import optimizer_named
 from qlora_studio.engine.memory.allocator import Block, CachingAllocator
 from qlora_studio.engine.memory.cuda_kernels import indexed_by_mask, scratch_after, scratch_during, uses_cublas
 

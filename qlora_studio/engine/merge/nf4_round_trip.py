@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from qlora_studio.core.run.run_config import QuantizationSection
+from qlora_studio.core.config.run_config import QuantizationSection
 from qlora_studio.engine.experts import is_read_as_it_is, stacked_experts
 from qlora_studio.engine.memory.architecture import config_of, meta_model
 from qlora_studio.engine.merge.safetensors_file import WeightsFolder

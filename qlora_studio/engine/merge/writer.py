@@ -24,9 +24,9 @@ from qlora_studio.engine.context import JobStopped
 from qlora_studio.engine.merge.merged_tensor import MergedTensor
 from qlora_studio.engine.merge.safetensors_file import encode_header, write_index
 from qlora_studio.engine.merge.weights import BaseRounding, MergedWeights
+from qlora_studio.storage.drive_space import Writing, require_drives
 from qlora_studio.storage.durable import StagedFolder
 from qlora_studio.storage.models.foreign_code import refuse_foreign_code, table_of, without_code
-from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.runs.export_folder import ExportManifest, require_free_place, staged_export
 
 _COPY_BLOCK = 4 << 20  # bytes

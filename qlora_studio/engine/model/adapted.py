@@ -16,12 +16,12 @@ from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import BitsAndBytesConfig
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.model.family import FAMILIES
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.model.stored_quantization import stored_in_4_bits
 from qlora_studio.core.run.events import ModelLoaded
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import QUIET, Reporter
 from qlora_studio.engine.expert_adapters import expert_targets, own_names, wrappable_experts

@@ -8,11 +8,11 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import to_toml
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import ChangeAccepted
 from qlora_studio.core.run.fingerprint import Fingerprint, differences
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import Channel, Reporter
 from qlora_studio.engine.expert_adapters import own_names

@@ -21,6 +21,7 @@ from qlora_studio.core.words import say
 from qlora_studio.engine.context import QUIET, Channel, Reporter
 from qlora_studio.engine.memory.load_failure import gguf_failure, tokenizer_failure, told
 from qlora_studio.engine.model.mxfp4 import unpacked_bytes, write_in_16_bits
+from qlora_studio.storage.drive_space import Writing, require_drives
 from qlora_studio.storage.durable import (
     DamagedManifest,
     Manifest,
@@ -42,7 +43,6 @@ from qlora_studio.storage.models.location import ModelLocation, locate_model, so
 from qlora_studio.storage.models.lone_file import lone_file
 from qlora_studio.storage.network import require_network
 from qlora_studio.storage.permissions import as_the_user
-from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.settings import cache_path
 from qlora_studio.storage.syncing import sync_fetched
 

@@ -4,9 +4,9 @@ import os
 
 import torch
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.memory.gpu_catalogue import is_built_for
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.model.environment import driver_and_cards
 from qlora_studio.storage.installation import install_command

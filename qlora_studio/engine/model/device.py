@@ -8,9 +8,9 @@ from importlib.metadata import version
 import psutil
 import torch
 
+from qlora_studio.core.config.optimizer import AUTO, resolved
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.events import Warned
-from qlora_studio.core.run.optimizer import AUTO, resolved
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import Reporter
 

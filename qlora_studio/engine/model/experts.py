@@ -18,8 +18,8 @@ from transformers.integrations.bitsandbytes import Bnb4bitDeserialize, Bnb4bitQu
 from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 
+from qlora_studio.core.config.run_config import LoraSection
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.run_config import LoraSection
 from qlora_studio.core.words import say
 from qlora_studio.engine.experts import is_read_as_it_is, put_in_4_bit, stacked_experts
 from qlora_studio.engine.memory.text_part import text_model_name

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from bitsandbytes.functional import quantize_4bit
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.foreign_text import json_table
 from qlora_studio.core.model.stored_quantization import stored_in_4_bits
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import QUIET, Channel
 from qlora_studio.engine.memory.load_failure import told

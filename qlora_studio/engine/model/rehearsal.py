@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from peft import get_peft_model_state_dict
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.export.formats import parse_format
 from qlora_studio.core.model.adapter_config import ADAPTER_CONFIG
 from qlora_studio.core.model.stored_quantization import stored_in_4_bits
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.memory.architecture import config_of, meta_model

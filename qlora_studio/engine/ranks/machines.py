@@ -14,11 +14,11 @@ from typing import Self
 from pydantic import BaseModel
 
 from qlora_studio import __version__
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import Failed
 from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.machines import Machines
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.ranks.meeting import Meeting, listening_store
 from qlora_studio.engine.ranks.order import GoingOn, RankAnswer

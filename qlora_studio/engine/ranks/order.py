@@ -4,9 +4,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.events import Failed
 from qlora_studio.core.run.fingerprint import Fingerprints
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.ranks.meeting import Meeting
 
 

@@ -15,10 +15,10 @@ from typing import Self
 import torch
 
 from qlora_studio import child_process
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError, advice_for, ending_in_words
 from qlora_studio.core.run import ranks
 from qlora_studio.core.run.fingerprint import Fingerprints
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.faults import is_card_lost, is_out_of_memory
 from qlora_studio.engine.ranks.group import ALONE, Ranks

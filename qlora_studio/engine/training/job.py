@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.export.disk_need import run_needs
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.run import machines
@@ -32,7 +33,6 @@ from qlora_studio.core.run.job import TrainJob
 from qlora_studio.core.run.ranks import require_shares
 from qlora_studio.core.run.recovery import batch_plan, with_plan
 from qlora_studio.core.run.reports import TrainingFacts
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import JobContext, JobStopped, Reporter
 from qlora_studio.engine.data.plan import prompting_of
@@ -62,10 +62,10 @@ from qlora_studio.engine.training.resumption import newest_safe_checkpoint, with
 from qlora_studio.engine.training.saved_state import require_sound_state
 from qlora_studio.engine.training.setup import build_trainer, expected_checkpoint_bytes
 from qlora_studio.engine.training.trainer import StudioTrainer
+from qlora_studio.storage.drive_space import Writing, require_drives
 from qlora_studio.storage.models.folder import read_config
 from qlora_studio.storage.models.quantized_base import refuse_quantized
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
-from qlora_studio.storage.runs.drive_space import Writing, require_drives
 from qlora_studio.storage.runs.fingerprint import fingerprint_folder
 from qlora_studio.storage.runs.run_folder import RunFolder
 

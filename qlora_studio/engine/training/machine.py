@@ -9,12 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from qlora_studio import __version__
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Failed, Finished
 from qlora_studio.core.run.job import MachineJob
 from qlora_studio.core.run.machines import different_settings, with_own_places
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import JobContext, JobStopped
 from qlora_studio.engine.model.base import base_folder

@@ -7,12 +7,12 @@ from typing import Any
 import psutil
 import torch
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.memory import sharding, spare
 from qlora_studio.core.memory.fit import least_bytes
 from qlora_studio.core.memory.probe_record import newest_for
 from qlora_studio.core.quantity import bytes_text
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.data.row_files import row_lengths
 from qlora_studio.engine.model.device import Device, current_card, least_free

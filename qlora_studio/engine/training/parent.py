@@ -8,10 +8,10 @@ from typing import Any
 from peft.utils.other import TrainableTokensWrapper
 from pydantic import BaseModel
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import AdapterContinued
 from qlora_studio.core.run.fingerprint import Fingerprint, differences
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.memory.architecture import meta_models

@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 import torch
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate
@@ -17,7 +18,6 @@ from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Probed
 from qlora_studio.core.run.reports import RunEstimateReported
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Reporter
 from qlora_studio.engine.data.collator import take_facts
 from qlora_studio.engine.data.row_files import row_lengths

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.events import ChangeAccepted, RateLowered
 from qlora_studio.core.run.fingerprint import Fingerprint, Fingerprints, differences
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import JobContext, Reporter

@@ -8,12 +8,12 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig
 
+from qlora_studio.core.config.optimizer import optimizer_named
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
 from qlora_studio.core.run.events import CheckpointSaved, Evaluated, StoppedEarly
 from qlora_studio.core.run.fingerprint import Fingerprints
-from qlora_studio.core.run.optimizer import optimizer_named
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.time_left import Schedule
 from qlora_studio.core.words import say
 from qlora_studio.engine.context import JobContext

@@ -11,10 +11,10 @@ import numpy
 import torch
 from transformers import TrainerCallback, TrainerState
 
+from qlora_studio.core.config.optimizer import optimizer_named
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.events import Evaluated, StepDone
 from qlora_studio.core.run.memory_spill import SpillWatch, StepMemory
-from qlora_studio.core.run.optimizer import optimizer_named
 from qlora_studio.core.run.time_left import Schedule, TimeLeft
 from qlora_studio.core.words import say
 from qlora_studio.engine import fault_injection

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.engine.context import Channel
 from qlora_studio.storage.runs.run_folder import RunFolder
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.export.formats import ExportFormat, parse_format
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import Channel
 from qlora_studio.engine.gguf.llama_cpp import has_llama_cpp
 from qlora_studio.engine.gguf.llama_cpp_process import LlamaCppProcess

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import problems_before_start, to_toml
 from qlora_studio.core.elsewhere.job_script import job_script
 from qlora_studio.core.elsewhere.place import Place
 from qlora_studio.core.elsewhere.sent_config import ranks_there, sent_config
@@ -14,8 +16,6 @@ from qlora_studio.core.errors import FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.named_places import named_places
 from qlora_studio.core.run.ranks import require_shares
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import problems_before_start, to_toml
 from qlora_studio.core.run.titles import OLLAMA
 from qlora_studio.core.words import say, say_count
 from qlora_studio.storage.datasets.files import hub_name

@@ -4,8 +4,8 @@ import codecs
 import re
 from collections.abc import Iterator
 
+from qlora_studio.core.config.run_config import ENCODING_NAMES
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.run_config import ENCODING_NAMES
 from qlora_studio.core.words import say
 
 _CONTEXT = 24

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qlora_studio.core.config.run_config import DatasetSource
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.run_config import DatasetSource
 from qlora_studio.core.words import say
 from qlora_studio.storage.datasets.layout import DEFAULT, Layout, chosen, declared_configs, layout_of
 from qlora_studio.storage.foreign import leads_out, open_regular, read_json

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qlora_studio.core.config.run_config import DatasetSource
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.run_config import DatasetSource
 from qlora_studio.storage.foreign import read_bytes
 
 Layout = dict[str, dict[str, tuple[str, ...]]]  # subset: split: names, relative and with slashes

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import replace
 
+from qlora_studio.core.config.run_config import DatasetSource
 from qlora_studio.core.data.formats import (
     MAPPING_KEYS,
     UNKNOWN,
@@ -22,7 +23,6 @@ from qlora_studio.core.data.proposal import proposed_mapping, unknown_reason
 from qlora_studio.core.data.row_notes import Reading
 from qlora_studio.core.data.row_verdict import ReadRow, RowRefused, RowVerdict
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.run_config import DatasetSource
 from qlora_studio.core.words import say
 from qlora_studio.storage.datasets.encoding import TextEncoding, readings
 from qlora_studio.storage.datasets.files import DatasetFile, LocatedDataset, locate_dataset

@@ -17,9 +17,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from qlora_studio.core.config.run_config import RunConfig, all_settings
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run import events as ev
-from qlora_studio.core.run.run_config import RunConfig, all_settings
 from qlora_studio.storage.datasets.reader import DatasetReader, FormatMistaken, ReadRow, open_dataset
 from qlora_studio.storage.durable import not_writable
 from qlora_studio.storage.foreign import open_regular

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_parsed, set_aside
 from qlora_studio.storage.runs.own_files import require_own_file

@@ -4,10 +4,10 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.foreign_text import json_table
 from qlora_studio.core.model.adapter_config import ADAPTER_CONFIG, sound_adapter_config
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import open_regular, read_json
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder

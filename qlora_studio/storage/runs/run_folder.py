@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_mapping, to_toml
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Command
 from qlora_studio.core.run.events import Event
 from qlora_studio.core.run.job import Job, TrainJob, parse_job
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_mapping, to_toml
 from qlora_studio.core.run.run_state import RunState, fold
 from qlora_studio.core.words import say
 from qlora_studio.storage.durable import not_writable, write_atomically

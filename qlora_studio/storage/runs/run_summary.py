@@ -3,10 +3,10 @@
 from pydantic import BaseModel, ConfigDict
 
 from qlora_studio.core.bounds import Amount, Count, Energy, Moment, Number, Words
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import AdapterContinued, Evaluated, Failed, ModelLoaded
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
 
 

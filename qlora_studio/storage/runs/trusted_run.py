@@ -6,12 +6,12 @@ The worker is the last gate, and asks here itself: a folder may have been change
 import hashlib
 from pathlib import Path
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_toml
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.foreign_text import LARGEST_JSON
 from qlora_studio.core.run.job import Job, parse_job
 from qlora_studio.core.run.orders import orders_in_words
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_toml
 from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import read_bytes
 from qlora_studio.storage.runs import trust

@@ -5,9 +5,9 @@ from typing import Any
 
 from PySide6.QtWidgets import QGridLayout, QLineEdit
 
+from qlora_studio.core.config.run_config import RunConfig, all_settings
 from qlora_studio.core.data.formats import MAPPING_KEYS, UNKNOWN, form_of_mapping, found_mapping
 from qlora_studio.core.data.report import SourceReport
-from qlora_studio.core.run.run_config import RunConfig, all_settings
 from qlora_studio.core.words import say
 from qlora_studio.ui.data.datasets_view import changed, encoding_texts, evidence_text
 from qlora_studio.ui.kit.fields import ComboBox

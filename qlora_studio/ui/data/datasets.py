@@ -6,8 +6,8 @@ from typing import Any
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFileDialog, QWidget
 
+from qlora_studio.core.config.run_config import RunConfig, all_settings
 from qlora_studio.core.data.report import DataReport, SourceReport
-from qlora_studio.core.run.run_config import RunConfig, all_settings
 from qlora_studio.core.run.titles import data_title
 from qlora_studio.core.words import say, say_count
 from qlora_studio.ui.data.datasets_view import changed, choices, duplicates_text, evaluation_text, removed, source_text

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from qlora_studio.core.config.run_config import ENCODING_NAMES, DataSection, DatasetSource
 from qlora_studio.core.data.formats import format_words, found_mapping
 from qlora_studio.core.data.report import DataReport, SourceReport
 from qlora_studio.core.data.source_facts import EvaluationFacts
 from qlora_studio.core.quantity import bytes_text
-from qlora_studio.core.run.run_config import ENCODING_NAMES, DataSection, DatasetSource
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.text import visible_text
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, Signal
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import DataReport, LengthStatistics, RowPreview, SourceReport, SourcesReport
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Failed
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.run.titles import datasets_title
 from qlora_studio.core.words import say

@@ -4,8 +4,8 @@ import shutil
 
 from PySide6.QtCore import QObject
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.storage.presets import load_preset
 from qlora_studio.ui.data.datasets_view import fresh

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QLineEdit, QPlainTextEdit, QWidget
 
+from qlora_studio.core.config.setting import SettingInfo
 from qlora_studio.core.elsewhere.place import Place, place_settings
 from qlora_studio.core.errors import Problem
-from qlora_studio.core.run.setting import SettingInfo
 from qlora_studio.core.words import say
 from qlora_studio.ui.elsewhere.view import name_of_host
 from qlora_studio.ui.kit.fields import SpinBox

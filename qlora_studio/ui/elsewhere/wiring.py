@@ -4,9 +4,9 @@ import functools
 
 from PySide6.QtCore import QObject, QTimer
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.elsewhere.place import Place, place_from
 from qlora_studio.core.errors import FailureKind, InvalidRunConfig, StudioError
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.jobs.elsewhere.place_check import PlaceReport, check_place
 from qlora_studio.jobs.elsewhere.sending import Sending, plan_sending

@@ -14,7 +14,7 @@ from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.reports import BasesReport, UploadReported, VerificationPlanned, VerificationReport
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.words import say
-from qlora_studio.storage.runs.drive_space import DriveSpace, Writing, drives
+from qlora_studio.storage.drive_space import DriveSpace, Writing, drives
 from qlora_studio.storage.runs.run_folder import folder_name
 from qlora_studio.storage.runs.upload_files import UploadFile, check_repository, is_verified, traces
 from qlora_studio.ui.state.run_choice import RunChoice

@@ -7,7 +7,7 @@ from qlora_studio.core.run.job import ExportJob, UploadJob
 from qlora_studio.core.run.reports import VerificationReport, VerificationReported
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.export.page import ExportPage
-from qlora_studio.ui.kit.desktop import show_folder
+from qlora_studio.ui.kit.desktop.folders import show_folder
 from qlora_studio.ui.kit.seen import WhenSeen
 from qlora_studio.ui.state.run_choice import choice_of
 from qlora_studio.ui.state.run_line import PastExport

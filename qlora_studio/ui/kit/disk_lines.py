@@ -6,7 +6,7 @@ from PySide6.QtWidgets import QWidget
 
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.words import say
-from qlora_studio.storage.runs.drive_space import DriveSpace
+from qlora_studio.storage.drive_space import DriveSpace
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import column
 

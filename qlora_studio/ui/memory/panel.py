@@ -6,9 +6,9 @@ from PySide6.QtCore import Signal
 from PySide6.QtGui import QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QWidget
 
+from qlora_studio.core.config.run_config import AUTO_CARD
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.fit import Fit, judge
-from qlora_studio.core.run.run_config import AUTO_CARD
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_sample import GpuSample

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qlora_studio.core.config.run_config import ALL_CARDS, RunConfig, means_several
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.ranks import mended_shares, uneven
-from qlora_studio.core.run.run_config import ALL_CARDS, RunConfig, means_several
 from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuSample
 from qlora_studio.ui.memory.view import BarView, card_bar, free_text, program_lines

@@ -4,11 +4,11 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 
+from qlora_studio.core.config.run_config import ALL_CARDS, AUTO_CARD, CPU, all_settings, means_several
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.fastest import FastestFit
 from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.quantity import GIB, MIB, bytes_text
-from qlora_studio.core.run.run_config import ALL_CARDS, AUTO_CARD, CPU, all_settings, means_several
 from qlora_studio.core.words import say
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory

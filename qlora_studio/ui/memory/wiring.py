@@ -5,12 +5,12 @@ from typing import Any
 
 from PySide6.QtCore import QObject
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.fit import FitVerdict, memory_savings
 from qlora_studio.core.memory.gpu_catalogue import GPUS, find_gpu
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for
 from qlora_studio.core.quantity import MIB, bytes_text
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.jobs.card_choice import count_together
 from qlora_studio.jobs.gpu_sample import GpuSample

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from PySide6.QtCore import QObject
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import judge
 from qlora_studio.core.memory.gpu_catalogue import find_gpu
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.models.local_models import LocalModel, local_models
 from qlora_studio.storage.models.location import ModelFacts, locate_model, model_facts
 from qlora_studio.ui.model.local import LocalModels

@@ -6,8 +6,8 @@ from PySide6.QtCore import Signal
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QLineEdit, QPlainTextEdit, QWidget
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.quantity import bytes_text
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.run.titles import STARTER, model_title
 from qlora_studio.core.words import say

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.export.disk_need import run_needs
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import FitVerdict, judge
@@ -12,7 +13,6 @@ from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.recommendation import recommended_learning_rate, recommended_rank
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import bytes_text, count_text
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.titles import STARTER
 from qlora_studio.core.words import say
 from qlora_studio.storage.models.catalogue import CatalogueModel

@@ -2,6 +2,7 @@
 
 from PySide6.QtCore import QObject
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import judge
@@ -10,7 +11,6 @@ from qlora_studio.core.memory.setup import setup_for
 from qlora_studio.core.model.recommendation import with_recommendations
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.job import DownloadJob
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.storage.models.catalogue import model_catalogue
 from qlora_studio.storage.models.location import locate_model

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from qlora_studio.core.run.run_config import RunConfig, all_settings
-from qlora_studio.core.run.setting import SettingInfo
+from qlora_studio.core.config.run_config import RunConfig, all_settings
+from qlora_studio.core.config.setting import SettingInfo
 from qlora_studio.core.run.titles import data_title, model_title
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.fields import number_text

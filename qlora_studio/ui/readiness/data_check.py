@@ -2,12 +2,12 @@
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import DataReport, LengthStatistics, RowPreview
 from qlora_studio.core.run.commands import ShowRows
 from qlora_studio.core.run.events import Event, Failed
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.reports import DatasetReported, RowsReported, SourcesReported
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.ui.readiness.data_question import (
     Answer,
     Question,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 
 T = TypeVar("T")
 Question = Callable[[RunConfig], tuple[object, ...]]

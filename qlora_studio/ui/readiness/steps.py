@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import problems_before_start
 from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.errors import Problem
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.ranks import uneven
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.core.run.run_state import RunState, phase_text
 from qlora_studio.core.words import say
 

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QMenu
 from qlora_studio.core.words import say
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.ui.curves.linked_plots import LinkedPlots, png_bytes
-from qlora_studio.ui.kit.save_dialog import ask_save_path
+from qlora_studio.ui.kit.desktop.save_dialog import ask_save_path
 from qlora_studio.ui.kit.text import show_tip
 from qlora_studio.ui.kit.widgets import Button
 from qlora_studio.ui.run.table import MetricRows

@@ -5,9 +5,9 @@ from statistics import median
 
 import numpy as np
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.quantity import bytes_text, count_text, loss_text
 from qlora_studio.core.run.metric_history import MetricHistory
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.words import say
 from qlora_studio.ui.run.marks import spikes_sentence

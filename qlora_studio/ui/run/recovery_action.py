@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from qlora_studio.core.config.run_config import AUTO_CARD, CPU
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
-from qlora_studio.core.run.run_config import AUTO_CARD, CPU
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.words import say
 

@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.quantity import duration_text, loss_text, perplexity_text
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, phase_text
 from qlora_studio.core.run.titles import model_title
 from qlora_studio.core.words import say

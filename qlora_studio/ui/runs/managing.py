@@ -12,7 +12,7 @@ from qlora_studio.storage.run_care.disk_use import DiskUse
 from qlora_studio.storage.run_care.removal import require_removable
 from qlora_studio.storage.run_care.run_label import MOST_TAGS, RunLabel, write_label
 from qlora_studio.storage.runs.run_folder import RunFolder
-from qlora_studio.ui.kit.desktop import move_to_trash
+from qlora_studio.ui.kit.desktop.folders import move_to_trash
 from qlora_studio.ui.runs.label_dialog import LabelDialog
 from qlora_studio.ui.runs.page import RunsPage
 from qlora_studio.ui.runs.view import removal_question

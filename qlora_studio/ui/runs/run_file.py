@@ -6,8 +6,8 @@ from PySide6.QtCore import QObject
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QDialog, QFileDialog, QLineEdit, QWidget
 
+from qlora_studio.core.config.run_config_text import from_mapping, to_toml
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.run_config_text import from_mapping, to_toml
 from qlora_studio.core.run.titles import datasets_title
 from qlora_studio.core.words import say
 from qlora_studio.storage.durable import write_atomically

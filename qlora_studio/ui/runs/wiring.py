@@ -6,7 +6,7 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.jobs.worker_ending import acknowledge_breakdown
 from qlora_studio.storage.run_care.run_label import name_of
 from qlora_studio.storage.runs.run_folder import RunFolder
-from qlora_studio.ui.kit.desktop import show_folder
+from qlora_studio.ui.kit.desktop.folders import show_folder
 from qlora_studio.ui.kit.seen import WhenSeen
 from qlora_studio.ui.runs.managing import RunSizes, RunsManaging
 from qlora_studio.ui.runs.page import RunsPage

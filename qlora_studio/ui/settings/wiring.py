@@ -18,7 +18,7 @@ from qlora_studio.storage.models.kept_bases import kept_name
 from qlora_studio.storage.network import VARIABLE, is_offline
 from qlora_studio.storage.runs.cache_rooms import Kept, require_nobody_at_work, room_named
 from qlora_studio.storage.settings import Settings, cache_path, data_path
-from qlora_studio.ui.kit.desktop import show_folder
+from qlora_studio.ui.kit.desktop.folders import show_folder
 from qlora_studio.ui.kit.language import own_name
 from qlora_studio.ui.kit.layouts import still
 from qlora_studio.ui.settings.page import SettingsPage

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qlora_studio.core.config.run_config import ALL_CARDS, AUTO_CARD, RunConfig
 from qlora_studio.core.memory.estimator import estimate_setup
 from qlora_studio.core.memory.setup import setup_for
 from qlora_studio.core.quantity import GIB, MIB
-from qlora_studio.core.run.run_config import ALL_CARDS, AUTO_CARD, RunConfig
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.storage.models.catalogue import model_catalogue

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from qlora_studio.core.config.optimizer import ON_CARD
+from qlora_studio.core.config.run_config import DataSection, EvaluationSection, ModelSection, RunConfig, TrainingSection
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.core.run.optimizer import ON_CARD
-from qlora_studio.core.run.run_config import DataSection, EvaluationSection, ModelSection, RunConfig, TrainingSection
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qlora_studio.core.config.run_config import DatasetSource
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.path_text import path_of_text
-from qlora_studio.core.run.run_config import DatasetSource
 from qlora_studio.core.words import say
 from qlora_studio.storage.datasets.files import data_names, hub_name, locate_dataset
 from qlora_studio.storage.datasets.layout import DatasetChoice

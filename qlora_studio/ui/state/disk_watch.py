@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.file_stamps import DATASET_DEPTH, Stamp, stamp_of
 from qlora_studio.storage.models.location import locate_model
 from qlora_studio.storage.runs.parent_adapter import parent_folder

@@ -5,9 +5,9 @@ from typing import Any
 
 from PySide6.QtCore import QObject, Signal
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.errors import InvalidRunConfig, Problem
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_mapping
 
 
 @dataclass(frozen=True)

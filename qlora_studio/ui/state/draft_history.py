@@ -2,7 +2,7 @@
 
 from PySide6.QtCore import QObject
 
-from qlora_studio.core.run.run_config import RunConfig, all_settings
+from qlora_studio.core.config.run_config import RunConfig, all_settings
 from qlora_studio.core.words import say
 from qlora_studio.ui.state.draft import DraftStore
 

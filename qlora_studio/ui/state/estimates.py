@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import LengthStatistics
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.memory.estimate import Estimate
@@ -17,7 +18,6 @@ from qlora_studio.core.memory.sharding import with_sharding
 from qlora_studio.core.memory.spare import estimate_with_spare
 from qlora_studio.core.memory.step_rate import StepRate, rate_note, step_rate
 from qlora_studio.core.model.shape import ModelShape
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.storage.models.location import ModelFacts, ModelLocation, locate_model, model_facts
 from qlora_studio.storage.runs.parent_adapter import with_parent

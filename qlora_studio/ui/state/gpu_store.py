@@ -5,7 +5,7 @@ from collections import deque
 
 from PySide6.QtCore import QObject, Signal
 
-from qlora_studio.core.run.run_config import AUTO_CARD
+from qlora_studio.core.config.run_config import AUTO_CARD
 from qlora_studio.jobs.gpu_monitor import GpuCard, GpuMonitor, GpuSample
 from qlora_studio.jobs.process_memory import MemoryMeter, ProcessMemory
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import problems_before_start
 from qlora_studio.core.errors import FailureKind, InvalidRunConfig, StudioError
 from qlora_studio.core.run.commands import Command, Resume, Stop
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import problems_before_start
 from qlora_studio.core.words import say
 from qlora_studio.jobs.elsewhere.submission import submit_again
 from qlora_studio.jobs.idle_worker import IdleWorker

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.events import CheckpointSaved, Event
 from qlora_studio.core.run.metric_history import MetricHistory
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, fold
 from qlora_studio.storage.run_care.run_label import name_of
 from qlora_studio.storage.runs.run_folder import RunFolder

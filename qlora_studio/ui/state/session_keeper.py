@@ -2,10 +2,10 @@
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.events import Event
 from qlora_studio.core.run.reports import DatasetReported
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.session import Session, save_session
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.draft import DraftStore

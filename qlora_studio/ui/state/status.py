@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.elsewhere.told import elsewhere_words
 from qlora_studio.core.run.activity import Phase
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, phase_text
 from qlora_studio.core.words import say
 from qlora_studio.ui.state.asked import Asked, asked_words

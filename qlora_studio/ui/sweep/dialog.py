@@ -6,8 +6,8 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QDialog, QWidget
 
 from qlora_studio.core.comparison.sweep import Variation, swept
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import InvalidRunConfig, Problem
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.titles import datasets_title, model_title
 from qlora_studio.core.words import say, say_count
 from qlora_studio.ui.kit.letters import give_letters

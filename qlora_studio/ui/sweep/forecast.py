@@ -5,13 +5,13 @@ from functools import cache
 
 from qlora_studio.core.comparison.repetition import expected_seconds
 from qlora_studio.core.comparison.run_record import RunRecord
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import judge
 from qlora_studio.core.memory.spare import estimate_with_spare
 from qlora_studio.core.model.shape import ModelShape
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.models.location import locate_model, model_facts
 from qlora_studio.storage.run_care.run_reading import RunReadings
 from qlora_studio.storage.runs.parent_adapter import with_parent

@@ -6,7 +6,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QLineEdit, QWidget
 
 from qlora_studio.core.comparison.sweep import Variation, sweepable_settings, variation
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.fields import ComboBox
 from qlora_studio.ui.kit.text import Label, set_style_property

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from qlora_studio.core.comparison.sweep import Variation, sweepable_settings
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.setting import SettingInfo
 from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.quantity import bytes_text, duration_text, number_text
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.setting import SettingInfo
 from qlora_studio.core.words import say, say_count
 
 _FIRST = ("lora.rank", "training.learning_rate", "lora.alpha", "lora.dropout", "training.epochs", "training.seed")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, QTimer
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.run_care.run_label import name_of
 from qlora_studio.storage.run_care.run_reading import RunReadings
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder

@@ -6,9 +6,9 @@ from typing import Any
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QWidget
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.setting import SettingInfo
 from qlora_studio.core.errors import Problem
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.setting import SettingInfo
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.widgets import Button, Card, Rule, column
 from qlora_studio.ui.readiness.changes import value_at

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QLineEdit, QMenu, QWidget
 
+from qlora_studio.core.config.run_config import DatasetSource, RunConfig, all_settings
 from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.errors import InvalidRunConfig, Problem
 from qlora_studio.core.memory.step_rate import StepRate
-from qlora_studio.core.run.run_config import DatasetSource, RunConfig, all_settings
 from qlora_studio.core.run.titles import datasets_title, model_title
 from qlora_studio.core.words import say
-from qlora_studio.storage.runs.drive_space import DriveSpace
+from qlora_studio.storage.drive_space import DriveSpace
 from qlora_studio.ui.kit.disk_lines import DiskLines
 from qlora_studio.ui.kit.fields import ComboBox
 from qlora_studio.ui.kit.layouts import SideBySide, TileGrid

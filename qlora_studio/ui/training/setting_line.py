@@ -8,7 +8,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtGui import QFocusEvent
 from PySide6.QtWidgets import QLineEdit, QPlainTextEdit, QWidget
 
-from qlora_studio.core.run.setting import SettingInfo
+from qlora_studio.core.config.setting import SettingInfo
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox, number_text, words_beside, words_of
 from qlora_studio.ui.kit.text import Label, set_style_property, set_tooltip

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.memory.step_rate import StepRate
 from qlora_studio.core.quantity import count_text, duration_text
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
 
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import QObject, Signal
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import Problem
 from qlora_studio.core.export.disk_need import run_needs
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.words import say
+from qlora_studio.storage.drive_space import DriveSpace, Writing, drives
 from qlora_studio.storage.presets import presets
-from qlora_studio.storage.runs.drive_space import DriveSpace, Writing, drives
 from qlora_studio.storage.settings import cache_path
 from qlora_studio.ui.kit.disk_lines import what_to_free
 from qlora_studio.ui.readiness.data_check import DataCheck

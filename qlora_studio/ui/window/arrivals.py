@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject
 
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import read_toml
 from qlora_studio.storage.presets import with_resources

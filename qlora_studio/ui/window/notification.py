@@ -6,7 +6,7 @@ from PySide6.QtCore import QObject
 from PySide6.QtWidgets import QApplication, QSystemTrayIcon, QWidget
 
 from qlora_studio.core.run.run_state import phase_text
-from qlora_studio.ui.kit.desktop_bus import notify_desktop
+from qlora_studio.ui.kit.desktop.bus import notify_desktop
 from qlora_studio.ui.state.background import Background
 from qlora_studio.ui.state.run_control import RunSession
 from qlora_studio.ui.state.studio import Studio

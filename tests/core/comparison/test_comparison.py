@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from qlora_studio.core.comparison.comparison import Comparison, compare
 from qlora_studio.core.comparison.run_record import RunReading, RunRecord
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.fingerprint import FileEntry, Fingerprint, Fingerprints
-from qlora_studio.core.run.run_config import RunConfig
 
 
 def _run(

@@ -6,8 +6,8 @@ import pytest
 
 from qlora_studio.core.comparison.repetition import expected_seconds
 from qlora_studio.core.comparison.run_record import RunRecord
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.events import DatasetPrepared
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
 
 CONFIG = RunConfig().with_value("training.epochs", 2.0)  # 16 rows a step

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qlora_studio.core.comparison.run_record import HELD_OUT, RunReading, RunRecord, centred_mean, thinned
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.events import CheckpointSaved, Evaluated, Event, Resumed, StepDone, WorkerStarted
 from qlora_studio.core.run.fingerprint import Fingerprints
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, fold, reduce
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from qlora_studio.core.comparison.sweep import sweepable_settings, swept, variation
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import InvalidRunConfig
-from qlora_studio.core.run.run_config import RunConfig
 
 
 def _names(*texts: str, name: str = "mine") -> list[str]:

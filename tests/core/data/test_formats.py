@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qlora_studio.core.config.run_config import RunConfig, all_settings
 from qlora_studio.core.data.example import Example
 from qlora_studio.core.data.formats import (
     FORMATS,
@@ -22,7 +23,6 @@ from qlora_studio.core.data.row_notes import Reading
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.turn_marks import MARKS
 from qlora_studio.core.data.values import BINARY
-from qlora_studio.core.run.run_config import RunConfig, all_settings
 
 USER = {"role": "user", "content": "Why?"}
 ANSWER = {"role": "assistant", "content": "Because."}
@@ -630,7 +630,11 @@ def test_a_row_of_no_known_format_is_told_what_it_may_be(record: dict[str, Any],
     assert words in unknown_reason(record)
 
 
-def test_a_new_format_arrives_by_its_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_format_arrives_by_its_record_alone(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(all_settings.cache_clear)
+    all_settings.cache_clear()
     quiz = replace(
         FORMATS["text"],
         title="Quiz",

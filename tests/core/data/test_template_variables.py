@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from qlora_studio.core.config.run_config_text import from_mapping, from_toml, to_toml
 from qlora_studio.core.data.example import Example
 from qlora_studio.core.data.formats import convert
 from qlora_studio.core.data.row_notes import Reading
 from qlora_studio.core.data.row_verdict import RowRefused
 from qlora_studio.core.data.template_variables import variables_text
 from qlora_studio.core.errors import InvalidRunConfig
-from qlora_studio.core.run.run_config_text import from_mapping, from_toml, to_toml
 
 _TURNS = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
 

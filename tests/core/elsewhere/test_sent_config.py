@@ -2,12 +2,12 @@
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.elsewhere.place import Place
 from qlora_studio.core.elsewhere.sent_config import sent_config
 from qlora_studio.core.elsewhere.told import elsewhere_words
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import ElsewhereTold, Paused, WorkerStarted
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, fold, reduce
 
 _CONFIG = RunConfig.model_validate(

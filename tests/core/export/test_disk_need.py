@@ -2,10 +2,10 @@
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.export.disk_need import adapter_bytes, checkpoint_bytes, export_bytes, run_needs
 from qlora_studio.core.export.formats import parse_format
 from qlora_studio.core.model.shape import shape_from_config
-from qlora_studio.core.run.run_config import RunConfig
 
 SHAPE = shape_from_config(
     {

@@ -4,10 +4,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.data.source_facts import SourceFacts
 from qlora_studio.core.export.model_card import CardFacts, loss_picture, model_card, public_config, public_name
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_mapping
 
 CONFIG = RunConfig.model_validate(
     {

@@ -5,9 +5,9 @@ from typing import Any
 
 import yaml
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.export.task_files import kubernetes_job, moved, skypilot_task
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_mapping
 
 _CONFIG = from_mapping(
     {

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.estimate import Estimate, estimate_from_report
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import FitVerdict, fit_to_gpu, judge, largest, memory_savings
@@ -17,7 +18,6 @@ from qlora_studio.core.memory.setup import MemorySetup, setup_for
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.quantity import GIB, MIB
 from qlora_studio.core.run.reports import EstimateReport
-from qlora_studio.core.run.run_config import RunConfig
 from tests.core.memory.qlora_article import ARTICLE_GB, article_shapes
 
 LLAMA_8B = {

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import LengthStatistics
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate
@@ -18,7 +19,6 @@ from qlora_studio.core.memory.spare import estimate_with_spare
 from qlora_studio.core.memory.step_rate import rate_note, step_rate
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.quantity import GIB
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.models.catalogue import find_in_catalogue
 from tests.core.memory.test_estimator import LLAMA_8B
 

@@ -2,11 +2,11 @@
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.estimator import estimate, with_context
 from qlora_studio.core.memory.probe_record import ProbeRecord, newest_for, record_of
 from qlora_studio.core.quantity import GIB, MIB
 from qlora_studio.core.run.events import Probed
-from qlora_studio.core.run.run_config import RunConfig
 from tests.core.memory.qlora_article import article_shapes
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.gpu_catalogue import find_gpu
@@ -11,7 +12,6 @@ from qlora_studio.core.memory.sharding import unshardable, with_sharding
 from qlora_studio.core.memory.spare import estimate_with_spare
 from qlora_studio.core.model.shape import ModelShape
 from qlora_studio.core.quantity import GIB, bytes_text
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.models.catalogue import find_in_catalogue
 
 

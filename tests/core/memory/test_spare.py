@@ -2,6 +2,7 @@
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.estimate import Estimate
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import FitVerdict, judge
@@ -9,7 +10,6 @@ from qlora_studio.core.memory.gpu_catalogue import find_gpu
 from qlora_studio.core.memory.spare import RESERVE, estimate_with_spare, with_checkpointed, with_spare_memory_used
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.quantity import GIB
-from qlora_studio.core.run.run_config import RunConfig
 from tests.core.memory.test_estimator import LLAMA_8B
 
 SHAPE = shape_from_config(LLAMA_8B)

@@ -1,7 +1,7 @@
 """What of a run's settings names files is known in one place, and nothing of it is forgotten."""
 
+from qlora_studio.core.config.run_config import RunConfig, all_settings
 from qlora_studio.core.run.named_places import named_places, renamed
-from qlora_studio.core.run.run_config import RunConfig, all_settings
 
 _OTHER_TEXTS = {
     "model.revision",

@@ -2,9 +2,9 @@
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.ranks import mended_shares, require_shares
-from qlora_studio.core.run.run_config import RunConfig
 
 
 def _config(batch: int, accumulation: int) -> RunConfig:

@@ -2,11 +2,11 @@
 
 import pytest
 
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.fault_texts import says_mapping_failed, says_out_of_memory
 from qlora_studio.core.run.recovery import batch_plan, recovery_from, with_plan
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.core.run.run_state import RunState, reduce
 
 CONFIG = from_mapping({"training": {"batch_size": 4, "gradient_accumulation": 1}})

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import DatasetSource, RunConfig
 from qlora_studio.core.run.events import Event
 from qlora_studio.core.run.reports import DatasetReported
-from qlora_studio.core.run.run_config import DatasetSource, RunConfig
 from qlora_studio.engine.context import QuietReporter
 from qlora_studio.engine.data import first_rows
 from qlora_studio.engine.data.first_rows import FirstRows

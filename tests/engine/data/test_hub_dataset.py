@@ -9,13 +9,13 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.data.report import DataReport
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.run.events import DatasetPrepared, Event, Failed, Finished, Progressed
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.reports import DatasetReported, SourcesReported
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.run_folder import create_job_folder, create_run_folder
 from tests.engine.data.hub_server import Hub, Repository, running_hub

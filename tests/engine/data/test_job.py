@@ -11,12 +11,12 @@ from typing import Any
 import numpy
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import DataReport, RowsReport, check_json, preview_json
 from qlora_studio.core.run.commands import ShowRows, Stop
 from qlora_studio.core.run.events import Failed, Finished
 from qlora_studio.core.run.job import DataJob
 from qlora_studio.core.run.reports import DatasetReported, RowsReported
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.checks import TITLES
 from qlora_studio.engine.data.report import length_statistics
 from qlora_studio.engine.data.tally import RowTally

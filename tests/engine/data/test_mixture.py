@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from qlora_studio.core.config.run_config_text import from_mapping, from_toml, to_toml
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config_text import from_mapping, from_toml, to_toml
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets
 from qlora_studio.engine.data.row_files import VERDICTS

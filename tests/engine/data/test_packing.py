@@ -11,6 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.data.packing import pack
 from qlora_studio.core.data.report import RowPreview
 from qlora_studio.core.errors import StudioError
@@ -18,8 +20,6 @@ from qlora_studio.core.run.commands import ShowRows
 from qlora_studio.core.run.events import DatasetPrepared
 from qlora_studio.core.run.fingerprint import Fingerprints
 from qlora_studio.core.run.reports import RowsReported
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.checks import checks_of
 from qlora_studio.engine.data.collator import collator, take_facts

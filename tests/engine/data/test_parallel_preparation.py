@@ -13,7 +13,7 @@ ROUNDS = 6
 _PREPARE = """
 import sys, time
 from pathlib import Path
-from qlora_studio.core.run.run_config_text import from_mapping
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.data.prepared import prepare_datasets
 from qlora_studio.engine.model.base import tokenizer_of

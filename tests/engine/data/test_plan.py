@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 from tokenizers import AddedToken
 
-from qlora_studio.core.run.run_config import DatasetSource, RunConfig
-from qlora_studio.core.run.run_config_text import from_mapping
+from qlora_studio.core.config.run_config import DatasetSource, RunConfig
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.data.opened import open_data
 from qlora_studio.engine.data.plan import DataPlan

@@ -11,10 +11,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.fingerprint import Fingerprints
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.plan import rendering_day
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets

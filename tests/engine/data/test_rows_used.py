@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qlora_studio.core.run.run_config_text import from_mapping
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.checks import checks_of
 from qlora_studio.engine.data.prepared import PreparedData, prepare_datasets

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.data.example import Example
 from qlora_studio.core.export.model_card import CardFacts, model_card
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.checks import checks_of
 from qlora_studio.engine.data.plan import DataPlan, prompting_of

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, normalizers
 from transformers import AutoTokenizer
 
-from qlora_studio.core.run.run_config_text import from_mapping
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.prepared import prepare_datasets
 from qlora_studio.engine.data.row_files import RowFile

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.export.disk_need import run_needs
 from qlora_studio.core.export.formats import all_formats, parse_format
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.run.activity import Phase
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.data.prepared import prepare_datasets, store_path
 from qlora_studio.engine.export.export import export_run, export_size

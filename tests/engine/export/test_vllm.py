@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.export.formats import parse_format
 from qlora_studio.core.export.serving import serving_commands
 from qlora_studio.core.run.reports import ExportedFacts
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.export.vllm import vllm_facts

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.memory.estimate import estimate_from_report
 from qlora_studio.core.memory.estimator import estimate_setup
@@ -21,14 +22,13 @@ from qlora_studio.core.model.tensors import shape_from_tensors
 from qlora_studio.core.run.events import PhaseChanged
 from qlora_studio.core.run.job import EstimateJob
 from qlora_studio.core.run.reports import EstimateReported
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.memory import job as estimate_job
 from qlora_studio.engine.memory.cuda_on_meta import PATCH_POINTS, PatchPoint, TracerOutdated, replaced
 from qlora_studio.engine.memory.meta_model import _loading_order
 from qlora_studio.engine.memory.traced_step import TracedStep, TraceOptions, trace_step
 from qlora_studio.storage.runs.run_folder import RunFolder
-from tests.benchmarks.vram_golden import errors_of
+from tests.benchmarks.vram.golden import errors_of
 
 MIB, GIB = 1 << 20, 1 << 30
 ATTENTION = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})

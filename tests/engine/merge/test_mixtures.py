@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from qlora_studio.core.run.run_config import QuantizationSection, RunConfig
+from qlora_studio.core.config.run_config import QuantizationSection, RunConfig
 from qlora_studio.engine.merge.nf4_round_trip import Nf4RoundTrip
 from qlora_studio.engine.merge.weights import MergedWeights
 from qlora_studio.engine.merge.writer import merge_adapter

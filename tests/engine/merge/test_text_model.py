@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.merge.text_model import text_alone
 from qlora_studio.engine.merge.weights import MergedWeights

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.memory.architecture import config_of, meta_model
 from qlora_studio.engine.merge.nf4_round_trip import quantized_weights
 from qlora_studio.engine.merge.safetensors_file import WeightsFolder

@@ -7,8 +7,8 @@ import pynvml
 import pytest
 import torch
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.model.card_check import require_usable_card
 
 without_a_card = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a card that works")

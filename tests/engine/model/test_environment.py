@@ -3,8 +3,8 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.events import EnvironmentTold, Failed, parse_event
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.model.environment import checkout_commit, environment
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.run_folder import create_run_folder

@@ -10,8 +10,8 @@ from bitsandbytes.nn import Linear4bit
 from peft import PeftModel, get_peft_model_state_dict
 from torch.nn.utils import parametrize
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.model.adapted import attach_adapters, load_base
 from qlora_studio.engine.model.device import Device

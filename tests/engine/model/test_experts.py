@@ -11,8 +11,8 @@ import torch
 from bitsandbytes.nn.parametrize import replace_parameter_4bit
 from torch.nn.utils import parametrize
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.experts import stacked_experts
 from qlora_studio.engine.model.adapted import attach_adapters, facts_of, load_base
 from qlora_studio.engine.model.device import Device
@@ -143,7 +143,7 @@ _LOADING = """
 import sys, threading, time, re
 from pathlib import Path
 import torch
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.engine.model.adapted import load_base
 from qlora_studio.engine.model.device import Device
 

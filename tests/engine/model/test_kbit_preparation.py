@@ -8,7 +8,7 @@ import torch
 from peft import prepare_model_for_kbit_training
 from transformers import AutoTokenizer, set_seed
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.engine.model.adapted import attach_adapters, cast_adapters, load_base
 from qlora_studio.engine.model.device import Device
 

@@ -18,7 +18,7 @@ from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.engine.context import QuietReporter
 from qlora_studio.engine.model import kept_base
 from qlora_studio.engine.model.adapted import attach_adapters, cast_adapters, load_base

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.faults import failure_of
 from qlora_studio.engine.memory.load_failure import load_failure

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
+from qlora_studio.core.config.run_config_text import to_toml
 from qlora_studio.core.run.commands import Pause
 from qlora_studio.core.run.events import CheckpointSaved
-from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.engine.ranks.pulse import SILENT_SECONDS
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
 from tests.engine.training.test_ranks import _SETTINGS, _adapter, _losses

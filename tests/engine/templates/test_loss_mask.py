@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.example import Example
 from qlora_studio.core.data.row_verdict import RowVerdict
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.data.preview import RowPreviewer
 from qlora_studio.engine.data.tokenized_rows import IGNORED, RowPipeline, RowTokenizer
 from qlora_studio.engine.templates.chat_template import ChatTemplate

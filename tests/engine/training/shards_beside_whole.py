@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.engine.memory.checkpointing import checkpoint_layers
 from qlora_studio.engine.model.adapted import attach_adapters, cast_adapters, load_base
 from qlora_studio.engine.model.device import Device

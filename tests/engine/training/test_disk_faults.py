@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Resume
 from qlora_studio.core.run.events import Event, Failed, StepDone, Warned
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder

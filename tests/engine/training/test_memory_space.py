@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.quantity import GIB
 from qlora_studio.core.run.job import TrainJob
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.model.device import Device
 from qlora_studio.engine.training import job

@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.memory.resident import gathered_bytes, weights_bytes
 from qlora_studio.core.memory.setup import setup_for
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.run.events import Evaluated, Failed, ModelLoaded, StepDone
 from qlora_studio.core.run.ranks import VARIABLE
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.worker_process import WORKER, start_worker
 from qlora_studio.storage.models.folder import read_config
 from qlora_studio.storage.runs.run_folder import RunFolder

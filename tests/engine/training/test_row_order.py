@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from trl import SFTTrainer
 
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.run.fingerprint import Fingerprints
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import JobContext
 from qlora_studio.engine.data.collator import collator, joined, take_facts
 from qlora_studio.engine.data.prepared import prepare_datasets

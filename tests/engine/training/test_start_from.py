@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.quantity import loss_text
 from qlora_studio.core.run.events import AdapterContinued, Evaluated
 from qlora_studio.core.run.fingerprint import Fingerprint
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.engine.context import QUIET, JobContext
 from qlora_studio.engine.export.export import export_run
 from qlora_studio.engine.model.adapted import load_base

@@ -11,12 +11,12 @@ from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Pause
 from qlora_studio.core.run.job import MergeJob
 from qlora_studio.core.run.reports import ExportFacts
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import QUIET, JobContext
 from qlora_studio.engine.export import merge_job
 from qlora_studio.engine.model.adapted import load_base

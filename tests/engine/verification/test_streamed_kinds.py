@@ -8,8 +8,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.engine.context import QUIET
 from qlora_studio.engine.model.adapted import load_base, make_trainable
 from qlora_studio.engine.model.device import choose_device

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.jobs.elsewhere.sending import plan_sending
 from qlora_studio.jobs.elsewhere.submission import submit
 from qlora_studio.storage.runs.run_folder import RunFolder

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.elsewhere.place import Place
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Pause
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.elsewhere.acts import cancel_job, fetch
 from qlora_studio.jobs.elsewhere.place_check import check_place
 from qlora_studio.jobs.elsewhere.sending import plan_sending

@@ -10,8 +10,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from qlora_studio.core.config.run_config import DataSection
 from qlora_studio.core.data.example import Example
-from qlora_studio.core.run.run_config import DataSection
 from qlora_studio.storage.datasets.reader import open_dataset
 
 WORDS = [

@@ -8,9 +8,9 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from qlora_studio.core.config.run_config import DataSection
 from qlora_studio.core.data.row_verdict import RowVerdict
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import DataSection
 from qlora_studio.storage.datasets.reader import DatasetReader, open_dataset
 
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Bern"}}}

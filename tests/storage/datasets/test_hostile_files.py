@@ -10,8 +10,8 @@ import pytest
 import zstandard
 from pyarrow import parquet
 
+from qlora_studio.core.config.run_config import DatasetSource
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import DatasetSource
 from qlora_studio.storage.datasets.reader import ReadRow, open_dataset
 
 _SOUND = b'{"text": "a"}\n'

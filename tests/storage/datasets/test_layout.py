@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import DatasetSource
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import DatasetSource
 from qlora_studio.storage.datasets.files import hub_name, locate_dataset
 from qlora_studio.storage.datasets.layout import DatasetChoice
 

@@ -13,9 +13,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qlora_studio.core.config.run_config import DataSection
 from qlora_studio.core.data.row_verdict import ReadRow, RowVerdict
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import DataSection
 from qlora_studio.storage.datasets.reader import open_dataset
 
 SUFFIXES = [

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import zstandard
 
+from qlora_studio.core.config.run_config import DataSection
 from qlora_studio.core.data.row_verdict import ReadRow, RowVerdict
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import DataSection
 from qlora_studio.storage.datasets.reader import DatasetReader, open_dataset
 
 Write = Callable[..., DatasetReader]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.models.gguf_header import read_gguf_header
 from qlora_studio.storage.models.location import locate_model, model_facts
 from qlora_studio.storage.models.safetensors_header import read_safetensors_header

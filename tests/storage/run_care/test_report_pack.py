@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run import events as ev
-from qlora_studio.core.run.run_config import (
+from qlora_studio.core.config.run_config import (
     DataSection,
     DatasetSource,
     EvaluationSection,
@@ -18,6 +16,8 @@ from qlora_studio.core.run.run_config import (
     QuantizationSection,
     RunConfig,
 )
+from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.run import events as ev
 from qlora_studio.storage.run_care.report_pack import write_report
 from qlora_studio.storage.run_care.run_label import RunLabel, write_label
 from qlora_studio.storage.runs.message_log import MessageLogWriter

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import to_toml
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import to_toml
 from qlora_studio.storage.run_care.run_import import Copying, import_run
 from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.run_folder import RunFolder

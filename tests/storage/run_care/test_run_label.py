@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.run_care.disk_use import DiskUse, bytes_in
 from qlora_studio.storage.run_care.removal import remove_for_ever, require_removable
 from qlora_studio.storage.run_care.run_label import RunLabel, read_label, tags_of, write_label

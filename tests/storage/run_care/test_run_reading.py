@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.events import Event, Finished, StepDone
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.run_care.run_reading import RunReadings
 from qlora_studio.storage.runs.event_log import EventLog
 from qlora_studio.storage.runs.message_log import MessageLogWriter

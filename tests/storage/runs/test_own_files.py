@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from qlora_studio import child_process
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Pause
 from qlora_studio.core.run.job import ChatJob, TrainJob
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.job_folders import new_job_folder
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.durable import staged_folder

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.watch_command import list_runs
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run import run_state
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.storage.runs.run_index import RunIndex

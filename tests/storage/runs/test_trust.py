@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.job import ChatJob, ExportJob, Job, UploadJob, VerifyJob
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder, create_run_folder
 from qlora_studio.storage.runs.run_queue import RunQueue
 from qlora_studio.storage.runs.trust import NotTrusted, objection, take_over_once, trusted_text
@@ -24,7 +24,7 @@ from qlora_studio.storage.runs.trusted_run import Question, TrustedRun, given_jo
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.storage.runs.run_folder import create_run_folder
 from qlora_studio.storage.runs.trust import objection
 
@@ -51,7 +51,7 @@ for number in range(1, 9):
 _AT_ONCE = """
 import os, sys
 from pathlib import Path
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.storage.runs.run_folder import create_run_folder
 
 if os.fork():

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Ask
 from qlora_studio.core.run.job import DataJob, DownloadJob
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.runs.run_folder import RunFolder, create_job_folder, create_run_folder
 
 _NAME = b"r\xf6ws.jsonl".decode("utf-8", "surrogateescape")

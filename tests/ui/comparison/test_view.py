@@ -4,8 +4,8 @@ import numpy as np
 
 from qlora_studio.core.comparison.comparison import compare
 from qlora_studio.core.comparison.run_record import HELD_OUT, Curve, RunReading, RunRecord
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.fingerprint import Fingerprints
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.ui.comparison.view import TableLine, heading, metric_titles, short_names, table_lines, table_text
 
 

@@ -8,6 +8,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QFileDialog, QLabel
 
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.data.report import (
     DataReport,
     RowCounts,
@@ -20,8 +22,6 @@ from qlora_studio.core.data.report import (
 from qlora_studio.core.data.source_facts import EvaluationFacts
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.events import Failed, WorkerStarted
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import from_mapping
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.ui.data.datasets_view import added, changed, fresh, removed
 from qlora_studio.ui.data.page import DataPage

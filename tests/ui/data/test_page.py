@@ -7,6 +7,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import (
     Check,
     DataReport,
@@ -21,7 +22,6 @@ from qlora_studio.core.data.report import (
 )
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.events import Failed, PhaseChanged, Progressed, WorkerStarted
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.ui.data.page import DataPage
 

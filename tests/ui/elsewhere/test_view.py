@@ -63,7 +63,7 @@ def test_an_adapter_is_brought_here_where_one_is_there_and_none_here(
 
 
 def test_the_bottom_line_says_of_a_run_that_waits_elsewhere_where_it_waits() -> None:
-    from qlora_studio.core.run.run_config import RunConfig
+    from qlora_studio.core.config.run_config import RunConfig
 
     status = run_status(RunState(phase=Phase.STARTING, elsewhere=WAITING), RunConfig(), 2.0)
     assert status.what == "On cluster: waiting in the queue (others come first)" and status.busy

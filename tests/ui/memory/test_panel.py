@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from PySide6.QtWidgets import QApplication, QPushButton
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.estimate import Estimate, make_components
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fastest import FastestFit, Situation, fastest_fit
@@ -13,7 +14,6 @@ from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.memory.gpu_catalogue import find_gpu
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.quantity import GIB, MIB
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.kit.text import ElidedLabel, Label

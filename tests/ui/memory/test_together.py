@@ -7,8 +7,8 @@ from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QPushButton
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.quantity import GIB
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuSample
 from qlora_studio.storage.settings import load_settings
 from qlora_studio.ui.kit.charts import StackedBar

@@ -9,8 +9,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.fit import FitVerdict
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.models.local_models import LocalModel
 from qlora_studio.ui.model.local import LocalModels
 from qlora_studio.ui.model.local_view import LocalLine, local_places, local_title

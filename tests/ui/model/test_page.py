@@ -10,13 +10,13 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.memory.setup import setup_for
 from qlora_studio.core.quantity import GIB
 from qlora_studio.core.run.events import Failed, PhaseChanged, Progressed, WorkerStarted
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.storage.models.location import ModelLocation, locate_model, model_facts
 from qlora_studio.ui.model.page import ModelPage

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QApplication, QFileDialog, QLabel
 
 from qlora_studio.storage.settings import Settings, save_settings
 from qlora_studio.ui.app import AppWindow
-from qlora_studio.ui.kit.save_dialog import ask_save_path
+from qlora_studio.ui.kit.desktop.save_dialog import ask_save_path
 from qlora_studio.ui.showcase.sample_run import write_sample_run
 from tests.ui.monkey.invariants import promises, wrong_words
 

@@ -1,6 +1,6 @@
 """What a preset or an old run would change, in the words of the form."""
 
-from qlora_studio.core.run.run_config import RunConfig, all_settings
+from qlora_studio.core.config.run_config import RunConfig, all_settings
 from qlora_studio.storage.presets import load_preset
 from qlora_studio.ui.readiness.changes import changes
 

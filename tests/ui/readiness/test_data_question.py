@@ -2,7 +2,7 @@
 
 import pytest
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.ui.readiness.data_question import (
     Answer,
     lengths_question,

@@ -5,11 +5,11 @@ from itertools import product
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import Check, DataReport
 from qlora_studio.core.errors import FailureKind, Problem
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Exported, Failed
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.ui.readiness.steps import Situation, StepState, elsewhere_problems, start_problems, steps
 

@@ -7,9 +7,9 @@ import pytest
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QPushButton, QWidget
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.commands import Pause
 from qlora_studio.core.run.events import Event, Paused, PhaseChanged, StepDone, WorkerStarted
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.state.asked import Asked

@@ -6,6 +6,7 @@ import pytest
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QApplication, QLabel, QPushButton
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run.commands import AcceptChanges, LowerRate
 from qlora_studio.core.run.events import (
@@ -25,7 +26,6 @@ from qlora_studio.core.run.events import (
     WorkerStarted,
 )
 from qlora_studio.core.run.reports import AwakeReport, AwakeReported
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.runs.run_folder import RunFolder
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.run.recovery_action import RecoveryAction

@@ -9,8 +9,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QFileDialog
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.events import Finished
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.presets import load_preset
 from qlora_studio.storage.runs.run_folder import run_folders
 from qlora_studio.storage.session import Session, load_session, save_session

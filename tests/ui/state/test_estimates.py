@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PySide6.QtWidgets import QApplication
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.gpu_catalogue import find_gpu
 from qlora_studio.core.quantity import GIB
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.ui.state.estimates import EstimateControl, EstimatedCard
 
 CONFIG = RunConfig().with_value("model.source", "starter").with_value("training.gradient_checkpointing", "on")

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from PySide6.QtWidgets import QApplication
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.jobs.idle_worker import IdleWorker
 from qlora_studio.jobs.worker_process import start_worker
 from qlora_studio.storage.runs.run_folder import create_run_folder

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from PySide6.QtWidgets import QApplication
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.events import PhaseChanged
 from qlora_studio.core.run.job import DataJob
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.ui.state.job_control import JobControl
 from qlora_studio.ui.state.job_thread import wait_for_threads

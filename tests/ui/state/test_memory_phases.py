@@ -4,11 +4,11 @@ from pathlib import Path
 
 from PySide6.QtWidgets import QApplication
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.quantity import GIB, MIB
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.reports import RunEstimateReported
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.core.run.run_state import RunState, reduce
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PySide6.QtWidgets import QApplication
 
-from qlora_studio.core.run.run_config import RunConfig
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from qlora_studio.ui.runs.view import with_queue

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PySide6.QtWidgets import QApplication
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.events import Paused, StepDone, WorkerStarted
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from qlora_studio.ui.state.run_control import RunControl

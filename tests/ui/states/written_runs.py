@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.runs.elsewhere_record import ElsewhereRecord, write_record
 from qlora_studio.storage.runs.export_folder import ExportManifest, staged_export
 from qlora_studio.storage.runs.message_log import MessageLogWriter

@@ -9,10 +9,10 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 from qlora_studio.core.comparison.sweep import Variation, sweepable_settings, swept, variation
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.memory.gpu_catalogue import find_gpu
 from qlora_studio.core.run.events import Finished
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.run_care.run_reading import RunReadings
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
 from qlora_studio.storage.runs.run_queue import RunQueue

@@ -6,8 +6,8 @@ from PySide6.QtGui import QFocusEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel, QLineEdit, QWidget
 
+from qlora_studio.core.config.run_config import RunConfig, all_settings
 from qlora_studio.core.errors import Problem
-from qlora_studio.core.run.run_config import RunConfig, all_settings
 from qlora_studio.ui.kit.fields import ComboBox, NumberBox, SpinBox
 from qlora_studio.ui.readiness.changes import value_at
 from qlora_studio.ui.state.draft import DraftStore

@@ -7,12 +7,12 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel
 
+from qlora_studio.core.config.run_config import DatasetSource, RunConfig, all_settings
+from qlora_studio.core.config.run_config_text import problems_before_start
 from qlora_studio.core.data.report import DataReport, RowCounts
 from qlora_studio.core.errors import Problem
 from qlora_studio.core.memory.step_rate import StepRate
-from qlora_studio.core.run.run_config import DatasetSource, RunConfig, all_settings
-from qlora_studio.core.run.run_config_text import problems_before_start
-from qlora_studio.storage.runs.drive_space import DriveSpace, Writing
+from qlora_studio.storage.drive_space import DriveSpace, Writing
 from qlora_studio.ui.training.page import PresetLine, TrainingPage
 from qlora_studio.ui.training.view import steps_per_epoch, tiles, total_steps
 

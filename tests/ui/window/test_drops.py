@@ -10,8 +10,8 @@ from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDragMoveEvent, QDro
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialog, QLineEdit, QWidget
 
-from qlora_studio.core.run.run_config import RunConfig
-from qlora_studio.core.run.run_config_text import to_toml
+from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.config.run_config_text import to_toml
 from qlora_studio.storage.runs.run_folder import run_folders
 from qlora_studio.ui.app import AppWindow
 from qlora_studio.ui.model.page import ModelPage

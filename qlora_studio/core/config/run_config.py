@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from qlora_studio.core.config.optimizer import AUTO, optimizer_choices
+from qlora_studio.core.config.setting import SettingInfo, one_of, setting, settings_of
 from qlora_studio.core.data.base_templates import BASE_TEMPLATES, template_choices
 from qlora_studio.core.data.formats import format_choices
 from qlora_studio.core.data.template_variables import objection
-from qlora_studio.core.run.optimizer import AUTO, optimizer_choices
-from qlora_studio.core.run.setting import SettingInfo, one_of, setting, settings_of
 from qlora_studio.core.words import say
 
 RUN_CONFIG_VERSION = 1

@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QWidget
 
 from qlora_studio.storage.session import Session
 from qlora_studio.storage.settings import Settings
-from qlora_studio.ui.kit.desktop_bus import notify_desktop
+from qlora_studio.ui.kit.desktop.bus import notify_desktop
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.window.notification import EndingNotifier
 

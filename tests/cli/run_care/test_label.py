@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import ExitCode
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.run_care.run_label import RunLabel, read_label
 from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder

@@ -1,4 +1,4 @@
-"""Traces published runs and prints how far off each is:  python -m tests.benchmarks.vram_golden FILE.csv
+"""Traces published runs and prints how far off each is:  python -m tests.benchmarks.vram.golden FILE.csv
 
 Rows are those of the fitcheck archive (MIT, by Anassbzdd): a Tesla T4, fp16, adapters on q, k, v and o. The columns
 used are model, batch, seq, attention (eager, or eff for SDPA's memory-efficient kernel), quant (nf4 or none), rank,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.run.events import Finished, StepDone, WorkerStarted
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from tests.cli.conftest import Outcome

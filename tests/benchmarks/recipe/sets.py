@@ -16,7 +16,7 @@ from typing import Any
 
 SETS = ("starter", "summaries", "topics")
 ROWS = 200
-_STARTER = Path(__file__).parents[2] / "resources" / "starter" / "starter.jsonl"
+_STARTER = Path(__file__).parents[3] / "resources" / "starter" / "starter.jsonl"
 _SUMMARY = 30, 120  # characters of a first sentence that says something, and fits
 _SIGNATURE = 160
 _PIECE = 280  # characters of prose: about 60 tokens

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.run.events import Finished
 from qlora_studio.core.run.job import UploadJob
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.jobs.queue_runner import QueueRunner
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 from qlora_studio.storage.runs.run_queue import RunQueue

@@ -1,6 +1,6 @@
 """What a setting of the recipe is worth: held-out loss after equal trained tokens, by pairs of runs of the same seed.
 
-    python -m tests.benchmarks.recipe_quality --output FOLDER [--arms dropout precision few] [--until 06:00]
+    python -m tests.benchmarks.recipe.quality --output FOLDER [--arms dropout precision few] [--until 06:00]
 
 Each run is our own training, in this process, on the starter model in 4 bit. A seed decides which rows are held out,
 the adapters' first values, the order of the rows and the draws of dropout, so that two runs of a pair differ in one
@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tests.benchmarks.recipe_sets import SETS, rows_of
+from tests.benchmarks.recipe.sets import SETS, rows_of
 from tests.benchmarks.training import machine
 
-RESULT = Path(__file__).parent / "results" / "recipe_quality.json"
+RESULT = Path(__file__).parents[1] / "results" / "recipe_quality.json"
 SEEDS = (1, 2, 3, 4, 5)
 # Student's t for 1, 2 … degrees of freedom, 95 % between both sides.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
@@ -73,7 +73,7 @@ def main() -> None:
     with _weights_kept():
         _measure(arguments, log)
     words = ["FOLDER" if word == str(arguments.output) else word for word in sys.argv[1:]]
-    result = {"command": " ".join(["python -m tests.benchmarks.recipe_quality", *words]), **machine()}
+    result = {"command": " ".join(["python -m tests.benchmarks.recipe.quality", *words]), **machine()}
     result |= {"recipe": _RECIPE, "pairs": summary(_done(log)), "runs": _done(log)}
     arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result["pairs"], indent=1))
@@ -95,7 +95,7 @@ class _Bench:
     """The base, loaded once. Each run attaches adapters to a copy of its modules that shares the frozen weights."""
 
     def __init__(self, output: Path) -> None:
-        from qlora_studio.core.run.run_config_text import from_mapping
+        from qlora_studio.core.config.run_config_text import from_mapping
         from qlora_studio.engine.context import QUIET
         from qlora_studio.engine.model.adapted import load_base
         from qlora_studio.engine.model.base import base_folder, tokenizer_of
@@ -108,7 +108,7 @@ class _Bench:
 
     def measured(self, arm: str, data: str, seed: int) -> dict[str, Any]:
         """Train and return the held-out loss, the seconds of the processor, and what the steps told."""
-        from qlora_studio.core.run.run_config_text import from_mapping
+        from qlora_studio.core.config.run_config_text import from_mapping
         from qlora_studio.engine.context import JobContext
         from qlora_studio.storage.runs.run_folder import create_run_folder
 

@@ -1,4 +1,4 @@
-"""Prints what three ways to train take beside the QLoRA article's table:  python -m tests.benchmarks.vram_article
+"""Prints what three ways to train take beside the QLoRA article's table:  python -m tests.benchmarks.vram.article
 
 docs/MEMORY.md says where the differences come from.
 """

@@ -8,9 +8,9 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
+from qlora_studio.core.config.run_config import RUN_CONFIG_VERSION, SECTIONS, RunConfig, all_settings
 from qlora_studio.core.errors import InvalidRunConfig, NewerVersion, Problem
 from qlora_studio.core.foreign_text import Unreadable, toml_table
-from qlora_studio.core.run.run_config import RUN_CONFIG_VERSION, SECTIONS, RunConfig, all_settings
 from qlora_studio.core.words import say
 
 _MOST_PROBLEMS = 50

@@ -2,14 +2,14 @@
 
 import pytest
 
+from qlora_studio.core.config.optimizer import OPTIMIZERS, Optimizer, optimizer_named, resolved
+from qlora_studio.core.config.run_config import RunConfig, all_settings
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.export.disk_need import checkpoint_bytes
 from qlora_studio.core.memory.estimator import estimate
 from qlora_studio.core.memory.resident import resident
 from qlora_studio.core.memory.setup import MemorySetup
 from qlora_studio.core.model.shape import shape_from_config
-from qlora_studio.core.run.optimizer import OPTIMIZERS, Optimizer, optimizer_named, resolved
-from qlora_studio.core.run.run_config import RunConfig, all_settings
 
 _SHAPE = shape_from_config(
     {"model_type": "llama", "hidden_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8, "vocab_size": 1000}

@@ -8,8 +8,8 @@ import pytest
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.run_care.delete_command import delete_runs
+from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
-from qlora_studio.core.run.run_config import RunConfig
 from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.core.config.run_config import DatasetSource, RunConfig
 from qlora_studio.core.errors import ExitCode
 from qlora_studio.core.run.machines import different_settings, with_own_places
-from qlora_studio.core.run.run_config import DatasetSource, RunConfig
 from tests.cli.conftest import Outcome
 
 _ACT = ("--machines", "2", "--machine", "0", "--meet", "127.0.0.1:29411", "--interface", "lo")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qlora_studio.core.errors import StudioError
-from qlora_studio.storage.runs.drive_space import Writing, drives, require_drives
+from qlora_studio.storage.drive_space import Writing, drives, require_drives
 
 
 def test_what_goes_to_one_drive_is_summed_up_even_where_its_folders_do_not_exist(tmp_path: Path) -> None:

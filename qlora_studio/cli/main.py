@@ -29,7 +29,7 @@ _COMMANDS = {
     "run_care.trust": ("trust",),
     "queue": ("queue",),
     "schedulers.task": ("task",),
-    "elsewhere": ("elsewhere",),
+    "schedulers.elsewhere": ("elsewhere",),
     "export": ("merge", "export", "verify"),
     "hub": ("download", "upload"),
     "chat": ("chat",),

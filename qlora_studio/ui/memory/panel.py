@@ -170,9 +170,10 @@ class GpuPanel(QWidget):
         if estimate is None:
             self._estimate_bar.show_bar(BarView(say("Estimate"), "", "", (), 1))
         else:
-            scale = self._scale() or round(estimate.total_bytes * 1.25)
-            title = estimate_title(estimate, self._assumed[0] if self._assumed else "", self._wish)
-            self._estimate_bar.show_bar(estimate_bar(estimate, scale, title))
+            scale = self._scale()
+            assumed = self._assumed[0] if self._assumed else ""
+            title = estimate_title(estimate, assumed, self._wish, here=scale is not None)
+            self._estimate_bar.show_bar(estimate_bar(estimate, scale or round(estimate.total_bytes * 1.25), title))
         if fit is not None:
             self._estimate_bar.chip.show_word(*FIT_WORDS[fit.verdict])
         self._estimate_bar.chip.setVisible(fit is not None)

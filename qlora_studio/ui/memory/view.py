@@ -79,15 +79,15 @@ def estimate_bar(estimate: Estimate, total: int, title: str = "Estimate") -> Bar
     return BarView(title, sign + bytes_text(estimate.total_bytes), "", parts, total, " ".join(estimate.notes))
 
 
-def estimate_title(estimate: Estimate, assumed: str, wish: str = "") -> str:
-    """Return what the estimate is for: this run here, or on a card that is not here, on none, or on each of several."""
+def estimate_title(estimate: Estimate, assumed: str, wish: str = "", *, here: bool = True) -> str:
+    """Return what the estimate is for: the card `here`, each of several, one that is assumed, or any."""
     if assumed:
         return say("Estimate on {assumed}", assumed=assumed)
-    if means_several(wish) and estimate.context_bytes:
+    if means_several(wish) and here:
         return say("Estimate, for each card")
     if estimate.level == "probed":
         return say("Estimate, probed")
-    return say("Estimate") if estimate.context_bytes else say("Estimate, on a card")
+    return say("Estimate") if here else say("Estimate, on a card")
 
 
 def card_bar(sample: GpuSample) -> BarView:
@@ -211,6 +211,8 @@ def fit_text(found: FastestFit) -> str:
 
 def legend_text(size: int, total: int) -> str:
     """Return a component's size in the unit that suits the total, so that the column lines up."""
+    if total >= 4 * GIB and 0 < size < GIB / 200:
+        return say("< 0.01 GiB")
     return say("{size:.2f} GiB", size=size / GIB) if total >= 4 * GIB else say("{size:,.0f} MiB", size=size / MIB)
 
 

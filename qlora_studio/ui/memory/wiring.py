@@ -81,12 +81,12 @@ class PanelWiring(QObject):
         """Estimate for the card that is assumed, or for the one here with what its newest probe taught."""
         sample, assumed = self._studio.gpu.sample, find_gpu(self._studio.settings.assumed_gpu)
         if assumed is not None:
-            self._studio.estimates.take_card(EstimatedCard(known=True, free_bytes=assumed.free_bytes, spec=assumed))
+            self._studio.estimates.take_card(EstimatedCard(free_bytes=assumed.free_bytes, spec=assumed))
         elif sample is not None and sample.available:
             free = available_bytes(sample)
             steady = None if free is None else free // _STEADY * _STEADY
             spec, probe = find_gpu(sample.name), self._probe_of(sample)
-            card = EstimatedCard(known=True, free_bytes=steady, spec=spec, probe=probe, cards=self._count())
+            card = EstimatedCard(free_bytes=steady, spec=spec, probe=probe, cards=self._count())
             self._studio.estimates.take_card(card)
             self._render_shares()
         else:

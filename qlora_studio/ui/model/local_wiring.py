@@ -78,5 +78,5 @@ def _line(model: LocalModel, facts: ModelFacts | StudioError, config: RunConfig,
     line = LocalLine(model, bits=bits)
     if facts.shape is None:
         return line
-    found = estimate(config, facts.shape, context_bytes=None if gpu else 0, gpu=find_gpu(gpu))
+    found = estimate(config, facts.shape, gpu=find_gpu(gpu))
     return replace(line, needed_bytes=found.total_bytes, verdict=judge(found, free).verdict if gpu else None)

@@ -160,7 +160,7 @@ def needed_pairs(model: CatalogueModel, config: RunConfig) -> tuple[tuple[str, s
         if model.stored
         else say("about {whole}", whole=whole)
     )
-    memory = bytes_text(estimate(config, model.shape, context_bytes=0).total_bytes)
+    memory = bytes_text(estimate(config, model.shape).total_bytes)
     disk = bytes_text(sum(need.size for need in run_needs(config, model.shape)))
     return (
         (say("Download"), download),

@@ -136,7 +136,7 @@ class ModelWiring(QObject):
 def _judged_lines(config: RunConfig, rows: int | None, card: str, free: int) -> tuple[list[CatalogueLine], str]:
     lines, gpu = [], find_gpu(card)
     for model in model_catalogue():
-        found = estimate(config, model.shape, row_tokens=rows, context_bytes=None if card else 0, gpu=gpu)
+        found = estimate(config, model.shape, row_tokens=rows, gpu=gpu)
         lines.append(
             CatalogueLine(
                 id=model.id,

@@ -110,7 +110,8 @@ def name_tip(line: RunLine) -> str:
         if line.label.name and line.given_name != line.name
         else ""
     )
-    return "\n".join(filter(None, (line.model, given, line.parent, line.label.note, line.path)))
+    parent = say("goes on from {parent}", parent=line.parent) if line.parent else ""
+    return "\n".join(filter(None, (line.model, given, parent, line.label.note, line.path)))
 
 
 def unfinished(lines: Sequence[RunLine]) -> RunLine | None:
@@ -248,7 +249,7 @@ def removal_question(lines: Sequence[RunLine], all_lines: Iterable[RunLine]) -> 
 
 
 def _parents(line: RunLine) -> set[str]:
-    return set(line.parent.removeprefix("goes on from ").split(" → ")) if line.parent else set()
+    return set(line.parent.split(" → ")) if line.parent else set()
 
 
 def _all_words(line: RunLine) -> str:

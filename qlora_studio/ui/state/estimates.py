@@ -35,12 +35,11 @@ class FoundModel(NamedTuple):
 
 @dataclass(frozen=True)
 class EstimatedCard:
-    """The card that is estimated for: whether there is one, of which kind, and what a probe taught of it.
+    """The card that is estimated for, a recent one where there is none: its kind, and what a probe taught of it.
 
     `free_bytes` is what a run can have of it, where that is known. `cards` are how many train together.
     """
 
-    known: bool = False
     free_bytes: int | None = None
     spec: GpuSpec | None = None
     probe: ProbeRecord | None = None
@@ -198,8 +197,7 @@ class EstimateControl(QObject):
 
     def _tried(self, config: RunConfig, shape: ModelShape) -> Estimate:
         card, rows = self._card, self.row_tokens
-        context = None if card.known else 0
-        return estimate(config, shape, row_tokens=rows, context_bytes=context, gpu=card.spec, probe=card.probe)
+        return estimate(config, shape, row_tokens=rows, gpu=card.spec, probe=card.probe)
 
     def _tell(self, result: Estimate | None, why_not: str) -> None:
         self.estimate = result

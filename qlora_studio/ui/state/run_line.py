@@ -48,7 +48,8 @@ class RunLine:
 
     `objection` says why it may give no orders here, where it is not trusted. `name` is what its user calls
     it, `given_name` that of its settings; `size` is what it takes of the disk, in bytes, where that was measured.
-    `elsewhere` says of a run that is at work on another computer how it stands there.
+    `elsewhere` says of a run that is at work on another computer how it stands there, `parent` names the runs that it
+    goes on from, with → between them.
     """
 
     path: str
@@ -223,7 +224,7 @@ def _line(folder: RunFolder, summary: RunSummary) -> RunLine:
         rank=summary.rank,
         text_model=summary.text_model,
         energy_joules=summary.energy or None,
-        parent=say("goes on from {parent}", parent=summary.parent) if summary.parent else "",
+        parent=summary.parent,
         exports=past_exports(folder.exports_path),
     )
 

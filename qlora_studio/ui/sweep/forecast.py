@@ -43,10 +43,9 @@ def _forecast(config: RunConfig, record: RunRecord, card: EstimatedCard, shape: 
 def _estimate(config: RunConfig, record: RunRecord, card: EstimatedCard, shape: ModelShape) -> Estimate | None:
     dataset = record.state.dataset
     longest = min(dataset.longest, config.training.max_length) if dataset and not config.training.packing else None
-    context = None if card.known else 0
 
     def tried(wanted: RunConfig) -> Estimate:
-        return estimate(wanted, shape, row_tokens=longest, context_bytes=context, gpu=card.spec, probe=card.probe)
+        return estimate(wanted, shape, row_tokens=longest, gpu=card.spec, probe=card.probe)
 
     try:
         return estimate_with_spare(with_parent(config), shape, card.free_bytes, tried, card.cards)[1]

@@ -222,6 +222,7 @@ def test_the_machines_memory_is_split_into_this_run_and_the_rest() -> None:
 
 def test_the_legend_speaks_in_one_unit() -> None:
     assert legend_text(300 * MIB, 10 * GIB) == "0.29 GiB"
+    assert legend_text(3 * MIB, 10 * GIB) == "< 0.01 GiB"
     assert legend_text(300 * MIB, 2 * GIB) == "300 MiB"
 
 
@@ -280,6 +281,7 @@ def test_the_choice_is_shown_where_there_is_one(
 def test_the_estimate_of_cards_that_train_together_is_of_each() -> None:
     assert estimate_title(estimate_of(10.0), "", "all") == "Estimate, for each card"
     assert estimate_title(estimate_of(10.0), "", "0") == "Estimate"
+    assert estimate_title(estimate_of(10.0), "", "all", here=False) == "Estimate, on a card"
 
 
 def test_a_lost_card_is_a_state_of_its_own_with_its_advice() -> None:

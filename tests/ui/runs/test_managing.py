@@ -94,7 +94,7 @@ def test_the_heading_says_what_all_runs_take_once_all_are_measured() -> None:
 
 
 def test_before_runs_are_thrown_away_it_is_said_what_that_frees_and_which_others_go_on_from_them() -> None:
-    child = RunLine("/r/d", "child", parent="goes on from alpha")
+    child = RunLine("/r/d", "child", parent="alpha")
     question, more = removal_question(LINES[2:], (*LINES, child))
     assert question == "Move alpha to the trash?"
     assert "2.0 MiB" in more and "once the trash is emptied" in more and "child goes on from it." in more

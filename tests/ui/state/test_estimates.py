@@ -12,7 +12,7 @@ from qlora_studio.core.quantity import GIB
 from qlora_studio.ui.state.estimates import EstimateControl, EstimatedCard
 
 CONFIG = RunConfig().with_value("model.source", "starter").with_value("training.gradient_checkpointing", "on")
-CARD = EstimatedCard(known=True, free_bytes=23 * GIB, spec=find_gpu("RTX 4090"))
+CARD = EstimatedCard(free_bytes=23 * GIB, spec=find_gpu("RTX 4090"))
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def test_faster_settings_are_found_and_are_the_fastest_once_they_are_taken(
     "card",
     [
         EstimatedCard(),
-        EstimatedCard(known=True, free_bytes=23 * GIB, spec=find_gpu("NVIDIA GeForce RTX 4090 Laptop GPU")),
-        EstimatedCard(known=True, free_bytes=GIB // 4, spec=find_gpu("RTX 4090")),
+        EstimatedCard(free_bytes=23 * GIB, spec=find_gpu("NVIDIA GeForce RTX 4090 Laptop GPU")),
+        EstimatedCard(free_bytes=GIB // 4, spec=find_gpu("RTX 4090")),
     ],
     ids=["no card", "of unknown speed", "too small"],
 )
@@ -66,10 +66,19 @@ def test_no_rate_is_invented(
     assert not any("tokens/s" in note for note in estimates.estimate.notes)
 
 
+def test_without_a_card_the_estimate_is_of_a_card_as_on_the_command_line(
+    estimates: EstimateControl, wait_until: Callable[[Callable[[], object]], None]
+) -> None:
+    estimates.take_card(EstimatedCard())
+    wait_until(lambda: estimates.estimate)
+    assert estimates.estimate is not None
+    assert estimates.estimate.context_bytes == 450 << 20
+
+
 def test_cards_that_are_too_small_alone_share_the_base_out_and_the_estimate_says_so(
     estimates: EstimateControl, wait_until: Callable[[Callable[[], object]], None]
 ) -> None:
-    few = EstimatedCard(known=True, free_bytes=GIB // 4, spec=find_gpu("RTX 4090"), cards=2)
+    few = EstimatedCard(free_bytes=GIB // 4, spec=find_gpu("RTX 4090"), cards=2)
     estimates.take_card(few)
     estimates.take_config(CONFIG.with_value("hardware.gpus", "all"))
     wait_until(lambda: estimates.estimate and "shared out over 2 cards" in " ".join(estimates.estimate.notes))

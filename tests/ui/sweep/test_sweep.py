@@ -86,9 +86,7 @@ def test_what_runs_take_is_told_by_the_estimator_and_by_the_run(run: RunFolder) 
     assert card is not None
     config = run.config()
     configs = swept(config, [variation("lora.rank=8,64"), variation("training.epochs=2,4")])
-    told = forecasts(
-        RunReadings(), str(run.path), configs, EstimatedCard(known=True, free_bytes=card.free_bytes, spec=card)
-    )
+    told = forecasts(RunReadings(), str(run.path), configs, EstimatedCard(free_bytes=card.free_bytes, spec=card))
 
     small, long, large, _ = told
     assert small.memory_bytes is not None and large.memory_bytes is not None

@@ -46,7 +46,7 @@ class DiskWatch(QObject):
             "data": self.data_changed,
             "settings": self.settings_changed,
         }
-        self._began = 0.0
+        self._began, self._has_ended = 0.0, False
         self._looker = Background(self)
         self._looker.answered.connect(self._on_looked)
         self._pause = QTimer(self)
@@ -61,12 +61,15 @@ class DiskWatch(QObject):
 
     def look(self) -> None:
         """Look now."""
+        if self._has_ended:
+            return
         self._pause.stop()
         self._began = time.monotonic()
         self._looker.ask(_look, self._config)
 
     def end(self) -> None:
-        """Look no more."""
+        """Look no more: what a window that is going still does to the draft is not looked at."""
+        self._has_ended = True
         self._pause.stop()
         self._looker.forget()
 

@@ -57,7 +57,11 @@ def test_auto_and_what_needs_a_card_are_replaced_by_what_runs(wish: str, on_card
     assert resolved(wish, on_card=on_card) == runs
 
 
-def test_a_new_optimizer_arrives_by_its_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_optimizer_arrives_by_its_record_alone(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(all_settings.cache_clear)
+    all_settings.cache_clear()
     monkeypatch.setitem(OPTIMIZERS, "lion_8bit", Optimizer(title="Lion", states=1, paged_from=1))
     info = next(info for info in all_settings() if info.path == "training.optimizer")
     assert info.choices["lion_8bit"] == "Lion"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QMainWindow
 
 from qlora_studio.core.data.report import DataReport, RowCounts
@@ -197,3 +198,13 @@ def test_a_run_that_is_shown_and_whose_folder_is_gone_is_shown_no_more(
     wait_until(lambda: studio.runs.shown is None)
     wait_until(lambda: said)
     assert [error.kind for error in said] == [FailureKind.RUN_NOT_FOUND]
+
+
+def test_nothing_is_looked_at_once_it_has_ended(studio: Studio, told: list[str], tmp_path: Path) -> None:
+    looked: list[bool] = []
+    studio.end()
+    studio.disk.looked.connect(lambda: looked.append(True))
+    studio.draft.set_value("data.path", str(tmp_path / "other"))
+    studio.disk.look()
+    QTest.qWait(300)
+    assert (looked, told) == ([], [])

@@ -92,13 +92,18 @@ class SettingLine(QWidget):
 
 
 class ListEdit(QPlainTextEdit):
-    """Several texts, one a line. `done` is emitted when the focus leaves another text than was shown or told last."""
+    """Several texts, one a line.
+
+    `done` is emitted when the focus leaves another text than was shown or told last, and at once where one comes
+    without the focus: pasted by a menu that outlived it, or dropped.
+    """
 
     done = Signal()
 
     def __init__(self) -> None:
         super().__init__()
-        self._known = ""
+        self._known, self._is_showing = "", False
+        self.textChanged.connect(self._on_text_changed)
         self.setTabChangesFocus(True)
         self.setFixedHeight(64)
         self.setPlaceholderText(say("One a line"))
@@ -110,12 +115,24 @@ class ListEdit(QPlainTextEdit):
     def show_texts(self, texts: Sequence[str]) -> None:
         """Show other texts; the same ones stay as they were typed."""
         if [*texts] != self.texts():
-            self.setPlainText("\n".join(texts))
+            self._show_text("\n".join(texts))
         self._known = self.toPlainText()
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
         """Tell of a changed text, whenever and however it came here: typed, pasted, or dropped."""
         super().focusOutEvent(event)
+        self._tell()
+
+    def _show_text(self, text: str) -> None:
+        self._is_showing = True
+        self.setPlainText(text)
+        self._is_showing = False
+
+    def _on_text_changed(self) -> None:
+        if not self._is_showing and not self.hasFocus():
+            self._tell()
+
+    def _tell(self) -> None:
         if self.toPlainText() != self._known:
             self._known = self.toPlainText()
             self.done.emit()
@@ -137,7 +154,7 @@ class TableEdit(ListEdit):
     def show_table(self, table: dict[str, Any]) -> None:
         """Show values by name."""
         if table != self.table():
-            self.setPlainText("\n".join(f"{name} = {_value_text(value)}" for name, value in table.items()))
+            self._show_text("\n".join(f"{name} = {_value_text(value)}" for name, value in table.items()))
         self._known = self.toPlainText()
 
 

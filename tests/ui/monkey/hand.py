@@ -302,9 +302,11 @@ class Hand:
     def _answer(self) -> None:
         """Answer what waits for an answer in a loop of its own: a dialog, or a menu."""
         box, popup = QApplication.activeModalWidget(), QApplication.activePopupWidget()
-        if not self._acting or (box is None and popup is None):
+        if box is None and popup is None:
             return
         self._looks += 1
+        if not self._acting and self._looks < _NESTED_LOOKS:
+            return  # else it came after the act, as what the palette does comes, and waits in a loop of its own
         if self._looks > _PATIENCE:
             self.stuck = f"{type(box or popup).__name__} {(box or popup).windowTitle()!r}"  # type: ignore[union-attr]
             (box.done(0) if isinstance(box, QDialog) else (box or popup).close())  # type: ignore[union-attr]

@@ -69,11 +69,14 @@ def locate_model(source: str, revision: str = "") -> ModelLocation:
         if (file := ollama_file(source.removeprefix(OLLAMA))) is None:
             raise _not_found(source)
         return ModelLocation("gguf", source, file.resolve())
-    path = Path(source).expanduser()
-    if source.lower().endswith(".gguf") and path.is_file():
-        return ModelLocation("gguf", source, path.resolve())
-    if source and path.is_dir():
-        return ModelLocation("folder", source, path.resolve())
+    try:
+        path = Path(source).expanduser()
+        if source.lower().endswith(".gguf") and path.is_file():
+            return ModelLocation("gguf", source, path.resolve())
+        if source and path.is_dir():
+            return ModelLocation("folder", source, path.resolve())
+    except (OSError, RuntimeError, ValueError):  # a name that no system has, or the home of a user who is not here
+        raise _not_found(source) from None
     if not _HUB_ID.match(source) or source.lower().endswith(".gguf"):
         raise _not_found(source)
     return ModelLocation("hub", source, cached_snapshot(source, revision or "main"), revision)

@@ -1,5 +1,6 @@
 """Slow calls of the window (a model's files, the list of runs) beside its event loop; only the newest answer counts."""
 
+import traceback
 from collections.abc import Callable
 from functools import cache
 from itertools import count
@@ -17,7 +18,7 @@ class Background(QObject):
 
     Signals:
         answered: what the call returned.
-        failed: the StudioError, or an OSError as one, that it raised.
+        failed: the StudioError that it raised, or anything else as one.
     """
 
     answered = Signal(object)
@@ -68,6 +69,10 @@ class _Call(QRunnable):
             error = problem
         except OSError as problem:
             error = StudioError(str(problem), kind=FailureKind.NOT_READABLE)
+        except Exception as problem:  # noqa: BLE001 - else whoever asked would wait for ever
+            error = StudioError(
+                f"{type(problem).__name__}: {problem}", kind=FailureKind.INTERNAL, detail=traceback.format_exc()
+            )
         self._messenger.done.emit(self._number, result, error)
 
 

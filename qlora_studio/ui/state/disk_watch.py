@@ -49,6 +49,7 @@ class DiskWatch(QObject):
         self._began, self._has_ended = 0.0, False
         self._looker = Background(self)
         self._looker.answered.connect(self._on_looked)
+        self._looker.failed.connect(self._look_later)  # what could not be looked at now may be later
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
         self._pause.timeout.connect(self.look)
@@ -79,6 +80,9 @@ class DiskWatch(QObject):
             if known[name].places == seen[name].places and known[name].stamps != seen[name].stamps:
                 changed.emit()
         self.looked.emit()
+        self._look_later()
+
+    def _look_later(self) -> None:
         took = time.monotonic() - self._began
         self._pause.start(int(1000 * max(_PAUSE_SECONDS, _SHARE * took)))
 

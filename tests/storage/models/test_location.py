@@ -85,7 +85,9 @@ def test_a_file_and_a_folder_are_located_and_a_hub_id_without_a_download_has_no_
         model_facts(locate_model("Qwen/Qwen3-8B"))
 
 
-@pytest.mark.parametrize("source", ["", "   ", "/no/such/folder", "no/such/file.gguf", "a b/c", "../x/y"])
+@pytest.mark.parametrize(
+    "source", ["", "   ", "/no/such/folder", "no/such/file.gguf", "a b/c", "../x/y", "~no-such/x", "/" + 5000 * "x"]
+)
 def test_nonsense_is_not_found_and_the_advice_says_what_would_be(source: str) -> None:
     with pytest.raises(StudioError) as refused:
         locate_model(source)

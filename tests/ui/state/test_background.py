@@ -68,3 +68,12 @@ def test_who_asked_may_be_deleted_while_the_call_is_at_work(qapp: QApplication) 
 
 
 _MAIN = threading.main_thread()
+
+
+def test_a_fault_of_our_own_is_an_answer_too(qapp: QApplication, wait_until: WaitUntil) -> None:
+    background = Background()
+    told: list[StudioError] = []
+    background.failed.connect(told.append)
+    background.ask(lambda: dict[str, str]()["nothing"])
+    wait_until(lambda: told)
+    assert told[0].message == "KeyError: 'nothing'" and "Traceback" in told[0].detail

@@ -200,6 +200,15 @@ def test_a_run_that_is_shown_and_whose_folder_is_gone_is_shown_no_more(
     assert [error.kind for error in said] == [FailureKind.RUN_NOT_FOUND]
 
 
+def test_a_look_that_goes_wrong_is_not_the_last(studio: Studio, wait_until: WaitUntil) -> None:
+    looked: list[bool] = []
+    studio.disk.looked.connect(lambda: looked.append(True))
+    for name in ("~no-such-user/x", "/" + 5000 * "x", "\0"):
+        studio.draft.set_values({"model.source": name, "data.path": name, "lora.start_from": name})
+        looked.clear()
+        wait_until(lambda: len(looked) > 1)
+
+
 def test_nothing_is_looked_at_once_it_has_ended(studio: Studio, told: list[str], tmp_path: Path) -> None:
     looked: list[bool] = []
     studio.end()

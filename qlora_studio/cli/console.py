@@ -6,7 +6,6 @@ too. What the stream's encoding has no character for looks the same.
 """
 
 import codecs
-import errno
 import json
 import os
 import re
@@ -15,11 +14,10 @@ import sys
 from typing import Any, TextIO
 
 from qlora_studio.cli.interruption import Interruption
-from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.errors import FULL_DISK, FailureKind, StudioError
 
 # C0 without tab and newline, DEL, C1, marks of direction, separators of lines, halves of surrogate pairs.
 _SIGNS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LEAST_WIDTH = 2
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
@@ -129,7 +127,7 @@ def write_out(text: str) -> None:
         _drop(sys.stdout)
         raise StudioError(
             f"The result cannot be written to where it was sent: {error.strerror or error}.",
-            kind=FailureKind.DISK_FULL if error.errno in _FULL else FailureKind.NOT_WRITABLE,
+            kind=FailureKind.DISK_FULL if error.errno in FULL_DISK else FailureKind.NOT_WRITABLE,
             advice="Send it elsewhere, or leave the redirection out.",
         ) from error
 

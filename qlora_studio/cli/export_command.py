@@ -9,6 +9,7 @@ from qlora_studio.cli.console import Console
 from qlora_studio.cli.job_session import run_job
 from qlora_studio.cli.train_command import existing_run
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
+from qlora_studio.core.path_text import is_there, whole_path
 from qlora_studio.core.quantity import bytes_text, duration_text
 from qlora_studio.core.run.job import ExportJob, MergeJob, VerifyJob
 from qlora_studio.core.run.reports import ExportFacts, FormatCheck, VerificationReported
@@ -108,7 +109,7 @@ def verify_export(arguments: argparse.Namespace, console: Console) -> int:
 
 def export_folder(named: str) -> Path:
     """Return the folder of an export. Raises StudioError where there is none; where it is a run's, with its exports."""
-    path = Path(named).expanduser()
+    path = whole_path(named)
     if not path.is_dir():
         raise StudioError(
             f"There is no folder {path}.", kind=FailureKind.RUN_NOT_FOUND, advice="Name the folder of an export."
@@ -170,7 +171,7 @@ def _told(state: RunState, console: Console) -> int:
 def _merge_foreign(arguments: argparse.Namespace, console: Console) -> int:
     if not (arguments.base_model and arguments.adapter and arguments.out) or arguments.run_dir:
         raise StudioError("Give --base-model, --adapter and --out together, and no run.", kind=FailureKind.USAGE)
-    source = _absolute(arguments.base_model) if Path(arguments.base_model).exists() else arguments.base_model
+    source = _absolute(arguments.base_model) if is_there(Path(arguments.base_model)) else arguments.base_model
     job = MergeJob(
         base_model=source,
         adapter=_absolute(arguments.adapter),
@@ -210,4 +211,4 @@ def _check_text(check: FormatCheck) -> str:
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().resolve())
+    return str(whole_path(path).resolve())

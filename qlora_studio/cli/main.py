@@ -9,7 +9,7 @@ from io import StringIO
 from qlora_studio import __version__
 from qlora_studio.cli.console import Console, ReaderGone, require_display, with_signs, write_err, write_out
 from qlora_studio.cli.interruption import Interruption
-from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
+from qlora_studio.core.errors import ExitCode, FailureKind, StudioError, unforeseen
 from qlora_studio.storage.runs.leftovers import remove_leftovers, removed_text
 from qlora_studio.storage.runs.trust import take_over_once
 from qlora_studio.storage.settings import load_settings
@@ -96,6 +96,10 @@ def _told(argv: Sequence[str], open_window: OpenWindow, self_test: SelfTest, int
     except KeyboardInterrupt:
         words = f"Interrupted. {interruption.sentence}"
         return console.fail(StudioError(words, kind=FailureKind.INTERRUPTED))
+    except (ReaderGone, ImportError):  # who called this knows what is to be said
+        raise
+    except Exception as error:  # noqa: BLE001 - a traceback is for those who ask for details
+        return console.fail(unforeseen(error))
 
 
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import tomllib
-from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.config.run_config_text import from_mapping
 from qlora_studio.core.errors import FailureKind, InvalidRunConfig, Problem, StudioError
 from qlora_studio.core.model.recommendation import with_recommendations
+from qlora_studio.core.path_text import is_there, whole_path
 from qlora_studio.core.run.named_places import renamed
 from qlora_studio.storage.foreign import read_toml
 from qlora_studio.storage.models.catalogue import find_in_catalogue
@@ -120,8 +120,7 @@ def _with_absolute_paths(config: RunConfig, base: Path) -> RunConfig:
 
 
 def _absolute(name: str, base: Path) -> str:
-    with suppress(OSError, RuntimeError, ValueError):  # a name that no system has
-        for path in (Path(name).expanduser(), base / name):
-            if name and name != "starter" and path.exists():
-                return str(path.resolve())
+    for path in (whole_path(name), base / name):
+        if name and name != "starter" and is_there(path):
+            return str(path.resolve())
     return name

@@ -13,6 +13,7 @@ from qlora_studio.cli.run_source import add_run_source, run_config
 from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.config.run_config_text import problems_before_start
 from qlora_studio.core.errors import ExitCode, FailureKind, InvalidRunConfig, StudioError
+from qlora_studio.core.path_text import whole_path
 from qlora_studio.core.quantity import counted, duration_text
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
@@ -193,7 +194,7 @@ def existing_run(named: str) -> RunFolder:
 
     Raises StudioError where there is none, or more than one.
     """
-    folder = RunFolder(Path(named).expanduser())
+    folder = RunFolder(whole_path(named))
     if os.path.lexists(folder.config_path):
         return folder
     found = _runs_named(named) if named and Path(named).name == named else []
@@ -225,7 +226,7 @@ def _runs_named(text: str) -> list[RunFolder]:
 
 def runs_path(named: str | None) -> Path:
     """Return the folder of runs: the one named, or that of the settings."""
-    return Path(named).expanduser() if named else load_settings().runs_path
+    return whole_path(named) if named else load_settings().runs_path
 
 
 def verdict(state: RunState, summary: dict[str, Any], folder: RunFolder) -> list[str]:

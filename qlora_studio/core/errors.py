@@ -1,6 +1,8 @@
 """Errors as part of the product: what, where, and what to do, in words; and what the command's exit status says."""
 
+import errno
 import signal
+import traceback
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -75,7 +77,7 @@ class FailureKind(StrEnum):
         return member
 
     ERROR = "error", ExitCode.ERROR, "Something that nobody foresaw."
-    INTERNAL = "internal", ExitCode.ERROR, "A fault of the window's own; its work goes on."
+    INTERNAL = "internal", ExitCode.ERROR, "A fault of the program's own, not of a run."
     USAGE = "usage", ExitCode.USAGE, "The command was written wrongly."
     INVALID_CONFIG = "invalid_config", ExitCode.INVALID_CONFIG, "A setting is wrong or missing."
     NEWER_VERSION = "newer_version", ExitCode.ERROR, "A newer QLoRA Studio wrote this."
@@ -164,6 +166,30 @@ class InvalidRunConfig(StudioError):
             advice=say("Correct the settings named here."),
         )
         self.problems = problems
+
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # by the disk, by a quota, by a limit for one file
+
+
+def unforeseen(error: Exception) -> StudioError:
+    """Return an exception that nobody expected in words: what the system refused, or a fault of the program itself."""
+    if isinstance(error, StudioError):
+        return error
+    detail = "".join(traceback.format_exception(error))
+    if isinstance(error, OSError) and str(error):
+        named = f"{error.filename}: " if error.filename else ""
+        kind = FailureKind.DISK_FULL if error.errno in FULL_DISK else FailureKind.NOT_READABLE
+        advice = advice_for(kind, "") if kind == FailureKind.DISK_FULL else ""
+        return StudioError(f"{named}{error.strerror or error}.", kind=kind, advice=advice, detail=detail)
+    return StudioError(
+        say(
+            "Something went wrong in QLoRA Studio itself: {what}.",
+            what=f"{type(error).__name__}: {error}".rstrip(": ."),
+        ),
+        kind=FailureKind.INTERNAL,
+        advice=say("Runs are not touched by it. Please report this with the details."),
+        detail=detail,
+    )
 
 
 _ANYTHING, _TRAINING = "", "train"

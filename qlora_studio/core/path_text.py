@@ -1,6 +1,8 @@
 """Paths as people and programs hand them over: in quotes, as `file://` links, with blanks around them."""
 
+import os
 import re
+from pathlib import Path
 from urllib.parse import unquote
 
 _DRIVE = re.compile(r"/[A-Za-z]:([/\\]|$)")
@@ -13,6 +15,16 @@ def path_of_text(text: str) -> str:
     if len(path) > 1 and path[0] == path[-1] and path[0] in "\"'":
         path = path[1:-1].strip()
     return _path_of_link(path[5:]) if path.lower().startswith("file:") else path
+
+
+def whole_path(text: str | Path) -> Path:
+    """Return a path with the home that its `~` means; as it stands, as nothing that is there, where no such user is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - that of pathlib raises where no such user is
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at a path; nothing is where the system refuses the name or the way to it."""
+    return os.path.exists(path)  # noqa: PTH110 - that of pathlib raises where a name is too long
 
 
 def paths_of_text(text: str) -> list[str]:

@@ -1,11 +1,10 @@
 """What went wrong, in words. How a run gets over it is core/run/recovery's."""
 
-import errno
 import os
 import re
 import traceback
 
-from qlora_studio.core.errors import FailureKind, advice_for
+from qlora_studio.core.errors import FULL_DISK, FailureKind, advice_for
 from qlora_studio.core.run.events import Failed
 from qlora_studio.core.run.fault_texts import says_card_lost, says_mapping_failed, says_out_of_memory
 from qlora_studio.storage.runs.checkpoint_folder import DamagedCheckpoint
@@ -30,8 +29,7 @@ def is_card_lost(error: BaseException) -> bool:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether a write failed for want of space, by disk, quota or limit; safetensors and torch say it in words."""
-    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return (isinstance(error, OSError) and error.errno in codes) or bool(_DISK_FULL.search(str(error)))
+    return (isinstance(error, OSError) and error.errno in FULL_DISK) or bool(_DISK_FULL.search(str(error)))
 
 
 def expands_segments() -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.path_text import is_there, whole_path
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.words import say
 
@@ -72,8 +73,8 @@ def require_drives(writings: Iterable[Writing], what: str) -> None:
 
 
 def _existing(folder: Path) -> Path:
-    whole = folder.expanduser().absolute()
-    return next(path for path in (whole, *whole.parents) if path.exists())
+    whole = whole_path(folder).absolute()
+    return next(path for path in (whole, *whole.parents) if is_there(path))
 
 
 def _free(place: Path) -> int | None:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.errors import FULL_DISK, FailureKind, StudioError
 from qlora_studio.core.run.fingerprint import FileEntry
 from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import read_bytes
@@ -57,10 +57,13 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def not_writable(path: Path, error: OSError) -> StudioError:
     """Return the error of a folder that nothing can be written to, in words."""
+    is_full = error.errno in FULL_DISK
     return StudioError(
         say("Cannot write to {path}: {strerror}.", path=path, strerror=error.strerror or error),
-        kind=FailureKind.NOT_WRITABLE,
-        advice=say("Choose another folder, or give yourself permission to write there."),
+        kind=FailureKind.DISK_FULL if is_full else FailureKind.NOT_WRITABLE,
+        advice=say("Free some space there, or choose another folder.")
+        if is_full
+        else say("Choose another folder, or give yourself permission to write there."),
     )
 
 

@@ -4,6 +4,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from qlora_studio.core.path_text import whole_path
+
 DATASET_DEPTH = 4  # folders within a folder in which a dataset's files are looked for
 _MOST_FILES = 10_000
 Stamp = tuple[tuple[str, int, int, int], ...]  # of each file: its name, bytes, and when it was written and changed
@@ -14,8 +16,8 @@ def stamp_of(path: Path, *, depth: int = 0) -> Stamp:
 
     `depth` is how many folders deep they are looked for. What a link leads to counts. Nothing is opened, or raised.
     """
-    with suppress(OSError, ValueError, RuntimeError):
-        whole = path.expanduser()
+    with suppress(OSError, ValueError):
+        whole = whole_path(path)
         return tuple(sorted(_within(whole, depth))) if whole.is_dir() else (_stamp(whole, ""),)
     return ()
 

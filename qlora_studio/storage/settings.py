@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from qlora_studio.core.bounds import PathText
 from qlora_studio.core.errors import StudioError
+from qlora_studio.core.path_text import whole_path
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_parsed, set_aside
 
@@ -40,9 +41,7 @@ class Settings(BaseModel):
     @property
     def runs_path(self) -> Path:
         """Where runs are kept."""
-        with suppress(RuntimeError):  # the home of nobody
-            return Path(self.runs_dir).expanduser().absolute() if self.runs_dir else data_path() / "runs"
-        return Path(self.runs_dir).absolute()
+        return whole_path(self.runs_dir).absolute() if self.runs_dir else data_path() / "runs"
 
 
 def load_settings() -> Settings:

@@ -1,5 +1,6 @@
 """Whatever goes wrong is told in a sentence with advice, and by an exit code of its own; never by a traceback."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from qlora_studio.cli.main import run
 from qlora_studio.core.errors import ExitCode
 from qlora_studio.storage.durable import write_manifest
 from qlora_studio.storage.runs.export_folder import ExportManifest
@@ -155,3 +157,72 @@ def test_a_chat_with_a_model_that_there_is_none_of_is_told(studio: Studio, tmp_p
     outcome = studio("chat", str(tmp_path), "--prompt", "Hi", "--variant", "tuned,frozen")
 
     assert_told(outcome, ExitCode.USAGE, "There are tuned, base, merged, gguf")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "--model", "NAME", "--data", "NAME"],
+        ["train", "NAME"],
+        ["train", "NAME.toml"],
+        ["train", "--model", "starter", "--data", "NAME"],
+        ["resume", "NAME"],
+        ["watch", "NAME"],
+        ["compare", "NAME", "NAME"],
+        ["pause", "NAME"],
+        ["rename", "NAME", "a name"],
+        ["import", "NAME"],
+        ["report", "NAME", "--out", "NAME"],
+        ["delete", "NAME"],
+        ["trust", "NAME"],
+        ["queue", "add", "NAME"],
+        ["task", "NAME"],
+        ["merge", "NAME"],
+        ["export", "NAME", "--out", "NAME"],
+        ["verify", "NAME"],
+        ["upload", "NAME", "--repo", "alice/log-bot"],
+        ["chat", "NAME", "--prompt", "x"],
+        ["preview", "--model", "NAME", "--data", "NAME"],
+        ["check-data", "--data", "NAME"],
+        ["estimate", "--model", "NAME"],
+        ["fit", "--model", "NAME"],
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_no_system_has_is_told_by_every_command(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    for name in ("~no-such-user-at-all/x", "x" * 5000, f"{circle}/x", f"{__file__}/x", "x\udcff"):
+        outcome = studio(*(word.replace("NAME", name) for word in command))
+
+        assert outcome.code not in (ExitCode.OK, ExitCode.NOT_VERIFIED), name
+        assert outcome.err, name
+        assert "Traceback" not in outcome.err
+        assert "QLoRA Studio itself" not in outcome.err, outcome.err
+
+
+def test_what_nobody_foresaw_is_told_with_its_traceback_behind_details(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+
+    def break_off(demo: bool) -> int:
+        raise LookupError("no such colour")
+
+    def run_out_of_disk(demo: bool) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/runs/x")
+
+    assert run([], open_window=break_off, self_test=bool) == ExitCode.ERROR
+    told = capsys.readouterr().err
+    assert "Something went wrong in QLoRA Studio itself: LookupError: no such colour." in told
+    assert "(--details shows more.)" in told
+    assert "Traceback" not in told
+
+    assert run(["--details"], open_window=break_off, self_test=bool) == ExitCode.ERROR
+    assert "Traceback" in capsys.readouterr().err
+
+    assert run([], open_window=run_out_of_disk, self_test=bool) == ExitCode.DISK_FULL
+    assert "/runs/x: No space left on device.\nFree some space" in capsys.readouterr().err

@@ -2,13 +2,13 @@
 
 import argparse
 import os
-from pathlib import Path
 from typing import Any
 
 from qlora_studio.cli.console import Console
 from qlora_studio.cli.progress import bar
 from qlora_studio.cli.train_command import existing_run, runs_path
 from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
+from qlora_studio.core.path_text import whole_path
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.storage.run_care.report_pack import write_report
 from qlora_studio.storage.run_care.run_import import Copying, import_run
@@ -45,7 +45,7 @@ def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
 def take_in(arguments: argparse.Namespace, console: Console) -> int:
     """Copy a run from elsewhere among the user's."""
     console.if_interrupted("Nothing was taken in.")
-    folder = import_run(Path(arguments.source).expanduser(), runs_path(arguments.runs), _Drawn(console))
+    folder = import_run(whole_path(arguments.source), runs_path(arguments.runs), _Drawn(console))
     console.if_interrupted(f"{folder.path.name} is among the runs.")
     console.report({"run_dir": str(folder.path.resolve())})
     console.result(
@@ -57,7 +57,7 @@ def take_in(arguments: argparse.Namespace, console: Console) -> int:
 def pack(arguments: argparse.Namespace, console: Console) -> int:
     """Write a report of a run."""
     console.if_interrupted("Nothing was written.")
-    place = Path(arguments.out).expanduser()
+    place = whole_path(arguments.out)
     folder = existing_run(arguments.run_dir)
     if os.path.lexists(place):
         raise StudioError(f"{place} is there already.", kind=FailureKind.USAGE, advice="Name another file with --out.")

@@ -12,6 +12,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.disk_need import export_bytes, export_name
 from qlora_studio.core.export.formats import ExportFormat, parse_format
 from qlora_studio.core.export.model_card import public_name
+from qlora_studio.core.path_text import whole_path
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.reports import ExportedFacts
@@ -92,7 +93,7 @@ def _informed(source: ExportSource, channel: Channel) -> ExportSource:
 
 def _place(source: ExportSource, shape: ExportFormat, out_dir: str, *, alone: bool) -> Path:
     if out_dir:
-        chosen = Path(out_dir).expanduser().absolute()
+        chosen = whole_path(out_dir).absolute()
         return chosen if alone else chosen / shape.folder_name
     exports = source.run.exports_path
     if exports.is_symlink():

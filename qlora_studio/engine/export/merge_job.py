@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from qlora_studio.core.export.model_card import public_name
+from qlora_studio.core.path_text import whole_path
 from qlora_studio.core.run.activity import Activity
 from qlora_studio.core.run.events import Exported, Failed, Finished
 from qlora_studio.core.run.job import MergeJob, VerifyJob
@@ -24,7 +25,7 @@ from qlora_studio.storage.runs.fingerprint import fingerprint_folder
 def run(job: MergeJob, context: JobContext) -> Finished:
     """Merge, tell where the result is, and whether it computes what base and adapter compute."""
     base = merge_base(job.base_model, channel=context)
-    adapter, out = Path(job.adapter).expanduser(), Path(job.out_dir).expanduser().absolute()
+    adapter, out = whole_path(job.adapter), whole_path(job.out_dir).absolute()
     context.phase(Activity.MERGING)
 
     def progress(done: int, total: int) -> None:

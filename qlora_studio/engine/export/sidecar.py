@@ -9,6 +9,7 @@ from qlora_studio.core.config.run_config_text import to_toml
 from qlora_studio.core.export.formats import ExportFormat
 from qlora_studio.core.export.model_card import CardFacts, loss_picture, model_card, public_config, public_name
 from qlora_studio.core.export.serving import serving_commands
+from qlora_studio.core.path_text import whole_path
 from qlora_studio.core.run.events import AdapterContinued
 from qlora_studio.core.run.reports import ExportedFacts
 from qlora_studio.engine.merge.adapter_delta import copy_adapter_config
@@ -121,7 +122,7 @@ def versions() -> dict[str, str]:
 
 
 def _data_hash(path: str) -> str:
-    data = Path(path).expanduser()
+    data = whole_path(path)
     return fingerprint_file(data).sha256 if path and data.is_file() else ""
 
 

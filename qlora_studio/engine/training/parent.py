@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.path_text import whole_path
 from qlora_studio.core.run.events import AdapterContinued
 from qlora_studio.core.run.fingerprint import Fingerprint, differences
 from qlora_studio.core.words import say
@@ -123,7 +124,7 @@ def continued(model: Any, folder: Path, config: RunConfig) -> Any:
 
 def _folder(start_from: str) -> Path:
     """Return the adapter's folder; of a run the best one, verified."""
-    path = Path(start_from).expanduser()
+    path = whole_path(start_from)
     if (path / "run.toml").is_file() and not (path / "adapter_config.json").is_file():
         return adapter_folder(RunFolder(path), "best")
     return parent_folder(start_from)

@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +12,7 @@ from qlora_studio.core.elsewhere.job_script import job_script
 from qlora_studio.core.elsewhere.place import Place
 from qlora_studio.core.elsewhere.sent_config import ranks_there, sent_config
 from qlora_studio.core.errors import FailureKind, InvalidRunConfig, StudioError
+from qlora_studio.core.path_text import is_there, whole_path
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.named_places import named_places
 from qlora_studio.core.run.ranks import require_shares
@@ -144,10 +144,9 @@ def _source(name: str, path: str) -> Path | None:
         return parent_folder(path)
     if hub_name(path):
         return None
-    found = Path(path).expanduser()
-    with suppress(OSError, ValueError):
-        if found.exists():
-            return found.absolute()
+    found = whole_path(path)
+    if is_there(found):
+        return found.absolute()
     raise StudioError(
         say("There is no dataset at {path}.", path=path),
         kind=FailureKind.DATA_NOT_FOUND,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qlora_studio.core.config.run_config import DatasetSource
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.path_text import is_there, whole_path
 from qlora_studio.core.words import say
 from qlora_studio.storage.datasets.layout import DEFAULT, Layout, chosen, declared_configs, layout_of
 from qlora_studio.storage.foreign import leads_out, open_regular, read_json
@@ -78,7 +79,7 @@ class LocatedDataset:
 def hub_name(path: str) -> str:
     """Return the owner/name that a path means on the hub, or nothing where it is a file's or a folder's."""
     found = _HUB_NAME.fullmatch(path.strip())
-    if found is None or _container(Path(found[1]))[0] or Path(path).exists():
+    if found is None or _container(Path(found[1]))[0] or is_there(Path(path)):
         return ""
     return found[1]
 
@@ -88,9 +89,9 @@ def locate_dataset(source: DatasetSource) -> LocatedDataset:
     if not source.path.strip():
         raise _not_found(say("No dataset is chosen."), say("Choose a file of examples."))
     try:
-        path = Path(source.path).expanduser()
+        path = whole_path(source.path)
         mode = path.stat().st_mode
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         raise _cannot_find(source.path, error) from error
     if stat.S_ISDIR(mode):
         try:

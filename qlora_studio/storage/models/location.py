@@ -15,6 +15,7 @@ from qlora_studio.core.model.config_bounds import require_sound_config
 from qlora_studio.core.model.gguf_family import gguf_words
 from qlora_studio.core.model.shape import ModelShape, shape_from_config
 from qlora_studio.core.model.tensors import shape_from_tensors
+from qlora_studio.core.path_text import whole_path
 from qlora_studio.core.run.titles import OLLAMA, STARTER
 from qlora_studio.core.words import say
 from qlora_studio.storage.installation import install_command, is_installed, pinned, torn_record
@@ -70,12 +71,12 @@ def locate_model(source: str, revision: str = "") -> ModelLocation:
             raise _not_found(source)
         return ModelLocation("gguf", source, file.resolve())
     try:
-        path = Path(source).expanduser()
+        path = whole_path(source)
         if source.lower().endswith(".gguf") and path.is_file():
             return ModelLocation("gguf", source, path.resolve())
         if source and path.is_dir():
             return ModelLocation("folder", source, path.resolve())
-    except (OSError, RuntimeError, ValueError):  # a name that no system has, or the home of a user who is not here
+    except (OSError, RuntimeError, ValueError):  # a name that no system has, or a link in a circle
         raise _not_found(source) from None
     if not _HUB_ID.match(source) or source.lower().endswith(".gguf"):
         raise _not_found(source)

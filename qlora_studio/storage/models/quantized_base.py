@@ -14,6 +14,7 @@ from qlora_studio.core.model.stored_quantization import (
     stored_quantization,
     without_quantization,
 )
+from qlora_studio.core.path_text import whole_path
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.words import say
 from qlora_studio.storage.models.catalogue import CatalogueModel, find_in_catalogue, model_catalogue
@@ -128,7 +129,7 @@ def original_folder(folder: Path, source: str, named: str = "") -> Path:
 
 def locate_original(name: str) -> Path | None:
     """Return the folder of a model in 16 bits, a local one or one in the hub's cache; None where it is not here."""
-    place = Path(name).expanduser()
+    place = whole_path(name)
     if place.is_dir():
         return place.resolve()
     return cached_snapshot(name, "main") if is_hub_id(name) else None

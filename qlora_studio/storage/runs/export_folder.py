@@ -4,7 +4,6 @@ Each is a staged folder (see `storage.durable`) whose files other users may read
 no link followed. What a killed export left behind goes at the program's next start (see `leftovers`).
 """
 
-import errno
 import os
 import re
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from qlora_studio.core.bounds import Amount, Count
-from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.errors import FULL_DISK, FailureKind, StudioError
 from qlora_studio.core.run.fingerprint import Fingerprint
 from qlora_studio.core.run.reports import VerificationReport
 from qlora_studio.core.words import say
@@ -32,7 +31,6 @@ from qlora_studio.storage.syncing import make_folders
 # Written beside a finished export later, by the verification; the manifest knows nothing of them.
 VERIFICATION_FILES = ("verification.json", "verification.md")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ExportManifest(Manifest):
@@ -138,7 +136,7 @@ def _taken(final: Path) -> StudioError:
 
 
 def _in_words(final: Path, error: OSError) -> StudioError:
-    if error.errno in _NO_SPACE or "No space left" in str(error):
+    if error.errno in FULL_DISK or "No space left" in str(error):
         return StudioError(
             say("The disk became full while {name} was written.", name=final.name),
             kind=FailureKind.DISK_FULL,

@@ -1,7 +1,6 @@
 """An append-only file of one JSON object a line: how events leave a worker and how commands reach it."""
 
 import codecs
-import errno
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import BinaryIO, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from qlora_studio.core.bounds import Amount
-from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.errors import FULL_DISK, FailureKind, StudioError
 from qlora_studio.core.run.message import DamagedLine, Message
 from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import open_regular
@@ -72,7 +71,7 @@ class MessageLogWriter:
             if sync:
                 os.fsync(self._descriptor)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in FULL_DISK:
                 raise
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.foreign_text import json_table
 from qlora_studio.core.model.adapter_config import ADAPTER_CONFIG, sound_adapter_config
+from qlora_studio.core.path_text import whole_path
 from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import open_regular, read_json
 from qlora_studio.storage.runs.checkpoint_folder import CheckpointFolder
@@ -25,8 +26,8 @@ def parent_folder(start_from: str) -> Path:
     Of a run it is the final one or the newest; all of its adapters have the same settings. Raises StudioError.
     """
     found = None
-    with suppress(OSError, RuntimeError, ValueError):  # a name that no system has
-        path = Path(start_from).expanduser()
+    with suppress(OSError, ValueError):  # a name that no system has
+        path = whole_path(start_from)
         places = [path, path / "training" / "adapter", path / "adapter", *CheckpointFolder(path / "checkpoints").all()]
         found = next((place for place in places if (place / ADAPTER_CONFIG).is_file()), None)
     if found is None:

@@ -1,13 +1,13 @@
 """The page that turns a trained run into files to use: what, where, one button, and the proof that they are right."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QWidget
 
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.export.formats import parse_format
+from qlora_studio.core.path_text import whole_path
 from qlora_studio.core.run.events import Exported
 from qlora_studio.core.run.job import ExportJob
 from qlora_studio.core.run.run_state import RunState
@@ -130,7 +130,7 @@ class ExportPage(Page):
             formats=formats,
             checkpoint=self.checkpoint.value() or "best",
             base="nf4" if self.base.value() == "nf4" else "original",
-            out_dir=str(Path(place).expanduser().absolute()) if (place := self.place.text()) else "",
+            out_dir=str(whole_path(place).absolute()) if (place := self.place.text()) else "",
             importance_matrix=self.importance.value() or "auto",
         )
 

@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from qlora_studio.core.path_text import path_of_text
+from qlora_studio.core.path_text import is_there, path_of_text, whole_path
 from qlora_studio.core.quantity import number_text as number_text
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.text import Label, set_tooltip
@@ -196,7 +196,7 @@ class PathField(QWidget):
             self.line.setText(text)
 
     def _on_button_clicked(self) -> None:
-        start = self.text() if self.text() and Path(self.text()).expanduser().exists() else str(Path.home())
+        start = self.text() if self.text() and is_there(whole_path(self.text())) else str(Path.home())
         if self._folder:
             chosen = QFileDialog.getExistingDirectory(self, self._caption, start)
         else:

@@ -1,11 +1,10 @@
 """Connects the Run page to the runs: what it shows, and what its buttons ask of the worker."""
 
-from pathlib import Path
-
 from PySide6.QtCore import QObject, QUrl
 from PySide6.QtGui import QDesktopServices
 
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.path_text import whole_path
 from qlora_studio.core.run.commands import EvaluateNow, Pause, SaveCheckpoint, Stop
 from qlora_studio.core.words import say
 from qlora_studio.storage.durable import MANIFEST
@@ -115,7 +114,7 @@ class RunWiring(QObject):
         session = self._runs.shown
         if session is None or session.store.config is None:
             return
-        parent = run_around(Path(session.store.config.lora.start_from).expanduser())
+        parent = run_around(whole_path(session.store.config.lora.start_from))
         if parent is None:
             gone = say("The run that this one goes on from is not where it was.")
             self._page.show_error(StudioError(gone, kind=FailureKind.RUN_NOT_FOUND))

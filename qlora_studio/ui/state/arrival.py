@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qlora_studio.core.config.run_config import DatasetSource
 from qlora_studio.core.errors import StudioError
-from qlora_studio.core.path_text import path_of_text
+from qlora_studio.core.path_text import path_of_text, whole_path
 from qlora_studio.core.words import say
 from qlora_studio.storage.datasets.files import data_names, hub_name, locate_dataset
 from qlora_studio.storage.datasets.layout import DatasetChoice
@@ -65,7 +65,7 @@ def _sort(text: str, found: Arrivals) -> None:
             say("{text} is on the web: nothing is fetched from there. Save it to a file first.", text=text)
         )
     else:
-        _sort_path(Path(path_of_text(text)).expanduser(), found)
+        _sort_path(whole_path(path_of_text(text)), found)
 
 
 def _sort_path(path: Path, found: Arrivals) -> None:

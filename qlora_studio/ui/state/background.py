@@ -1,6 +1,5 @@
 """Slow calls of the window (a model's files, the list of runs) beside its event loop; only the newest answer counts."""
 
-import traceback
 from collections.abc import Callable
 from functools import cache
 from itertools import count
@@ -8,7 +7,7 @@ from typing import Any
 
 from PySide6.QtCore import QObject, QRunnable, QThreadPool, Signal
 
-from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.errors import StudioError, unforeseen
 
 _NAMES = count()
 
@@ -65,14 +64,8 @@ class _Call(QRunnable):
         result, error = None, None
         try:
             result = self._call(*self._arguments)
-        except StudioError as problem:
-            error = problem
-        except OSError as problem:
-            error = StudioError(str(problem), kind=FailureKind.NOT_READABLE)
         except Exception as problem:  # noqa: BLE001 - else whoever asked would wait for ever
-            error = StudioError(
-                f"{type(problem).__name__}: {problem}", kind=FailureKind.INTERNAL, detail=traceback.format_exc()
-            )
+            error = unforeseen(problem)
         self._messenger.done.emit(self._number, result, error)
 
 

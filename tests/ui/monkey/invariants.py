@@ -37,7 +37,8 @@ def wrong_now(app_window: AppWindow) -> list[str]:
     window, found = app_window.window, []
     page = window.current_page()
     chosen = [button.text() for button in window.rail.findChildren(QAbstractButton) if button.isChecked()]
-    if chosen not in ([page.title], []):
+    named = window.pages[page.entry].title if page.entry else page.title  # a page without one of its own has another's
+    if chosen not in ([named], []):
         found.append(f"the rail has {chosen} chosen above the page {page.title}")
     for top in QApplication.topLevelWidgets():
         known = (Qt.WindowType.Popup, Qt.WindowType.ToolTip, Qt.WindowType.Dialog, Qt.WindowType.Sheet)

@@ -4,6 +4,7 @@ What is taken is listed; no lock, no job, no command comes along. A run that is 
 trusted. What a name, a link or a size could do is refused before the first byte is written.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -33,6 +34,7 @@ _DEEPEST = 12
 _SMALL, _MOST_TIMES = 64 << 20, 200  # bytes that any zip may hold, and how many times its own size a larger one
 _LEFT_FREE = 1 << 30  # bytes
 _PIECE = 1 << 20
+_MOST_OF_A_NAME = 10_000
 _REFUSED = re.compile(r'[\x00-\x1f<>:"|?*\\]|^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$|[. ]$', re.IGNORECASE)
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError)
 
@@ -166,14 +168,13 @@ def _check(source: Path, files: list[_File], runs: Path) -> None:
 
 
 def _copied(source: Path, files: list[_File], runs: Path, name: str, copying: Copying) -> RunFolder:
-    final = next(path for number in range(1, 10_000) if not (path := runs / _numbered(name, number)).exists())
-    staging = staging_path(final)
+    staging = staging_path(runs / name)
     try:
         staging.mkdir(mode=0o700)
         for file in files:
             _copy(source, file, staging.joinpath(*file.parts), copying)
         RunFolder(staging).config()
-        staging.rename(final)
+        final = _named(staging, runs, name)
         sync_folder(runs)
     except OSError as error:
         raise not_writable(runs, error) from error
@@ -194,8 +195,18 @@ def _copy(source: Path, file: _File, place: Path, copying: Copying) -> None:
             writing.write(piece)
 
 
-def _numbered(name: str, number: int) -> str:
-    return name if number == 1 else f"{name}-{number}"
+def _named(staging: Path, runs: Path, name: str) -> Path:
+    """Give a whole copy the first name that is free, though another window takes one in at this moment; return it."""
+    for number in range(1, _MOST_OF_A_NAME):
+        final = runs / (name if number == 1 else f"{name}-{number}")
+        try:
+            if not final.exists():
+                staging.rename(final)
+                return final
+        except OSError:
+            if not final.exists():  # else somebody was quicker
+                raise
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(runs / name))
 
 
 def _refused(source: Path, why: str) -> StudioError:

@@ -4,6 +4,7 @@ import os
 import stat
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,24 @@ def test_what_cannot_be_read_is_said_in_words_and_nothing_is_left(damage: str, r
     with pytest.raises(StudioError):
         import_run(source, runs)
     assert not list(runs.glob("*")) and not list(runs.glob(".*"))
+
+
+@pytest.mark.parametrize("packs", [False, True], ids=["folder", "zip"])
+def test_a_run_that_another_window_takes_in_meanwhile_is_there_twice_each_whole_and_by_a_name_of_its_own(
+    packs: bool, runs: Path, tmp_path: Path, run_python: Callable[..., object]
+) -> None:
+    source = packed(tmp_path / "theirs.zip", FILES) if packs else unpacked(tmp_path / "theirs")
+    program = "import sys; from qlora_studio.__main__ import main; sys.exit(main())"
+
+    class Meanwhile(Copying):
+        def add(self, size: int) -> None:
+            if not self.done:
+                run_python(program, "import", str(source))
+            super().add(size)
+
+    assert import_run(source, runs, Meanwhile()).path == runs / "theirs-2"
+    taken = {name: FILES[name] for name in TAKEN}
+    assert {place.name: files_in(place) for place in runs.iterdir()} == {"theirs": taken, "theirs-2": taken}
 
 
 def test_a_copy_tells_how_far_it_is_and_one_that_is_stopped_leaves_nothing(runs: Path, tmp_path: Path) -> None:

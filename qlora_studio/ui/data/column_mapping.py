@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from PySide6.QtWidgets import QGridLayout, QLineEdit
+from PySide6.QtWidgets import QGridLayout
 
 from qlora_studio.core.config.run_config import RunConfig, all_settings
 from qlora_studio.core.data.formats import MAPPING_KEYS, UNKNOWN, form_of_mapping, found_mapping
 from qlora_studio.core.data.report import SourceReport
 from qlora_studio.core.words import say
 from qlora_studio.ui.data.datasets_view import changed, encoding_texts, evidence_text
-from qlora_studio.ui.kit.fields import ComboBox
+from qlora_studio.ui.kit.fields import ComboBox, LineEdit
 from qlora_studio.ui.kit.text import ElidedLabel, Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, row
 
@@ -44,7 +44,7 @@ class ColumnMapping(Card):
         self._config, self._sources = RunConfig(), tuple[SourceReport, ...]()
         self._found = ("", "")
         self._file: tuple[str, str, tuple[str, ...]] = ("", "", ())
-        self.keys = QLineEdit()
+        self.keys = LineEdit()
         self.keys.setPlaceholderText(
             say("role = speaker; content = text; user_role = Customer; assistant_role = Agent, Bot")
         )
@@ -107,7 +107,7 @@ class ColumnMapping(Card):
         same_file, self._file = file == self._file, file  # what was chosen for another file says nothing of this one
         if found != self._found:  # what is typed stays until the file, or what is known of it, is another
             self._found = found
-            self.keys.setText(found[1])
+            self.keys.show_text(found[1])
             self.keys.setCursorPosition(0)
         for name, combo in self.parts.items():
             before = (combo.value() if same_file else "") or mapping.get(name, "")

@@ -60,9 +60,7 @@ class SourceLine(QWidget):
         self._facts.setVisible(bool(self._facts.text()))
         self.weight.setAccessibleName(say("Weight of {name}", name=source.name))
         self.remove.setAccessibleName(say("Remove {name}", name=source.name))
-        self.weight.blockSignals(True)
-        self.weight.setValue(source.weight)
-        self.weight.blockSignals(False)
+        self.weight.show_value(source.weight)
         self.remove.setVisible(several)
         self._show_choice(source)
 

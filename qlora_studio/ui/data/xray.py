@@ -85,8 +85,8 @@ class XrayCard(Card):
             return
         self.number.blockSignals(True)
         self.number.setMaximum(max(self.number.maximum(), row.number + 1))
-        self.number.setValue(row.number + 1)
         self.number.blockSignals(False)
+        self.number.show_value(row.number + 1)
         shown = packed_tokens(row)
         self.tokens.show_tokens(shown.tokens, shown.labels, first=shown.first)
         self.tokens.setVisible(bool(row.tokens))

@@ -1,9 +1,14 @@
-"""Input fields that leave the wheel to the page: a scroll must never change a setting."""
+"""Input fields that leave the wheel to the page, since a scroll must never change a setting, and keep what is typed.
+
+What is being typed stays where another value is shown meanwhile, as an undo or another window may bring one: it is told
+when it is done, on top of that value, and Esc lets go of it.
+"""
 
 from pathlib import Path
+from typing import Any, Protocol
 
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
-from PySide6.QtGui import QPainter, QPaintEvent, QPen, QPolygonF, QValidator, QWheelEvent
+from PySide6.QtGui import QKeyEvent, QPainter, QPaintEvent, QPen, QPolygonF, QValidator, QWheelEvent
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
     QCheckBox,
@@ -30,6 +35,55 @@ _CHECK = ((-4.5, 0.5), (-1.4, 3.5), (4.5, -3.2))  # from the middle of the box
 _ROUND = (Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap, Qt.PenJoinStyle.RoundJoin)
 
 
+class Typed(Protocol):
+    """A field in which something may be typed that was not told yet."""
+
+    def is_being_typed(self) -> bool:
+        """Whether something stands here that was not told yet."""
+
+    def let_go(self) -> None:
+        """Show what was shown last."""
+
+
+class LineEdit(QLineEdit):
+    """A line of text.
+
+    Signals:
+        told: what was typed is done.
+    """
+
+    told = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown = ""
+        self.editingFinished.connect(self._on_editing_finished)
+
+    def show_text(self, text: str) -> None:
+        """Show a text, without a signal."""
+        self._shown = text
+        if not self.is_being_typed() and text != self.text():
+            self.setText(text)
+
+    def is_being_typed(self) -> bool:
+        """Whether something stands here that was not told yet."""
+        return self.isModified()
+
+    def let_go(self) -> None:
+        """Show what was shown last."""
+        self.setText(self._shown)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Let go of what is being typed by Esc."""
+        if not was_let_go(self, event):
+            super().keyPressEvent(event)
+
+    def _on_editing_finished(self) -> None:
+        if self.isModified():
+            self.setModified(False)
+            self.told.emit()
+
+
 class SpinBox(QSpinBox):
     """A whole number."""
 
@@ -38,6 +92,23 @@ class SpinBox(QSpinBox):
         _prepare(self)
         self.setRange(minimum, maximum)
         self.setSuffix(f" {unit}" if unit else "")
+
+    def show_value(self, value: int) -> None:
+        """Show a value, without a signal."""
+        _show_number(self, value)
+
+    def is_being_typed(self) -> bool:
+        """Whether something stands here that was not told yet."""
+        return _is_typed(self)
+
+    def let_go(self) -> None:
+        """Show what was shown last."""
+        self.setValue(self.value())
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Let go of what is being typed by Esc."""
+        if not was_let_go(self, event):
+            super().keyPressEvent(event)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Leave the wheel to the page."""
@@ -72,6 +143,23 @@ class NumberBox(QDoubleSpinBox):
             return (QValidator.State.Intermediate if partial else QValidator.State.Invalid), text, position
         inside = self.minimum() <= value <= self.maximum()
         return (QValidator.State.Acceptable if inside else QValidator.State.Intermediate), text, position
+
+    def show_value(self, value: float) -> None:
+        """Show a value, without a signal."""
+        _show_number(self, value)
+
+    def is_being_typed(self) -> bool:
+        """Whether something stands here that was not told yet."""
+        return _is_typed(self)
+
+    def let_go(self) -> None:
+        """Show what was shown last."""
+        self.setValue(self.value())
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Let go of what is being typed by Esc."""
+        if not was_let_go(self, event):
+            super().keyPressEvent(event)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Leave the wheel to the page."""
@@ -164,21 +252,22 @@ def words_beside(field: QWidget, title: str, help: str) -> QHBoxLayout:
 
 
 class PathField(QWidget):
-    """A line for a path or name with a button that opens the file dialog. `edited` is emitted when the text is done."""
+    """A line for a path or name with a button that opens the file dialog. `edited` tells what was typed or chosen."""
 
     edited = Signal(str)
 
     def __init__(self, placeholder: str = "", *, folder: bool = False, pattern: str = "", caption: str = "") -> None:
         super().__init__()
         self._folder, self._pattern, self._caption = folder, pattern, caption
-        self.line = QLineEdit()
+        self.line = LineEdit()
         self.line.setPlaceholderText(placeholder)
         self.button = Button(say("Browse…"))
         box = row(self)
         box.addWidget(self.line, 1)
         box.addWidget(self.button)
         self.setFocusProxy(self.line)
-        self.line.editingFinished.connect(lambda: self.edited.emit(self.text()))
+        self.line.returnPressed.connect(self._on_return_pressed)
+        self.line.told.connect(lambda: self.edited.emit(self.text()))
         self.button.clicked.connect(self._on_button_clicked)
 
     def setAccessibleName(self, name: str) -> None:
@@ -192,8 +281,12 @@ class PathField(QWidget):
 
     def set_text(self, text: str) -> None:
         """Show a text, without a signal."""
-        if text != self.line.text():
-            self.line.setText(text)
+        self.line.show_text(text)
+
+    def _on_return_pressed(self) -> None:
+        """Ask for what stands there once more: what was typed is told anyhow."""
+        if not self.line.is_being_typed():
+            self.edited.emit(self.text())
 
     def _on_button_clicked(self) -> None:
         start = self.text() if self.text() and is_there(whole_path(self.text())) else str(Path.home())
@@ -204,6 +297,30 @@ class PathField(QWidget):
         if chosen:
             self.line.setText(chosen)
             self.edited.emit(chosen)
+
+
+def was_let_go(field: Typed, event: QKeyEvent) -> bool:
+    """Whether a key was Esc, by which a field has let go of what was being typed."""
+    if event.key() != Qt.Key.Key_Escape or not field.is_being_typed():
+        return False
+    field.let_go()
+    return True
+
+
+def _is_typed(box: SpinBox | NumberBox) -> bool:
+    text = box.textFromValue(box.value())  # type: ignore[arg-type]  # the number is the box's own
+    return box.hasFocus() and box.text() != box.prefix() + text + box.suffix()
+
+
+def _show_number(box: SpinBox | NumberBox, value: Any) -> None:
+    line = box.lineEdit()
+    typed, place = line.text() if box.is_being_typed() else None, line.cursorPosition()
+    box.blockSignals(True)
+    box.setValue(value)
+    if typed is not None:  # it is told as a change of this value
+        line.setText(typed)
+        line.setCursorPosition(place)
+    box.blockSignals(False)
 
 
 def _prepare(box: QAbstractSpinBox) -> None:

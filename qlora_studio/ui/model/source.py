@@ -1,14 +1,14 @@
 """Where a base model comes from: the starter model, the hub, a folder, or a GGUF file."""
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QButtonGroup, QLineEdit, QWidget
+from PySide6.QtWidgets import QButtonGroup, QWidget
 
 from qlora_studio.core.quantity import bytes_text
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.run.titles import STARTER, STARTER_TITLE
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.charts import ProgressLine
-from qlora_studio.ui.kit.fields import PathField
+from qlora_studio.ui.kit.fields import LineEdit, PathField
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, column, row
 from qlora_studio.ui.model.view import likely_kind
@@ -43,6 +43,7 @@ class ModelSource(Card):
         self.body.addLayout(pills)
         self._parts = {"starter": self._starter(), "hub": self._hub(), "folder": self._folder(), "gguf": self._gguf()}
         self.add(*self._parts.values())
+        self._turned = ("starter", "")
         self.show_kind("starter")
 
     def show_kind(self, kind: str) -> None:
@@ -54,11 +55,11 @@ class ModelSource(Card):
     def show_source(self, source: str, revision: str, kind: str) -> None:
         """Show the model that is chosen."""
         field = self._fields().get(kind)
-        if field is not None and field.text() != source:
-            field.setText(source)
-        if kind == "hub" and self.revision.text() != revision:
-            self.revision.setText(revision)
-        self.show_kind(kind)
+        if field is not None:
+            field.show_text(source)
+        if kind == "hub":
+            self.revision.show_text(revision)
+        self._turn_to(kind, source)
         self.use_starter.setEnabled(source != STARTER)
         self.use_starter.setText(say("Chosen") if source == STARTER else say("Use it"))
 
@@ -82,7 +83,17 @@ class ModelSource(Card):
         self._line.show_share(share)
         self._facts.setText(_download_text(state, source, needed=needed))
 
-    def _fields(self) -> dict[str, QLineEdit]:
+    def _turn_to(self, kind: str, source: str) -> None:
+        """Show the kind of a model; of the one that was shown before, not where the user turned to another kind since.
+
+        What is being typed stays in sight: a field that is hidden would tell half of it.
+        """
+        before, self._turned = self._turned, (kind, source)
+        is_typed = any(field.is_being_typed() for field in (*self._fields().values(), self.revision))
+        if not is_typed and (before[1] != source or self.kinds[before[0]].isChecked()):
+            self.show_kind(kind)
+
+    def _fields(self) -> dict[str, LineEdit]:
         return {"hub": self.hub_id, "folder": self.folder.line, "gguf": self.gguf.line}
 
     def _starter(self) -> QWidget:
@@ -103,7 +114,7 @@ class ModelSource(Card):
         part = QWidget()
         outer = column(part, spacing=8)
         box = row()
-        self.hub_id, self.revision = QLineEdit(), QLineEdit()
+        self.hub_id, self.revision = LineEdit(), LineEdit()
         self.hub_id.setPlaceholderText(say("owner/name, such as Qwen/Qwen3-8B"))
         self.hub_id.setAccessibleName(say("Hub id"))
         self.revision.setPlaceholderText(say("revision: main"))
@@ -116,8 +127,8 @@ class ModelSource(Card):
         self._line, self._facts = ProgressLine(say("Download"), 4000), Label("", "caption", wrap=True)
         outer.addWidget(self._line)
         outer.addWidget(self._facts)
-        self.hub_id.editingFinished.connect(self._on_hub_edited)
-        self.revision.editingFinished.connect(self._on_hub_edited)
+        self.hub_id.told.connect(self._on_hub_edited)
+        self.revision.told.connect(self._on_hub_edited)
         self.download.clicked.connect(self._on_download_clicked)
         self.stop.clicked.connect(self.download_stop_requested)
         self.show_download(None, needed=True)
@@ -144,10 +155,7 @@ class ModelSource(Card):
             self.source_requested.emit(text, "")
 
     def _on_hub_edited(self) -> None:
-        changed = self.hub_id.isModified() or self.revision.isModified()
-        if changed and self.hub_id.text().strip():
-            self.hub_id.setModified(False)
-            self.revision.setModified(False)
+        if self.hub_id.text().strip():
             self.source_requested.emit(self.hub_id.text().strip(), self.revision.text().strip())
 
     def _on_download_clicked(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QLineEdit, QMenu, QWidget
+from PySide6.QtWidgets import QMenu, QWidget
 
 from qlora_studio.core.config.run_config import DatasetSource, RunConfig, all_settings
 from qlora_studio.core.data.report import DataReport
@@ -14,7 +14,7 @@ from qlora_studio.core.run.titles import datasets_title, model_title
 from qlora_studio.core.words import say
 from qlora_studio.storage.drive_space import DriveSpace
 from qlora_studio.ui.kit.disk_lines import DiskLines
-from qlora_studio.ui.kit.fields import ComboBox
+from qlora_studio.ui.kit.fields import ComboBox, LineEdit
 from qlora_studio.ui.kit.layouts import SideBySide, TileGrid
 from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, StatTile, column, row
@@ -90,7 +90,7 @@ class TrainingPage(Page):
         self.start_button = PrimaryButton(say("Start training"))
         self.add_action(self.start_button)
         self.form = SettingsForm()
-        self.run_name = QLineEdit()
+        self.run_name = LineEdit()
         self.run_name.setAccessibleName(say("Name of the run"))
         self.run_name.setMaxLength(80)
         self.run_name.setMinimumWidth(100)
@@ -110,7 +110,7 @@ class TrainingPage(Page):
 
     def _connect(self) -> None:
         self.presets.chosen.connect(self._on_preset_chosen)
-        self.run_name.editingFinished.connect(self._on_name_edited)
+        self.run_name.told.connect(self._on_name_edited)
         self.start_button.clicked.connect(self._on_start_clicked)
         self.queue_button.clicked.connect(self.queue_requested)
         self.render_config(self._config)
@@ -119,8 +119,7 @@ class TrainingPage(Page):
         """Show the draft."""
         self._config = config
         self.form.render_config(config)
-        if self.run_name.text() != config.name:
-            self.run_name.setText(config.name)
+        self.run_name.show_text(config.name)
         model, data = config.model.source, config.data.path
         parts = [
             model_title(model) if model else say("no model yet"),

@@ -5,12 +5,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from PySide6.QtCore import Signal
-from PySide6.QtGui import QFocusEvent
-from PySide6.QtWidgets import QLineEdit, QPlainTextEdit, QWidget
+from PySide6.QtGui import QFocusEvent, QKeyEvent
+from PySide6.QtWidgets import QPlainTextEdit, QWidget
 
 from qlora_studio.core.config.setting import SettingInfo
 from qlora_studio.core.words import say
-from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox, number_text, words_beside, words_of
+from qlora_studio.ui.kit.fields import (
+    CheckBox,
+    ComboBox,
+    LineEdit,
+    NumberBox,
+    SpinBox,
+    number_text,
+    was_let_go,
+    words_beside,
+    words_of,
+)
 from qlora_studio.ui.kit.text import Label, set_style_property, set_tooltip
 from qlora_studio.ui.kit.widgets import column
 
@@ -114,14 +124,34 @@ class ListEdit(QPlainTextEdit):
 
     def show_texts(self, texts: Sequence[str]) -> None:
         """Show other texts; the same ones stay as they were typed."""
-        if [*texts] != self.texts():
-            self._show_text("\n".join(texts))
-        self._known = self.toPlainText()
+        self._show(lambda: [*texts] == self.texts(), "\n".join(texts))
+
+    def is_being_typed(self) -> bool:
+        """Whether something stands here that was not told yet."""
+        return self.hasFocus() and self.toPlainText() != self._known
+
+    def let_go(self) -> None:
+        """Show what was shown last."""
+        self._show_text(self._known)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Let go of what is being typed by Esc."""
+        if not was_let_go(self, event):
+            super().keyPressEvent(event)
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
         """Tell of a changed text, whenever and however it came here: typed, pasted, or dropped."""
         super().focusOutEvent(event)
         self._tell()
+
+    def _show(self, is_same: Callable[[], bool], text: str) -> None:
+        """Show a text, unless what stands here is the same, or is being typed."""
+        if self.is_being_typed():
+            self._known = text
+            return
+        if not is_same():
+            self._show_text(text)
+        self._known = self.toPlainText()
 
     def _show_text(self, text: str) -> None:
         self._is_showing = True
@@ -153,9 +183,8 @@ class TableEdit(ListEdit):
 
     def show_table(self, table: dict[str, Any]) -> None:
         """Show values by name."""
-        if table != self.table():
-            self._show_text("\n".join(f"{name} = {_value_text(value)}" for name, value in table.items()))
-        self._known = self.toPlainText()
+        lines = (f"{name} = {_value_text(value)}" for name, value in table.items())
+        self._show(lambda: table == self.table(), "\n".join(lines))
 
 
 def _field_for(info: SettingInfo) -> QWidget:
@@ -173,7 +202,7 @@ def _field_for(info: SettingInfo) -> QWidget:
     elif info.kind is list:
         return ListEdit()
     else:
-        field = QLineEdit()
+        field = LineEdit()
     field.setFixedWidth(WIDTH)
     return field
 
@@ -186,8 +215,8 @@ def _connect(field: QWidget, changed: Any) -> None:
             field.toggled.connect(lambda _checked: changed())
         case SpinBox() | NumberBox():
             field.valueChanged.connect(lambda _value: changed())
-        case QLineEdit():
-            field.editingFinished.connect(lambda: changed() if field.isModified() else None)
+        case LineEdit():
+            field.told.connect(changed)
         case ListEdit():
             field.done.connect(changed)
 
@@ -204,7 +233,7 @@ def _read(field: QWidget, info: SettingInfo) -> Any:
             return field.table()
         case ListEdit():
             return field.texts()
-        case QLineEdit():
+        case LineEdit():
             return _number(field.text()) if info.kind is float else field.text().strip()
     raise TypeError(type(field))
 
@@ -216,16 +245,13 @@ def _write(field: QWidget, value: Any) -> None:
         case CheckBox():
             field.setChecked(bool(value))
         case SpinBox() | NumberBox():
-            field.setValue(value)
+            field.show_value(value)
         case TableEdit():
             field.show_table(value)
         case ListEdit():
             field.show_texts([str(item) for item in value])
-        case QLineEdit():
-            text = number_text(value) if isinstance(value, float) else str(value)
-            if text != field.text():
-                field.setText(text)
-            field.setModified(False)
+        case LineEdit():
+            field.show_text(number_text(value) if isinstance(value, float) else str(value))
 
 
 def _value(text: str) -> Any:

@@ -62,6 +62,50 @@ def test_the_starter_model_takes_one_click(page: ModelPage) -> None:
     assert asked == [("starter", "")]
 
 
+def test_a_name_that_is_being_typed_stays_in_sight_where_another_model_comes(chosen: ModelPage) -> None:
+    asked: list[str] = []
+    source = chosen.source
+    source.source_requested.connect(lambda name, _revision: asked.append(name))
+    chosen.activateWindow()
+    QTest.mouseClick(source.kinds["hub"], LEFT)
+    source.hub_id.setFocus()
+    QTest.keyClicks(source.hub_id, "Qwen/Qw")
+    location = locate_model("starter")
+    chosen.render_model(location, model_facts(location))  # its files were looked at again
+    other = ModelLocation("hub", "maker/other", None)
+    chosen.render_model(other, None)
+    assert source.hub_id.isVisible() and source.hub_id.text() == "Qwen/Qw" and asked == []
+    QTest.keyClick(source.hub_id, Qt.Key.Key_Escape)
+    assert source.hub_id.text() == "maker/other" and asked == []
+    QTest.keyClicks(source.hub_id, "2")
+    QTest.keyClick(source.hub_id, Qt.Key.Key_Return)
+    assert asked == ["maker/other2"]
+
+
+def test_the_way_that_the_user_turned_to_stays_until_another_model_is_chosen(chosen: ModelPage) -> None:
+    location, source = locate_model("starter"), chosen.source
+    QTest.mouseClick(source.kinds["folder"], LEFT)
+    chosen.render_model(None, None)  # its files are looked at again
+    chosen.render_model(location, model_facts(location))
+    assert source.folder.isVisible()
+    chosen.render_model(ModelLocation("hub", "maker/other", None), None)
+    assert source.hub_id.isVisible()
+
+
+def test_a_folder_that_is_only_looked_at_is_not_asked_for(chosen: ModelPage) -> None:
+    asked: list[str] = []
+    source = chosen.source
+    source.folder.set_text("/models/a")
+    source.source_requested.connect(lambda name, _revision: asked.append(name))
+    chosen.activateWindow()
+    QTest.mouseClick(source.kinds["folder"], LEFT)
+    source.folder.line.setFocus()
+    source.folder.line.clearFocus()
+    assert asked == []
+    QTest.keyClick(source.folder.line, Qt.Key.Key_Return)
+    assert asked == ["/models/a"]
+
+
 def test_a_hub_id_is_typed_and_downloaded(page: ModelPage) -> None:
     asked: list[tuple[str, ...]] = []
     page.source.source_requested.connect(lambda *told: asked.append(("look", *told)))

@@ -170,6 +170,71 @@ def test_lines_are_told_when_the_focus_leaves_however_they_came_into_the_field(f
     assert told == [["two"], ["two"]]
 
 
+_TYPED = {
+    "lora.rank": ("48", 48),
+    "lora.dropout": ("0.25", 0.25),
+    "training.learning_rate": ("3e-3", 3e-3),
+    "evaluation.prompts": ("Who?", ["Who?"]),
+}
+
+
+@pytest.mark.parametrize("path", _TYPED)
+def test_what_is_being_typed_stays_where_another_draft_comes_until_it_is_told_on_top_of_it_or_let_go(
+    form: SettingsForm, path: str
+) -> None:
+    draft, (text, value), field = DraftStore(), _TYPED[path], form.line(path).field
+    draft.changed.connect(form.render_config)
+    form.changed.connect(draft.set_value)
+    other = RunConfig().model_copy(update={"name": "other"})
+    for name, another in (("lora.rank", 32), ("lora.dropout", 0.5), ("training.learning_rate", 1e-3)):
+        other = other.with_value(name, another)
+    other = other.with_value("evaluation.prompts", ["One?", "Two?"])
+    _come(form, path)
+    _replace(field, text)
+    draft.replace(other)  # undone, dropped, or of another window
+    assert draft.config == other and _text_of(field) == text
+    QTest.keyClick(field, Qt.Key.Key_Escape)
+    assert form.line(path).value() == value_at(other, path) and draft.config == other
+    _replace(field, text)
+    draft.replace(RunConfig())
+    assert _text_of(field) == text
+    field.clearFocus()
+    assert draft.config == RunConfig().with_value(path, value)
+    assert form.line(path).value() == value
+
+
+def test_a_number_that_is_typed_as_it_was_before_another_draft_came_is_told(form: SettingsForm) -> None:
+    draft, field = DraftStore(), form.line("lora.rank").field
+    draft.changed.connect(form.render_config)
+    form.changed.connect(draft.set_value)
+    _come(form, "lora.rank")
+    _replace(field, "4")
+    draft.replace(RunConfig().with_value("lora.rank", 99))
+    _replace(field, str(RunConfig().lora.rank))
+    field.clearFocus()
+    assert draft.config == RunConfig()
+
+
+def _come(form: SettingsForm, path: str) -> None:
+    """Bring a line to the front, and the focus into its field."""
+    line = form.line(path)
+    line.setParent(None)
+    line.show()
+    line.activateWindow()
+    assert QTest.qWaitForWindowActive(line)
+    line.field.setFocus()
+    assert line.field.hasFocus()
+
+
+def _replace(field: QWidget, text: str) -> None:
+    QTest.keyClick(field, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+    QTest.keyClicks(field, text)
+
+
+def _text_of(field: QWidget) -> str:
+    return field.toPlainText() if isinstance(field, ListEdit) else field.text()  # type: ignore[attr-defined]
+
+
 def _leave(field: QWidget) -> None:
     for kind in (QEvent.Type.FocusIn, QEvent.Type.FocusOut):
         QApplication.sendEvent(field, QFocusEvent(kind, Qt.FocusReason.TabFocusReason))

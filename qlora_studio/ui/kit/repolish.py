@@ -1,4 +1,4 @@
-"""Has widgets take the colours of another theme: at once what is seen, the rest in short turns of the event loop.
+"""Has widgets take the colours of another theme: at once what is seen, or comes to be seen, the rest in short turns.
 
 A style sheet reads the palette once, when it dresses a widget. To set the sheet again would dress all the window's
 widgets in one go, hidden ones too, and lay them all out anew: close to a second. Nothing but colours has changed.
@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 
 import shiboken6
-from PySide6.QtCore import QObject, QTimer
+from PySide6.QtCore import QEvent, QObject, QTimer
 from PySide6.QtWidgets import QApplication, QStackedWidget, QWidget
 
 from qlora_studio.ui.kit.fonts import polish_again
@@ -31,7 +31,11 @@ class Repolish(QObject):
         widgets = QApplication.allWidgets()
         soon = _in_front(widgets)
         self._waiting = sorted((widget for widget in widgets if not widget.isVisible()), key=soon.__contains__)
-        _dress(widget for widget in widgets if widget.isVisible())
+        for widget in self._waiting:
+            widget.installEventFilter(self)
+        for widget in widgets:
+            if widget.isVisible():
+                polish_again(widget)
         for window in QApplication.topLevelWidgets():
             window.update()
         self._turns.start()
@@ -42,14 +46,26 @@ class Repolish(QObject):
             return
         there = {part, *part.findChildren(QWidget)}.intersection(self._waiting)
         done = {widget for widget in there if widget.isVisibleTo(part)}
-        _dress(done)
+        self._dress_waiting(done)
         left = (widget for widget in self._waiting if widget not in done)
         self._waiting = sorted(left, key=there.__contains__)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Dress what is shown before its turn, so that it is not seen in the theme before."""
+        if event.type() == QEvent.Type.Show and isinstance(watched, QWidget):
+            self._dress_waiting([watched])
+        return False
+
+    def _dress_waiting(self, widgets: Iterable[QWidget]) -> None:
+        for widget in widgets:
+            if shiboken6.isValid(widget):
+                widget.removeEventFilter(self)
+                polish_again(widget)
 
     def _on_turn(self) -> None:
         until = time.monotonic() + _TURN_SECONDS
         while self._waiting and time.monotonic() < until:
-            _dress([self._waiting.pop()])
+            self._dress_waiting([self._waiting.pop()])
         if not self._waiting:
             self._turns.stop()
 
@@ -58,9 +74,3 @@ def _in_front(widgets: Iterable[QWidget]) -> set[QWidget]:
     stacks = (widget for widget in widgets if isinstance(widget, QStackedWidget) and widget.isVisible())
     pages = [page for stack in stacks if (page := stack.currentWidget()) is not None]
     return {widget for page in pages for widget in page.findChildren(QWidget)}
-
-
-def _dress(widgets: Iterable[QWidget]) -> None:
-    for widget in widgets:
-        if shiboken6.isValid(widget):
-            polish_again(widget)

@@ -9,7 +9,7 @@ from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox
 from qlora_studio.ui.kit.fonts import set_text_size
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import DARK, LIGHT, Theme, active_theme, apply_theme, finish_theme
-from qlora_studio.ui.kit.widgets import Button, Chip, Notice, StatTile, column
+from qlora_studio.ui.kit.widgets import Button, Chip, Notice, Rule, StatTile, column
 from tests.ui.conftest import WaitUntil
 
 SURFACES = ("background", "panel", "field", "selection", "hover")
@@ -104,6 +104,27 @@ def test_what_is_folded_in_a_part_that_comes_to_the_front_follows_by_itself(
     made.show()
     part.resize(made.size())
     wait_until(lambda: part.grab().toImage() == made.grab().toImage())
+    apply_theme(qapp, LIGHT)
+
+
+def test_what_is_shown_before_its_turn_is_never_seen_in_the_theme_before(qapp: QApplication) -> None:
+    def folded() -> tuple[QWidget, ...]:
+        page, parts = QWidget(), (Rule(), _one_of_each())
+        box = column(page)
+        for part in parts:
+            box.addWidget(part)
+            part.hide()
+        page.show()
+        return page, *parts
+
+    changed = folded()
+    apply_theme(qapp, DARK)
+    for part in changed:
+        part.show()  # as a line does where the page is scrolled
+    made = folded()
+    for part in made:
+        part.show()
+    assert changed[0].grab().toImage() == made[0].grab().toImage()
     apply_theme(qapp, LIGHT)
 
 

@@ -14,7 +14,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import threading
 
 NOTHING_BEGUN = "Nothing was begun."
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # the last is Windows' Ctrl-Break
@@ -79,6 +82,18 @@ class Interruption:
             self._held -= 1
         if not self._held and self.count > before:
             self._act()
+
+    @contextmanager
+    def stopping(self) -> "Iterator[threading.Event]":
+        """Have the first signal set an event, by which what goes on in here stops and tidies up."""
+        import threading
+
+        stop = threading.Event()
+        self.take(lambda count: stop.set() if count == 1 else self.leave())
+        try:
+            yield stop
+        finally:
+            self.take(None)
 
     def take(self, taker: Callable[[int], None] | None) -> None:
         """Let `taker` answer, by how many signals came; None gives that back. It is called in the midst of anything."""

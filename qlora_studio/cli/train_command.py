@@ -112,9 +112,12 @@ def resume_run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _resume_elsewhere(folder: RunFolder, place: str, terms: Sequence[Command], console: Console) -> int:
     """Submit a run again that is on another computer."""
-    with console.interruption.held():
-        submit_again(folder, terms)
-        require_mirror(folder)
+    console.if_interrupted("Whether it was submitted is not known.")
+    with console.interruption.stopping() as stop:
+        submit_again(folder, terms, stop=stop)
+    console.if_interrupted(f"It is submitted on {place}.")
+    console.interruption.raise_if_any()
+    require_mirror(folder)
     console.report({"run_dir": str(folder.path.resolve()), "place": place})
     console.result(f"Submitted again on {place}. Follow it: {command_line('watch', folder)}")
     return ExitCode.OK

@@ -31,6 +31,13 @@ def put_scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def put_program(tmp_path: Path, name: str, lines: str) -> None:
+    """Have a program of that name found first, where `put_scheduler` did so with SLURM's."""
+    path = tmp_path / "programs" / name
+    path.write_text(f"#!/bin/sh\n{lines}\n")
+    path.chmod(0o755)
+
+
 def place_for(script: str, tmp_path: Path) -> Place:
     """Return the place `cluster`, written down, with a program that plays a script."""
     place = Place(name="cluster", folder=str(tmp_path / "there"), program=program_for(script), cards="0", time="30")

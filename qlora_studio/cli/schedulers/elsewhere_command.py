@@ -31,7 +31,7 @@ from qlora_studio.storage.places import load_places, place_named, remove_place, 
 from qlora_studio.storage.runs.elsewhere_record import read_record, read_told
 from qlora_studio.storage.runs.run_folder import RunFolder
 
-_TOLD_SECONDS = 2.0
+_NOT_SUBMITTED = "Nothing was submitted; what was sent may be left there."
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -182,16 +182,19 @@ def _words(name: str, report: PlaceReport) -> list[str]:
 def submit_run(arguments: argparse.Namespace, console: Console) -> int:
     """Send a run, or submit one again that is there."""
     folder = _sent_before(arguments)
+    console.if_interrupted(_NOT_SUBMITTED)
     if folder is not None:
-        with console.interruption.held():
-            submit_again(folder, _terms(arguments), trusts=arguments.trust_network)
+        with console.interruption.stopping() as stop:
+            submit_again(folder, _terms(arguments), trusts=arguments.trust_network, stop=stop)
     else:
         sending = _sending(arguments)
         console.say(*sending.notes)
         if arguments.show:
             return _show(sending, console)
-        with console.interruption.held():
-            folder = submit(sending, runs_path(arguments.runs))
+        with console.interruption.stopping() as stop:
+            folder = submit(sending, runs_path(arguments.runs), stop)
+    console.if_interrupted(f"The run is submitted: {folder.path}")
+    console.interruption.raise_if_any()
     require_mirror(folder)
     record = read_record(folder.path)
     assert record is not None
@@ -249,8 +252,9 @@ def follow_run(arguments: argparse.Namespace, console: Console) -> int:
 def cancel_run(arguments: argparse.Namespace, console: Console) -> int:
     """Cancel a run's job; what was trained since the last checkpoint may be lost."""
     folder = existing_run(arguments.run_dir)
-    with console.interruption.held():
-        cancel_job(folder)
+    console.if_interrupted("The job may be cancelled or not.")
+    cancel_job(folder)
+    console.if_interrupted("The job is cancelled.")
     require_mirror(folder)
     console.report({"run_dir": str(folder.path.resolve()), "cancelled": True})
     console.result(

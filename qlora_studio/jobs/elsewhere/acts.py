@@ -88,7 +88,7 @@ def _fetch_files(connection: Connection, there: str, manifest: bytes, staging: P
         raise _not_whole(staging.name, str(error)) from error
     for name, entry in listed.items():
         (staging / name).parent.mkdir(parents=True, exist_ok=True)
-        connection.fetch(shell.files(there, [name], entry.size), staging / name, entry.size)
+        connection.fetch(shell.files(there, [name], entry.size), staging / name)
         sync_file(staging / name)
     sync_file(staging / MANIFEST)
     sync_folder(staging)

@@ -7,21 +7,22 @@ digits, so that any login shell there hands it on as it is; what is to be sent c
 import base64
 import re
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+import weakref
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from qlora_studio import child_process
 from qlora_studio.core.elsewhere.place import Place
 from qlora_studio.core.elsewhere.shell import CHANGED, GONE, MARK, Part, part_size, parts
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.words import say
+from qlora_studio.jobs.elsewhere import far_command
+from qlora_studio.jobs.elsewhere.far_command import Outcome
 from qlora_studio.storage.network import require_network
 
-Writing = Callable[[IO[bytes]], None]
+IDLE_SECONDS = 90.0  # in which a byte must go or come
 _SSH = (
     "ssh",
     "-T",
@@ -35,8 +36,6 @@ _SSH = (
     *("-o", "LogLevel=ERROR"),
 )
 _NOT_CONNECTED = 255  # ssh's own exit code
-_SECONDS = 90.0
-_SLOWEST = 50_000  # bytes a second, of a connection that is still taken to be alive
 _FULL = re.compile("no space left|disk quota exceeded", re.IGNORECASE)
 _MOST_WORDS = 500
 _LONGEST, _PIECE = 1 << 16, 1 << 20
@@ -49,28 +48,49 @@ class NotReached(StudioError):
         super().__init__(message, kind=FailureKind.NOT_REACHED, advice=advice, detail=detail)
 
 
-class Connection:
-    """Runs scripts at a place."""
+class Stopped(StudioError):
+    """Whoever asked a place something wanted no answer any more; it may have done what it was asked."""
 
     def __init__(self, place: Place) -> None:
-        self.place = place
+        super().__init__(say("{place} is asked nothing more.", place=place.name), kind=FailureKind.INTERRUPTED)
 
-    def ask(self, script: str, given: bytes = b"", *, login: bool = False, seconds: float = _SECONDS) -> list[Part]:
+
+_LOCK = threading.Lock()
+_OPEN: "weakref.WeakSet[Connection]" = weakref.WeakSet()
+
+
+class Connection:
+    """Runs scripts at a place. Each is given up once `stop` is set, and once nothing has gone or come for a while."""
+
+    def __init__(self, place: Place, stop: threading.Event | None = None) -> None:
+        self.place, self._stop = place, stop or threading.Event()
+        with _LOCK:
+            _OPEN.add(self)
+
+    def give_up(self) -> None:
+        """Ask nothing more, and wait for nothing."""
+        self._stop.set()
+
+    def ask(
+        self, script: str, given: Iterable[bytes] = (), *, login: bool = False, idle_seconds: float = IDLE_SECONDS
+    ) -> list[Part]:
         """Return the parts of a script's answer; with `login`, as the user's own login finds its programs there.
 
-        Raises NotReached, and StudioError where the folder is not there or has changed.
+        `given` is the script's input, in pieces. Raises NotReached, Stopped, and StudioError where the folder is not
+        there or has changed.
         """
+        answer = self._answer(script, given, login, idle_seconds)
+        try:
+            return list(parts(answer))
+        except ValueError as error:
+            raise NotReached(
+                say("{place} was not understood: its answer broke off.", place=self.place.name), detail=str(error)
+            ) from error
 
-        def write(stdin: IO[bytes]) -> None:
-            stdin.write(given)
-
-        return self.exchange(script, write, login=login, seconds=seconds)
-
-    def fetch(self, script: str, path: Path, size: int) -> None:
-        """Write the part that a script answers with, of `size` bytes, to a file. Raises as `ask` does."""
-        seconds = _SECONDS + size / _SLOWEST
+    def fetch(self, script: str, path: Path) -> None:
+        """Write the part that a script answers with to a file. Raises as `ask` does."""
         with tempfile.TemporaryFile(dir=path.parent) as answer, path.open("wb") as file:
-            self._answer(script, _nothing, False, seconds, answer)
+            self._answer(script, (), False, IDLE_SECONDS, answer)
             answer.seek(0)
             while (line := answer.readline(_LONGEST)) and line.strip() != MARK.encode():
                 pass
@@ -79,68 +99,46 @@ class Connection:
             if file.tell() != whole:
                 raise NotReached(say("{place} was not understood: its answer broke off.", place=self.place.name))
 
-    def exchange(self, script: str, write: Writing, *, login: bool = False, seconds: float | None = None) -> list[Part]:
-        """Return the parts of the answer to a script whose input `write` writes. Raises as `ask` does."""
-        answer = self._answer(script, write, login, seconds)
-        try:
-            return list(parts(answer))
-        except ValueError as error:
-            raise NotReached(
-                say("{place} was not understood: its answer broke off.", place=self.place.name), detail=str(error)
-            ) from error
-
     def _answer(
-        self, script: str, write: Writing, login: bool, seconds: float | None, out: IO[bytes] | None = None
+        self, script: str, given: Iterable[bytes], login: bool, idle_seconds: float, out: IO[bytes] | None = None
     ) -> bytes:
         """Return what a script printed, or nothing where it is to go `out` to a file."""
         if not self.place.is_here:
             require_network(say("{place} was not reached: the network is switched off here.", place=self.place.name))
-        code, answer, words = self._run(script, write, login, seconds, out)
-        if code == _NOT_CONNECTED and not self.place.is_here:
-            raise _not_connected(self.place, words)
-        if code in (GONE, CHANGED):
-            raise _refused(self.place, code, words)
-        if code and _FULL.search(words):
-            raise _full(self.place, words)
-        if code:
+        found = self._run(script, given, login, idle_seconds, out)
+        if found.code == _NOT_CONNECTED and not self.place.is_here:
+            raise _not_connected(self.place, found.words)
+        if found.code in (GONE, CHANGED):
+            raise _refused(self.place, found.code, found.words)
+        if found.code and _FULL.search(found.words):
+            raise _full(self.place, found.words)
+        if found.code:
             raise NotReached(
-                say("{place} did not do what it was asked.", place=self.place.name), detail=words[-_MOST_WORDS:]
+                say("{place} did not do what it was asked.", place=self.place.name), detail=found.words[-_MOST_WORDS:]
             )
-        return answer
+        return found.answer
 
     def _run(
-        self, script: str, write: Writing, login: bool, seconds: float | None, out: IO[bytes] | None
-    ) -> tuple[int, bytes, str]:
-        """Return exit code, stdout and stderr. Raises NotReached where it takes too long, StudioError without ssh."""
-        with tempfile.TemporaryFile() as words:  # no pipe: a connection that stays open would keep it open
-            try:
-                process = child_process.start(
-                    _command(self.place, script, login),
-                    stdin=subprocess.PIPE,
-                    stdout=out or subprocess.PIPE,
-                    stderr=words,
-                )
-            except OSError as error:
-                raise _no_program(self.place, error) from error
-            with process:
-                try:
-                    assert process.stdin is not None
-                    with suppress(BrokenPipeError):
-                        write(process.stdin)
-                    with suppress(BrokenPipeError):
-                        process.stdin.close()
-                    process.stdin = None
-                    answer, _ = process.communicate(timeout=seconds)
-                except subprocess.TimeoutExpired as error:
-                    raise NotReached(say("{place} did not answer in time.", place=self.place.name)) from error
-                finally:
-                    process.kill()
-            words.seek(0)
-            return process.returncode, answer or b"", words.read(1 << 16).decode("utf-8", "replace")
+        self, script: str, given: Iterable[bytes], login: bool, idle_seconds: float, out: IO[bytes] | None
+    ) -> Outcome:
+        """Return how a script ended. Raises NotReached where it hangs, Stopped, StudioError without ssh."""
+        command = _command(self.place, script, login)
+        try:
+            return far_command.run(command, given, idle_seconds=idle_seconds, out=out, stop=self._stop)
+        except far_command.NotStarted as error:
+            raise _no_program(self.place, str(error)) from error
+        except far_command.Stalled as error:
+            raise _stalled(self.place, idle_seconds) from error
+        except far_command.Stopped as error:
+            raise Stopped(self.place) from error
 
 
-def _nothing(stdin: IO[bytes]) -> None:
-    """Write nothing to a script that reads nothing."""
+def give_up_all() -> None:
+    """Have everything given up that is asked of any place now: this process is about to end."""
+    with _LOCK:
+        asking = [*_OPEN]
+    for connection in asking:
+        connection.give_up()
 
 
 def _command(place: Place, script: str, login: bool) -> list[str]:
@@ -191,11 +189,21 @@ def _full(place: Place, words: str) -> StudioError:
     )
 
 
-def _no_program(place: Place, error: OSError) -> StudioError:
-    return StudioError(
+def _stalled(place: Place, idle_seconds: float) -> NotReached:
+    seconds = round(idle_seconds)
+    return NotReached(
         say(
-            "{program} cannot be started: {why}.", program="sh" if place.is_here else "ssh", why=error.strerror or error
+            "{place} hangs: nothing went there or came from there for {seconds} seconds.",
+            place=place.name,
+            seconds=seconds,
         ),
+        say("Its file system may be stuck, or the way there. `ls {folder}` there says more.", folder=place.folder),
+    )
+
+
+def _no_program(place: Place, why: str) -> StudioError:
+    return StudioError(
+        say("{program} cannot be started: {why}.", program="sh" if place.is_here else "ssh", why=why),
         kind=FailureKind.TOOL_MISSING,
         advice=say("Install OpenSSH's client; `ssh` must be found in a terminal."),
     )

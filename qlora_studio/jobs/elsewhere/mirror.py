@@ -202,7 +202,7 @@ class _Mirror:
     def _tell_ending(self, ending: TerminalEvent) -> None:
         """Put on record there, and so here, how the run ended that did not say so itself."""
         size, line = _size(self._folder.events_path), ending.model_copy(update={"time": self._now()}).to_line()
-        self._connection.ask(shell.append(self._record.folder, "events.jsonl", size), line.encode())
+        self._connection.ask(shell.append(self._record.folder, "events.jsonl", size), [line.encode()])
 
     def _pass_on(self) -> None:
         """Pass on what was asked. While the job waits there is nobody to pause: it is taken out of the queue."""
@@ -213,7 +213,7 @@ class _Mirror:
         if not asked or self._job is None or not self._record.open:
             return
         if self._in_session:
-            lines = "".join(command.to_line() for command in asked).encode()
+            lines = [command.to_line().encode() for command in asked]
             self._connection.ask(shell.append(self._record.folder, "commands.jsonl"), lines)
         elif self._job.standing is Standing.WAITING:
             ends = [command for command in asked if isinstance(command, Pause | Stop)]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from dataclasses import dataclass
 
 from qlora_studio import __version__
@@ -42,10 +43,11 @@ class PlaceReport:
         return not self.problems
 
 
-def check_place(place: Place) -> PlaceReport:
-    """Return what is at a place; its folder is made there if need be. Raises StudioError where it is not reached."""
+def check_place(place: Place, stop: threading.Event | None = None) -> PlaceReport:
+    """Return what is at a place; its folder is made there if need be. Raises StudioError where it is not reached, or
+    `stop` is set."""
     script = shell.check(place.folder, place.setup, place.program)
-    found = {part.name: part for part in Connection(place).ask(script, login=True)}
+    found = {part.name: part for part in Connection(place, stop).ask(script, login=True)}
     studio, protocol = _about(found["about"].text)
     partitions = tuple(_partitions(found["partitions"].text)) if found["partitions"].numbers == (0,) else ()
     problems = []

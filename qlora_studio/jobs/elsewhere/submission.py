@@ -5,9 +5,8 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 from filelock import Timeout
 
@@ -21,9 +20,10 @@ from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.events import ElsewhereTold
 from qlora_studio.core.run.ranks import require_shares
 from qlora_studio.core.words import say
-from qlora_studio.jobs.elsewhere.connection import Connection, NotReached
+from qlora_studio.jobs.elsewhere.connection import Connection, NotReached, Stopped
 from qlora_studio.jobs.elsewhere.sending import Sending, SentFile, listening
 from qlora_studio.storage.durable import write_atomically
+from qlora_studio.storage.foreign import unreadable
 from qlora_studio.storage.places import place_named
 from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.elsewhere_record import (
@@ -41,6 +41,7 @@ Progress = Callable[[int, int], None]
 _PIECE = 1 << 18
 _JOB = re.compile(r"^([0-9]+)(;\S+)?$", re.MULTILINE)
 _LOCK_SECONDS = 3.0  # a mirror that has just closed the run is ending
+_TIDYING_SECONDS = 10.0  # for a place that may hang
 _CLOSING_SECONDS, _POLL_SECONDS = 30.0, 0.2
 
 
@@ -49,10 +50,11 @@ def submit(
 ) -> RunFolder:
     """Make a run's folder here and there, send what it needs, and hand it to the scheduler; return the one here.
 
-    Raises StudioError; nothing is left then, here or there. `progress` is told bytes sent and bytes in all.
+    Raises StudioError; nothing is left then, here or there, or it says what. `progress` is told bytes sent and bytes in
+    all. Once `stop` is set it ends at once, whatever hangs there.
     """
     require_trust(sending.place, sending.place.interface if sending.trusts else "")
-    connection = Connection(sending.place)
+    connection = Connection(sending.place, stop)
     folder = create_run_folder(runs, sending.config)
     home, name = "", folder.path.name
     try:
@@ -60,17 +62,17 @@ def submit(
         _require(connection, sending.expected)
         record = _record_of(sending.place.name, home, name)
         record = record.model_copy(update={"trusted": sending.place.interface if sending.trusts else ""})
-        _Upload(connection, record.folder, sending.size_bytes, stop, progress).send(sending.files)
+        _Upload(connection, record.folder, sending.size_bytes, progress).send(sending.files)
         text, script = sending.job(record.folder)
         _send_text(connection, record.folder, "run.toml", text)
         _keep(folder, "run.toml", text)
         write_record(folder.path, record)
         _submit_job(connection, folder, record, script)
-    except BaseException:
-        if not is_open_elsewhere(folder.path):
-            shutil.rmtree(folder.path, ignore_errors=True)
-            _remove_there(connection, home, name)
-        raise
+    except BaseException as error:
+        if is_open_elsewhere(folder.path):
+            raise
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise _with_what_is_left(error, _left_there(sending.place, home, name)) from error
     return folder
 
 
@@ -85,7 +87,13 @@ def require_trust(place: Place, trusted: str) -> None:
         )
 
 
-def submit_again(folder: RunFolder, initial_commands: Sequence[Command] = (), *, trusts: bool = False) -> None:
+def submit_again(
+    folder: RunFolder,
+    initial_commands: Sequence[Command] = (),
+    *,
+    trusts: bool = False,
+    stop: threading.Event | None = None,
+) -> None:
     """Hand a run that is elsewhere to its scheduler again: it goes on from its newest safe checkpoint there.
 
     What its place asks for now counts. Whoever called the network between its nodes trusted before has done so, unless
@@ -95,12 +103,14 @@ def submit_again(folder: RunFolder, initial_commands: Sequence[Command] = (), *,
     _closed_record(folder)
     try:
         with folder.lock().acquire(timeout=_LOCK_SECONDS, poll_interval=_POLL_SECONDS):
-            _submit_closed(folder, initial_commands, trusts)
+            _submit_closed(folder, initial_commands, trusts, stop)
     except Timeout as error:
         raise _busy(say("{name} is just being submitted.", name=folder.path.name)) from error
 
 
-def _submit_closed(folder: RunFolder, initial_commands: Sequence[Command], trusts: bool) -> None:
+def _submit_closed(
+    folder: RunFolder, initial_commands: Sequence[Command], trusts: bool, stop: threading.Event | None
+) -> None:
     """Submit a run that nobody else follows, or submits at the same moment."""
     record = _closed_record(folder)
     if folder.state().phase is Phase.FINISHED:
@@ -118,7 +128,7 @@ def _submit_closed(folder: RunFolder, initial_commands: Sequence[Command], trust
     more = [word for command in initial_commands if (word := _word(command))]
     sha256 = hashlib.sha256(sent).hexdigest()
     script = job_script(place, record.folder, sha256, more=more, trusts=place.nodes > 1)
-    _submit_job(Connection(place), folder, record, script)
+    _submit_job(Connection(place, stop), folder, record, script)
 
 
 def _submit_job(connection: Connection, folder: RunFolder, record: ElsewhereRecord, script: str) -> None:
@@ -126,7 +136,7 @@ def _submit_job(connection: Connection, folder: RunFolder, record: ElsewhereReco
     _keep(folder, "job.sh", script)
     try:
         [answer] = connection.ask(shell.submit(record.folder), login=True)
-    except NotReached as error:  # it may have been heard all the same
+    except (NotReached, Stopped) as error:  # it may have been heard all the same
         raise NotReached(
             say("Whether {place} took the job is not known: the connection broke off.", place=record.place),
             say("`squeue --me` there says whether it waits there; `scancel` takes it away."),
@@ -188,17 +198,30 @@ def _require(connection: Connection, paths: Sequence[str]) -> None:
         )
 
 
-def _remove_there(connection: Connection, home: str, name: str) -> None:
-    """Remove what was begun there, where that can be."""
-    if home:
-        try:
-            connection.ask(shell.remove_folder(home, name), seconds=20)
-        except StudioError:
-            return
+def _left_there(place: Place, home: str, name: str) -> str:
+    """Remove what was begun there; return its folder where that cannot be, else nothing."""
+    if not home:
+        return ""
+    try:
+        Connection(place).ask(shell.remove_folder(home, name), idle_seconds=_TIDYING_SECONDS)
+    except StudioError:
+        return f"{home}/{name}"
+    return ""
+
+
+def _with_what_is_left(error: BaseException, folder: str) -> BaseException:
+    """Return what is to be raised where nothing was submitted, with the folder there that is left of it."""
+    if isinstance(error, Stopped):
+        error = StudioError(say("Nothing was submitted: it was stopped."), kind=FailureKind.INTERRUPTED)
+    if folder and isinstance(error, StudioError):
+        error.advice = (
+            f"{error.advice} {say('What was sent is left in {folder} there: remove it.', folder=folder)}".strip()
+        )
+    return error
 
 
 def _send_text(connection: Connection, folder: str, name: str, text: str) -> None:
-    connection.ask(shell.receive(folder, name), text.encode())
+    connection.ask(shell.receive(folder, name), [text.encode()])
 
 
 def _keep(folder: RunFolder, name: str, text: str) -> None:
@@ -238,25 +261,17 @@ def _word(command: Command) -> str:
 
 
 class _Upload:
-    """Files on their way there, one after another, that tell how far they are and can be stopped."""
+    """Files on their way there, one after another, that tell how far they are."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        folder: str,
-        total: int,
-        stop: threading.Event | None,
-        progress: Progress | None,
-    ) -> None:
+    def __init__(self, connection: Connection, folder: str, total: int, progress: Progress | None) -> None:
         self._connection, self._folder, self._total = connection, folder, total
-        self._stop, self._progress = stop or threading.Event(), progress
+        self._progress = progress
         self._done = 0
 
     def send(self, files: Sequence[SentFile]) -> None:
-        """Send the files. Raises StudioError, also where it was stopped."""
+        """Send the files. Raises StudioError."""
         for file in files:
-            [size] = self._connection.exchange(shell.receive(self._folder, file.there), self._writer(file))
-            self._raise_if_stopped()
+            [size] = self._connection.ask(shell.receive(self._folder, file.there), self._pieces(file))
             if size.numbers != (file.size,):
                 raise StudioError(
                     say("{path} changed while it was sent.", path=file.path),
@@ -264,17 +279,14 @@ class _Upload:
                     advice=say("Send the run again."),
                 )
 
-    def _writer(self, file: SentFile) -> Callable[[IO[bytes]], None]:
-        def write(stdin: IO[bytes]) -> None:
+    def _pieces(self, file: SentFile) -> Iterator[bytes]:
+        """Yield what is in a file; what was taken is counted as sent. Raises StudioError where it cannot be read."""
+        try:
             with file.path.open("rb") as reading:
-                while not self._stop.is_set() and (piece := reading.read(_PIECE)):
-                    stdin.write(piece)
+                while piece := reading.read(_PIECE):
+                    yield piece
                     self._done += len(piece)
                     if self._progress is not None:
                         self._progress(self._done, self._total)
-
-        return write
-
-    def _raise_if_stopped(self) -> None:
-        if self._stop.is_set():
-            raise StudioError(say("Nothing was submitted: it was stopped."), kind=FailureKind.INTERRUPTED)
+        except OSError as error:
+            raise unreadable(file.path, error.strerror or str(error)) from error

@@ -1,6 +1,7 @@
 """Connects the dialog to the draft, to the places that are kept, and to what is asked of a place."""
 
 import functools
+import threading
 
 from PySide6.QtCore import QObject, QTimer
 
@@ -33,6 +34,7 @@ class ElsewhereWiring(QObject):
         self._config = RunConfig()
         self._last = ""
         self._asked: Place | None = None
+        self._test_stop = threading.Event()
         self._sending: Sending | None = None
         self._transfer: Transfer | None = None
         self._planner, self._tester = Background(self), Background(self)
@@ -146,10 +148,11 @@ class ElsewhereWiring(QObject):
         if self.dialog is None or (place := self._place()) is None:
             return
         self.dialog.render_test(say("Asking {place} …", place=place.name), testing=True)
-        self._asked = place
-        self._tester.ask(check_place, place)
+        self._asked, self._test_stop = place, threading.Event()
+        self._tester.ask(check_place, place, self._test_stop)
 
     def _on_test_stopped(self) -> None:
+        self._test_stop.set()
         self._tester.forget()
         if self.dialog is not None:
             self.dialog.render_test("")
@@ -213,8 +216,8 @@ class ElsewhereWiring(QObject):
     def _on_dialog_destroyed(self) -> None:
         self.dialog = None
         self._settle.stop()
-        for asked in (self._planner, self._tester):
-            asked.forget()
+        self._planner.forget()
+        self._on_test_stopped()
 
     def _show_error(self, error: StudioError) -> None:
         if self.dialog is not None:

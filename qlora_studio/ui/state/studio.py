@@ -13,6 +13,7 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Stop
 from qlora_studio.core.words import say
 from qlora_studio.jobs.card_choice import card_environment
+from qlora_studio.jobs.elsewhere.connection import give_up_all
 from qlora_studio.jobs.gpu_sample import GpuCard
 from qlora_studio.jobs.idle_worker import IdleWorker
 from qlora_studio.storage.runs.leftovers import remove_leftovers, removed_text
@@ -186,6 +187,7 @@ class Studio(QObject):
             job.end()
         for job in (self.export, self.upload):
             job.leave()
+        give_up_all()
         wait_for_threads()
         self.gpu.stop()
 

@@ -1,5 +1,7 @@
 """`elsewhere` by its commands: a place is written down, a run sent, followed, asked, submitted again and fetched."""
 
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +9,8 @@ import pytest
 
 from qlora_studio.core.errors import ExitCode
 from qlora_studio.storage.runs.run_folder import RunFolder, run_folders
-from tests.cli.conftest import Outcome
-from tests.elsewhere.places import program_for, put_scheduler, until
+from tests.cli.conftest import Outcome, start_cli
+from tests.elsewhere.places import program_for, put_program, put_scheduler, until
 
 Studio = Callable[..., Outcome]
 
@@ -68,3 +70,21 @@ def test_a_place_is_changed_field_by_field_listed_and_forgotten(studio: Studio) 
     assert studio("elsewhere", "forget", "cluster").out == "cluster is forgotten.\n"
     assert "There are no places." in studio("elsewhere", "places").out
     assert studio("elsewhere", "check", "cluster").code == ExitCode.USAGE
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_ends_a_sending_that_hangs_and_leaves_nothing(
+    studio: Studio, source: tuple[str, ...], studio_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_scheduler(tmp_path, monkeypatch)
+    put_program(tmp_path, "cat", "exec sleep 60")
+    studio("elsewhere", "add", "cluster", "--folder", str(tmp_path / "there"), "--cards", "0")
+    sending = start_cli("elsewhere", "submit", *source, home=studio_home)
+    until(lambda: [*tmp_path.glob("there/*/elsewhere/sent/1/*.part")])
+    sending.send_signal(signal.SIGINT)
+    _, err = sending.communicate(timeout=30)
+
+    assert sending.returncode == ExitCode.INTERRUPTED
+    assert "Nothing was submitted: it was stopped." in err
+    assert run_folders(studio_home / "runs") == []
+    assert [*(tmp_path / "there").iterdir()] == []

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from qlora_studio.core.elsewhere import shell
 from qlora_studio.core.elsewhere.place import Place
 from qlora_studio.core.errors import FailureKind, StudioError
-from qlora_studio.jobs.elsewhere.connection import Connection, NotReached
+from qlora_studio.jobs.elsewhere.connection import Connection, NotReached, give_up_all
+from tests.elsewhere.places import until
 
 _PLACE = Place(name="cluster", host="login.example")
 
@@ -63,7 +65,7 @@ def test_a_full_disk_there_is_called_that(tmp_path: Path) -> None:
 def test_a_script_arrives_as_it_is_through_the_login_shell_behind_what_a_login_prints(programs: Path) -> None:
     _put_ssh(programs, 'echo "Welcome to the cluster"; printf "%s\\n" "$@" > "$0.said"; exec sh -c "${@: -1}"')
     script = shell.answering('part text "it\'s $((1 + 1)) \\\\ `echo done`! "\npart given "$(cat)"')
-    found = Connection(_PLACE).ask(script, b"what is sent", login=True)
+    found = Connection(_PLACE).ask(script, [b"what ", b"is sent"], login=True)
 
     assert [part.text for part in found] == ["it's 2 \\ done! ", "what is sent"]
     said = (programs / "ssh.said").read_text().splitlines()
@@ -74,8 +76,30 @@ def test_a_script_arrives_as_it_is_through_the_login_shell_behind_what_a_login_p
 def test_a_place_that_hangs_is_not_waited_for(programs: Path) -> None:
     _put_ssh(programs, "exec sleep 60")
 
-    with pytest.raises(NotReached, match="did not answer in time"):
-        Connection(_PLACE).ask(shell.answering(":"), seconds=0.3)
+    with pytest.raises(NotReached, match="cluster hangs: nothing went there or came from there for 1 seconds"):
+        Connection(_PLACE).ask(shell.answering(":"), idle_seconds=1)
+
+
+def test_what_is_asked_is_given_up_at_once_when_that_is_wanted_and_when_the_process_is_to_end(programs: Path) -> None:
+    _put_ssh(programs, 'touch "$0.asked"; exec sleep 60')
+    stop = threading.Event()
+    for give_up in (stop.set, give_up_all):
+        (programs / "ssh.asked").unlink(missing_ok=True)
+        refused: list[StudioError] = []
+        asking = threading.Thread(target=_ask, args=(Connection(_PLACE, stop), refused))
+        asking.start()
+        until((programs / "ssh.asked").exists)
+        give_up()
+        asking.join(20)
+        assert [error.kind for error in refused] == [FailureKind.INTERRUPTED]
+        stop = threading.Event()
+
+
+def _ask(connection: Connection, refused: list[StudioError]) -> None:
+    try:
+        connection.ask(shell.answering(":"), iter([b"x" * (1 << 20)]))
+    except StudioError as error:
+        refused.append(error)
 
 
 def test_with_the_network_switched_off_no_host_is_asked_but_this_computer_is(

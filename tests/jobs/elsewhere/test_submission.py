@@ -16,7 +16,7 @@ from qlora_studio.jobs.elsewhere.sending import plan_sending
 from qlora_studio.jobs.elsewhere.submission import submit, submit_again
 from qlora_studio.storage.places import load_places, place_named, remove_place, save_place
 from qlora_studio.storage.runs.run_folder import run_folders
-from tests.elsewhere.places import followed, place_for, there
+from tests.elsewhere.places import followed, place_for, put_program, there, until
 from tests.jobs.elsewhere.conftest import Submit
 
 
@@ -44,19 +44,54 @@ def test_a_job_that_is_not_taken_leaves_nothing_here_or_there(
     assert [*(tmp_path / "there").iterdir()] == []
 
 
-def test_sending_can_be_stopped(send: Submit, studio_home: Path, tmp_path: Path) -> None:
-    large, stop, told = tmp_path / "large.jsonl", threading.Event(), list[int]()
+def _large(tmp_path: Path) -> RunConfig:
+    large = tmp_path / "large.jsonl"
     large.write_bytes(b"x" * (4 << 20))
-    config = RunConfig.model_validate({"model": {"source": "owner/model"}, "data": {"path": str(large)}})
+    return RunConfig.model_validate({"model": {"source": "owner/model"}, "data": {"path": str(large)}})
 
-    def progress(done: int, total: int) -> None:
-        told.append(done)
-        stop.set()
 
-    with pytest.raises(StudioError, match="it was stopped"):
-        submit(plan_sending(config, place_for("finish", tmp_path)), studio_home / "runs", stop, progress)
-    assert 0 < told[-1] < large.stat().st_size
+def test_sending_is_stopped_at_once_though_the_file_system_there_hangs(
+    scheduler: Path, studio_home: Path, tmp_path: Path
+) -> None:
+    """A `cat` that takes nothing in, as one whose file system is stuck."""
+    put_program(tmp_path, "cat", "exec sleep 60")
+    stop, errors = threading.Event(), list[StudioError]()
+
+    def sending() -> None:
+        try:
+            submit(plan_sending(_large(tmp_path), place_for("finish", tmp_path)), studio_home / "runs", stop)
+        except StudioError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=sending)
+    thread.start()
+    until(lambda: [*tmp_path.glob("there/*/elsewhere/sent/1/large.jsonl.part")])
+    stop.set()
+    thread.join(20)
+    assert [(error.kind, error.message) for error in errors] == [
+        (FailureKind.INTERRUPTED, "Nothing was submitted: it was stopped.")
+    ]
+    assert errors[0].advice == ""
+    assert run_folders(studio_home / "runs") == []
     assert [*(tmp_path / "there").iterdir()] == []
+
+
+def test_what_could_not_be_removed_there_is_named(scheduler: Path, studio_home: Path, tmp_path: Path) -> None:
+    put_program(tmp_path, "cat", "exit 1")
+    put_program(tmp_path, "rm", "exit 1")
+    with pytest.raises(StudioError, match="did not do what it was asked") as raised:
+        submit(plan_sending(_large(tmp_path), place_for("finish", tmp_path)), studio_home / "runs")
+
+    [left] = (tmp_path / "there").iterdir()
+    assert raised.value.advice == f"What was sent is left in {left} there: remove it."
+
+
+def test_a_file_that_cannot_be_read_any_more_is_named(send: Submit, studio_home: Path, tmp_path: Path) -> None:
+    planned = plan_sending(_large(tmp_path), place_for("finish", tmp_path))
+    (tmp_path / "large.jsonl").unlink()
+    with pytest.raises(StudioError, match=r"large\.jsonl") as raised:
+        submit(planned, studio_home / "runs")
+    assert raised.value.kind is FailureKind.NOT_READABLE
 
 
 def test_a_model_that_is_named_by_a_path_must_be_there(studio_home: Path, tmp_path: Path, send: Submit) -> None:

@@ -18,7 +18,7 @@ from qlora_studio.ui.elsewhere.dialog import ElsewhereDialog
 from qlora_studio.ui.kit.fields import SpinBox
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.training.page import TrainingPage
-from tests.elsewhere.places import place_for, program_for
+from tests.elsewhere.places import place_for, program_for, put_program
 
 WaitUntil = Callable[[Callable[[], object]], None]
 LEFT = Qt.MouseButton.LeftButton
@@ -178,3 +178,19 @@ def test_several_nodes_are_sent_to_only_once_their_network_is_called_trusted(
     wait_until(lambda: "ib1" in dialog.notes.text())
     assert not dialog.trust.isChecked()
     assert not dialog.submit.isEnabled()
+
+
+def test_a_sending_that_hangs_is_stopped_by_cancel_and_leaves_nothing(
+    dialog: ElsewhereDialog, scheduler: Path, wait_until: WaitUntil, studio_home: Path, tmp_path: Path
+) -> None:
+    put_program(tmp_path, "cat", "exec sleep 60")
+    wait_until(dialog.submit.isEnabled)
+    QTest.mouseClick(dialog.submit, LEFT)
+    wait_until(lambda: [*tmp_path.glob("there/*/elsewhere/sent/1/*.part")])
+    QTest.mouseClick(dialog.cancel, LEFT)
+    wait_until(dialog.notice.isVisible)
+
+    assert dialog.notice.message.text() == "Nothing was submitted: it was stopped."
+    assert run_folders(studio_home / "runs") == []
+    assert [*(tmp_path / "there").iterdir()] == []
+    assert dialog.submit.isEnabled()

@@ -135,7 +135,7 @@ def submit(folder: str) -> str:
 
 def missing(paths: Iterable[str]) -> str:
     """Return what answers with those of some paths that are not there, a part each."""
-    return answering("".join(f"[ -e {word} ] || part path {word}\n" for word in map(shlex.quote, paths)) + ":\n")
+    return answering("".join(f"[ -e {word} ] || part path {word}\n" for word in map(_word, paths)) + ":\n")
 
 
 def cancel(job: str) -> str:
@@ -181,6 +181,11 @@ a=$({{
 
 
 def _enter(folder: str) -> str:
-    """Return what goes into a place's folder, made where it is not there; a ~ is the home there."""
-    path = f'"$HOME"/{shlex.quote(folder[2:])}' if folder.startswith("~/") else shlex.quote(folder)
+    """Return what goes into a place's folder, made where it is not there."""
+    path = _word(folder)
     return f"cd && mkdir -p {path} && cd {path} || exit {GONE}\n"
+
+
+def _word(path: str) -> str:
+    """Return a path as a word of a script; a ~ is the home there."""
+    return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.config.run_config_text import problems_before_start, to_toml
@@ -20,6 +20,7 @@ from qlora_studio.core.run.titles import OLLAMA
 from qlora_studio.core.words import say, say_count
 from qlora_studio.storage.datasets.files import hub_name
 from qlora_studio.storage.foreign import unreadable
+from qlora_studio.storage.models.location import is_hub_name
 from qlora_studio.storage.runs.parent_adapter import parent_folder
 
 _SENT = ("data.path", "data.more", "data.evaluation_path", "lora.start_from")  # a model is fetched there, or lies there
@@ -51,7 +52,7 @@ class Sending:
     def expected(self) -> tuple[str, ...]:
         """The paths that must be there already: of models that are named by a path."""
         named = (self.model or self.config.model.source, self.config.quantization.original)
-        return tuple(path for path in named if PurePosixPath(path).is_absolute())
+        return tuple(path for path in named if path and not is_hub_name(path))
 
     @property
     def size_bytes(self) -> int:

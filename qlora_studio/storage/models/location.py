@@ -78,9 +78,14 @@ def locate_model(source: str, revision: str = "") -> ModelLocation:
             return ModelLocation("folder", source, path.resolve())
     except (OSError, RuntimeError, ValueError):  # a name that no system has, or a link in a circle
         raise _not_found(source) from None
-    if not _HUB_ID.match(source) or source.lower().endswith(".gguf"):
+    if not is_hub_name(source):
         raise _not_found(source)
     return ModelLocation("hub", source, cached_snapshot(source, revision or "main"), revision)
+
+
+def is_hub_name(source: str) -> bool:
+    """Whether a model can be called so on the hub: by no path of any system, and no file's name."""
+    return bool(_HUB_ID.match(source)) and not source.startswith(".") and not source.lower().endswith(".gguf")
 
 
 def starter_path() -> Path:

@@ -2,15 +2,17 @@
 
 import hashlib
 import threading
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
 from qlora_studio.core.config.run_config import RunConfig
+from qlora_studio.core.elsewhere import shell
 from qlora_studio.core.elsewhere.place import Place
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Pause
 from qlora_studio.jobs.elsewhere.acts import cancel_job, fetch
+from qlora_studio.jobs.elsewhere.connection import Connection
 from qlora_studio.jobs.elsewhere.place_check import check_place
 from qlora_studio.jobs.elsewhere.sending import plan_sending
 from qlora_studio.jobs.elsewhere.submission import submit, submit_again
@@ -101,6 +103,36 @@ def test_a_model_that_is_named_by_a_path_must_be_there(studio_home: Path, tmp_pa
 
     with pytest.raises(StudioError, match="There is no /models/none on cluster"):
         submit(sending, studio_home / "runs")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_path"),
+    [
+        (str(PureWindowsPath("C:\\models", "mine")), True),
+        ("D:/models/mine", True),
+        (str(PureWindowsPath("//server/share/mine")), True),
+        ("/models/mine", True),
+        ("~/models/mine", True),
+        ("./mine", True),
+        ("mine.gguf", True),
+        ("owner/mine", False),
+        ("mine", False),
+        ("starter", False),
+    ],
+)
+def test_what_is_a_path_on_any_system_must_be_there(tmp_path: Path, name: str, is_path: bool) -> None:
+    for values in ({"model": {"source": name}}, {"quantization": {"original": name}}):
+        whole = {"data": {"path": str(tmp_path)}, "model": {"source": "owner/model"}} | values
+        config = RunConfig.model_validate(whole)
+        assert plan_sending(config, Place(name="c")).expected == ((name,) if is_path else ())
+
+
+def test_a_model_in_the_home_there_is_found_by_its_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home there" / "my models").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path / "home there"))
+    asked = shell.missing(["~/my models", "~/none", "C:\\models\\mine"])
+    found = Connection(Place(name="c")).ask(asked)
+    assert [part.text for part in found] == [f"{tmp_path}/home there/none", "C:\\models\\mine"]
 
 
 def test_a_checkpoint_that_is_not_there_is_named_with_those_that_are(send: Submit) -> None:

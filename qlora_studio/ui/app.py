@@ -42,7 +42,7 @@ from qlora_studio.ui.window.page import Page
 from qlora_studio.ui.window.place import place_of
 from qlora_studio.ui.window.whole_errors import forget_handled, with_whole_errors
 
-_TURN_SECONDS = 0.01  # of building pages, between which the window answers
+_TURN_SECONDS = 0.005  # of building pages, between which the window answers: a step that begins then takes as long
 _SWITCH_SECONDS = 0.0005  # how long another thread, that imports or reads, may keep Python for itself
 
 if TYPE_CHECKING:
@@ -171,9 +171,9 @@ class AppWindow(QObject):
 
         _in_turn(steps())
 
-    def _added(self, new_page: Callable[[], Page]) -> Iterator[None]:
+    def _added(self, new_page: type[Page]) -> Iterator[None]:
         """Make a page, dress and measure its widgets, and add it, with a pause wherever one can be made."""
-        page = new_page()
+        page = new_page(at_once=False)
         yield
         self.window.take_in(page)
         yield

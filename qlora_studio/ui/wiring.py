@@ -1,6 +1,5 @@
 """The pages that follow the first paint, and what connects each to what stands behind it."""
 
-from collections.abc import Callable
 from typing import TypeVar
 
 from qlora_studio.storage.run_care.run_reading import RunReadings
@@ -50,10 +49,10 @@ _WANTED = {"data": report_question, "training": tokens_question}
 _LIST_RUNS = ("start", "export", "chat", "runs", "comparison")
 
 # In the order of the rail, after the Start page.
-PAGES: tuple[Callable[[], Page], ...] = (
+PAGES: tuple[type[Page], ...] = (
     ModelPage,
     DataPage,
-    lambda: TrainingPage(at_once=False),
+    TrainingPage,
     RunPage,
     ExportPage,
     ChatPage,

@@ -1,6 +1,6 @@
 """The page where a trained model is talked to, beside its base and what was exported: one prompt, one seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QKeySequence, QShortcut
@@ -49,8 +49,7 @@ class ChatPage(Page):
     run_requested = Signal(str)
     training_requested = Signal()
 
-    def __init__(self) -> None:
-        super().__init__()
+    def _made(self) -> Iterator[None]:
         self._runs: dict[str, RunChoice] = {}
         self._turns: list[ChatTurn] = []
         self._waiting: dict[tuple[int, str], ChatTurn] = {}
@@ -61,17 +60,16 @@ class ChatPage(Page):
         )
         self.add_action(self.stop)
         self.add_action(self.again)
-        self.run, self.checkpoint = ComboBox(), ComboBox(_CHECKPOINTS)
-        self.temperature, self.seed, self.longest = (
-            NumberBox(0.0, 2.0),
-            SpinBox(0),
-            SpinBox(1, 4096, unit=say("tokens")),
-        )
-        self.variants = {name: CheckBox(words) for name, words in CHAT_VARIANTS.items()}
-        self.prompt = PromptField(say("Say something. Enter sends, Shift+Enter begins a line."))
-        self.send = PrimaryButton(say("Send"))
-        self.end = Button(say("Stop"), tip=say("End the answers here; the model stays loaded (Esc)"))
-        self._build()
+        self._empty = self._make_empty()
+        self.body.addWidget(self._empty)
+        yield
+        self._options = self._make_options()
+        self.body.addWidget(self._options)
+        yield
+        self._talk = self._make_talk()
+        self.body.addWidget(self._talk, 1)
+        self.body.addStretch(0)
+        yield
         self._connect()
         self.render_runs((), "")
         self.render_job(None)
@@ -209,18 +207,19 @@ class ChatPage(Page):
             box.setChecked(box.isChecked() and name in there)
             set_tooltip(box, "" if name in there else say("Export a {words} of this run first.", words=words))
 
-    def _build(self) -> None:
+    def _make_empty(self) -> EmptyCard:
         self.go_training = PrimaryButton(say("Go to Training"))
         text = say("When a run has ended, its model can be asked here, with the base model's answer beside it.")
-        self._empty = EmptyCard(say("No trained run yet"), text, self.go_training)
-        self._options, self._talk = self._make_options(), self._make_talk()
-        self.body.addWidget(self._empty)
-        self.body.addWidget(self._options)
-        self.body.addWidget(self._talk, 1)
-        self.body.addStretch(0)
+        return EmptyCard(say("No trained run yet"), text, self.go_training)
 
     def _make_options(self) -> Card:
         card = Card()
+        self.run, self.checkpoint = ComboBox(), ComboBox(_CHECKPOINTS)
+        self.temperature, self.seed, self.longest = (
+            NumberBox(0.0, 2.0),
+            SpinBox(0),
+            SpinBox(1, 4096, unit=say("tokens")),
+        )
         self.temperature.setValue(0.0)
         self.seed.setValue(42)
         self.longest.setValue(256)
@@ -243,9 +242,13 @@ class ChatPage(Page):
         self._area.setWidget(content)
         self._area.setMinimumHeight(160)
         card.body.addWidget(self._area, 1)
+        self.prompt = PromptField(say("Say something. Enter sends, Shift+Enter begins a line."))
         card.add(self.prompt)
         foot = row(spacing=14)
         self._state = Label("", "caption")
+        self.send = PrimaryButton(say("Send"))
+        self.end = Button(say("Stop"), tip=say("End the answers here; the model stays loaded (Esc)"))
+        self.variants = {name: CheckBox(words) for name, words in CHAT_VARIANTS.items()}
         for name, box in self.variants.items():
             box.setChecked(name in ("tuned", "base"))
             foot.addWidget(box)

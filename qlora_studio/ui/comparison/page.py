@@ -1,6 +1,6 @@
 """The page of a comparison: curves over each other, a table of what differs and what came of it, the answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication, QKeyEvent
@@ -35,8 +35,7 @@ class ComparisonPage(Page):
     choice_requested = Signal(tuple)
     shown = Signal()
 
-    def __init__(self) -> None:
-        super().__init__()
+    def _made(self) -> Iterator[None]:
         self._comparison = compare(())
         self._choice: tuple[str, ...] = ()
         self._offered: tuple[tuple[str, str], ...] = ()
@@ -48,17 +47,21 @@ class ComparisonPage(Page):
         self.menu = QMenu(self)
         self.choose_button.setMenu(self.menu)
         self.choose_button.setProperty("menu", "true")
+        yield
         self.curves = CurvesCard()
+        self.body.addWidget(self.curves)
+        yield
         self.table = ComparisonTable()
-        self.answers = AnswersCard()
         self.everything = Button(say("also what is the same"), "pill", checkable=True)
         self._caution = Label("", "muted", wrap=True, selectable=True)
         self._card = Card(say("Side by side"))
         self._card.add_header(self.everything, self.copy_button)
         self._card.add(self._caution, self.table)
-        for part in (self.curves, self._card, self.answers):
+        self.answers = AnswersCard()
+        for part in (self._card, self.answers):
             self.body.addWidget(part)
         self.body.addStretch(1)
+        yield
         self._connect()
         self.render_records((), 0)
 

@@ -1,6 +1,6 @@
 """How a file is read, where the program cannot know: its format, its encoding, and which column plays which part."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from PySide6.QtWidgets import QGridLayout
@@ -12,7 +12,7 @@ from qlora_studio.core.words import say
 from qlora_studio.ui.data.datasets_view import changed, encoding_texts, evidence_text
 from qlora_studio.ui.kit.fields import ComboBox, LineEdit
 from qlora_studio.ui.kit.text import ElidedLabel, Label, set_tooltip
-from qlora_studio.ui.kit.widgets import Button, Card, row
+from qlora_studio.ui.kit.widgets import Button, Card, begun, row
 
 _PARTS = {
     "conversation": say("Conversation"),
@@ -31,9 +31,13 @@ _NONE = "—"
 class ColumnMapping(Card):
     """Combo boxes over the real columns. `ask` takes the values that the user wants, by path, all at once."""
 
-    def __init__(self, ask: Callable[[dict[str, Any]], object]) -> None:
+    def __init__(self, ask: Callable[[dict[str, Any]], object], *, at_once: bool = True) -> None:
+        """Make the card; not `at_once`, its `steps` are left to the caller, and nothing is asked of it before."""
         super().__init__(say("How it is read"))
         self._ask = ask
+        self.steps = begun(self._made(), at_once=at_once)
+
+    def _made(self) -> Iterator[None]:
         infos = {info.path: info for info in all_settings()}
         self.format = ComboBox(infos["data.format"].choices)
         self.encoding = ComboBox(infos["data.encoding"].choices)
@@ -49,6 +53,7 @@ class ColumnMapping(Card):
             say("role = speaker; content = text; user_role = Customer; assistant_role = Agent, Bot")
         )
         self.keys.setAccessibleName(_KEYS)
+        yield
         grid = QGridLayout()
         grid.setHorizontalSpacing(16)
         grid.setVerticalSpacing(6)
@@ -67,6 +72,7 @@ class ColumnMapping(Card):
         self._evidence = Label("", "caption", wrap=True)
         self.add(self._evidence)
         self.body.addLayout(grid)
+        yield
         self._readings = [ElidedLabel("", "caption") for _ in infos["data.encoding"].choices]
         self.add(*self._readings)
         self._help = Label("", "caption", wrap=True)

@@ -1,6 +1,6 @@
 """The page where the dataset is chosen and looked through: what is seen here is exactly what is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from PySide6.QtCore import Qt, Signal
 
@@ -57,8 +57,7 @@ class DataPage(Page):
     continue_requested = Signal()
     model_requested = Signal()
 
-    def __init__(self) -> None:
-        super().__init__()
+    def _made(self) -> Iterator[None]:
         self._config = RunConfig()
         self._report: DataReport | None = None
         self._lengths: LengthStatistics | None = None
@@ -74,19 +73,33 @@ class DataPage(Page):
         self.add_action(self.change)
         self.add_action(self.continue_button)
         self._sources: tuple[SourceReport, ...] = ()
-        self.source, self.datasets = DataSource(), SourcesCard(self.settings_requested.emit)
-        self.mapping, self.xray = ColumnMapping(self.settings_requested.emit), XrayCard()
-        self.lengths, self.rows, self.checks = LengthsCard(), RowsCard(), CheckList(say("Checks"))
-        self._refused = Label("", wrap=True, selectable=True)
-        self._refused.set_tone("bad")
         self.model_first, self.choose_model = Notice("info"), Button(say("Choose a model"), "small")
         self.model_first.add_action(self.choose_model)
-        self.agree = Button(
-            say("Train on the full text"), "small", tip=say("Every token is learned, not only the answers")
-        )
-        self._checks_card = Card(say("Checks"))
-        self.reading = Button(say("How it is read"), "quiet", checkable=True, tip=say("Format, encoding and columns"))
-        self._build()
+        self.source = DataSource()
+        self._progress_card = self._make_progress_card()
+        for part in (self.model_first, self.source, self._progress_card):
+            self.body.addWidget(part)
+        yield
+        self.mapping = ColumnMapping(self.settings_requested.emit, at_once=False)
+        self.body.addWidget(self.mapping)
+        yield from self.mapping.steps
+        yield
+        self.xray = XrayCard()
+        self.body.addWidget(self.xray)
+        yield
+        self.lengths = LengthsCard()
+        self._middle = SideBySide(self._make_checks_card(), self.lengths, shares=(7, 5))
+        self.body.addWidget(self._middle)
+        yield
+        self.datasets = SourcesCard(self.settings_requested.emit)
+        self.body.addWidget(self.datasets)
+        yield
+        self._show_sources()
+        yield
+        self.rows = RowsCard()
+        self.body.addWidget(self.rows, 1000)
+        self.body.addStretch(1)
+        yield
         self._connect()
         self.render_report(None)
 
@@ -208,26 +221,20 @@ class DataPage(Page):
         self.rows.setVisible(report is not None and (self._is_tokenized() or bool(report.listing)))
         self.mapping.setVisible(bool(self._sources) and self.reading.isChecked())
 
-    def _build(self) -> None:
-        self._checks_card.add_header(self.reading)
-        self._checks_card.add(self._refused)
-        self._checks_card.body.addWidget(self.agree, 0, Qt.AlignmentFlag.AlignLeft)
-        self._checks_card.add(self.checks)
-        self._checks_card.body.addStretch(1)
-        self._middle = SideBySide(self._checks_card, self.lengths, shares=(7, 5))
-        self._progress_card = self._make_progress_card()
-        for part in (
-            self.model_first,
-            self.source,
-            self._progress_card,
-            self.mapping,
-            self.xray,
-            self._middle,
-            self.datasets,
-        ):
-            self.body.addWidget(part)
-        self.body.addWidget(self.rows, 1000)
-        self.body.addStretch(1)
+    def _make_checks_card(self) -> Card:
+        self.checks, self._refused = CheckList(say("Checks")), Label("", wrap=True, selectable=True)
+        self._refused.set_tone("bad")
+        self.agree = Button(
+            say("Train on the full text"), "small", tip=say("Every token is learned, not only the answers")
+        )
+        self.reading = Button(say("How it is read"), "quiet", checkable=True, tip=say("Format, encoding and columns"))
+        card = Card(say("Checks"))
+        card.add_header(self.reading)
+        card.add(self._refused)
+        card.body.addWidget(self.agree, 0, Qt.AlignmentFlag.AlignLeft)
+        card.add(self.checks)
+        card.body.addStretch(1)
+        return card
 
     def _make_progress_card(self) -> Card:
         card = Card(say("Looking through every row"))

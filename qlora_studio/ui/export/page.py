@@ -1,6 +1,6 @@
 """The page that turns a trained run into files to use: what, where, one button, and the proof that they are right."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QWidget
@@ -62,8 +62,7 @@ class ExportPage(Page):
     upload_requested = Signal(object)
     upload_stop_requested = Signal()
 
-    def __init__(self) -> None:
-        super().__init__()
+    def _made(self) -> Iterator[None]:
         self._runs: dict[str, RunChoice] = {}
         self._results: list[ExportResult] = []
         self.export_button = PrimaryButton(say("Merge && export"))
@@ -73,16 +72,20 @@ class ExportPage(Page):
         )
         self.notice.add_action(self.force_button)
         self.force_button.hide()
-        self.run = ComboBox()
-        self.run.setAccessibleName(say("Run"))
-        self.checkpoint, self.base = ComboBox(_CHECKPOINTS), ComboBox(BASES)
-        self.importance = ComboBox(IMPORTANCE)
-        self.lines = {kind: FormatLine(formats) for kind, formats in kind_choices().items()}
-        next(iter(self.lines.values())).wanted.setChecked(True)
-        self.place = PathField(say("The run's own folder, under exports"), folder=True, caption=say("Where to"))
-        self.place.line.setAccessibleName(say("Folder to export to"))
-        self.stop = Button(say("Stop"), "small")
-        self._build()
+        self._empty, self._options = self._make_empty(), QWidget()
+        self.body.addWidget(self._empty)
+        self.body.addWidget(self._options)
+        what, where = Card(say("What")), Card(say("From and to"))
+        column(self._options, spacing=GUTTER).addWidget(SideBySide(what, where, shares=(7, 5)))
+        yield
+        yield from self._fill_what(what)
+        yield from self._fill_from_and_to(where)
+        self._progress_card = self._make_progress()
+        self._results_box = column(spacing=GUTTER)
+        self.body.addWidget(self._progress_card)
+        self.body.addLayout(self._results_box)
+        self.body.addStretch(1)
+        yield
         self._connect()
         self.render_runs((), "")
         self.render_job(None)
@@ -200,30 +203,21 @@ class ExportPage(Page):
             say("Merge && export") if any(item.traits.is_merged for item in wanted) else say("Export")
         )
 
-    def _build(self) -> None:
-        self._empty = self._make_empty()
-        self._options = QWidget()
-        box = column(self._options, spacing=GUTTER)
-        box.addWidget(SideBySide(self._what(), self._from_and_to(), shares=(7, 5)))
-        self._progress_card = self._make_progress()
-        self._results_box = column(spacing=GUTTER)
-        for part in (self._empty, self._options, self._progress_card):
-            self.body.addWidget(part)
-        self.body.addLayout(self._results_box)
-        self.body.addStretch(1)
-
-    def _what(self) -> Card:
-        card = Card(say("What"))
+    def _fill_what(self, card: Card) -> Iterator[None]:
         card.body.setSpacing(0)
-        self._rules = [Rule() for _ in self.lines]
-        for line, above in zip(self.lines.values(), self._rules, strict=True):
-            card.add(above, line)
+        self.lines: dict[str, FormatLine] = {}
+        self._rules: list[Rule] = []
+        for kind, formats in kind_choices().items():
+            self.lines[kind] = FormatLine(formats)
+            self._rules.append(Rule())
+            card.add(self._rules[-1], self.lines[kind])
+            yield
+        next(iter(self.lines.values())).wanted.setChecked(True)
         card.body.addStretch(1)
-        return card
 
-    def _from_and_to(self) -> Card:
-        card = Card(say("From and to"))
-        self._disk = DiskLines()
+    def _fill_from_and_to(self, card: Card) -> Iterator[None]:
+        self.run, self.checkpoint, self.base = ComboBox(), ComboBox(_CHECKPOINTS), ComboBox(BASES)
+        self.place = PathField(say("The run's own folder, under exports"), folder=True, caption=say("Where to"))
         help = say("Which is better is measured on your held-out rows, after every export; the choice is kept with it.")
         fields = (
             (say("Run"), self.run),
@@ -238,6 +232,8 @@ class ExportPage(Page):
             card.add(label, field)
             if field is self.base:
                 card.add(Label(help, "caption", wrap=True))
+        yield
+        self._disk, self.importance = DiskLines(), ComboBox(IMPORTANCE)
         self._advanced = QWidget()
         box = column(self._advanced, spacing=4)
         for part in (Label(say("Importance matrix"), "muted"), self.importance, Label(_WEIGHED, "caption", wrap=True)):
@@ -245,11 +241,12 @@ class ExportPage(Page):
         self.importance.setAccessibleName(say("Importance matrix"))
         card.add(self._advanced, self._disk)
         card.body.addStretch(1)
-        return card
+        yield
 
     def _make_progress(self) -> Card:
         card = Card(say("Exporting"))
         self._progress, self._progress_line = Label("", "muted"), ProgressLine(say("Progress"), 4000)
+        self.stop = Button(say("Stop"), "small")
         line = row(spacing=12)
         line.addWidget(self._progress, 1)
         line.addWidget(self.stop)

@@ -1,5 +1,6 @@
 """The window's building blocks: buttons, cards, stat tiles, chips, rules, and notices that say what to do."""
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 from PySide6.QtCore import Qt
@@ -258,6 +259,14 @@ class Rule(QFrame):
         super().__init__()
         self.setProperty("rule", "true")
         self.setFixedHeight(1)
+
+
+def begun(steps: Iterator[None], *, at_once: bool) -> Iterator[None]:
+    """Return the steps that make a widget; `at_once` takes all of them here, else whoever has it made takes them."""
+    if at_once:
+        for _ in steps:
+            pass
+    return steps
 
 
 def column(

@@ -1,6 +1,6 @@
 """The page where the base model is chosen and looked at."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QResizeEvent
@@ -73,8 +73,7 @@ class ModelPage(Page):
     advice_requested = Signal()
     continue_requested = Signal()
 
-    def __init__(self) -> None:
-        super().__init__()
+    def _made(self) -> Iterator[None]:
         self._facts: ModelFacts | None = None
         self._unloaded: CatalogueModel | None = None  # the chosen one, where only the catalogue knows it
         self._lines: tuple[CatalogueLine, ...] = ()
@@ -85,13 +84,17 @@ class ModelPage(Page):
         self.continue_button = PrimaryButton(say("Continue to Data"))
         self.add_action(self.continue_button)
         self.source = ModelSource()
-        self.catalogue = TableModel(_COLUMNS)
         self.body.addWidget(self.source)
+        yield
         self.local = LocalModels()
         self.body.addWidget(self.local)
+        yield
         self.body.addWidget(SideBySide(self._about(), self._fitness()))
+        yield
         self.body.addWidget(self._comparison())
+        yield
         self.body.addWidget(self._catalogue(), 1)
+        yield
         self._connect()
         self.render_config(self._config)
 
@@ -225,6 +228,7 @@ class ModelPage(Page):
 
     def _catalogue(self) -> Card:
         card = Card(say("Models that people start from"))
+        self.catalogue = TableModel(_COLUMNS)
         self._card = Label("", "caption", wrap=True)
         self.search = QLineEdit()
         self.search.setProperty("searches", True)

@@ -1,6 +1,7 @@
 """The Run page: how a training run goes, live or replayed, and what the user can ask of it."""
 
 import time
+from collections.abc import Iterator
 
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QResizeEvent
@@ -71,27 +72,18 @@ class RunPage(Page):
     cancel_requested = Signal()
     bring_requested = Signal(str)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def _made(self) -> Iterator[None]:
         self._store: RunStore | None = None
-        self._tiles = tuple(StatTile(title) for title in _TILES)
-        self._warning = Notice("warn")
-        self.distrust = DistrustNotice()
-        self.distrust.trust.clicked.connect(self.trust_requested)
-        self.plots = PlotCard()
-        self.plots.failed.connect(self.show_error)
-        self.samples = SampleCard()
-        self.memory = MemoryCard()
-        self._says = _Findings()
-        self._work = _Work()
         self._recovery_action: RecoveryAction | None = None
         self._elsewhere: ElsewhereView | None = None
-        self._away = Notice("warn")
         self._takes_focus = self._is_put_aside = False
-        self._empty = self._empty_card()
-        self._full = QWidget()
         self._build_buttons()
-        self._build_body()
+        yield
+        self._empty, self._full = self._empty_card(), QWidget()
+        self.body.addWidget(self._empty)
+        self.body.addWidget(self._full, 1)
+        self.body.addStretch(0)
+        yield from self._build_body()
         self._clock = QTimer(self)
         self._clock.setInterval(_CLOCK_MILLISECONDS)
         self._clock.timeout.connect(self._on_clock_timeout)
@@ -283,22 +275,31 @@ class RunPage(Page):
         for button in (self._more, self._pause, self._stop, self._resume, self._export, self._bring):
             self.add_action(button)
 
-    def _build_body(self) -> None:
+    def _build_body(self) -> Iterator[None]:
         box = column(self._full, spacing=GUTTER)
+        self.distrust, self._away, self._warning = DistrustNotice(), Notice("warn"), Notice("warn")
+        self.distrust.trust.clicked.connect(self.trust_requested)
+        self._work = _Work()
+        for part in (self.distrust, self._away, self._warning, self._work):
+            box.addWidget(part)
+        yield
+        self._tiles = tuple(StatTile(title) for title in _TILES)
+        box.addWidget(TileGrid(self._tiles, columns=(6, 3, 2), least=112))
+        yield
+        self.plots = PlotCard(at_once=False)
+        self.plots.failed.connect(self.show_error)
+        box.addWidget(self.plots, 1)
+        yield from self.plots.steps
+        yield
+        self.samples, self._says = SampleCard(), _Findings()
         below = row(spacing=12)
         below.addWidget(self.samples, 9)
         below.addWidget(self._says, 5)
-        box.addWidget(self.distrust)
-        box.addWidget(self._away)
-        box.addWidget(self._warning)
-        box.addWidget(self._work)
-        box.addWidget(TileGrid(self._tiles, columns=(6, 3, 2), least=112))
-        box.addWidget(self.plots, 1)
         box.addLayout(below)
+        yield
+        self.memory = MemoryCard()
         box.addWidget(self.memory)
-        self.body.addWidget(self._empty)
-        self.body.addWidget(self._full, 1)
-        self.body.addStretch(0)
+        yield
 
     def _empty_card(self) -> EmptyCard:
         button = PrimaryButton(say("Go to Training"))

@@ -4,6 +4,8 @@ They are drawn anew when something came and the card is seen, at most once a sec
 long as a hundred steps that are only counted. How it is saved: `curve_files`.
 """
 
+from collections.abc import Iterator
+
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtGui import QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QStackedWidget, QWidget
@@ -17,7 +19,7 @@ from qlora_studio.ui.curves.smoothing import MovingAverage
 from qlora_studio.ui.kit.layouts import FlowRow
 from qlora_studio.ui.kit.menus import ChoiceButton
 from qlora_studio.ui.kit.tables import Table, TableModel
-from qlora_studio.ui.kit.widgets import Button, Card, row
+from qlora_studio.ui.kit.widgets import Button, Card, begun, row
 from qlora_studio.ui.run.curve_files import SaveButton
 from qlora_studio.ui.run.marks import annotations
 from qlora_studio.ui.run.metric_plots import STEP, X_TITLES, Source, is_known, metric_plots
@@ -38,8 +40,12 @@ class PlotCard(Card):
 
     failed = Signal(object)
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = True) -> None:
+        """Make the card; not `at_once`, its `steps` are left to the caller, and nothing is asked of it before."""
         super().__init__()
+        self.steps = begun(self._made(), at_once=at_once)
+
+    def _made(self) -> Iterator[None]:
         self._source = Source(MetricHistory(), RunState())
         self._shown = next(iter(METRICS))
         self._view = ViewButton()
@@ -49,10 +55,12 @@ class PlotCard(Card):
         self._pause = QTimer(self)  # after a drawing
         self._pause.setSingleShot(True)
         self._pause.timeout.connect(self._draw_what_came)
+        yield
         self._plots = LinkedPlots(say("Curves of the run; the table button shows their numbers"))
         self._model = TableModel(metric_columns())
         self._table = Table(self._model, name=say("Metrics of each step"))
-        self._build()
+        yield
+        yield from self._build()
 
     def render_history(
         self, history: MetricHistory, checkpoints: tuple[int, ...], state: RunState, name: str = ""
@@ -151,16 +159,18 @@ class PlotCard(Card):
         is_smooth, is_loss = any(metric.smooth for metric in shown), any(metric.loss for metric in shown)
         self._view.render_tools(smooth=is_smooth, log=is_loss)
 
-    def _build(self) -> None:
+    def _build(self) -> Iterator[None]:
         self._tabs_row, self._tools = FlowRow(spacing=4), QWidget()
-        self._build_tabs(self._tabs_row)
-        self._build_tools(row(self._tools, spacing=0))
         head = row(spacing=_GAP)
+        self.body.addLayout(head)
+        self._build_tabs(self._tabs_row)
         head.addWidget(self._tabs_row)
         head.addWidget(self._metric)
         head.addStretch(1)
+        yield
+        self._build_tools(row(self._tools, spacing=0))
         head.addWidget(self._tools)
-        self.body.addLayout(head)
+        yield
         self._stack = QStackedWidget()
         self._stack.addWidget(self._plots)
         self._stack.addWidget(self._table)

@@ -1,6 +1,6 @@
 """The page of all runs: what they were, how far they came, and what can be done with them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from PySide6.QtCore import QPoint, Signal
 from PySide6.QtGui import QAction, QResizeEvent
@@ -83,8 +83,7 @@ class RunsPage(Page):
     file_requested = Signal()
     view_changed = Signal(tuple, str)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def _made(self) -> Iterator[None]:
         self._lines: tuple[RunLine, ...] = ()
         self.open_button = PrimaryButton(say("Open"))
         self.resume_button, self.chat_button, self.export_button, self.compare_button = (
@@ -105,12 +104,14 @@ class RunsPage(Page):
         self.search.setMinimumWidth(96)
         self.search.setMaximumWidth(150)
         self.search.setClearButtonEnabled(True)
+        yield
         self.table = RunTable()
         self.model = self.table.rows
         self.actions_of_runs = RunActions(self.table)
         self.view_actions = TableActions(self.table)
         self._columns: tuple[str, ...] = ()
         self._order, self._descending = "", False
+        yield
         self.recovery = Notice("warn")
         self.recover = Button(say("Resume it"), "small")
         self.inspect = Button(say("Look at it"), "small", tip=say("Its curves and its last words; nothing is started"))
@@ -122,7 +123,9 @@ class RunsPage(Page):
         self.remark = Label("", "muted", wrap=True)
         self._summary_seen = Button(say("Close"), "small")
         self._broken = ""
-        self._build()
+        yield
+        yield from self._build()
+        yield
         self._connect()
         self.render_runs(())
 
@@ -207,7 +210,7 @@ class RunsPage(Page):
             (self.compare_button, allowed.compare),
         )
 
-    def _build(self) -> None:
+    def _build(self) -> Iterator[None]:
         self.go_training = PrimaryButton(say("Go to Training"))
         text = say("Every run is a folder with its settings, events and checkpoints. The first one appears here.")
         self._empty = EmptyCard(say("No runs yet"), text, self.go_training)
@@ -215,6 +218,9 @@ class RunsPage(Page):
             self.recovery.add_action(button)
         self.summary.add_action(self._summary_seen)
         self.taking.add_action(self.stop_taking)
+        for part in (self.recovery, self.distrust, self.taking, self.summary, self._empty):
+            self.body.addWidget(part)
+        yield
         self._card = Card()
         tools = row(spacing=8)
         of_runs = (self.resume_button, self.chat_button, self.export_button, self.compare_button, self.more_button)
@@ -224,16 +230,13 @@ class RunsPage(Page):
         self.search.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # what the buttons leave
         tools.addWidget(self.search, 1)
         tools.addWidget(self.view_button)
-        self._fill_menus()
         self._card.body.addLayout(tools)
+        yield
+        self._fill_menus()
+        yield
         self.table.setMinimumHeight(240)
         self._card.body.addWidget(self.table, 1)
         self._card.add(self.remark)
-        self.body.addWidget(self.recovery)
-        self.body.addWidget(self.distrust)
-        self.body.addWidget(self.taking)
-        self.body.addWidget(self.summary)
-        self.body.addWidget(self._empty)
         self.body.addWidget(self._card, 1)
         self.body.addStretch(0)
 

@@ -1,6 +1,6 @@
 """The page of what the user chooses once, for all runs; and what the program is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QGuiApplication
@@ -49,22 +49,21 @@ class SettingsPage(Page):
     folder_requested = Signal(str)
     removal_requested = Signal()
 
-    def __init__(self) -> None:
-        super().__init__()
+    def _made(self) -> Iterator[None]:
         self.set_heading(say("Settings"), say("Chosen once, for all runs"))
-        self.theme = ComboBox(_THEMES)
-        self.text_size = ComboBox(_TEXT_SIZES)
-        self.language = ComboBox()
-        self.runs_dir = PathField(say("Where runs are kept"), folder=True, caption=say("Folder of runs"))
-        self.open_runs = Button(say("Open the folder"), "quiet")
-        self.assumed = ComboBox({"": say("This computer's card")})
-        self.idle_worker = ComboBox(_IDLE_WORKERS)
-        self.keep_bases, self.tell_endings, self.offline = CheckBox(), CheckBox(), CheckBox()
-        self.kept = Label("", "caption", wrap=True)
-        self.remove_bases = Button(say("Remove them"), "quiet")
-        self.versions, self.folders = FactGrid(), FactGrid()
         self._for_report = ""
-        self._build()
+        left, right = QWidget(), QWidget()
+        self.body.addWidget(SideBySide(left, right, breakpoint=_ABREAST, spacing=GUTTER))
+        self.body.addStretch(1)
+        for side, cards in (
+            (left, (self._appearance, self._runs, self._models)),
+            (right, (self._network, self._about)),
+        ):
+            box = column(side, spacing=GUTTER)
+            for card in cards:
+                box.addWidget(card())
+                yield
+            box.addStretch(1)
         self._connect()
 
     def render_settings(self, settings: Settings) -> None:
@@ -106,20 +105,8 @@ class SettingsPage(Page):
         self.folders.show_facts(folders)
         self._for_report = "\n".join(f"{word}: {value}" for word, value in versions)
 
-    def _build(self) -> None:
-        left, right = QWidget(), QWidget()
-        for side, cards in (
-            (left, (self._appearance(), self._runs(), self._models())),
-            (right, (self._network(), self._about())),
-        ):
-            box = column(side, spacing=GUTTER)
-            for card in cards:
-                box.addWidget(card)
-            box.addStretch(1)
-        self.body.addWidget(SideBySide(left, right, breakpoint=_ABREAST, spacing=GUTTER))
-        self.body.addStretch(1)
-
     def _appearance(self) -> Card:
+        self.theme, self.text_size, self.language = ComboBox(_THEMES), ComboBox(_TEXT_SIZES), ComboBox()
         self._language_line = _line(self.language, say("Language"), say("From the next start of the program on."))
         return _card(
             say("Appearance"),
@@ -130,6 +117,9 @@ class SettingsPage(Page):
 
     def _runs(self) -> Card:
         help = say("Where new runs are kept. Those that exist stay where they are.")
+        self.runs_dir = PathField(say("Where runs are kept"), folder=True, caption=say("Folder of runs"))
+        self.open_runs = Button(say("Open the folder"), "quiet")
+        self.tell_endings, self.idle_worker = CheckBox(), ComboBox(_IDLE_WORKERS)
         return _card(
             say("Runs"),
             _line(self.runs_dir, say("Folder of runs"), help, below=(self.runs_dir, self.open_runs)),
@@ -142,6 +132,8 @@ class SettingsPage(Page):
         )
 
     def _models(self) -> Card:
+        self.assumed, self.keep_bases = ComboBox({"": say("This computer's card")}), CheckBox()
+        self.kept, self.remove_bases = Label("", "caption", wrap=True), Button(say("Remove them"), "quiet")
         return _card(
             say("Card and models"),
             _line(self.assumed, say("Estimate for"), say("Another card that you plan to use, instead of this one.")),
@@ -154,6 +146,7 @@ class SettingsPage(Page):
         )
 
     def _network(self) -> Card:
+        self.offline = CheckBox()
         card = _card(say("Network"), _line(self.offline, say("Offline"), _OFFLINE_HELP))
         card.add(Rule())
         card.body.addSpacing(9)
@@ -162,6 +155,7 @@ class SettingsPage(Page):
 
     def _about(self) -> Card:
         card = Card(say("About"))
+        self.versions, self.folders = FactGrid(), FactGrid()
         self.copy_button = Button(say("Copy"), "quiet", tip=say("Copy the versions for a bug report"))
         card.add_header(self.copy_button)
         card.add(self.versions, Rule(), self.folders)

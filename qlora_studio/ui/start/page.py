@@ -1,6 +1,6 @@
 """The page to begin from: three doors, and what was used last."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from PySide6.QtCore import Signal
@@ -45,8 +45,7 @@ class StartPage(Page):
     dataset_requested = Signal(str)
     run_requested = Signal(str)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def _made(self) -> Iterator[None]:
         self._begun = self._is_known = False
         self._waiting: Callable[[], object] | None = None
         self.set_heading(
@@ -64,6 +63,7 @@ class StartPage(Page):
         self.body.addWidget(self._way)
         self.body.addStretch(1)
         self._connect()
+        yield
 
     def render_recents(self, models: Sequence[Recent], datasets: Sequence[Recent], runs: Sequence[Recent]) -> None:
         """Show what was used last; where there is nothing, how a run goes."""

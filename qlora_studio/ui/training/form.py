@@ -1,6 +1,6 @@
 """Forms out of the run config's own field metadata: label, help, unit, bounds and choices are said once, in core."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from PySide6.QtCore import Signal
@@ -10,7 +10,7 @@ from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.config.setting import SettingInfo
 from qlora_studio.core.errors import Problem
 from qlora_studio.core.words import say
-from qlora_studio.ui.kit.widgets import Button, Card, Rule, column
+from qlora_studio.ui.kit.widgets import Button, Card, Rule, begun, column
 from qlora_studio.ui.readiness.changes import value_at
 from qlora_studio.ui.training.setting_line import SettingLine
 
@@ -18,36 +18,42 @@ from qlora_studio.ui.training.setting_line import SettingLine
 class SettingsSection(Card):
     """The settings of one section as lines; the advanced ones are folded."""
 
-    def __init__(self, title: str, settings: Sequence[SettingInfo], changed: Callable[[str, Any], object]) -> None:
+    def __init__(
+        self,
+        title: str,
+        settings: Sequence[SettingInfo],
+        changed: Callable[[str, Any], object],
+        *,
+        at_once: bool = True,
+    ) -> None:
+        """Make the section; not `at_once`, its lines are made by its `steps`."""
         super().__init__(title)
-        self.lines = {info.path: SettingLine(info, changed) for info in settings}
+        self.lines: dict[str, SettingLine] = {}
         self.body.setSpacing(0)
-        plain = [info.path for info in settings if not info.advanced]
-        advanced = [info.path for info in settings if info.advanced]
-        self._fill(self, plain)
+        self._plain = column(spacing=0)
+        self.body.addLayout(self._plain)
         self._advanced = QWidget()
         self._advanced.setVisible(False)
-        self._advanced_box = column(self._advanced, spacing=0)
-        self._fill_box(advanced, first_rule=bool(plain))
-        self.fold = Button(say("Advanced ({advanced})", advanced=len(advanced)), "quiet", checkable=True)
+        advanced = sum(info.advanced for info in settings)
+        self.fold = Button(say("Advanced ({advanced})", advanced=advanced), "quiet", checkable=True)
         self.fold.setAccessibleName(say("Advanced settings of {title}", title=title))
         self.fold.toggled.connect(self._advanced.setVisible)
         self.add_header(self.fold)
         self.fold.setVisible(bool(advanced))
         self.add(self._advanced)
         self.body.addStretch(1)
+        self.steps = begun(self._made(settings, changed), at_once=at_once)
 
-    def _fill(self, card: Card, paths: Iterable[str]) -> None:
-        for number, path in enumerate(paths):
-            if number:
-                card.add(Rule())
-            card.add(self.lines[path])
-
-    def _fill_box(self, paths: Iterable[str], *, first_rule: bool) -> None:
-        for number, path in enumerate(paths):
-            if number or first_rule:
-                self._advanced_box.addWidget(Rule())
-            self._advanced_box.addWidget(self.lines[path])
+    def _made(self, settings: Sequence[SettingInfo], changed: Callable[[str, Any], object]) -> Iterator[None]:
+        folded = column(self._advanced, spacing=0)
+        has_plain = not all(info.advanced for info in settings)
+        for info in settings:
+            box, follows = (folded, has_plain) if info.advanced else (self._plain, False)
+            if follows or box.count():
+                box.addWidget(Rule())
+            line = self.lines[info.path] = SettingLine(info, changed)
+            box.addWidget(line)
+            yield
 
     def unfold_for(self, path: str) -> None:
         """Show the advanced settings where `path` is one of them."""
@@ -69,9 +75,9 @@ class SettingsForm(QWidget):
         self.sections: list[SettingsSection] = []
         self._config = RunConfig()
 
-    def add_section(self, title: str, settings: Sequence[SettingInfo]) -> SettingsSection:
-        """Make a section; the caller places it."""
-        section = SettingsSection(title, settings, self.changed.emit)
+    def add_section(self, title: str, settings: Sequence[SettingInfo], *, at_once: bool = True) -> SettingsSection:
+        """Make a section; the caller places it and, not `at_once`, takes the `steps` that make its lines."""
+        section = SettingsSection(title, settings, self.changed.emit, at_once=at_once)
         self.sections.append(section)
         return section
 

@@ -29,6 +29,7 @@ from qlora_studio.ui.window.page import GUTTER, Page
 _ON_DATA_PAGE = (*DatasetSource.model_fields, "more", "duplicates", "exclude", "bad_rows")
 # On other pages, and the panel.
 _ELSEWHERE = (*(f"data.{name}" for name in _ON_DATA_PAGE), "export.formats", "hardware.gpus")
+_SETTINGS = tuple(info for info in all_settings() if info.path not in _ELSEWHERE)
 _LEFT = {
     "lora": say("What is learned"),
     "quantization": say("How the base model is loaded"),
@@ -70,9 +71,7 @@ class TrainingPage(Page):
     queue_requested = Signal()
     elsewhere_requested = Signal()
 
-    def __init__(self, *, at_once: bool = True) -> None:
-        """Build the page; not `at_once`, its `steps` are left to the caller."""
-        super().__init__()
+    def _made(self) -> Iterator[None]:
         self._config = RunConfig()
         self._report: DataReport | None = None
         self._reading = False
@@ -100,20 +99,25 @@ class TrainingPage(Page):
         self.presets.setSizeAdjustPolicy(ComboBox.SizeAdjustPolicy.AdjustToContents)
         self.presets.setMaximumWidth(260)
         self._preset_words: dict[str, str] = {}
+        yield
+        self.body.addWidget(self._make_name_card())
         self.takeover = TakeoverCard()
-        self.disk = DiskLines()
+        self.body.addWidget(self.takeover)
+        yield
         self._tiles = tuple(StatTile(tile.title) for tile in tiles(self._config, None))
-        self.steps = self._build()
-        if at_once:
-            for _ in self.steps:
-                pass
+        self.body.addWidget(TileGrid(self._tiles, columns=(6, 3), least=172))
+        self.disk = DiskLines()
+        self.body.addWidget(self.disk)
+        yield
+        yield from self._build_form()
+        self._connect()
+        self.render_config(self._config)
 
     def _connect(self) -> None:
         self.presets.chosen.connect(self._on_preset_chosen)
         self.run_name.told.connect(self._on_name_edited)
         self.start_button.clicked.connect(self._on_start_clicked)
         self.queue_button.clicked.connect(self.queue_requested)
-        self.render_config(self._config)
 
     def render_config(self, config: RunConfig) -> None:
         """Show the draft."""
@@ -215,7 +219,7 @@ class TrainingPage(Page):
         ):
             tile.show_value(view.value, view.note, view.tone)
 
-    def _build(self) -> Iterator[None]:
+    def _make_name_card(self) -> Card:
         card = Card()
         line = row(spacing=12)
         label = Label(say("Name of the run"), "muted")
@@ -228,19 +232,17 @@ class TrainingPage(Page):
         self._preset_note = Label("", "caption", wrap=True)
         self._preset_note.hide()
         card.add(self._preset_note)
-        self.body.addWidget(card)
-        self.body.addWidget(self.takeover)
-        self.body.addWidget(TileGrid(self._tiles, columns=(6, 3), least=172))
-        self.body.addWidget(self.disk)
-        yield
+        return card
+
+    def _build_form(self) -> Iterator[None]:
         left, right = QWidget(), QWidget()
         self.body.addWidget(SideBySide(left, right, breakpoint=640))  # before they are full: what moves takes all along
         self.body.addStretch(1)
         for whole, sections in ((left, _LEFT), (right, _RIGHT)):
             box = column(whole, spacing=GUTTER)
             for name, title in sections.items():
-                infos = [info for info in all_settings() if info.section == name and info.path not in _ELSEWHERE]
-                box.addWidget(self.form.add_section(title, infos))
-                yield
+                infos = [info for info in _SETTINGS if info.section == name]
+                section = self.form.add_section(title, infos, at_once=False)
+                box.addWidget(section)
+                yield from section.steps
             box.addStretch(1)
-        self._connect()

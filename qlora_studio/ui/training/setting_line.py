@@ -61,6 +61,9 @@ class SettingLine(QWidget):
 
     def show_problem(self, message: str) -> None:
         """Say what is wrong, below the field; an empty message ends it."""
+        if not message and not self._problem:
+            self._pending = False
+            return
         self._problem = message
         self._pending = self._pending and bool(message)
         self._message.setText(message[:1].upper() + message[1:])

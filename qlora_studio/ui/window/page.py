@@ -3,8 +3,8 @@
 A page is a `Page` subclass in its own room (`model/page.py` / `ModelPage`). It holds no truth and knows no process:
 
 - class attributes `name` (`"model"`, also its key in the window and in the tests) and `title` (the word in the rail);
-- `__init__(self)` builds its widgets into `self.body` (a vertical layout that scrolls) and its buttons by
-  `add_action`;
+- `_made(self)` makes its widgets into `self.body` (a vertical layout that scrolls) and its buttons by `add_action`; it
+  yields after each part that takes some milliseconds, and there the window answers;
 - `render_…(state)` methods show what they are given, again and again; they never emit a signal;
 - what the user asks for leaves as a signal named `…_requested`, with plain values or core's models as arguments. It is
   emitted once: a part of a page emits the page's own signal, or has one that is connected to what fulfils it.
@@ -29,7 +29,7 @@ from PySide6.QtWidgets import QLineEdit, QPushButton, QSizePolicy, QVBoxLayout, 
 from qlora_studio.ui.kit.layouts import ScrolledContent
 from qlora_studio.ui.kit.scrolling import BAR_WIDTH, ScrollArea
 from qlora_studio.ui.kit.text import ElidedLabel, FactsLabel
-from qlora_studio.ui.kit.widgets import ErrorNotice, Rule, column, row
+from qlora_studio.ui.kit.widgets import ErrorNotice, Rule, begun, column, row
 
 MARGIN = 20
 GUTTER = 14
@@ -42,9 +42,9 @@ class Page(QWidget):
     name = ""
     title = ""
     entry = ""  # of the rail, where a page has none of its own and belongs to another one's
-    steps: Iterator[None] = iter(())  # what is still to be built, where a page was asked not to do it all at once
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = True) -> None:
+        """Make the page; not `at_once`, its `steps` are left to the caller, and nothing is asked of it before."""
         super().__init__()
         self.setAccessibleName(self.title)
         self._heading = ElidedLabel(self.title, "heading")
@@ -53,6 +53,7 @@ class Page(QWidget):
         self._actions.setSpacing(12)
         self.notice = ErrorNotice()
         self.body = self._scrolled()
+        self.steps = begun(self._made(), at_once=at_once)
 
     def set_heading(self, heading: str, subtitle: str = "") -> None:
         """Show what the page is about, and a line of facts below."""
@@ -85,6 +86,10 @@ class Page(QWidget):
 
     def on_shown(self) -> None:
         """Called each time the page comes to the front."""
+
+    def _made(self) -> Iterator[None]:
+        """Make what stands on the page, with pauses. It is in the window meanwhile, behind another page."""
+        yield from ()
 
     def _scrolled(self) -> QVBoxLayout:
         content = ScrolledContent()

@@ -19,6 +19,8 @@ import numpy
 from PySide6.QtCore import Qt, QTimer
 
 LATE_SECONDS = 0.03  # from here on it is noted what is at work
+_ALL, _AT_WORK = "all turns together", "those that worked"
+_WORK_SECONDS = 0.0005  # what a turn works that does more than tell that it came round, which takes a tenth of that
 _TURN_MILLISECONDS = 2
 _LOOK_SECONDS = 0.004
 _CALLS = 5  # of a stack, the innermost first
@@ -125,16 +127,15 @@ class Watchdog:
 
     def figures(self) -> dict[str, dict[str, object]]:
         """Return for each phase the gaps' percentiles by the clock and on a quiet machine, in milliseconds."""
-        return {phase: self._figures(phase) for phase in self._gaps}
+        return {
+            phase: _figures(gaps) | {"at_work": "; ".join(self._worst[phase].stacks)}
+            for phase, gaps in self._gaps.items()
+        }
 
-    def _figures(self, phase: str) -> dict[str, object]:
-        gaps = 1000 * numpy.array(self._gaps[phase])
-        facts: dict[str, object] = {"turns": len(gaps)}
-        for name, column in (("clock", 0), ("quiet", 2)):
-            marks = numpy.percentile(gaps[:, column], (50, 95, 99, 99.9, 100))
-            facts[name] = dict(zip(("p50", "p95", "p99", "p99.9", "worst"), marks.round(1).tolist(), strict=True))
-        worst = self._worst[phase]
-        return facts | {"most_work": round(float(gaps[:, 1].max()), 1), "at_work": "; ".join(worst.stacks)}
+    def together(self) -> dict[str, dict[str, object]]:
+        """Return the same of the turns of all phases, and of those among them that worked for half a millisecond."""
+        gaps = [gap for phase in self._gaps.values() for gap in phase]
+        return {_ALL: _figures(gaps), _AT_WORK: _figures([gap for gap in gaps if gap.work >= _WORK_SECONDS])}
 
     def _look(self) -> None:
         """Look every few milliseconds what the watched thread does, where it is late."""
@@ -151,6 +152,15 @@ class Watchdog:
                 calls.append(call)
             frame = frame.f_back
         return " < ".join(calls) or "Qt alone"
+
+
+def _figures(gaps: list[Gap]) -> dict[str, object]:
+    table = 1000 * numpy.array(gaps)
+    facts: dict[str, object] = {"turns": len(table)}
+    for name, column in (("clock", 0), ("quiet", 2)):
+        marks = numpy.percentile(table[:, column], (50, 95, 99, 99.9, 100))
+        facts[name] = dict(zip(("p50", "p95", "p99", "p99.9", "worst"), marks.round(1).tolist(), strict=True))
+    return facts | {"most_work": round(float(table[:, 1].max()), 1)}
 
 
 class _Times(NamedTuple):

@@ -9,7 +9,7 @@ window's thread waited for a processor that others had), and the worst one by th
 
 A timer of 2 ms has the loop come round where nothing else does. Most turns are its own, idle, and count like others: so
 the percentiles of all turns together are the lower the longer a phase waits for a worker. The line after them is of the
-turns alone that worked for half a millisecond or more.
+turns alone that worked for a millisecond or more.
 
 The longest gaps of 100 ms of work and more are told with the stacks that were seen in them. With --keep the figures go
 to `tests/benchmarks/results/event_loop.json`; `--only` leaves out the phases of other words.

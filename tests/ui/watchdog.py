@@ -20,7 +20,7 @@ from PySide6.QtCore import Qt, QTimer
 
 LATE_SECONDS = 0.03  # from here on it is noted what is at work
 _ALL, _AT_WORK = "all turns together", "those that worked"
-_WORK_SECONDS = 0.0005  # what a turn works that does more than tell that it came round, which takes a tenth of that
+_WORK_SECONDS = 0.001  # an idle turn, which tells that it came round, takes a fifth of that
 _TURN_MILLISECONDS = 2
 _LOOK_SECONDS = 0.004
 _CALLS = 5  # of a stack, the innermost first
@@ -133,7 +133,7 @@ class Watchdog:
         }
 
     def together(self) -> dict[str, dict[str, object]]:
-        """Return the same of the turns of all phases, and of those among them that worked for half a millisecond."""
+        """Return the same of the turns of all phases, and of those among them that worked for a millisecond."""
         gaps = [gap for phase in self._gaps.values() for gap in phase]
         return {_ALL: _figures(gaps), _AT_WORK: _figures([gap for gap in gaps if gap.work >= _WORK_SECONDS])}
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QLineEdit, QWidget
+from PySide6.QtWidgets import QWidget
 
 from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.job import UploadJob
@@ -12,7 +12,7 @@ from qlora_studio.core.words import say
 from qlora_studio.storage.runs.upload_files import UploadFile, upload_files
 from qlora_studio.ui.export.view import file_list, is_repository, objection, outcome, share, summary
 from qlora_studio.ui.kit.charts import ProgressLine
-from qlora_studio.ui.kit.fields import CheckBox
+from qlora_studio.ui.kit.fields import CheckBox, LineEdit
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Rule, column, row
 
@@ -34,7 +34,7 @@ class UploadPanel(QWidget):
         self._files: tuple[UploadFile, ...] = ()
         self._objection = ""
         self._busy = False
-        self.repository = QLineEdit()
+        self.repository = LineEdit()
         self.repository.setPlaceholderText("owner/name")
         self.repository.setAccessibleName(say("Repository on the hub"))
         self.private = CheckBox(say("Private"))
@@ -47,7 +47,7 @@ class UploadPanel(QWidget):
         self._line = ProgressLine(say("Uploaded"), 4000)
         self._build()
         self.repository.textChanged.connect(lambda _text: self._update())
-        self.repository.editingFinished.connect(self.look)
+        self.repository.told.connect(self.look)
         self.private.toggled.connect(lambda _checked: self._update())
         self.insist.toggled.connect(lambda _checked: self._update())
         self.upload.clicked.connect(self._on_upload_clicked)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
-from PySide6.QtGui import QKeyEvent, QPainter, QPaintEvent, QPen, QPolygonF, QValidator, QWheelEvent
+from PySide6.QtGui import QFocusEvent, QKeyEvent, QPainter, QPaintEvent, QPen, QPolygonF, QValidator, QWheelEvent
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
     QCheckBox,
@@ -49,15 +49,19 @@ class LineEdit(QLineEdit):
     """A line of text.
 
     Signals:
-        told: what was typed is done.
+        told: what was typed is done: by Return, or as the focus leaves, be it for a menu or another window, of which
+            Qt's own signal says nothing; at once where a text comes without the focus, pasted or dropped.
+        again: Return, where everything was told before.
     """
 
     told = Signal()
+    again = Signal()
 
     def __init__(self) -> None:
         super().__init__()
-        self._shown = ""
-        self.editingFinished.connect(self._on_editing_finished)
+        self._shown, self._takes_key = "", False
+        self.returnPressed.connect(self._on_return_pressed)
+        self.textChanged.connect(self._on_text_changed)
 
     def show_text(self, text: str) -> None:
         """Show a text, without a signal."""
@@ -76,12 +80,28 @@ class LineEdit(QLineEdit):
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Let go of what is being typed by Esc."""
         if not was_let_go(self, event):
+            self._takes_key = True
             super().keyPressEvent(event)
+            self._takes_key = False
 
-    def _on_editing_finished(self) -> None:
-        if self.isModified():
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        """Tell what was typed."""
+        super().focusOutEvent(event)
+        self._tell()
+
+    def _on_return_pressed(self) -> None:
+        if not self._tell():
+            self.again.emit()
+
+    def _on_text_changed(self) -> None:
+        if not self.hasFocus() and not self._takes_key:
+            self._tell()
+
+    def _tell(self) -> bool:
+        if is_new := self.isModified():
             self.setModified(False)
             self.told.emit()
+        return is_new
 
 
 class SpinBox(QSpinBox):
@@ -266,8 +286,8 @@ class PathField(QWidget):
         box.addWidget(self.line, 1)
         box.addWidget(self.button)
         self.setFocusProxy(self.line)
-        self.line.returnPressed.connect(self._on_return_pressed)
-        self.line.told.connect(lambda: self.edited.emit(self.text()))
+        for done in (self.line.told, self.line.again):
+            done.connect(lambda: self.edited.emit(self.text()))
         self.button.clicked.connect(self._on_button_clicked)
 
     def setAccessibleName(self, name: str) -> None:
@@ -282,11 +302,6 @@ class PathField(QWidget):
     def set_text(self, text: str) -> None:
         """Show a text, without a signal."""
         self.line.show_text(text)
-
-    def _on_return_pressed(self) -> None:
-        """Ask for what stands there once more: what was typed is told anyhow."""
-        if not self.line.is_being_typed():
-            self.edited.emit(self.text())
 
     def _on_button_clicked(self) -> None:
         start = self.text() if self.text() and is_there(whole_path(self.text())) else str(Path.home())
@@ -327,4 +342,6 @@ def _prepare(box: QAbstractSpinBox) -> None:
     box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     box.setLocale(c_locale())
     box.setKeyboardTracking(False)
-    box.lineEdit().setTextMargins(8, 0, 0, 0)
+    line = box.lineEdit()
+    line.setTextMargins(8, 0, 0, 0)
+    line.textChanged.connect(lambda: None if box.hasFocus() else box.interpretText())  # pasted or dropped

@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PySide6.QtCore import QPoint, QPointF, Qt
-from PySide6.QtGui import QValidator, QWheelEvent
+from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
+from PySide6.QtGui import QFocusEvent, QValidator, QWheelEvent
 from PySide6.QtWidgets import QApplication, QWidget
 
-from qlora_studio.ui.kit.fields import ComboBox, NumberBox, SpinBox, number_text
+from qlora_studio.ui.kit.fields import ComboBox, LineEdit, NumberBox, SpinBox, number_text
 from qlora_studio.ui.kit.widgets import column
 
 
@@ -68,3 +68,47 @@ def test_a_choice_is_told_by_its_value_and_only_when_the_user_makes_it(qapp: QAp
     assert told == []
     field.activated.emit(field.currentIndex())
     assert told == ["none"]
+
+
+def test_a_line_tells_what_was_typed_or_came_into_it_however_the_focus_goes(qapp: QApplication) -> None:
+    told: list[str] = []
+    line = LineEdit()
+    line.told.connect(lambda: told.append(line.text()))
+    line.show_text("a")
+    for reason in (
+        Qt.FocusReason.PopupFocusReason,
+        Qt.FocusReason.ActiveWindowFocusReason,
+        Qt.FocusReason.TabFocusReason,
+    ):
+        line.end(False)
+        QApplication.sendEvent(line, QFocusEvent(QEvent.Type.FocusOut, reason))
+        assert told == [], "that is what was shown"
+        line.show()
+        line.activateWindow()
+        line.setFocus()
+        qapp.processEvents()
+        line.insert("b")
+        assert told == [], "it is being typed"
+        QApplication.sendEvent(line, QFocusEvent(QEvent.Type.FocusOut, reason))
+        assert told == [line.text()]
+        told.clear()
+        line.clearFocus()
+    line.insert("/dropped")
+    assert told == ["abbb/dropped"]
+    line.setText("shown")
+    assert told == ["abbb/dropped"]
+
+
+@pytest.mark.parametrize(("kind", "value"), [(SpinBox, 512), (NumberBox, 512.0)])
+def test_a_number_that_comes_without_the_focus_is_told_at_once(
+    qapp: QApplication, kind: type[SpinBox | NumberBox], value: float
+) -> None:
+    field, told = kind(0, 999), list[float]()
+    field.valueChanged.connect(told.append)
+    field.show_value(5)
+    field.lineEdit().setCursorPosition(1)
+    field.lineEdit().insert("12")
+    assert told == [value]
+    field.lineEdit().insert("file:///home/me/rows.csv")
+    assert (told, field.value()) == ([value], value)
+    assert field.lineEdit().text().startswith("512")

@@ -71,7 +71,7 @@ class ModelWiring(QObject):
             self._page.render_model(found.location, found.facts)
 
     def _on_model_missing(self, error: StudioError) -> None:
-        self._page.render_model(None, None, error.message)
+        self._page.render_model(None, None, say("Choose another one above, or one of the list below."))
         self._page.show_error(error)
 
     def _on_download_requested(self, source: str, revision: str) -> None:

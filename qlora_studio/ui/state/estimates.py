@@ -169,7 +169,7 @@ class EstimateControl(QObject):
     def _on_look_up_failed(self, error: StudioError) -> None:
         self.missing = error
         self.model_missing.emit(error)
-        self._tell(None, error.message)
+        self._tell(None, say("The Model page says what is wrong with the model."))
 
     def _compute(self) -> None:
         if self.found is None:

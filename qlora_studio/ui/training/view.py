@@ -47,14 +47,17 @@ def with_preset(draft: RunConfig, preset: RunConfig) -> RunConfig:
     return preset.model_copy(update=kept)
 
 
-def preset_of(draft: RunConfig, presets: Mapping[str, RunConfig]) -> str:
-    """Return the name of the preset that would change nothing of the draft but its name; empty where there is none."""
-    fitting = (
+def preset_of(draft: RunConfig, presets: Mapping[str, RunConfig], chosen: str = "") -> str:
+    """Return the name of the preset that would change nothing of the draft but its name; empty where there is none.
+
+    Of several, which differ in a model that the draft has not from them, it is the one that was `chosen`.
+    """
+    fitting = [
         name
         for name, preset in presets.items()
         if with_preset(draft, preset).model_copy(update={"name": draft.name}) == draft
-    )
-    return next(fitting, "")
+    ]
+    return chosen if chosen in fitting else next(iter(fitting), "")
 
 
 def tiles(

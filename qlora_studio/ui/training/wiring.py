@@ -55,6 +55,7 @@ class TrainingWiring(QObject):
         page.start_requested.connect(self._on_start_requested)
         page.queue_requested.connect(self._on_queue_requested)
         page.elsewhere_requested.connect(self._on_elsewhere_requested)
+        self._preset = ""  # that was chosen last
         self._presets = {preset.name: preset.config for preset in presets()}
         page.render_presets([PresetLine(item.name, item.title, item.description) for item in presets()])
         self._on_draft_changed(studio.draft.config)
@@ -106,7 +107,7 @@ class TrainingWiring(QObject):
         if not self._studio.draft.refused_values():  # also where a whole config came: taken, undone, done again
             self._page.form.forget_refused()
         self._page.render_config(config)
-        self._page.render_preset(preset_of(config, self._presets))
+        self._page.render_preset(preset_of(config, self._presets, self._preset))
         self._render_takeover()
 
     def _on_offered(self) -> None:
@@ -121,8 +122,8 @@ class TrainingWiring(QObject):
 
     def _on_preset_requested(self, name: str) -> None:
         """Say what a preset would change; the box names it once it is so."""
-        draft = self._studio.draft
-        self._page.render_preset(preset_of(draft.config, self._presets))
+        draft, self._preset = self._studio.draft, name
+        self._page.render_preset(preset_of(draft.config, self._presets, name))
         if name:
             preset = next(preset for preset in presets() if preset.name == name)
             draft.propose(f"“{preset.title}”", with_preset(draft.config, preset.config), preset.description)

@@ -154,7 +154,7 @@ COST = (
         path="cost.tokens_per_second",
         title=say("Tokens per second"),
         value=_rate,
-        text=lambda rate: say("{rate:,.0f} tokens/s", rate=rate),
+        text=lambda rate: f"{rate:,.0f}",
     ),
     Fact(
         path="cost.energy_kwh",

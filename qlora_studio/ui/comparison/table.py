@@ -26,10 +26,10 @@ from qlora_studio.ui.kit.text import tooltip
 from qlora_studio.ui.kit.theme import Theme, active_theme, sans_font
 
 _Index = QModelIndex | QPersistentModelIndex
-_NARROWEST, _WIDEST = 104, 260  # pixels of a run's column
+_NARROWEST, _USUAL, _WIDEST = 78, 104, 260  # pixels of a run's column
 _TITLES = 210  # pixels of the titles of the lines, at most
 _NAMES_HEIGHT = 54
-_GAP, _EDGE, _SYMBOL = 16, 11, 28
+_GAP, _EDGE, _SYMBOL = 12, 6, 28
 _STRONG = QFont.Weight.DemiBold
 _BEST = say("best")
 
@@ -161,6 +161,7 @@ class ComparisonTable(QTableView):
         self.setAccessibleName(say("Runs side by side"))
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setShowGrid(False)
+        self.setProperty("dense", "true")
         self.setWordWrap(False)
         self.setTabKeyNavigation(False)
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
@@ -182,7 +183,7 @@ class ComparisonTable(QTableView):
         self.verticalHeader().setFixedWidth(min(titles + 2 * _GAP, _TITLES))
         halves = [max(map(strong.horizontalAdvance, name.split(" "))) + _GAP // 2 + _EDGE + 2 for name in names]
         self._least = [min(max(self.sizeHintForColumn(column), _NARROWEST), _WIDEST) for column in range(len(names))]
-        self._wanted = [min(max(least, half), _WIDEST) for least, half in zip(self._least, halves, strict=True)]
+        self._wanted = [min(max(least, half, _USUAL), _WIDEST) for least, half in zip(self._least, halves, strict=True)]
         self._fit_columns()
         bar = self.horizontalScrollBar().sizeHint().height()
         self.setFixedHeight(ROW_HEIGHT * len(lines) + _NAMES_HEIGHT + bar + 2)
@@ -196,9 +197,10 @@ class ComparisonTable(QTableView):
         """Cut long names before a run is out of sight; beyond, the table scrolls, with two in sight where it can be."""
         width = self.viewport().width()
         most = max(_NARROWEST, width // 2)
-        share = width if sum(self._wanted) <= width else width // max(1, len(self._wanted))
+        spare = (width - sum(self._least)) // max(1, len(self._least))
+        more = width if sum(self._wanted) <= width else max(0, spare)
         for column, (wanted, least) in enumerate(zip(self._wanted, self._least, strict=True)):
-            self.setColumnWidth(column, min(wanted, most, max(least, share)))
+            self.setColumnWidth(column, min(wanted, most, least + more))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Copy the whole table."""

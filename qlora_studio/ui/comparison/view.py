@@ -1,15 +1,19 @@
 """What the comparison page says, as values: its heading, the lines of its table, and which curves there are."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qlora_studio.core.comparison.comparison import ComparedRow, Comparison
 from qlora_studio.core.comparison.run_record import HELD_OUT, Curve, RunRecord
+from qlora_studio.core.config.run_config import all_settings
 from qlora_studio.core.run.metric import METRICS
 from qlora_studio.core.words import say, say_count
 
 AXES = {"step": say("steps"), "tokens": say("tokens read"), "hours": say("hours of training")}
 _MOST_NAMED = 4
+_UNITS = {info.path: info.unit for info in all_settings() if info.unit}
+_WORD_END = re.compile(r"(?<= )|(?<=[^\W\d][-_])(?=[^\W\d])")  # not within a number such as 1e-4
 _NO_SETTINGS = say("All settings are the same.")
 
 
@@ -52,11 +56,11 @@ def heading(comparison: Comparison, waiting: int) -> tuple[str, str]:
 
 def short_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names without the words that all of them begin with, where each has more than these."""
-    words = [name.split(" ") for name in names]
+    words = [_WORD_END.split(name) for name in names]
     shared = 0
     while len(names) > 1 and all(len(item) > shared + 1 and item[shared] == words[0][shared] for item in words):
         shared += 1
-    return tuple(" ".join(item[shared:]) for item in words)
+    return tuple("".join(item[shared:]) for item in words)
 
 
 def table_lines(comparison: Comparison, *, everything: bool) -> tuple[TableLine, ...]:
@@ -101,5 +105,10 @@ def _has_values(record: RunRecord, key: str) -> bool:
 
 
 def _line(row: ComparedRow, *, results: bool, marked: bool) -> TableLine:
+    """Return the line of a row; a setting's unit stands beside its title, once for all runs."""
     other = tuple(not results and text != row.texts[0] for text in row.texts)
-    return TableLine(row.title, row.texts, row.tip, row.best, other, marked and row.differs)
+    title, cells = row.title, row.texts
+    if unit := _UNITS.get(row.path, ""):
+        title = say("{title} ({unit})", title=title, unit=unit)
+        cells = tuple(text.removesuffix(f" {unit}") for text in cells)
+    return TableLine(title, cells, row.tip, row.best, other, marked and row.differs)

@@ -113,6 +113,7 @@ QTableView:focus, QTreeView:focus, QListView:focus { border: 1px solid $accent; 
 QLabel:focus { background: $hover; }
 QScrollArea:focus { border: 1px solid $accent; border-radius: 4px; }
 QTableView::item, QTreeView::item, QListView::item { border-bottom: 1px solid $line; padding: 0 8px; }
+QTableView[dense="true"]::item { padding: 0 3px; }
 QTableView::item:selected, QTreeView::item:selected, QListView::item:selected { background: $selection; color: $text; }
 QHeaderView, QHeaderView::section { background: transparent; color: $muted; border: none; }
 QHeaderView::section { border-bottom: 1px solid $line; padding: 6px 11px; font-weight: 400; }

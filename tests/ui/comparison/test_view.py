@@ -1,11 +1,13 @@
 """What the comparison page says of runs, as values."""
 
 import numpy as np
+from PySide6.QtWidgets import QApplication
 
 from qlora_studio.core.comparison.comparison import compare
 from qlora_studio.core.comparison.run_record import HELD_OUT, Curve, RunReading, RunRecord
 from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.run.fingerprint import Fingerprints
+from qlora_studio.ui.comparison.table import ComparisonTable
 from qlora_studio.ui.comparison.view import TableLine, heading, metric_titles, short_names, table_lines, table_text
 
 
@@ -31,10 +33,29 @@ def test_many_differences_are_counted_after_the_first_four() -> None:
     assert heading(compare([_run("a"), other]), 0)[1].endswith("LoRA dropout, Epochs and 1 more.")
 
 
+def test_four_runs_stand_side_by_side_in_the_least_window_with_each_value_whole(qapp: QApplication) -> None:
+    runs = [_run(f"bot-{length}", training__max_length=length) for length in (1024, 2048, 4096, 8192)]
+    (length,) = [line for line in table_lines(compare(runs), everything=False) if line.title.startswith("Max length")]
+    assert (length.title, length.cells) == ("Max length (tokens)", ("1024", "2048", "4096", "8192"))
+    cells = {"Steps": "790 of 790", "Held-out loss, before": "2.2700", "Training time": "1 h 15 min"}
+    best = TableLine("Held-out loss, best", ("0.9495", "0.9501", "0.9512", "0.9533"), best=(0,), other=(False,) * 4)
+    no = (False,) * 4
+    lines = [length, best, *(TableLine(title, (text,) * 4, other=no) for title, text in cells.items())]
+    table = ComparisonTable()
+    table.resize(518, 400)  # in a window of 1024 pixels
+    table.show_lines(["first", "wider", "hotter", "longer"], ["support-bot"] * 4, lines)
+    table.show()
+    qapp.processEvents()
+    assert table.horizontalScrollBar().maximum() == 0
+    assert all(table.columnWidth(column) >= table.sizeHintForColumn(column) for column in range(4))
+
+
 def test_names_lose_the_words_that_all_begin_with_and_never_everything() -> None:
     assert short_names(["my run rank=8", "my run rank=16"]) == ("rank=8", "rank=16")
     assert short_names(["my run", "my run rank=16"]) == ("run", "run rank=16")
     assert short_names(["a", "b"]) == ("a", "b")
+    assert short_names(["bot-wider", "bot-longer"]) == ("wider", "longer")
+    assert short_names(["rate=1e-4", "rate=1e-5"]) == ("rate=1e-4", "rate=1e-5")
     assert short_names(["alone rank=8"]) == ("alone rank=8",)
 
 

@@ -376,10 +376,10 @@ def _queue(folder: Path) -> object:
 
 def _elsewhere(folder: Path) -> object:
     """Read where a run is said to be: nothing but plain names comes out."""
-    from qlora_studio.storage.runs.elsewhere_record import is_open_elsewhere, read_record
+    from qlora_studio.storage.runs.elsewhere_record import claimed_record, is_open_elsewhere
 
     is_open_elsewhere(folder)
-    if (record := read_record(folder)) is not None:
+    if (record := claimed_record(folder)) is not None:
         assert not {*record.folder} & {*"\0\n '\"$`;|&<>()"}
     return record
 

@@ -29,9 +29,12 @@ from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.elsewhere_record import (
     FOLDER,
     ElsewhereRecord,
+    is_network_trusted,
     is_open_elsewhere,
     read_record,
     read_told,
+    record_network,
+    record_sent,
     write_record,
     write_told,
 )
@@ -53,7 +56,7 @@ def submit(
     Raises StudioError; nothing is left then, here or there, or it says what. `progress` is told bytes sent and bytes in
     all. Once `stop` is set it ends at once, whatever hangs there.
     """
-    require_trust(sending.place, sending.place.interface if sending.trusts else "")
+    require_trust(sending.place, trusts=sending.trusts)
     connection = Connection(sending.place, stop)
     folder = create_run_folder(runs, sending.config)
     home, name = "", folder.path.name
@@ -61,7 +64,9 @@ def submit(
         home = _make_folder(connection, name)
         _require(connection, sending.expected)
         record = _record_of(sending.place.name, home, name)
-        record = record.model_copy(update={"trusted": sending.place.interface if sending.trusts else ""})
+        record_sent(folder.path, record)
+        if sending.place.nodes > 1:
+            record_network(folder.path, record.place, sending.place.interface)
         _Upload(connection, record.folder, sending.size_bytes, progress).send(sending.files)
         text, script = sending.job(record.folder)
         _send_text(connection, record.folder, "run.toml", text)
@@ -76,9 +81,9 @@ def submit(
     return folder
 
 
-def require_trust(place: Place, trusted: str) -> None:
-    """Raise StudioError where nodes would speak by a network that was not called `trusted` for this run."""
-    if place.nodes > 1 and trusted != place.interface:
+def require_trust(place: Place, *, trusts: bool) -> None:
+    """Raise StudioError where nodes would speak by a network that the user does not trust for this run."""
+    if place.nodes > 1 and not trusts:
         raise StudioError(
             say("Nothing was sent: the network of {interface} was not called trusted.", interface=place.interface),
             kind=FailureKind.USAGE,
@@ -119,11 +124,11 @@ def _submit_closed(
             kind=FailureKind.ALREADY_FINISHED,
         )
     place = place_named(record.place)
-    trusted = place.interface if trusts else record.trusted
-    require_trust(place, trusted)
+    require_trust(place, trusts=trusts or is_network_trusted(folder.path, place.name, place.interface))
     config = folder.config()
     require_shares(config, ranks_there(config, place))
-    record = record.model_copy(update={"trusted": trusted})
+    if trusts and place.nodes > 1:
+        record_network(folder.path, place.name, place.interface)
     sent = (folder.path / FOLDER / "run.toml").read_bytes()
     more = [word for command in initial_commands if (word := _word(command))]
     sha256 = hashlib.sha256(sent).hexdigest()
@@ -147,7 +152,9 @@ def _submit_job(connection: Connection, folder: RunFolder, record: ElsewhereReco
         raise _not_taken(record.place, answer.text)
     write_told(folder.path, ElsewhereTold(place=record.place, job=found[1]))
     before = {"events_before": _size(folder.events_path), "commands_sent": _size(folder.commands_path)}
-    write_record(folder.path, record.model_copy(update={"job": found[1], "open": True, **before}))
+    record = record.model_copy(update={"job": found[1], "open": True, **before})
+    record_sent(folder.path, record)
+    write_record(folder.path, record)
 
 
 def _not_taken(place: str, words: str) -> StudioError:

@@ -3,8 +3,9 @@
     elsewhere/record.json  what is needed to find the run there     run.toml, job.sh  as they were sent
     elsewhere/told.json    the last `ElsewhereTold`                 mirror.log        what its mirror printed
 
-A record names a place of this user's own and what is in the place's own folder, no host and no command: a folder that
-somebody else made has nothing to say about whom this computer connects to.
+A record counts where this user's data folder has it on record, too, that the run was sent there by them (`trust`):
+what came with a folder that somebody else made says nothing about where a run is, which job is its, and whom it may
+speak to.
 """
 
 import os
@@ -20,6 +21,7 @@ from qlora_studio.core.run.events import ElsewhereTold
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_parsed
 from qlora_studio.storage.places import load_places
+from qlora_studio.storage.runs import trust
 
 FOLDER = "elsewhere"
 _RECORD, _TOLD = "record.json", "told.json"
@@ -30,7 +32,6 @@ class ElsewhereRecord(BaseModel):
 
     `name` is that of the run's folder in the place's folder `home`, in full. The first `events_before` bytes of
     events.jsonl are of earlier jobs, and the first `commands_sent` of commands.jsonl need not be passed on any more.
-    `trusted` is the interface whose network the user called trusted for this run, where several nodes train it.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
@@ -42,7 +43,6 @@ class ElsewhereRecord(BaseModel):
     open: bool = False
     events_before: Amount = 0
     commands_sent: Amount = 0
-    trusted: Annotated[str, Field(max_length=15)] = ""
 
     @property
     def folder(self) -> str:
@@ -51,17 +51,24 @@ class ElsewhereRecord(BaseModel):
 
 
 def read_record(run: Path) -> ElsewhereRecord | None:
-    """Return where a run is; None for one that is here, or at a place that is not known here, or not any more.
+    """Return where a run is; None for one that is here, that this user did not send, or whose place is not known here.
 
     Raises StudioError where that cannot be read.
     """
+    record = claimed_record(run)
+    if record is None or not trust.is_recorded(run, _sent(record)):
+        return None
+    return record if any(place.name == record.place for place in load_places()) else None
+
+
+def claimed_record(run: Path) -> ElsewhereRecord | None:
+    """Return where a folder says that its run is, whoever wrote that. Raises StudioError where it cannot be read."""
     if not os.path.lexists(run / FOLDER):  # as of most runs, and this is asked often
         return None
     try:
-        record = read_parsed(run / FOLDER / _RECORD, ElsewhereRecord.model_validate_json, inside=run)
+        return read_parsed(run / FOLDER / _RECORD, ElsewhereRecord.model_validate_json, inside=run)
     except FileNotFoundError:
         return None
-    return record if any(place.name == record.place for place in load_places()) else None
 
 
 def known_record(run: Path) -> ElsewhereRecord | None:
@@ -75,6 +82,30 @@ def known_record(run: Path) -> ElsewhereRecord | None:
 def write_record(run: Path, record: ElsewhereRecord) -> None:
     """Put on record where a run is. Raises StudioError."""
     write_atomically(run / FOLDER / _RECORD, record.model_dump_json(indent=1).encode())
+
+
+def record_sent(run: Path, record: ElsewhereRecord) -> None:
+    """Put on record among what is this user's own that a run was sent so; before its record is written first, and again
+    with its job. Raises StudioError."""
+    trust.record(run, _sent(record))
+
+
+def record_network(run: Path, place: str, interface: str) -> None:
+    """Put on record there that the user called the network of an interface trusted for a run. Raises StudioError."""
+    trust.record(run, _network(place, interface))
+
+
+def is_network_trusted(run: Path, place: str, interface: str) -> bool:
+    """Whether the user called the network of an interface at a place trusted for a run."""
+    return trust.is_recorded(run, _network(place, interface))
+
+
+def _sent(record: ElsewhereRecord) -> bytes:
+    return "\0".join(("", "sent", record.place, record.home, record.name, record.job)).encode()
+
+
+def _network(place: str, interface: str) -> bytes:
+    return "\0".join(("", "network", place, interface)).encode()
 
 
 def is_open_elsewhere(run: Path) -> bool:

@@ -42,17 +42,23 @@ class NotTrusted(StudioError):
 def record(folder: Path, text: bytes) -> None:
     """Put on record that this user gives the orders of a run.toml, before or after it is written to its folder.
 
-    Raises StudioError where that cannot be.
+    So is what else this user said of a run, by a text that no run.toml can be: it begins with a NUL. Raises StudioError
+    where that cannot be.
     """
     _write_record(folder, text)
     _remove_old_records()
 
 
+def is_recorded(folder: Path, text: bytes) -> bool:
+    """Whether this user put a text on record for a folder of that name."""
+    return (key := _key()) is not None and (_records() / _name(_own_name(folder), text, key)).is_file()
+
+
 def trusted_text(folder: Path) -> bytes | None:
     """Return the run.toml of a folder that may give orders as a run; None where there is none. Raises StudioError."""
-    text, key = shown_text(folder), _key()
-    if text is not None and (key is None or not (_records() / _name(_own_name(folder), text, key)).is_file()):
-        raise NotTrusted(folder, _why_not(folder.resolve(), text, key or b""))
+    text = shown_text(folder)
+    if text is not None and not is_recorded(folder, text):
+        raise NotTrusted(folder, _why_not(folder.resolve(), text, _key() or b""))
     return text
 
 

@@ -9,7 +9,7 @@ from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import FailureKind
 from qlora_studio.core.run import events as ev
 from qlora_studio.core.run.activity import Activity
-from qlora_studio.storage.runs.elsewhere_record import ElsewhereRecord, write_record
+from qlora_studio.storage.runs.elsewhere_record import ElsewhereRecord, record_sent, write_record
 from qlora_studio.storage.runs.export_folder import ExportManifest, staged_export
 from qlora_studio.storage.runs.message_log import MessageLogWriter
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -68,6 +68,7 @@ def write_runs(runs: Path) -> dict[str, RunFolder]:
         "training": _write(runs, "20260909-141500-support-bot", config, 412, []),
     }
     there = ElsewhereRecord(place="cluster", home="/home/me/runs", name=made["cancelled"].path.name, job="4711")
+    record_sent(made["cancelled"].path, there)
     write_record(made["cancelled"].path, there)
     for name in ("safetensors", "gguf-q4_K_M"):
         _export(made["finished"], name)

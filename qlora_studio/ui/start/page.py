@@ -9,16 +9,18 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.charts import ProgressLine
+from qlora_studio.ui.kit.fonts import scaled
 from qlora_studio.ui.kit.layouts import SideBySide, TileGrid
 from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, PrimaryButton, column
 from qlora_studio.ui.start.recent import RecentList
-from qlora_studio.ui.start.view import WAY, Recent, StarterButton
+from qlora_studio.ui.start.view import USUAL, WAY, Recent, StarterButton
 from qlora_studio.ui.window.page import Page
 
 _WIDE = 4000  # pixels: as wide as the card
 _ABREAST = 500  # pixels, from which on the doors stand beside each other
 _HIGH = 820  # pixels, from which on there is room below what was used last
+_LINE = 42  # pixels of one of these, at the usual text
 
 
 class StartPage(Page):
@@ -83,8 +85,11 @@ class StartPage(Page):
             widget.setVisible(bool(button.note))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Show how a run goes wherever there is room."""
+        """Show how a run goes, and more of what was used last, wherever there is room."""
         super().resizeEvent(event)
+        more = max(0, self.height() - _HIGH) // scaled(_LINE) if self.width() >= _ABREAST else 0
+        for recents in (self.models, self.datasets, self.runs):
+            recents.show_most(USUAL + more)
         self._show_way()
 
     def _show_way(self) -> None:

@@ -10,7 +10,7 @@ from qlora_studio.core.words import say
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import Card, column
-from qlora_studio.ui.start.view import Recent
+from qlora_studio.ui.start.view import USUAL, Recent
 
 _INSET = 8
 
@@ -25,6 +25,7 @@ class RecentList(Card):
         self._none = Label(say("None yet"), "caption")
         self._lines = column(spacing=0)
         self._shown: dict[str, RecentLine] = {}
+        self._most = USUAL
         self.add(self._none)
         self.body.addLayout(self._lines)
         self.body.addStretch(1)
@@ -48,6 +49,17 @@ class RecentList(Card):
             if before is not None:
                 QWidget.setTabOrder(before, line)
             before = line
+        self._hide_rest()
+
+    def show_most(self, most: int) -> None:
+        """Show so many lines at most."""
+        if most != self._most:
+            self._most = most
+            self._hide_rest()
+
+    def _hide_rest(self) -> None:
+        for line in self._shown.values():
+            line.setVisible(self._lines.indexOf(line) < self._most)
 
     def _new_line(self, key: str) -> "RecentLine":
         line = self._shown[key] = RecentLine()

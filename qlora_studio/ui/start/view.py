@@ -8,7 +8,7 @@ from qlora_studio.core.run.titles import STARTER, data_title, model_title
 from qlora_studio.core.words import say
 from qlora_studio.ui.state.run_line import RunLine, when_text
 
-MOST = 5
+USUAL, MOST = 5, 10  # of a kind: in a usual window, and in a high one
 _STARTER_BYTES = 98_000_000
 _OWN = say("comes with the program")
 WAY = (  # of a run, as the rail has it

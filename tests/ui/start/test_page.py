@@ -184,6 +184,30 @@ def test_the_page_to_begin_from_is_painted_first_where_nothing_was_chosen_yet(
     app_window.destroy()
 
 
+def test_a_high_window_has_more_of_what_was_used_last_and_nothing_to_scroll(qapp: QApplication) -> None:
+    page = StartPage()
+    runs = tuple(Recent(str(n), f"run {n}", "finished") for n in range(10))
+    page.resize(1400, 690)
+    page.render_recents((), (), runs)
+    page.show()
+    for height, count in ((690, 5), (1050, 10), (690, 5)):
+        page.resize(1400, height)
+        qapp.processEvents()
+        assert [line.accessibleName() for line in page.runs.findChildren(RecentLine) if line.isVisible()] == [
+            f"run {n}" for n in range(count)
+        ]
+    page.resize(1400, 1050)
+    qapp.processEvents()
+    page.render_recents((), (), runs[:7])
+    qapp.processEvents()
+    lines = [line for line in page.runs.findChildren(RecentLine) if line.isVisible()]
+    assert len(lines) == 7
+    page.render_recents((), (), runs)
+    qapp.processEvents()
+    assert page._scroll.verticalScrollBar().maximum() == 0
+    page.close()
+
+
 def test_every_button_of_the_page_is_as_wide_as_its_words(opened: Open) -> None:
     app_window = opened()
     app_window.window.resize(1024, 640)

@@ -30,10 +30,10 @@ def test_the_starter_dataset_is_no_place_on_the_disk() -> None:
     assert [recent.note for recent in found] == ["comes with the program", "/opt", "someone on the hub"]
 
 
-def test_the_first_five_are_listed_and_runs_that_cannot_be_read_are_not() -> None:
-    lines = [RunLine(f"/runs/{n}", f"run {n}", state="finished", problem="" if n else "no run.toml") for n in range(9)]
-    assert [recent.title for recent in recent_runs(lines)] == ["run 1", "run 2", "run 3", "run 4", "run 5"]
-    assert len(recent_models((f"/models/{n}" for n in range(9)), HOME)) == 5
+def test_the_first_ten_are_listed_and_runs_that_cannot_be_read_are_not() -> None:
+    lines = [RunLine(f"/runs/{n}", f"run {n}", state="finished", problem="" if n else "no run.toml") for n in range(19)]
+    assert [recent.title for recent in recent_runs(lines)] == [f"run {n}" for n in range(1, 11)]
+    assert len(recent_models((f"/models/{n}" for n in range(19)), HOME)) == 10
 
 
 @pytest.mark.parametrize(

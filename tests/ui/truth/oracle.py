@@ -16,6 +16,7 @@ Draft = dict[str, Any]
 Command = Callable[..., tuple[int, str]]  # a command line's exit code and output
 PRESETS = Path("resources/presets")
 _SYSTEM = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+_ANSWERS = "assistant"
 _OF_THE_MACHINE = {"hardware", "version"}
 
 
@@ -60,7 +61,8 @@ def is_here(source: str) -> bool:
 def trained_tokens(draft: Draft) -> tuple[int, int]:
     """Return how many tokens of answers one pass trains on, and the longest row as it is cut, counted here.
 
-    For SmolLM2's template, datasets of `messages` with one answer each, and nothing held out.
+    For SmolLM2's template, datasets of `messages` with one answer each, and nothing held out. Where more is trained on
+    than answers, none is counted.
     """
     tokenizer = Tokenizer.from_file(str(Path(draft["model"]["source"]) / "tokenizer.json"))
     trained, longest, most = 0, 0, draft["training"]["max_length"]
@@ -71,20 +73,21 @@ def trained_tokens(draft: Draft) -> tuple[int, int]:
         end = len(tokenizer.encode(f"{before}{answer}<|im_end|>", add_special_tokens=False).ids)
         trained += max(0, min(end, most) - begin)
         longest = max(longest, min(end + 1, most))  # the line break after it is read, and not learned
-    return trained, longest
+    return trained if draft["training"]["loss_on"] == _ANSWERS else 0, longest
 
 
 def checks(draft: Draft, command: Command) -> tuple[bool, bool]:
     """Return whether a run would be refused for its data, and whether a check of them is not well."""
     data = draft["data"]["path"]
-    settings = [f"--set={section}.{name}={json.dumps(value)}" for section, name, value in _deciding(draft)]
+    settings = [f"--set={section}.{name}={_typed(value)}" for section, name, value in _deciding(draft)]
     code, said = command("check-data", data, "--model", draft["model"]["source"], "--json", *settings)
     report = json.loads(said.splitlines()[-1])
     return bool(code), any(check["level"] != "ok" for check in report["checks"])
 
 
 def _deciding(draft: Draft) -> list[tuple[str, str, Any]]:
-    names = {"training": ("max_length", "batch_size", "gradient_accumulation"), "data": ("evaluation_share",)}
+    training = ("max_length", "batch_size", "gradient_accumulation", "loss_on", "packing", "seed")
+    names = {"training": training, "data": ("evaluation_share",)}
     return [(section, name, draft[section][name]) for section, named in names.items() for name in named]
 
 
@@ -106,6 +109,10 @@ def _changed(path: Path, draft: Draft, defaults: Draft) -> bool:
 
 def _title(path: Path) -> str:
     return path.read_text("utf-8").splitlines()[0].removeprefix("#").strip()
+
+
+def _typed(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _toml(value: object) -> str:

@@ -28,8 +28,8 @@ from tests.ui.truth.hand import Hand, said, times_read
 
 WaitUntil = Callable[[Callable[[], object]], None]
 _DEFAULTS = RunConfig().model_dump(mode="json")
-_ACTS, _MORE_ACTS = 24, 60
-_STILL_SECONDS, _PATIENCE = 0.15, 60.0
+_ACTS, _MORE_ACTS = 24, 30
+_STILL_SECONDS, _PATIENCE = 0.15, 120.0  # on a machine that others use too
 _SCALES = {"": 1, "K": 1e3, "k": 1e3, "M": 1e6, "B": 1e9}
 
 
@@ -57,7 +57,7 @@ def test_what_the_window_says_is_true_after_each_of_many_acts(
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_what_the_window_says_of_data_is_true_after_each_of_many_acts(
     app_window: AppWindow, tiny_llama: Path, tmp_path: Path, studio_home: Path, seed: int
 ) -> None:

@@ -39,6 +39,14 @@ def place_named(name: str) -> Place:
     return found
 
 
+def is_place_known(name: str) -> bool:
+    """Whether there is a place of that name; where the places cannot be read, there may be."""
+    try:
+        return any(place.name == name for place in load_places())
+    except StudioError:
+        return True
+
+
 def save_place(place: Place) -> None:
     """Write a place down, over one of the same name. Raises StudioError where that cannot be."""
     known = _known()

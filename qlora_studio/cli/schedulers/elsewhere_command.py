@@ -53,17 +53,17 @@ def _add_places(acts: Any, shared: argparse.ArgumentParser) -> None:
     places = acts.add_parser("places", parents=[shared], help="list the places")
     places.set_defaults(run=list_places, only_looks=True)
     add = acts.add_parser("add", parents=[shared], help="write a place down, or change one")
-    add.add_argument("name", metavar="NAME", help="what you call it")
+    add.add_argument("name", type=str.strip, metavar="NAME", help="what you call it")
     for info in place_settings():
         if info.name != "name":
             option = f"--{info.name.replace('_', '-')}"
             add.add_argument(option, dest=info.name, metavar="…", help=info.help.replace("%", "%%"))
     add.set_defaults(run=add_place)
     forget = acts.add_parser("forget", parents=[shared], help="forget a place; runs that are there go on")
-    forget.add_argument("name", metavar="NAME")
+    forget.add_argument("name", type=str.strip, metavar="NAME")
     forget.set_defaults(run=forget_place)
     check = acts.add_parser("check", parents=[shared], help="reach a place and say what is there")
-    check.add_argument("name", metavar="NAME")
+    check.add_argument("name", type=str.strip, metavar="NAME")
     check.set_defaults(run=check_named, only_looks=True)
 
 
@@ -76,7 +76,9 @@ def _add_runs(acts: Any, shared: argparse.ArgumentParser) -> None:
         "and was sent before is submitted again: it goes on from its newest safe checkpoint there.",
     )
     add_run_source(send)
-    send.add_argument("--place", metavar="NAME", default="", help="where to; not needed where there is one place only")
+    send.add_argument(
+        "--place", type=str.strip, metavar="NAME", default="", help="where to; not needed where there is one place only"
+    )
     send.add_argument("--model-there", metavar="PATH", default="", help="where the base model lies there")
     send.add_argument(
         "--trust-network",

@@ -16,7 +16,9 @@ from qlora_studio.core.run.machines import MOST
 from qlora_studio.core.words import say
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]{0,254}")
+_USER, _NUMBERS = r"(?:[A-Za-z0-9_][A-Za-z0-9_.+@\\-]*@)?", r"[0-9A-Fa-f]*(?::[0-9A-Fa-f.]*){2,8}(?:%[A-Za-z0-9_.-]+)?"
+_NAMED = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_HOST = re.compile(rf"{_USER}(?:{_NAMED}|{_NUMBERS})|ssh://{_USER}(?:{_NAMED}|\[{_NUMBERS}\])(?::[0-9]{{1,5}})?/?")
 _FOLDER = re.compile(r"(~/|/)?[A-Za-z0-9_+@=.-]+(/[A-Za-z0-9_+@=.-]+)*/?")
 FULL_PATH = r"^(/\.?[A-Za-z0-9_+@=-][A-Za-z0-9_+@=.-]*)+$"  # of a folder there, as it can be written in a job script
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,@+-]*")
@@ -66,8 +68,11 @@ class Place(BaseModel):
     name: Annotated[str, _like(_NAME, say("must be letters, digits, dots, dashes and spaces"))] = setting(
         title=say("Name"), help=say("What you call the place."), min_length=1
     )
-    host: Annotated[str, _like(_HOST, say("must be a host as in ~/.ssh/config, or user@host"))] = setting(
+    host: Annotated[
+        str, _like(_HOST, say("must be a host as in ~/.ssh/config, user@host, or ssh://user@host:port"))
+    ] = setting(
         "",
+        max_length=255,
         title=say("Host"),
         help=say("As you type it after ssh. Empty where this computer itself hands out jobs: its files are shared."),
     )

@@ -24,14 +24,15 @@ def require_mirror(folder: RunFolder) -> None:
 def start_mirror(folder: RunFolder) -> "subprocess.Popen[bytes] | None":
     """Start a mirror where a run is open elsewhere and none is at work; return it. Raises StudioError.
 
-    None is started where the network is switched off: that is told then, and nothing is concluded of the run.
+    None is started where the network is switched off, or the place was forgotten: that is told then, and nothing is
+    concluded of the run.
     """
     record = read_record(folder.path)
     if record is None or not record.open or folder.is_locked():
         return None
     require_startable(folder)
-    if is_offline() and not place_named(record.place).is_here:
-        _tell_offline(folder)
+    if problem := _what_keeps_from(record.place):
+        _tell(folder, problem)
         return None
     with opened_log(private_folder(folder.path / FOLDER) / "mirror.log") as log:
         return child_process.start(
@@ -51,10 +52,20 @@ def _creation_flags() -> int:
     return subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
 
 
-def _tell_offline(folder: RunFolder) -> None:
+def _what_keeps_from(name: str) -> str:
+    """Return why a place cannot be asked from here; nothing where it can."""
+    try:
+        place = place_named(name)
+    except StudioError as error:
+        return f"{error.message} {error.advice}".strip()
+    if is_offline() and not place.is_here:
+        return say("The network is switched off here: nothing is known of the run since then.")
+    return ""
+
+
+def _tell(folder: RunFolder, problem: str) -> None:
     told = read_told(folder.path)
     if told is not None:
-        problem = say("The network is switched off here: nothing is known of the run since then.")
         since = told.unreached_since or told.time
         try:
             write_told(folder.path, told.model_copy(update={"problem": problem, "unreached_since": since}))

@@ -6,6 +6,7 @@ from pathlib import Path
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.words import say
 from qlora_studio.storage.durable import not_writable
+from qlora_studio.storage.places import is_place_known
 from qlora_studio.storage.run_care import run_label
 from qlora_studio.storage.runs import elsewhere_record
 from qlora_studio.storage.runs.run_folder import RunFolder
@@ -17,14 +18,18 @@ _OF_THE_DESKTOP = {".DS_Store", ".directory", "desktop.ini", "Thumbs.db"}  # loo
 
 
 def require_removable(folder: RunFolder) -> None:
-    """Raise StudioError where a run is at work, or its folder is a link or holds what is not of the run."""
-    if elsewhere_record.is_open_elsewhere(folder.path):
+    """Raise StudioError where a run is at work, or its folder is a link or holds what is not of the run.
+
+    Of a run at a place that its user forgot nobody can say any more whether it is at work: it may be removed.
+    """
+    record = elsewhere_record.known_record(folder.path)
+    if record is not None and record.open and is_place_known(record.place):
         raise StudioError(
             say("{name} is left where it is: its job on another computer is not over.", name=folder.path.name),
             kind=FailureKind.RUN_BUSY,
             advice=say('Cancel the job first: qlora-studio elsewhere cancel "{path}"', path=folder.path),
         )
-    if worker := next((place for place in (folder, *_jobs(folder)) if place.is_busy()), None):
+    if worker := next((place for place in (folder, *_jobs(folder)) if place.is_locked()), None):
         what = "A worker" if worker is folder else f"{worker.path.name}, an export or a chat of it,"
         raise StudioError(
             say("{name} is left where it is: {what} is at work there.", name=folder.path.name, what=what),

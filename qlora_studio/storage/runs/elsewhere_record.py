@@ -20,7 +20,6 @@ from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.events import ElsewhereTold
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_parsed
-from qlora_studio.storage.places import load_places
 from qlora_studio.storage.runs import trust
 
 FOLDER = "elsewhere"
@@ -51,14 +50,12 @@ class ElsewhereRecord(BaseModel):
 
 
 def read_record(run: Path) -> ElsewhereRecord | None:
-    """Return where a run is; None for one that is here, that this user did not send, or whose place is not known here.
+    """Return where a run is; None for one that is here, or that this user did not send. Its place may be forgotten.
 
     Raises StudioError where that cannot be read.
     """
     record = claimed_record(run)
-    if record is None or not trust.is_recorded(run, _sent(record)):
-        return None
-    return record if any(place.name == record.place for place in load_places()) else None
+    return record if record is not None and trust.is_recorded(run, _sent(record)) else None
 
 
 def claimed_record(run: Path) -> ElsewhereRecord | None:

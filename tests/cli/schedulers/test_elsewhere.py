@@ -60,7 +60,7 @@ def test_what_would_be_sent_is_shown_and_nothing_is_sent(
 
 def test_a_place_is_changed_field_by_field_listed_and_forgotten(studio: Studio) -> None:
     studio("elsewhere", "add", "cluster", "--host", "login.example")
-    studio("elsewhere", "add", "cluster", "--time", "1:00:00")
+    studio("elsewhere", "add", " cluster ", "--time", "1:00:00")
     wrong = studio("elsewhere", "add", "cluster", "--cards", "many")
 
     assert wrong.code == ExitCode.INVALID_CONFIG

@@ -23,6 +23,9 @@ def _options(script: str) -> dict[str, str]:
     [
         ("host", "-oProxyCommand=touch x"),
         ("host", "a; touch x"),
+        ("host", "user@host:2222"),  # which ssh takes for a name
+        ("host", "::1 -p 22"),
+        ("host", "ssh://host:2222/-oProxyCommand"),
         ("folder", "runs/$(touch x)"),
         ("folder", "runs dir"),
         ("partition", "a b"),
@@ -42,6 +45,24 @@ def test_what_cannot_stand_in_a_command_is_refused_by_its_field(field: str, valu
         place_from({"name": "cluster", field: value})
 
     assert [problem.field for problem in raised.value.problems] == [field]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "cluster",
+        "user@login.example.org",
+        "user@domain@login",
+        r"DOMAIN\user@login",
+        "::1",
+        "me@fe80::1%eth0",
+        "192.0.2.7",
+        "ssh://me@login.example.org:2222",
+        "ssh://[2001:db8::7]:22",
+    ],
+)
+def test_a_host_is_what_ssh_takes(host: str) -> None:
+    assert place_from({"name": "cluster", "host": f" {host} "}).host == host
 
 
 def test_a_place_can_be_written_down_with_its_name_alone_and_every_field_has_its_words() -> None:

@@ -15,12 +15,12 @@ from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import Pause
 from qlora_studio.core.run.events import AdapterSaved, ElsewhereTold, Event
-from qlora_studio.jobs.elsewhere.acts import cancel_job
+from qlora_studio.jobs.elsewhere.acts import cancel_job, fetch
 from qlora_studio.jobs.elsewhere.mirror_process import start_mirror
 from qlora_studio.jobs.elsewhere.submission import submit_again
 from qlora_studio.jobs.run_follower import RunFollower
 from qlora_studio.jobs.worker_process import start_worker
-from qlora_studio.storage.places import remove_place
+from qlora_studio.storage.places import load_places, remove_place, save_place
 from qlora_studio.storage.run_care.removal import require_removable
 from qlora_studio.storage.runs.checkpoint_folder import verify
 from qlora_studio.storage.runs.elsewhere_record import read_record, read_told
@@ -182,14 +182,34 @@ def test_a_run_that_is_there_is_neither_trained_here_nor_deleted(send: Submit, s
         start_worker(run)
 
 
-def test_a_folder_that_names_a_place_that_is_not_known_here_is_no_run_elsewhere(send: Submit, scheduler: Path) -> None:
-    (scheduler / "hold").touch()
-    run = send("start,finish")
-    assert run.is_busy()
+def test_a_run_whose_place_was_forgotten_is_not_trained_here_and_is_followed_once_the_place_is_known_again(
+    send: Submit, tmp_path: Path
+) -> None:
+    end = tmp_path / "end"
+    run = send(f"start,steps:1,wait_for:{end},finish")
+    process = start_mirror(run)
+    assert process is not None
+    until(lambda: run.state().step == 1)
+    [place] = load_places()
     remove_place("cluster")
+    process.kill()
+    process.wait(30)
 
-    assert not run.is_busy()
+    assert run.is_busy()
     assert start_mirror(run) is None
+    assert "not reached since" in _words(run)
+    assert "No place is called cluster here" in _problem(run)
+    for act in (submit_again, cancel_job, fetch):
+        with pytest.raises(StudioError, match=r"No place is called cluster here|has a job on cluster already"):
+            act(run)
+    require_removable(run)
+    save_place(place)
+    with pytest.raises(StudioError, match="is not over"):
+        require_removable(run)
+    end.touch()
+    followed(run).join(30)
+    assert run.state().phase is Phase.FINISHED
+    assert run.events_path.read_bytes() == there(run, tmp_path).events_path.read_bytes()
 
 
 def test_a_run_whose_folder_there_was_deleted_is_told_as_that_and_closed_once_its_job_is_over(

@@ -62,6 +62,15 @@ echo "== a library breaks: the doctor says what mends it"
 rm -rf "$program"/environments/*/lib/*/site-packages/bitsandbytes
 refuses "qlora-studio-setup --repair" qlora-studio doctor
 
+echo "== the doctor mends it: what is gone, what a full disk cut short, what a killed installer left half"
+site=$(echo "$program"/environments/*/lib/*/site-packages)
+rm -rf "$site/PySide6/Qt/plugins/platforms" "$site"/multiprocess-*.dist-info/METADATA
+for file in trl/__init__.py datasets/arrow_dataset.py; do truncate -s 99 "$site/$file"; done
+refuses "datasets" qlora-studio doctor
+timed fix env PIP_NO_INDEX=1 PIP_FIND_LINKS="$wheels" qlora-studio doctor --fix
+qlora-studio doctor
+opens
+
 echo "== so much breaks that nothing starts"
 rm -rf "$program"/environments/*/lib/*/site-packages/pydantic
 refuses "qlora-studio-setup --repair" qlora-studio doctor

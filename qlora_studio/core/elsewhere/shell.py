@@ -93,8 +93,9 @@ file log worker.log {offsets[1]} {limits[1]}
     )
 
 
-def append(folder: str, name: str, size: int | None = None) -> str:
-    """Return what appends its input to a file there, whole or not at all: what a full disk took of it is cut off.
+def append(folder: str, name: str, added: int, size: int | None = None) -> str:
+    """Return what appends its input, of `added` bytes, to a file there, whole or not at all: what a full disk took of
+    it, or came before the connection broke off, is cut off again.
 
     Only where the file has `size` bytes, if that is given.
     """
@@ -103,19 +104,25 @@ def append(folder: str, name: str, size: int | None = None) -> str:
         f"""\
 cd {shlex.quote(folder)} || exit {GONE}
 touch {name} && before=$(($(wc -c < {name}))) || exit 1
-{check}cat >> {name} || {{ dd if=/dev/null of={name} bs=1 seek="$before" 2>/dev/null; exit 1; }}
+{check}cat >> {name} && [ $(($(wc -c < {name}))) -eq $((before + {added})) ] \\
+  || {{ dd if=/dev/null of={name} bs=1 seek="$before" 2>/dev/null; exit 1; }}
 """
     )
 
 
-def receive(folder: str, name: str) -> str:
-    """Return what writes its input to a file in a folder there, whole or not at all, and answers with its size."""
+def receive(folder: str, name: str, size: int) -> str:
+    """Return what writes its input, of `size` bytes, to a file in a folder there, and answers with how many came.
+
+    The file is there whole or not at all: what breaks off, as whoever sends is ended, is removed.
+    """
     place = shlex.quote(name)
     return answering(
         f"""\
 cd {shlex.quote(folder)} || exit {GONE}
-mkdir -p "$(dirname {place})" && cat > {place}.part && mv {place}.part {place} || exit 1
-part size "" $(($(wc -c < {place})))
+mkdir -p "$(dirname {place})" && cat > {place}.part || exit 1
+n=$(($(wc -c < {place}.part)))
+if [ "$n" -eq {size} ]; then mv {place}.part {place}; else rm -f {place}.part; fi || exit 1
+part size "" "$n"
 """
     )
 

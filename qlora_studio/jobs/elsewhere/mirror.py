@@ -202,7 +202,7 @@ class _Mirror:
     def _tell_ending(self, ending: TerminalEvent) -> None:
         """Put on record there, and so here, how the run ended that did not say so itself."""
         size, line = _size(self._folder.events_path), ending.model_copy(update={"time": self._now()}).to_line()
-        self._connection.ask(shell.append(self._record.folder, "events.jsonl", size), [line.encode()])
+        self._append_there("events.jsonl", [line.encode()], size)
 
     def _pass_on(self) -> None:
         """Pass on what was asked. While the job waits there is nobody to pause: it is taken out of the queue."""
@@ -214,7 +214,7 @@ class _Mirror:
             return
         if self._in_session:
             lines = [command.to_line().encode() for command in asked]
-            self._connection.ask(shell.append(self._record.folder, "commands.jsonl"), lines)
+            self._append_there("commands.jsonl", lines)
         elif self._job.standing is Standing.WAITING:
             ends = [command for command in asked if isinstance(command, Pause | Stop)]
             if not ends:
@@ -224,6 +224,9 @@ class _Mirror:
         else:
             return  # it is about to begin: it is asked then
         self._keep(commands_sent=reader.position)
+
+    def _append_there(self, name: str, lines: list[bytes], size: int | None = None) -> None:
+        self._connection.ask(shell.append(self._record.folder, name, sum(map(len, lines)), size), lines)
 
     def _keep(self, **changes: object) -> None:
         record = self._record.model_copy(update=changes)

@@ -228,7 +228,8 @@ def _with_what_is_left(error: BaseException, folder: str) -> BaseException:
 
 
 def _send_text(connection: Connection, folder: str, name: str, text: str) -> None:
-    connection.ask(shell.receive(folder, name), [text.encode()])
+    data = text.encode()
+    connection.ask(shell.receive(folder, name, len(data)), [data])
 
 
 def _keep(folder: RunFolder, name: str, text: str) -> None:
@@ -278,7 +279,7 @@ class _Upload:
     def send(self, files: Sequence[SentFile]) -> None:
         """Send the files. Raises StudioError."""
         for file in files:
-            [size] = self._connection.ask(shell.receive(self._folder, file.there), self._pieces(file))
+            [size] = self._connection.ask(shell.receive(self._folder, file.there, file.size), self._pieces(file))
             if size.numbers != (file.size,):
                 raise StudioError(
                     say("{path} changed while it was sent.", path=file.path),

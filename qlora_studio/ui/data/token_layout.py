@@ -65,15 +65,15 @@ class TokenLayout:
         """Whether every token is set."""
         return self.done == len(self._tokens)
 
-    def go_on(self, seconds: float) -> None:
-        """Set more tokens, for about so long."""
+    def go_on(self, seconds: float, lines: int = 0) -> None:
+        """Set more tokens, for about so long, and until there are so many lines."""
         until = time.monotonic() + seconds
         while not self.is_complete:
             last = min(len(self._tokens), self.done + _STRIDE)
             for index in range(self.done, last):
                 self._set(index, self._tokens[index])
             self.done = last
-            if time.monotonic() >= until:
+            if time.monotonic() >= until and self.lines >= lines:
                 return
 
     def between(self, first: int, last: int) -> Sequence[Placed]:

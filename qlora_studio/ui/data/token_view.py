@@ -28,7 +28,8 @@ from qlora_studio.ui.kit.theme import Theme, active_theme, mono_font
 
 _LINES_SHOWN = (4, 10)
 _MARGIN = 2
-_SLICE_SECONDS = 0.008  # of setting tokens, between which the window answers
+_SLICE_SECONDS = 0.004  # of setting tokens, between which the window answers
+_TEXT = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft | Qt.TextFlag.TextSingleLine
 _STEPS = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_PageUp: -50, Qt.Key.Key_PageDown: 50}
 
 
@@ -140,8 +141,7 @@ class TokenView(QAbstractScrollArea):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setFont(self._font)
         top = self.verticalScrollBar().value()
-        first, last = top // LINE, (top + self.viewport().height()) // LINE
-        for piece in self._layout.between(first, last):
+        for piece in self._layout.between(top // LINE, self._last_line()):
             self._paint(painter, theme, piece, piece.line * LINE - top + _MARGIN)
         if self.hasFocus():
             painter.setPen(QPen(theme.color("accent"), 1))
@@ -165,8 +165,7 @@ class TokenView(QAbstractScrollArea):
             painter.setBrush(Qt.BrushStyle.NoBrush)
             painter.drawRoundedRect(area.adjusted(piece.indent - 1, 3, -1, -3), 3, 3)
         text = area.adjusted(piece.indent, -1, 4, 0)
-        flags = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft | Qt.TextFlag.TextSingleLine
-        painter.drawText(text, flags, piece.run.text)
+        painter.drawText(text, _TEXT, piece.run.text)
 
     def _measure(self, text: str) -> float:
         width = self._widths.get(text)
@@ -182,12 +181,17 @@ class TokenView(QAbstractScrollArea):
         self._set_more()
 
     def _set_more(self) -> None:
-        self._layout.go_on(_SLICE_SECONDS)
+        seen = self._layout.lines <= self._last_line()  # else what comes now comes below what is seen
+        self._layout.go_on(_SLICE_SECONDS, _LINES_SHOWN[1])
+        if self._wanted is not None and self._layout.done <= self._wanted < 2 * self._layout.done:
+            self._layout.go_on(_SLICE_SECONDS)  # what is to be seen is near
         if self._layout.is_complete:
             self._more.stop()
         elif not self._more.isActive():
             self._more.start()
         self._fit()
+        if seen:
+            self.viewport().update()
         if self._wanted is not None and self._wanted < self._layout.done:
             self.verticalScrollBar().setValue(self._layout.line_of(self._wanted) * LINE)
             if self._layout.is_complete or self.verticalScrollBar().value() < self.verticalScrollBar().maximum():
@@ -200,7 +204,9 @@ class TokenView(QAbstractScrollArea):
         self.verticalScrollBar().setPageStep(self.viewport().height())
         self.verticalScrollBar().setSingleStep(LINE)
         self.verticalScrollBar().setRange(0, max(0, height - self.viewport().height()))
-        self.viewport().update()
+
+    def _last_line(self) -> int:
+        return (self.verticalScrollBar().value() + self.viewport().height()) // LINE
 
     def _token_at(self, x: float, y: float) -> int | None:
         return self._layout.at(x, y + self.verticalScrollBar().value() - _MARGIN)

@@ -1,8 +1,10 @@
 """The one window: the rail, the open page, the GPU panel and the status line. It holds widgets and no truth."""
 
+from collections.abc import Callable
+
 from PySide6.QtCore import QRect, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QCloseEvent, QGuiApplication, QResizeEvent, QShowEvent
-from PySide6.QtWidgets import QApplication, QMainWindow, QStackedWidget, QWidget
+from PySide6.QtGui import QCloseEvent, QGuiApplication, QShowEvent
+from PySide6.QtWidgets import QApplication, QHBoxLayout, QLayout, QMainWindow, QStackedWidget, QWidget
 
 from qlora_studio.storage.session import Place
 from qlora_studio.ui.kit.letters import AltKey, give_letters
@@ -44,6 +46,26 @@ class _Pages(QStackedWidget):
         return page.minimumSizeHint() if page is not None else QSize()
 
 
+class _Across(QHBoxLayout):
+    """Has `prepare` suit what it holds to a width before it lays it out: after it, the page would be laid out twice."""
+
+    def __init__(self, parent: QWidget, prepare: Callable[[int], None]) -> None:
+        super().__init__(parent)
+        self._prepare = prepare
+        self._width = -1
+        self.setContentsMargins(0, 0, 0, 0)
+        self.setSpacing(0)
+
+    def setGeometry(self, rect: QRect) -> None:
+        """Lay all out."""
+        if rect.width() != self._width:
+            self._width = rect.width()
+            self._prepare(rect.width())
+            for layout in (*self.findChildren(QLayout), self):  # what was measured before is of other widths
+                layout.invalidate()
+        super().setGeometry(rect)
+
+
 class MainWindow(QMainWindow):
     """Rail · page · GPU panel, above one status line.
 
@@ -69,6 +91,7 @@ class MainWindow(QMainWindow):
             application.focusChanged.connect(self._on_focus_changed)  # type: ignore[attr-defined]
         self._may_close = False
         self.is_panel_wanted = True
+        self._is_tiny: bool | None = None  # not known yet
         self._build()
         self.drops, self._alt_key = Drops(self), AltKey(self)
         self.rail.chosen.connect(self.show_page)
@@ -134,16 +157,6 @@ class MainWindow(QMainWindow):
         for watcher in (self.drops, self._alt_key):
             watcher.watch(self.windowHandle())
 
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        """Leave the page more room in a narrow window."""
-        super().resizeEvent(event)
-        width, before = event.size().width(), event.oldSize().width()
-        narrow = width < NARROW
-        if (width < TINY) != (before < TINY) or before < 0:
-            self._set_panel_visible(self.is_panel_wanted and width >= TINY)
-        self.rail.setFixedWidth(RAIL_WIDTHS[narrow])
-        self.gpu_panel.setFixedWidth(PANEL_WIDTHS[narrow])
-
     def closeEvent(self, event: QCloseEvent) -> None:
         """Ask before closing; whoever listens to `close_requested` decides."""
         if self._may_close:
@@ -158,6 +171,15 @@ class MainWindow(QMainWindow):
         if moved and (focused := self.focusWidget()) is not None:
             bring_into_view(focused)
         return moved
+
+    def _suit(self, width: int) -> None:
+        """Leave the page more room in a narrow window."""
+        narrow, is_tiny = width < NARROW, width < TINY
+        self.rail.setFixedWidth(RAIL_WIDTHS[narrow])
+        self.gpu_panel.setFixedWidth(PANEL_WIDTHS[narrow])
+        if is_tiny != self._is_tiny:
+            self._is_tiny = is_tiny
+            self._set_panel_visible(self.is_panel_wanted and not is_tiny)
 
     def _set_panel_visible(self, shown: bool) -> None:
         if shown:
@@ -177,7 +199,7 @@ class MainWindow(QMainWindow):
 
     def _build(self) -> None:
         whole = QWidget()
-        across = row(whole, spacing=0)
+        across = _Across(whole, self._suit)
         across.addWidget(self.rail)
         right = column(spacing=0)
         middle = row(spacing=0)

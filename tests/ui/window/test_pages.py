@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 from PySide6.QtCore import QSize
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QApplication, QLabel, QWidget
 
 from qlora_studio.ui.kit.theme import DARK, LIGHT, apply_theme
@@ -16,6 +17,7 @@ _MOST_AT_ONCE = 36  # of our widgets, which take some milliseconds to make
 
 class _Measured(Page):
     asked = 0
+    widths: tuple[int, ...] = ()
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -25,6 +27,10 @@ class _Measured(Page):
     def minimumSizeHint(self) -> QSize:
         self.asked += 1
         return super().minimumSizeHint()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        self.widths = (*self.widths, event.size().width())
+        super().resizeEvent(event)
 
 
 def test_only_the_page_at_the_front_is_measured(qapp: QApplication) -> None:
@@ -43,6 +49,22 @@ def test_only_the_page_at_the_front_is_measured(qapp: QApplication) -> None:
     window.show_page("runs")
     qapp.processEvents()
     assert behind.asked and behind.isVisible() and window.pages.keys() == {"chat", "runs"}
+    window.close_now()
+
+
+def test_a_page_is_laid_out_once_where_rail_and_panel_change_with_the_width_of_the_window(qapp: QApplication) -> None:
+    panel, page = QWidget(), _Measured("chat")
+    window = MainWindow(panel)
+    window.add_page(page)
+    window.show()
+    window.resize(1400, 700)
+    qapp.processEvents()
+    for width, beside in ((1000, 152 + 272), (1300, 184 + 316), (800, 152), (1100, 152 + 272)):
+        page.widths = ()
+        window.resize(width, 700)
+        qapp.processEvents()
+        assert list(page.widths) == [width - beside]
+    assert panel.isVisible()
     window.close_now()
 
 

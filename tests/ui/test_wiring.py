@@ -26,6 +26,8 @@ from qlora_studio.ui.data.page import DataPage
 from qlora_studio.ui.kit.theme import DARK, LIGHT, active_theme, apply_theme
 from qlora_studio.ui.run.page import RunPage
 from qlora_studio.ui.runs.page import RunsPage
+from qlora_studio.ui.settings.page import SettingsPage
+from qlora_studio.ui.settings.wiring import SettingsWiring, versions
 from qlora_studio.ui.showcase.sample_run import write_sample_run
 from qlora_studio.ui.state.studio import Studio
 from qlora_studio.ui.training.page import TrainingPage
@@ -307,6 +309,15 @@ def test_a_run_from_elsewhere_is_looked_at_refused_in_words_and_goes_on_once_it_
     assert "Loads the base model: starter" in asked
     show(app_window, "runs")
     wait_until(lambda: not any(page.model.row(index).objection for index in range(page.model.rowCount())))
+
+
+def test_versions_are_read_beside_the_event_loop_before_the_settings_are_shown(
+    app_window: AppWindow, wait_until: WaitUntil
+) -> None:
+    assert app_window.studio is not None
+    versions.cache_clear()
+    SettingsWiring(app_window.studio, app_window.window, SettingsPage())
+    wait_until(lambda: versions.cache_info().currsize)
 
 
 def test_the_theme_changes_at_once_and_is_kept(app_window: AppWindow) -> None:

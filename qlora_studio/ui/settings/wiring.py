@@ -41,6 +41,8 @@ class SettingsWiring(QObject):
         self._bases = Background(self)
         self._bases.answered.connect(lambda kept: page.render_kept(kept_words(kept), removable=bool(kept)))
         self._bases.failed.connect(studio.failed)
+        self._early = Background(self)
+        self._early.ask(versions)  # known, then, when the page is shown: it takes reading the papers of each package
         page.removal_requested.connect(lambda: self._bases.ask(_removed, studio.settings.runs_path))
         studio.settings_changed.connect(self._render)
         window.page_shown.connect(self._on_page_shown)

@@ -15,6 +15,7 @@ from qlora_studio.core.elsewhere.job_script import job_script
 from qlora_studio.core.elsewhere.place import Place
 from qlora_studio.core.elsewhere.sent_config import ranks_there
 from qlora_studio.core.errors import FailureKind, StudioError
+from qlora_studio.core.foreign_text import LARGEST_TOML
 from qlora_studio.core.run.activity import Phase
 from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.events import ElsewhereTold
@@ -23,7 +24,7 @@ from qlora_studio.core.words import say
 from qlora_studio.jobs.elsewhere.connection import Connection, NotReached, Stopped
 from qlora_studio.jobs.elsewhere.sending import Sending, SentFile, listening
 from qlora_studio.storage.durable import write_atomically
-from qlora_studio.storage.foreign import unreadable
+from qlora_studio.storage.foreign import read_bytes, unreadable
 from qlora_studio.storage.places import place_named
 from qlora_studio.storage.runs import trust
 from qlora_studio.storage.runs.elsewhere_record import (
@@ -129,11 +130,26 @@ def _submit_closed(
     require_shares(config, ranks_there(config, place))
     if trusts and place.nodes > 1:
         record_network(folder.path, place.name, place.interface)
-    sent = (folder.path / FOLDER / "run.toml").read_bytes()
+    sent = _sent_text(folder)
     more = [word for command in initial_commands if (word := _word(command))]
     sha256 = hashlib.sha256(sent).hexdigest()
     script = job_script(place, record.folder, sha256, more=more, trusts=place.nodes > 1)
     _submit_job(Connection(place, stop), folder, record, script)
+
+
+def _sent_text(folder: RunFolder) -> bytes:
+    """Return the settings as they were sent. Raises StudioError where they are not here any more."""
+    path = folder.path / FOLDER / "run.toml"
+    try:
+        return read_bytes(path, limit=LARGEST_TOML, inside=folder.path)
+    except FileNotFoundError as error:
+        raise StudioError(
+            say("{path} is not there: it says what was sent.", path=path),
+            kind=FailureKind.NOT_READABLE,
+            advice=say(
+                "Copy it back from the run's folder there, where it is run.toml; or submit its settings as a new run."
+            ),
+        ) from error
 
 
 def _submit_job(connection: Connection, folder: RunFolder, record: ElsewhereRecord, script: str) -> None:

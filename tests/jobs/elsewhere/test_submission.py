@@ -215,3 +215,12 @@ def test_a_step_that_does_not_come_out_even_over_all_cards_is_refused_before_any
     place = Place(name="c", cards=cards, nodes=nodes, interface="ib0")
     with pytest.raises(StudioError, match=f"cannot be dealt evenly to {ranks} cards"):
         plan_sending(RunConfig.model_validate({**values, "training": {"gradient_accumulation": 16}}), place)
+
+
+def test_what_was_sent_is_named_where_it_is_gone_when_the_run_is_submitted_again(send: Submit) -> None:
+    run = send("start,exit:1")
+    followed(run).join(30)
+    (run.path / "elsewhere" / "run.toml").unlink()
+    with pytest.raises(StudioError, match="is not there: it says what was sent") as raised:
+        submit_again(run)
+    assert raised.value.kind is FailureKind.NOT_READABLE

@@ -27,15 +27,15 @@ class Repolish(QObject):
         self._turns.timeout.connect(self._on_turn)
 
     def begin(self) -> None:
-        """Dress what is seen, and have the rest follow, first what is hidden in a page that is seen."""
+        """Dress what is seen, and have the rest follow, first what is folded or scrolled away in the page in front."""
         widgets = QApplication.allWidgets()
         soon = _in_front(widgets)
-        self._waiting = sorted((widget for widget in widgets if not widget.isVisible()), key=soon.__contains__)
+        seen = {widget for widget in widgets if widget.isVisible() and not widget.visibleRegion().isEmpty()}
+        self._waiting = sorted((widget for widget in widgets if widget not in seen), key=soon.__contains__)
         for widget in self._waiting:
             widget.installEventFilter(self)
-        for widget in widgets:
-            if widget.isVisible():
-                polish_again(widget)
+        for widget in seen:
+            polish_again(widget)
         for window in QApplication.topLevelWidgets():
             window.update()
         self._turns.start()
@@ -51,8 +51,8 @@ class Repolish(QObject):
         self._waiting = sorted(left, key=there.__contains__)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Dress what is shown before its turn, so that it is not seen in the theme before."""
-        if event.type() == QEvent.Type.Show and isinstance(watched, QWidget):
+        """Dress what is shown or scrolled to before its turn, so that it is not seen in the theme before."""
+        if event.type() in (QEvent.Type.Show, QEvent.Type.Paint) and isinstance(watched, QWidget):
             self._dress_waiting([watched])
         return False
 

@@ -7,6 +7,7 @@ from PySide6.QtWidgets import QApplication, QLineEdit, QWidget
 
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox
 from qlora_studio.ui.kit.fonts import set_text_size
+from qlora_studio.ui.kit.scrolling import ScrollArea
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.theme import DARK, LIGHT, Theme, active_theme, apply_theme, finish_theme
 from qlora_studio.ui.kit.widgets import Button, Chip, Notice, Rule, StatTile, column
@@ -89,6 +90,20 @@ def test_what_nobody_asks_for_while_the_theme_changes_follows_by_itself_and_is_p
     apply_theme(qapp, LIGHT)
 
 
+def test_what_is_seen_changes_at_once_and_what_is_scrolled_away_by_itself(
+    qapp: QApplication, wait_until: WaitUntil
+) -> None:
+    changed = _scrolled()
+    apply_theme(qapp, DARK)
+    now, made = changed.grab().toImage(), _scrolled()
+    assert now == made.grab().toImage()
+    for area in (changed, made):
+        area.verticalScrollBar().setValue(area.verticalScrollBar().maximum())
+    assert made.grab().toImage() != now
+    wait_until(lambda: changed.grab().toImage() == made.grab().toImage())
+    apply_theme(qapp, LIGHT)
+
+
 def test_what_is_folded_in_a_part_that_comes_to_the_front_follows_by_itself(
     qapp: QApplication, wait_until: WaitUntil
 ) -> None:
@@ -146,6 +161,18 @@ def test_after_a_change_of_size_each_widget_looks_as_if_it_was_made_so(
     set_text_size("usual")
     apply_theme(qapp, LIGHT)
     assert [widget.font() for widget in changed.findChildren(QWidget)] == fonts
+
+
+def _scrolled() -> ScrollArea:
+    content = QWidget()
+    box = column(content)
+    for number in range(4):
+        box.addWidget(Button(f"Button {number}"))
+        box.addWidget(_one_of_each())
+    area = ScrollArea(content)
+    area.resize(400, 300)
+    area.show()
+    return area
 
 
 def _one_of_each() -> QWidget:

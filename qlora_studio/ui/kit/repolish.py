@@ -30,7 +30,7 @@ class Repolish(QObject):
         """Dress what is seen, and have the rest follow, first what is folded or scrolled away in the page in front."""
         widgets = QApplication.allWidgets()
         soon = _in_front(widgets)
-        seen = {widget for widget in widgets if widget.isVisible() and not widget.visibleRegion().isEmpty()}
+        seen = {widget for widget in widgets if widget.isVisible() and not _is_scrolled_away(widget)}
         self._waiting = sorted((widget for widget in widgets if widget not in seen), key=soon.__contains__)
         for widget in self._waiting:
             widget.installEventFilter(self)
@@ -68,6 +68,10 @@ class Repolish(QObject):
             self._dress_waiting([self._waiting.pop()])
         if not self._waiting:
             self._turns.stop()
+
+
+def _is_scrolled_away(widget: QWidget) -> bool:
+    return not widget.isWindow() and not widget.size().isEmpty() and widget.visibleRegion().isEmpty()
 
 
 def _in_front(widgets: Iterable[QWidget]) -> set[QWidget]:

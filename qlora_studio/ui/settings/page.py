@@ -110,7 +110,7 @@ class SettingsPage(Page):
         self._language_line = _line(self.language, say("Language"), say("From the next start of the program on."))
         return _card(
             say("Appearance"),
-            _line(self.theme, say("Appearance"), say("Light, dark, or as the desktop is.")),
+            _line(self.theme, say("Theme"), say("Light, dark, or as the desktop is.")),
             _line(self.text_size, say("Size of text"), say("Of everything in the window.")),
             self._language_line,
         )

@@ -153,7 +153,12 @@ def _training_scenes(stage: Stage) -> None:
     draft.take_offer()
     stage.shoot("training-taken")
     draft.forget_offer()
-    draft.replace(load_preset("starter").with_value("training.max_length", 8192).with_value("training.batch_size", 64))
+    draft.replace(
+        load_preset("starter")
+        .with_value("training.max_length", 8192)
+        .with_value("training.batch_size", 64)
+        .with_value("training.packing", True)
+    )
     _read(stage)
     stage.shoot("training-does-not-fit")
     field = page.form.line("training.learning_rate").field

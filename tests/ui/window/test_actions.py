@@ -105,8 +105,8 @@ def test_the_palette_goes_to_settings_and_does_what_buttons_do(app_window: AppWi
     ask(app_window, "training.max_grad_norm")
     assert focused().isVisible(), "a setting that was folded is unfolded"
     assert focused().accessibleDescription() == "Gradients are clipped to it."
-    ask(app_window, "appearance")
-    assert (window.current_page().name, focused().accessibleName()) == ("settings", "Appearance")
+    ask(app_window, "theme")
+    assert (window.current_page().name, focused().accessibleName()) == ("settings", "Theme")
     ask(app_window, "go to chat")
     assert window.current_page().name == "chat"
 

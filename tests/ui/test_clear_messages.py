@@ -120,6 +120,36 @@ def test_a_worker_that_is_killed_is_told_on_the_run_page(
     assert person.sees("Resume")
 
 
+def test_what_kept_a_run_from_starting_is_told_no_more_once_it_is_mended(
+    open_window: Open, tiny_llama: Path, tmp_path: Path
+) -> None:
+    save_settings(Settings(last_model=str(tiny_llama)))
+    person = open_window()
+    person.go_to("Training")
+    person.click("Start training")
+    notice = person.notice()
+    assert notice is not None and notice.message.text() == "Choose a dataset."
+    studio = person.app_window.studio
+    assert studio is not None
+    studio.draft.set_value("data.path", str(write_rows(tmp_path / "rows.jsonl")))
+    person.wait(lambda: person.notice() is None, "that nothing is told any more")
+
+
+def test_a_refused_value_is_told_no_more_once_another_config_comes(
+    open_window: Open, tiny_llama: Path, tmp_path: Path
+) -> None:
+    choose(tiny_llama, write_rows(tmp_path / "rows.jsonl"))
+    person = open_window()
+    person.go_to("Training")
+    person.write("Learning rate", "0")
+    person.click("Start training")
+    assert "Some settings are not right yet." in told(person)
+    studio = person.app_window.studio
+    assert studio is not None
+    studio.draft.replace(studio.draft.config.with_value("lora.rank", 8))
+    person.wait(lambda: person.notice() is None, "that nothing is told any more")
+
+
 def choose(model: Path, data: Path, **more: str) -> None:
     """Let a model and a dataset be those of last time."""
     save_settings(Settings(last_model=str(model), last_data=str(data), **more))

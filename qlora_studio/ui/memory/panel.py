@@ -127,9 +127,12 @@ class GpuPanel(QWidget):
         self._measured_bytes = measured_bytes
         self._show_measured()
 
-    def render_run(self, state: RunState | None) -> None:
-        """Show what each phase of a run took beside its estimate; None, or a run on a processor, shows nothing."""
-        self._run_estimate = run_estimate(state) if state else None
+    def render_run(self, state: RunState | None, at_work: RunState | None) -> None:
+        """Show what each phase of a run took beside its estimate; None, or a run on a processor, shows nothing.
+
+        `at_work` is the run whose use of the card is measured now.
+        """
+        self._run_estimate = run_estimate(at_work) if at_work else None
         lines = phase_lines(state) if state else ()
         self._phases.show_facts([(line.label, f"{line.measured} · {line.difference}") for line in lines])
         self._phases.setVisible(bool(lines))
@@ -172,7 +175,8 @@ class GpuPanel(QWidget):
         else:
             scale = self._scale()
             assumed = self._assumed[0] if self._assumed else ""
-            title = estimate_title(estimate, assumed, self._wish, here=scale is not None)
+            several = self._sample is not None and len(self._sample.cards) > 1
+            title = estimate_title(estimate, assumed, self._wish if several else "", here=scale is not None)
             self._estimate_bar.show_bar(estimate_bar(estimate, scale or round(estimate.total_bytes * 1.25), title))
         if fit is not None:
             self._estimate_bar.chip.show_word(*FIT_WORDS[fit.verdict])
@@ -180,7 +184,7 @@ class GpuPanel(QWidget):
 
     def _show_measured(self) -> None:
         """Compare what was measured with the estimate; leave no gap where there is nothing to compare."""
-        estimate = self._run_estimate or self._estimate
+        estimate = self._run_estimate
         if self._measured_bytes and estimate:
             text, tone = measured_text(estimate, self._measured_bytes)
             self._measured.setText(text)

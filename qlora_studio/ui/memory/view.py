@@ -168,7 +168,7 @@ def card_choices(sample: GpuSample, wish: str) -> dict[str, str]:
     if wish in choices:
         return choices
     if means_several(wish):
-        return {**choices, wish: _together(_count(sample, wish))}
+        return {**choices, wish: _several(sample, wish)}
     return {
         **choices,
         wish: say("GPU {wish}", wish=wish) if wish.isdecimal() else say("{wish}, not seen here", wish=wish),
@@ -225,8 +225,15 @@ def free_text(card: GpuCard) -> str:
     )
 
 
-def _count(sample: GpuSample, wish: str) -> int:
-    return wish.count(",") + 1 if "," in wish else len(sample.cards)
+def _several(sample: GpuSample, wish: str) -> str:
+    """Say of a wish for several cards how many there are, and whether they are here."""
+    if wish == ALL_CARDS and len(sample.cards) < 2:
+        return say("All cards: one is here") if sample.cards or sample.available else say("All cards: none is here")
+    names = {name for card in sample.cards for name in (card.uuid, str(card.index))}
+    count = len(sample.cards) if wish == ALL_CARDS else wish.count(",") + 1
+    if wish != ALL_CARDS and not names.issuperset(wish.split(",")):
+        return say("{count} cards, not all seen here", count=count)
+    return _together(count)
 
 
 def _together(count: int) -> str:

@@ -74,8 +74,8 @@ class PanelWiring(QObject):
         return count_together(self._studio.draft.config.hardware.gpus, self._studio.gpu.cards, os.environ)
 
     def _render_run(self) -> None:
-        shown = self._studio.runs.shown
-        self._panel.render_run(shown.store.state if shown is not None else None)
+        shown, watched = self._studio.runs.shown, self._studio.watched()
+        self._panel.render_run(*(item.store.state if item is not None else None for item in (shown, watched)))
 
     def _take_card(self) -> None:
         """Estimate for the card that is assumed, or for the one here with what its newest probe taught."""

@@ -141,6 +141,8 @@ class ModelPage(Page):
             else say("Choose a card in Settings to see which of them fit.")
         )
         self._card.setText(on)
+        if self._unloaded is not None:
+            self._render_facts()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Leave parts of the totals out where the window is narrow: which way is which matters more."""
@@ -162,7 +164,8 @@ class ModelPage(Page):
         before = self._unloaded is not None
         self._about_card.title_label.setText(say("Before you download it") if before else say("About this model"))
         if self._unloaded is not None:
-            self.grid.show_facts(needed_pairs(self._unloaded, config))
+            judged = next((line for line in self._lines if line.id == self._unloaded.id), None)
+            self.grid.show_facts(needed_pairs(self._unloaded, config, judged))
         self.set_heading(model_title(config.model.source), model_summary(facts) if facts else self._subtitle_without())
         self.continue_button.setEnabled(facts is not None)
         self.template_text.setText(template_text(facts) if facts else "")

@@ -152,19 +152,28 @@ def model_fact_pairs(location: ModelLocation, facts: ModelFacts) -> tuple[tuple[
     )
 
 
-def needed_pairs(model: CatalogueModel, config: RunConfig) -> tuple[tuple[str, str], ...]:
-    """Return what a model of the catalogue takes, with the settings of a run, before any of it is downloaded."""
+def needed_pairs(model: CatalogueModel, config: RunConfig, line: CatalogueLine | None) -> tuple[tuple[str, str], ...]:
+    """Return what a model of the catalogue takes, with the settings of a run, before any of it is downloaded.
+
+    `line` is what the catalogue says of it for the card that is here, where that was judged.
+    """
     whole = bytes_text(_WHOLE_BYTES * model.parameters)
     download = (
         say("less than {whole}: stored in {stored}", whole=whole, stored=model.stored)
         if model.stored
         else say("about {whole}", whole=whole)
     )
-    memory = bytes_text(estimate(config, model.shape).total_bytes)
+    if line is not None and line.verdict is not None:
+        memory = say(
+            "about {memory} with this run's settings: {verdict}", memory=line.needs, verdict=VERDICT_WORDS[line.verdict]
+        )
+    else:
+        size = bytes_text(line.needed_bytes if line else estimate(config, model.shape).total_bytes)
+        memory = say("about {memory} with this run's settings", memory=size)
     disk = bytes_text(sum(need.size for need in run_needs(config, model.shape)))
     return (
         (say("Download"), download),
-        (say("Graphics memory"), say("about {memory} with this run's settings", memory=memory)),
+        (say("Graphics memory"), memory),
         (say("Disk for a run"), say("about {disk}: checkpoints, adapter and exports, beside the download", disk=disk)),
         (say("Parameters"), f"{model.parameters:,}"),
         (say("Licence"), model.licence + (say(", to be accepted on the hub first") if model.gated else "")),

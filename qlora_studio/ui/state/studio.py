@@ -167,6 +167,11 @@ class Studio(QObject):
         status = run_status(store.state, store.config, now, name=store.name, others=others, asked=session.asked)
         return status if status.busy or not self._removed else replace(status, at_risk=self._removed)
 
+    def watched(self) -> RunSession | None:
+        """Return the run whose use of the card is measured: the one that is shown, or another one at work."""
+        working, shown = self.runs.at_work(), self.runs.shown
+        return shown if shown in working else next(iter(working), None)
+
     def names_at_work(self) -> tuple[str, ...]:
         """Return what a closing window leaves at work."""
         names = [session.store.name for session in self.runs.at_work() if session.store.config]
@@ -241,9 +246,8 @@ class Studio(QObject):
         return tuple(uuid for model in models for uuid in (model.cards or [model.card] if model is not None else [""]))
 
     def _watch_worker(self) -> None:
-        """Watch the run that is shown, or another one at work, on the card that it says it computes on."""
-        working, shown = self.runs.at_work(), self.runs.shown
-        session = shown if shown in working else next(iter(working), None)
+        """Watch the worker of a run, on the card that it says it computes on."""
+        session = self.watched()
         if session is None:
             self.gpu.watch_worker(None)
         else:

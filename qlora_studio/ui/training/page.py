@@ -75,6 +75,8 @@ class TrainingPage(Page):
         self._config = RunConfig()
         self._report: DataReport | None = None
         self._reading = False
+        self._told: tuple[Problem, ...] = ()  # on top
+        self._are_refused = False  # the texts of fields
         self._rate: StepRate | None = None
         self.more_button = Button(say("More"), tip=say("More ways to train"))
         menu = QMenu(self.more_button)
@@ -177,11 +179,28 @@ class TrainingPage(Page):
         """Show every problem at its field, and those without a field here on top."""
         elsewhere = self.form.render_problems(problems)
         if elsewhere:
-            self.show_error(InvalidRunConfig(elsewhere))
-            lines = "\n".join(problem.message for problem in elsewhere)
-            self.notice.show_message(lines, say("Then start again.") if len(elsewhere) > 1 else "")
+            self._tell(elsewhere)
         elif not problems:
             self.clear_error()
+
+    def render_still_wrong(self, problems: Sequence[Problem]) -> None:
+        """Take back what stands on top and was mended meanwhile; `problems` is all that is wrong now."""
+        now = (*problems, *self.form.refused())
+        still = tuple(problem for problem in self._told if problem in now)
+        if still and still != self._told:
+            self._tell(still, are_refused=self._are_refused)
+        elif still != self._told:
+            self.clear_error()
+
+    def show_error(self, error: Exception) -> None:
+        """Show an error on top."""
+        self._told = ()
+        super().show_error(error)
+
+    def clear_error(self) -> None:
+        """Show none."""
+        self._told = ()
+        super().clear_error()
 
     def render_busy(self, busy: bool) -> None:
         """Say on the button whether a run is at work already."""
@@ -198,12 +217,21 @@ class TrainingPage(Page):
     def _is_right(self) -> bool:
         """Whether every field holds a value; else the page says which does not."""
         self.clear_error()
-        refused = self.form.refused()
-        titles = {info.path: info.title for info in all_settings()} if refused else {}
-        words = "\n".join(f"{titles.get(item.field, item.field)}: {item.message}" for item in refused)
-        if refused:
-            self.notice.show_message(say("Some settings are not right yet."), words)
+        if refused := self.form.refused():
+            self._tell(refused, are_refused=True)
         return not refused
+
+    def _tell(self, problems: tuple[Problem, ...], *, are_refused: bool = False) -> None:
+        """Show problems on top: of texts that were refused by the names of their fields, all others by themselves."""
+        self.show_error(InvalidRunConfig(problems))
+        if are_refused:
+            titles = {info.path: info.title for info in all_settings()}
+            words = "\n".join(f"{titles.get(item.field, item.field)}: {item.message}" for item in problems)
+            self.notice.show_message(say("Some settings are not right yet."), words)
+        else:
+            lines = "\n".join(problem.message for problem in problems)
+            self.notice.show_message(lines, say("Then start again.") if len(problems) > 1 else "")
+        self._told, self._are_refused = problems, are_refused
 
     def _on_preset_chosen(self, name: str) -> None:
         self.clear_error()

@@ -73,6 +73,7 @@ class TrainingWiring(QObject):
 
     def _on_readiness_changed(self) -> None:
         self._page.render_step(self._readiness.steps["training"])
+        self._render_still_wrong()
 
     def _look_at_disks(self) -> None:
         """Sum up what the draft would write, and look at the drives, beside the event loop."""
@@ -109,6 +110,10 @@ class TrainingWiring(QObject):
         self._page.render_config(config)
         self._page.render_preset(preset_of(config, self._presets, self._preset))
         self._render_takeover()
+        self._render_still_wrong()
+
+    def _render_still_wrong(self) -> None:
+        self._page.render_still_wrong(self._readiness.problems())
 
     def _on_offered(self) -> None:
         """Bring what is offered before the user, from wherever it came."""

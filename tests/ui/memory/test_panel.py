@@ -14,6 +14,8 @@ from qlora_studio.core.memory.fit import FitVerdict
 from qlora_studio.core.memory.gpu_catalogue import find_gpu
 from qlora_studio.core.model.shape import shape_from_config
 from qlora_studio.core.quantity import GIB, MIB
+from qlora_studio.core.run.reports import RunEstimateReported
+from qlora_studio.core.run.run_state import RunState
 from qlora_studio.jobs.gpu_sample import GpuCard, GpuProcess, GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.kit.text import ElidedLabel, Label
@@ -21,6 +23,7 @@ from qlora_studio.ui.memory.panel import GpuPanel
 from qlora_studio.ui.memory.view import (
     available_bytes,
     card_bar,
+    card_choices,
     card_title,
     estimate_bar,
     estimate_title,
@@ -200,14 +203,40 @@ def test_a_card_that_tells_little_is_shown_without_inventing_the_rest(qapp: QApp
     assert not any("None" in text for text in shown_texts(panel))
 
 
-def test_what_was_measured_is_compared_with_the_estimate_that_is_shown_now(qapp: QApplication) -> None:
+def test_what_was_measured_is_compared_with_nothing_but_the_estimate_of_the_run_that_took_it(
+    qapp: QApplication,
+) -> None:
     panel = GpuPanel()
-    panel.render_measured(2 * GIB)
-    panel.render_estimate(estimate_of(1.0))
-    assert any("over the estimate" in text for text in shown_texts(panel))
+    panel.render_measured(10 * GIB)
+    panel.render_estimate(estimate_of(8.0))
+    panel.render_run(None, None)
+    assert not any("the estimate" in text for text in shown_texts(panel)), "of the draft, which nobody has started"
 
-    panel.render_estimate(estimate_of(4.0))
+    panel.render_run(RunState(), run_that_should_take(8.0))
+    assert any("over the estimate" in text for text in shown_texts(panel))
+    panel.render_run(run_that_should_take(8.0), run_that_should_take(16.0))
     assert any("under the estimate" in text for text in shown_texts(panel))
+
+
+def run_that_should_take(gib: float) -> RunState:
+    return RunState(reports=(RunEstimateReported(report=estimate_of(gib).to_report()),))
+
+
+@pytest.mark.parametrize(
+    ("cards", "wish", "words"),
+    [
+        (2, "all", "Both cards together"),
+        (1, "all", "All cards: one is here"),
+        (0, "all", "All cards: one is here"),
+        (2, "0,1", "Both cards together"),
+        (2, "GPU-0,GPU-1", "Both cards together"),
+        (2, "0,7", "2 cards, not all seen here"),
+        (1, "0,1,2", "3 cards, not all seen here"),
+    ],
+)
+def test_a_wish_for_several_cards_says_how_many_are_here(cards: int, wish: str, words: str) -> None:
+    here = tuple(GpuCard(index, f"GPU-{index}", "RTX 4090", 24 * GIB, 20 * GIB) for index in range(cards))
+    assert card_choices(replace(sample_of(), cards=here), wish)[wish] == words
 
 
 def test_what_a_run_can_have_leaves_out_the_driver_and_other_programs() -> None:
@@ -265,7 +294,7 @@ def test_one_of_several_cards_is_chosen_on_the_panel(qapp: QApplication) -> None
         (CARDS, "GPU-gone", "GPU-gone, not seen here"),
         (CARDS, "1", "GPU 1"),
         (CARDS, "all", "Both cards together"),
-        (CARDS, "0,GPU-b,2", "3 cards together"),
+        (CARDS, "0,GPU-b,2", "3 cards, not all seen here"),
     ],
 )
 def test_the_choice_is_shown_where_there_is_one(

@@ -67,11 +67,11 @@ def test_the_probes_peak_is_told_beside_the_estimate(tmp_path: Path) -> None:
 def test_a_run_on_a_processor_shows_no_card_of_memory(qapp: QApplication, tmp_path: Path) -> None:
     card, panel = MemoryCard(), GpuPanel()
     card.render_state(RunState())
-    panel.render_run(RunState())
+    panel.render_run(RunState(), None)
     assert card.isHidden()
     assert panel._phases.isHidden()
     state = _run(tmp_path, ("backward", PEAKS["backward"]))
     card.render_state(state)
-    panel.render_run(state)
+    panel.render_run(state, state)
     assert not card.isHidden()
     assert [word for word, _ in panel._phases.facts()] == ["Backward"]

@@ -45,7 +45,7 @@ def _model_scenes(stage: Stage) -> None:
     stage.shoot("model-checking")
     draft.set_values({"model.source": "Qwen/Qwen3-4B"})
     stage.rest(1.0)
-    page.render_download(_downloading())
+    page.render_download(_downloading(), source="Qwen/Qwen3-4B")
     stage.shoot("model-downloading")
     failure = ev.Failed(
         kind=FailureKind.HUB_REFUSED,

@@ -15,7 +15,7 @@ from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.words import say
 from qlora_studio.ui.chat.transcript import ChatTurn, PromptField
 from qlora_studio.ui.kit.fields import CheckBox, ComboBox, NumberBox, SpinBox
-from qlora_studio.ui.kit.layouts import ScrolledContent, SideBySide
+from qlora_studio.ui.kit.layouts import ScrolledContent, SideBySide, dismiss
 from qlora_studio.ui.kit.text import Label, set_tooltip
 from qlora_studio.ui.kit.widgets import Button, Card, EmptyCard, PrimaryButton, column, row
 from qlora_studio.ui.state.run_choice import RunChoice
@@ -178,7 +178,7 @@ class ChatPage(Page):
 
     def _forget_turns(self) -> None:
         for turn in self._turns:
-            turn.deleteLater()
+            dismiss(turn)
         self._turns, self._waiting = [], {}
         self._hint.show()
         self._show_send()

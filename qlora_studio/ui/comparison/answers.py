@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 from qlora_studio.core.comparison.comparison import ComparedAnswers
 from qlora_studio.core.words import say
 from qlora_studio.ui.kit.fields import ComboBox
-from qlora_studio.ui.kit.layouts import TileGrid
+from qlora_studio.ui.kit.layouts import TileGrid, dismiss
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.widgets import Card, column
 
@@ -54,7 +54,7 @@ class AnswersCard(Card):
     def _show_chosen(self) -> None:
         chosen = self.prompts.value()
         if self._tiles is not None:
-            self._tiles.deleteLater()
+            dismiss(self._tiles)
             self._tiles = None
         item = self._answers[int(chosen)] if chosen else None
         self._prompt.setText(item.prompt if item else "")

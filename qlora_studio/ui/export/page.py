@@ -25,7 +25,7 @@ from qlora_studio.ui.export.view import (
 from qlora_studio.ui.kit.charts import ProgressLine
 from qlora_studio.ui.kit.disk_lines import DiskLines
 from qlora_studio.ui.kit.fields import ComboBox, PathField
-from qlora_studio.ui.kit.layouts import SideBySide
+from qlora_studio.ui.kit.layouts import SideBySide, dismiss
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button, Card, EmptyCard, PrimaryButton, Rule, column, row
 from qlora_studio.ui.state.run_choice import RunChoice
@@ -142,7 +142,7 @@ class ExportPage(Page):
         there = {_identity(item.exported) for item in exports}
         for card in [card for card in self._results if _identity(card.exported) not in there]:
             self._results.remove(card)
-            card.deleteLater()
+            dismiss(card)
         shown = {card.exported.path: card for card in self._results}
         run = self.chosen_run() or RunChoice(path="", name="my-model")
         for place, past in enumerate(exports):

@@ -14,6 +14,12 @@ from qlora_studio.ui.kit.widgets import row
 BREAKPOINT = 700
 
 
+def dismiss(widget: QWidget) -> None:
+    """Take a widget out of sight now, and delete it when Qt comes to it: it may be at work."""
+    widget.hide()
+    widget.deleteLater()
+
+
 @contextmanager
 def still(part: QWidget) -> Iterator[None]:
     """Lay a part out once, after all that is shown, hidden and filled in it here: Qt would for every single widget."""

@@ -13,6 +13,7 @@ from qlora_studio.jobs.gpu_sample import GpuSample
 from qlora_studio.jobs.process_memory import ProcessMemory
 from qlora_studio.ui.kit.charts import Sparkline, StackedBar, Swatch
 from qlora_studio.ui.kit.fields import CheckBox
+from qlora_studio.ui.kit.layouts import dismiss
 from qlora_studio.ui.kit.tables import Column, NumbersDialog
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.widgets import Button, Card, Chip, column, row
@@ -306,7 +307,7 @@ class Advice(Card):
         self._text.setVisible(bool(text))
         while (item := self._savings.takeAt(0)) is not None:
             if (old := item.widget()) is not None:
-                old.deleteLater()
+                dismiss(old)
         for words, change in savings:
             self._savings.addWidget(self._saving(words, change))
         self.setVisible(bool(title))

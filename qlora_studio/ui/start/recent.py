@@ -7,6 +7,7 @@ from PySide6.QtGui import QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QAbstractButton, QSizePolicy, QWidget
 
 from qlora_studio.core.words import say
+from qlora_studio.ui.kit.layouts import dismiss
 from qlora_studio.ui.kit.text import ElidedLabel, Label
 from qlora_studio.ui.kit.theme import active_theme
 from qlora_studio.ui.kit.widgets import Card, column
@@ -38,8 +39,7 @@ class RecentList(Card):
         self._none.setVisible(not recents)
         for key in self._shown.keys() - {recent.key for recent in recents}:
             old = self._shown.pop(key)
-            old.hide()
-            old.deleteLater()
+            dismiss(old)
         before: QWidget | None = None
         for place, recent in enumerate(recents):
             line = self._shown.get(recent.key) or self._new_line(recent.key)

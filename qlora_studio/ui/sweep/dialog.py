@@ -10,6 +10,7 @@ from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.errors import InvalidRunConfig, Problem
 from qlora_studio.core.run.titles import datasets_title, model_title
 from qlora_studio.core.words import say, say_count
+from qlora_studio.ui.kit.layouts import dismiss
 from qlora_studio.ui.kit.letters import give_letters
 from qlora_studio.ui.kit.tables import Column, Table, TableModel
 from qlora_studio.ui.kit.text import Label
@@ -120,8 +121,7 @@ class SweepDialog(QDialog):
 
     def _remove_line(self, line: VariationLine) -> None:
         self.lines.remove(line)
-        self._place.removeWidget(line)
-        line.deleteLater()
+        dismiss(line)
         self._show_lines()
         self._take()
 

@@ -7,7 +7,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QGridLayout, QWidget
 
 from qlora_studio.core.words import say
-from qlora_studio.ui.kit.layouts import SideBySide
+from qlora_studio.ui.kit.layouts import SideBySide, dismiss
 from qlora_studio.ui.kit.text import Label
 from qlora_studio.ui.kit.widgets import Button
 from qlora_studio.ui.window.entries import Entry
@@ -53,7 +53,7 @@ class KeySheet(Overlay):
         """Come up with these actions."""
         while (item := self._own.takeAt(0)) is not None:
             if (old := item.widget()) is not None:
-                old.deleteLater()
+                dismiss(old)
         _add_group(self._own, say("Window"), _brief((entry.title, entry.note) for entry in entries if entry.note))
         self.open(self._close)
 

@@ -57,8 +57,10 @@ def counted(count: int, noun: str) -> str:
 
 
 def number_text(value: float) -> str:
-    """Return a number as briefly as it can be written: 0.05, 2e-4, 1000."""
+    """Return a number as briefly as it can be written: 0.05, 2e-4, 1000; nan and inf as they are."""
     plain = f"{value:.12g}"
+    if not math.isfinite(value):
+        return plain
     mantissa, _, exponent = f"{value:.6e}".partition("e")
     brief = f"{float(mantissa):g}e{int(exponent)}"
     return brief if 0 < abs(value) < 0.001 and len(brief) <= len(plain.replace("e-0", "e-")) else plain

@@ -38,7 +38,17 @@ def test_the_wheel_over_a_field_changes_nothing_and_is_left_to_the_page(qapp: QA
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(2e-4, "2e-4"), (0.05, "0.05"), (1000.0, "1000"), (0.0, "0"), (1.5e-5, "1.5e-5"), (0.3, "0.3")]
+    ("value", "text"),
+    [
+        (2e-4, "2e-4"),
+        (0.05, "0.05"),
+        (1000.0, "1000"),
+        (0.0, "0"),
+        (1.5e-5, "1.5e-5"),
+        (0.3, "0.3"),
+        (float("nan"), "nan"),  # typed, and refused
+        (float("-inf"), "-inf"),
+    ],
 )
 def test_a_number_is_written_as_briefly_as_it_can_be(value: float, text: str) -> None:
     assert number_text(value) == text

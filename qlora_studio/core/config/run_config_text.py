@@ -113,9 +113,13 @@ def _in_words(item: Any) -> Problem:
     path = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         return Problem(path, _unknown(path))
+    return Problem(path, say("{words}, not {input}", words=rule_of(item), input=repr(item["input"])[:_MOST_LETTERS]))
+
+
+def rule_of(item: Any) -> str:
+    """Return what an error of pydantic's says that a value must be, as the end of a sentence."""
     template = _WORDS.get(item["type"])
-    words = template.format(**item.get("ctx", {})) if template else str(item["msg"])
-    return Problem(path, say("{words}, not {input}", words=words, input=repr(item["input"])[:_MOST_LETTERS]))
+    return template.format(**item.get("ctx", {})) if template else str(item["msg"])
 
 
 def _unknown(path: str) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from qlora_studio.core.config.run_config_text import rule_of
 from qlora_studio.core.config.setting import SettingInfo, setting, settings_of
 from qlora_studio.core.errors import InvalidRunConfig, Problem
 from qlora_studio.core.run.machines import MOST
@@ -186,5 +187,5 @@ def place_settings() -> tuple[SettingInfo, ...]:
 
 def _problem(item: object) -> Problem:
     assert isinstance(item, dict)
-    words = say("must be given") if item["type"] in ("missing", "string_too_short") else str(item["msg"])
+    words = say("must be given") if item["type"] in ("missing", "string_too_short") else rule_of(item)
     return Problem(".".join(map(str, item["loc"])), words)

@@ -65,6 +65,8 @@ def test_a_place_is_changed_field_by_field_listed_and_forgotten(studio: Studio) 
 
     assert wrong.code == ExitCode.INVALID_CONFIG
     assert wrong.err.startswith("cards: must be a number")
+    assert "nodes: must be a whole number" in studio("elsewhere", "add", "cluster", "--nodes", "two").err
+    assert "nodes: must be at least 1" in studio("elsewhere", "add", "cluster", "--nodes", "0").err
     [place] = studio("--json", "elsewhere", "places").report["places"]
     assert (place["host"], place["time"], place["cards"]) == ("login.example", "1:00:00", "1")
     assert studio("elsewhere", "forget", "cluster").out == "cluster is forgotten.\n"

@@ -7,7 +7,7 @@ when it is done, on top of that value, and Esc lets go of it.
 from pathlib import Path
 from typing import Any, Protocol
 
-from PySide6.QtCore import QPointF, QRectF, Qt, Signal
+from PySide6.QtCore import QPointF, QRectF, Qt, QTimer, Signal
 from PySide6.QtGui import QFocusEvent, QKeyEvent, QPainter, QPaintEvent, QPen, QPolygonF, QValidator, QWheelEvent
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
@@ -94,7 +94,11 @@ class LineEdit(QLineEdit):
             self.again.emit()
 
     def _on_text_changed(self) -> None:
-        if not self.hasFocus() and not self._takes_key:
+        if self.hasFocus():
+            return
+        if self._takes_key:  # in a window that is not active; another letter may follow at once
+            QTimer.singleShot(0, self, self._tell)
+        else:
             self._tell()
 
     def _tell(self) -> bool:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
 from PySide6.QtGui import QFocusEvent, QValidator, QWheelEvent
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QWidget
 
 from qlora_studio.ui.kit.fields import ComboBox, LineEdit, NumberBox, SpinBox, number_text
@@ -103,10 +104,15 @@ def test_a_line_tells_what_was_typed_or_came_into_it_however_the_focus_goes(qapp
         assert told == [line.text()]
         told.clear()
         line.clearFocus()
+    QTest.keyClicks(line, "cd")  # of a window that is not active
+    assert told == []
+    qapp.processEvents()
+    assert told == ["abbbcd"]
+    told.clear()
     line.insert("/dropped")
-    assert told == ["abbb/dropped"]
+    assert told == ["abbbcd/dropped"]
     line.setText("shown")
-    assert told == ["abbb/dropped"]
+    assert told == ["abbbcd/dropped"]
 
 
 @pytest.mark.parametrize(("kind", "value"), [(SpinBox, 512), (NumberBox, 512.0)])

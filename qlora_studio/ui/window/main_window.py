@@ -1,10 +1,11 @@
 """The one window: the rail, the open page, the GPU panel and the status line. It holds widgets and no truth."""
 
 from collections.abc import Callable
+from weakref import WeakSet
 
 from PySide6.QtCore import QRect, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QGuiApplication, QShowEvent
-from PySide6.QtWidgets import QApplication, QHBoxLayout, QLayout, QMainWindow, QStackedWidget, QWidget
+from PySide6.QtWidgets import QApplication, QHBoxLayout, QLayout, QMainWindow, QMenu, QStackedWidget, QWidget
 
 from qlora_studio.storage.session import Place
 from qlora_studio.ui.kit.letters import AltKey, give_letters
@@ -89,6 +90,7 @@ class MainWindow(QMainWindow):
         self._stack.currentChanged.connect(self._move_unseen_focus)
         if (application := QApplication.instance()) is not None:
             application.focusChanged.connect(self._on_focus_changed)  # type: ignore[attr-defined]
+        self._menus: WeakSet[QMenu] = WeakSet()  # that had the focus
         self._may_close = False
         self.is_panel_wanted = True
         self._is_tiny: bool | None = None  # not known yet
@@ -187,14 +189,22 @@ class MainWindow(QMainWindow):
         self.gpu_panel.setVisible(shown)
 
     def _on_focus_changed(self, _before: QWidget | None, now: QWidget | None) -> None:
-        """Qt gives the focus to whatever asks for it, also in a part that is hidden."""
+        """Qt gives the focus to whatever asks for it, also in a part that is hidden, and leaves it in a menu that
+        closes if what had it before is hidden by then.
+        """
+        if isinstance(now, QMenu) and now not in self._menus:
+            self._menus.add(now)
+            now.aboutToHide.connect(self._look_for_unseen_focus)
         if now is not None and not now.isVisible() and self.isAncestorOf(now):
-            QTimer.singleShot(0, self._move_unseen_focus)
+            self._look_for_unseen_focus()
+
+    def _look_for_unseen_focus(self) -> None:
+        QTimer.singleShot(0, self._move_unseen_focus)
 
     def _move_unseen_focus(self) -> None:
         """Go on to what is seen: a page gets its focus back in a field that may have been hidden meanwhile."""
         focused = QApplication.focusWidget()
-        if focused is not None and not focused.isVisible():
+        if not focused.isVisible() if focused is not None else self.isActiveWindow():
             self.focusNextChild()
 
     def _build(self) -> None:

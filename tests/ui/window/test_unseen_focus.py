@@ -1,9 +1,10 @@
 """A page that comes to the front again takes the keyboard with it, but never into what was hidden meanwhile."""
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLineEdit, QScrollArea, QWidget
 
+from qlora_studio.ui.kit.menus import ChoiceButton
 from qlora_studio.ui.kit.widgets import Card
 from qlora_studio.ui.window.main_window import MainWindow
 from qlora_studio.ui.window.page import Page
@@ -60,6 +61,33 @@ def test_what_asks_for_the_focus_while_it_is_hidden_does_not_keep_it(qapp: QAppl
     QTest.qWait(1)
     focused = QApplication.focusWidget()
     assert focused is not None and focused.isVisible()
+    window.close_now()
+
+
+def test_a_menu_that_closes_where_its_button_is_hidden_by_then_does_not_keep_the_focus(qapp: QApplication) -> None:
+    window, page = MainWindow(QWidget()), _First()
+    button = ChoiceButton(str, {"a": "A", "b": "B"}, tip="")
+    page.card.add(button)
+    window.add_page(page)
+    window.show_page("chat")
+    window.show()
+    window.activateWindow()
+    assert QTest.qWaitForWindowActive(window)
+    menu = button.menu()
+    for _ in range(2):  # the same menu, again
+        page.card.show()
+        button.setFocus()
+
+        def leave() -> None:
+            assert QApplication.focusWidget() is menu
+            page.card.hide()  # as pills take its place in a window that becomes wide
+            menu.close()
+
+        QTimer.singleShot(20, leave)
+        button.showMenu()
+        QTest.qWait(1)
+        focused = QApplication.focusWidget()
+        assert focused is not None and focused.isVisible()
     window.close_now()
 
 

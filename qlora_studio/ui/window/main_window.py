@@ -202,9 +202,15 @@ class MainWindow(QMainWindow):
         QTimer.singleShot(0, self._move_unseen_focus)
 
     def _move_unseen_focus(self) -> None:
-        """Go on to what is seen: a page gets its focus back in a field that may have been hidden meanwhile."""
-        focused = QApplication.focusWidget()
-        if not focused.isVisible() if focused is not None else self.isActiveWindow():
+        """Go back to what had the focus before a menu that closed, else on to what is seen: a page gets its focus back
+        in a field that may have been hidden meanwhile.
+        """
+        focused, before = QApplication.focusWidget(), self.focusWidget()
+        if focused is None or focused.isVisible():
+            return
+        if isinstance(focused, QMenu) and before is not None and before.isVisible():
+            before.setFocus(Qt.FocusReason.PopupFocusReason)
+        else:
             self.focusNextChild()
 
     def _build(self) -> None:

@@ -91,6 +91,26 @@ def test_a_menu_that_closes_where_its_button_is_hidden_by_then_does_not_keep_the
     window.close_now()
 
 
+def test_the_focus_goes_back_to_a_button_whose_menu_has_closed(qapp: QApplication) -> None:
+    window, page = MainWindow(QWidget()), _First()
+    button = ChoiceButton(str, {"a": "A", "b": "B"}, tip="")
+    page.card.add(button)
+    window.add_page(page)
+    window.show_page("chat")
+    window.show()
+    window.activateWindow()
+    assert QTest.qWaitForWindowActive(window)
+    for _ in range(2):  # the same menu, again
+        button.setFocus()
+        QTimer.singleShot(20, button.menu().close)
+        button.showMenu()
+        QTest.qWait(1)
+        window.activateWindow()
+        assert QTest.qWaitForWindowActive(window)
+        assert QApplication.focusWidget() is button
+    window.close_now()
+
+
 def test_the_rails_focus_goes_along_with_the_page_and_no_other_focus_does(qapp: QApplication) -> None:
     window, page, other = MainWindow(QWidget()), _First(), _Second()
     window.add_page(page)

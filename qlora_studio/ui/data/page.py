@@ -7,7 +7,7 @@ from PySide6.QtCore import Qt, Signal
 from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.data.report import DataReport, LengthStatistics, RowPreview, SourceReport, SourcesReport
 from qlora_studio.core.errors import FailureKind
-from qlora_studio.core.run.activity import Activity
+from qlora_studio.core.run.activity import Activity, Phase
 from qlora_studio.core.run.events import Failed
 from qlora_studio.core.run.run_state import RunState
 from qlora_studio.core.run.titles import datasets_title
@@ -76,7 +76,7 @@ class DataPage(Page):
         self.model_first, self.choose_model = Notice("info"), Button(say("Choose a model"), "small")
         self.model_first.add_action(self.choose_model)
         self.source = DataSource()
-        self._progress_card = self._make_progress_card()
+        self._progress_card, self._is_awaited = self._make_progress_card(), False
         for part in (self.model_first, self.source, self._progress_card):
             self.body.addWidget(part)
         yield
@@ -115,12 +115,24 @@ class DataPage(Page):
     def render_job(self, state: RunState, *, of_this: bool = True) -> None:
         """Show what the data job does, or how it failed; that only where the draft is still the one it was asked of."""
         busy = state.last_event > 0 and not state.phase.is_over and state.activity != Activity.READY
-        self._progress_card.setVisible(busy)
+        self._progress_card.setVisible(busy or self._is_awaited)
         if busy:
+            self._is_awaited = False
             words, share = reading_text(state)
             self._show_progress(words, share, stopped=False)
         if state.failure is not None and of_this:
             self._show_failure(state.failure)
+
+    def render_awaited(self, awaited: bool) -> None:
+        """Say that the rows are about to be looked through, where nothing is known of them and no worker told of it."""
+        awaited = awaited and self._report is None
+        if awaited and self._progress_card.isHidden():
+            self._is_awaited = True
+            self._show_progress(f"{Phase.STARTING.words} …", None, stopped=False)
+            self._progress_card.show()
+        elif self._is_awaited and not awaited:
+            self._is_awaited = False
+            self._progress_card.hide()
 
     def render_stopped(self) -> None:
         """Say that nobody looks the rows through."""

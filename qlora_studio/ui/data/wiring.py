@@ -45,6 +45,7 @@ class DataWiring(QObject):
             self._page.render_report(check.rows, current=check.report is not None)
             self._page.render_lengths(check.lengths)
             self._page.render_row(check.row)
+            self._page.render_awaited(check.reading)
         self._studio.estimates.take_lengths(check.lengths)
 
     def _on_starter_requested(self) -> None:

@@ -264,6 +264,23 @@ def test_progress_is_shown_while_reading_and_a_failure_in_words(page: DataPage) 
     assert not page.stop.isVisibleTo(page)
 
 
+def test_a_page_that_knows_nothing_yet_says_that_the_rows_will_be_looked_through(page: DataPage) -> None:
+    """Until its worker is there, seconds may pass, in which an empty page would say nothing."""
+    page.render_awaited(True)
+    assert "Starting …" in texts(page) and page.stop.isVisibleTo(page)
+    page.render_job(RunState())
+    assert "Starting …" in texts(page), "the worker has not said anything"
+    page.render_job(reading())
+    assert "Starting …" not in texts(page)
+    page.render_awaited(False)
+    assert page.stop.isVisibleTo(page), "the worker goes on"
+    page.render_job(RunState())
+    assert not page.stop.isVisibleTo(page)
+    page.render_awaited(True)
+    page.render_awaited(False)
+    assert not page.stop.isVisibleTo(page), "the dataset is not asked for any more"
+
+
 def test_the_report_is_offered_to_be_saved(filled: DataPage, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     filled.save_requested.connect(asked.append)

@@ -86,7 +86,7 @@ def _data_scenes(stage: Stage) -> None:
     page.xray.more.click()
     stage.shoot("data-xray-record")
     page.xray.more.click()
-    draft.set_values({"training.max_length": 96})
+    draft.set_values({"training.max_length": 48})
     _read(stage)
     stage.shoot("data-cut-off")
     page.change.click()

@@ -168,6 +168,7 @@ class InvalidRunConfig(StudioError):
         self.problems = problems
 
 
+_NOT_THERE = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # by the disk, by a quota, by a limit for one file
 
 
@@ -176,11 +177,14 @@ def unforeseen(error: Exception) -> StudioError:
     if isinstance(error, StudioError):
         return error
     detail = "".join(traceback.format_exception(error))
-    if isinstance(error, OSError) and str(error):
+    if isinstance(error, OSError):
         named = f"{error.filename}: " if error.filename else ""
-        kind = FailureKind.DISK_FULL if error.errno in FULL_DISK else FailureKind.NOT_READABLE
+        kind = FailureKind.DISK_FULL if error.errno in FULL_DISK else FailureKind.ERROR
+        kind = FailureKind.NOT_READABLE if error.errno in _NOT_THERE else kind
         advice = advice_for(kind, "") if kind == FailureKind.DISK_FULL else ""
-        return StudioError(f"{named}{error.strerror or error}.", kind=kind, advice=advice, detail=detail)
+        return StudioError(
+            f"{named}{error.strerror or str(error) or type(error).__name__}.", kind=kind, advice=advice, detail=detail
+        )
     return StudioError(
         say(
             "Something went wrong in QLoRA Studio itself: {what}.",

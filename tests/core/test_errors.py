@@ -1,9 +1,10 @@
+import errno
 import re
 from pathlib import Path
 
 import pytest
 
-from qlora_studio.core.errors import ExitCode, FailureKind, StudioError
+from qlora_studio.core.errors import ExitCode, FailureKind, StudioError, unforeseen
 from qlora_studio.core.run.events import Failed, parse_event
 
 COMMANDS = Path(__file__).parents[2] / "docs" / "COMMANDS.md"
@@ -36,3 +37,19 @@ def test_the_failure_of_a_later_version_is_still_told() -> None:
     event = parse_event(b'{"type": "failed", "kind": "moon_phase", "message": "The moon was full."}')
     assert isinstance(event, Failed)
     assert (event.kind, event.kind.exit_code, event.message) == (FailureKind.ERROR, 1, "The moon was full.")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file", "a/b"), FailureKind.NOT_READABLE, "a/b: No such file."),
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"), FailureKind.ERROR, "a/b: Permission denied."),
+        (OSError(errno.ENOSPC, "No space left"), FailureKind.DISK_FULL, "No space left."),
+        (ConnectionRefusedError(), FailureKind.ERROR, "ConnectionRefusedError."),
+        (KeyError("x"), FailureKind.INTERNAL, "Something went wrong in QLoRA Studio itself: KeyError: 'x'."),
+    ],
+)
+def test_what_nobody_foresaw_has_words_and_its_traceback(error: Exception, kind: FailureKind, words: str) -> None:
+    told = unforeseen(error)
+    assert (told.kind, told.message) == (kind, words)
+    assert type(error).__name__ in told.detail

@@ -114,7 +114,8 @@ class ColumnMapping(Card):
         if found != self._found:  # what is typed stays until the file, or what is known of it, is another
             self._found = found
             self.keys.show_text(found[1])
-            self.keys.setCursorPosition(0)
+            if not self.keys.is_being_typed():
+                self.keys.setCursorPosition(0)
         for name, combo in self.parts.items():
             before = (combo.value() if same_file else "") or mapping.get(name, "")
             combo.set_choices({"": _NONE, **{column: column for column in known.columns}})

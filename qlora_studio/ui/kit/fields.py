@@ -7,7 +7,7 @@ when it is done, on top of that value, and Esc lets go of it.
 from pathlib import Path
 from typing import Any, Protocol
 
-from PySide6.QtCore import QPointF, QRectF, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QPointF, QRectF, Qt, QTimer, Signal
 from PySide6.QtGui import QFocusEvent, QKeyEvent, QPainter, QPaintEvent, QPen, QPolygonF, QValidator, QWheelEvent
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
@@ -69,13 +69,22 @@ class LineEdit(QLineEdit):
         if not self.is_being_typed() and text != self.text():
             self.setText(text)
 
+    def put_text(self, text: str) -> None:
+        """Show a text that was chosen, without a signal, over what is being typed."""
+        self._shown = text
+        self.setText(text)
+
     def is_being_typed(self) -> bool:
         """Whether something stands here that was not told yet."""
         return self.isModified()
 
     def let_go(self) -> None:
-        """Show what was shown last."""
+        """Show what was shown or told last."""
         self.setText(self._shown)
+
+    def event(self, event: QEvent) -> bool:
+        """Have Esc, while something is being typed, before any shortcut has it."""
+        return keeps_escape(self, event) or super().event(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Let go of what is being typed by Esc."""
@@ -103,6 +112,7 @@ class LineEdit(QLineEdit):
 
     def _tell(self) -> bool:
         if is_new := self.isModified():
+            self._shown = self.text()
             self.setModified(False)
             self.told.emit()
         return is_new
@@ -128,6 +138,10 @@ class SpinBox(QSpinBox):
     def let_go(self) -> None:
         """Show what was shown last."""
         self.setValue(self.value())
+
+    def event(self, event: QEvent) -> bool:
+        """Have Esc, while something is being typed, before any shortcut has it."""
+        return keeps_escape(self, event) or super().event(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Let go of what is being typed by Esc."""
@@ -179,6 +193,10 @@ class NumberBox(QDoubleSpinBox):
     def let_go(self) -> None:
         """Show what was shown last."""
         self.setValue(self.value())
+
+    def event(self, event: QEvent) -> bool:
+        """Have Esc, while something is being typed, before any shortcut has it."""
+        return keeps_escape(self, event) or super().event(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Let go of what is being typed by Esc."""
@@ -314,8 +332,18 @@ class PathField(QWidget):
         else:
             chosen, _ = QFileDialog.getOpenFileName(self, self._caption, start, self._pattern)
         if chosen:
-            self.line.setText(chosen)
+            self.line.put_text(chosen)
             self.edited.emit(chosen)
+
+
+def keeps_escape(field: Typed, event: QEvent) -> bool:
+    """Whether an event asks who wants Esc, which a field does in which something is being typed."""
+    if event.type() != QEvent.Type.ShortcutOverride or not isinstance(event, QKeyEvent):
+        return False
+    if event.key() != Qt.Key.Key_Escape or not field.is_being_typed():
+        return False
+    event.accept()
+    return True
 
 
 def was_let_go(field: Typed, event: QKeyEvent) -> bool:

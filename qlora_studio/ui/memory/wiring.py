@@ -38,6 +38,7 @@ class PanelWiring(QObject):
         studio.gpu.changed.connect(self._gpu_seen.ask)
         studio.runs.changed.connect(self._take_card)
         studio.runs.changed.connect(self._run_seen.ask)
+        studio.runs.worked.connect(self._run_seen.ask)
         self._probed: tuple[str, str | None, float] | None = None
         self._probe: ProbeRecord | None = None
         studio.settings_changed.connect(self._render_assumed)

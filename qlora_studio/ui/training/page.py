@@ -185,10 +185,10 @@ class TrainingPage(Page):
 
     def render_still_wrong(self, problems: Sequence[Problem]) -> None:
         """Take back what stands on top and was mended meanwhile; `problems` is all that is wrong now."""
-        now = (*problems, *self.form.refused())
-        still = tuple(problem for problem in self._told if problem in now)
+        now = {_about(problem): problem for problem in (*problems, *self.form.refused())}
+        still = tuple(dict.fromkeys(now[_about(told)] for told in self._told if _about(told) in now))
         if still and still != self._told:
-            self._tell(still, are_refused=self._are_refused)
+            self._say(still, are_refused=self._are_refused)
         elif still != self._told:
             self.clear_error()
 
@@ -224,6 +224,9 @@ class TrainingPage(Page):
     def _tell(self, problems: tuple[Problem, ...], *, are_refused: bool = False) -> None:
         """Show problems on top: of texts that were refused by the names of their fields, all others by themselves."""
         self.show_error(InvalidRunConfig(problems))
+        self._say(problems, are_refused=are_refused)
+
+    def _say(self, problems: tuple[Problem, ...], *, are_refused: bool) -> None:
         if are_refused:
             titles = {info.path: info.title for info in all_settings()}
             words = "\n".join(f"{titles.get(item.field, item.field)}: {item.message}" for item in problems)
@@ -274,3 +277,8 @@ class TrainingPage(Page):
                 box.addWidget(section)
                 yield from section.steps
             box.addStretch(1)
+
+
+def _about(problem: Problem) -> tuple[str, str]:
+    """What a problem is about: a field, whatever stands in it by now, or else what is said."""
+    return problem.field, "" if problem.field else problem.message

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
-from PySide6.QtGui import QFocusEvent, QValidator, QWheelEvent
+from PySide6.QtGui import QFocusEvent, QKeySequence, QShortcut, QValidator, QWheelEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QWidget
 
@@ -128,3 +128,40 @@ def test_a_number_that_comes_without_the_focus_is_told_at_once(
     field.lineEdit().insert("file:///home/me/rows.csv")
     assert (told, field.value()) == ([value], value)
     assert field.lineEdit().text().startswith("512")
+
+
+def test_escape_lets_go_to_what_was_shown_or_told_last_and_no_further(qapp: QApplication) -> None:
+    line = LineEdit()
+    line.show_text("shown")
+    for key in ("a", "b"):
+        QTest.keyClicks(line, key)
+        QTest.keyClick(line, Qt.Key.Key_Return)
+        QTest.keyClicks(line, "x")
+        QTest.keyClick(line, Qt.Key.Key_Escape)
+        assert line.text().endswith(key), "what was told may have been refused: nobody shows it again"
+    QTest.keyClicks(line, "x")
+    line.put_text("chosen")
+    assert not line.is_being_typed()
+    QTest.keyClicks(line, "x")
+    QTest.keyClick(line, Qt.Key.Key_Escape)
+    assert line.text() == "chosen"
+
+
+@pytest.mark.parametrize("kind", [LineEdit, SpinBox, NumberBox])
+def test_escape_is_the_fields_while_something_is_typed_and_the_pages_else(
+    qapp: QApplication, kind: type[LineEdit | SpinBox | NumberBox]
+) -> None:
+    page, field, pressed = QWidget(), kind(), list[bool]()
+    column(page).addWidget(field)
+    QShortcut(QKeySequence(Qt.Key.Key_Escape), page, lambda: pressed.append(True))
+    page.show()
+    page.activateWindow()
+    assert QTest.qWaitForWindowActive(page)
+    field.setFocus()
+    before = field.text()
+    QTest.keyClicks(field, "7")
+    assert field.is_being_typed()
+    QTest.keyClick(page.windowHandle(), Qt.Key.Key_Escape)
+    assert (field.text(), pressed) == (before, [])
+    QTest.keyClick(page.windowHandle(), Qt.Key.Key_Escape)
+    assert pressed == [True]

@@ -157,3 +157,18 @@ def test_each_drive_is_told_with_what_is_written_there_and_what_is_free(page: Tr
         "Free 2.0 GiB there, or choose another drive.",
         "On the drive /: 300 MiB will be written for checkpoints, 80.0 GiB free.",
     ]
+
+
+def test_what_stands_on_top_follows_what_is_wrong_by_now_and_leaves_the_page_where_it_is(page: TrainingPage) -> None:
+    rate, memory = Problem("data.path", "There is no file a."), Problem("", "The drive has no room: 3 GiB too little.")
+    page.render_problems([rate, memory])
+    assert page.notice.message.text() == f"{rate.message}\n{memory.message}"
+    another = Problem("data.path", "There is no file b.")
+    page.render_still_wrong([another, memory])
+    assert page.notice.message.text() == f"{another.message}\n{memory.message}"
+    page.render_still_wrong([another])
+    assert page.notice.message.text() == another.message
+    page.render_still_wrong([memory])
+    assert page.notice.isHidden(), "what was not told is no news here"
+    page.render_still_wrong([another])
+    assert page.notice.isHidden()

@@ -18,7 +18,6 @@ from io import BytesIO
 from typing import IO
 
 from qlora_studio import child_process
-from qlora_studio.core.errors import StudioError
 
 _SLICE_SECONDS = 0.1
 _ENDING_SECONDS = 2.0  # for what was killed to be gone; what hangs in a file system is left behind
@@ -58,7 +57,7 @@ def run(
 ) -> Outcome:
     """Run a command with `given` as its input; what it prints goes `out` to a file, where one is named.
 
-    Raises NotStarted, Stalled, Stopped, and what reading `given` or writing `out` raises: OSError, StudioError.
+    Raises NotStarted, Stalled, Stopped, and what reading `given` or writing `out` raises.
     """
     stop = stop or threading.Event()
     if stop.is_set():
@@ -87,7 +86,7 @@ class _Flow:
 
     def __init__(self, process: "subprocess.Popen[bytes]", given: Iterable[bytes], out: IO[bytes]) -> None:
         self._process, self._out = process, out
-        self._given_bytes, self._came_bytes = 0, 0
+        self._given_bytes, self._came_bytes, self._is_taking = 0, 0, False
         self._failure: Exception | None = None
         self._all_given, self._all_came = threading.Event(), threading.Event()
         for work in ((self._give, given), (self._take,)):
@@ -95,7 +94,7 @@ class _Flow:
 
     def wait(self, idle_seconds: float, stop: threading.Event) -> None:
         """Return once the process has ended and all that it printed is here. Raises as `run` does."""
-        moved, since = (0, 0), time.monotonic()
+        moved, since, ended_at = (0, 0), time.monotonic(), 0.0
         while True:
             if self._failure is not None:
                 raise self._failure
@@ -106,11 +105,18 @@ class _Flow:
                     self._process.wait(_SLICE_SECONDS)
             if moved != (moved := (self._given_bytes, self._came_bytes)):
                 since = time.monotonic()
-            idle, has_ended = time.monotonic() - since, self._process.poll() is not None
-            if has_ended and self._failure is None and (self._all_came.is_set() or idle > _LEFT_OPEN_SECONDS):
+            now = time.monotonic()
+            if not ended_at and self._process.poll() is not None:
+                ended_at = now
+            if ended_at and self._failure is None and (self._all_came.is_set() or self._is_left_open(since, ended_at)):
                 return
+            idle = now - since
             if idle > idle_seconds + (self._given_bytes / _WRITTEN_OUT if self._all_given.is_set() else 0):
                 raise Stalled
+
+    def _is_left_open(self, moved_at: float, ended_at: float) -> bool:
+        """Whether all has long been here of a process that has ended: the silence before its end says nothing."""
+        return not self._is_taking and time.monotonic() - max(moved_at, ended_at) > _LEFT_OPEN_SECONDS
 
     def _give(self, given: Iterable[bytes]) -> None:
         stdin = self._process.stdin
@@ -123,7 +129,7 @@ class _Flow:
                 except OSError:  # it has ended, or was
                     break
                 self._given_bytes += len(piece)
-        except (OSError, ValueError, StudioError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is: it is raised where this is waited for
             self._failure = error
         self._all_given.set()
         with suppress(OSError):
@@ -135,9 +141,11 @@ class _Flow:
         try:
             with stdout:
                 while piece := os.read(stdout.fileno(), _PIECE):
-                    self._out.write(piece)
+                    self._is_taking = True  # until it is written, however long that takes
                     self._came_bytes += len(piece)
-        except (OSError, ValueError) as error:  # no room for it here; or nobody waits for it any more
+                    self._out.write(piece)
+                    self._is_taking = False
+        except Exception as error:  # noqa: BLE001 - no room for it here; or nobody waits for it any more
             self._failure = error
         self._all_came.set()
 

@@ -2,12 +2,14 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 import psutil
 import pytest
 
+from qlora_studio.jobs.elsewhere import far_command
 from qlora_studio.jobs.elsewhere.far_command import NotStarted, Stalled, Stopped, run
 
 
@@ -48,6 +50,20 @@ def test_an_answer_is_not_waited_for_though_something_that_stays_keeps_its_pipe_
     psutil.Process(int(sleeper.read_text())).kill()
 
 
+def test_what_is_answered_after_a_long_silence_comes_whole_however_slowly_it_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Slow(BytesIO):
+        def write(self, piece: object) -> int:
+            time.sleep(1.5)
+            return super().write(piece)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(far_command, "_LEFT_OPEN_SECONDS", 0.3)
+    out = Slow()
+    assert run(["sh", "-c", "sleep 1; echo hi"], idle_seconds=20, out=out).code == 0
+    assert out.getvalue() == b"hi\n"
+
+
 def test_one_is_ended_at_once_when_that_is_asked_and_not_begun_where_it_was_before(sleeper: Path) -> None:
     stop = threading.Event()
     threading.Timer(1.0, stop.set).start()
@@ -65,6 +81,17 @@ def test_what_keeps_one_from_starting_and_its_input_from_being_read_is_raised(sl
     with pytest.raises(FileNotFoundError):
         run(["sh", "-c", script], (path.read_bytes() for path in (Path("/no/such"),)), idle_seconds=60)
     _is_gone(sleeper)
+
+
+def test_whatever_reading_the_input_raises_is_raised_at_once() -> None:
+    def given() -> Iterator[bytes]:
+        yield b"x"
+        raise RuntimeError("out of step")
+
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="out of step"):
+        run(["sh", "-c", "cat; sleep 60"], given(), idle_seconds=6)
+    assert time.monotonic() - began < 5
 
 
 def _is_gone(sleeper: Path) -> None:

@@ -31,7 +31,8 @@ from qlora_studio.storage.places import load_places, place_named, remove_place, 
 from qlora_studio.storage.runs.elsewhere_record import read_record, read_told
 from qlora_studio.storage.runs.run_folder import RunFolder
 
-_NOT_SUBMITTED = "Nothing was submitted; what was sent may be left there."
+_NOT_SUBMITTED = "Nothing was submitted."
+_NOT_KNOWN = "Whether it was submitted is not known; what was sent may be left there."
 
 
 def add_commands(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -187,6 +188,7 @@ def submit_run(arguments: argparse.Namespace, console: Console) -> int:
     console.if_interrupted(_NOT_SUBMITTED)
     if folder is not None:
         with console.interruption.stopping() as stop:
+            console.if_interrupted(_NOT_KNOWN)
             submit_again(folder, _terms(arguments), trusts=arguments.trust_network, stop=stop)
     else:
         sending = _sending(arguments)
@@ -194,6 +196,7 @@ def submit_run(arguments: argparse.Namespace, console: Console) -> int:
         if arguments.show:
             return _show(sending, console)
         with console.interruption.stopping() as stop:
+            console.if_interrupted(_NOT_KNOWN)
             folder = submit(sending, runs_path(arguments.runs), stop)
     console.if_interrupted(f"The run is submitted: {folder.path}")
     console.interruption.raise_if_any()

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,3 +91,22 @@ def test_ctrl_c_ends_a_sending_that_hangs_and_leaves_nothing(
     assert "Nothing was submitted: it was stopped." in err
     assert run_folders(studio_home / "runs") == []
     assert [*(tmp_path / "there").iterdir()] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_a_second_ctrl_c_while_the_scheduler_is_asked_does_not_say_that_nothing_was_submitted(
+    studio: Studio, source: tuple[str, ...], studio_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_scheduler(tmp_path, monkeypatch)
+    put_program(tmp_path, "sbatch", f"touch {tmp_path}/asked; exec sleep 20")
+    studio("elsewhere", "add", "cluster", "--folder", str(tmp_path / "there"), "--cards", "0")
+    sending = start_cli("elsewhere", "submit", *source, home=studio_home)
+    until((tmp_path / "asked").exists)
+    sending.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    sending.send_signal(signal.SIGINT)
+    _, err = sending.communicate(timeout=30)
+
+    assert sending.returncode == ExitCode.INTERRUPTED
+    assert "Whether it was submitted is not known; what was sent may be left there." in err
+    assert len(run_folders(studio_home / "runs")) == 1

@@ -16,6 +16,8 @@ MARK = "qlora-studio-answers"
 GONE, CHANGED = 3, 4  # exit codes of scripts: the folder is not there; the file is not as long as it was
 REMOVED, CLOCK = "removed", "clock"  # parts: the run's folder was deleted; the seconds since the epoch there
 _MOST_HEADER = 4096
+_SUBMITTED = "elsewhere/submitted"  # what the scheduler answered, for whoever did not hear it
+_JOB = re.compile(r"^([0-9]+)(;\S+)?$", re.MULTILINE)
 _PART = re.compile(rb"([A-Za-z0-9_./-]+) ([0-9]{1,18})((?: -?[0-9]+)*)")
 _FUNCTIONS = """\
 part() { printf '%s %s %s\\n' "$1" "$(($(printf %s "$2" | wc -c)))" "$3"; printf %s "$2"; }
@@ -136,8 +138,24 @@ def submit(folder: str) -> str:
     """Return what hands the job script to the scheduler."""
     return answering(
         f"cd {shlex.quote(folder)} || exit {GONE}\n"
-        'a=$(sbatch --parsable elsewhere/job.sh 2>&1); c=$?; part sbatch "$a" $c\n'
+        f"rm -f {_SUBMITTED}\n"
+        "a=$(sbatch --parsable elsewhere/job.sh 2>&1); c=$?\n"
+        f'[ $c -eq 0 ] && printf %s "$a" 2>/dev/null > {_SUBMITTED}\n'
+        'part sbatch "$a" $c\n'
     )
+
+
+def submitted(folder: str) -> str:
+    """Return what asks for the scheduler's answer to `submit` where that was not heard; no part where there is none."""
+    return answering(
+        f'cd {shlex.quote(folder)} || exit {GONE}\n[ ! -s {_SUBMITTED} ] || part sbatch "$(cat {_SUBMITTED})" 0\n'
+    )
+
+
+def job_number(answer: list[Part]) -> str:
+    """Return the job that the scheduler took, by its answer to `submit`; nothing where it names none."""
+    found = _JOB.search(answer[0].text) if len(answer) == 1 and answer[0].numbers == (0,) else None
+    return found[1] if found else ""
 
 
 def missing(paths: Iterable[str]) -> str:

@@ -60,12 +60,26 @@ _OPEN: "weakref.WeakSet[Connection]" = weakref.WeakSet()
 
 
 class Connection:
-    """Runs scripts at a place. Each is given up once `stop` is set, and once nothing has gone or come for a while."""
+    """Runs scripts at a place. Each is given up once `stop` is set, and once nothing has gone or come for a while.
 
-    def __init__(self, place: Place, stop: threading.Event | None = None) -> None:
+    One that is lasting does not end with this process's work: whoever made it gives it up.
+    """
+
+    def __init__(self, place: Place, stop: threading.Event | None = None, *, is_lasting: bool = False) -> None:
         self.place, self._stop = place, stop or threading.Event()
-        with _LOCK:
-            _OPEN.add(self)
+        if not is_lasting:
+            with _LOCK:
+                _OPEN.add(self)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nothing more is to be asked."""
+        return self._stop.is_set()
+
+    def require_wanted(self) -> None:
+        """Raise Stopped where nothing more is to be asked."""
+        if self.is_given_up:
+            raise Stopped(self.place)
 
     def give_up(self) -> None:
         """Ask nothing more, and wait for nothing."""

@@ -1,11 +1,11 @@
 """A run sent to a place and handed to its scheduler: a folder here and one there, or neither."""
 
 import hashlib
-import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import Timeout
@@ -21,7 +21,9 @@ from qlora_studio.core.run.commands import AcceptChanges, Command, LowerRate
 from qlora_studio.core.run.events import ElsewhereTold
 from qlora_studio.core.run.ranks import require_shares
 from qlora_studio.core.words import say
-from qlora_studio.jobs.elsewhere.connection import Connection, NotReached, Stopped
+from qlora_studio.jobs.elsewhere.acts import cancel_with
+from qlora_studio.jobs.elsewhere.connection import Connection, Stopped
+from qlora_studio.jobs.elsewhere.handing_over import NotKnown, hand_over, taken_job
 from qlora_studio.jobs.elsewhere.sending import Sending, SentFile, listening
 from qlora_studio.storage.durable import write_atomically
 from qlora_studio.storage.foreign import read_bytes, unreadable
@@ -43,7 +45,6 @@ from qlora_studio.storage.runs.run_folder import RunFolder, create_run_folder
 
 Progress = Callable[[int, int], None]
 _PIECE = 1 << 18
-_JOB = re.compile(r"^([0-9]+)(;\S+)?$", re.MULTILINE)
 _LOCK_SECONDS = 3.0  # a mirror that has just closed the run is ending
 _TIDYING_SECONDS = 10.0  # for a place that may hang
 _CLOSING_SECONDS, _POLL_SECONDS = 30.0, 0.2
@@ -54,8 +55,9 @@ def submit(
 ) -> RunFolder:
     """Make a run's folder here and there, send what it needs, and hand it to the scheduler; return the one here.
 
-    Raises StudioError; nothing is left then, here or there, or it says what. `progress` is told bytes sent and bytes in
-    all. Once `stop` is set it ends at once, whatever hangs there.
+    Raises StudioError; nothing is left then, here or there, or it says what: all is kept where it is not known whether
+    the scheduler took the job. `progress` is told bytes sent and bytes in all. Once `stop` is set it ends at once,
+    whatever hangs there; a scheduler that is just asked is given a while to answer, and its job is cancelled.
     """
     require_trust(sending.place, trusts=sending.trusts)
     connection = Connection(sending.place, stop)
@@ -75,7 +77,7 @@ def submit(
         write_record(folder.path, record)
         _submit_job(connection, folder, record, script)
     except BaseException as error:
-        if is_open_elsewhere(folder.path):
+        if isinstance(error, NotKnown) or (is_open_elsewhere(folder.path) and not isinstance(error, Stopped)):
             raise
         shutil.rmtree(folder.path, ignore_errors=True)
         raise _with_what_is_left(error, _left_there(sending.place, home, name)) from error
@@ -125,6 +127,9 @@ def _submit_closed(
             kind=FailureKind.ALREADY_FINISHED,
         )
     place = place_named(record.place)
+    if record.asked and (job := taken_job(Connection(place, stop), record)):
+        _record_job(folder, record, job)  # the last submission was heard after all
+        return
     require_trust(place, trusts=trusts or is_network_trusted(folder.path, place.name, place.interface))
     config = folder.config()
     require_shares(config, ranks_there(config, place))
@@ -153,41 +158,59 @@ def _sent_text(folder: RunFolder) -> bytes:
 
 
 def _submit_job(connection: Connection, folder: RunFolder, record: ElsewhereRecord, script: str) -> None:
+    """Hand a run's job over; where that was stopped meanwhile, the job is cancelled. Raises StudioError."""
     _send_text(connection, record.folder, f"{FOLDER}/job.sh", script)
     _keep(folder, "job.sh", script)
+    write_record(folder.path, record.model_copy(update={"asked": True}))
     try:
-        [answer] = connection.ask(shell.submit(record.folder), login=True)
-    except (NotReached, Stopped) as error:  # it may have been heard all the same
-        raise NotReached(
-            say("Whether {place} took the job is not known: the connection broke off.", place=record.place),
-            say("`squeue --me` there says whether it waits there; `scancel` takes it away."),
-            error.detail or error.message,
-        ) from error
-    found = _JOB.search(answer.text)
-    if answer.numbers != (0,) or found is None:
-        raise _not_taken(record.place, answer.text)
-    write_told(folder.path, ElsewhereTold(place=record.place, job=found[1]))
+        job = hand_over(connection, record)
+    except NotKnown as error:
+        _tell_not_known(folder, record, error)
+        raise
+    except StudioError:
+        with suppress(StudioError):
+            write_record(folder.path, record)
+        raise
+    taken = _record_job(folder, record, job)
+    if connection.is_given_up:
+        _cancel_again(connection.place, folder, taken)
+
+
+def _record_job(folder: RunFolder, record: ElsewhereRecord, job: str) -> ElsewhereRecord:
+    """Put on record that the scheduler took a run's job. Raises NotKnown where that cannot be: the job is there."""
     before = {"events_before": _size(folder.events_path), "commands_sent": _size(folder.commands_path)}
-    record = record.model_copy(update={"job": found[1], "open": True, **before})
-    record_sent(folder.path, record)
-    write_record(folder.path, record)
+    record = record.model_copy(update={"job": job, "open": True, "asked": False, **before})
+    try:
+        write_told(folder.path, ElsewhereTold(place=record.place, job=job))
+        record_sent(folder.path, record)
+        write_record(folder.path, record)
+    except StudioError as error:
+        raise NotKnown(
+            say("{place} took the job as {job}, which could not be written down here.", place=record.place, job=job),
+            say("Make room, and resume the run: it is followed then. `scancel {job}` there cancels the job.", job=job),
+            f"{error.message} {error.detail}".strip(),
+        ) from error
+    return record
 
 
-def _not_taken(place: str, words: str) -> StudioError:
-    if "not found" in words:
-        return StudioError(
-            say("{place} has no sbatch: it hands out no jobs by SLURM, or not to logins like this.", place=place),
-            kind=FailureKind.NOT_REACHED,
-            advice=say("Name a login node of the cluster as the place's host."),
-            detail=words,
-        )
-    said = next((line for line in reversed(words.splitlines()) if line.strip()), "")
-    return StudioError(
-        say("{place} did not take the job: {said}", place=place, said=said.removeprefix("sbatch: error: ")),
-        kind=FailureKind.NOT_REACHED,
-        advice=say("Change what the place asks for: partition, time, cards, memory."),
-        detail=words,
-    )
+def _tell_not_known(folder: RunFolder, record: ElsewhereRecord, error: NotKnown) -> None:
+    with suppress(StudioError):
+        problem = f"{error.message} {error.advice}"
+        write_told(folder.path, ElsewhereTold(place=record.place, job=record.job, problem=problem))
+
+
+def _cancel_again(place: Place, folder: RunFolder, record: ElsewhereRecord) -> None:
+    """Cancel a job that was taken though it was stopped. Raises Stopped, or StudioError where it could not be."""
+    try:
+        cancel_with(Connection(place), record)
+    except StudioError as error:
+        raise StudioError(
+            say("Job {job} was submitted to {place} before it was stopped.", job=record.job, place=place.name),
+            kind=error.kind,
+            advice=say('It could not be cancelled: qlora-studio elsewhere cancel "{path}"', path=folder.path),
+            detail=error.detail or error.message,
+        ) from error
+    raise Stopped(place)
 
 
 def _make_folder(connection: Connection, name: str) -> str:

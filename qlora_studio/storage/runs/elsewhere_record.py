@@ -31,6 +31,7 @@ class ElsewhereRecord(BaseModel):
 
     `name` is that of the run's folder in the place's folder `home`, in full. The first `events_before` bytes of
     events.jsonl are of earlier jobs, and the first `commands_sent` of commands.jsonl need not be passed on any more.
+    `asked` is whether the scheduler was asked to take another job, and its answer is not known.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
@@ -40,6 +41,7 @@ class ElsewhereRecord(BaseModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=255)]
     job: Annotated[str, Field(pattern=r"^[0-9]*$", max_length=20)] = ""
     open: bool = False
+    asked: bool = False
     events_before: Amount = 0
     commands_sent: Amount = 0
 

@@ -20,7 +20,7 @@ class Transfer(QObject):
     Signals:
         moved: bytes that are there, and of how many.
         sent: the run's folder here.
-        failed: a StudioError; nothing is left then, here or there.
+        failed: a StudioError; nothing is left then, here or there, or it says what.
     """
 
     moved = Signal(int, int)

@@ -11,12 +11,14 @@ from qlora_studio.core.elsewhere import shell
 from qlora_studio.core.elsewhere.place import Place
 from qlora_studio.core.errors import FailureKind, StudioError
 from qlora_studio.core.run.commands import Pause
+from qlora_studio.jobs.elsewhere import handing_over
 from qlora_studio.jobs.elsewhere.acts import cancel_job, fetch
 from qlora_studio.jobs.elsewhere.connection import Connection
 from qlora_studio.jobs.elsewhere.place_check import check_place
 from qlora_studio.jobs.elsewhere.sending import plan_sending
 from qlora_studio.jobs.elsewhere.submission import submit, submit_again
 from qlora_studio.storage.places import load_places, place_named, remove_place, save_place
+from qlora_studio.storage.runs.elsewhere_record import is_open_elsewhere, read_record
 from qlora_studio.storage.runs.run_folder import run_folders
 from tests.elsewhere.places import followed, place_for, put_program, there, until
 from tests.jobs.elsewhere.conftest import Submit
@@ -224,3 +226,91 @@ def test_what_was_sent_is_named_where_it_is_gone_when_the_run_is_submitted_again
     with pytest.raises(StudioError, match="is not there: it says what was sent") as raised:
         submit_again(run)
     assert raised.value.kind is FailureKind.NOT_READABLE
+
+
+_TAKES_ITS_TIME = 'touch "$SLURM_STAND_IN/asked"; sleep 2; echo 77 | tee "$SLURM_STAND_IN/77"'
+_NEVER_ANSWERS = 'touch "$SLURM_STAND_IN/asked"; exec sleep 60'
+
+
+def _stopped_amid(scheduler: Path, studio_home: Path, tmp_path: Path) -> StudioError:
+    """Send a run, and stop while the scheduler is asked; return what that raises."""
+    (tmp_path / "rows.jsonl").touch()
+    data = {"path": str(tmp_path / "rows.jsonl")}
+    config = RunConfig.model_validate({"model": {"source": "owner/model"}, "data": data})
+    stop, errors = threading.Event(), list[StudioError]()
+
+    def sending() -> None:
+        try:
+            submit(plan_sending(config, place_for("finish", tmp_path)), studio_home / "runs", stop)
+        except StudioError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=sending)
+    thread.start()
+    until((scheduler / "asked").exists)
+    stop.set()
+    thread.join(30)
+    return errors[0]
+
+
+def test_a_job_that_is_taken_though_it_was_stopped_is_cancelled_and_nothing_is_left(
+    scheduler: Path, studio_home: Path, tmp_path: Path
+) -> None:
+    put_program(tmp_path, "sbatch", _TAKES_ITS_TIME)
+    error = _stopped_amid(scheduler, studio_home, tmp_path)
+
+    assert (error.kind, error.message) == (FailureKind.INTERRUPTED, "Nothing was submitted: it was stopped.")
+    assert (scheduler / "77").read_text() == "CANCELLED\n"
+    assert run_folders(studio_home / "runs") == []
+    assert [*(tmp_path / "there").iterdir()] == []
+
+
+def test_a_job_that_could_not_be_cancelled_again_is_kept_and_named(
+    scheduler: Path, studio_home: Path, tmp_path: Path
+) -> None:
+    put_program(tmp_path, "sbatch", _TAKES_ITS_TIME)
+    put_program(tmp_path, "scancel", "exit 1")
+    error = _stopped_amid(scheduler, studio_home, tmp_path)
+
+    [run] = run_folders(studio_home / "runs")
+    assert error.message == "Job 77 was submitted to cluster before it was stopped."
+    assert str(run.path) in error.advice
+    assert is_open_elsewhere(run.path)
+
+
+def test_where_nobody_knows_whether_the_job_was_taken_both_folders_are_kept_and_a_taken_one_is_followed_later(
+    scheduler: Path, studio_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handing_over, "_ANSWERING_SECONDS", 0.5)
+    put_program(tmp_path, "sbatch", _NEVER_ANSWERS)
+    error = _stopped_amid(scheduler, studio_home, tmp_path)
+
+    [run], [left] = run_folders(studio_home / "runs"), [*(tmp_path / "there").iterdir()]
+    assert error.message == "Whether cluster took the job is not known: the connection broke off."
+    assert str(left) in error.advice
+    assert "scancel" in error.advice
+    (left / "elsewhere" / "submitted").write_text("77")  # it had been
+    submit_again(run)
+    record = read_record(run.path)
+    assert record is not None
+    assert (record.job, record.open, record.asked) == ("77", True, False)
+
+
+def test_an_answer_that_was_given_but_did_not_come_is_asked_for_again(
+    send: Submit, scheduler: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_program(tmp_path, "sbatch", "echo 77")
+    asked = shell.submit
+    monkeypatch.setattr(shell, "submit", lambda folder: f"{asked(folder)}exit 9\n")
+    record = read_record(send("finish").path)
+    assert record is not None
+    assert (record.job, record.open) == ("77", True)
+
+
+def test_a_scheduler_that_timed_out_may_have_taken_the_job(
+    send: Submit, scheduler: Path, studio_home: Path, tmp_path: Path
+) -> None:
+    put_program(tmp_path, "sbatch", "echo 'sbatch: error: Socket timed out on send/recv operation' >&2; exit 1")
+    with pytest.raises(StudioError, match="Whether cluster took the job is not known"):
+        send("finish")
+    assert len(run_folders(studio_home / "runs")) == 1

@@ -54,10 +54,11 @@ class ElsewhereRecord(BaseModel):
 def read_record(run: Path) -> ElsewhereRecord | None:
     """Return where a run is; None for one that is here, or that this user did not send. Its place may be forgotten.
 
-    Raises StudioError where that cannot be read.
+    It was sent by the name that it has there, so a folder that was renamed here since is the same run. Raises
+    StudioError where that cannot be read.
     """
     record = claimed_record(run)
-    return record if record is not None and trust.is_recorded(run, _sent(record)) else None
+    return record if record is not None and _is_sent(run, record) else None
 
 
 def claimed_record(run: Path) -> ElsewhereRecord | None:
@@ -101,6 +102,11 @@ def is_network_trusted(run: Path, place: str, interface: str) -> bool:
 
 def _sent(record: ElsewhereRecord) -> bytes:
     return "\0".join(("", "sent", record.place, record.home, record.name, record.job)).encode()
+
+
+def _is_sent(run: Path, record: ElsewhereRecord) -> bool:
+    sent = _sent(record)
+    return trust.is_recorded(run, sent) or trust.is_recorded_as(record.name, sent)
 
 
 def _network(place: str, interface: str) -> bytes:

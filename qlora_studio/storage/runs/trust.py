@@ -51,7 +51,12 @@ def record(folder: Path, text: bytes) -> None:
 
 def is_recorded(folder: Path, text: bytes) -> bool:
     """Whether this user put a text on record for a folder of that name."""
-    return (key := _key()) is not None and (_records() / _name(_own_name(folder), text, key)).is_file()
+    return is_recorded_as(_own_name(folder), text)
+
+
+def is_recorded_as(name: str, text: bytes) -> bool:
+    """Whether this user put a text on record for a folder that was called so then."""
+    return (key := _key()) is not None and (_records() / _name(name, text, key)).is_file()
 
 
 def trusted_text(folder: Path) -> bytes | None:

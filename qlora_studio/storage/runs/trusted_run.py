@@ -15,6 +15,7 @@ from qlora_studio.core.run.orders import orders_in_words
 from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import read_bytes
 from qlora_studio.storage.runs import trust
+from qlora_studio.storage.runs.elsewhere_record import read_record, record_sent
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 JOB_VARIABLE = "QLORA_STUDIO_JOB"  # tells a worker the sha256 of the job.json that its starter wrote itself
@@ -51,7 +52,9 @@ class Question:
         self.lines = orders_in_words(folder.path, from_toml(text.decode("utf-8", "surrogateescape")))
 
     def accept(self) -> None:
-        """Trust what was shown. Raises StudioError."""
+        """Trust what was shown; a run that was sent and renamed here since stays sent. Raises StudioError."""
+        if (record := read_record(self._folder)) is not None:
+            record_sent(self._folder, record)
         trust.record(self._folder, self._text)
 
 

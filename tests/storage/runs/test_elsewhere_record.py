@@ -7,6 +7,7 @@ import pytest
 
 from qlora_studio.core.config.run_config import RunConfig
 from qlora_studio.core.elsewhere.place import Place
+from qlora_studio.core.errors import StudioError
 from qlora_studio.core.run.events import ElsewhereTold
 from qlora_studio.storage.places import save_place
 from qlora_studio.storage.run_care.removal import require_removable
@@ -85,3 +86,19 @@ def test_a_run_that_its_user_moved_is_where_it_was(run: RunFolder, tmp_path: Pat
     moved = tmp_path / run.path.name
     shutil.move(run.path, moved)
     assert read_record(moved) is not None
+
+
+def test_a_run_that_its_user_renamed_is_still_where_it_was_once_it_is_trusted_again(run: RunFolder) -> None:
+    record_sent(run.path, _say(run, name=run.path.name))
+    renamed = RunFolder(run.path.rename(run.path.with_name("better-name")))
+    with pytest.raises(StudioError, match="its folder was renamed since"):
+        require_startable(renamed)
+    Question(renamed).accept()
+    require_startable(renamed)
+
+    assert read_record(renamed.path) is not None
+    assert renamed.is_busy()
+    with pytest.raises(StudioError, match="its job on another computer is not over"):
+        require_removable(renamed)
+    shutil.move(renamed.path, run.path.with_name("best-name"))
+    assert read_record(run.path.with_name("best-name")) is not None

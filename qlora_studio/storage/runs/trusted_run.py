@@ -4,6 +4,7 @@ The worker is the last gate, and asks here itself: a folder may have been change
 """
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 from qlora_studio.core.config.run_config import RunConfig
@@ -15,7 +16,7 @@ from qlora_studio.core.run.orders import orders_in_words
 from qlora_studio.core.words import say
 from qlora_studio.storage.foreign import read_bytes
 from qlora_studio.storage.runs import trust
-from qlora_studio.storage.runs.elsewhere_record import read_record, record_sent
+from qlora_studio.storage.runs.elsewhere_record import claimed_record, known_record, read_record, record_sent
 from qlora_studio.storage.runs.run_folder import RunFolder
 
 JOB_VARIABLE = "QLORA_STUDIO_JOB"  # tells a worker the sha256 of the job.json that its starter wrote itself
@@ -49,11 +50,12 @@ class Question:
         if (text := trust.shown_text(folder.path)) is None:
             raise _no_run(folder.path)
         self._folder, self._text = folder.path, text
-        self.lines = orders_in_words(folder.path, from_toml(text.decode("utf-8", "surrogateescape")))
+        orders = orders_in_words(folder.path, from_toml(text.decode("utf-8", "surrogateescape")))
+        self.lines = (*orders, *_claim_in_words(folder.path))
 
     def accept(self) -> None:
         """Trust what was shown; a run that was sent and renamed here since stays sent. Raises StudioError."""
-        if (record := read_record(self._folder)) is not None:
+        if (record := known_record(self._folder)) is not None:
             record_sent(self._folder, record)
         trust.record(self._folder, self._text)
 
@@ -90,6 +92,21 @@ def given_job(folder: RunFolder, sha256: str) -> Job:
     if hashlib.sha256(text).hexdigest() != sha256:
         raise _not_given(folder)
     return parse_job(text)
+
+
+def _claim_in_words(run: Path) -> tuple[str, ...]:
+    """Return in a line that a folder names a job elsewhere which nobody here submitted; none where it names none."""
+    with suppress(StudioError):
+        if read_record(run) is None and (claim := claimed_record(run)) is not None and claim.open:
+            return (
+                say(
+                    "It says that job {job} on {place} is at work on it; nothing on this computer knows of that, and "
+                    "it would train here.",
+                    job=claim.job,
+                    place=claim.place,
+                ),
+            )
+    return ()
 
 
 def _sent_text(folder: RunFolder, sha256: str) -> bytes:

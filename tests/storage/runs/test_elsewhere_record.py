@@ -47,7 +47,9 @@ def test_a_folder_that_came_from_elsewhere_is_no_run_of_a_place_even_once_its_se
     theirs = RunFolder(tmp_path / "theirs")
     shutil.copytree(run.path, theirs.path)
     _say(theirs)
-    Question(theirs).accept()
+    question = Question(theirs)
+    assert question.lines[-1].startswith("It says that job 42 on cluster is at work on it")
+    question.accept()
     require_startable(theirs)
 
     assert read_record(theirs.path) is None

@@ -17,7 +17,7 @@ GONE, CHANGED = 3, 4  # exit codes of scripts: the folder is not there; the file
 REMOVED, CLOCK = "removed", "clock"  # parts: the run's folder was deleted; the seconds since the epoch there
 _MOST_HEADER = 4096
 _SUBMITTED = "elsewhere/submitted"  # what the scheduler answered, for whoever did not hear it
-_JOB = re.compile(r"^([0-9]+)(;\S+)?$", re.MULTILINE)
+_JOB = re.compile(r"^([0-9]{1,20})(;\S+)?$", re.MULTILINE)
 _PART = re.compile(rb"([A-Za-z0-9_./-]+) ([0-9]{1,18})((?: -?[0-9]+)*)")
 _FUNCTIONS = """\
 part() { printf '%s %s %s\\n' "$1" "$(($(printf %s "$2" | wc -c)))" "$3"; printf %s "$2"; }

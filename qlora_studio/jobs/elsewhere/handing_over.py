@@ -14,7 +14,7 @@ from qlora_studio.storage.runs.elsewhere_record import ElsewhereRecord
 _ANSWERING_SECONDS = 15.0  # for the scheduler to answer once it is stopped: what it was asked cannot be taken back
 _ASKING_AGAIN_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
-_NOT_BEGUN = {FailureKind.NOT_READABLE, FailureKind.TOOL_MISSING}  # the folder is not there; no ssh here
+_NOT_BEGUN = {FailureKind.NOT_READABLE, FailureKind.TOOL_MISSING, FailureKind.OFFLINE}  # nothing was asked
 
 
 class NotKnown(NotReached):

@@ -51,8 +51,9 @@ class NotReached(StudioError):
 class Stopped(StudioError):
     """Whoever asked a place something wanted no answer any more; it may have done what it was asked."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(say("{place} is asked nothing more.", place=place.name), kind=FailureKind.INTERRUPTED)
+    def __init__(self, place: Place, message: str = "") -> None:
+        message = message or say("{place} is asked nothing more.", place=place.name)
+        super().__init__(message, kind=FailureKind.INTERRUPTED)
 
 
 _LOCK = threading.Lock()

@@ -210,7 +210,7 @@ def _cancel_again(place: Place, folder: RunFolder, record: ElsewhereRecord) -> N
             advice=say('It could not be cancelled: qlora-studio elsewhere cancel "{path}"', path=folder.path),
             detail=error.detail or error.message,
         ) from error
-    raise Stopped(place)
+    raise Stopped(place, say("Job {job} on {place} is cancelled: it was stopped.", job=record.job, place=place.name))
 
 
 def _make_folder(connection: Connection, name: str) -> str:

@@ -314,3 +314,29 @@ def test_a_scheduler_that_timed_out_may_have_taken_the_job(
     with pytest.raises(StudioError, match="Whether cluster took the job is not known"):
         send("finish")
     assert len(run_folders(studio_home / "runs")) == 1
+
+
+def test_a_run_that_is_submitted_again_and_stopped_meanwhile_has_its_job_cancelled_and_is_kept(
+    send: Submit, scheduler: Path, tmp_path: Path
+) -> None:
+    run = send("start,exit:1")
+    followed(run).join(30)
+    put_program(tmp_path, "sbatch", _TAKES_ITS_TIME)
+    stop, errors = threading.Event(), list[str]()
+
+    def again() -> None:
+        try:
+            submit_again(run, stop=stop)
+        except StudioError as error:
+            errors.append(error.message)
+
+    thread = threading.Thread(target=again)
+    thread.start()
+    until((scheduler / "asked").exists)
+    stop.set()
+    thread.join(30)
+    assert errors == ["Job 77 on cluster is cancelled: it was stopped."]
+    assert (scheduler / "77").read_text() == "CANCELLED\n"
+    assert there(run, tmp_path).path.is_dir()
+    followed(run).join(30)
+    assert not is_open_elsewhere(run.path)

@@ -5,10 +5,10 @@ widgets in one go, hidden ones too, and lay them all out anew: close to a second
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import shiboken6
-from PySide6.QtCore import QEvent, QObject, QTimer
+from PySide6.QtCore import QEvent, QObject, Qt, QTimer
 from PySide6.QtWidgets import QApplication, QStackedWidget, QWidget
 
 from qlora_studio.ui.kit.fonts import polish_again
@@ -45,7 +45,7 @@ class Repolish(QObject):
         if not self._waiting:
             return
         there = {part, *part.findChildren(QWidget)}.intersection(self._waiting)
-        done = {widget for widget in there if widget.isVisibleTo(part)}
+        done = there.intersection(_to_be_seen(part))
         self._dress_waiting(done)
         left = (widget for widget in self._waiting if widget not in done)
         self._waiting = sorted(left, key=there.__contains__)
@@ -68,6 +68,19 @@ class Repolish(QObject):
             self._dress_waiting([self._waiting.pop()])
         if not self._waiting:
             self._turns.stop()
+
+
+def _to_be_seen(part: QWidget) -> Iterator[QWidget]:
+    """Yield a part and what comes to be seen with it: not what was hidden there, but what was never shown yet."""
+    yield part
+    for child in part.children():
+        if isinstance(child, QWidget) and not child.isWindow() and not _was_hidden(child):
+            yield from _to_be_seen(child)
+
+
+def _was_hidden(widget: QWidget) -> bool:
+    """Whether a widget is hidden because somebody hid it: Qt says so of all that was never shown, too."""
+    return widget.isHidden() and widget.testAttribute(Qt.WidgetAttribute.WA_WState_ExplicitShowHide)
 
 
 def _is_scrolled_away(widget: QWidget) -> bool:
